@@ -1,0 +1,582 @@
+"""Every error Helmr raises, and the signals that steer a run.
+
+```
+HelmrError                code (stable, snake_case) · hint (what to do) · retryable · facts
+  UsageError              fix the call                   exit 2   HTTP 400/413/415/422
+  NotFound                check the id                   exit 3   HTTP 404
+  NotAllowed              get the right                  exit 4   HTTP 401/403
+  Conflict                look again, then decide        exit 5   HTTP 409/410
+  Unavailable             try again, same operation id   exit 6   HTTP 429/503   retryable
+  DataError               stop, keep the file            exit 7   HTTP 500
+  OutcomeError            what the world gave a task: StepFailed, WaitTimeout, WaitCancelled
+HelmrSignal(BaseException)   control flow that task code cannot swallow
+```
+
+A leaf differs from its class only in `code`, `status` and the sentence, so most are one line. The code is
+the wire name: `error_from_code` finds the class again on the client's side.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HelmrError(Exception):
+    """Base of all errors: says what is wrong, what to do, and carries the facts as data.
+
+    Args:
+        message: One sentence; ids first.
+        hint: What to do about it, one sentence.
+        errors: For data that does not fit a schema: `[{"path": "decision", "message": "…"}]`.
+        facts: What else a caller may want to act on, JSON types only.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+    default_hint: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        errors: list[dict[str, str]] | None = None,
+        retry_after_s: float | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint if hint is not None else self.default_hint
+        self.errors = errors or []
+        self.retry_after_s = retry_after_s
+        self.facts: dict[str, Any] = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.code, self.message, self.hint, self.errors, self.retry_after_s, self.facts))
+
+
+def _rebuild(
+    code: str,
+    message: str,
+    hint: str | None,
+    errors: list[dict[str, str]],
+    retry_after_s: float | None,
+    facts: dict[str, Any],
+) -> HelmrError:
+    return error_from_code(
+        code, message, hint=hint, errors=errors, retry_after_s=retry_after_s, facts=facts
+    )
+
+
+# --- UsageError: fix the call -------------------------------------------------------------------
+
+
+class UsageError(HelmrError):
+    """The call itself is wrong; the same call will fail again."""
+
+    code = "usage"
+    status = 400
+    exit_code = 2
+    title = "Bad request"
+
+
+class BadRequest(UsageError):
+    """The request can't be read: not JSON, unknown fields, a missing field."""
+
+    code = "bad_request"
+
+
+class BadJson(UsageError):
+    """Text that is not the strict JSON Helmr takes (duplicate keys, NaN, depth, surrogates)."""
+
+    code = "bad_json"
+
+
+class BadId(UsageError):
+    """An id that is not one of ours, or one of another kind."""
+
+    code = "bad_id"
+
+
+class BadDuration(UsageError):
+    """A duration that can't be read or is out of range."""
+
+    code = "bad_duration"
+
+
+class BadCursor(UsageError):
+    """A cursor that this list did not give out."""
+
+    code = "bad_cursor"
+    default_hint = "Start the list again without a cursor."
+
+
+class BadFilter(UsageError):
+    """A filter that can't be read; names the word."""
+
+    code = "bad_filter"
+
+
+class TooLarge(UsageError):
+    """A body, record, payload or result over its limit (S-28)."""
+
+    code = "too_large"
+    status = 413
+    title = "Too large"
+
+
+class UnsupportedMedia(UsageError):
+    """A content type the route does not take."""
+
+    code = "unsupported_media"
+    status = 415
+    title = "Unsupported media type"
+
+
+class SchemaMismatch(UsageError):
+    """Data that its schema refuses; `errors` names the failing paths (S-4, S-21)."""
+
+    code = "schema_mismatch"
+    status = 422
+    title = "Data does not fit the schema"
+
+
+class ConcurrentWaitError(UsageError):
+    """A run opened a second wait while one is active (S-10); the first is unharmed."""
+
+    code = "concurrent_wait"
+    status = 409
+    default_hint = "Await one wait at a time; a run has a single blocking condition."
+
+
+class NotInTask(UsageError):
+    """A durable call was made where no run executes, or inside a step."""
+
+    code = "not_in_task"
+
+
+class BadDefinition(UsageError):
+    """A task, step or stream is declared in a way that can't work; names the place."""
+
+    code = "bad_definition"
+
+
+class RunTooLong(UsageError):
+    """A run asked for more than 20,000 ops (S-8)."""
+
+    code = "run_too_long"
+    default_hint = "Start a fresh journal with `await ctx.continue_as(payload)`."
+
+
+class AmbiguousRuntime(UsageError):
+    """Several runtimes are alive and nothing says which one is meant."""
+
+    code = "ambiguous_runtime"
+    default_hint = "Set HELMR_URL or pass --url or --data-dir."
+
+
+class MissingExtra(UsageError):
+    """A part of Helmr is not installed; names the extra."""
+
+    code = "missing_extra"
+
+
+# --- NotFound: check the id ---------------------------------------------------------------------
+
+
+class NotFound(HelmrError):
+    """What the call names does not exist."""
+
+    code = "not_found"
+    status = 404
+    exit_code = 3
+    title = "Not found"
+
+
+class SessionNotFound(NotFound):
+    """No session with that id."""
+
+    code = "session_not_found"
+    default_hint = "List sessions with `helmr session list`."
+
+
+class RunNotFound(NotFound):
+    """No run with that id."""
+
+    code = "run_not_found"
+    default_hint = "List a session's runs with `helmr run list --session ID`."
+
+
+class WaitNotFound(NotFound):
+    """No wait with that id."""
+
+    code = "wait_not_found"
+    default_hint = "List open waits with `helmr wait list`."
+
+
+class StreamNotFound(NotFound):
+    """The session's task has no such stream; lists those there are (S-20)."""
+
+    code = "stream_not_found"
+
+
+class TaskNotFound(NotFound):
+    """No task registered under that id; lists those there are."""
+
+    code = "task_not_found"
+
+
+class TokenNotFound(NotFound):
+    """No token with that id."""
+
+    code = "token_not_found"
+
+
+class KeyNotFound(NotFound):
+    """No API key or public token with that id."""
+
+    code = "key_not_found"
+
+
+# --- NotAllowed: get the right ------------------------------------------------------------------
+
+
+class NotAllowed(HelmrError):
+    """Who asks may not do this."""
+
+    code = "not_allowed"
+    status = 403
+    exit_code = 4
+    title = "Not allowed"
+
+
+class Unauthenticated(NotAllowed):
+    """No key, or one that is unknown, malformed, revoked or expired: all say the same (S-46)."""
+
+    code = "unauthenticated"
+    status = 401
+    title = "Not authenticated"
+    default_hint = "Send `Authorization: Bearer <key>`; HELMR_API_KEY sets it for CLI and SDK."
+
+
+class RoleDenied(NotAllowed):
+    """The key's role does not cover this route."""
+
+    code = "role_denied"
+
+
+class ScopeDenied(NotAllowed):
+    """A public token used outside its one scope (S-44)."""
+
+    code = "scope_denied"
+
+
+class OriginDenied(NotAllowed):
+    """A browser origin the public token does not allow."""
+
+    code = "origin_denied"
+
+
+class TokenExhausted(NotAllowed):
+    """A public token whose uses are spent (S-45)."""
+
+    code = "token_exhausted"
+
+
+# --- Conflict: look again, then decide ----------------------------------------------------------
+
+
+class Conflict(HelmrError):
+    """The world is not as the caller believed."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 5
+    title = "Conflict"
+
+
+class WaitResolved(Conflict):
+    """The wait is over; says who ended it, when and how (S-18)."""
+
+    code = "wait_resolved"
+
+
+class WaitTimedOut(Conflict):
+    """The wait's deadline passed before the answer (S-18)."""
+
+    code = "wait_timed_out"
+    status = 410
+    title = "Deadline passed"
+
+
+class SessionTerminal(Conflict):
+    """The session is closed or cancelled (S-27)."""
+
+    code = "session_terminal"
+    default_hint = "Start a new session."
+
+
+class RunActive(Conflict):
+    """The session has an active run (S-2, S-6)."""
+
+    code = "run_active"
+
+
+class RunNotRetryable(Conflict):
+    """Only the newest run, failed or blocked, can be retried (S-5)."""
+
+    code = "run_not_retryable"
+
+
+class IdleInputRejected(Conflict):
+    """No run is active and the task rejects input then (S-7)."""
+
+    code = "idle_input_rejected"
+
+
+class ExternalIdConflict(Conflict):
+    """The external id names an open session with other parameters (S-2)."""
+
+    code = "external_id_conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used with other data (S-26)."""
+
+    code = "idempotency_conflict"
+
+
+class OperationConflict(Conflict):
+    """The operation id was used with another request (S-61)."""
+
+    code = "operation_conflict"
+
+
+class TokenCompleted(Conflict):
+    """Another completion won; says when and by whom (S-41)."""
+
+    code = "token_completed"
+
+
+class TokenExpired(Conflict):
+    """The token's deadline passed (S-41)."""
+
+    code = "token_expired"
+    status = 410
+
+
+class TokenCancelled(Conflict):
+    """The token was cancelled (S-41)."""
+
+    code = "token_cancelled"
+
+
+class RuntimeHeld(Conflict):
+    """Another runtime holds this data directory; names it."""
+
+    code = "runtime_held"
+
+
+class StaleEpoch(Conflict):
+    """A write by an actor that no longer holds its session (S-62)."""
+
+    code = "stale_epoch"
+
+
+class Moved(Conflict):
+    """The called actor does not hold that session; nothing happened. Never leaves the runtime."""
+
+    code = "moved"
+    retryable = True
+
+
+# --- Unavailable: try again with the same operation id --------------------------------------------
+
+
+class Unavailable(HelmrError):
+    """The runtime can't do it now; the same call with the same operation id is safe."""
+
+    code = "unavailable"
+    status = 503
+    exit_code = 6
+    title = "Unavailable"
+    retryable = True
+
+
+class RuntimeNotFound(Unavailable):
+    """No runtime answers where the client looked."""
+
+    code = "runtime_not_found"
+    retryable = False
+    default_hint = "Start one with `helmr up`, or set HELMR_URL."
+
+
+class NotReady(Unavailable):
+    """The runtime is starting or stopping."""
+
+    code = "not_ready"
+
+
+class StoreUnavailable(Unavailable):
+    """The ledger can't commit now (disk full, restarting); nothing of this call is kept (S-65)."""
+
+    code = "store_unavailable"
+
+
+class OutcomeUnknown(Unavailable):
+    """The commit was not answered in time; repeat with the same operation id to learn what happened."""
+
+    code = "outcome_unknown"
+    default_hint = "Repeat the call with the same Operation-Id."
+
+
+class Overloaded(Unavailable):
+    """A limit is reached; nothing was stored (S-28, S-64)."""
+
+    code = "overloaded"
+    status = 429
+    title = "Too many"
+
+
+# --- DataError: stop, keep the file -------------------------------------------------------------
+
+
+class DataError(HelmrError):
+    """Stored data is not what was written."""
+
+    code = "data_error"
+    status = 500
+    exit_code = 7
+    title = "Stored data is damaged"
+    default_hint = "Stop the runtime and keep the data directory as it is."
+
+
+class ChainBroken(DataError):
+    """The hash chain of a session does not hold; names the first bad seq (S-52)."""
+
+    code = "chain_broken"
+
+
+class LedgerBehind(DataError):
+    """The file holds less than was acknowledged: a lost WAL or an older copy (S-52)."""
+
+    code = "ledger_behind"
+
+
+# --- OutcomeError: what the world gave a task ---------------------------------------------------
+
+
+class OutcomeError(HelmrError):
+    """An outcome that a task awaits as an exception; `op` is the op whose outcome it is."""
+
+    code = "outcome"
+    op: int | None = None
+
+
+class StepFailed(OutcomeError):
+    """A step's last try failed; `type` and `text` are those of its exception (S-33)."""
+
+    code = "step_failed"
+
+    @property
+    def type(self) -> str:
+        """The failing exception's type name."""
+        return str(self.facts.get("type", ""))
+
+    @property
+    def text(self) -> str:
+        """The failing exception's message."""
+        return str(self.facts.get("text", ""))
+
+
+class WaitTimeout(OutcomeError):
+    """A wait's deadline passed (S-15)."""
+
+    code = "wait_timeout"
+
+
+class WaitCancelled(OutcomeError):
+    """A wait ended without an answer: its input ended or its token was cancelled (S-6, S-40)."""
+
+    code = "wait_cancelled"
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+
+class HelmrSignal(BaseException):
+    """Control flow of a run. Task code may see it in `finally`; catching it changes nothing (S-34)."""
+
+
+class RunParked(HelmrSignal):
+    """The run leaves memory; it goes on here, replayed, when its wait is resolved."""
+
+
+class RunCancelled(HelmrSignal):
+    """The run was cancelled; durable calls are refused from now on."""
+
+
+class RunContinued(HelmrSignal):
+    """`ctx.continue_as` ended this run; the next one has begun."""
+
+
+class NondeterminismError(HelmrSignal):
+    """The code asked for another op than the journal holds; the run is blocked (S-31)."""
+
+    def __init__(self, *, op: int, recorded: str, met: str) -> None:
+        super().__init__(
+            f"op {op}: the journal has {recorded}, the code asked for {met}. "
+            "Code between durable calls must do the same at each resume; move what varies into a @step, "
+            "or put the old code back and retry the run."
+        )
+        self.op = op
+        self.recorded = recorded
+        self.met = met
+
+
+def _leaves(base: type[HelmrError]) -> dict[str, type[HelmrError]]:
+    found = {base.code: base}
+    for sub in base.__subclasses__():
+        found.update(_leaves(sub))
+    return found
+
+
+_BY_CODE = _leaves(HelmrError)
+_BY_STATUS: list[tuple[int, type[HelmrError]]] = [
+    (404, NotFound),
+    (401, Unauthenticated),
+    (403, NotAllowed),
+    (409, Conflict),
+    (410, Conflict),
+    (429, Overloaded),
+    (503, Unavailable),
+    (502, Unavailable),
+    (504, Unavailable),
+]
+
+
+def error_from_code(
+    code: str,
+    message: str,
+    *,
+    status: int | None = None,
+    hint: str | None = None,
+    errors: list[dict[str, str]] | None = None,
+    retry_after_s: float | None = None,
+    facts: dict[str, Any] | None = None,
+) -> HelmrError:
+    """Make the error whose wire name is `code`; an unknown code falls back to its status class."""
+    cls = _BY_CODE.get(code)
+    if cls is None:
+        cls = next((c for s, c in _BY_STATUS if s == status), None)
+    if cls is None:
+        cls = UsageError if status is not None and 400 <= status < 500 else HelmrError
+    return cls(message, hint=hint, errors=errors, retry_after_s=retry_after_s, **(facts or {}))
+
+
+def all_codes() -> dict[str, type[HelmrError]]:
+    """Every wire code and its class; the docs and a test read this."""
+    return dict(_BY_CODE)

@@ -1,0 +1,61 @@
+"""Ids: TypeIDs, that is a UUIDv7 in base32 behind a prefix that says what it names.
+
+The only home of random identity in the project. Everything else gets ids passed in, so that what the core
+decides is a function of its arguments.
+
+Source: TypeID 0.3; RFC 9562 for UUIDv7.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from typeid import TypeID
+from typeid.errors import TypeIDException
+
+from helmr.errors import BadId
+
+SESSION = "ses"
+RUN = "run"
+RECORD = "rec"
+WAIT = "wait"
+TOKEN = "tok"
+PUBLIC_TOKEN = "pat"
+API_KEY = "key"
+OPERATION = "op"
+NOTE = "note"
+
+PREFIXES = (SESSION, RUN, RECORD, WAIT, TOKEN, PUBLIC_TOKEN, API_KEY, OPERATION, NOTE)
+
+NIL_SESSION = "ses_00000000000000000000000000"
+"""The reserved session whose entries are facts of no session: tokens made by clients, keys, the catalog."""
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, later than all that this process made before."""
+    return str(TypeID(prefix=prefix))
+
+
+def to_uuid(value: str) -> uuid.UUID:
+    """The UUID inside an id, as the ledger stores it."""
+    return uuid.UUID(bytes=bytes(TypeID.from_string(value).uuid_bytes))
+
+
+def from_uuid(prefix: str, value: uuid.UUID) -> str:
+    """The id with this prefix that holds `value`."""
+    return str(TypeID.from_uuid(value, prefix=prefix))
+
+
+def check_id(value: str, prefix: str) -> str:
+    """Return `value` if it is a well-formed id with that prefix.
+
+    Raises:
+        BadId: Not an id, or an id of another kind; the message says which was expected.
+    """
+    try:
+        parsed = TypeID.from_string(value)
+    except (TypeIDException, ValueError) as error:
+        raise BadId(f"{value[:80]!r} is not an id", hint=f"Ids here look like {prefix}_…") from error
+    if parsed.prefix != prefix:
+        raise BadId(f"{value} is not a {prefix}_… id", hint=f"Ids here look like {prefix}_…")
+    return value

@@ -1,0 +1,1 @@
+"""Where sessions live. Internal: users import `helmr`."""
