@@ -1,0 +1,383 @@
+"""Every value on the wire: what gateway, client, console and CLI say to each other.
+
+Requests refuse unknown fields; answers ignore fields that a newer runtime adds. Times are aware UTC datetimes
+and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+SUBJECT_MAX = 200
+BODY_MAX_BYTES = 20_000
+CORRELATION_ID_MAX = 512
+EXTERNAL_ID_MAX = 256
+IDEMPOTENCY_KEY_MAX = 256
+RECORD_BYTES_MAX = 256 * 1024
+VALUE_BYTES_MAX = 1024 * 1024
+HTTP_BODY_BYTES_MAX = 1_310_720
+UNCONSUMED_RECORDS_MAX = 10_000
+UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
+LIST_LIMIT_MAX = 200
+LIST_LIMIT_DEFAULT = 50
+"""Limits of the contract (S-2, S-17, S-23, S-26, S-28)."""
+
+
+class SessionStatus(StrEnum):
+    """S-1."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class Activity(StrEnum):
+    """What an open session is doing, derived from its newest run (S-1)."""
+
+    IDLE = "idle"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+
+
+class RunStatus(StrEnum):
+    """S-3."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+    @property
+    def is_final(self) -> bool:
+        """True once the run can't change except by `retry`."""
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class WaitKind(StrEnum):
+    """S-10."""
+
+    INPUT = "input"
+    TOKEN = "token"
+    TIMER = "timer"
+
+
+class WaitStatus(StrEnum):
+    """S-11."""
+
+    PENDING = "pending"
+    FULFILLED = "fulfilled"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+class SendOutcome(StrEnum):
+    """What a send did (S-25)."""
+
+    FULFILLED = "fulfilled"
+    BUFFERED = "buffered"
+    LATE = "late"
+    UNMATCHED = "unmatched"
+
+
+class Request(BaseModel):
+    """Base of request bodies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wire(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+class StartRequest(Request):
+    """POST /v1/sessions."""
+
+    task: str = Field(min_length=1, max_length=200)
+    payload: Any = None
+    external_id: str | None = Field(default=None, min_length=1, max_length=EXTERNAL_ID_MAX)
+    tags: list[str] = Field(default_factory=list, max_length=50)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
+    result_timeout_s: float | None = Field(default=None, ge=0, le=60)
+
+
+class SendRequest(Request):
+    """POST /v1/sessions/{id}/inputs/{stream}. `data` is required and may be null."""
+
+    data: Any
+    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
+
+
+class AnswerRequest(Request):
+    """POST /v1/waits/{id}/answer."""
+
+    data: Any
+
+
+class CloseRequest(Request):
+    """POST /v1/sessions/{id}/close."""
+
+    end_input: bool = False
+
+
+class RunRequest(Request):
+    """POST /v1/sessions/{id}/runs. Without `payload` the newest run's is used again."""
+
+    payload: Any = None
+
+
+class NoteRequest(Request):
+    """POST /v1/sessions/{id}/notes."""
+
+    text: str = Field(min_length=1, max_length=BODY_MAX_BYTES)
+
+
+class QueryRequest(Request):
+    """POST /v1/query."""
+
+    sql: str = Field(min_length=1, max_length=100_000)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class PrincipalInfo(Wire):
+    """Who acted (S-51)."""
+
+    type: str
+    id: str | None = None
+    name: str | None = None
+    on_behalf_of: str | None = None
+
+
+class ErrorInfo(Wire):
+    """Why a run failed or is blocked; the traceback holds no values (S-5)."""
+
+    code: str
+    type: str = ""
+    message: str = ""
+    traceback: str | None = None
+
+
+class WaitInfo(Wire):
+    """A wait. Lists leave out `body` and `schema`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    id: str
+    session_id: str
+    run_id: str
+    task: str
+    kind: WaitKind
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: str | None = None
+    subject: str | None = None
+    body: str | None = None
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    status: WaitStatus
+    opened_at: datetime
+    deadline_at: datetime | None = None
+    resolved_at: datetime | None = None
+    resolved_by: PrincipalInfo | None = None
+
+
+class SessionInfo(Wire):
+    """A session's summary; `wait` is the active wait in full, null when there is none."""
+
+    id: str
+    external_id: str | None = None
+    task: str
+    status: SessionStatus
+    activity: Activity
+    wait: WaitInfo | None = None
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+    updated_at: datetime
+    warnings: list[str] = Field(default_factory=list)
+
+
+class RunInfo(Wire):
+    """A run. `error` is set when it failed or is blocked, `retry_at` while it waits for its next attempt."""
+
+    id: str
+    session_id: str
+    task: str
+    status: RunStatus
+    attempt: int
+    started_by: dict[str, Any] = Field(default_factory=dict)
+    retry_at: datetime | None = None
+    payload: Any = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+
+
+class EntryInfo(Wire):
+    """One line of a transcript; `body` by kind."""
+
+    session_id: str
+    seq: int
+    feed_offset: int
+    recorded_at: datetime
+    kind: str
+    run_id: str | None = None
+    op: int | None = None
+    principal: PrincipalInfo
+    body: dict[str, Any]
+
+
+class RecordInfo(Wire):
+    """One item on a stream. `consumed_by` is the wait that took an input record."""
+
+    id: str
+    stream: str
+    seq: int
+    data: Any
+    correlation_id: str | None = None
+    consumed_by: str | None = None
+    principal: PrincipalInfo
+    created_at: datetime
+
+
+class StartReceipt(Wire):
+    """Answer of a start. 201 when `created`, else 200."""
+
+    session: SessionInfo
+    run: RunInfo
+    created: bool
+
+
+class SendReceipt(Wire):
+    """Answer of a send or of answering an input wait (S-25)."""
+
+    record_id: str
+    stream: str
+    seq: int
+    outcome: SendOutcome
+    duplicate: bool = False
+    wait_id: str | None = None
+    run_id: str | None = None
+
+
+class TokenAnswerReceipt(Wire):
+    """Answer of answering a token wait."""
+
+    token_id: str
+    outcome: Literal["completed", "already_completed"]
+    wait_id: str
+    run_id: str
+
+
+class NoteReceipt(Wire):
+    """Answer of a note."""
+
+    note_id: str
+    session_id: str
+    seq: int
+
+
+class StreamInfo(Wire):
+    """A stream of a task."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    name: str
+    direction: Literal["input", "output"]
+    json_schema: dict[str, Any] | bool = Field(alias="schema")
+    tasks: list[str] = Field(default_factory=list)
+    declared_in: str | None = None
+
+
+class TaskInfo(Wire):
+    """A task of the catalog."""
+
+    id: str
+    module: str
+    doc: str | None = None
+    payload_schema: dict[str, Any] | bool = True
+    result_schema: dict[str, Any] | bool = True
+    inputs: list[str] = Field(default_factory=list)
+    outputs: list[str] = Field(default_factory=list)
+    on_idle_input: Literal["keep", "run", "reject"] = "keep"
+    after_run: Literal["keep", "close"] = "keep"
+    retries: int = 0
+    isolated: bool = False
+
+
+class Catalog(Wire):
+    """What `up` found in the task modules; `code_hash` names this state of the code."""
+
+    code_hash: str
+    modules: list[str]
+    tasks: list[TaskInfo]
+    streams: list[StreamInfo]
+
+
+class Page(Wire, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class FieldProblem(Wire):
+    """One failing path of data that its schema refuses."""
+
+    path: str
+    message: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem details; `code` is stable, `hint` says what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+    errors: list[FieldProblem] = Field(default_factory=list)
+    facts: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Health(Wire):
+    """GET /readyz. `ready` False comes with status 503 and the reasons."""
+
+    ready: bool
+    reasons: list[str] = Field(default_factory=list)
+    version: str
+    pid: int | None = None
+    data_dir: str | None = None
+    started_at: datetime | None = None
+    pool: dict[str, Any] = Field(default_factory=dict)
+    ledger: dict[str, Any] = Field(default_factory=dict)
+
+
+class Credentials(Wire):
+    """`<data-dir>/credentials.json` and the live pointer: how local programs find and enter a runtime."""
+
+    url: str
+    key: str
+    pid: int
+    data_dir: str
