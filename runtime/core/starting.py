@@ -1,0 +1,67 @@
+"""The entries that create a session and its first run (S-2), and those that time a wait out (S-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.core.commands import Operation
+from runtime.core.entries import RUNTIME, Draft, EntryKind, Principal
+
+
+def start_drafts(
+    *,
+    task: str,
+    run_id: str,
+    payload: Any,
+    external_id: str | None,
+    tags: tuple[str, ...],
+    metadata: Mapping[str, Any],
+    idempotency_key_hash: str | None,
+    request_hash: str,
+    operation: Operation | None,
+    principal: Principal,
+) -> tuple[Draft, Draft]:
+    """`session.created`, which carries the receipt, and the first `run.created`."""
+    created: dict[str, Any] = {
+        "task": task,
+        "tags": list(tags),
+        "metadata": dict(metadata),
+        "run_id": run_id,
+        "request_hash": request_hash,
+    }
+    if external_id is not None:
+        created["external_id"] = external_id
+    if idempotency_key_hash is not None:
+        created["idempotency_key_hash"] = idempotency_key_hash
+    if operation is not None:
+        created["operation"] = operation_json(operation)
+    return (
+        Draft(EntryKind.SESSION_CREATED, created, principal=principal),
+        Draft(
+            EntryKind.RUN_CREATED,
+            {"task": task, "payload": payload, "started_by": {"type": "start"}, "attempt": 1},
+            run_id=run_id,
+            principal=principal,
+        ),
+    )
+
+
+def operation_json(operation: Operation) -> dict[str, str]:
+    """An operation as it stands in the body of the entry that carries its receipt."""
+    return {"id": operation.id, "request_hash": operation.request_hash}
+
+
+def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str) -> Draft:
+    """The entry of a wait whose deadline has passed: a timer has fired, any other wait has timed out.
+
+    Args:
+        wait_id: The pending wait.
+        kind: input, token or timer.
+        run_id: The run that waits.
+        op: The op of the wait.
+        next_status: `running` if an actor holds the run hot, else `queued`.
+    """
+    outcome = EntryKind.WAIT_FULFILLED if kind == "timer" else EntryKind.WAIT_TIMED_OUT
+    body = {"wait_id": wait_id, "next": next_status}
+    return Draft(outcome, body, run_id=run_id, op=op, principal=RUNTIME)
