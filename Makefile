@@ -1,0 +1,87 @@
+# Needs python3 >= 3.11, make and git; everything else is installed into .venv.
+#
+#   make demo    install what the demo needs and run it
+#   make test    install everything and run the tests
+#   make up      a runtime in the foreground with the example tasks
+#   make lint    ruff, mypy --strict, import contracts
+#
+# Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
+
+PYTHON ?= python3
+TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Ray would start each worker through `uv run`, in an environment of its own.
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test soak perf lint format up lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# A stamp stands for a finished install and lives in .venv, so that deleting the folder forgets it.
+$(VENV)/.stamp-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: Helmr needs Python 3.11 or newer; '$(PYTHON)' is missing or older. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: '$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-uv: $(VENV)/.stamp-python constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-uv pyproject.toml constraints.txt
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console]'
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,notebooks,dev]'
+	@touch $(VENV)/.stamp-demo $@
+
+venv: $(VENV)/.stamp-dev
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/helmr demo
+
+up: $(VENV)/.stamp-demo
+	$(BIN)/helmr up $(TASKS)
+
+test: $(VENV)/.stamp-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Minutes to hours of faults; not part of `make test`.
+soak: $(VENV)/.stamp-dev
+	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
+
+# Numbers mean something only on a machine that does nothing else.
+perf: $(VENV)/.stamp-dev
+	$(BIN)/python -m pytest -m perf --timeout=0 -p no:randomly $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.stamp-dev
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+
+# Raises every pin as far as pyproject.toml allows. Where the packages came from is nobody's business: no URLs.
+lock: $(VENV)/.stamp-uv
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	  --no-header --no-annotate --quiet --output-file $(VENV)/constraints.new
+	{ echo "# Compiled by 'make lock' from pyproject.toml; do not edit."; \
+	  grep -E '^[A-Za-z0-9]' $(VENV)/constraints.new; } > constraints.txt
+
+# Leaves .helmr/, a runtime's data, alone.
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find helmr runtime console tests -name __pycache__ -type d -prune -exec rm -rf {} +
