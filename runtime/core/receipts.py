@@ -1,0 +1,44 @@
+"""Receipts rebuilt from entries (S-61): the entry that carries a command's operation says all of its receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helmr.errors import DataError
+from runtime.core.entries import Entry, EntryKind
+
+
+def receipt_of(entry: Entry) -> dict[str, Any]:
+    """The receipt of the command whose operation this entry carries.
+
+    Raises:
+        DataError: The kind carries no receipt.
+    """
+    body = entry.body
+    match entry.kind:
+        case EntryKind.INPUT_ACCEPTED:
+            return {
+                "record_id": body["record_id"],
+                "stream": body["stream"],
+                "seq": body["stream_seq"],
+                "outcome": body["outcome"],
+                "duplicate": False,
+                "wait_id": body.get("wait_id"),
+                "run_id": body.get("run_id"),
+            }
+        case EntryKind.SESSION_CREATED:
+            return {"session_id": entry.session_id, "run_id": body["run_id"], "created": True}
+        case EntryKind.RUN_CREATED:
+            return {"session_id": entry.session_id, "run_id": entry.run_id}
+        case EntryKind.RUN_CANCELLED:
+            return {"run_id": entry.run_id, "status": "cancelled"}
+        case EntryKind.RUN_RETRIED:
+            return {"run_id": entry.run_id, "attempt": body["attempt"]}
+        case EntryKind.SESSION_CANCELLED:
+            return {"session_id": entry.session_id, "status": "cancelled"}
+        case EntryKind.SESSION_CLOSED:
+            return {"session_id": entry.session_id, "status": "closed"}
+        case EntryKind.NOTE_ADDED:
+            return {"note_id": body["note_id"], "session_id": entry.session_id, "seq": entry.seq}
+        case _:
+            raise DataError(f"{entry.session_id}: entry {entry.seq} ({entry.kind}) carries no receipt")

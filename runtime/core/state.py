@@ -1,0 +1,451 @@
+"""A session's state, folded from its entries (S-53), and its checkpoint.
+
+`SessionState.apply` is the only way the state changes. Deciding reads it; replay walks `run.journal`.
+What is kept is what deciding and replaying the newest run need: the session's past costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import DataError
+from helmr.models import Activity, RunStatus, SessionStatus
+from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
+from runtime.core.receipts import receipt_of
+
+ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
+"""Run statuses that are not an end (S-3)."""
+
+STEP_OUTCOMES = frozenset({EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED})
+WAIT_OUTCOMES = frozenset(
+    {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
+)
+INSTANT = frozenset(
+    {
+        EntryKind.OUTPUT_APPENDED,
+        EntryKind.CLOCK_READ,
+        EntryKind.PEEK_READ,
+        EntryKind.HISTORY_READ,
+        EntryKind.TOKEN_CREATED,
+    }
+)
+"""Ops whose one entry is both opening and outcome."""
+
+
+@dataclass(slots=True)
+class InputRecord:
+    """An accepted record that no wait has consumed, or that the newest run consumed."""
+
+    id: str
+    stream: str
+    seq: int
+    data: Any
+    correlation_id: str | None
+    size_bytes: int
+    entry_seq: int
+    feed_offset: int | None
+    has_started_run: bool = False
+
+
+@dataclass(slots=True)
+class Wait:
+    """The run's pending wait."""
+
+    id: str
+    run_id: str
+    op: int
+    kind: str
+    stream: str | None
+    correlation_id: str | None
+    token_id: str | None
+    deadline_at: datetime | None
+    is_backoff: bool
+
+    @property
+    def has_own_op(self) -> bool:
+        """False for a step's backoff, which the code did not ask for."""
+        return not self.is_backoff
+
+
+@dataclass(slots=True)
+class Run:
+    """The session's newest run."""
+
+    id: str
+    task: str
+    payload: Any
+    created_seq: int
+    attempt: int = 1
+    status: RunStatus = RunStatus.QUEUED
+    is_started: bool = False
+    """This attempt has executed before (`run.started` was written)."""
+    retry_at: datetime | None = None
+    wait: Wait | None = None
+    open_steps: set[int] = field(default_factory=set)
+    journal: list[Entry] = field(default_factory=list)
+    op_max: int = 0
+    """Highest op number opened in this run."""
+    deaths: int = 0
+    is_cautious: bool = False
+    """An actor died in this run and no outcome came since: commit before code sees anything (S-3)."""
+    closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
+    """(stream, correlation id) → (seq of its newest resolution, it was a timeout); for `late` (S-25)."""
+    failed_op: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """The run has not ended."""
+        return self.status in ACTIVE
+
+
+class SessionState:
+    """Everything a decision about one session reads.
+
+    Attributes:
+        seq: Seq of the last entry, 0 before the first.
+        last_hash: Hash of the last entry.
+        last_at: Time of the last entry; no later entry is earlier (S-50).
+        unconsumed: Per stream, the unconsumed records in stream seq order.
+        taken: Records that the newest run consumed, by (stream, seq); a replay reads their data.
+        operations: Receipts of operations folded since this state was made: id → (request hash, receipt).
+        send_keys: Idempotency keys likewise: (stream, key hash) → (data hash, receipt).
+    """
+
+    def __init__(self, session_id: str) -> None:
+        self.id = session_id
+        self.seq = 0
+        self.last_hash: bytes = GENESIS
+        self.last_at: datetime | None = None
+        self.task = ""
+        self.external_id: str | None = None
+        self.tags: list[str] = []
+        self.metadata: dict[str, Any] = {}
+        self.status = SessionStatus.OPEN
+        self.input_ended = False
+        self.run: Run | None = None
+        self.runs_count = 0
+        self.unconsumed: dict[str, list[InputRecord]] = {}
+        self.unconsumed_count = 0
+        self.unconsumed_bytes = 0
+        self.taken: dict[tuple[str, int], InputRecord] = {}
+        self.input_seqs: dict[str, int] = {}
+        self.output_seqs: dict[str, int] = {}
+        self.operations: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.public_tokens: dict[str, dict[str, Any]] = {}
+
+    @property
+    def active_run(self) -> Run | None:
+        """The newest run if it has not ended."""
+        return self.run if self.run is not None and self.run.is_active else None
+
+    @property
+    def wait(self) -> Wait | None:
+        """The active run's pending wait."""
+        return self.run.wait if self.run is not None else None
+
+    @property
+    def activity(self) -> Activity:
+        """S-1."""
+        run = self.active_run
+        return Activity(run.status.value) if run is not None else Activity.IDLE
+
+    def record(self, stream: str, seq: int) -> InputRecord:
+        """An unconsumed record, or one that the newest run consumed."""
+        found = self.taken.get((stream, seq))
+        if found is None:
+            found = next((r for r in self.unconsumed.get(stream, ()) if r.seq == seq), None)
+        if found is None:
+            raise DataError(f"{self.id}: record {seq} of stream {stream} is not in the state")
+        return found
+
+    def apply(self, entry: Entry) -> None:
+        """Fold one entry. Its seq follows the last one's."""
+        if entry.seq != self.seq + 1:
+            raise DataError(f"{self.id}: entry {entry.seq} does not follow {self.seq}")
+        _HANDLERS.get(entry.kind, _ignore)(self, entry)
+        self.seq = entry.seq
+        self.last_hash = entry.hash
+        self.last_at = entry.recorded_at
+        operation = entry.body.get("operation")
+        if operation is not None:
+            self.operations[operation["id"]] = (operation["request_hash"], receipt_of(entry))
+
+    def the_run(self, entry: Entry) -> Run:
+        """The newest run, which every run entry is about."""
+        if self.run is None or self.run.id != entry.run_id:
+            raise DataError(f"{self.id}: entry {entry.seq} is about {entry.run_id}, not the newest run")
+        return self.run
+
+
+Handler = Callable[[SessionState, Entry], None]
+
+
+def _ignore(state: SessionState, entry: Entry) -> None:
+    """Entries that change nothing a decision reads."""
+
+
+def _session_created(state: SessionState, entry: Entry) -> None:
+    body = entry.body
+    state.task = body["task"]
+    state.external_id = body.get("external_id")
+    state.tags = list(body.get("tags", ()))
+    state.metadata = dict(body.get("metadata", {}))
+
+
+def _session_closed(state: SessionState, entry: Entry) -> None:
+    state.status = SessionStatus.CLOSED
+    state.input_ended = state.input_ended or bool(entry.body.get("end_input"))
+
+
+def _session_cancelled(state: SessionState, entry: Entry) -> None:
+    state.status = SessionStatus.CANCELLED
+
+
+def _run_created(state: SessionState, entry: Entry) -> None:
+    if entry.run_id is None:
+        raise DataError(f"{state.id}: entry {entry.seq} creates a run without an id")
+    body = entry.body
+    state.run = Run(
+        id=entry.run_id, task=body["task"], payload=body.get("payload"), created_seq=entry.seq
+    )
+    state.runs_count += 1
+    state.taken.clear()
+    started_by = body.get("started_by", {})
+    if started_by.get("type") == "record":
+        for records in state.unconsumed.values():
+            for record in records:
+                if record.id == started_by.get("id"):
+                    record.has_started_run = True
+
+
+def _run_executes(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.status = RunStatus.WAITING if run.wait is not None else RunStatus.RUNNING
+    run.is_started = True
+    run.retry_at = None
+
+
+def _run_attempt_failed(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    _next_attempt(run, entry.body["next_attempt"], entry.body.get("failed_op"))
+    run.retry_at = from_iso(entry.body["retry_at"])
+
+
+def _run_retried(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    _next_attempt(run, entry.body["attempt"], entry.body.get("failed_op"))
+
+
+def _next_attempt(run: Run, attempt: int, failed_op: int | None) -> None:
+    run.attempt = attempt
+    run.status = RunStatus.QUEUED if run.wait is None else RunStatus.WAITING
+    run.is_started = False
+    run.retry_at = None
+    run.deaths = 0
+    run.is_cautious = False
+    run.failed_op = None
+    if failed_op is not None:
+        _set_aside(run, failed_op)
+
+
+def _set_aside(run: Run, failed_op: int) -> None:
+    """Drop the failed op and every op opened after its outcome from the journal (S-5)."""
+    outcome_seq = max((e.seq for e in run.journal if e.op == failed_op), default=None)
+    if outcome_seq is None:
+        return
+    opened: dict[int, int] = {}
+    for entry in run.journal:
+        if entry.op is not None:
+            opened.setdefault(entry.op, entry.seq)
+    gone = {op for op, seq in opened.items() if op == failed_op or seq > outcome_seq}
+    run.journal = [e for e in run.journal if e.op not in gone]
+    run.open_steps -= gone
+
+
+def _run_ended(status: RunStatus) -> Handler:
+    def handle(state: SessionState, entry: Entry) -> None:
+        run = state.the_run(entry)
+        run.status = status
+        run.retry_at = None
+        run.failed_op = entry.body.get("failed_op")
+
+    return handle
+
+
+def _run_blocked(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.status = RunStatus.BLOCKED
+    run.retry_at = None
+
+
+def _run_actor_died(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.deaths = int(entry.body["count"])
+    run.is_cautious = True
+
+
+def _step_started(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.add(_op(entry))
+    _journal(run, entry)
+
+
+def _step_try_failed(state: SessionState, entry: Entry) -> None:
+    _journal(state.the_run(entry), entry)
+
+
+def _step_outcome(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.discard(_op(entry))
+    _journal(run, entry)
+    _outcome_seen(run)
+
+
+def _step_abandoned(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.discard(_op(entry))
+    if entry.body["reason"] == "task":
+        _journal(run, entry)
+
+
+def _instant(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    if entry.kind is EntryKind.OUTPUT_APPENDED:
+        state.output_seqs[entry.body["stream"]] = entry.body["stream_seq"]
+    _journal(run, entry)
+    _outcome_seen(run)
+
+
+def _wait_opened(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    body = entry.body
+    deadline = body.get("deadline_at")
+    run.wait = Wait(
+        id=body["wait_id"],
+        run_id=run.id,
+        op=_op(entry),
+        kind=body["kind"],
+        stream=body.get("stream"),
+        correlation_id=body.get("correlation_id"),
+        token_id=body.get("token_id"),
+        deadline_at=from_iso(deadline) if deadline is not None else None,
+        is_backoff=bool(body.get("backoff")),
+    )
+    run.status = RunStatus.WAITING
+    if run.wait.has_own_op:
+        _journal(run, entry)
+
+
+def _wait_resolved(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    wait = run.wait
+    if wait is None or wait.id != entry.body["wait_id"]:
+        raise DataError(f"{state.id}: entry {entry.seq} resolves a wait that is not pending")
+    run.wait = None
+    if wait.kind == "input" and wait.stream is not None:
+        timed_out = entry.kind is EntryKind.WAIT_TIMED_OUT
+        run.closed_waits[wait.stream, wait.correlation_id] = (entry.seq, timed_out)
+    if entry.kind is EntryKind.WAIT_FULFILLED and "record_seq" in entry.body:
+        _consume(state, entry.body["stream"], entry.body["record_seq"])
+    _status_after_wait(run, entry)
+    if wait.is_backoff:
+        return
+    if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
+        run.journal = [e for e in run.journal if e.op != wait.op]
+        return
+    _journal(run, entry)
+    _outcome_seen(run)
+
+
+def _status_after_wait(run: Run, entry: Entry) -> None:
+    following = entry.body.get("next")
+    if run.status is RunStatus.WAITING and following is not None:
+        run.status = RunStatus(following)
+
+
+def _consume(state: SessionState, stream: str, seq: int) -> None:
+    records = state.unconsumed.get(stream, [])
+    position = next((i for i, record in enumerate(records) if record.seq == seq), None)
+    if position is None:
+        raise DataError(f"{state.id}: record {seq} of stream {stream} is consumed twice")
+    record = records.pop(position)
+    state.unconsumed_count -= 1
+    state.unconsumed_bytes -= record.size_bytes
+    state.taken[stream, seq] = record
+
+
+def _input_accepted(state: SessionState, entry: Entry) -> None:
+    body = entry.body
+    stream, seq = body["stream"], body["stream_seq"]
+    size = len(entry.body_json)
+    state.input_seqs[stream] = seq
+    state.unconsumed.setdefault(stream, []).append(
+        InputRecord(
+            id=body["record_id"],
+            stream=stream,
+            seq=seq,
+            data=body["data"],
+            correlation_id=body.get("correlation_id"),
+            size_bytes=size,
+            entry_seq=entry.seq,
+            feed_offset=entry.feed_offset,
+        )
+    )
+    state.unconsumed_count += 1
+    state.unconsumed_bytes += size
+    key_hash = body.get("key_hash")
+    if key_hash is not None:
+        state.send_keys[stream, key_hash] = (body["data_hash"], receipt_of(entry))
+
+
+def _journal(run: Run, entry: Entry) -> None:
+    run.journal.append(entry)
+    if entry.op is not None:
+        run.op_max = max(run.op_max, entry.op)
+
+
+def _outcome_seen(run: Run) -> None:
+    run.deaths = 0
+    run.is_cautious = False
+
+
+def _op(entry: Entry) -> int:
+    if entry.op is None:
+        raise DataError(f"{entry.session_id}: entry {entry.seq} ({entry.kind}) has no op")
+    return entry.op
+
+
+_HANDLERS: Mapping[EntryKind, Handler] = {
+    EntryKind.SESSION_CREATED: _session_created,
+    EntryKind.SESSION_CLOSED: _session_closed,
+    EntryKind.SESSION_CANCELLED: _session_cancelled,
+    EntryKind.RUN_CREATED: _run_created,
+    EntryKind.RUN_STARTED: _run_executes,
+    EntryKind.RUN_RESUMED: _run_executes,
+    EntryKind.RUN_ATTEMPT_FAILED: _run_attempt_failed,
+    EntryKind.RUN_RETRIED: _run_retried,
+    EntryKind.RUN_SUCCEEDED: _run_ended(RunStatus.SUCCEEDED),
+    EntryKind.RUN_FAILED: _run_ended(RunStatus.FAILED),
+    EntryKind.RUN_CANCELLED: _run_ended(RunStatus.CANCELLED),
+    EntryKind.RUN_BLOCKED: _run_blocked,
+    EntryKind.RUN_ACTOR_DIED: _run_actor_died,
+    EntryKind.STEP_STARTED: _step_started,
+    EntryKind.STEP_TRY_FAILED: _step_try_failed,
+    EntryKind.STEP_SUCCEEDED: _step_outcome,
+    EntryKind.STEP_FAILED: _step_outcome,
+    EntryKind.STEP_ABANDONED: _step_abandoned,
+    EntryKind.WAIT_OPENED: _wait_opened,
+    EntryKind.WAIT_FULFILLED: _wait_resolved,
+    EntryKind.WAIT_TIMED_OUT: _wait_resolved,
+    EntryKind.WAIT_CANCELLED: _wait_resolved,
+    EntryKind.INPUT_ACCEPTED: _input_accepted,
+    EntryKind.OUTPUT_APPENDED: _instant,
+    EntryKind.CLOCK_READ: _instant,
+    EntryKind.PEEK_READ: _instant,
+    EntryKind.HISTORY_READ: _instant,
+    EntryKind.TOKEN_CREATED: _instant,
+}
