@@ -1,0 +1,83 @@
+"""Secrets: their text, how one is told from a typing error, and what of it is stored.
+
+A secret is `hlmr_<kind>_<43 base62><6 base62>`: 256 bits, then the CRC-32 of everything before it. The prefix
+lets scanners find a leaked one; the CRC tells a damaged one without a lookup. Only `secret_hash` is ever
+stored (DESIGN §8): a secret has 256 bits, so a plain SHA-256 can't be searched.
+
+Invariants: S-46 (a malformed secret is refused like an unknown one, by whoever calls `parse_secret`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from enum import StrEnum
+
+SECRET_BYTES = 32
+_BODY_CHARS = 43
+_CRC_CHARS = 6
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class SecretKind(StrEnum):
+    """What a secret opens; the value stands in its text."""
+
+    API_KEY = "key"
+    PUBLIC_TOKEN = "pat"
+    CALLBACK = "cb"
+
+
+_KINDS = "|".join(kind.value for kind in SecretKind)
+_SECRET = re.compile(
+    rf"hlmr_({_KINDS})_([0-9A-Za-z]{{{_BODY_CHARS}}})([0-9A-Za-z]{{{_CRC_CHARS}}})", re.ASCII
+)
+SECRET_CHARS_MAX = len("hlmr_key_") + _BODY_CHARS + _CRC_CHARS
+
+
+def make_secret(kind: SecretKind | str) -> str:
+    """A fresh random secret of that kind. Shown once; store `secret_hash` of it."""
+    return secret_from_bytes(kind, secrets.token_bytes(SECRET_BYTES))
+
+
+def secret_from_bytes(kind: SecretKind | str, raw: bytes) -> str:
+    """The secret that holds these 32 bytes; how a derived secret gets its text."""
+    if len(raw) != SECRET_BYTES:
+        raise ValueError(f"a secret holds {SECRET_BYTES} bytes, not {len(raw)}")
+    stem = f"hlmr_{SecretKind(kind).value}_{_base62(int.from_bytes(raw, 'big'), _BODY_CHARS)}"
+    return stem + _crc(stem)
+
+
+def parse_secret(text: str) -> SecretKind | None:
+    """The kind of a well-formed secret, None for anything else.
+
+    Says nothing about whether the secret is known: that is a lookup of its hash, which a wrong CRC saves.
+    """
+    found = _SECRET.fullmatch(text) if len(text) <= SECRET_CHARS_MAX else None
+    if found is None or _crc(text[:-_CRC_CHARS]) != found[3]:
+        return None
+    return SecretKind(found[1])
+
+
+def secret_hash(text: str) -> str:
+    """Hex SHA-256 of a secret: what is stored and looked up."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_same_secret(left: str, right: str) -> bool:
+    """Compare two secrets or two hashes in constant time."""
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+def _crc(stem: str) -> str:
+    return _base62(zlib.crc32(stem.encode()), _CRC_CHARS)
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
