@@ -107,7 +107,12 @@ class Principal:
 
     def to_json(self) -> dict[str, str]:
         """The parts that are known, as JSON."""
-        parts = {"type": self.type, "id": self.id, "name": self.name, "on_behalf_of": self.on_behalf_of}
+        parts = {
+            "type": self.type,
+            "id": self.id,
+            "name": self.name,
+            "on_behalf_of": self.on_behalf_of,
+        }
         return {key: value for key, value in parts.items() if value is not None}
 
     @classmethod
@@ -195,7 +200,13 @@ def link(
 
 
 def seal(
-    draft: Draft, *, session_id: str, seq: int, recorded_at: datetime, previous: bytes, key: bytes | None
+    draft: Draft,
+    *,
+    session_id: str,
+    seq: int,
+    recorded_at: datetime,
+    previous: bytes,
+    key: bytes | None,
 ) -> Entry:
     """Give a draft its place: seq, time and hash."""
     body_json = jsontext.encode(draft.body)

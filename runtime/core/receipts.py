@@ -41,4 +41,6 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
         case EntryKind.NOTE_ADDED:
             return {"note_id": body["note_id"], "session_id": entry.session_id, "seq": entry.seq}
         case _:
-            raise DataError(f"{entry.session_id}: entry {entry.seq} ({entry.kind}) carries no receipt")
+            raise DataError(
+                f"{entry.session_id}: entry {entry.seq} ({entry.kind}) carries no receipt"
+            )

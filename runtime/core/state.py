@@ -177,7 +177,9 @@ class SessionState:
     def the_run(self, entry: Entry) -> Run:
         """The newest run, which every run entry is about."""
         if self.run is None or self.run.id != entry.run_id:
-            raise DataError(f"{self.id}: entry {entry.seq} is about {entry.run_id}, not the newest run")
+            raise DataError(
+                f"{self.id}: entry {entry.seq} is about {entry.run_id}, not the newest run"
+            )
         return self.run
 
 

@@ -1,0 +1,252 @@
+"""A session's state as the JSON text of one checkpoint row, and back.
+
+Written when a session parks. Large entries stand in it as feed offsets (`{"ref": offset}`); the top-level list
+`refs` names them all, so that the ledger can bring them without reading further into the text.
+
+```
+{v: 1, seq, hash, at, refs: [offset…], session: {…}, run: {…, journal: [entry|{ref}…]} | null,
+ unconsumed: [record|{ref, …}…], taken: [record|{ref, …}…]}
+```
+
+Invariant: `restore(save(state), referenced)` decides and replays as `state` does (S-53).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from helmr.errors import DataError
+from helmr.models import RunStatus, SessionStatus
+from runtime.core import jsontext
+from runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from runtime.core.state import InputRecord, Run, SessionState, Wait
+
+VERSION = 1
+INLINE_BYTES_MAX = 4096
+"""Larger entries are kept by reference: a checkpoint stays small enough to write at every park."""
+
+
+def save(state: SessionState, offsets: Mapping[int, int]) -> str:
+    """The checkpoint text of a state whose entries are all stored.
+
+    Args:
+        state: The state to save.
+        offsets: Seq → feed offset of entries stored since the state was loaded; those loaded know theirs.
+    """
+    refs = _Refs(offsets)
+    content = {
+        "v": VERSION,
+        "seq": state.seq,
+        "hash": state.last_hash.hex(),
+        "at": iso(state.last_at) if state.last_at is not None else None,
+        "session": {
+            "task": state.task,
+            "external_id": state.external_id,
+            "tags": state.tags,
+            "metadata": state.metadata,
+            "status": state.status.value,
+            "input_ended": state.input_ended,
+            "runs_count": state.runs_count,
+            "input_seqs": state.input_seqs,
+            "output_seqs": state.output_seqs,
+            "public_tokens": state.public_tokens,
+        },
+        "run": _save_run(state.run, refs) if state.run is not None else None,
+        "unconsumed": [
+            _save_record(record, refs)
+            for stream in sorted(state.unconsumed)
+            for record in state.unconsumed[stream]
+        ],
+        "taken": [_save_record(record, refs) for record in state.taken.values()],
+    }
+    content["refs"] = sorted(refs.named)
+    return jsontext.encode(content)
+
+
+def refs(text: str) -> list[int]:
+    """The feed offsets of the entries that `restore` needs beside the text."""
+    return list(jsontext.decode(text)["refs"])
+
+
+def restore(session_id: str, text: str, referenced: Mapping[int, Entry]) -> SessionState:
+    """The state that `save` wrote.
+
+    Raises:
+        DataError: Another version, or a referenced entry is missing.
+    """
+    content = jsontext.decode(text)
+    if content["v"] != VERSION:
+        raise DataError(
+            f"{session_id}: checkpoint has version {content['v']}, this runtime reads {VERSION}"
+        )
+    state = SessionState(session_id)
+    state.seq = content["seq"]
+    state.last_hash = bytes.fromhex(content["hash"])
+    state.last_at = from_iso(content["at"]) if content["at"] is not None else None
+    session = content["session"]
+    state.task = session["task"]
+    state.external_id = session["external_id"]
+    state.tags = session["tags"]
+    state.metadata = session["metadata"]
+    state.status = SessionStatus(session["status"])
+    state.input_ended = session["input_ended"]
+    state.runs_count = session["runs_count"]
+    state.input_seqs = session["input_seqs"]
+    state.output_seqs = session["output_seqs"]
+    state.public_tokens = session["public_tokens"]
+    if content["run"] is not None:
+        state.run = _restore_run(session_id, content["run"], referenced)
+    for item in content["unconsumed"]:
+        record = _restore_record(session_id, item, referenced)
+        state.unconsumed.setdefault(record.stream, []).append(record)
+        state.unconsumed_count += 1
+        state.unconsumed_bytes += record.size_bytes
+    for item in content["taken"]:
+        record = _restore_record(session_id, item, referenced)
+        state.taken[record.stream, record.seq] = record
+    return state
+
+
+class _Refs:
+    """Which entries a checkpoint names by feed offset instead of holding them."""
+
+    def __init__(self, offsets: Mapping[int, int]) -> None:
+        self._offsets = offsets
+        self.named: set[int] = set()
+
+    def offset(self, seq: int, known: int | None, size_bytes: int) -> int | None:
+        """The feed offset to name the entry by, None if it is small or its offset is unknown."""
+        found = known if known is not None else self._offsets.get(seq)
+        if found is None or size_bytes <= INLINE_BYTES_MAX:
+            return None
+        self.named.add(found)
+        return found
+
+
+def _save_run(run: Run, refs: _Refs) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "task": run.task,
+        "payload": run.payload,
+        "created_seq": run.created_seq,
+        "attempt": run.attempt,
+        "status": run.status.value,
+        "is_started": run.is_started,
+        "retry_at": iso(run.retry_at) if run.retry_at is not None else None,
+        "wait": _save_wait(run.wait) if run.wait is not None else None,
+        "open_steps": sorted(run.open_steps),
+        "op_max": run.op_max,
+        "deaths": run.deaths,
+        "is_cautious": run.is_cautious,
+        "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
+        "failed_op": run.failed_op,
+        "journal": [_save_entry(entry, refs) for entry in run.journal],
+    }
+
+
+def _restore_run(session_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]) -> Run:
+    return Run(
+        id=saved["id"],
+        task=saved["task"],
+        payload=saved["payload"],
+        created_seq=saved["created_seq"],
+        attempt=saved["attempt"],
+        status=RunStatus(saved["status"]),
+        is_started=saved["is_started"],
+        retry_at=from_iso(saved["retry_at"]) if saved["retry_at"] is not None else None,
+        wait=_restore_wait(saved["wait"]) if saved["wait"] is not None else None,
+        open_steps=set(saved["open_steps"]),
+        op_max=saved["op_max"],
+        deaths=saved["deaths"],
+        is_cautious=saved["is_cautious"],
+        closed_waits={(s, c): (seq, late) for s, c, seq, late in saved["closed_waits"]},
+        failed_op=saved["failed_op"],
+        journal=[_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]],
+    )
+
+
+def _save_wait(wait: Wait) -> dict[str, Any]:
+    return {
+        "id": wait.id,
+        "run_id": wait.run_id,
+        "op": wait.op,
+        "kind": wait.kind,
+        "stream": wait.stream,
+        "correlation_id": wait.correlation_id,
+        "token_id": wait.token_id,
+        "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
+        "is_backoff": wait.is_backoff,
+    }
+
+
+def _restore_wait(saved: dict[str, Any]) -> Wait:
+    deadline = saved["deadline_at"]
+    return Wait(**{**saved, "deadline_at": from_iso(deadline) if deadline is not None else None})
+
+
+def _save_entry(entry: Entry, refs: _Refs) -> dict[str, Any]:
+    offset = refs.offset(entry.seq, entry.feed_offset, len(entry.body_json))
+    if offset is not None:
+        return {"ref": offset}
+    return {
+        "seq": entry.seq,
+        "at": iso(entry.recorded_at),
+        "kind": entry.kind.value,
+        "op": entry.op,
+        "principal": entry.principal.to_json(),
+        "body": entry.body,
+    }
+
+
+def _restore_entry(
+    session_id: str, run_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]
+) -> Entry:
+    if "ref" in saved:
+        return _referenced(session_id, saved["ref"], referenced)
+    return Entry(
+        session_id=session_id,
+        seq=saved["seq"],
+        recorded_at=from_iso(saved["at"]),
+        kind=EntryKind(saved["kind"]),
+        run_id=run_id,
+        op=saved["op"],
+        principal=Principal.from_json(saved["principal"]),
+        body=saved["body"],
+        body_json=jsontext.encode(saved["body"]),
+        hash=b"",
+    )
+
+
+def _save_record(record: InputRecord, refs: _Refs) -> dict[str, Any]:
+    offset = refs.offset(record.entry_seq, record.feed_offset, record.size_bytes)
+    saved: dict[str, Any] = {
+        "id": record.id,
+        "stream": record.stream,
+        "seq": record.seq,
+        "correlation_id": record.correlation_id,
+        "size_bytes": record.size_bytes,
+        "entry_seq": record.entry_seq,
+        "feed_offset": offset,
+        "has_started_run": record.has_started_run,
+    }
+    if offset is None:
+        saved["data"] = record.data
+    return saved
+
+
+def _restore_record(
+    session_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]
+) -> InputRecord:
+    if "data" not in saved:
+        saved["data"] = _referenced(session_id, saved["feed_offset"], referenced).body["data"]
+    return InputRecord(**saved)
+
+
+def _referenced(session_id: str, offset: int, referenced: Mapping[int, Entry]) -> Entry:
+    found = referenced.get(offset)
+    if found is None:
+        raise DataError(
+            f"{session_id}: the checkpoint refers to entry {offset}, which is not there"
+        )
+    return found

@@ -1,0 +1,96 @@
+"""The one door for commands: repeats first, then the decision by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from helmr.errors import OperationConflict
+from runtime.core.commands import (
+    AddNote,
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    Deadline,
+    RetryRun,
+    Send,
+    StartRun,
+    TokenEnded,
+    Touch,
+)
+from runtime.core.decide import inputs, lifecycle, ops
+from runtime.core.decide.decision import Context, Decision
+from runtime.core.entries import iso
+from runtime.core.starting import due_draft
+from runtime.core.state import SessionState
+
+
+def decide(state: SessionState, command: Command, context: Context) -> Decision:
+    """What this command does to this session now.
+
+    A repeated operation gets its first receipt before any state check (S-61).
+
+    Raises:
+        HelmrError: The command is refused and leaves nothing.
+    """
+    if command.operation is not None and command.operation.id in state.operations:
+        known = state.operations[command.operation.id]
+        return Decision(reply=repeated_operation(known, command))
+    return _BY_KIND[type(command)](state, command, context)
+
+
+def repeated_operation(known: tuple[str, Mapping[str, Any]], command: Command) -> dict[str, Any]:
+    """The first receipt of a repeated operation.
+
+    Raises:
+        OperationConflict: The id was used with another request.
+    """
+    request_hash, receipt = known
+    if command.operation is not None and command.operation.request_hash != request_hash:
+        raise OperationConflict(
+            f"operation {command.operation.id} was used with another request",
+            hint="Use a new Operation-Id for a new request.",
+        )
+    return dict(receipt)
+
+
+def _deadline(state: SessionState, command: Deadline, context: Context) -> Decision:
+    """S-14: names its wait; on another it does nothing."""
+    wait = state.wait
+    if wait is None or wait.id != command.wait_id or wait.deadline_at is None or state.run is None:
+        return Decision(reply={"status": "resolved"})
+    if context.now < wait.deadline_at:
+        return Decision(reply={"status": "pending", "due_at": iso(wait.deadline_at)})
+    draft = due_draft(
+        wait_id=wait.id,
+        kind=wait.kind,
+        run_id=state.run.id,
+        op=wait.op,
+        next_status=context.status_after_wait(state.run),
+    )
+    return Decision((draft,), {"status": "timed_out"})
+
+
+def _token_ended(state: SessionState, command: TokenEnded, context: Context) -> Decision:
+    return Decision(ops.token_ended(state, command, context), {"status": "delivered"})
+
+
+def _touch(state: SessionState, command: Touch, context: Context) -> Decision:
+    return Decision()
+
+
+_BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision]] = {
+    Send: inputs.send,
+    Answer: inputs.answer,
+    Deadline: _deadline,
+    TokenEnded: _token_ended,
+    StartRun: lifecycle.start_run,
+    CancelRun: lifecycle.cancel_run,
+    CancelSession: lifecycle.cancel_session,
+    CloseSession: lifecycle.close_session,
+    RetryRun: lifecycle.retry_run,
+    AddNote: lifecycle.add_note,
+    Touch: _touch,
+}
