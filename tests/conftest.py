@@ -1,0 +1,54 @@
+"""What every test gets: a guard against blocking an event loop, and one Hypothesis profile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+# Also for tests that start Ray without make.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+# No deadline: two shared cores make single examples slow for reasons that are not ours.
+settings.register_profile(
+    "helmr", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("helmr")
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call that our code makes on an event loop raises `BlockingError`.
+
+    Calls from a thread without a loop pass. A test that blocks on purpose is marked
+    `allows_blocking`.
+    """
+    if request.node.get_closest_marker("allows_blocking"):
+        yield
+        return
+    blockbuster = BlockBuster(scanned_modules=_our_packages())
+    # A module imported late is read from disk wherever the import stands.
+    for function in blockbuster.functions.values():
+        function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
+    blockbuster.activate()
+    try:
+        yield
+    finally:
+        blockbuster.deactivate()
+
+
+def _our_packages() -> list[str]:
+    root = Path(__file__).resolve().parent.parent
+    return [
+        name for name in ("helmr", "runtime", "console") if (root / name / "__init__.py").exists()
+    ]
