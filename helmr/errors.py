@@ -178,6 +178,12 @@ class AmbiguousRuntime(UsageError):
     default_hint = "Set HELMR_URL or pass --url or --data-dir."
 
 
+class BadKeyRing(UsageError):
+    """Master keys that can't be read, or that other users of the machine could read."""
+
+    code = "bad_key_ring"
+
+
 class MissingExtra(UsageError):
     """A part of Helmr is not installed; names the extra."""
 
@@ -278,6 +284,12 @@ class OriginDenied(NotAllowed):
     """A browser origin the public token does not allow."""
 
     code = "origin_denied"
+
+
+class SignatureRefused(NotAllowed):
+    """A callback without the provider's valid signature over its raw body (S-42)."""
+
+    code = "signature_refused"
 
 
 class TokenExhausted(NotAllowed):
@@ -458,6 +470,19 @@ class ChainBroken(DataError):
     """The hash chain of a session does not hold; names the first bad seq (S-52)."""
 
     code = "chain_broken"
+
+
+class PayloadDamaged(DataError):
+    """An encrypted body does not open: a byte or its address changed; names the entry."""
+
+    code = "payload_damaged"
+
+
+class MasterKeyMissing(DataError):
+    """Something was made with a master key that the key ring no longer holds; names the key."""
+
+    code = "master_key_missing"
+    default_hint = "Put the old key back into the key ring; keys stay while anything made with them lives."
 
 
 class LedgerBehind(DataError):
