@@ -482,7 +482,7 @@ class MasterKeyMissing(DataError):
     """Something was made with a master key that the key ring no longer holds; names the key."""
 
     code = "master_key_missing"
-    default_hint = "Put the old key back into the key ring; keys stay while anything made with them lives."
+    default_hint = "Put the old key back into the key ring: it is needed while what it made lives."
 
 
 class LedgerBehind(DataError):

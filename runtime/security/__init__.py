@@ -1,5 +1,6 @@
-"""Keys, secrets, callbacks, roles and limits: what stands between the outside world and the service.
+"""Keys, secrets, callbacks, roles and limits: what stands between the outside and the service.
 
-Every module here is functions and small objects without a server, a loop or a database; routes, ledger and
-actors call them. Cryptography comes from the `cryptography` package and hashlib, none of it is our own.
+Functions and small objects without a server, a loop or a database; routes, ledger and actors call
+them. Ciphers and key derivation come from `cryptography`, HMAC and SHA-256 from the standard
+library.
 """

@@ -1,10 +1,11 @@
 """Secrets: their text, how one is told from a typing error, and what of it is stored.
 
-A secret is `hlmr_<kind>_<43 base62><6 base62>`: 256 bits, then the CRC-32 of everything before it. The prefix
-lets scanners find a leaked one; the CRC tells a damaged one without a lookup. Only `secret_hash` is ever
-stored (DESIGN §8): a secret has 256 bits, so a plain SHA-256 can't be searched.
+A secret is `hlmr_<kind>_<43 base62><6 base62>`: 256 bits, then the CRC-32 of everything before it.
+The prefix lets scanners find a leaked one; the CRC tells a damaged one without a lookup. Only
+`secret_hash` is ever stored (DESIGN §8): a secret has 256 bits, so a plain SHA-256 can't be
+searched.
 
-Invariants: S-46 (a malformed secret is refused like an unknown one, by whoever calls `parse_secret`).
+Invariants: S-46 (a malformed secret is refused like an unknown one, by who calls `parse_secret`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def secret_from_bytes(kind: SecretKind | str, raw: bytes) -> str:
 def parse_secret(text: str) -> SecretKind | None:
     """The kind of a well-formed secret, None for anything else.
 
-    Says nothing about whether the secret is known: that is a lookup of its hash, which a wrong CRC saves.
+    Says nothing about whether the secret is known: that is a lookup of its hash, which a wrong
+    CRC saves.
     """
     found = _SECRET.fullmatch(text) if len(text) <= SECRET_CHARS_MAX else None
     if found is None or _crc(text[:-_CRC_CHARS]) != found[3]:
