@@ -191,9 +191,9 @@ def test_derivation_is_plain_hkdf():
 
 def test_a_derived_secret_never_changes_between_releases():
     """A release that derives another text would kill every link that was sent."""
-    keys = KeyRing((OLD,)).session_keys("ses_01jq0000000000000000000000") assert derive_secret(keys,
-    "cb", "tok_01jq0000000000000000000000") ==
-    ("hlmr_cb_UhmqeyObF1vl1SOwPBTKEvkYPrZW7OtVsRNDqDiuGhZ3sfBLD")
+    keys = KeyRing((OLD,)).session_keys("ses_01jq0000000000000000000000")
+    derived = derive_secret(keys, "cb", "tok_01jq0000000000000000000000")
+    assert derived == "hlmr_cb_UhmqeyObF1vl1SOwPBTKEvkYPrZW7OtVsRNDqDiuGhZ3sfBLD"
 
 
 def test_no_repr_shows_a_key():
