@@ -159,6 +159,15 @@ class WorkItem:
     token_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A session whose head the ledger has marked held, by the load of that epoch and holder."""
+
+    session_id: str
+    epoch: int
+    holder: str
+
+
 class Ledger(Protocol):
     """The ledger as session actors, directory and service see it. All methods are calls to one actor."""
 
@@ -183,6 +192,10 @@ class Ledger(Protocol):
 
     async def abandon(self, session_id: str, epoch: int) -> None:
         """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
+        ...
+
+    async def held(self) -> Sequence[Held]:
+        """The sessions marked held: how a directory that starts finds those whose holder is gone."""
         ...
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
