@@ -1,0 +1,141 @@
+"""What a call between actors is: its counter, its errors, and how an actor's error comes back.
+
+An actor answers a call with a value, also when it fails: `serve` turns errors into a `Failure`, and
+the caller's side raises it again. So an error that an actor met while it called another one can't
+be taken for the loss of the actor that was called: losing it is a `CallError`, which only the
+caller's side makes.
+
+A `CallError` that is not handled leaves its actor as a plain `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from helmr.errors import HelmrError, Unavailable, error_from_code
+
+logger = logging.getLogger(__name__)
+
+LEDGER = "helmr-ledger"
+DIRECTORY = "helmr-directory"
+GATEWAY = "helmr-gateway"
+"""The names of the actors that exist once."""
+
+SLOT = "slot"
+DESK = "desk"
+POOL_PREFIXES = ("helmr-slot-", "helmr-desk-")
+"""How the names of pool actors begin: `helmr-<role>-<unique>`."""
+
+CauseOfDeath = str
+
+
+class CallError(Unavailable):
+    """A call got no answer from its actor. `actor` and `method` are facts."""
+
+    def __init__(self, message: str, *, actor: str, method: str, **facts: Any) -> None:
+        super().__init__(message, actor=actor, method=method, **facts)
+        self.actor = actor
+
+
+class ActorDied(CallError):
+    """The actor is dead for good. The call may have run before it died."""
+
+    def __init__(self, *, actor: str, method: str, cause: CauseOfDeath) -> None:
+        super().__init__(f"{actor} died: {cause}", actor=actor, method=method, cause=cause)
+        self.cause = cause
+
+
+class ActorUnavailable(CallError):
+    """The actor did not answer now (restarting, connection lost). The call may have run."""
+
+    def __init__(self, *, actor: str, method: str, detail: str) -> None:
+        super().__init__(f"{actor} is not reachable: {detail}", actor=actor, method=method)
+
+
+class ActorNotFound(CallError):
+    """No actor has that name. The call has not run."""
+
+    def __init__(self, *, actor: str, method: str) -> None:
+        super().__init__(f"{actor} does not exist", actor=actor, method=method)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as an answer."""
+
+    code: str
+    status: int
+    message: str
+    hint: str | None
+    errors: list[dict[str, str]]
+    retry_after_s: float | None
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, error: HelmrError) -> Failure:
+        """The answer that stands for `error`."""
+        return cls(
+            error.code,
+            error.status,
+            error.message,
+            error.hint,
+            error.errors,
+            error.retry_after_s,
+            error.facts,
+        )
+
+    def error(self) -> HelmrError:
+        """The error to raise on the caller's side."""
+        return error_from_code(
+            self.code,
+            self.message,
+            status=self.status,
+            hint=self.hint,
+            errors=self.errors,
+            retry_after_s=self.retry_after_s,
+            facts=dict(self.facts),
+        )
+
+
+class Calls(Protocol):
+    """The one way to call an actor.
+
+    Attributes:
+        counter: Calls made so far by (kind of actor, method); how a test proves the budget of a
+            path.
+    """
+
+    counter: Counter[tuple[str, str]]
+
+    async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `method` of the actor with that name.
+
+        Raises:
+            CallError: The actor gave no answer; the subclass says what is known.
+            HelmrError: What the method raised.
+        """
+        ...
+
+
+def kind_of(actor: str) -> str:
+    """ledger, directory, gateway or session."""
+    if actor.startswith(POOL_PREFIXES):
+        return "session"
+    return actor.removeprefix("helmr-")
+
+
+async def serve(target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a call inside its actor: its value, or the `Failure` that stands for its error."""
+    if method.startswith("_"):
+        return Failure.of(HelmrError(f"{method} is no method that others may call"))
+    try:
+        return await getattr(target, method)(*args, **kwargs)
+    except HelmrError as error:
+        return Failure.of(error)
+    except Exception as error:  # the edge of an actor: a bug ends one call only
+        logger.exception("%s.%s failed", type(target).__name__, method)
+        return Failure.of(HelmrError(f"{method}: {type(error).__name__}: {error}"))

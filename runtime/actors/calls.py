@@ -1,0 +1,115 @@
+"""Actor calls through Ray: the only module that says `.remote`.
+
+Owns the cache of actor handles and the translation of Ray's errors. Ray's errors never leave this
+module, and `max_task_retries` is never set: a call that got no answer may have run, so repeating it
+is the caller's decision, with the same operation id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+from ray.util import list_named_actors
+
+from helmr.errors import HelmrError
+from runtime.actors.boundary import ActorDied, ActorNotFound, ActorUnavailable, Failure, kind_of
+
+NAMESPACE = "helmr"
+"""The Ray namespace of every actor; names are unique in it."""
+
+HANDLES_MAX = 1_000
+"""Cached handles; more than any pool, so that dropping all of them is rare."""
+
+
+class RayCalls:
+    """Calls named Ray actors that answer `call(method, *args, **kwargs)`."""
+
+    def __init__(self) -> None:
+        self.counter: Counter[tuple[str, str]] = Counter()
+        self._handles: dict[str, Any] = {}
+
+    async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `method` of the actor with that name (see `Calls`)."""
+        self.counter[kind_of(actor), method] += 1
+        handle = self._handles.get(actor) or await self._find(actor, method)
+        try:
+            answer = await handle.call.remote(method, *args, **kwargs)
+        except ActorDiedError as error:
+            self._handles.pop(actor, None)
+            raise ActorDied(actor=actor, method=method, cause=cause_of(error)) from error
+        except (ActorUnavailableError, RayActorError) as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        except RayTaskError as error:
+            raise HelmrError(f"{actor}.{method} gave no answer: {_first_line(error)}") from error
+        except RayError as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    async def create(
+        self, name: str, cls: type[Any], *args: Any, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Have Ray start a detached actor under that name; returns before it runs.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        declared = ray.remote(cls).options(
+            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, **(options or {})
+        )
+        self._handles[name] = await asyncio.to_thread(declared.remote, *args)
+
+    async def kill(self, name: str) -> None:
+        """End an actor for good, without any clean-up in it. Harmless if there is none."""
+        try:
+            handle = self._handles.pop(name, None) or await self._find(name, "kill")
+            self._handles.pop(name, None)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        except (ActorNotFound, ActorDiedError, ValueError):
+            return
+
+    async def names(self) -> list[str]:
+        """The named actors of the namespace."""
+        named = await asyncio.to_thread(list_named_actors, all_namespaces=True)
+        return [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
+
+    async def _find(self, actor: str, method: str) -> Any:
+        try:
+            handle = await asyncio.to_thread(ray.get_actor, actor, namespace=NAMESPACE)
+        except ValueError as error:
+            raise ActorNotFound(actor=actor, method=method) from error
+        except RayError as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        if len(self._handles) >= HANDLES_MAX:
+            self._handles.clear()
+        self._handles[actor] = handle
+        return handle
+
+
+def cause_of(error: ActorDiedError) -> str:
+    """What Ray knows of a death, in a few words. It does not know the signal or the exit code."""
+    text = str(error)
+    if "ray.kill" in text:
+        return "killed by the runtime"
+    if error.actor_init_failed:
+        return "failed to start"
+    if "connection error" in text or "SYSTEM_ERROR" in text:
+        return "the process ended"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
