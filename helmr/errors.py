@@ -37,6 +37,8 @@ class HelmrError(Exception):
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
     default_hint: ClassVar[str | None] = None
+    op: int | None = None
+    """The op whose outcome this is, if a run's code got it from one; a retry sets that op aside (S-5)."""
 
     def __init__(
         self,
@@ -55,7 +57,10 @@ class HelmrError(Exception):
         self.facts: dict[str, Any] = facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.code, self.message, self.hint, self.errors, self.retry_after_s, self.facts))
+        return (
+            _rebuild,
+            (self.code, self.message, self.hint, self.errors, self.retry_after_s, self.facts),
+        )
 
 
 def _rebuild(
@@ -142,6 +147,13 @@ class SchemaMismatch(UsageError):
     code = "schema_mismatch"
     status = 422
     title = "Data does not fit the schema"
+
+
+class BadSchema(UsageError):
+    """A JSON Schema that can't be used: not one, too large, or with references elsewhere."""
+
+    code = "bad_schema"
+    status = 422
 
 
 class ConcurrentWaitError(UsageError):
@@ -495,10 +507,9 @@ class LedgerBehind(DataError):
 
 
 class OutcomeError(HelmrError):
-    """An outcome that a task awaits as an exception; `op` is the op whose outcome it is."""
+    """An outcome that a task awaits as an exception."""
 
     code = "outcome"
-    op: int | None = None
 
 
 class StepFailed(OutcomeError):

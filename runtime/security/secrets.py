@@ -65,12 +65,12 @@ def parse_secret(text: str) -> SecretKind | None:
 
 def secret_hash(text: str) -> str:
     """Hex SHA-256 of a secret: what is stored and looked up."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def is_same_secret(left: str, right: str) -> bool:
     """Compare two secrets or two hashes in constant time."""
-    return hmac.compare_digest(left.encode(), right.encode())
+    return hmac.compare_digest(left.encode(errors="replace"), right.encode(errors="replace"))
 
 
 def _crc(stem: str) -> str:

@@ -1,0 +1,116 @@
+"""What the body of a callback POST says, by its content type (S-42).
+
+```
+application/json              must be {"data": …}
+application/json, ?raw=1      any JSON value, as it is            token made with raw=True
+form, ?raw=1                  an object of its fields             token made with raw=True
+form                          the answer page's fields and nonce
+anything else                 415;  an empty body 422
+```
+
+Pure: the caller has limited the size, checks a provider's signature over the raw bytes first, and
+gives the strict JSON reader, which has one home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from helmr.errors import BadRequest, SchemaMismatch, TooLarge, UnsupportedMedia
+
+FORM_FIELDS_MAX = 2_000
+"""Fields of one form; the answer page makes at most a few hundred."""
+NONCE_FIELD = "nonce"
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+_HINT = f'Send {_JSON} with {{"data": …}}, or open the link in a browser.'
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackData:
+    """A completion's data, as JSON."""
+
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackForm:
+    """The answer page, filled in; `values` by field name, in the order they came."""
+
+    nonce: str | None
+    values: dict[str, list[str]]
+
+
+def read_callback(
+    *,
+    content_type: str | None,
+    body: bytes,
+    is_raw: bool,
+    token_is_raw: bool,
+    parse_json: Callable[[bytes], Any],
+) -> CallbackData | CallbackForm:
+    """Read the body of a callback POST.
+
+    Args:
+        content_type: The header as it came.
+        body: Within the body limit.
+        is_raw: The request says `?raw=1`.
+        token_is_raw: The token was created with `raw=True`.
+        parse_json: The strict reader: raises BadJson.
+
+    Raises:
+        UnsupportedMedia: Neither JSON nor an urlencoded form, or a charset other than UTF-8.
+        SchemaMismatch: An empty body.
+        BadRequest: `?raw=1` on a token that was not made for it, no `data`, an unreadable form.
+        BadJson: From `parse_json`.
+        TooLarge: More fields than any page of ours has.
+    """
+    media = _media_type(content_type)
+    if is_raw and not token_is_raw:
+        raise BadRequest("this token takes no raw bodies", hint="Create it with raw=True.")
+    if not body.strip():
+        raise SchemaMismatch("the body is empty", hint=_HINT)
+    if media == _FORM:
+        values = _form_values(body)
+        if is_raw:
+            single = {name: all_[0] if len(all_) == 1 else all_ for name, all_ in values.items()}
+            return CallbackData(single)
+        nonces = values.pop(NONCE_FIELD, [])
+        return CallbackForm(nonces[0] if len(nonces) == 1 else None, values)
+    value = parse_json(body)
+    if is_raw:
+        return CallbackData(value)
+    if not isinstance(value, dict) or set(value) != {"data"}:
+        raise BadRequest('the body must be {"data": …} and nothing else', hint=_HINT)
+    return CallbackData(value["data"])
+
+
+def _media_type(content_type: str | None) -> str:
+    media, *parameters = [part.strip() for part in (content_type or "").split(";")]
+    charsets = [p.partition("=")[2].strip("\"' ").lower() for p in parameters if _is_charset(p)]
+    if media.lower() not in (_JSON, _FORM) or any(c not in ("utf-8", "utf8") for c in charsets):
+        shown = (content_type or "none")[:80]
+        raise UnsupportedMedia(f"content type {shown!r} is not taken here", hint=_HINT)
+    return media.lower()
+
+
+def _is_charset(parameter: str) -> bool:
+    return parameter.lower().startswith("charset")
+
+
+def _form_values(body: bytes) -> dict[str, list[str]]:
+    if body.count(b"&") >= FORM_FIELDS_MAX:
+        raise TooLarge(f"a form may have {FORM_FIELDS_MAX} fields")
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+        )
+    except ValueError as error:
+        raise BadRequest("the body is not an urlencoded form") from error
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values

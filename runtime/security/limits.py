@@ -1,0 +1,223 @@
+"""Limits of the front door: calls per secret and per source, failures, and the Host header.
+
+Counting is the `limits` package's fixed window: a caller may spend two windows' worth around a
+boundary, which these limits allow for. Its own memory storage reads the wall clock and starts timer
+threads, so the storage here takes the clock and a bound instead. Used on one event loop.
+
+Invariants: S-64 (refused before any durable effect, with Retry-After), S-46 (what a failure budget
+refuses does not say whether the secret exists).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from limits import RateLimitItem, parse
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
+from helmr.errors import NotAllowed, Overloaded
+
+KEYS_MAX = 50_000
+"""Counters kept; the oldest window goes first. A flood of sources is met by the global budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitConfig:
+    """Limits in the notation of the `limits` package; one per second is `1/second`."""
+
+    per_secret: str = "600/minute"
+    """For public tokens and callback secrets, which strangers may hold; API keys have none."""
+    per_source: str = "1200/minute"
+    """For callers without a valid API key, by address."""
+    failures_per_source: str = "30/minute"
+    failures: str = "300/minute"
+    """Unknown secrets of all sources together: bounds what guessing costs the ledger. While it is
+    spent, secrets that are not known here are refused without a lookup."""
+
+
+class FrontDoor:
+    """The counters of one gateway.
+
+    Args:
+        clock: Tells the time, aware.
+        config: The limits.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], config: LimitConfig | None = None) -> None:
+        config = config or LimitConfig()
+        self._clock = clock
+        self._limiter = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
+        # Of its own, so that a flood of sources can't push the global counter out.
+        self._global = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
+        self._per_secret = parse(config.per_secret)
+        self._per_source = parse(config.per_source)
+        self._failures_per_source = parse(config.failures_per_source)
+        self._failures = parse(config.failures)
+
+    def admit_source(self, address: str) -> None:
+        """Count a call without an API key against its source.
+
+        Raises:
+            Overloaded: Too many; with Retry-After.
+        """
+        self._hit(self._per_source, "source", source_key(address))
+
+    def admit_secret(self, hash_: str) -> None:
+        """Count a call with a public token or callback secret, by the secret's hash.
+
+        Raises:
+            Overloaded: Too many; with Retry-After.
+        """
+        self._hit(self._per_secret, "secret", hash_)
+
+    def admit_lookup(self, address: str) -> None:
+        """Return if an unknown secret of this source may be looked up; counts nothing.
+
+        Raises:
+            Overloaded: The source's or the global budget of failures is spent.
+        """
+        source = source_key(address)
+        if not self._limiter.test(self._failures_per_source, "failure", source):
+            raise self._refusal(self._limiter, self._failures_per_source, "failure", source)
+        if not self._global.test(self._failures):
+            raise self._refusal(self._global, self._failures)
+
+    def count_failure(self, address: str) -> None:
+        """Count a secret that was malformed, unknown, revoked or expired."""
+        self._limiter.hit(self._failures_per_source, "failure", source_key(address))
+        self._global.hit(self._failures)
+
+    def _hit(self, item: RateLimitItem, *key: str) -> None:
+        if not self._limiter.hit(item, *key):
+            raise self._refusal(self._limiter, item, *key)
+
+    def _refusal(
+        self, limiter: FixedWindowRateLimiter, item: RateLimitItem, *key: str
+    ) -> Overloaded:
+        reset_at = limiter.get_window_stats(item, *key).reset_time
+        wait_s = max(1, math.ceil(reset_at - self._clock().timestamp()))
+        return Overloaded(
+            "too many requests", hint=f"Try again in {wait_s} s.", retry_after_s=wait_s
+        )
+
+
+class _Counters(Storage):
+    """Fixed-window counters in memory: bounded, on a given clock, without threads."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        return ValueError
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        count, ends_at = self._current(key)
+        if count == 0:
+            self._windows.pop(key, None)
+            ends_at = self._now_s() + expiry
+        self._windows[key] = (count + amount, ends_at)
+        if len(self._windows) > KEYS_MAX:
+            self._windows.popitem(last=False)
+        return count + amount
+
+    def get(self, key: str) -> int:
+        return self._current(key)[0]
+
+    def get_expiry(self, key: str) -> float:
+        return self._current(key)[1]
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        count = len(self._windows)
+        self._windows.clear()
+        return count
+
+    def clear(self, key: str) -> None:
+        self._windows.pop(key, None)
+
+    def _current(self, key: str) -> tuple[int, float]:
+        now_s = self._now_s()
+        count, ends_at = self._windows.get(key, (0, now_s))
+        return (count, ends_at) if ends_at > now_s else (0, now_s)
+
+
+def source_key(address: str) -> str:
+    """What counts as one source: an IPv4 address, an IPv6 /64, or the text if it is neither."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:100]
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+# --- Host -----------------------------------------------------------------------------------------
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def allowed_hosts(
+    bind_host: str, base_urls: Collection[str], extra: Collection[str] = ()
+) -> frozenset[str]:
+    """The names under which a runtime may be asked, lower case, without ports.
+
+    Args:
+        bind_host: `--host`; a wildcard address is no name and adds nothing.
+        base_urls: The external base URL, if configured.
+        extra: Further names of the configuration.
+    """
+    names = {_host_of(url.partition("://")[2].partition("/")[0]) for url in base_urls}
+    names |= {_host_of(name) for name in extra}
+    if bind_host not in ("", "0.0.0.0", "::", "[::]"):
+        names.add(
+            _host_of(
+                f"[{bind_host}]" if bind_host.count(":") > 1 and "[" not in bind_host else bind_host
+            )
+        )
+    return frozenset(names - {""}) | _LOCAL_HOSTS
+
+
+def check_host(host_header: str | None, allowed: frozenset[str]) -> None:
+    """Return if the Host header names this runtime.
+
+    A page on evil.example whose name was rebound to 127.0.0.1 sends `Host: evil.example`; so a
+    loopback runtime can't be driven from a browser (DNS rebinding).
+
+    Raises:
+        NotAllowed: No Host or another name.
+    """
+    host = _host_of(host_header or "")
+    if host not in allowed:
+        raise NotAllowed(
+            f"Host {host[:100]!r} is not a name of this runtime",
+            hint="Set the external base URL, or add the name to the allowed hosts.",
+        )
+
+
+def _host_of(authority: str) -> str:
+    """The host of `host[:port]`, lower case, without a trailing dot; empty if it is malformed."""
+    text = authority.strip().lower()
+    if text.startswith("["):
+        name, bracket, port = text.partition("]")
+        host, port = name + bracket, port.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    if port and not port.isdecimal():
+        return ""
+    return host.rstrip(".")

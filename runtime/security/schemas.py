@@ -1,0 +1,175 @@
+"""JSON Schemas from outside: checked once, then used to validate a token's completions (S-43).
+
+The schema is untrusted: it may refer to files and hosts, hold patterns that take a backtracking
+engine for ever, or refer to itself. So references are never fetched, patterns run in a linear
+engine (look-around and back-references are refused), and size and depth are bounded.
+
+Source: JSON Schema 2020-12; jsonschema-rs fetches http and file references unless told not to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema_rs import (
+    Draft202012Validator,
+    ReferencingError,
+    RegexOptions,
+    ValidationError,
+    ValidationErrorKind,
+)
+
+from helmr.errors import BadSchema, SchemaMismatch
+
+SCHEMA_BYTES_MAX = 64 * 1024
+PROBLEMS_MAX = 50
+"""Problems that one answer lists; the rest would not be read."""
+_MESSAGE_CHARS_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One place where data does not fit: a path of keys and indexes, and a sentence for people."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+class DataSchema:
+    """A checked JSON Schema.
+
+    Raises:
+        BadSchema: Not a schema, too large, a remote reference, or a pattern that is not linear.
+    """
+
+    def __init__(self, schema: dict[str, Any] | bool) -> None:
+        if len(json.dumps(schema)) > SCHEMA_BYTES_MAX:
+            raise BadSchema(f"a schema may have {SCHEMA_BYTES_MAX} bytes")
+        try:
+            self._validator = Draft202012Validator(
+                schema,
+                retriever=_refuse,
+                pattern_options=RegexOptions(),
+                validate_formats=True,
+                ignore_unknown_formats=True,
+            )
+        except (ValidationError, ReferencingError) as error:
+            reason = getattr(error, "message", None) or str(error)
+            raise BadSchema(f"the schema can't be used: {reason[:_MESSAGE_CHARS_MAX]}") from error
+
+    def problems(self, data: Any) -> list[Problem]:
+        """Where and why the data does not fit; empty if it fits."""
+        found: list[Problem] = []
+        for error in self._validator.iter_errors(data):
+            found.extend(_problems(error))
+            if len(found) >= PROBLEMS_MAX:
+                break
+        return found[:PROBLEMS_MAX]
+
+    def check(self, data: Any) -> None:
+        """Return if the data fits.
+
+        Raises:
+            SchemaMismatch: With the failing paths (S-21).
+        """
+        problems = self.problems(data)
+        if problems:
+            errors = [{"path": dotted(p.path), "message": p.message} for p in problems]
+            raise SchemaMismatch(
+                f"the data does not fit the schema: {errors[0]['path'] or 'it'} "
+                f"{errors[0]['message'][:1].lower()}{errors[0]['message'][1:]}",
+                errors=errors,
+            )
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """The path as errors show it: `items.0.name`."""
+    return ".".join(str(part) for part in path)
+
+
+def _refuse(uri: str, /) -> Any:
+    raise ValueError(f"references are not fetched: {uri[:100]}")
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    path = tuple(error.instance_path)
+    kind = error.kind
+    if isinstance(kind, ValidationErrorKind.Required):
+        yield Problem((*path, kind.property), "Is needed.")
+    elif isinstance(kind, ValidationErrorKind.AdditionalProperties):
+        yield from (Problem((*path, name), "Is not known here.") for name in kind.unexpected)
+    else:
+        yield Problem(path, _sentence(kind) or error.message[:_MESSAGE_CHARS_MAX])
+
+
+def _sentence(kind: ValidationErrorKind) -> str | None:
+    match kind:
+        case ValidationErrorKind.Type():
+            return f"Must be {_type_words(kind.types)}."
+        case ValidationErrorKind.Enum():
+            options = [json.dumps(option, ensure_ascii=False) for option in kind.options]
+            return f"Must be one of {', '.join(options)}."[:_MESSAGE_CHARS_MAX]
+        case ValidationErrorKind.Constant():
+            return f"Must be {json.dumps(kind.expected_value, ensure_ascii=False)}."
+        case ValidationErrorKind.MinLength():
+            return f"Must have at least {_count(kind.limit, 'character')}."
+        case ValidationErrorKind.MaxLength():
+            return f"Must have at most {_count(kind.limit, 'character')}."
+        case ValidationErrorKind.Minimum():
+            return f"Must be {kind.limit} or more."
+        case ValidationErrorKind.Maximum():
+            return f"Must be {kind.limit} or less."
+        case ValidationErrorKind.ExclusiveMinimum():
+            return f"Must be more than {kind.limit}."
+        case ValidationErrorKind.ExclusiveMaximum():
+            return f"Must be less than {kind.limit}."
+        case ValidationErrorKind.MultipleOf():
+            return f"Must be a multiple of {kind.multiple_of:g}."
+        case ValidationErrorKind.MinItems():
+            return f"Must have at least {_count(kind.limit, 'item')}."
+        case ValidationErrorKind.MaxItems():
+            return f"Must have at most {_count(kind.limit, 'item')}."
+        case ValidationErrorKind.UniqueItems():
+            return "Must not hold the same item twice."
+        case ValidationErrorKind.Format():
+            return f"Must be {_FORMAT_WORDS.get(kind.format, 'of format ' + kind.format)}."
+        case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
+            return "Fits none of the forms it may have."
+        case ValidationErrorKind.OneOfMultipleValid():
+            return "Fits more than one of the forms it may have."
+        case ValidationErrorKind.FalseSchema():
+            return "May not be given."
+        case ValidationErrorKind.Pattern():
+            return f"Must match the pattern {kind.pattern}"[:_MESSAGE_CHARS_MAX]
+        case _:
+            return None
+
+
+_TYPE_WORDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "yes or no",
+    "object": "an object",
+    "array": "a list",
+    "null": "empty",
+}
+_FORMAT_WORDS = {
+    "date": "a date such as 2026-03-31",
+    "time": "a time such as 14:30:00Z",
+    "date-time": "a date and time such as 2026-03-31T14:30:00Z",
+    "email": "an e-mail address",
+    "uri": "a web address such as https://example.com",
+    "uuid": "a UUID",
+}
+
+
+def _type_words(types: list[str]) -> str:
+    return " or ".join(_TYPE_WORDS.get(name, name) for name in types)
+
+
+def _count(limit: int, noun: str) -> str:
+    return f"{limit} {noun}" if limit == 1 else f"{limit} {noun}s"
