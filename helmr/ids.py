@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 
+import uuid_utils
 from typeid import TypeID
 from typeid.errors import TypeIDException
 
@@ -43,7 +44,7 @@ def to_uuid(value: str) -> uuid.UUID:
 
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """The id with this prefix that holds `value`."""
-    return str(TypeID.from_uuid(value, prefix=prefix))
+    return str(TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix))
 
 
 def check_id(value: str, prefix: str) -> str:
@@ -55,7 +56,9 @@ def check_id(value: str, prefix: str) -> str:
     try:
         parsed = TypeID.from_string(value)
     except (TypeIDException, ValueError) as error:
-        raise BadId(f"{value[:80]!r} is not an id", hint=f"Ids here look like {prefix}_…") from error
+        raise BadId(
+            f"{value[:80]!r} is not an id", hint=f"Ids here look like {prefix}_…"
+        ) from error
     if parsed.prefix != prefix:
         raise BadId(f"{value} is not a {prefix}_… id", hint=f"Ids here look like {prefix}_…")
     return value

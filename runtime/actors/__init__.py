@@ -1,5 +1,1 @@
-"""The processes of a runtime: session actors, directory, ledger, gateway, and their supervisor.
-
-Every actor is a plain class that knows nothing of Ray; `spawn` wraps it and `calls` is how it is
-reached.
-"""
+"""The actors: session, directory, ledger, gateway, and what starts and calls them."""

@@ -40,13 +40,13 @@ def key_hash(key: str) -> str:
 
 def send(state: SessionState, command: Send, context: Context) -> Decision:
     """Accept a record; fulfil the pending wait if it takes it (S-23…S-25)."""
-    require_open(state)
-    require_stream(state, command.stream, context)
     correlation_id = normal_correlation_id(command.correlation_id)
     data_hash = jsontext.same_data_hash(command.data)
     hashed = key_hash(command.idempotency_key) if command.idempotency_key is not None else None
     if hashed is not None and (command.stream, hashed) in state.send_keys:
         return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
+    require_open(state)
+    require_stream(state, command.stream, context)
     _require_room(state, command.data)
     if state.active_run is None and context.policy.on_idle_input == "reject":
         raise IdleInputRejected(

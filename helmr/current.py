@@ -1,0 +1,174 @@
+"""The run that the calling code belongs to: what the SDK asks of it.
+
+The SDK knows this protocol only; the runtime's replay driver implements it. A durable call outside a run, or
+inside a step, has no run to ask and raises `NotInTask`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Any, Protocol
+
+from helmr.errors import NotInTask
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRef:
+    """The session a run belongs to."""
+
+    id: str
+    external_id: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """A run."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRef:
+    """The step whose body is executing; `key` is stable over tries, attempts and processes."""
+
+    name: str
+    key: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One item that people sent on an input stream; `data` is JSON as it was sent."""
+
+    id: str
+    stream: str
+    seq: int
+    data: Any
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitCall:
+    """What the code waits for. Exactly one of stream, token_id and a time (timeout_s or until, kind timer)."""
+
+    kind: str
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: str | None = None
+    timeout_s: float | None = None
+    until: datetime | None = None
+    subject: str | None = None
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitOutcome:
+    """How a wait ended. `status`: fulfilled, timed_out or cancelled; `reason` says why it was cancelled."""
+
+    op: int
+    wait_id: str
+    status: str
+    record: Record | None = None
+    data: Any = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """One call of a step. `encode` and `decode` translate its value to JSON types and back."""
+
+    name: str
+    call: Callable[[], Any]
+    is_async: bool
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+    retries: int
+    backoff_s: float
+    retry_on: tuple[type[Exception], ...]
+    timeout_s: float | None
+
+
+class DurableRun(Protocol):
+    """A run as its own code sees it."""
+
+    session: SessionRef
+    run: RunRef
+
+    @property
+    def replaying(self) -> bool:
+        """True while recorded outcomes are being delivered again."""
+        ...
+
+    def now(self) -> datetime:
+        """The time, recorded."""
+        ...
+
+    def uuid(self) -> uuid.UUID:
+        """A UUID that is the same at each replay."""
+        ...
+
+    def random(self) -> Random:
+        """A random generator that is the same at each replay."""
+        ...
+
+    async def wait(self, call: WaitCall) -> WaitOutcome:
+        """Open a wait and await its outcome."""
+        ...
+
+    async def step(self, call: StepCall) -> Any:
+        """Run a step once, or return its recorded value."""
+        ...
+
+    async def append(self, stream: str, data: Any) -> int:
+        """Append to an output stream; the record's seq."""
+        ...
+
+    async def peek(self, stream: str) -> list[Record]:
+        """The unconsumed records of an input stream."""
+        ...
+
+    async def history(self, stream: str) -> list[Record]:
+        """All records of an input stream."""
+        ...
+
+    async def continue_as(self, payload: Any) -> None:
+        """End this run and begin the next; does not return."""
+        ...
+
+    def unreadable(self, op: int, message: str) -> BaseException:
+        """Recorded data that the code's types refuse now: blocks the run; raise what this returns."""
+        ...
+
+
+current_run: ContextVar[DurableRun | None] = ContextVar("helmr_current_run", default=None)
+current_step: ContextVar[StepRef | None] = ContextVar("helmr_current_step", default=None)
+"""The step whose body is executing, if any."""
+
+
+def require_run(what: str) -> DurableRun:
+    """The run that the calling code belongs to.
+
+    Raises:
+        NotInTask: There is none, or a step's body is executing.
+    """
+    step = current_step.get()
+    if step is not None:
+        raise NotInTask(
+            f"{what} was called inside step {step.name}",
+            hint="Durable calls belong in the task; a step only touches the world.",
+        )
+    run = current_run.get()
+    if run is None:
+        raise NotInTask(
+            f"{what} was called outside a run",
+            hint="Call it from a @task that a runtime or helmr.testing executes.",
+        )
+    return run

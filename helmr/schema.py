@@ -1,0 +1,92 @@
+"""A pydantic-compatible type as the codec of JSON values: decode, encode, JSON Schema."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from helmr.errors import BadDefinition, SchemaMismatch
+
+T = TypeVar("T")
+
+
+class Codec(Generic[T]):
+    """Translates between a Python type and JSON values.
+
+    The adapter is made at first use, so that declaring a stream or step costs nothing at import.
+
+    Args:
+        type_: Any pydantic-compatible type; `Any` takes all JSON.
+        what: What this is the type of, for messages: `input stream approval`.
+    """
+
+    def __init__(self, type_: Any, *, what: str) -> None:
+        self.type = type_
+        self.what = what
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        try:
+            return TypeAdapter(self.type)
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise BadDefinition(
+                f"{self.what}: {self.type!r} is not a type pydantic can read",
+                hint="Use a BaseModel, a dataclass, a TypedDict or a builtin type.",
+            ) from error
+
+    def decode(self, value: Any) -> T:
+        """The Python value of JSON types.
+
+        Raises:
+            SchemaMismatch: `errors` names the failing paths.
+        """
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            raise SchemaMismatch(
+                f"{self.what}: {summary(error)}",
+                hint="Send data that fits the schema.",
+                errors=problems(error),
+            ) from error
+        except RecursionError as error:
+            raise SchemaMismatch(f"{self.what}: nested too deeply") from error
+
+    def encode(self, value: T) -> Any:
+        """The JSON types of a Python value.
+
+        Raises:
+            SchemaMismatch: The value is not of the type, or has no JSON form.
+        """
+        try:
+            checked = self._adapter.validate_python(value)
+            return self._adapter.dump_python(checked, mode="json", warnings="error")
+        except ValidationError as error:
+            raise SchemaMismatch(
+                f"{self.what}: {summary(error)}", errors=problems(error)
+            ) from error
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise SchemaMismatch(f"{self.what}: no JSON form: {error}") from error
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema that data must fit, draft 2020-12."""
+        return self._adapter.json_schema(mode="validation")
+
+
+def problems(error: ValidationError) -> list[dict[str, str]]:
+    """The failing paths of a validation error, without the input values."""
+    return [
+        {"path": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
+        for item in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+
+
+def summary(error: ValidationError) -> str:
+    """The first failing path in words, and how many there are."""
+    found = problems(error)
+    first = found[0]
+    where = f"{first['path']}: " if first["path"] else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{where}{first['message']}{more}"

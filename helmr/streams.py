@@ -1,0 +1,208 @@
+"""Streams: the named, typed channels of a session. Declare them at module level.
+
+```python
+approval = streams.input("approval", schema=Decision)
+progress = streams.output("progress", schema=str)
+```
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar, overload
+
+from helmr.current import Record, WaitCall, WaitOutcome, require_run
+from helmr.durations import Duration, seconds
+from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
+from helmr.models import BODY_MAX_BYTES, CORRELATION_ID_MAX, SUBJECT_MAX
+from helmr.results import PendingWait, WaitResult
+from helmr.schema import Codec
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Stream(Generic[T]):
+    """Base of input and output streams.
+
+    Attributes:
+        id: The stream's name, unique among a task's streams.
+        codec: Its schema.
+        declared_in: File and line of the declaration, for messages.
+    """
+
+    direction = ""
+
+    def __init__(self, name: str, schema: Any, *, declared_in: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise BadDefinition(
+                f"{name[:140]!r} is not a stream name",
+                hint="Letters, digits, dot, underscore and dash, at most 128, starting with a letter or digit.",
+            )
+        self.id = name
+        self.codec: Codec[T] = Codec(schema, what=f"{self.direction} stream {name}")
+        self.declared_in = declared_in
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+
+class InputStream(Stream[T]):
+    """People → task."""
+
+    direction = "input"
+
+    def wait(
+        self,
+        *,
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+    ) -> PendingWait[T]:
+        """Wait for a record on this stream; the run parks until one matches.
+
+        A wait with a correlation id takes only records of that id; a wait without one takes **any** record, also
+        one meant for another wait (S-23). One wait at a time: a second raises `ConcurrentWaitError`.
+
+        Args:
+            timeout: Afterwards the result has `WaitTimeout`. None waits for ever.
+            correlation_id: At most 512 characters, compared exactly after trimming.
+            subject: One line for the person who answers, at most 200 characters.
+            body: Markdown for that person, at most 20 kB.
+
+        Returns:
+            A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value.
+
+        Durability: the wait is on disk before the run parks.   Source: S-10…S-17.
+        """
+        call = WaitCall(
+            kind="input",
+            stream=self.id,
+            correlation_id=_correlation_id(correlation_id),
+            timeout_s=seconds(timeout) if timeout is not None else None,
+            subject=_subject(subject),
+            body=_body(body),
+        )
+
+        async def perform() -> WaitResult[T]:
+            run = require_run(f"{self.id}.wait()")
+            outcome = await run.wait(call)
+            return wait_result(outcome, self._decode(outcome.record, outcome.op))
+
+        return PendingWait(perform)
+
+    async def iter(
+        self,
+        *,
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+    ) -> AsyncIterator[T]:
+        """Yield one value after another; ends when the input is ended or nothing came for `timeout`."""
+        while True:
+            result = await self.wait(
+                timeout=timeout, correlation_id=correlation_id, subject=subject, body=body
+            )
+            if result.error is not None:
+                return
+            yield result.value  # type: ignore[misc]  # ok: a value of T, which may be None
+
+    async def peek(self) -> list[T]:
+        """The values of the unconsumed records, oldest first; consumes nothing."""
+        run = require_run(f"{self.id}.peek()")
+        return [self._must_decode(record) for record in await run.peek(self.id)]
+
+    async def history(self) -> list[T]:
+        """The values of all records of this stream so far, consumed or not, oldest first."""
+        run = require_run(f"{self.id}.history()")
+        return [self._must_decode(record) for record in await run.history(self.id)]
+
+    def _decode(self, record: Record | None, op: int) -> T | None:
+        return self._must_decode(record, op) if record is not None else None
+
+    def _must_decode(self, record: Record, op: int = 0) -> T:
+        try:
+            return self.codec.decode(record.data)
+        except SchemaMismatch as error:
+            message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
+            raise require_run(self.id).unreadable(op, message) from error
+
+
+class OutputStream(Stream[T]):
+    """Task → clients."""
+
+    direction = "output"
+
+    async def append(self, value: T) -> int:
+        """Append a record and return its sequence number on this stream, from 1.
+
+        Raises:
+            SchemaMismatch: The value does not fit the schema, or its JSON is over 256 KiB.
+        """
+        run = require_run(f"{self.id}.append()")
+        return await run.append(self.id, self.codec.encode(value))
+
+
+def wait_result(outcome: WaitOutcome, value: T | None) -> WaitResult[T]:
+    """The result of a wait that ended so."""
+    if outcome.status == "fulfilled":
+        return WaitResult(ok=True, value=value, record=outcome.record)
+    error: WaitTimeout | WaitCancelled
+    if outcome.status == "timed_out":
+        error = WaitTimeout(f"{outcome.wait_id} timed out", wait_id=outcome.wait_id)
+    else:
+        why = (outcome.reason or "cancelled").replace("_", " ")
+        error = WaitCancelled(
+            f"{outcome.wait_id} was cancelled: {why}",
+            wait_id=outcome.wait_id,
+            reason=outcome.reason,
+        )
+    error.op = outcome.op
+    return WaitResult(ok=False, error=error)
+
+
+def _correlation_id(value: str | None) -> str | None:
+    trimmed = value.strip() if value is not None else ""
+    if len(trimmed) > CORRELATION_ID_MAX:
+        raise UsageError(f"a correlation id has at most {CORRELATION_ID_MAX} characters")
+    return trimmed or None
+
+
+def _subject(value: str | None) -> str | None:
+    if value is not None and (len(value) > SUBJECT_MAX or len(value.splitlines()) > 1):
+        raise UsageError(f"a subject is one line of at most {SUBJECT_MAX} characters")
+    return value or None
+
+
+def _body(value: str | None) -> str | None:
+    if value is not None and len(value.encode("utf-8", "surrogatepass")) > BODY_MAX_BYTES:
+        raise UsageError(f"a wait's body has at most {BODY_MAX_BYTES} bytes")
+    return value or None
+
+
+@overload
+def input(name: str, *, schema: type[T]) -> InputStream[T]: ...
+@overload
+def input(name: str, *, schema: Any = ...) -> InputStream[Any]: ...
+def input(name: str, *, schema: Any = Any) -> InputStream[Any]:
+    """Declare an input stream: people → task. `schema`: any pydantic-compatible type, default any JSON."""
+    return InputStream(name, schema, declared_in=_caller())
+
+
+@overload
+def output(name: str, *, schema: type[T]) -> OutputStream[T]: ...
+@overload
+def output(name: str, *, schema: Any = ...) -> OutputStream[Any]: ...
+def output(name: str, *, schema: Any = Any) -> OutputStream[Any]:
+    """Declare an output stream: task → clients. `schema`: any pydantic-compatible type, default any JSON."""
+    return OutputStream(name, schema, declared_in=_caller())
+
+
+def _caller() -> str:
+    frame = sys._getframe(2)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,157 @@
+"""`@task`: the `async def` that a session runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
+
+from helmr.durations import Duration, seconds
+from helmr.errors import BadDefinition
+from helmr.schema import Codec
+from helmr.streams import Stream
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OnIdleInput = Literal["keep", "run", "reject"]
+AfterRun = Literal["keep", "close"]
+ON_IDLE_INPUT = ("keep", "run", "reject")
+AFTER_RUN = ("keep", "close")
+RETRIES_MAX = 1000
+
+
+class Task(Generic[P, R]):
+    """A task's declaration. Calling it runs the function as it is, without durability, for unit tests."""
+
+    def __init__(
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        *,
+        id: str | None,
+        retries: int,
+        backoff: Duration,
+        streams: Sequence[Stream[Any]],
+        on_idle_input: OnIdleInput,
+        after_run: AfterRun,
+        isolated: bool,
+    ) -> None:
+        where = f"{function.__module__}.{function.__qualname__}"
+        if not inspect.iscoroutinefunction(function):
+            raise BadDefinition(f"task {where} is not an `async def`")
+        if on_idle_input not in ON_IDLE_INPUT:
+            raise BadDefinition(f"task {where}: on_idle_input is one of {', '.join(ON_IDLE_INPUT)}")
+        if after_run not in AFTER_RUN:
+            raise BadDefinition(f"task {where}: after_run is one of {', '.join(AFTER_RUN)}")
+        if not 0 <= retries <= RETRIES_MAX:
+            raise BadDefinition(f"task {where}: retries is {retries}, not 0 to {RETRIES_MAX}")
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.id = id or function.__name__
+        self.retries = retries
+        self.backoff_s = seconds(backoff, allow_zero=True)
+        self.on_idle_input = on_idle_input
+        self.after_run = after_run
+        self.isolated = isolated
+        self.declared_streams = tuple(streams)
+        parameters = list(inspect.signature(function).parameters.values())
+        positional = [
+            p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        if not 1 <= len(positional) <= 2 or len(positional) != len(parameters):
+            raise BadDefinition(f"task {where} takes (payload) or (payload, ctx)")
+        self._payload_name = positional[0].name
+        self.takes_context = len(positional) == 2
+
+    @functools.cached_property
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self.function, include_extras=True)
+
+    @functools.cached_property
+    def payload_codec(self) -> Codec[Any]:
+        """Of the payload's annotation."""
+        return Codec(self._hints.get(self._payload_name, Any), what=f"payload of task {self.id}")
+
+    @functools.cached_property
+    def result_codec(self) -> Codec[Any]:
+        """Of the return annotation."""
+        return Codec(self._hints.get("return", Any), what=f"result of task {self.id}")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function as it is."""
+        return self.function(*args, **kwargs)
+
+    def streams(self) -> dict[str, Stream[Any]]:
+        """The task's streams: those among its module's globals, also imported ones, and the declared ones (S-20).
+
+        Raises:
+            BadDefinition: One name with two schemas or directions; names both places.
+        """
+        found: dict[str, Stream[Any]] = {}
+        in_module = (v for v in self.function.__globals__.values() if isinstance(v, Stream))
+        for stream in (*in_module, *self.declared_streams):
+            known = found.setdefault(stream.id, stream)
+            if known is not stream and (
+                known.codec.type != stream.codec.type or known.direction != stream.direction
+            ):
+                raise BadDefinition(
+                    f"stream {stream.id} of task {self.id} is declared twice with different schemas: "
+                    f"{known.declared_in} and {stream.declared_in}"
+                )
+        return found
+
+
+@overload
+def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    id: str | None = ...,
+    retries: int = ...,
+    backoff: Duration = ...,
+    streams: Sequence[Stream[Any]] = ...,
+    on_idle_input: OnIdleInput = ...,
+    after_run: AfterRun = ...,
+    isolated: bool = ...,
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, R]]: ...
+def task(
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    /,
+    *,
+    id: str | None = None,
+    retries: int = 0,
+    backoff: Duration = "1s",
+    streams: Sequence[Stream[Any]] = (),
+    on_idle_input: OnIdleInput = "keep",
+    after_run: AfterRun = "keep",
+    isolated: bool = False,
+) -> Any:
+    """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
+
+    **Code outside steps runs again at each resume**; whatever touches the world belongs in a `@step`.
+
+    Args:
+        function: An `async def`.
+        id: What sessions name the task by; default the function's name.
+        retries: Attempts after the first when an exception leaves the task (S-5).
+        backoff: Before the second attempt; doubles with each, at most an hour.
+        streams: Streams that are not among the module's globals.
+        on_idle_input: What input does when no run is active: `keep` it for the next run, `run` one, or `reject` it.
+        after_run: `close` closes the session when a run ends.
+        isolated: Give each session an actor process of its own.
+    """
+
+    def make(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
+        return Task(
+            function,
+            id=id,
+            retries=retries,
+            backoff=backoff,
+            streams=streams,
+            on_idle_input=on_idle_input,
+            after_run=after_run,
+            isolated=isolated,
+        )
+
+    return make(function) if function is not None else make

@@ -1,0 +1,521 @@
+"""Running a session's code: starts the driver, turns its asks into entries, hands outcomes back in order.
+
+Owned by `HeldSession` of a slot; a desk has none. Invariants: S-30 (outcomes are handed over in seq order), S-32 (a
+step starts when its opening is on disk), S-34 (a severed run's asks are ignored).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from helmr.current import RunRef, SessionRef
+from helmr.errors import HelmrSignal, RunParked, Unavailable
+from helmr.ids import RUN, WAIT, new_id
+from helmr.models import RunStatus
+from runtime.catalog import Registered
+from runtime.clock import Clock, Timer
+from runtime.core.asks import (
+    Ask,
+    AskClock,
+    AskContinue,
+    AskHistory,
+    AskOutput,
+    AskPeek,
+    AskStep,
+    AskWait,
+)
+from runtime.core.decide import lifecycle, ops
+from runtime.core.decide.decision import Context
+from runtime.core.entries import Draft, Entry, EntryKind, from_iso
+from runtime.core.state import Run, SessionState
+from runtime.ports import Ledger
+from runtime.replay import (
+    Mismatch,
+    Outcome,
+    Raised,
+    Returned,
+    RunDriver,
+    RunEnd,
+    Script,
+    StepEnd,
+    Unreadable,
+    make_script,
+)
+from runtime.replay.driver import TREE_END_S
+from runtime.replay.script import is_outcome, outcome_of
+
+SEVER_S = TREE_END_S + 1.0
+"""A thread that is silent for so long after its run was severed is lost."""
+
+RETRY_LOAD_S = 0.2
+
+log = logging.getLogger("helmr.session")
+
+
+class Owner(Protocol):
+    """What execution needs of the adoption it belongs to."""
+
+    state: SessionState
+    registered: Registered | None
+    code_hash: str
+    linger_s: float
+    replay_always: bool
+    silence_s: float
+    is_exclusive: bool
+
+    def context(self) -> Context:
+        """The circumstances of a decision made now."""
+        ...
+
+    def write(self, drafts: Sequence[Draft]) -> list[Entry]:
+        """Seal, apply and buffer."""
+        ...
+
+    def flush_now(self) -> None:
+        """Write what is buffered."""
+        ...
+
+    def when_durable(self, seq: int, call: Any) -> None:
+        """Call when that seq is on disk."""
+        ...
+
+    def doom(self, reason: str) -> None:
+        """Parts of this actor did not end: it must not serve another session."""
+        ...
+
+    async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
+        """Open a wait whose precondition lies outside the session."""
+        ...
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An outcome on its way to the code; goes when it is ready and those before it have gone."""
+
+    driver: RunDriver
+    outcome: Outcome | None = None
+
+
+class Execution:
+    """The code of one adopted session."""
+
+    def __init__(self, owner: Owner, ledger: Ledger, clock: Clock) -> None:
+        self._owner = owner
+        self._ledger = ledger
+        self._clock = clock
+        self.driver: RunDriver | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._severed: list[RunDriver] = []
+        self._out: deque[_Pending] = deque()
+        self._step_timers: dict[int, Timer] = {}
+        self._asks: dict[int, AskStep] = {}
+        self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deferred: list[Callable[[], None]] = []
+        self.hold_seq = 0
+        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a death)."""
+        self.is_stopped = False
+
+    # --- what the owner asks ------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        """Code executes, or a thread of a severed run still does."""
+        return self._starting is not None or bool(self._severed)
+
+    @property
+    def has_code(self) -> bool:
+        """A coroutine tree exists."""
+        return self.driver is not None or self._starting is not None
+
+    def is_executing(self, run: Run | None) -> bool:
+        """Task code may be on the processor now; for the breadcrumb."""
+        return (
+            self.has_code
+            and run is not None
+            and run.is_active
+            and not (run.wait is not None and _lost_steps(run) == set())
+        )
+
+    def run_if_ready(self) -> None:
+        """Start the code if the run is to execute and none does."""
+        run = self._owner.state.active_run
+        if run is None or self.has_code or self.is_stopped or self._owner.registered is None:
+            return
+        if self._severed or not _is_ready(run, self._clock.now()):
+            return
+        if run.status is not RunStatus.RUNNING or not run.is_started:
+            self._owner.write([lifecycle.run_executes(run, self._owner.code_hash)])
+        self._closed.clear()
+        self._starting = asyncio.get_running_loop().create_task(self._start(run))
+
+    def announce(self, entry: Entry, *, is_cautious: bool) -> None:
+        """Hand the outcome that this new entry holds to the code, if there is code."""
+        driver = self.driver
+        if driver is None or not is_outcome(entry) or entry.body.get("reason") == "task":
+            return
+        if entry.body.get("reason") == "run_end" or _is_backoff_outcome(entry, self._asks):
+            return
+        if self._owner.replay_always and self._may_replay():
+            self.sever(RunParked("replayed at every await"))
+            return
+        pending = _Pending(driver)
+        self._out.append(pending)
+        if entry.kind is EntryKind.HISTORY_READ:
+            self._spawn(self._read_history(pending, entry))
+        elif is_cautious:
+            outcome = outcome_of(self._owner.state, entry)
+            self._owner.when_durable(entry.seq, lambda: self._ready(pending, outcome))
+            self._owner.flush_now()
+        else:
+            self._ready(pending, outcome_of(self._owner.state, entry))
+
+    def _may_replay(self) -> bool:
+        """Nothing executes beside the code that gets this outcome: dropping the tree loses no step."""
+        run = self._owner.state.active_run
+        return run is not None and run.wait is None and not run.open_steps
+
+    def catch_up(self) -> None:
+        """Take what the code said while an exclusive commit was under way."""
+        deferred, self._deferred = self._deferred, []
+        for call in deferred:
+            call()
+
+    def _defer(self, call: Callable[..., None], *arguments: Any) -> bool:
+        if not self._owner.is_exclusive:
+            return False
+        self._deferred.append(lambda: call(*arguments))
+        return True
+
+    def backoff_ended(self, op: int) -> None:
+        """A step's backoff timer fired while its code is here: the next try."""
+        if self.driver is not None and op in self._asks:
+            self._run_step(self.driver, op)
+
+    def sever(self, signal: HelmrSignal) -> None:
+        """Cut the code off; `wait_closed` tells when it has ended."""
+        self._out.clear()
+        for timer in self._step_timers.values():
+            timer.cancel()
+        self._step_timers.clear()
+        if self.driver is not None:
+            self.driver.sever(signal)
+            driver = self.driver
+            self._clock_real(SEVER_S, lambda: self._presume_lost(driver))
+
+    async def wait_closed(self) -> None:
+        """Wait until no coroutine tree exists; bounded by `SEVER_S` after a sever."""
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
+        if self.driver is not None:
+            await self._closed.wait()
+
+    def stop(self) -> None:
+        """This adoption is over."""
+        self.is_stopped = True
+        self.sever(RunParked("the session left this actor"))
+
+    # --- starting -----------------------------------------------------------------------------
+
+    async def _start(self, run: Run) -> None:
+        try:
+            histories = await self._load_histories(run)
+            await self._until_durable(
+                max(self.hold_seq, self._owner.state.seq if run.is_cautious else 0)
+            )
+            if not self.is_stopped and run.is_active and self._owner.state.run is run:
+                self._launch(run, make_script(self._owner.state, histories))
+        finally:
+            self._starting = None
+            if self.driver is None:
+                self._closed.set()
+                self.run_if_ready()
+
+    async def _until_durable(self, seq: int) -> None:
+        durable = asyncio.get_running_loop().create_future()
+        self._owner.when_durable(seq, lambda: durable.set_result(None))
+        self._owner.flush_now()
+        await durable
+
+    def _launch(self, run: Run, script: Script) -> None:
+        registered = self._owner.registered
+        assert registered is not None
+        state = self._owner.state
+        self._asks.clear()
+        self._out.clear()
+        self.driver = RunDriver(
+            registered.task,
+            run.payload,
+            session=SessionRef(state.id, state.external_id, tuple(state.tags), state.metadata),
+            run=RunRef(run.id, run.attempt),
+            script=script,
+            host=self,
+            clock=self._clock,
+            silence_s=self._owner.silence_s,
+        )
+        self.driver.start()
+
+    async def _load_histories(self, run: Run) -> dict[int, Sequence[Any]]:
+        histories: dict[int, Sequence[Any]] = {}
+        for entry in run.journal:
+            if entry.kind is EntryKind.HISTORY_READ and entry.op is not None:
+                histories[entry.op] = await self._records(entry)
+        return histories
+
+    async def _read_history(self, pending: _Pending, entry: Entry) -> None:
+        await self._until_durable(entry.seq)
+        self._ready(pending, outcome_of(self._owner.state, entry, await self._records(entry)))
+
+    async def _records(self, entry: Entry) -> Sequence[Any]:
+        body = entry.body
+        while True:
+            try:
+                return await self._ledger.records(
+                    entry.session_id, body["stream"], body["through_seq"]
+                )
+            except Unavailable:
+                await asyncio.sleep(RETRY_LOAD_S)
+
+    def _ready(self, pending: _Pending, outcome: Outcome) -> None:
+        pending.outcome = outcome
+        while self._out and self._out[0].outcome is not None:
+            first = self._out.popleft()
+            if first.driver is self.driver and first.outcome is not None:
+                first.driver.deliver(first.outcome)
+
+    # --- Host: what the code asks ---------------------------------------------------------------
+
+    def asked(self, driver: RunDriver, op: int, ask: Ask) -> None:
+        """The code asks for a new op."""
+        if self._defer(self.asked, driver, op, ask):
+            return
+        run = self._run_of(driver)
+        if run is None:
+            return
+        state, context = self._owner.state, self._owner.context()
+        match ask:
+            case AskStep():
+                self._asks[op] = ask
+                [entry] = self._owner.write([ops.open_step(state, run, op, ask)])
+                self._owner.when_durable(entry.seq, lambda: self._run_step(driver, op))
+                self._owner.flush_now()
+            case AskWait(wait_kind="token"):
+                self._spawn(self._owner.open_token_wait(driver, op, ask))
+            case AskWait():
+                self._owner.write(ops.open_wait(state, run, op, ask, context))
+                self._owner.flush_now()
+            case AskOutput():
+                self._owner.write([ops.append_output(state, run, op, ask)])
+            case AskPeek():
+                self._owner.write([ops.read_peek(state, run, op, ask)])
+            case AskHistory():
+                self._owner.write([ops.read_history(state, run, op, ask)])
+            case AskClock():
+                self._owner.write([ops.read_clock(run, op, ask.now)])
+            case AskContinue():
+                self._owner.write(lifecycle.run_continued(run, ask.payload, ask.next_run_id))
+                self._owner.flush_now()
+            case _:
+                raise AssertionError(f"unknown ask {ask}")
+
+    def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
+        """A replay reached an op without outcome: a lost step runs again, a wait goes on waiting."""
+        if self._defer(self.asked_again, driver, op, ask):
+            return
+        run = self._run_of(driver)
+        if run is None or not isinstance(ask, AskStep) or op not in run.open_steps:
+            return
+        self._asks[op] = ask
+        retry_at = _retry_at(run, op)
+        if retry_at is not None and retry_at > self._clock.now():
+            self._retry_later(driver, run, op, retry_at)
+        else:
+            self._owner.when_durable(self._owner.state.seq, lambda: self._run_step(driver, op))
+            self._owner.flush_now()
+
+    def gave_up(self, driver: RunDriver, op: int) -> None:
+        """The code cancelled an op it awaited."""
+        if self._defer(self.gave_up, driver, op):
+            return
+        run = self._run_of(driver)
+        if run is None:
+            return
+        timer = self._step_timers.pop(op, None)
+        if timer is not None:
+            timer.cancel()
+        draft = ops.op_given_up(run, op)
+        if draft is not None:
+            self._owner.write([draft])
+
+    def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
+        """A try of a step ended."""
+        if self._defer(self.step_ended, driver, op, end):
+            return
+        run = self._run_of(driver)
+        if run is None or op not in run.open_steps or op not in self._asks:
+            return
+        if end.error is None:
+            self._owner.write([ops.step_succeeded(run, op, end.value)])
+            return
+        ask, context = self._asks[op], self._owner.context()
+        draft = ops.step_raised(run, op, ask, end.error, context, may_retry=end.may_retry)
+        self._owner.write([draft])
+        if draft.kind is EntryKind.STEP_TRY_FAILED:
+            self._retry_later(driver, run, op, from_iso(draft.body["retry_at"]))
+
+    def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
+        """The task returned, raised or can't be replayed."""
+        if self._defer(self.run_ended, driver, end):
+            return
+        run = self._run_of(driver)
+        if run is None:
+            return
+        self._owner.write(self._end_drafts(run, end))
+        self._owner.flush_now()
+
+    def _end_drafts(self, run: Run, end: RunEnd) -> Sequence[Draft]:
+        state, context = self._owner.state, self._owner.context()
+        next_run_id = new_id(RUN)
+        match end:
+            case Returned():
+                return lifecycle.run_succeeded(
+                    state, run, end.result, context, next_run_id=next_run_id
+                )
+            case Raised():
+                return lifecycle.run_raised(
+                    state,
+                    run,
+                    end.error,
+                    end.failed_op,
+                    context,
+                    next_run_id=next_run_id,
+                    may_retry=end.may_retry,
+                )
+            case Mismatch():
+                error = end.error
+                blocked = lifecycle.run_blocked(
+                    run,
+                    "nondeterminism",
+                    str(error),
+                    op=error.op,
+                    recorded=error.recorded,
+                    met=error.met,
+                )
+                return (blocked,)
+            case Unreadable():
+                return (lifecycle.run_blocked(run, "schema_mismatch", end.message, op=end.op),)
+
+    def closed(self, driver: RunDriver, is_clean: bool) -> None:
+        """The driver's thread ends."""
+        if driver is not self.driver:
+            return
+        self.driver = None
+        self._asks.clear()
+        if not is_clean:
+            self._owner.doom(f"the code of {driver.run.id} did not end when severed")
+        elif driver.has_threads:
+            self._severed.append(driver)
+            self._watch_threads(driver, self._longest_step_s())
+        self._closed.set()
+        self.run_if_ready()
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _run_step(self, driver: RunDriver, op: int) -> None:
+        run = self._run_of(driver)
+        if run is None or op not in run.open_steps:
+            return
+        self._step_timers.pop(op, None)
+        key = ops.step_key(self._owner.state.id, run.id, op)
+        driver.run_step(op, key, ops.tries_of(run, op))
+
+    def _retry_later(self, driver: RunDriver, run: Run, op: int, retry_at: datetime) -> None:
+        remaining_s = (retry_at - self._clock.now()).total_seconds()
+        is_alone = run.wait is None and run.open_steps == {op}
+        if remaining_s > self._owner.linger_s and is_alone:
+            self._owner.write([ops.open_backoff(run, op, new_id(WAIT), retry_at)])
+            self._owner.flush_now()
+            return
+        self._step_timers[op] = self._clock.call_at(retry_at, lambda: self._run_step(driver, op))
+
+    def _longest_step_s(self) -> float:
+        timeouts = [ask.timeout_s or STEP_TIMEOUT_S for ask in self._asks.values()]
+        return max(timeouts, default=STEP_TIMEOUT_S)
+
+    def _watch_threads(self, driver: RunDriver, left_s: float) -> None:
+        """Hold the actor until a severed run's sync steps end, at most a step's timeout (S-32)."""
+        if not driver.has_threads:
+            self._severed.remove(driver)
+            self.run_if_ready()
+        elif left_s <= 0:
+            self._owner.doom(f"a step of {driver.run.id} did not end in time")
+        else:
+            self._clock_real(
+                THREAD_POLL_S, lambda: self._watch_threads(driver, left_s - THREAD_POLL_S)
+            )
+
+    def _presume_lost(self, driver: RunDriver) -> None:
+        if driver is self.driver:
+            self.driver = None
+            self._owner.doom(f"the code of {driver.run.id} did not end when severed")
+            self._closed.set()
+
+    # --- small parts ----------------------------------------------------------------------------
+
+    def _run_of(self, driver: RunDriver) -> Run | None:
+        """The active run, if this driver is the one that runs it."""
+        run = self._owner.state.active_run
+        if self.is_stopped or driver is not self.driver or run is None or run.id != driver.run.id:
+            return None
+        return None if run.status is RunStatus.BLOCKED else run
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    def _clock_real(delay_s: float, call: Any) -> None:
+        asyncio.get_running_loop().call_later(delay_s, call)
+
+
+STEP_TIMEOUT_S = 600.0
+"""How long a severed actor is held for a sync step without a timeout (S-32)."""
+
+THREAD_POLL_S = 0.1
+
+
+def _is_ready(run: Run, now: datetime) -> bool:
+    match run.status:
+        case RunStatus.QUEUED:
+            return run.retry_at is None or run.retry_at <= now
+        case RunStatus.RUNNING:
+            return True
+        case RunStatus.WAITING:
+            return bool(_lost_steps(run))
+        case _:
+            return False
+
+
+def _lost_steps(run: Run) -> set[int]:
+    """Open steps besides one in a backoff that parks."""
+    wait = run.wait
+    return run.open_steps - {wait.op} if wait is not None and wait.is_backoff else run.open_steps
+
+
+def _retry_at(run: Run, op: int) -> datetime | None:
+    failed = [e for e in run.journal if e.op == op and e.kind is EntryKind.STEP_TRY_FAILED]
+    return from_iso(failed[-1].body["retry_at"]) if failed else None
+
+
+def _is_backoff_outcome(entry: Entry, asks: dict[int, AskStep]) -> bool:
+    return entry.kind in _WAIT_KINDS and entry.op in asks
+
+
+_WAIT_KINDS = (EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED)

@@ -1,0 +1,562 @@
+"""One adoption of one session: decides its commands, commits them, and keeps its code going.
+
+Invariants: S-60 (nothing is answered before it is on disk), S-11 and S-24 (decisions are made one after another on
+one loop), S-14 (a held session's deadlines are fired here), S-62 (all writes go through one committer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import (
+    HelmrError,
+    Moved,
+    OutcomeUnknown,
+    RunCancelled,
+    RunParked,
+    StoreUnavailable,
+    TaskNotFound,
+)
+from helmr.models import RunStatus
+from runtime.actors.committer import Committer
+from runtime.actors.execution import Execution
+from runtime.catalog import Registered, Registry
+from runtime.clock import Clock, Timer
+from runtime.core import checkpoint as checkpoints
+from runtime.core.asks import AskWait
+from runtime.core.commands import (
+    Answer,
+    CancelRun,
+    CancelSession,
+    Command,
+    Deadline,
+    Send,
+    StartRun,
+    TokenEnded,
+)
+from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
+from runtime.core.decide.commands import repeated_operation
+from runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
+from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso, seal
+from runtime.core.jsontext import same_data_hash
+from runtime.core.receipts import receipt_of
+from runtime.core.state import SessionState
+from runtime.ports import (
+    Committed,
+    CommitReply,
+    Death,
+    Declined,
+    Ledger,
+    Loaded,
+    OperationUnused,
+    Precondition,
+    TokenNotCompleted,
+    TokenOpen,
+)
+from runtime.replay import RunDriver
+
+COMMIT_WAIT_S = 10.0
+"""A caller waits so long for its commit, then is told that the outcome is unknown (DESIGN §3.5)."""
+
+log = logging.getLogger("helmr.session")
+
+
+class HeldSession:
+    """A session that this actor holds.
+
+    Args:
+        loaded: What the ledger gave.
+        session_id: Whose.
+        registry: The tasks of this actor's code.
+        is_hot: True in a slot, which runs code; False at a desk.
+        on_change: Called after every change, for the actor's report and breadcrumb.
+        on_lost: Called once when the adoption is over against our will.
+        on_doom: Called when parts of the code did not end.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        session_id: str,
+        ledger: Ledger,
+        clock: Clock,
+        registry: Registry,
+        is_hot: bool,
+        linger_s: float,
+        replay_always: bool,
+        silence_s: float,
+        on_change: Callable[[], None],
+        on_lost: Callable[[str], None],
+        on_doom: Callable[[str], None],
+    ) -> None:
+        self.id = session_id
+        self.epoch = loaded.epoch
+        self.state = _restore(session_id, loaded)
+        self.registered: Registered | None = registry.tasks.get(self.state.task)
+        self.code_hash = registry.code_hash
+        self.linger_s = linger_s
+        self.replay_always = replay_always
+        self.silence_s = silence_s
+        self.is_lost = False
+        self._loaded = loaded
+        self._chain_key = loaded.chain_key
+        self._ledger = ledger
+        self._clock = clock
+        self._is_hot = is_hot
+        self._on_change = on_change
+        self._on_lost = on_lost
+        self._on_doom = on_doom
+        self._in_flight = 0
+        self._alone = asyncio.Lock()
+        self.is_exclusive = False
+        """A decision with a precondition outside the session is being committed: nothing else is written."""
+        self._timer: Timer | None = None
+        self._timer_at: datetime | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.committer = Committer(
+            ledger,
+            session_id=session_id,
+            epoch=loaded.epoch,
+            last_seq=self.state.seq,
+            last_hash=self.state.last_hash,
+            checkpoint=self._checkpoint,
+            on_lost=self._lost,
+        )
+        self.execution = Execution(self, ledger, clock)
+
+    # --- adopting and releasing -----------------------------------------------------------------
+
+    async def begin(self, command: Command | None, death: Death | None) -> Mapping[str, Any] | None:
+        """Record how the last holder died, decide the command that came with the adoption, run what is to run."""
+        if death is not None:
+            drafts = lifecycle.actor_died(
+                self.state, death.cause, death.op, executing=death.executing
+            )
+            self.write(drafts)
+            self.committer.flush_now()
+        if self._is_hot and self.registered is None and self._is_to_run():
+            run = self.state.active_run
+            assert run is not None
+            message = f"task {self.state.task} is not in the code of this runtime"
+            self.write([lifecycle.run_blocked(run, "task_missing", message)])
+        try:
+            return await self.command(command) if command is not None else None
+        finally:
+            self._proceed()
+
+    def _is_to_run(self) -> bool:
+        run = self.state.active_run
+        return run is not None and run.status in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+    @property
+    def is_parkable(self) -> bool:
+        """Nothing of the session needs this actor now (S-10)."""
+        run = self.state.active_run
+        if self._in_flight or self.execution.is_busy or self._alone.locked():
+            return False
+        if run is None or run.status is RunStatus.BLOCKED or not self._is_hot:
+            return not self.execution.has_code
+        if run.status is RunStatus.WAITING:
+            wait = run.wait
+            return wait is not None and run.open_steps <= ({wait.op} if wait.is_backoff else set())
+        if run.status is RunStatus.QUEUED and not self.execution.has_code:
+            return run.retry_at is not None and run.retry_at > self._clock.now()
+        return False
+
+    async def park(self) -> Committed | None:
+        """Sever, write the park commit; None if something came in between and the session stays.
+
+        After the park commit is sent, `is_lost` is True and commands get `Moved`.
+        """
+        self.execution.is_stopped = True
+        self.execution.sever(RunParked("the run is parked"))
+        await self.execution.wait_closed()
+        await self.committer_idle()
+        if not self.is_parkable or self.is_lost:
+            self.execution.is_stopped = False
+            self._proceed()
+            return None
+        self.is_lost = True
+        self._disarm()
+        reply = await self.committer.release(self._checkpoint())
+        self.committer.stop()
+        return reply if isinstance(reply, Committed) else Committed(first_feed_offset=0)
+
+    async def committer_idle(self) -> None:
+        """Wait until everything decided is on disk."""
+        self.committer.flush_now()
+        if self.committer.durable_seq < self.state.seq and not self.is_lost:
+            await self.committer.durable(self.state.seq)
+
+    def drop(self) -> None:
+        """The adoption is over; nothing more is written."""
+        self.is_lost = True
+        self._disarm()
+        self.committer.stop()
+        self.execution.stop()
+
+    def _lost(self, reply: CommitReply) -> None:
+        log.warning("%s: lost at epoch %d: %s", self.id, self.epoch, type(reply).__name__)
+        self.drop()
+        self._on_lost(type(reply).__name__.lower())
+
+    # --- commands -------------------------------------------------------------------------------
+
+    async def command(self, command: Command) -> Mapping[str, Any]:
+        """Decide, commit, answer.
+
+        Raises:
+            Moved: The session left this actor; nothing happened, or repeating with the same operation id tells.
+            StoreUnavailable: The ledger can't commit now; nothing of this command is kept.
+            OutcomeUnknown: The commit was not answered within `COMMIT_WAIT_S`.
+            HelmrError: The command is refused.
+        """
+        if self.is_lost:
+            raise Moved(f"{self.id} is not held here")
+        if self.committer.is_failing:
+            raise StoreUnavailable(f"{self.id}: the ledger can't commit now", retry_after_s=1)
+        self._in_flight += 1
+        try:
+            async with self._alone:
+                decision = await self._decide(command)
+                seq = self.state.seq
+            await self._until_durable(seq)
+            if decision.error is not None:
+                raise decision.error
+            return decision.reply
+        finally:
+            self._in_flight -= 1
+            if not self.is_lost:
+                self._changed()
+
+    async def _decide(self, command: Command) -> Decision:
+        known = await self._known(command)
+        if known is not None:
+            return known
+        if not self._is_repeated(command):
+            self._check_data(command)
+        preconditions = _preconditions(command)
+        wait = self.state.wait
+        if wait is not None and wait.kind == "token" and _times_out(command, wait.id):
+            return await self._time_token_out(command)
+        try:
+            decision = decide(self.state, command, self.context(command.sent_at))
+        except HelmrError as error:
+            return Decision(error=error)
+        self.write(decision.drafts, preconditions)
+        if decision.drafts:
+            self._cut_if_ended(command)
+            self.committer.flush_soon()
+            if not self._code_goes_on(decision):
+                self.committer.flush_now()
+        return decision
+
+    async def _known(self, command: Command) -> Decision | None:
+        """A repeated operation or idempotency key from before this adoption."""
+        operation = command.operation
+        entry = self._loaded.known_operation
+        if operation is not None and entry is not None:
+            body = entry.body.get("operation", {})
+            if body.get("id") == operation.id:
+                known = (body["request_hash"], receipt_of(entry))
+                try:
+                    return Decision(reply=repeated_operation(known, command))
+                except HelmrError as error:
+                    return Decision(error=error)
+        if not isinstance(command, Send) or command.idempotency_key is None:
+            return None
+        hashed = key_hash(command.idempotency_key)
+        if not self._loaded.has_older_keys or (command.stream, hashed) in self.state.send_keys:
+            return None
+        older = self._loaded.known_key
+        if older is None or older.entry.body.get("key_hash") != hashed:
+            older = await self._ledger.known_key(self.id, command.stream, hashed)
+        if older is None:
+            return None
+        try:
+            return Decision(
+                reply=repeated(
+                    (older.data_hash, receipt_of(older.entry)), same_data_hash(command.data)
+                )
+            )
+        except HelmrError as error:
+            return Decision(error=error)
+
+    def _is_repeated(self, command: Command) -> bool:
+        """`decide` answers it with its first receipt, whatever the session's state is now."""
+        if command.operation is not None and command.operation.id in self.state.operations:
+            return True
+        if not isinstance(command, Send) or command.idempotency_key is None:
+            return False
+        return (command.stream, key_hash(command.idempotency_key)) in self.state.send_keys
+
+    def _check_data(self, command: Command) -> None:
+        """Validate what the command carries by the task's own types (S-4, S-21)."""
+        if not isinstance(command, Send | Answer | StartRun):
+            return
+        if self.registered is None:
+            raise TaskNotFound(
+                f"task {self.state.task} of {self.id} is not in the code of this runtime",
+                hint="Start the runtime with the module that declares it.",
+            )
+        if isinstance(command, StartRun):
+            if command.payload_given:
+                self.registered.task.payload_codec.decode(command.payload)
+            return
+        wait = self.state.wait
+        stream = command.stream if isinstance(command, Send) else None
+        if isinstance(command, Answer) and wait is not None and wait.id == command.wait_id:
+            stream = wait.stream
+        if stream is not None:
+            if isinstance(command, Send):
+                require_open(self.state)
+                require_stream(self.state, stream, self.context(None))
+            self.registered.streams[stream].codec.decode(command.data)
+
+    def _code_goes_on(self, decision: Decision) -> bool:
+        """The code has been handed something and its next op will bring the flush."""
+        return self.execution.has_code and any(d.body.get("next") for d in decision.drafts)
+
+    def _cut_if_ended(self, command: Command) -> None:
+        """A cancelled run is severed once the cancellation is on disk (S-6)."""
+        if isinstance(command, CancelRun | CancelSession) and self.state.active_run is None:
+            seq = self.state.seq
+            signal = RunCancelled(f"{self.id}: the run was cancelled")
+            self.committer.when_durable(seq, lambda: self.execution.sever(signal))
+
+    async def _until_durable(self, seq: int) -> None:
+        if seq <= self.committer.durable_seq:
+            return
+        durable = self.committer.durable(seq)
+        await asyncio.wait({durable}, timeout=COMMIT_WAIT_S)
+        if not durable.done():
+            raise OutcomeUnknown(
+                f"{self.id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s",
+                retry_after_s=1,
+            )
+        if not durable.result():
+            raise Moved(f"{self.id} left this actor")
+
+    # --- token waits: preconditions outside the session -------------------------------------------
+
+    async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
+        """Commit the opening, then go on: the token may have ended meanwhile (S-13)."""
+        async with self._alone, self._exclusive():
+            run = self.state.active_run
+            if run is None or driver is not self.execution.driver or ask.token_id is None:
+                return
+            await self.committer_idle()
+            ended: TokenEnded | None = None
+            precondition = TokenOpen(ask.token_id, ask.wait_id)
+            while not self.is_lost:
+                context = self.context(None)
+                drafts = ops.open_wait(self.state, run, op, ask, context, token_ended=ended)
+                guards = (precondition,) if ended is None else ()
+                reply = await self._commit_alone(drafts, guards)
+                if not isinstance(reply, Declined):
+                    return
+                ended = _token_end(reply.facts, ask)
+
+    async def _time_token_out(self, command: Command) -> Decision:
+        """A token's completion before the deadline wins, however late it is heard of (S-14)."""
+        wait, run = self.state.wait, self.state.run
+        assert wait is not None
+        assert run is not None
+        decision = decide(self.state, command, self.context(command.sent_at))
+        if not decision.drafts or wait.token_id is None or wait.deadline_at is None:
+            return decision
+        guard = TokenNotCompleted(wait.token_id, wait.deadline_at)
+        async with self._exclusive():
+            await self.committer_idle()
+            reply = await self._commit_alone(decision.drafts, (guard,))
+        if isinstance(reply, Declined):
+            return Decision(reply={"status": "resolved"})
+        return decision
+
+    @contextlib.asynccontextmanager
+    async def _exclusive(self) -> AsyncIterator[None]:
+        self.is_exclusive = True
+        try:
+            yield
+        finally:
+            self.is_exclusive = False
+            self.execution.catch_up()
+
+    async def _commit_alone(
+        self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
+    ) -> CommitReply:
+        """Commit, and apply only what was stored: this decision never runs ahead."""
+        entries = self._seal(drafts)
+        reply = await self.committer.write_alone(tuple(entries), preconditions)
+        if isinstance(reply, Committed):
+            for entry in entries:
+                self._apply(entry, is_cautious=False)
+            self._changed()
+        elif not isinstance(reply, Declined):
+            self._lost(reply)
+        return reply
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def context(self, carried: datetime | None = None) -> Context:
+        """The circumstances of a decision made now."""
+        times = (self._clock.now(), carried, self.state.last_at)
+        policy = self.registered.policy if self.registered is not None else TaskPolicy()
+        return Context(
+            now=max(t for t in times if t is not None),
+            policy=policy,
+            is_hot=self._is_hot and self.registered is not None,
+        )
+
+    def write(
+        self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()
+    ) -> list[Entry]:
+        """Seal, apply and buffer; outcomes go to the code, and the flush follows soon."""
+        run = self.state.run
+        is_cautious = run is not None and run.is_cautious
+        entries = self._seal(drafts)
+        if is_cautious and entries:
+            self.execution.hold_seq = entries[-1].seq
+        for position, entry in enumerate(entries):
+            self.committer.add(entry, preconditions if position == 0 else ())
+            self._apply(entry, is_cautious=is_cautious)
+        if entries:
+            self.committer.flush_soon()
+            self._proceed()
+        return entries
+
+    def _seal(self, drafts: Sequence[Draft]) -> list[Entry]:
+        now = self.context(None).now
+        entries: list[Entry] = []
+        seq, previous = self.state.seq, self.state.last_hash
+        for draft in drafts:
+            seq += 1
+            entry = seal(
+                draft,
+                session_id=self.id,
+                seq=seq,
+                recorded_at=now,
+                previous=previous,
+                key=self._chain_key,
+            )
+            previous = entry.hash
+            entries.append(entry)
+        return entries
+
+    def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
+        wait = self.state.wait
+        self.state.apply(entry)
+        if wait is not None and wait.is_backoff and entry.kind is EntryKind.WAIT_FULFILLED:
+            self.execution.backoff_ended(wait.op)
+        else:
+            self.execution.announce(entry, is_cautious=is_cautious)
+
+    def flush_now(self) -> None:
+        """Write what is buffered."""
+        self.committer.flush_now()
+
+    def when_durable(self, seq: int, call: Callable[[], None]) -> None:
+        """Call when that seq is on disk."""
+        self.committer.when_durable(seq, call)
+
+    def doom(self, reason: str) -> None:
+        """Parts of this actor did not end: it must not serve another session."""
+        self._on_doom(reason)
+
+    # --- what follows a change ------------------------------------------------------------------
+
+    def _proceed(self) -> None:
+        if self.is_lost:
+            return
+        if self._is_hot:
+            self.execution.run_if_ready()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._arm()
+        self._on_change()
+
+    def _arm(self) -> None:
+        """Fire the held session's next time: a wait's deadline, or a retry (S-14)."""
+        run = self.state.active_run
+        due: datetime | None = None
+        if run is not None and run.wait is not None:
+            due = run.wait.deadline_at
+        elif run is not None and run.status is RunStatus.QUEUED and self._is_hot:
+            due = run.retry_at
+        if due == self._timer_at and self._timer is not None:
+            return
+        self._disarm()
+        if due is not None:
+            self._timer_at = due
+            self._timer = self._clock.call_at(due, self._on_time)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, None
+
+    def _on_time(self) -> None:
+        self._timer, self._timer_at = None, None
+        if self.is_lost:
+            return
+        wait = self.state.wait
+        if wait is None:
+            self._proceed()
+            return
+        task = asyncio.get_running_loop().create_task(self._time_out(wait.id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _time_out(self, wait_id: str) -> None:
+        try:
+            await self.command(Deadline(principal=RUNTIME, wait_id=wait_id))
+        except HelmrError as error:
+            if not self.is_lost:
+                log.warning("%s: deadline of %s: %s", self.id, wait_id, error.message)
+                await asyncio.sleep(DEADLINE_AGAIN_S)
+                self._arm()
+
+    def _checkpoint(self) -> str:
+        return checkpoints.save(self.state, self.committer.offsets)
+
+
+DEADLINE_AGAIN_S = 0.5
+"""A deadline that the failing store did not take is tried again after this."""
+
+
+def _restore(session_id: str, loaded: Loaded) -> SessionState:
+    if loaded.checkpoint is not None:
+        state = checkpoints.restore(session_id, loaded.checkpoint, loaded.referenced)
+    else:
+        state = SessionState(session_id)
+    for entry in loaded.entries:
+        state.apply(entry)
+    return state
+
+
+def _preconditions(command: Command) -> tuple[Precondition, ...]:
+    return (OperationUnused(command.operation),) if command.operation is not None else ()
+
+
+def _times_out(command: Command, wait_id: str) -> bool:
+    return isinstance(command, Deadline) and command.wait_id == wait_id
+
+
+def _token_end(facts: Mapping[str, Any], ask: AskWait) -> TokenEnded:
+    assert ask.token_id is not None
+    return TokenEnded(
+        principal=RUNTIME,
+        wait_id=ask.wait_id,
+        token_id=ask.token_id,
+        status=facts["status"],
+        data=facts.get("data"),
+        ended_at=from_iso(facts["ended_at"]),
+        ended_by=Principal.from_json(facts["ended_by"]),
+    )

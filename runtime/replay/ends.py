@@ -1,0 +1,96 @@
+"""How a step's try and a run end, as values that leave the task's thread."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from helmr.errors import HelmrError, NondeterminismError
+
+TRACEBACK_FRAMES_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """A try of a step: a JSON value, or an error `{code, type, message, traceback}`."""
+
+    value: Any = None
+    error: dict[str, Any] | None = None
+    may_retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The task returned; `result` is JSON."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception left the task; `failed_op` is the op whose outcome it is, if any (S-5)."""
+
+    error: dict[str, Any]
+    failed_op: int | None
+    may_retry: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The code asked for another op than the journal holds (S-31)."""
+
+    error: NondeterminismError
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Recorded data does not fit the types that the code has now (S-21)."""
+
+    op: int | None
+    message: str
+
+
+RunEnd = Returned | Raised | Mismatch | Unreadable
+
+
+def error_of(error: BaseException) -> dict[str, Any]:
+    """An exception as it stands in the transcript; the traceback names code, never values."""
+    frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES_MAX:]
+    lines = traceback.format_list(frames)
+    return {
+        "code": error.code if isinstance(error, HelmrError) else "exception",
+        "type": type(error).__name__,
+        "message": _text(error)[:4000],
+        "traceback": "".join(lines) or None,
+    }
+
+
+def _text(error: BaseException) -> str:
+    text = str(error).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(error, BaseExceptionGroup):
+        inner = "; ".join(f"{type(e).__name__}: {e}" for e in error.exceptions)
+        return f"{text}: {inner}".encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+def failed_op(error: BaseException) -> int | None:
+    """The op whose outcome this exception is, found through its causes, contexts and groups (S-5)."""
+    for found in _chain(error, set()):
+        if isinstance(found, HelmrError) and found.op is not None:
+            return found.op
+    return None
+
+
+def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
+    if id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _chain(inner, seen)
+    for linked in (error.__cause__, error.__context__):
+        if linked is not None:
+            yield from _chain(linked, seen)
