@@ -1,0 +1,7 @@
+"""The operator console: a Textual app over `helmr.client`.
+
+Pure modules first (views, filters, forms, drafts, actions, freshness: no Textual), then `safe` (the only way
+from session text to the screen), `widgets/`, `screens/` and `app`. The console talks to the gateway only and
+writes only through `permits`: the answer reaches exactly the wait that was looked at, nothing a session
+says touches the terminal, and the age of the picture is always on screen.
+"""

@@ -1,0 +1,434 @@
+"""Everything an operator can do: one table.
+
+It makes the bindings, the footer, the help page, the palette, the key table in the docs and the gate: an action
+that is not in here can't be pressed, one that `writes` is refused in read-only and stale mode, and one that is
+refused says why (CONSOLE 4a rule 6, 4e).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from helmr.models import RunStatus, SessionStatus
+
+
+class Scope(StrEnum):
+    """Where an action works; the value heads its part of the help."""
+
+    ANYWHERE = "Anywhere"
+    LIST = "In lists"
+    WAITS = "Inbox"
+    SESSIONS = "Sessions"
+    SESSION = "In a session"
+    TRANSCRIPT = "Transcript"
+    RUNS = "Runs"
+    FORM = "In a form"
+    BATCH = "Batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the operator has in front of them, as far as actions depend on it.
+
+    `wait_over` says why the wait can't be answered any more, empty if it can.
+    """
+
+    live: bool = True
+    link_text: str = "live"
+    read_only: bool = False
+    role_denied: str = ""
+    wait: bool = False
+    wait_over: str = ""
+    row: bool = False
+    session_status: SessionStatus | None = None
+    run_status: RunStatus | None = None
+    run_is_newest: bool = True
+    marked: int = 0
+    pending: int = 0
+    field: bool = False
+    secret_field: bool = False
+    batch_running: bool = False
+    resettable: bool = True
+    over: bool = True
+
+
+Reason = Callable[[Context], str]
+
+
+def _never(context: Context) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do.
+
+    `keys` are Textual key names, none for what only the palette offers. `rank` places it in the footer (0: not
+    there, small first). `reason` gives why it can't be done now, empty if it can.
+    """
+
+    id: str
+    scope: Scope
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    rank: int = 0
+    writes: bool = False
+    dangerous: bool = False
+    reason: Reason = _never
+    shown_when: Callable[[Context], bool] | None = None
+
+    def refusal(self, context: Context) -> str:
+        """Why not now; empty if it can be done."""
+        if self.writes:
+            if context.read_only:
+                return "read-only: started with --read-only, nothing can be sent"
+            if context.role_denied:
+                return context.role_denied
+            if not context.live:
+                return f"the gateway is not answering ({context.link_text}); drafts are kept"
+        return self.reason(context)
+
+    @property
+    def key_text(self) -> str:
+        """The first key as people write it; empty without one."""
+        return key_name(self.keys[0]) if self.keys else ""
+
+
+_NAMES = {
+    "question_mark": "?",
+    "full_stop": ".",
+    "slash": "/",
+    "minus": "-",
+    "colon": ":",
+    "asterisk": "*",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "escape": "esc",
+}
+
+
+def key_name(key: str) -> str:
+    """`ctrl+s` as `^s`, `question_mark` as `?`, `f2` as `F2`."""
+    if key.startswith("ctrl+"):
+        return f"^{key[5:]}"
+    if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
+        return key.upper()
+    return _NAMES.get(key, key)
+
+
+def _needs_row(context: Context) -> str:
+    return "" if context.row else "nothing is selected"
+
+
+def _needs_open_wait(context: Context) -> str:
+    if not context.wait:
+        return "no wait is selected"
+    return context.wait_over
+
+
+def _needs_marks(context: Context) -> str:
+    return "" if context.marked else "nothing is marked: space marks"
+
+
+def _needs_pending(context: Context) -> str:
+    return "" if context.pending else "nothing is new"
+
+
+def _needs_stale(context: Context) -> str:
+    return ""
+
+
+def _needs_open_session(context: Context) -> str:
+    if context.session_status is None:
+        return "no session is selected"
+    if context.session_status is not SessionStatus.OPEN:
+        return f"the session is {context.session_status.value}"
+    return ""
+
+
+def _needs_session(context: Context) -> str:
+    return "" if context.session_status is not None else "no session is selected"
+
+
+def _needs_retryable(context: Context) -> str:
+    if context.run_status is None:
+        return "no run is selected"
+    if context.run_status not in (RunStatus.BLOCKED, RunStatus.FAILED):
+        return (
+            f"only failed and blocked runs can be retried; this one is {context.run_status.value}"
+        )
+    return "" if context.run_is_newest else "only the newest run of a session can be retried"
+
+
+def _needs_field(context: Context) -> str:
+    return "" if context.field else "no field has the focus"
+
+
+def _needs_batch(context: Context) -> str:
+    return "" if context.batch_running else "nothing is being sent"
+
+
+_A, _L, _W, _S, _T, _R, _F = (
+    Scope.ANYWHERE,
+    Scope.LIST,
+    Scope.WAITS,
+    Scope.SESSION,
+    Scope.TRANSCRIPT,
+    Scope.RUNS,
+    Scope.FORM,
+)
+
+ACTIONS: tuple[Action, ...] = (
+    # --- anywhere
+    Action("area.inbox", _A, ("1",), "Inbox", "Waits a person can answer, soonest deadline first."),
+    Action("area.sessions", _A, ("2",), "Sessions", "All sessions, newest activity first."),
+    Action("area.activity", _A, ("3",), "Activity", "Who did what."),
+    Action("area.system", _A, ("4",), "System", "Gateway, pool, ledger, limits, versions."),
+    Action("palette", _A, ("ctrl+p", "colon"), "Commands", "Find a command, wait or session.", 90),
+    Action(
+        "help",
+        _A,
+        ("question_mark", "f1"),
+        "Help",
+        "Help for what has the focus, and all keys.",
+        80,
+    ),
+    Action("back", _A, ("escape",), "Back", "Close; else clear marks; else clear the filter."),
+    Action("last", _A, ("minus",), "Last view", "Go back to the area before this one."),
+    Action(
+        "merge",
+        _A,
+        ("full_stop",),
+        "Merge",
+        "Take new and gone rows into the list; the cursor stays on its row.",
+        60,
+        reason=_needs_pending,
+        shown_when=lambda context: bool(context.pending),
+    ),
+    Action("pause", _A, ("p",), "Pause", "Hold back new rows, or let them in again.", 70),
+    Action(
+        "refresh",
+        _A,
+        ("r",),
+        "Ask again",
+        "Ask the gateway again now.",
+        5,
+        shown_when=lambda context: not context.live,
+    ),
+    Action(
+        "zoom",
+        _A,
+        ("z",),
+        "Zoom",
+        "Give the pane beside the list the whole screen, or take it back.",
+    ),
+    Action(
+        "copy",
+        _A,
+        ("y",),
+        "Copy",
+        "Copy an id, the JSON or the CLI command that does the same.",
+        55,
+    ),
+    Action("theme", _A, (), "Next theme", "Change the colours."),
+    Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),
+    # --- lists
+    Action("list.down", _L, ("j",), "Down", "Next row; the arrow keys work too."),
+    Action("list.up", _L, ("k",), "Up", "Row above."),
+    Action("list.first", _L, ("g", "home"), "First", "First row."),
+    Action("list.last", _L, ("G", "end"), "Last", "Last row; a transcript follows from there."),
+    Action("open", _L, ("enter",), "Open", "Open what is under the cursor.", 10, reason=_needs_row),
+    Action("filter", _L, ("slash",), "Filter", "Filter the list; in a transcript, search.", 40),
+    Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
+    Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
+    # --- inbox
+    Action(
+        "answer",
+        _W,
+        ("a",),
+        "Answer",
+        "Open the form for exactly this wait. Nothing is sent before its review.",
+        20,
+        writes=True,
+        reason=_needs_open_wait,
+    ),
+    Action("mark", _W, ("space",), "Mark", "Mark or unmark this row.", 30, reason=_needs_row),
+    Action(
+        "mark.range",
+        _W,
+        ("V",),
+        "Mark to here",
+        "Mark from the last mark to here.",
+        reason=_needs_row,
+    ),
+    Action("mark.all", _W, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
+    Action(
+        "batch",
+        _W,
+        ("B",),
+        "Answer marked",
+        "One form for all marked waits of one schema; reviewed, then sent one by one.",
+        25,
+        writes=True,
+        dangerous=True,
+        reason=_needs_marks,
+        shown_when=lambda context: bool(context.marked),
+    ),
+    Action(
+        "session", _W, ("o",), "Session", "Open the session of this wait.", 50, reason=_needs_row
+    ),
+    Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
+    # --- session
+    Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
+    Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),
+    Action(
+        "session.answer",
+        _S,
+        ("a",),
+        "Answer",
+        "Answer the session's active wait.",
+        20,
+        writes=True,
+        reason=_needs_open_wait,
+    ),
+    Action(
+        "send",
+        _S,
+        ("c",),
+        "Correct",
+        "Send input to a stream of this session, waited for or not.",
+        30,
+        writes=True,
+        reason=_needs_open_session,
+    ),
+    Action(
+        "note",
+        _S,
+        ("m",),
+        "Note",
+        "Write a note into the transcript.",
+        35,
+        writes=True,
+        reason=_needs_session,
+    ),
+    Action(
+        "session.cancel",
+        _S,
+        ("X",),
+        "Cancel session",
+        "Cancel the session, its run and its waits; asks for the id.",
+        writes=True,
+        dangerous=True,
+        reason=_needs_open_session,
+    ),
+    Action(
+        "session.close",
+        _S,
+        (),
+        "Close session",
+        "Close the session: no more input. Asks for the id.",
+        writes=True,
+        dangerous=True,
+        reason=_needs_open_session,
+    ),
+    # --- transcript
+    Action("fold", _T, ("f",), "Fold", "Unfold or fold the entries on screen."),
+    Action("times", _T, ("t",), "Times", "Clock, age, or time since the entry before."),
+    Action("wrap", _T, ("w",), "Wrap", "Wrap long lines of unfolded entries, or cut them."),
+    Action("match.next", _T, ("n",), "Next match", "Next entry that holds the searched text."),
+    Action("match.previous", _T, ("N",), "Previous match", "The match before."),
+    Action("entry.mark", _T, ("space",), "Mark", "Mark this entry to compare it with another."),
+    Action(
+        "diff", _T, ("d",), "Diff", "Compare this entry with the marked one.", 40, reason=_needs_row
+    ),
+    # --- runs
+    Action(
+        "run.retry",
+        _R,
+        ("R",),
+        "Retry run",
+        "Start the next attempt of a failed or blocked run; shows what is set aside first.",
+        25,
+        writes=True,
+        dangerous=True,
+        reason=_needs_retryable,
+    ),
+    # --- forms
+    Action(
+        "review",
+        _F,
+        ("ctrl+s",),
+        "Review",
+        "Show the exact JSON and what it causes; once more to send.",
+        10,
+        writes=True,
+    ),
+    Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again.", 20),
+    Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30),
+    Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field),
+    Action(
+        "blank",
+        _F,
+        ("ctrl+n",),
+        "Not sent",
+        "For an optional field: not sent, empty, null. Three different answers.",
+        50,
+        reason=_needs_field,
+    ),
+    Action(
+        "reset",
+        _F,
+        ("ctrl+r",),
+        "Reset",
+        "Put the field's first value back.",
+        60,
+        reason=_needs_field,
+    ),
+    # --- batch
+    Action(
+        "stop",
+        Scope.BATCH,
+        ("f8",),
+        "Stop",
+        "Stop before the next answer.",
+        20,
+        reason=_needs_batch,
+    ),
+)
+
+BY_ID = {action.id: action for action in ACTIONS}
+
+
+def in_scopes(scopes: Iterable[Scope]) -> tuple[Action, ...]:
+    """The actions of these scopes, in table order."""
+    wanted = set(scopes)
+    return tuple(action for action in ACTIONS if action.scope in wanted)
+
+
+def footer(scopes: Iterable[Scope], context: Context) -> list[tuple[Action, bool]]:
+    """What the footer shows, most important first; False for what can't be done now."""
+    shown = [
+        action
+        for action in in_scopes(scopes)
+        if action.rank and (action.shown_when is None or action.shown_when(context))
+    ]
+    return [(action, not action.refusal(context)) for action in sorted(shown, key=lambda a: a.rank)]
+
+
+def key_table() -> str:
+    """The key table of the docs, as Markdown."""
+    lines: list[str] = []
+    for scope in Scope:
+        actions = in_scopes([scope])
+        if not actions:
+            continue
+        lines += [f"### {scope.value}", "", "| key | action | what it does |", "|---|---|---|"]
+        for action in actions:
+            keys = " ".join(f"`{key_name(key)}`" for key in action.keys) or "palette"
+            effect = " **Sends.**" if action.writes and action.dangerous else ""
+            lines.append(f"| {keys} | {action.label} | {action.help}{effect} |")
+        lines.append("")
+    return "\n".join(lines).replace("`|`", "`\\|`")

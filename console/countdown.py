@@ -1,0 +1,101 @@
+"""Time as an operator reads it: how long a wait has left, how urgent that is, how old something is.
+
+Every urgency has a sign and a word, so that it reads without colour (CONSOLE §6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+NOW_S = 60
+SOON_S = 600
+DAY_S = 86_400
+
+
+class Urgency(StrEnum):
+    """How soon a wait is over; the value is the word for it."""
+
+    NOW = "now"
+    SOON = "soon"
+    LATER = "later"
+    NEVER = "no deadline"
+    OVER = "ending"
+
+
+SIGNS = {
+    Urgency.NOW: "!",
+    Urgency.SOON: "▲",
+    Urgency.LATER: "·",
+    Urgency.NEVER: "·",
+    Urgency.OVER: "x",
+}
+ASCII_SIGNS = {**SIGNS, Urgency.SOON: "^", Urgency.LATER: ".", Urgency.NEVER: "."}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Time left: its text, and how urgent it is."""
+
+    text: str
+    urgency: Urgency
+
+    def sign(self, *, ascii_only: bool = False) -> str:
+        """The sign that stands before the text."""
+        return (ASCII_SIGNS if ascii_only else SIGNS)[self.urgency]
+
+
+def due(deadline_at: datetime | None, now: datetime) -> Due:
+    """What the due column says: `00:41` below ten minutes, then `12m`, `3h 05m`, `5d 2h`, else `none`.
+
+    At and after the deadline it says `ending`: the wait is over, only its record may lag (S-14).
+    """
+    if deadline_at is None:
+        return Due("none", Urgency.NEVER)
+    left_s = (deadline_at - now).total_seconds()
+    if left_s <= 0:
+        return Due("ending", Urgency.OVER)
+    whole = int(left_s)
+    if whole < SOON_S:
+        urgency = Urgency.NOW if whole < NOW_S else Urgency.SOON
+        return Due(f"{whole // 60:02d}:{whole % 60:02d}", urgency)
+    return Due(span(whole), Urgency.LATER)
+
+
+def span(seconds: float) -> str:
+    """A stretch of time in at most seven cells: `42s`, `12m`, `3h 05m`, `5d 2h`, `400d`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m"
+    if whole < DAY_S:
+        return f"{whole // 3_600}h {whole % 3_600 // 60:02d}m"
+    days, rest = divmod(whole, DAY_S)
+    return f"{days}d {rest // 3_600}h" if days < 100 else f"{days}d"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """`12m ago`; a moment in the future by a wrong clock is `now`."""
+    passed_s = (now - moment).total_seconds()
+    return "now" if passed_s < 1 else f"{span(passed_s)} ago"
+
+
+def clock(moment: datetime) -> str:
+    """`14:32:10`, UTC."""
+    return moment.strftime("%H:%M:%S")
+
+
+def stamp(moment: datetime) -> str:
+    """`2026-11-24 14:32:10 UTC`."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def size(count: int) -> str:
+    """Bytes for people: `812 B`, `4.2 kB`, `1.3 MB`."""
+    if count < 1_000:
+        return f"{count} B"
+    if count < 1_000_000:
+        return f"{count / 1_000:.1f} kB"
+    return f"{count / 1_000_000:.1f} MB"

@@ -1,0 +1,283 @@
+"""The filter grammar: what an operator types after `/` in the console and after `--filter` in the CLI.
+
+```
+approval                    a word found anywhere, case-insensitively; "two words" in quotes
+stream:approval             a field equal to a value; kind:input,token any of several; task:pub* a prefix
+-stream:chat                not
+due<10m  due>1h  age>2d     time left and time since
+```
+
+Words stand side by side and all must hold. A colon after a word that is no field is part of the text, so a
+correlation id such as `github:acme/api#2204` is pasted as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from helmr import durations
+from helmr.errors import BadDuration, BadFilter
+from helmr.models import SessionInfo, WaitInfo
+
+FILTER_TEXT_MAX = 1_000
+TERMS_MAX = 32
+
+Fact = str | tuple[str, ...] | datetime | None
+Facts = Mapping[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which fields a kind of row has.
+
+    `times` maps a time field to the fact it reads and whether it counts from now on (`due`) or back (`age`);
+    `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality.
+    """
+
+    noun: str
+    texts: tuple[str, ...]
+    times: Mapping[str, tuple[str, bool]]
+    pushed: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All fields, for messages and the palette."""
+        return (*self.texts, *self.times)
+
+
+WAIT_FIELDS = Fields(
+    noun="wait",
+    texts=("id", "session", "run", "task", "kind", "stream", "correlation", "token", "subject"),
+    times={"due": ("deadline_at", True), "age": ("opened_at", False)},
+    pushed={"session": "session", "task": "task", "kind": "kind", "stream": "stream"},
+)
+SESSION_FIELDS = Fields(
+    noun="session",
+    texts=(
+        "id",
+        "external",
+        "task",
+        "status",
+        "activity",
+        "tag",
+        "stream",
+        "correlation",
+        "subject",
+    ),
+    times={
+        "due": ("deadline_at", True),
+        "age": ("created_at", False),
+        "quiet": ("updated_at", False),
+    },
+    pushed={
+        "external": "external_id",
+        "task": "task",
+        "status": "status",
+        "activity": "activity",
+        "tag": "tag",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One word of a filter. `field` None searches every text; `op` is one of `:`, `<`, `>`."""
+
+    values: tuple[str, ...]
+    field: str | None = None
+    op: str = ":"
+    negated: bool = False
+    bound_s: float = 0.0
+
+    def spell(self) -> str:
+        """The term as it would be typed."""
+        sign = "-" if self.negated else ""
+        if self.field is None:
+            return sign + _quote(self.values[0])
+        return f"{sign}{self.field}{self.op}{','.join(_quote(value) for value in self.values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parsed filter; empty, it lets everything pass."""
+
+    fields: Fields
+    terms: tuple[Term, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def matches(self, facts: Facts, now: datetime) -> bool:
+        """Whether a row with these facts passes at that time."""
+        return all(self._holds(term, facts, now) != term.negated for term in self.terms)
+
+    def spell(self) -> str:
+        """The filter as it would be typed, one space between terms."""
+        return " ".join(term.spell() for term in self.terms)
+
+    def pushed(self) -> dict[str, str]:
+        """List parameters that a gateway can filter by; the rest is filtered where it is shown."""
+        return {
+            self.fields.pushed[term.field]: term.values[0]
+            for term in self.terms
+            if term.field in self.fields.pushed
+            and not term.negated
+            and term.op == ":"
+            and len(term.values) == 1
+            and not term.values[0].endswith("*")
+        }
+
+    def _holds(self, term: Term, facts: Facts, now: datetime) -> bool:
+        if term.field is None:
+            needle = term.values[0].casefold()
+            return any(needle in text.casefold() for text in _texts(facts, self.fields.texts))
+        if term.field in self.fields.times:
+            return self._within(term, facts, now)
+        found = tuple(_texts(facts, (term.field,)))
+        return any(_equal(value, text) for value in term.values for text in found)
+
+    def _within(self, term: Term, facts: Facts, now: datetime) -> bool:
+        fact, ahead = self.fields.times[term.field or ""]
+        moment = facts.get(fact)
+        if not isinstance(moment, datetime):
+            return term.values == ("none",) and term.op == ":"
+        if term.op == ":":
+            return False
+        distance_s = (moment - now).total_seconds() * (1 if ahead else -1)
+        return distance_s < term.bound_s if term.op == "<" else distance_s > term.bound_s
+
+
+def parse(text: str, fields: Fields) -> Filter:
+    """Read a filter.
+
+    Raises:
+        BadFilter: Names the word that can't be read and says what could stand there.
+    """
+    if len(text) > FILTER_TEXT_MAX:
+        raise BadFilter(f"the filter is longer than {FILTER_TEXT_MAX} characters")
+    terms = tuple(_term(word, fields) for word in _words(text))
+    if len(terms) > TERMS_MAX:
+        raise BadFilter(f"the filter has more than {TERMS_MAX} words")
+    return Filter(fields, terms)
+
+
+def wait_facts(wait: WaitInfo) -> Facts:
+    """What `WAIT_FIELDS` filter on."""
+    return {
+        "id": wait.id,
+        "session": wait.session_id,
+        "run": wait.run_id,
+        "task": wait.task,
+        "kind": wait.kind.value,
+        "stream": wait.stream,
+        "correlation": wait.correlation_id,
+        "token": wait.token_id,
+        "subject": wait.subject,
+        "deadline_at": wait.deadline_at,
+        "opened_at": wait.opened_at,
+    }
+
+
+def session_facts(session: SessionInfo) -> Facts:
+    """What `SESSION_FIELDS` filter on."""
+    wait = session.wait
+    return {
+        "id": session.id,
+        "external": session.external_id,
+        "task": session.task,
+        "status": session.status.value,
+        "activity": session.activity.value,
+        "tag": tuple(session.tags),
+        "stream": wait.stream if wait else None,
+        "correlation": wait.correlation_id if wait else None,
+        "subject": wait.subject if wait else None,
+        "deadline_at": wait.deadline_at if wait else None,
+        "created_at": session.created_at,
+        "updated_at": session.updated_at,
+    }
+
+
+_HEAD = re.compile(r"(-?)([a-z]{1,20})([:<>])(.*)", re.DOTALL)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Split at spaces outside double quotes; quotes stay, so that a quoted word is known as one."""
+    word, quoted = "", False
+    for char in text:
+        if char == '"':
+            quoted = not quoted
+        if char.isspace() and not quoted:
+            if word:
+                yield word
+            word = ""
+        else:
+            word += char
+    if quoted:
+        raise BadFilter("a quote is not closed", hint='Close it with ".')
+    if word:
+        yield word
+
+
+def _term(word: str, fields: Fields) -> Term:
+    head = _HEAD.fullmatch(word)
+    if head is not None:
+        sign, name, op, rest = head.groups()
+        if name in fields.names:
+            return _field_term(word, name, op, rest, negated=bool(sign), fields=fields)
+        close = difflib.get_close_matches(name, fields.names, n=1, cutoff=0.75)
+        if close:
+            raise BadFilter(
+                f"{name!r} is no field of a {fields.noun}",
+                hint=f"Did you mean {close[0]}{op}? Fields: {', '.join(fields.names)}.",
+            )
+    negated = word.startswith("-") and len(word) > 1
+    value = _unquote(word[1:] if negated else word)
+    if not value:
+        raise BadFilter("an empty word filters nothing")
+    return Term((value,), negated=negated)
+
+
+def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fields: Fields) -> Term:
+    if name in fields.times:
+        if op == ":" and rest == "none":
+            return Term(("none",), name, op, negated)
+        if op == ":":
+            raise BadFilter(f"{word!r}: {name} is a time", hint=f"Write {name}<10m or {name}>1h.")
+        try:
+            return Term((rest,), name, op, negated, durations.seconds(rest, allow_zero=True))
+        except BadDuration as error:
+            raise BadFilter(f"{word!r}: {error.message}", hint=error.hint) from error
+    if op != ":":
+        raise BadFilter(f"{word!r}: {name} is a text", hint=f"Write {name}:value.")
+    values = (rest,) if rest.startswith('"') or name == "correlation" else tuple(rest.split(","))
+    values = tuple(_unquote(value) for value in values if value)
+    if not values:
+        raise BadFilter(f"{word!r} has no value", hint=f"Write {name}:value.")
+    return Term(values, name, op, negated)
+
+
+def _texts(facts: Facts, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        value = facts.get(name)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from value
+
+
+def _equal(value: str, text: str) -> bool:
+    if value.endswith("*"):
+        return text.casefold().startswith(value[:-1].casefold())
+    return text.casefold() == value.casefold()
+
+
+def _quote(value: str) -> str:
+    return f'"{value}"' if re.search(r'[\s"]', value) else value
+
+
+def _unquote(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -1,0 +1,79 @@
+"""One table of actions: no key twice in a place, every refusal in words, writing only where it is allowed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from console.actions import ACTIONS, Action, Context, Scope, footer, in_scopes, key_table
+from helmr.models import RunStatus, SessionStatus
+
+TOGETHER = [
+    {Scope.ANYWHERE, Scope.LIST, Scope.WAITS},
+    {Scope.ANYWHERE, Scope.LIST, Scope.SESSIONS},
+    {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.TRANSCRIPT},
+    {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.RUNS},
+    {Scope.ANYWHERE, Scope.FORM, Scope.BATCH},
+]
+UNREACHABLE = {f"ctrl+{letter}" for letter in "abhijmz"}
+"""Chords of screen and tmux, of plain terminals, and of the shell."""
+TEXT_AREA = {"f5", "f6", "f7", *(f"ctrl+{letter}" for letter in "adekuvwxyz")}
+
+
+@pytest.mark.parametrize("scopes", TOGETHER, ids=str)
+def test_no_key_means_two_things_in_one_place(scopes: set[Scope]) -> None:
+    keys = [key for action in in_scopes(scopes) for key in action.keys]
+    assert sorted(keys) == sorted(set(keys))
+
+
+def test_ids_are_unique_and_every_action_has_help() -> None:
+    assert len({action.id for action in ACTIONS}) == len(ACTIONS)
+    assert all(action.help.endswith(".") and action.label for action in ACTIONS)
+
+
+def test_no_chord_that_a_plain_terminal_or_a_text_field_lacks() -> None:
+    assert not {key for action in ACTIONS for key in action.keys} & UNREACHABLE
+    forms = {key for action in in_scopes([Scope.FORM, Scope.BATCH]) for key in action.keys}
+    assert not forms & TEXT_AREA
+
+
+@pytest.mark.parametrize("action", [a for a in ACTIONS if a.writes], ids=lambda a: a.id)
+def test_writing_is_refused_in_words(action: Action) -> None:
+    fine = Context(
+        wait=True,
+        row=True,
+        marked=1,
+        field=True,
+        session_status=SessionStatus.OPEN,
+        run_status=RunStatus.FAILED,
+    )
+    assert action.refusal(fine) == ""
+    for context, word in (
+        (Context(read_only=True, wait=True), "read-only"),
+        (Context(live=False, link_text="STALE 14s"), "STALE 14s"),
+        (Context(role_denied="the key's role is viewer"), "viewer"),
+    ):
+        assert word in action.refusal(context)
+
+
+def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
+    assert {a.id for a in ACTIONS if a.dangerous} == {
+        "batch",
+        "session.cancel",
+        "session.close",
+        "run.retry",
+    }
+    assert all(a.writes for a in ACTIONS if a.dangerous)
+
+
+def test_the_footer_greys_and_orders() -> None:
+    shown = footer([Scope.ANYWHERE, Scope.LIST, Scope.WAITS], Context(row=True, read_only=True))
+    assert [(a.id, on) for a, on in shown[:2]] == [("open", True), ("answer", False)]
+    assert "batch" not in {a.id for a, _ in shown}
+
+
+def test_the_key_table_names_every_action() -> None:
+    table = key_table()
+    assert all(action.label in table for action in ACTIONS)
+    assert not re.search(r"question_mark|full_stop", table)

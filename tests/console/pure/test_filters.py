@@ -1,0 +1,85 @@
+"""The filter grammar says what it does not understand, and takes ids from tickets as they are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helmr.errors import BadFilter
+from helmr.filters import SESSION_FIELDS, WAIT_FIELDS, parse
+
+NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
+FACTS = {
+    "id": "wait_1",
+    "session": "ses_1",
+    "task": "publish-review",
+    "kind": "input",
+    "stream": "approval",
+    "correlation": "github:acme/api#2204",
+    "subject": "Publish the review of acme/api#2204?",
+    "deadline_at": NOW + timedelta(minutes=5),
+    "opened_at": NOW - timedelta(hours=2),
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "approval",
+        "stream:approval",
+        "stream:chat,approval",
+        "task:pub*",
+        "-stream:chat",
+        "due<10m age>1h",
+        "github:acme/api#2204",
+        "correlation:github:acme/api#2204",
+        'subject:"publish the review of acme/api#2204?"',
+        '"review of"',
+        "APPROVAL",
+    ],
+)
+def test_passes(text: str) -> None:
+    assert parse(text, WAIT_FIELDS).matches(FACTS, NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["chat", "stream:app", "task:x*", "-approval", "due>10m", "due:none", "kind:token"]
+)
+def test_holds_back(text: str) -> None:
+    assert not parse(text, WAIT_FIELDS).matches(FACTS, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("strem:approval", "stream"),
+        ("due:soon", "due<10m"),
+        ("due<soon", "30m"),
+        ("stream<5", "stream:value"),
+        ('"open', "quote"),
+        ("stream:", "value"),
+    ],
+)
+def test_refusal_says_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(BadFilter) as caught:
+        parse(text, WAIT_FIELDS)
+    assert says in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_equalities_are_pushed_to_the_gateway_and_the_rest_is_not() -> None:
+    found = parse("status:open tag:vip -task:chat quiet>1h activity:idle,queued", SESSION_FIELDS)
+    assert found.pushed() == {"status": "open", "tag": "vip"}
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_and_reads_again_as_spelt(text: str) -> None:
+    try:
+        found = parse(text, WAIT_FIELDS)
+    except BadFilter:
+        return
+    again = parse(found.spell(), WAIT_FIELDS)
+    assert again.matches(FACTS, NOW) == found.matches(FACTS, NOW)

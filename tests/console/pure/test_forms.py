@@ -1,0 +1,247 @@
+"""Every schema gives a form, and a form builds exactly the JSON that was meant (CONSOLE 4g)."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
+
+from console.forms import cells as c
+from console.forms.cells import Blank, build, carry, fill, first_cells, parse_json, redacted
+from console.forms.check import problems
+from console.forms.model import Kind, form_of
+
+
+class Decision(BaseModel):
+    decision: Literal["approve", "reject", "edit"]
+    note: str | None = Field(default=None, max_length=500)
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Address(BaseModel):
+    street: str = Field(max_length=80)
+    zip: str = Field(pattern=r"^\d{5}$")
+
+
+class Card(BaseModel):
+    kind: Literal["card"]
+    number: SecretStr
+
+
+class Bank(BaseModel):
+    kind: Literal["bank"]
+    iban: str = Field(max_length=34)
+
+
+class Everything(BaseModel):
+    size: int = Field(ge=1, le=10, json_schema_extra={"unit": "EUR"})
+    ratio: float | None = None
+    sure: bool
+    colours: list[Colour] = Field(default_factory=list, max_length=1)
+    day: date
+    pause: timedelta = timedelta(0)
+    address: Address
+    pay: Annotated[Card | Bank, Field(discriminator="kind")]
+    amount: Decimal
+    extra: dict[str, Any] = {}
+
+
+class Tree(BaseModel):
+    name: str
+    children: list["Tree"] = []
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    return TypeAdapter(kind).json_schema()
+
+
+def kinds(kind: Any) -> dict[str, Kind]:
+    return {leaf.key: leaf.kind for leaf in form_of(schema(kind)).leaves()}
+
+
+def test_the_approval_of_the_design() -> None:
+    form = form_of(schema(Decision))
+    decision, note = form.root.children
+    assert (decision.kind, [x.label for x in decision.choices], decision.required) == (
+        Kind.CHOICE,
+        ["approve", "reject", "edit"],
+        True,
+    )
+    assert (note.kind, note.required, note.nullable, note.length_max) == (Kind.LONG, False, True, 500)
+    assert build(form, first_cells(form)).problems == {"decision": "needed"}
+    assert build(form, {**first_cells(form), "decision": 0}).data == {"decision": "approve"}
+
+
+def test_not_sent_null_and_empty_are_three_answers() -> None:
+    form = form_of(schema(Decision))
+    answers = [
+        build(form, {"decision": 1, "note": note}).data
+        for note in (Blank.NOT_SENT, Blank.NULL, "", "null")
+    ]
+    assert answers == [
+        {"decision": "reject"},
+        {"decision": "reject", "note": None},
+        {"decision": "reject", "note": ""},
+        {"decision": "reject", "note": "null"},
+    ]
+
+
+def test_each_type_has_its_widget() -> None:
+    assert kinds(Everything) == {
+        "size": Kind.INTEGER,
+        "ratio": Kind.NUMBER,
+        "sure": Kind.BOOL,
+        "colours": Kind.MULTI,
+        "day": Kind.DATE,
+        "pause": Kind.DURATION,
+        "address.street": Kind.TEXT,
+        "address.zip": Kind.TEXT,
+        "pay": Kind.UNION,
+        "pay.number@card": Kind.SECRET,
+        "pay.iban@bank": Kind.TEXT,
+        "amount": Kind.TEXT,
+        "extra": Kind.JSON,
+    }
+
+
+def test_a_filled_form_is_what_pydantic_takes() -> None:
+    form = form_of(schema(Everything))
+    typed: c.Cells = {
+        **first_cells(form),
+        "size": "3",
+        "sure": 0,
+        "day": "2026-11-24",
+        "pause": "1h30m",
+        "address.street": "Main St",
+        "address.zip": "12345",
+        "pay": 1,
+        "pay.iban@bank": "DE89",
+        "amount": "12.30",
+    }
+    built = build(form, typed)
+    assert built.problems == {}
+    value = Everything.model_validate(built.data)
+    assert (value.pause, value.amount, value.pay.kind) == (
+        timedelta(minutes=90),
+        Decimal("12.30"),
+        "bank",
+    )
+    assert fill(form, built.data) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "cell", "says"),
+    [
+        ("size", "11", "at most 10"),
+        ("size", "1.5", "not a whole number"),
+        ("size", "", "needed"),
+        ("day", "24.11.2026", "2026-11-24"),
+        ("pause", "soon", "1h30m"),
+        ("colours", (0, 1), "at most 1"),
+        ("extra", '{"a": NaN}', "NaN"),
+        ("extra", '{"a": 1, "a": 2}', "twice"),
+        ("pay", Blank.NOT_SENT, "needed"),
+    ],
+)
+def test_a_wrong_cell_says_what_to_write(key: str, cell: c.Cell, says: str) -> None:
+    form = form_of(schema(Everything))
+    assert says in build(form, {**first_cells(form), key: cell}).problems[key]
+
+
+def test_what_has_no_widget_is_json() -> None:
+    assert form_of(None).root.kind is Kind.JSON
+    assert form_of(True).root.kind is Kind.JSON
+    assert kinds(dict[str, int]) == {"$": Kind.JSON}
+    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.JSON}
+    assert kinds(int | str) == {"$": Kind.JSON}
+    assert kinds(str) == {"$": Kind.LONG}
+    assert kinds(Literal["a", "b"]) == {"$": Kind.CHOICE}
+    assert form_of({"$ref": "#/$defs/gone"}).root.kind is Kind.JSON
+    assert form_of({"allOf": [{"$ref": "#"}]}).root.kind is Kind.JSON
+
+
+def test_an_optional_group_left_alone_is_not_sent() -> None:
+    class Order(BaseModel):
+        address: Address | None = None
+
+    form = form_of(schema(Order))
+    assert build(form, first_cells(form)).data == {}
+    half = build(form, {**first_cells(form), "address.street": "Main St"})
+    assert half.problems == {}  # the zip's shape is the schema's to judge
+    assert problems(form.schema, half.data) == {"address.zip": "does not have the shape it needs"}
+
+
+def test_local_check_names_the_path() -> None:
+    said = problems(schema(Decision), {"decision": "maybe", "note": 5})
+    assert said["decision"] == "one of approve, reject, edit"
+    assert "note" in said
+    assert problems(schema(Decision), {}) == {"decision": "needed"}
+
+
+@pytest.mark.timeout(5)
+def test_a_hostile_pattern_costs_no_time() -> None:
+    hostile = {"type": "string", "pattern": "^(a+)+$"}
+    assert problems(hostile, "a" * 5_000 + "b") == {"$": "does not have the shape it needs"}
+    assert problems({"type": "string", "pattern": "("}, "x") == {}
+
+
+def test_a_changed_schema_keeps_what_matches_and_names_the_rest() -> None:
+    class Newer(BaseModel):
+        decision: Literal["approve", "reject"]
+        note: str | None = Field(default=None, max_length=500)
+
+    old, new = form_of(schema(Decision)), form_of(schema(Newer))
+    kept, dropped = carry(old, {"decision": 2, "note": "fix it"}, new)
+    assert kept == {"decision": Blank.NOT_SENT, "note": "fix it"}
+    assert dropped == ["decision"]
+
+
+def test_secrets_are_never_shown() -> None:
+    form = form_of(schema(Card))
+    assert redacted(form, {"kind": "card", "number": "4111"}) == {"kind": "card", "number": "••••••"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1,]", "NaN", '"\\ud800"', '{"a":1,"a":1}', "[" * 70 + "]" * 70, "[" * 9999]
+)
+def test_json_is_read_strictly(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_json(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=5),
+    max_leaves=20,
+)
+WORDS = st.sampled_from(
+    ["type", "enum", "const", "anyOf", "oneOf", "allOf", "properties", "items", "$ref", "required"]
+    + ["format", "pattern", "maxLength", "minimum", "discriminator", "$defs", "title", "default"]
+)
+
+
+@given(
+    st.dictionaries(
+        WORDS,
+        JSON | st.sampled_from(["string", "object", "array", "#", "#/$defs/a"]),
+        max_size=6,
+    ),
+    JSON,
+)
+def test_no_schema_breaks_the_form(odd: dict[str, Any], data: Any) -> None:
+    form = form_of(odd)
+    built = build(form, first_cells(form))
+    assert isinstance(dict(built.problems), dict)
+    filled = fill(form, data)
+    if filled is not None:
+        assert c.pretty(build(form, filled).data) is not None

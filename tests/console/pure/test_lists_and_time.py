@@ -1,0 +1,116 @@
+"""The list stays still, the countdown is the server's, the picture's age is known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.clock import ServerClock
+from console.countdown import Urgency, due, size, span
+from console.freshness import BACKOFF_S, Freshness, Link, backoff_s
+from console.merge import KeyedList, anchor
+
+NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.at, self.mono = NOW, 100.0
+
+    def wall(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.mono
+
+
+@pytest.mark.parametrize(
+    ("left_s", "text", "urgency"),
+    [
+        (0, "ending", Urgency.OVER),
+        (-5, "ending", Urgency.OVER),
+        (8, "00:08", Urgency.NOW),
+        (59.9, "00:59", Urgency.NOW),
+        (60, "01:00", Urgency.SOON),
+        (599, "09:59", Urgency.SOON),
+        (600, "10m", Urgency.LATER),
+        (3 * 3600 + 310, "3h 05m", Urgency.LATER),
+        (5 * 86400 + 7200, "5d 2h", Urgency.LATER),
+        (400 * 86400, "400d", Urgency.LATER),
+        (3650 * 86400, "3650d", Urgency.LATER),
+    ],
+)
+def test_due_column(left_s: float, text: str, urgency: Urgency) -> None:
+    found = due(NOW + timedelta(seconds=left_s), NOW)
+    assert (found.text, found.urgency) == (text, urgency)
+    assert len(found.text) <= 7
+
+
+def test_no_deadline_is_said() -> None:
+    assert due(None, NOW).text == "none"
+    assert due(None, NOW).sign(ascii_only=True).isascii()
+
+
+def test_a_wrong_clock_here_moves_no_deadline() -> None:
+    hands = Hands()
+    clock = ServerClock(hands)
+    clock.set(NOW + timedelta(hours=3))
+    hands.mono += 10
+    hands.at -= timedelta(days=1)
+    assert clock.now() == NOW + timedelta(hours=3, seconds=10)
+    assert clock.skew_s == 3 * 3600
+
+
+def test_rows_change_only_by_a_merge_and_the_cursor_stays_on_its_row() -> None:
+    rows: KeyedList[None] = KeyedList(shown=list("abcd"), target=list("abcd"))
+    assert rows.offer(["z", "a", "c", "d"]).text() == "1 new, 1 gone"
+    assert rows.shown == list("abcd")
+    assert rows.gone() == {"b"}
+    merged = rows.merge("c")
+    assert (merged.cursor, merged.keys) == ("c", ("z", "a", "c", "d"))
+    assert not rows.pending()
+
+
+def test_a_gone_row_hands_the_cursor_to_the_next_below() -> None:
+    assert anchor("abcd", "acd", "b") == "c"
+    assert anchor("abcd", "ab", "d") == "b"
+    assert anchor("ab", "", "a") is None
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.sets(st.sampled_from("abcdefghij")))
+def test_the_cursor_never_jumps_while_its_row_lives(before: list[str], after: set[str]) -> None:
+    rows: KeyedList[None] = KeyedList(shown=before)
+    rows.offer(sorted(after))
+    for key in before:
+        if key in after:
+            assert anchor(before, sorted(after), key) == key
+    assert rows.shown == before
+
+
+def test_stale_backs_off_and_comes_back() -> None:
+    fresh = Freshness()
+    assert fresh.link(0) is Link.CONNECTING
+    fresh = fresh.heard(10)
+    assert fresh.text(11) == "live 1s"
+    assert fresh.writable(11)
+    assert fresh.link(30) is Link.STALE, "a half-open link is stale without an error"
+    for attempt, base in enumerate([*BACKOFF_S, 10.0], start=1):
+        fresh = fresh.failed(20, "refused", 0.5)
+        assert fresh.attempt == attempt
+        assert fresh.next_try_s == pytest.approx(20 + base)
+    assert not fresh.writable(20)
+    assert fresh.due(31)
+    assert fresh.heard(40).link(41) is Link.LIVE
+
+
+@given(st.integers(-3, 1000), st.floats(0, 1))
+def test_backoff_is_bounded(attempt: int, jitter: float) -> None:
+    assert 0.7 <= backoff_s(attempt, jitter) <= 12.5
+
+
+def test_spans_and_sizes() -> None:
+    assert [span(s) for s in (5, 61, 3700, 90_000)] == ["5s", "1m", "1h 01m", "1d 1h"]
+    assert [size(n) for n in (5, 4_200, 1_300_000)] == ["5 B", "4.2 kB", "1.3 MB"]
