@@ -1,0 +1,33 @@
+"""How programs reach a runtime: `Client` blocks, `AsyncClient` is awaited; both do the same.
+
+Importing this loads httpx and pydantic, never ray or duckdb.
+"""
+
+from __future__ import annotations
+
+from helmr.client.aio import (
+    AsyncClient,
+    AsyncInput,
+    AsyncOutput,
+    AsyncSessionHandle,
+    AsyncStartedSession,
+)
+from helmr.client.discovery import Endpoint, find_runtime
+from helmr.client.retry import Retry
+from helmr.client.sync import Client, Input, Output, SessionHandle, StartedSession
+
+__all__ = [
+    "AsyncClient",
+    "AsyncInput",
+    "AsyncOutput",
+    "AsyncSessionHandle",
+    "AsyncStartedSession",
+    "Client",
+    "Endpoint",
+    "Input",
+    "Output",
+    "Retry",
+    "SessionHandle",
+    "StartedSession",
+    "find_runtime",
+]

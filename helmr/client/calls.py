@@ -1,0 +1,99 @@
+"""One call to the gateway as a value: what to send and what answer to expect.
+
+Operations build calls, transports carry them out; so sync and async share everything but the waiting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from helmr.errors import SchemaMismatch
+
+T = TypeVar("T")
+
+READ_TIMEOUT_S = 30.0
+"""Longest silence of an answer. The gateway answers a commit that takes longer than 10 s with 503."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request and the shape of its answer.
+
+    Args:
+        method: HTTP method.
+        path: Path under the runtime's URL, segments already quoted.
+        reply: What the answer's JSON is read into.
+        params: Query parameters.
+        body: JSON text, the same bytes at every try.
+        operation_id: Set on every mutating call; sent as Operation-Id (S-61).
+        bearer: Used instead of the client's key, for a public token.
+        read_timeout_s: Longest silence of the answer.
+        also_ok: Statuses besides 2xx whose body is the answer.
+    """
+
+    method: str
+    path: str
+    reply: TypeAdapter[T]
+    params: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    operation_id: str | None = None
+    bearer: str | None = None
+    read_timeout_s: float = READ_TIMEOUT_S
+    also_ok: tuple[int, ...] = ()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True if a second try can't act twice: reads, and mutations that carry an operation id."""
+        return self.method == "GET" or self.operation_id is not None
+
+    @property
+    def name(self) -> str:
+        """The call in messages."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed(Generic[T]):
+    """A server-sent event stream to follow. `key` gives an item's number, by which repeats are dropped."""
+
+    path: str
+    item: TypeAdapter[T]
+    params: tuple[tuple[str, str], ...] = ()
+    after: int | None = None
+
+
+def reads(shape: Any) -> TypeAdapter[Any]:
+    """The reader of an answer's shape; building one is costly, so there is one per shape."""
+    return _adapter(shape)
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def json_body(parts: Mapping[str, Any]) -> bytes:
+    """The JSON text of a request.
+
+    Pydantic models, dataclasses, datetimes and the like are written as their JSON forms, by alias.
+
+    Raises:
+        SchemaMismatch: Something in it has no JSON form (NaN, a lone surrogate, an unknown type), or it is
+            nested too deeply.
+    """
+    try:
+        value = to_jsonable_python(dict(parts), by_alias=True)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (ValueError, TypeError, RecursionError, PydanticSerializationError) as error:
+        raise SchemaMismatch(
+            f"the data has no JSON form: {error}",
+            hint="Send JSON values, pydantic models or dataclasses.",
+        ) from error

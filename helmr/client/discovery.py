@@ -1,0 +1,252 @@
+"""Finds the runtime that a client or a command means, in a fixed order.
+
+1. The `url` argument. 2. `HELMR_URL`. 3. `data_dir`. 4. The nearest `.helmr/` upward from the current folder.
+5. The only live runtime of this user; several are `AmbiguousRuntime`, none is `RuntimeNotFound`.
+The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
+another one. The key is the `key` argument, else that of the credentials found; for a URL `HELMR_API_KEY`, else
+the live pointer with that URL.
+
+A running `helmr up` writes `<data-dir>/credentials.json` and a pointer with the same content,
+`$XDG_STATE_HOME/helmr/runtimes/<port>.json`. Both hold a key: a file that others could have written is refused,
+one that others can read is used with a warning. A file is live while the process that it names runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import ValidationError
+
+from helmr.errors import AmbiguousRuntime, NotAllowed, RuntimeNotFound, UsageError
+from helmr.models import Credentials
+
+log = logging.getLogger("helmr.client")
+
+CREDENTIALS_FILE = "credentials.json"
+DATA_DIR_NAME = ".helmr"
+CREDENTIALS_BYTES_MAX = 64 * 1024
+POINTERS_MAX = 1000
+START_SLACK_S = 2.0
+"""Start times are known to a hundredth, the boot time only to a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A runtime: where it answers, the key for it, and its process if it is of this machine."""
+
+    url: str
+    key: str | None
+    found_by: str
+    pid: int | None = None
+    data_dir: str | None = None
+
+
+def find_runtime(
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Endpoint:
+    """The runtime that is meant.
+
+    Args:
+        url: Where it answers; beats everything else.
+        key: API key; beats keys that are found.
+        data_dir: Its data directory. `HELMR_URL` goes before it, with a warning if it names another one.
+        environ: Instead of the process's environment.
+        cwd: Instead of the current folder.
+
+    Raises:
+        RuntimeNotFound: None is running where this looked.
+        AmbiguousRuntime: Several are, and nothing says which one.
+        NotAllowed: The credentials could have been written by somebody else.
+        UsageError: The URL is none.
+    """
+    environ = os.environ if environ is None else environ
+    if url:
+        return _by_url(url, key=key, environ=environ, found_by="url")
+    if environ.get("HELMR_URL"):
+        endpoint = _by_url(environ["HELMR_URL"], key=key, environ=environ, found_by="HELMR_URL")
+        if data_dir is not None:
+            _warn_if_other(endpoint, Path(data_dir))
+        return endpoint
+    if data_dir is not None:
+        return _by_data_dir(Path(data_dir), key=key, found_by="data_dir")
+    nearest = nearest_data_dir(cwd or Path.cwd())
+    if nearest is not None:
+        return _by_data_dir(nearest, key=key, found_by=f"{DATA_DIR_NAME}/")
+    return _only_live(key=key, environ=environ)
+
+
+def nearest_data_dir(start: Path) -> Path | None:
+    """The `.helmr/` that is nearest to `start`, there or above."""
+    folders = (folder / DATA_DIR_NAME for folder in (start, *start.parents))
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def pointer_dir(environ: Mapping[str, str]) -> Path:
+    """Where running runtimes of this user leave their pointers."""
+    state = environ.get("XDG_STATE_HOME")
+    if state and Path(state).is_absolute():  # the XDG standard: a relative path is to be ignored
+        return Path(state) / "helmr" / "runtimes"
+    home = environ.get("HOME")
+    return (Path(home) if home else Path.home()) / ".local" / "state" / "helmr" / "runtimes"
+
+
+def live_runtimes(environ: Mapping[str, str] | None = None) -> list[Credentials]:
+    """Every running runtime that this user's pointers name, by URL."""
+    folder = pointer_dir(os.environ if environ is None else environ)
+    try:
+        paths = sorted(folder.glob("*.json"))[:POINTERS_MAX]
+    except OSError:
+        return []
+    found = {}
+    for path in paths:
+        try:
+            credentials = read_credentials(path)
+        except NotAllowed as error:
+            log.warning("%s; ignored", error.message)
+            continue
+        if credentials is not None:
+            found[normal_url(credentials.url)] = credentials
+    return [found[url] for url in sorted(found)]
+
+
+def read_credentials(path: Path) -> Credentials | None:
+    """The credentials in a file, None if it is gone, unreadable or its runtime does not run.
+
+    Raises:
+        NotAllowed: Somebody else owns the file or may write it.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            _check_owner(path, status)
+            credentials = Credentials.model_validate_json(file.read(CREDENTIALS_BYTES_MAX))
+    except (OSError, ValidationError):
+        return None
+    return credentials if is_live(credentials.pid, written_at_s=status.st_mtime) else None
+
+
+def is_live(pid: int, *, written_at_s: float) -> bool:
+    """True if the process that wrote its pid at that time still runs; a later process with its number is another."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    except OverflowError:
+        return False
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = next(
+            line.split()[1]
+            for line in Path("/proc/stat").read_text().splitlines()
+            if line.startswith("btime ")
+        )
+    except (OSError, StopIteration):
+        return True  # no /proc to ask
+    if fields[0] == "Z":
+        return False
+    started_at_s = int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return started_at_s <= written_at_s + START_SLACK_S
+
+
+def normal_url(url: str) -> str:
+    """The URL in the one form that is compared: no trailing slash, loopback names as 127.0.0.1.
+
+    Raises:
+        UsageError: Not an http or https URL.
+    """
+    hint = "A runtime's URL looks like http://127.0.0.1:4356."
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{url[:200]!r} is not a URL: {error}", hint=hint) from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"{url[:200]!r} is not an http or https URL", hint=hint)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError("a runtime's URL holds no user, query or fragment", hint=hint)
+    if host in ("localhost", "::1"):
+        host = "127.0.0.1"
+    elif ":" in host:
+        host = f"[{host}]"
+    place = host if port is None else f"{host}:{port}"
+    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+
+
+def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: str) -> Endpoint:
+    normal = normal_url(url)
+    key = key or environ.get("HELMR_API_KEY") or None
+    pointer = next((one for one in live_runtimes(environ) if normal_url(one.url) == normal), None)
+    if pointer is None:
+        return Endpoint(url=url.strip().rstrip("/"), key=key, found_by=found_by)
+    return _endpoint(pointer, key=key, found_by=found_by, url=url.strip().rstrip("/"))
+
+
+def _by_data_dir(data_dir: Path, *, key: str | None, found_by: str) -> Endpoint:
+    path = data_dir / CREDENTIALS_FILE
+    credentials = read_credentials(path)
+    if credentials is None:
+        place = os.path.abspath(data_dir)
+        raise RuntimeNotFound(
+            f"no runtime is running on {place}",
+            hint=f"Start it with `helmr up --data-dir {place}`, or set HELMR_URL.",
+            data_dir=place,
+        )
+    return _endpoint(credentials, key=key, found_by=found_by)
+
+
+def _only_live(*, key: str | None, environ: Mapping[str, str]) -> Endpoint:
+    live = live_runtimes(environ)
+    if not live:
+        raise RuntimeNotFound("no runtime is running")
+    if len(live) > 1:
+        places = ", ".join(f"{one.url} ({one.data_dir})" for one in live)
+        raise AmbiguousRuntime(
+            f"{len(live)} runtimes are running: {places}",
+            runtimes=[{"url": one.url, "data_dir": one.data_dir, "pid": one.pid} for one in live],
+        )
+    return _endpoint(live[0], key=key, found_by="the only live runtime")
+
+
+def _endpoint(
+    credentials: Credentials, *, key: str | None, found_by: str, url: str | None = None
+) -> Endpoint:
+    return Endpoint(
+        url=url or credentials.url,
+        key=key or credentials.key,
+        found_by=found_by,
+        pid=credentials.pid,
+        data_dir=credentials.data_dir,
+    )
+
+
+def _warn_if_other(endpoint: Endpoint, data_dir: Path) -> None:
+    if endpoint.data_dir is None or Path(endpoint.data_dir).resolve() != data_dir.resolve():
+        log.warning("HELMR_URL is set: %s is meant, not %s", endpoint.url, data_dir)
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    user = os.geteuid()
+    if user != 0 and status.st_uid not in (user, 0):
+        raise NotAllowed(f"{path} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NotAllowed(
+            f"{path} may be written by other users",
+            hint=f"chmod 600 {path}, or restart the runtime.",
+        )
+    if status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        log.warning("%s holds a key and may be read by other users; chmod 600 it", path)

@@ -1,0 +1,365 @@
+"""Carries calls out over HTTP, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
+
+Both transports ask the same objects what to do (`Tries` after a failure, `Following` about a feed) and differ
+only in how they wait. A mutating call sends the same body and Operation-Id at every try (S-61).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import aclosing, closing
+from types import TracebackType
+from typing import Any, Generic, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from helmr.client import problems
+from helmr.client.calls import Call, Feed, T
+from helmr.client.discovery import Endpoint
+from helmr.client.retry import Retry, Tries
+from helmr.client.sse import EventReader
+from helmr.errors import HelmrError, Unavailable, UsageError
+
+CONNECT_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 30.0
+POOL_TIMEOUT_S = 30.0
+CONNECTIONS_MAX = 200
+CONNECTIONS_IDLE_MAX = 20
+FEED_SILENCE_S = 45.0
+"""A feed that says nothing so long is dead: the gateway comments every 15 s."""
+FEED_STEADY_S = 5.0
+"""A connection that held so long counts as an answer, also without items."""
+REOPEN_EARLY_S = 1.0
+"""With a deadline, how much later than wanted a silent feed may return."""
+
+FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
+"""The roots of every exception class of httpx."""
+
+
+class Following(Generic[T]):
+    """Where a follower stands in a feed, and what to do when its connection breaks."""
+
+    def __init__(
+        self, feed: Feed[T], retry: Retry, *, url: str, deadline_s: float | None = None
+    ) -> None:
+        self._feed = feed
+        self._url = url
+        self._tries = Tries(retry)
+        self._last = feed.after
+        self._deadline_s = deadline_s
+        self._silence_s = FEED_SILENCE_S
+        self._opened_at_s = time.monotonic()
+        self._reader = EventReader()
+
+    @property
+    def name(self) -> str:
+        """The feed in messages."""
+        return f"GET {self._feed.path}"
+
+    @property
+    def is_over(self) -> bool:
+        """True once the deadline has passed."""
+        return self._deadline_s is not None and time.monotonic() >= self._deadline_s
+
+    @property
+    def wants_reopening(self) -> bool:
+        """True if the deadline is so near that this connection's silence would outlast it."""
+        left_s = self._left_s()
+        return left_s is not None and left_s < self._silence_s - REOPEN_EARLY_S
+
+    def request(self) -> dict[str, Any]:
+        """The arguments of the next connection's request."""
+        left_s = self._left_s()
+        self._silence_s = (
+            FEED_SILENCE_S if left_s is None else min(FEED_SILENCE_S, max(left_s, 0.1))
+        )
+        self._reader = EventReader()
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self._last is not None:
+            headers["Last-Event-ID"] = str(self._last)
+        return {
+            "params": self._feed.params,
+            "headers": headers,
+            "timeout": _timeout(self._silence_s),
+        }
+
+    def opened(self, response: httpx.Response) -> bool:
+        """False if the feed has an end and this is it (204)."""
+        if response.status_code == 204:
+            return False
+        if not response.is_success:
+            raise problems.problem(response, url=self._url, name=self.name)
+        kind = response.headers.get("content-type", "").partition(";")[0].strip()
+        if kind != "text/event-stream":
+            raise problems.not_a_runtime(self._url, f"{self.name} is {kind or 'of no type'}")
+        self._opened_at_s = time.monotonic()
+        return True
+
+    def items(self, text: str) -> list[T]:
+        """What this piece of the stream holds, without what was delivered before (S-54)."""
+        found = []
+        for event in self._reader.feed(text):
+            number = int(event.id) if event.id.isascii() and event.id.isdigit() else None
+            if number is not None and self._last is not None and number <= self._last:
+                continue
+            if event.type not in ("entry", "record"):
+                continue
+            try:
+                found.append(self._feed.item.validate_json(event.data))
+            except ValidationError as error:
+                raise Unavailable(f"{self.name}: an event can't be read") from error
+            self._last = number if number is not None else self._last
+        if found or time.monotonic() - self._opened_at_s > FEED_STEADY_S:
+            self._tries.answered()
+        return found
+
+    def broke(self, error: HelmrError) -> float:
+        """Seconds to pause before connecting again.
+
+        Raises:
+            HelmrError: `error`, when connecting again can't help or the bounds are reached.
+        """
+        return self._tries.failed(error)
+
+    def ended(self) -> HelmrError:
+        """The error for a feed that the other side closed."""
+        return Unavailable(f"{self.name}: {self._url} closed the feed", url=self._url)
+
+    def _left_s(self) -> float | None:
+        return None if self._deadline_s is None else self._deadline_s - time.monotonic()
+
+
+class HttpTransport:
+    """Carries calls out, blocking. May be used from several threads."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, retry: Retry | None = None, on_behalf_of: str | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._retry = retry or Retry()
+        with _translated(endpoint.url, "connect"):
+            self._http = httpx.Client(**_settings(endpoint, on_behalf_of))
+
+    def call(self, call: Call[T]) -> T:
+        """The answer of a call, after as many tries as its bounds allow.
+
+        Raises:
+            HelmrError: As the operation says; `Unavailable` and its kinds after the last try.
+        """
+        tries = Tries(self._retry)
+        while True:
+            try:
+                return self._once(call)
+            except HelmrError as error:
+                pause_s = tries.failed(error, repeatable=call.is_repeatable)
+            time.sleep(pause_s)
+
+    def follow(
+        self, feed: Feed[T], *, deadline_s: float | None = None
+    ) -> Generator[T | None, None, None]:
+        """Items of a feed, reconnecting after the last one; None each time a connection has opened.
+
+        Args:
+            feed: What to follow.
+            deadline_s: On the monotonic clock; the iterator ends then.
+
+        Raises:
+            HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
+        """
+        following = Following(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
+        while not following.is_over:
+            error: HelmrError | None = None
+            try:
+                with (
+                    _translated(self.endpoint.url, following.name),
+                    self._open().stream("GET", feed.path, **following.request()) as response,
+                ):
+                    if response.is_error:
+                        response.read()
+                    if not following.opened(response):
+                        return
+                    yield None
+                    for text in response.iter_text():
+                        yield from following.items(text)
+                        if following.wants_reopening:
+                            break
+                    else:
+                        error = following.ended()
+            except HelmrError as broken:
+                error = broken
+            if error is not None and not following.is_over:
+                time.sleep(following.broke(error))
+
+    def items(self, feed: Feed[T]) -> Iterator[T]:
+        """Items of a feed, for ever."""
+        with closing(self.follow(feed)) as pieces:
+            for item in pieces:
+                if item is not None:
+                    yield item
+
+    def close(self) -> None:
+        """Close the connections. Calls after it are a UsageError."""
+        self._http.close()
+
+    def _once(self, call: Call[T]) -> T:
+        http = self._open()
+        with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
+            response = http.request(call.method, call.path, **_request(call))
+        return problems.answer(call, response, url=self.endpoint.url)
+
+    def _open(self) -> httpx.Client:
+        if self._http.is_closed:
+            raise UsageError("the client is closed", hint="Make a new Client.")
+        return self._http
+
+
+class AsyncHttpTransport:
+    """Carries calls out without blocking, on one event loop."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, retry: Retry | None = None, on_behalf_of: str | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._retry = retry or Retry()
+        with _translated(endpoint.url, "connect"):
+            self._http = httpx.AsyncClient(**_settings(endpoint, on_behalf_of))
+
+    async def call(self, call: Call[T]) -> T:
+        """As `HttpTransport.call`."""
+        tries = Tries(self._retry)
+        while True:
+            try:
+                return await self._once(call)
+            except HelmrError as error:
+                pause_s = tries.failed(error, repeatable=call.is_repeatable)
+            await asyncio.sleep(pause_s)
+
+    async def follow(
+        self, feed: Feed[T], *, deadline_s: float | None = None
+    ) -> AsyncGenerator[T | None, None]:
+        """As `HttpTransport.follow`."""
+        following = Following(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
+        while not following.is_over:
+            error: HelmrError | None = None
+            try:
+                with _translated(self.endpoint.url, following.name):
+                    async with self._open().stream(
+                        "GET", feed.path, **following.request()
+                    ) as response:
+                        if response.is_error:
+                            await response.aread()
+                        if not following.opened(response):
+                            return
+                        yield None
+                        async for text in response.aiter_text():
+                            for item in following.items(text):
+                                yield item
+                            if following.wants_reopening:
+                                break
+                        else:
+                            error = following.ended()
+            except HelmrError as broken:
+                error = broken
+            if error is not None and not following.is_over:
+                await asyncio.sleep(following.broke(error))
+
+    async def items(self, feed: Feed[T]) -> AsyncIterator[T]:
+        """Items of a feed, for ever."""
+        async with aclosing(self.follow(feed)) as pieces:
+            async for item in pieces:
+                if item is not None:
+                    yield item
+
+    async def close(self) -> None:
+        """Close the connections. Calls after it are a UsageError."""
+        await self._http.aclose()
+
+    async def _once(self, call: Call[T]) -> T:
+        http = self._open()
+        with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
+            response = await http.request(call.method, call.path, **_request(call))
+        return problems.answer(call, response, url=self.endpoint.url)
+
+    def _open(self) -> httpx.AsyncClient:
+        if self._http.is_closed:
+            raise UsageError("the client is closed", hint="Make a new AsyncClient.")
+        return self._http
+
+
+class _translated:  # noqa: N801  # reads as the verb it is
+    """Turns httpx's exceptions into ours on the way out of a `with` block."""
+
+    def __init__(self, url: str, name: str, *, mutates: bool = False) -> None:
+        self._url = url
+        self._name = name
+        self._mutates = mutates
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, FOREIGN):
+            raise problems.foreign(
+                error, url=self._url, name=self._name, mutates=self._mutates
+            ) from error
+
+
+def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
+    headers = {"Accept": "application/json", "User-Agent": "helmr-python"}
+    if endpoint.key is not None:
+        headers["Authorization"] = f"Bearer {_checked(endpoint.key)}"
+    if on_behalf_of is not None:
+        # Header values are ASCII; names of people are not.
+        headers["On-Behalf-Of"] = quote(on_behalf_of, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
+    parts = urlsplit(endpoint.url)
+    return {
+        "base_url": endpoint.url,
+        "headers": headers,
+        "timeout": _timeout(None),
+        "limits": httpx.Limits(
+            max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_IDLE_MAX
+        ),
+        "follow_redirects": False,
+        # A proxy of the environment is not for this machine's own addresses.
+        "trust_env": parts.hostname not in ("127.0.0.1", "localhost", "::1"),
+        # Loading the machine's certificates takes longer than a whole call; http needs none.
+        "verify": True if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    }
+
+
+def _request(call: Call[Any]) -> dict[str, Any]:
+    headers = {}
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    if call.operation_id is not None:
+        headers["Operation-Id"] = call.operation_id
+    if call.bearer is not None:
+        headers["Authorization"] = f"Bearer {_checked(call.bearer)}"
+    return {
+        "params": call.params,
+        "content": call.body,
+        "headers": headers,
+        "timeout": _timeout(call.read_timeout_s),
+    }
+
+
+def _checked(secret: str) -> str:
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise UsageError("the key holds characters that no key has", hint="Copy it again, whole.")
+    return secret
+
+
+def _timeout(read_s: float | None) -> httpx.Timeout:
+    return httpx.Timeout(
+        connect=CONNECT_TIMEOUT_S, read=read_s, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
+    )

@@ -1,0 +1,383 @@
+"""Every operation of the gateway as a function that makes its call: the only place that knows routes and shapes.
+
+Sync and async clients differ in how they carry a call out, and in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from helmr import ids
+from helmr.client.calls import READ_TIMEOUT_S, Call, Feed, json_body, reads
+from helmr.durations import Duration, seconds
+from helmr.errors import SessionNotFound, UsageError
+from helmr.models import (
+    LIST_LIMIT_MAX,
+    EntryInfo,
+    Health,
+    NoteReceipt,
+    Page,
+    RecordInfo,
+    RunInfo,
+    SendReceipt,
+    SessionInfo,
+    SessionStatus,
+    StartReceipt,
+    StreamInfo,
+    TaskInfo,
+    TokenAnswerReceipt,
+    WaitInfo,
+)
+
+T = TypeVar("T")
+
+RESULT_TIMEOUT_MAX_S = 60.0
+"""Longest that one start request stays open for the run's result."""
+
+
+class _Unset:
+    """The type of UNSET."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()
+"""An argument that was not given, where None is a value."""
+
+
+def start(
+    task: str,
+    payload: Any,
+    *,
+    external_id: str | None,
+    tags: Iterable[str],
+    metadata: Mapping[str, Any] | None,
+    idempotency_key: str | None,
+    result_timeout: Duration | None,
+    operation_id: str | None,
+) -> Call[StartReceipt]:
+    """POST /v1/sessions."""
+    parts: dict[str, Any] = {"task": task, "payload": payload}
+    if external_id is not None:
+        parts["external_id"] = external_id
+    if tags := list(tags):
+        parts["tags"] = tags
+    if metadata:
+        parts["metadata"] = dict(metadata)
+    if idempotency_key is not None:
+        parts["idempotency_key"] = idempotency_key
+    held_s = 0.0
+    if result_timeout is not None:
+        held_s = seconds(result_timeout, maximum_s=RESULT_TIMEOUT_MAX_S, allow_zero=True)
+        parts["result_timeout_s"] = held_s
+    return Call(
+        method="POST",
+        path="/v1/sessions",
+        reply=reads(StartReceipt),
+        body=json_body(parts),
+        operation_id=_operation(operation_id),
+        read_timeout_s=READ_TIMEOUT_S + held_s,
+    )
+
+
+def get_session(session_id: str) -> Call[SessionInfo]:
+    """GET /v1/sessions/{id}."""
+    return _get(_session(session_id), SessionInfo)
+
+
+def list_sessions(
+    *,
+    external_id: str | None = None,
+    task: str | None = None,
+    status: str | None = None,
+    activity: str | None = None,
+    tag: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[Page[SessionInfo]]:
+    """GET /v1/sessions."""
+    given = {
+        "external_id": external_id,
+        "task": task,
+        "status": status,
+        "activity": activity,
+        "tag": tag,
+    }
+    return _list("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
+
+
+def send(
+    session_id: str,
+    stream: str,
+    data: Any,
+    *,
+    correlation_id: str | None,
+    idempotency_key: str | None,
+    public_access_token: str | None,
+    operation_id: str | None,
+) -> Call[SendReceipt]:
+    """POST /v1/sessions/{id}/inputs/{stream}."""
+    parts: dict[str, Any] = {"data": data}
+    if correlation_id is not None:
+        parts["correlation_id"] = correlation_id
+    if idempotency_key is not None:
+        parts["idempotency_key"] = idempotency_key
+    path = f"{_session(session_id)}/inputs/{_segment(stream)}"
+    return _post(path, SendReceipt, parts, operation_id, bearer=public_access_token)
+
+
+def list_inputs(
+    session_id: str,
+    stream: str,
+    *,
+    after: int | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[Page[RecordInfo]]:
+    """GET /v1/sessions/{id}/inputs/{stream}."""
+    path = f"{_session(session_id)}/inputs/{_segment(stream)}"
+    return _list(path, RecordInfo, {"after": after}, limit=limit, cursor=cursor)
+
+
+def read_output(
+    session_id: str,
+    stream: str,
+    *,
+    after: int | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+    public_access_token: str | None = None,
+) -> Call[Page[RecordInfo]]:
+    """GET /v1/sessions/{id}/outputs/{stream}."""
+    path = f"{_session(session_id)}/outputs/{_segment(stream)}"
+    given = {"after": after}
+    return _list(path, RecordInfo, given, limit=limit, cursor=cursor, bearer=public_access_token)
+
+
+def follow_output(session_id: str, stream: str, *, after: int | None) -> Feed[RecordInfo]:
+    """GET /v1/sessions/{id}/outputs/{stream} as an event stream; the ids are the records' seqs."""
+    path = f"{_session(session_id)}/outputs/{_segment(stream)}"
+    return Feed(path=path, item=reads(RecordInfo), after=after or 0)
+
+
+def read_transcript(
+    session_id: str,
+    *,
+    after: int | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[Page[EntryInfo]]:
+    """GET /v1/sessions/{id}/transcript."""
+    path = f"{_session(session_id)}/transcript"
+    return _list(path, EntryInfo, {"after": after}, limit=limit, cursor=cursor)
+
+
+def follow_session(session_id: str, *, after: int | None) -> Feed[EntryInfo]:
+    """GET /v1/sessions/{id}/events; the ids are feed offsets."""
+    return Feed(path=f"{_session(session_id)}/events", item=reads(EntryInfo), after=after)
+
+
+def follow_all(*, after: int | None) -> Feed[EntryInfo]:
+    """GET /v1/events; the ids are feed offsets."""
+    return Feed(path="/v1/events", item=reads(EntryInfo), after=after)
+
+
+def close_session(
+    session_id: str, *, end_input: bool, operation_id: str | None
+) -> Call[SessionInfo]:
+    """POST /v1/sessions/{id}/close."""
+    parts = {"end_input": end_input}
+    return _post(f"{_session(session_id)}/close", SessionInfo, parts, operation_id)
+
+
+def cancel_session(session_id: str, *, operation_id: str | None) -> Call[SessionInfo]:
+    """POST /v1/sessions/{id}/cancel."""
+    return _post(f"{_session(session_id)}/cancel", SessionInfo, None, operation_id)
+
+
+def add_note(session_id: str, text: str, *, operation_id: str | None) -> Call[NoteReceipt]:
+    """POST /v1/sessions/{id}/notes."""
+    return _post(f"{_session(session_id)}/notes", NoteReceipt, {"text": text}, operation_id)
+
+
+def start_run(session_id: str, payload: Any, *, operation_id: str | None) -> Call[RunInfo]:
+    """POST /v1/sessions/{id}/runs; without a payload the newest run's is used again."""
+    parts = {} if payload is UNSET else {"payload": payload}
+    return _post(f"{_session(session_id)}/runs", RunInfo, parts, operation_id)
+
+
+def list_session_runs(
+    session_id: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[Page[RunInfo]]:
+    """GET /v1/sessions/{id}/runs."""
+    return _list(f"{_session(session_id)}/runs", RunInfo, {}, limit=limit, cursor=cursor)
+
+
+def list_runs(
+    *,
+    session_id: str | None = None,
+    task: str | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[Page[RunInfo]]:
+    """GET /v1/runs."""
+    if session_id is not None:
+        ids.check_id(session_id, ids.SESSION)
+    given = {"session_id": session_id, "task": task, "status": status}
+    return _list("/v1/runs", RunInfo, given, limit=limit, cursor=cursor)
+
+
+def get_run(run_id: str) -> Call[RunInfo]:
+    """GET /v1/runs/{id}."""
+    return _get(_run(run_id), RunInfo)
+
+
+def cancel_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
+    """POST /v1/runs/{id}/cancel."""
+    return _post(f"{_run(run_id)}/cancel", RunInfo, None, operation_id)
+
+
+def retry_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
+    """POST /v1/runs/{id}/retry."""
+    return _post(f"{_run(run_id)}/retry", RunInfo, None, operation_id)
+
+
+def list_waits(
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    task: str | None = None,
+    stream: str | None = None,
+    session_id: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[Page[WaitInfo]]:
+    """GET /v1/waits."""
+    if session_id is not None:
+        ids.check_id(session_id, ids.SESSION)
+    given = {
+        "status": status,
+        "kind": kind,
+        "task": task,
+        "stream": stream,
+        "session_id": session_id,
+    }
+    return _list("/v1/waits", WaitInfo, given, limit=limit, cursor=cursor)
+
+
+def get_wait(wait_id: str) -> Call[WaitInfo]:
+    """GET /v1/waits/{id}."""
+    return _get(_wait(wait_id), WaitInfo)
+
+
+def answer_wait(
+    wait_id: str, data: Any, *, operation_id: str | None
+) -> Call[SendReceipt | TokenAnswerReceipt]:
+    """POST /v1/waits/{id}/answer."""
+    shape = SendReceipt | TokenAnswerReceipt
+    return _post(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
+
+
+def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:
+    """GET /v1/tasks."""
+    return _list("/v1/tasks", TaskInfo, {}, limit=limit, cursor=cursor)
+
+
+def list_streams(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[StreamInfo]]:
+    """GET /v1/streams."""
+    return _list("/v1/streams", StreamInfo, {}, limit=limit, cursor=cursor)
+
+
+def health() -> Call[Health]:
+    """GET /readyz, which says what is wrong with status 503."""
+    return Call(method="GET", path="/readyz", reply=reads(Health), also_ok=(503,))
+
+
+# --- parts of operations --------------------------------------------------------------------------
+
+
+def check_session_id(value: str) -> str:
+    """The id, if it is a session's; BadId if it is none."""
+    return ids.check_id(value, ids.SESSION)
+
+
+def pick_session(page: Page[SessionInfo], external_id: str) -> SessionInfo:
+    """The session that an external id names: the open one, else the newest (S-2)."""
+    if not page.items:
+        raise SessionNotFound(f"no session has the external id {external_id!r}")
+    is_open = (one for one in page.items if one.status is SessionStatus.OPEN)
+    return next(is_open, max(page.items, key=lambda one: one.created_at))
+
+
+_PAGE: Any = Page
+"""For page shapes that are made at run time."""
+
+
+def _get(path: str, shape: type[T]) -> Call[T]:
+    return Call(method="GET", path=path, reply=reads(shape))
+
+
+def _list(
+    path: str,
+    item: type[T],
+    given: Mapping[str, Any],
+    *,
+    limit: int | None,
+    cursor: str | None,
+    bearer: str | None = None,
+) -> Call[Page[T]]:
+    if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
+        raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
+    wanted = {**given, "limit": limit, "cursor": cursor}
+    params = tuple((name, str(value)) for name, value in wanted.items() if value is not None)
+    return Call(
+        method="GET",
+        path=path,
+        reply=reads(_PAGE[item]),
+        params=params,
+        bearer=bearer,
+    )
+
+
+def _post(
+    path: str,
+    shape: Any,
+    parts: Mapping[str, Any] | None,
+    operation_id: str | None,
+    *,
+    bearer: str | None = None,
+) -> Call[Any]:
+    return Call(
+        method="POST",
+        path=path,
+        reply=reads(shape),
+        body=None if parts is None else json_body(parts),
+        operation_id=_operation(operation_id),
+        bearer=bearer,
+    )
+
+
+def _operation(operation_id: str | None) -> str:
+    return operation_id if operation_id is not None else ids.new_id(ids.OPERATION)
+
+
+def _session(value: str) -> str:
+    return f"/v1/sessions/{check_session_id(value)}"
+
+
+def _run(run_id: str) -> str:
+    return f"/v1/runs/{ids.check_id(run_id, ids.RUN)}"
+
+
+def _wait(wait_id: str) -> str:
+    return f"/v1/waits/{ids.check_id(wait_id, ids.WAIT)}"
+
+
+def _segment(name: str) -> str:
+    if name in ("", ".", ".."):
+        raise UsageError(f"{name!r} is not a stream name")
+    return quote(name, safe="")

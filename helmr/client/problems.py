@@ -1,0 +1,139 @@
+"""What went wrong, in Helmr's words: httpx's exceptions and the gateway's problem answers become HelmrErrors.
+
+Nothing of httpx leaves the client: a test goes through every exception class that httpx has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from helmr.client.calls import Call, T
+from helmr.errors import (
+    HelmrError,
+    OutcomeUnknown,
+    RuntimeNotFound,
+    Unavailable,
+    UsageError,
+    error_from_code,
+)
+from helmr.models import Problem
+
+RETRY_AFTER_MAX_S = 300.0
+"""A longer Retry-After is taken as this; nobody waits longer inside a call."""
+
+_CONSTRUCTOR_WORDS = frozenset(("self", "message", "hint", "errors", "retry_after_s"))
+
+
+def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrError:
+    """The HelmrError for an exception of httpx.
+
+    Args:
+        error: What httpx raised.
+        url: The runtime's URL.
+        name: The call, for the message.
+        mutates: True if the call may have acted although no answer came.
+    """
+    kind = type(error).__name__
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
+            return RuntimeNotFound(
+                f"no runtime answers at {url} ({_said(error)})", url=url, connecting=True
+            )
+        case httpx.PoolTimeout():
+            return Unavailable(f"{name}: every connection to {url} is in use", url=url)
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+            return UsageError(
+                f"{name}: the request can't be sent to {url} ({_said(error)})",
+                hint="A runtime's URL looks like http://127.0.0.1:4356.",
+            )
+        case httpx.TooManyRedirects():
+            return not_a_runtime(url, "it redirects in a circle")
+        case httpx.StreamError():
+            return UsageError(f"{name}: the answer was already read or closed ({kind})")
+        case _ if mutates:
+            return OutcomeUnknown(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
+        case _:
+            return Unavailable(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
+
+
+def not_a_runtime(url: str, why: str) -> RuntimeNotFound:
+    """Something answers at that URL, but not as Helmr does."""
+    return RuntimeNotFound(f"{url} does not answer as a Helmr runtime: {why}", url=url)
+
+
+def answer(call: Call[T], response: httpx.Response, *, url: str) -> T:
+    """The answer of a call, read whole.
+
+    Raises:
+        HelmrError: The error that the gateway's problem names, or `OutcomeUnknown`/`Unavailable` if the answer
+            can't be read.
+    """
+    if not (response.is_success or response.status_code in call.also_ok):
+        raise problem(response, url=url, name=call.name)
+    try:
+        return call.reply.validate_json(response.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        why = (
+            f"{call.name}: the answer can't be read ({place + ': ' if place else ''}{first['msg']})"
+        )
+        if response.status_code in call.also_ok:
+            raise problem(response, url=url, name=call.name) from error
+        broken = OutcomeUnknown if call.operation_id is not None else Unavailable
+        raise broken(why, url=url) from error
+
+
+def problem(response: httpx.Response, *, url: str, name: str) -> HelmrError:
+    """The error that an answer with an error status stands for."""
+    retry_after_s = _retry_after_s(response.headers.get("retry-after"))
+    try:
+        said = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return _without_problem(response, url=url, name=name, retry_after_s=retry_after_s)
+    return error_from_code(
+        said.code,
+        said.detail,
+        status=said.status,
+        hint=said.hint,
+        errors=[{"path": one.path, "message": one.message} for one in said.errors],
+        retry_after_s=retry_after_s,
+        facts=_facts(said.facts),
+    )
+
+
+def _without_problem(
+    response: httpx.Response, *, url: str, name: str, retry_after_s: float | None
+) -> HelmrError:
+    status = response.status_code
+    if status in (429, 502, 503, 504):  # a proxy in between, or a runtime that is just starting
+        return error_from_code(
+            "", f"{name}: {url} answers {status}", status=status, retry_after_s=retry_after_s
+        )
+    if status in (401, 403, 413):
+        return error_from_code("", f"{name}: {url} answers {status}", status=status)
+    if status >= 500:
+        return Unavailable(f"{name}: {url} answers {status} without saying why", url=url)
+    return not_a_runtime(url, f"{name} answers {status}")
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    # A fact may not pass for an argument of the error itself.
+    return {key: value for key, value in facts.items() if key not in _CONSTRUCTOR_WORDS}
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    # Only seconds: the gateway sends no dates, and a date would need this machine's clock to be right.
+    seconds = (text or "").strip()
+    if not (seconds.isascii() and seconds.isdigit()):
+        return None
+    return min(float(seconds), RETRY_AFTER_MAX_S)
+
+
+def _said(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

@@ -1,0 +1,37 @@
+"""When a run that somebody waits for has come far enough."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from helmr.client.operations import RESULT_TIMEOUT_MAX_S
+from helmr.durations import Duration, seconds
+from helmr.models import EntryInfo, RunInfo, RunStatus
+
+Until = Literal["ended", "stopped"]
+"""`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when somebody must act."""
+
+_STOPPED = frozenset((RunStatus.WAITING, RunStatus.BLOCKED))
+
+
+def is_far_enough(run: RunInfo, until: Until) -> bool:
+    """True if nothing more is to be waited for."""
+    return run.status.is_final or (until == "stopped" and run.status in _STOPPED)
+
+
+def may_change(entry: EntryInfo, run_id: str) -> bool:
+    """True if the entry may have changed the run's status."""
+    return entry.run_id == run_id and entry.kind.startswith(("run.", "wait."))
+
+
+def deadline_s(timeout: Duration | None) -> float | None:
+    """When the timeout ends, on the monotonic clock."""
+    return None if timeout is None else time.monotonic() + seconds(timeout, allow_zero=True)
+
+
+def first_hold_s(ends_at_s: float | None) -> float:
+    """How long the start request itself may stay open for the result."""
+    if ends_at_s is None:
+        return RESULT_TIMEOUT_MAX_S
+    return min(RESULT_TIMEOUT_MAX_S, max(0.0, ends_at_s - time.monotonic()))

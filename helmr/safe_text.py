@@ -1,0 +1,87 @@
+"""The one door through which text from a session reaches a terminal, for the CLI and the console.
+
+Session data is untrusted: ESC starts commands to the terminal (clear the screen, set the title, write the
+clipboard), bidi controls reverse what a person reads, zero-width characters hide in it. What comes out of here
+holds none of them: they are shown, not obeyed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u034f")
+"""Letters and marks that show nothing; they hide in text as zero-width characters do."""
+
+
+def plain(value: object, limit: int | None) -> str:
+    r"""Text that is safe to print: what is not to be seen is shown, never sent to the terminal.
+
+    Newlines become `\n`; newline and tab stay. Other C0 controls and DEL become their pictures (`␛`, `␀`);
+    C1 controls, bidi controls, zero-width and other format characters, line separators and lone surrogates
+    become `⟨U+202E⟩`. The result is text and never markup: whoever renders markup must say so to its renderer.
+
+    Args:
+        value: Text; bytes are decoded as UTF-8 with replacement; anything else by `str`.
+        limit: Terminal cells at most; longer text ends in `…+N`, N the number of characters left out.
+            None cuts nothing.
+    """
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+    else:
+        text = value if isinstance(value, str) else str(value)
+    if not text.isprintable() or not text.isascii():
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = "".join(_shown(char) for char in text)
+    return text if limit is None else _cut(text, limit)
+
+
+def one_line(value: object, limit: int | None) -> str:
+    """As `plain`, on one line: newlines become `␤`, tabs `␉`."""
+    return plain(value, limit).replace("\n", "␤").replace("\t", "␉")
+
+
+def cells(text: str) -> int:
+    """How many terminal cells safe text takes: wide characters two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(_width(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    code = ord(char)
+    if 0x20 <= code < 0x7F or char in "\n\t":
+        return char
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") or char in _FILLERS:
+        return f"⟨U+{code:04X}⟩"
+    return char
+
+
+def _cut(text: str, limit: int) -> str:
+    if cells(text) <= limit:
+        return text
+    # The suffix counts what is left out, and its own digits take room from what is kept.
+    for digits in range(1, len(str(len(text))) + 1):
+        kept = _prefix(text, limit - len("…+") - digits)
+        left_out = str(len(text) - len(kept))
+        if kept and len(left_out) <= digits:
+            return f"{kept}…+{left_out}"
+    return _prefix(text, limit - 1) + "…" if limit > 0 else ""
+
+
+def _prefix(text: str, limit: int) -> str:
+    used = 0
+    for index, char in enumerate(text):
+        used += _width(char)
+        if used > limit:
+            return text[:index]
+    return text
+
+
+def _width(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
