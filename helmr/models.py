@@ -213,6 +213,8 @@ class SessionInfo(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime
     updated_at: datetime
+    last_seq: int | None = None
+    """The seq of its newest entry; lists may leave it out."""
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -370,6 +372,12 @@ class Health(Wire):
     pid: int | None = None
     data_dir: str | None = None
     started_at: datetime | None = None
+    now: datetime | None = None
+    """The server's time at this answer; the console counts deadlines from it."""
+    feed_offset: int | None = None
+    """The ledger's newest feed offset."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What there is: `waits_pending`, `sessions_open`, `sessions_waiting` and the like."""
     pool: dict[str, Any] = Field(default_factory=dict)
     ledger: dict[str, Any] = Field(default_factory=dict)
 
