@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -36,20 +36,32 @@ class Registered:
 
 
 class Registry:
-    """The tasks of some modules.
+    """The tasks of some code.
+
+    Args:
+        tasks: The tasks; the same one twice is one.
+        modules: The names of the modules they come from.
+        code_hash: Names this state of the code.
 
     Raises:
         BadDefinition: Two tasks with one id, or two streams with one name and different schemas.
     """
 
-    def __init__(self, modules: Sequence[ModuleType]) -> None:
+    def __init__(
+        self, tasks: Iterable[Task[..., object]], *, modules: Sequence[str] = (), code_hash: str
+    ) -> None:
         self.modules = tuple(modules)
+        self.code_hash = code_hash
         self.tasks: dict[str, Registered] = {}
-        for module in modules:
-            for value in vars(module).values():
-                if isinstance(value, Task):
-                    self._add(value)
-        self.code_hash = _code_hash(modules)
+        for task in tasks:
+            self._add(task)
+
+    @classmethod
+    def of_modules(cls, modules: Sequence[ModuleType]) -> Registry:
+        """The tasks among the modules' globals."""
+        tasks = [v for m in modules for v in vars(m).values() if isinstance(v, Task)]
+        names = [module.__name__ for module in modules]
+        return cls(tasks, modules=names, code_hash=_code_hash(modules))
 
     def _add(self, task: Task[..., object]) -> None:
         known = self.tasks.get(task.id)
@@ -83,7 +95,7 @@ class Registry:
                 streams[key] = info.model_copy(update={"tasks": tasks})
         return Catalog(
             code_hash=self.code_hash,
-            modules=[module.__name__ for module in self.modules],
+            modules=list(self.modules),
             tasks=[_task_info(registered) for registered in self.tasks.values()],
             streams=list(streams.values()),
         )
@@ -100,7 +112,7 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
         BadDefinition: The file or module is missing, its name is taken, or it has no task.
     """
     modules = [_load(spec, folder) for spec in specs]
-    registry = Registry(modules)
+    registry = Registry.of_modules(modules)
     if not registry.tasks:
         raise BadDefinition(
             f"no @task in {', '.join(specs)}",

@@ -134,6 +134,13 @@ class Execution:
         """A coroutine tree exists."""
         return self.driver is not None or self._starting is not None
 
+    @property
+    def is_quiet(self) -> bool:
+        """No code executes and nothing is on its way to any."""
+        if self._starting is not None or self._out or self._severed or self._tasks:
+            return False
+        return self.driver is None or self.driver.is_quiet
+
     def is_executing(self, run: Run | None) -> bool:
         """Task code may be on the processor now; for the breadcrumb."""
         return (

@@ -169,6 +169,12 @@ class HeldSession:
             return run.retry_at is not None and run.retry_at > self._clock.now()
         return False
 
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored."""
+        is_stored = self.is_lost or self.committer.durable_seq == self.state.seq
+        return is_stored and not self._in_flight and self.execution.is_quiet
+
     async def park(self) -> Committed | None:
         """Sever, write the park commit; None if something came in between and the session stays.
 

@@ -177,6 +177,19 @@ class SessionActor:
     async def ping(self) -> None:
         """Answered by the actor's loop."""
 
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored; for tests."""
+        held = self._held
+        return not self._is_adopting and (held is None or held.is_settled)
+
+    async def vanish(self) -> None:
+        """Drop what is held without a word to the ledger, as a kill does; for in-process tests."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.drop()
+            await held.execution.wait_closed()
+
     # --- parts ----------------------------------------------------------------------------------
 
     async def _load_session(

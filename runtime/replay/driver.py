@@ -143,6 +143,7 @@ class RunDriver(DurableRun):
         self._end: RunEnd | None = None
         self._actor_loop = asyncio.get_running_loop()
         self._loop = make_loop(self._deliver_next, self._on_silence, silence_s)
+        self._is_quiet = False
         self._cut: asyncio.Future[None] = self._loop.create_future()
         self._steps = StepRunner(self._loop, self._step_ended)
         self._thread = threading.Thread(
@@ -157,22 +158,30 @@ class RunDriver(DurableRun):
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
+        self._is_quiet = False
         self._lines.append(outcome)
         self._wake(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
         """Execute the body of a step whose opening is on disk."""
+        self._is_quiet = False
         self._wake(lambda: self._start_step(op, key, tries))
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
         self._severed = self._severed or signal
+        self._is_quiet = False
         self._wake(self._cut_now)
 
     @property
     def has_threads(self) -> bool:
         """A sync step's thread is still executing."""
         return self._steps.has_threads
+
+    @property
+    def is_quiet(self) -> bool:
+        """The tree waits for something from outside: no step executes and its loop has nothing ready."""
+        return self._is_quiet and not self._steps.is_busy
 
     def _wake(self, call: Callable[[], None]) -> None:
         try:
@@ -278,11 +287,12 @@ class RunDriver(DurableRun):
         while self._lines and self._severed is None:
             line = self._lines[0]
             if not self._is_passed(line):
-                return False
+                break
             self._lines.popleft()
             self._script_left = max(0, self._script_left - 1)
             if isinstance(line, Outcome) and self._hand_over(line):
                 return True
+        self._is_quiet = True
         return False
 
     def _is_passed(self, line: Line) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import helmr
+import runtime
 from helmr.errors import HelmrError, NondeterminismError
 
 TRACEBACK_FRAMES_MAX = 30
@@ -57,14 +60,24 @@ RunEnd = Returned | Raised | Mismatch | Unreadable
 
 def error_of(error: BaseException) -> dict[str, Any]:
     """An exception as it stands in the transcript; the traceback names code, never values."""
-    frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES_MAX:]
-    lines = traceback.format_list(frames)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not _is_ours(frame.filename)] or frames
+    lines = traceback.format_list(theirs[-TRACEBACK_FRAMES_MAX:])
     return {
         "code": error.code if isinstance(error, HelmrError) else "exception",
         "type": type(error).__name__,
         "message": _text(error)[:4000],
         "traceback": "".join(lines) or None,
     }
+
+
+_OURS = (Path(runtime.__file__).parent, Path(helmr.__file__).parent)
+_EXAMPLES = _OURS[1] / "examples"
+
+
+def _is_ours(filename: str) -> bool:
+    path = Path(filename)
+    return _EXAMPLES not in path.parents and any(folder in path.parents for folder in _OURS)
 
 
 def _text(error: BaseException) -> str:
