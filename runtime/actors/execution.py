@@ -517,8 +517,7 @@ def _lost_steps(run: Run) -> set[int]:
 
 
 def _retry_at(run: Run, op: int) -> datetime | None:
-    failed = [e for e in run.journal if e.op == op and e.kind is EntryKind.STEP_TRY_FAILED]
-    return from_iso(failed[-1].body["retry_at"]) if failed else None
+    return from_iso(run.tries[op][1]) if op in run.tries else None
 
 
 def _is_backoff_outcome(entry: Entry, asks: dict[int, AskStep]) -> bool:

@@ -278,7 +278,9 @@ class HeldSession:
         if not isinstance(command, Send) or command.idempotency_key is None:
             return None
         hashed = key_hash(command.idempotency_key)
-        if not self._loaded.has_older_keys or (command.stream, hashed) in self.state.send_keys:
+        if (command.stream, hashed) in self.state.send_keys:
+            return None
+        if not (self._loaded.has_older_keys or self.state.has_forgotten_keys):
             return None
         older = self._loaded.known_key
         if older is None or older.entry.body.get("key_hash") != hashed:

@@ -23,6 +23,7 @@ from runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from runtime.core.state import InputRecord, Run, SessionState, Wait
 
 VERSION = 1
+CHECKPOINT_DEPTH_MAX = jsontext.BODY_DEPTH_MAX + 8
 INLINE_BYTES_MAX = 4096
 """Larger entries are kept by reference: a checkpoint stays small enough to write at every park."""
 
@@ -61,7 +62,7 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
         "taken": [_save_record(record, refs) for record in state.taken.values()],
     }
     content["refs"] = sorted(refs.named)
-    return jsontext.encode(content)
+    return jsontext.encode(content, depth_max=CHECKPOINT_DEPTH_MAX)
 
 
 def refs(text: str) -> list[int]:
@@ -146,7 +147,7 @@ def _save_run(run: Run, refs: _Refs) -> dict[str, Any]:
 
 
 def _restore_run(session_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]) -> Run:
-    return Run(
+    run = Run(
         id=saved["id"],
         task=saved["task"],
         payload=saved["payload"],
@@ -164,6 +165,8 @@ def _restore_run(session_id: str, saved: dict[str, Any], referenced: Mapping[int
         failed_op=saved["failed_op"],
         journal=[_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]],
     )
+    run.index()
+    return run
 
 
 def _save_wait(wait: Wait) -> dict[str, Any]:
@@ -213,7 +216,7 @@ def _restore_entry(
         op=saved["op"],
         principal=Principal.from_json(saved["principal"]),
         body=saved["body"],
-        body_json=jsontext.encode(saved["body"]),
+        body_json=jsontext.encode(saved["body"], depth_max=jsontext.BODY_DEPTH_MAX),
         hash=b"",
     )
 

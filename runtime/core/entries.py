@@ -209,7 +209,7 @@ def seal(
     key: bytes | None,
 ) -> Entry:
     """Give a draft its place: seq, time and hash."""
-    body_json = jsontext.encode(draft.body)
+    body_json = jsontext.encode(draft.body, depth_max=jsontext.BODY_DEPTH_MAX)
     return Entry(
         session_id=session_id,
         seq=seq,

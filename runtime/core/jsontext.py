@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from helmr.errors import SchemaMismatch
@@ -14,20 +15,23 @@ from helmr.errors import SchemaMismatch
 DEPTH_MAX = 64
 """Deepest nesting of any stored value; json's parser and every reader recurse."""
 
+BODY_DEPTH_MAX = DEPTH_MAX + 8
+"""Deepest nesting of an entry's body, which holds such values."""
 
-def encode(value: Any) -> str:
+
+def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> str:
     """Compact JSON text of a JSON value.
 
     Raises:
-        SchemaMismatch: NaN, an infinity, a lone surrogate, a non-JSON type, or nesting over 64.
+        SchemaMismatch: NaN, an infinity, a lone surrogate, a non-JSON type, or nesting over `depth_max`.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaMismatch(f"not a JSON value: {error}") from error
-    if _depth(text) > DEPTH_MAX:
-        raise SchemaMismatch(f"nested deeper than {DEPTH_MAX} levels")
+    if _is_deeper(text, depth_max):
+        raise SchemaMismatch(f"nested deeper than {depth_max} levels")
     return text
 
 
@@ -44,22 +48,17 @@ def same_data_hash(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "]}":
-            depth -= 1
-    return deepest
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(r"[\[\]{}]")
+
+
+def _is_deeper(text: str, depth_max: int) -> bool:
+    """Whether JSON text nests deeper; nearly free for text with few brackets."""
+    if text.count("[") + text.count("{") <= depth_max:
+        return False
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > depth_max:
+            return True
+    return False

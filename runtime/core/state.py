@@ -19,6 +19,10 @@ from runtime.core.receipts import receipt_of
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
 """Run statuses that are not an end (S-3)."""
 
+OPERATIONS_KEPT_MAX = 10_000
+SEND_KEYS_KEPT_MAX = 10_000
+"""A hot session's memory of receipts; the ledger remembers the older ones."""
+
 STEP_OUTCOMES = frozenset({EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED})
 WAIT_OUTCOMES = frozenset(
     {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
@@ -94,6 +98,25 @@ class Run:
     closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
     """(stream, correlation id) → (seq of its newest resolution, it was a timeout); for `late` (S-25)."""
     failed_op: int | None = None
+    tries: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Op of a step → (failed tries, retry_at of the last); of the journal."""
+    given_up: set[int] = field(default_factory=set)
+    """Ops that the code cancelled; of the journal."""
+
+    def index(self) -> None:
+        """Derive `tries` and `given_up` from the journal."""
+        self.tries, self.given_up = {}, set()
+        for entry in self.journal:
+            self.note(entry)
+
+    def note(self, entry: Entry) -> None:
+        """Keep the indexes up with one entry of the journal."""
+        if entry.op is None:
+            return
+        if entry.kind is EntryKind.STEP_TRY_FAILED:
+            self.tries[entry.op] = (entry.body["try"], entry.body["retry_at"])
+        elif entry.body.get("reason") == "task":
+            self.given_up.add(entry.op)
 
     @property
     def is_active(self) -> bool:
@@ -135,6 +158,8 @@ class SessionState:
         self.output_seqs: dict[str, int] = {}
         self.operations: dict[str, tuple[str, dict[str, Any]]] = {}
         self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.has_forgotten_keys = False
+        """`send_keys` no longer holds all since this state was made: the ledger knows."""
         self.public_tokens: dict[str, dict[str, Any]] = {}
 
     @property
@@ -173,6 +198,8 @@ class SessionState:
         operation = entry.body.get("operation")
         if operation is not None:
             self.operations[operation["id"]] = (operation["request_hash"], receipt_of(entry))
+            if len(self.operations) > OPERATIONS_KEPT_MAX:
+                del self.operations[next(iter(self.operations))]
 
     def the_run(self, entry: Entry) -> Run:
         """The newest run, which every run entry is about."""
@@ -266,6 +293,7 @@ def _set_aside(run: Run, failed_op: int) -> None:
     gone = {op for op, seq in opened.items() if op == failed_op or seq > outcome_seq}
     run.journal = [e for e in run.journal if e.op not in gone]
     run.open_steps -= gone
+    run.index()
 
 
 def _run_ended(status: RunStatus) -> Handler:
@@ -358,6 +386,7 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
         return
     if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
         run.journal = [e for e in run.journal if e.op != wait.op]
+        run.index()
         return
     _journal(run, entry)
     _outcome_seen(run)
@@ -402,10 +431,14 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
     key_hash = body.get("key_hash")
     if key_hash is not None:
         state.send_keys[stream, key_hash] = (body["data_hash"], receipt_of(entry))
+        if len(state.send_keys) > SEND_KEYS_KEPT_MAX:
+            del state.send_keys[next(iter(state.send_keys))]
+            state.has_forgotten_keys = True
 
 
 def _journal(run: Run, entry: Entry) -> None:
     run.journal.append(entry)
+    run.note(entry)
     if entry.op is not None:
         run.op_max = max(run.op_max, entry.op)
 

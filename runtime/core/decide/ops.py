@@ -61,7 +61,7 @@ def step_raised(
 
 def tries_of(run: Run, op: int) -> int:
     """How many tries of this step have failed; survives parking and death."""
-    return sum(1 for e in run.journal if e.op == op and e.kind is EntryKind.STEP_TRY_FAILED)
+    return run.tries.get(op, (0, ""))[0]
 
 
 def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
@@ -82,15 +82,11 @@ def op_given_up(run: Run, op: int) -> Draft | None:
     if wait is not None and wait.op == op and wait.has_own_op:
         body = {"wait_id": wait.id, "reason": "task", "next": "running"}
         return Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op, principal=principal)
-    if _is_given_up(run, op):
+    if op in run.given_up:
         return None
     return Draft(
         EntryKind.STEP_ABANDONED, {"reason": "task"}, run_id=run.id, op=op, principal=principal
     )
-
-
-def _is_given_up(run: Run, op: int) -> bool:
-    return any(e.op == op and e.body.get("reason") == "task" for e in run.journal)
 
 
 def open_wait(
