@@ -85,3 +85,18 @@ def _width(char: str) -> int:
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def json_text(text: str) -> str:
+    r"""JSON text that is safe to print and still the same JSON: what `plain` would show is escaped as `\uXXXX`."""
+    if text.isascii() and "\x7f" not in text:
+        return text  # C0 controls stand escaped in JSON text anyway
+    return "".join(char if _shown(char) == char else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -104,7 +104,7 @@ class Following(Generic[T]):
         """What this piece of the stream holds, without what was delivered before (S-54)."""
         found = []
         for event in self._reader.feed(text):
-            number = int(event.id) if event.id.isascii() and event.id.isdigit() else None
+            number = _number(event.id)
             if number is not None and self._last is not None and number <= self._last:
                 continue
             if event.type not in ("entry", "record"):
@@ -114,6 +114,9 @@ class Following(Generic[T]):
             except ValidationError as error:
                 raise Unavailable(f"{self.name}: an event can't be read") from error
             self._last = number if number is not None else self._last
+        # The gateway begins with an id alone: where a follower without one has begun.
+        if (number := _number(self._reader.last_id)) is not None:
+            self._last = max(number, self._last or 0)
         if found or time.monotonic() - self._opened_at_s > FEED_STEADY_S:
             self._tries.answered()
         return found
@@ -197,7 +200,8 @@ class HttpTransport:
 
     def items(self, feed: Feed[T]) -> Iterator[T]:
         """Items of a feed, for ever."""
-        with closing(self.follow(feed)) as pieces:
+        found = self.follow(feed)
+        with closing(found) as pieces:
             for item in pieces:
                 if item is not None:
                     yield item
@@ -270,7 +274,8 @@ class AsyncHttpTransport:
 
     async def items(self, feed: Feed[T]) -> AsyncIterator[T]:
         """Items of a feed, for ever."""
-        async with aclosing(self.follow(feed)) as pieces:
+        found = self.follow(feed)
+        async with aclosing(found) as pieces:
             async for item in pieces:
                 if item is not None:
                     yield item
@@ -312,6 +317,10 @@ class _translated:  # noqa: N801  # reads as the verb it is
             raise problems.foreign(
                 error, url=self._url, name=self._name, mutates=self._mutates
             ) from error
+
+
+def _number(event_id: str) -> int | None:
+    return int(event_id) if event_id.isascii() and event_id.isdigit() else None
 
 
 def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class EventReader:
         self._type = ""
         self._data: list[str] = []
         self._id = ""
+        self.last_id = ""
+        """The id of the last event that was whole, also of one without data: where to go on."""
 
     def feed(self, text: str) -> list[Event]:
         """The events that this piece of text completes.
@@ -59,6 +61,7 @@ class EventReader:
         if not line:
             event = Event(self._type or "message", "\n".join(self._data), self._id)
             empty = not self._data
+            self.last_id = self._id
             self._type, self._data = "", []
             return None if empty else event
         name, _, value = line.partition(":")

@@ -1,0 +1,7 @@
+"""`python -m helmr.cli`."""
+
+from __future__ import annotations
+
+from helmr.cli.main import main
+
+main()

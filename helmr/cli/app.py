@@ -1,0 +1,163 @@
+"""What every command shares: the options that say which runtime is meant, and the client for it.
+
+The shared options may stand before the command or behind it: `helmr --url URL session list` and
+`helmr session list --url URL` are the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
+
+import typer
+
+from helmr.cli.exit_codes import ExitCode
+from helmr.errors import UsageError
+
+if TYPE_CHECKING:
+    from helmr.client import Client, Endpoint, Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KEY_FILE_BYTES_MAX = 4096
+
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="The runtime's URL. [env: HELMR_URL]")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="The runtime's data directory, e.g. .helmr"),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key-file", metavar="FILE", help="File with the API key. [env: HELMR_API_KEY]"),
+]
+OnBehalfOf = Annotated[
+    str | None,
+    typer.Option("--on-behalf-of", metavar="NAME", help="The person who acts; it is recorded."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=200, metavar="N", help="Items at most, 1 to 200.")
+]
+Cursor = Annotated[
+    str | None,
+    typer.Option("--cursor", metavar="CURSOR", help="Go on where the last page ended."),
+]
+All = Annotated[bool, typer.Option("--all", help="Every page.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cli:
+    """Which runtime a command means, as its options say."""
+
+    url: str | None = None
+    data_dir: Path | None = None
+    key_file: Path | None = None
+    on_behalf_of: str | None = None
+
+    def client(self, *, retry: Retry | None = None) -> Client:
+        """A client for the runtime that is meant.
+
+        Raises:
+            RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.
+        """
+        from helmr.client import Client, Retry
+
+        return Client(
+            url=self.url,
+            key=self._key(),
+            data_dir=self.data_dir,
+            on_behalf_of=self.on_behalf_of,
+            # A person waits: a runtime that refuses the connection is told within a second.
+            retry=retry or Retry(tries_max=4),
+        )
+
+    def endpoint(self) -> Endpoint:
+        """Where the runtime that is meant answers."""
+        from helmr.client import find_runtime
+
+        return find_runtime(url=self.url, key=self._key(), data_dir=self.data_dir)
+
+    def _key(self) -> str | None:
+        if self.key_file is None:
+            return None
+        try:
+            with self.key_file.open("rb") as file:
+                text = file.read(KEY_FILE_BYTES_MAX).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the key file {self.key_file} can't be read: {error}") from error
+        if not text or len(text.split()) != 1:
+            raise UsageError(f"the key file {self.key_file} holds no key")
+        return text
+
+
+_SHARED: dict[str, Any] = {
+    "url": Url,
+    "data_dir": DataDir,
+    "key_file": KeyFile,
+    "on_behalf_of": OnBehalfOf,
+}
+
+
+def group(help_text: str) -> typer.Typer:
+    """A Typer app that prints its help when no command is given."""
+    app = typer.Typer(
+        help=help_text,
+        rich_markup_mode=None,  # plain help: no boxes and no colour in a pipe, and no rich import
+        pretty_exceptions_enable=False,
+        invoke_without_command=True,
+        add_completion=False,
+    )
+
+    def without_command(ctx: typer.Context) -> None:
+        if ctx.invoked_subcommand is None:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(ExitCode.USAGE)
+
+    app.callback()(without_command)
+    return app
+
+
+def command(
+    app: typer.Typer, name: str
+) -> Callable[[Callable[Concatenate[Cli, P], R]], Callable[Concatenate[Cli, P], R]]:
+    """Register a function as a command of `app`, with the shared options besides its own.
+
+    The function's first argument is the `Cli` that they give.
+    """
+
+    def register(function: Callable[Concatenate[Cli, P], R]) -> Callable[Concatenate[Cli, P], R]:
+        @functools.wraps(function)
+        def invoked(ctx: typer.Context, **given: Any) -> Any:
+            before: Cli = ctx.find_root().obj or Cli()
+            shared = {key: given.pop(key) for key in _SHARED}
+            cli = replace(
+                before, **{key: value for key, value in shared.items() if value is not None}
+            )
+            return function(cli, **given)  # type: ignore[call-arg]  # the options that Typer parsed
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        parameters = [
+            inspect.Parameter(
+                "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+            ),
+            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own),
+            *(
+                inspect.Parameter(
+                    key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None
+                )
+                for key, annotation in _SHARED.items()
+            ),
+        ]
+        invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+        invoked.__annotations__ = {one.name: one.annotation for one in parameters}
+        app.command(name)(invoked)
+        return function
+
+    return register

@@ -1,0 +1,172 @@
+"""Sends a file of JSON lines, one record after the other, in a way that can go on after an interruption.
+
+A line is `{"data": …, "correlation_id"?: …, "idempotency_key"?: …}`; empty lines are skipped. A line without an
+idempotency key gets `BATCH:LINE`, so that sending it again returns the first receipt (S-26) whatever happened
+to the process in between. Each line is reported on stdout as one JSON line: `{line, outcome, duplicate, seq,
+record_id, wait_id?}` or `{line, error, message, errors?}`. Progress, summary and how to go on stand on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from helmr import ids, jsonio
+from helmr.cli import printing, reading
+from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr.errors import (
+    BadJson,
+    HelmrError,
+    NotAllowed,
+    NotFound,
+    SessionTerminal,
+    TooLarge,
+    Unavailable,
+)
+from helmr.models import HTTP_BODY_BYTES_MAX
+
+if TYPE_CHECKING:
+    from helmr.cli.app import Cli
+    from helmr.client import Input
+
+STOPS = (NotFound, NotAllowed, SessionTerminal, Unavailable)
+"""What the next line would meet as well: sending ends there."""
+
+LINE_WORDS = frozenset(("data", "correlation_id", "idempotency_key"))
+
+
+Advance = Callable[[int], None]
+"""Told how many bytes of the source are done."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the lines came to. `next_line` is where to go on; `stopped` says that there is something to go on with."""
+
+    next_line: int
+    counts: Counter[str] = field(default_factory=Counter)
+    codes: set[ExitCode] = field(default_factory=set)
+    stopped: bool = False
+
+
+def send_lines(
+    cli: Cli, session: str, stream: str, *, source: str, batch: str | None, from_line: int
+) -> ExitCode:
+    """Send the lines of a source from a line on, and report each; the code is that of the worst line.
+
+    Raises:
+        UsageError: The source can't be read.
+        KeyboardInterrupt: Ctrl-C, after it was said how to go on.
+    """
+    from helmr.client import Retry
+
+    batch = batch or ids.new_id("batch")
+    tally = Tally(next_line=from_line)
+    # Much work may hang on it: outlast a restart of the runtime.
+    retry = Retry(tries_max=12, total_s=60.0)
+    with reading.open_source(source) as file, cli.client(retry=retry) as client:
+        target = client.sessions.open(session).input(stream)
+        printing.note(f"batch {batch}")
+        try:
+            with _progress(file) as advance:
+                _send_all(target, file, batch=batch, tally=tally, advance=advance)
+        except (KeyboardInterrupt, BrokenPipeError):
+            tally.stopped = True
+            raise
+        finally:
+            _summary(tally, _again(cli, session, stream, source=source, batch=batch))
+    return worst(tally.codes)
+
+
+def _send_all(target: Input, file: BinaryIO, *, batch: str, tally: Tally, advance: Advance) -> None:
+    for number, line in enumerate(iter(lambda: file.readline(HTTP_BODY_BYTES_MAX + 1), b""), 1):
+        if len(line) > HTTP_BODY_BYTES_MAX:
+            # The rest of it would pass for lines of its own, and all numbers after it would be wrong.
+            raise TooLarge(f"line {number} is longer than {HTTP_BODY_BYTES_MAX} bytes")
+        if number >= tally.next_line and line.strip():
+            try:
+                report = _send_one(target, line, key=f"{batch}:{number}")
+            except HelmrError as error:
+                report = {"error": error.code, "message": error.message}
+                if error.errors:
+                    report["errors"] = error.errors
+                tally.codes.add(exit_code(error))
+                tally.stopped = isinstance(error, STOPS)
+            printing.write_json({"line": number, **report})
+            tally.counts[report.get("error") or report["outcome"]] += 1
+            if tally.stopped:
+                return
+            tally.next_line = number + 1
+        advance(len(line))
+
+
+def _send_one(target: Input, line: bytes, *, key: str) -> dict[str, Any]:
+    parts = jsonio.loads(line)
+    if not isinstance(parts, dict) or "data" not in parts or not LINE_WORDS.issuperset(parts):
+        raise BadJson(
+            'a line is an object with "data", and if wanted "correlation_id" and "idempotency_key"'
+        )
+    for word in ("correlation_id", "idempotency_key"):
+        if not isinstance(parts.get(word), str | None):
+            raise BadJson(f'"{word}" is a text')
+    receipt = target.send(
+        parts["data"],
+        correlation_id=parts.get("correlation_id"),
+        idempotency_key=parts.get("idempotency_key") or key,
+    )
+    report = receipt.model_dump(mode="json", exclude_none=True)
+    return {"outcome": report.pop("outcome"), **report}
+
+
+def _again(cli: Cli, session: str, stream: str, *, source: str, batch: str) -> list[str]:
+    words = ["helmr", "input", "send", session, stream, "--jsonl", "--data", source]
+    for option, value in (("--url", cli.url), ("--data-dir", cli.data_dir)):
+        if value is not None:
+            words += [option, str(value)]
+    return [*words, "--batch", batch]
+
+
+def _summary(tally: Tally, command: list[str]) -> None:
+    total = sum(tally.counts.values())
+    parts = ", ".join(f"{count} {name}" for name, count in sorted(tally.counts.items()))
+    printing.note(f"{total} line{'' if total == 1 else 's'} sent{': ' if parts else ''}{parts}")
+    if tally.stopped:
+        printing.note(f"go on with: {shlex.join([*command, '--from-line', str(tally.next_line)])}")
+
+
+@contextmanager
+def _progress(file: BinaryIO) -> Iterator[Advance]:
+    """A bar on stderr if that is a terminal; report lines on the same terminal go above it."""
+    if not printing.is_terminal(sys.stderr):
+        yield lambda size_bytes: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    status = os.fstat(file.fileno())
+    total = status.st_size if stat.S_ISREG(status.st_mode) else None
+    with Progress(
+        TextColumn("sending"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("sending", total=total)
+        yield lambda size_bytes: progress.advance(bar, size_bytes)

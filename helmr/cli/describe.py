@@ -1,0 +1,224 @@
+"""How sessions, runs, waits, records and entries look to a person: rows of tables, fields of one, lines of a follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from helmr.cli import clock
+from helmr.durations import spell
+
+if TYPE_CHECKING:
+    from helmr.models import (
+        EntryInfo,
+        PrincipalInfo,
+        RecordInfo,
+        RunInfo,
+        SendReceipt,
+        SessionInfo,
+        TokenAnswerReceipt,
+        WaitInfo,
+    )
+
+SESSION_COLUMNS = ("ID", "TASK", "STATUS", "ACTIVITY", "EXTERNAL ID", "UPDATED", "TAGS")
+RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED", "ERROR")
+WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
+RECORD_COLUMNS = ("SEQ", "CREATED", "CORRELATION ID", "CONSUMED BY", "BY", "DATA")
+
+SCHEMA_PROPERTIES_MAX = 50
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """A time to the second, UTC."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def time_and_distance(moment: datetime | None) -> str | None:
+    """A time, and how far it is from now."""
+    if moment is None:
+        return None
+    distance_s = (moment - clock.now()).total_seconds()
+    near = f"in {spell(distance_s)}" if distance_s > 0 else f"{spell(-distance_s)} ago"
+    return f"{time_text(moment)} ({near})"
+
+
+def who(principal: PrincipalInfo | None) -> str | None:
+    """A principal: its kind, its name or id, and for whom it acted."""
+    if principal is None:
+        return None
+    text = " ".join(part for part in (principal.type, principal.name or principal.id) if part)
+    return f"{text} for {principal.on_behalf_of}" if principal.on_behalf_of else text
+
+
+def value_text(value: Any) -> str:
+    """JSON of a value, on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def session_row(one: SessionInfo) -> tuple[object, ...]:
+    """Cells of `SESSION_COLUMNS`."""
+    updated = time_text(one.updated_at)
+    return (one.id, one.task, one.status, one.activity, one.external_id, updated, one.tags)
+
+
+def run_row(one: RunInfo) -> tuple[object, ...]:
+    """Cells of `RUN_COLUMNS`."""
+    created, ended = time_text(one.created_at), time_text(one.ended_at)
+    error = (
+        None if one.error is None else f"{one.error.type or one.error.code}: {one.error.message}"
+    )
+    return (one.id, one.session_id, one.task, one.status, one.attempt, created, ended, error)
+
+
+def wait_row(one: WaitInfo) -> tuple[object, ...]:
+    """Cells of `WAIT_COLUMNS`."""
+    return (
+        one.id,
+        one.task,
+        one.kind,
+        one.stream or one.token_id,
+        one.correlation_id,
+        one.subject,
+        time_text(one.deadline_at),
+        one.session_id,
+    )
+
+
+def record_row(one: RecordInfo) -> tuple[object, ...]:
+    """Cells of `RECORD_COLUMNS`."""
+    created = time_text(one.created_at)
+    by = who(one.principal)
+    return (one.seq, created, one.correlation_id, one.consumed_by, by, value_text(one.data))
+
+
+def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
+    """A session without its wait."""
+    return [
+        ("session", one.id),
+        ("task", one.task),
+        ("external id", one.external_id),
+        ("status", one.status),
+        ("activity", one.activity),
+        ("tags", one.tags),
+        ("metadata", value_text(one.metadata) if one.metadata else None),
+        ("created", time_and_distance(one.created_at)),
+        ("updated", time_and_distance(one.updated_at)),
+        *(("warning", warning) for warning in one.warnings),
+    ]
+
+
+def run_fields(one: RunInfo) -> list[tuple[str, object]]:
+    """A run in full."""
+    pairs: list[tuple[str, object]] = [
+        ("run", one.id),
+        ("session", one.session_id),
+        ("task", one.task),
+        ("status", one.status),
+        ("attempt", one.attempt),
+        ("started by", value_text(one.started_by) if one.started_by else None),
+        ("created", time_and_distance(one.created_at)),
+        ("ended", time_and_distance(one.ended_at)),
+    ]
+    if one.retry_at is not None:
+        pairs.append(("next attempt", time_and_distance(one.retry_at)))
+    pairs.append(("payload", value_text(one.payload)))
+    if one.error is None:
+        pairs.append(("result", value_text(one.result)))
+    else:
+        pairs += [
+            ("error", one.error.type or one.error.code),
+            ("message", one.error.message),
+            ("traceback", one.error.traceback),
+        ]
+    return pairs
+
+
+def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
+    """A wait in full, with what an answer must look like."""
+    pairs: list[tuple[str, object]] = [
+        ("wait", one.id),
+        ("kind", one.kind),
+        ("stream", one.stream),
+        ("correlation id", one.correlation_id),
+        ("subject", one.subject),
+        ("since", time_and_distance(one.opened_at)),
+        ("deadline", time_and_distance(one.deadline_at) or "none"),
+    ]
+    if one.token_id is not None:
+        pairs.append(("token", one.token_id))
+    if one.body:
+        pairs.append(("body", one.body))
+    if one.json_schema is not None:
+        pairs.append(("answer", schema_summary(one.json_schema)))
+    if one.resolved_at is not None:
+        pairs += [
+            ("status", one.status),
+            ("resolved", time_and_distance(one.resolved_at)),
+            ("resolved by", who(one.resolved_by)),
+        ]
+    return pairs
+
+
+def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, object]]:
+    """What a send or an answer did."""
+    parts = one.model_dump(mode="json", exclude_none=True)
+    return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
+
+
+def entry_line(one: EntryInfo) -> str:
+    """An entry as one line: seq, time, kind, op, who, body."""
+    op = f"op {one.op}" if one.op is not None else ""
+    moment = one.recorded_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    by = who(one.principal) or ""
+    body = value_text(one.body)
+    return f"{one.seq:>5}  {moment}  {one.kind:<18}  {op:<7}  {by:<20}  {body}"
+
+
+def record_line(one: RecordInfo) -> str:
+    """A record as one line: seq, time, data."""
+    return f"{one.seq:>5}  {time_text(one.created_at)}  {value_text(one.data)}"
+
+
+def schema_summary(schema: Mapping[str, Any] | bool) -> str:
+    """What data by this JSON Schema looks like, a line per property of an object."""
+    if not isinstance(schema, Mapping):
+        return "any JSON" if schema else "nothing fits"
+    definitions = schema.get("$defs", {})
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return _type_text(schema, definitions)
+    required = schema.get("required", ())
+    lines = [
+        f"{name}: {_type_text(one, definitions)}{'' if name in required else ' (optional)'}"
+        for name, one in list(properties.items())[:SCHEMA_PROPERTIES_MAX]
+    ]
+    if len(properties) > SCHEMA_PROPERTIES_MAX:
+        lines.append(f"… and {len(properties) - SCHEMA_PROPERTIES_MAX} more")
+    return "\n".join(lines) or "{}"
+
+
+def _type_text(schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> str:
+    if not isinstance(schema, Mapping) or depth > 4:
+        return "any JSON"
+    if isinstance(reference := schema.get("$ref"), str):
+        name = reference.rpartition("/")[2]
+        return _type_text(definitions.get(name), definitions, depth + 1)
+    if "const" in schema:
+        return value_text(schema["const"])
+    if isinstance(schema.get("enum"), list):
+        return " | ".join(value_text(one) for one in schema["enum"])
+    for word in ("anyOf", "oneOf"):
+        if isinstance(schema.get(word), list):
+            return _joined(_type_text(one, definitions, depth + 1) for one in schema[word])
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_type_text(schema.get('items', True), definitions, depth + 1)}"
+    if isinstance(kind, list):
+        return " | ".join(str(one) for one in kind)
+    return str(kind) if kind else "any JSON"
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(texts))

@@ -1,0 +1,54 @@
+"""`helmr down`: end a runtime of this machine."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import Annotated
+
+import typer
+
+from helmr import durations
+from helmr.cli import printing
+from helmr.cli.app import Cli, command
+from helmr.errors import NotAllowed, RuntimeNotFound, Unavailable, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "down")(down)
+
+
+def down(
+    cli: Cli,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait until it has ended.")
+    ] = "30s",
+) -> None:
+    """End the runtime: sessions are parked, nothing is lost. Waits until it has ended."""
+    timeout_s = durations.seconds(timeout)
+    endpoint = cli.endpoint()
+    if endpoint.pid is None:
+        raise UsageError(
+            f"{endpoint.url} is no runtime that this user started on this machine",
+            hint="End it where it runs.",
+        )
+    try:
+        # A descriptor names this very process, also when its number is used again.
+        process = os.pidfd_open(endpoint.pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if not select.select([process], [], [], timeout_s)[0]:
+                raise Unavailable(
+                    f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
+                    f"{durations.spell(timeout_s)}",
+                    hint="It may still be parking sessions; ask again.",
+                )
+        finally:
+            os.close(process)
+    except ProcessLookupError as error:
+        raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended") from error
+    except PermissionError as error:
+        raise NotAllowed(f"pid {endpoint.pid} belongs to another user") from error
+    printing.write(f"{endpoint.url} has ended (pid {endpoint.pid}).")

@@ -1,0 +1,35 @@
+"""Says which extra is missing instead of ending in an ImportError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from helmr.errors import MissingExtra
+
+MODULES = {
+    "runtime": ("cryptography", "duckdb", "fastapi", "ray", "starlette", "uvicorn", "uvloop"),
+    "console": ("textual",),
+}
+"""Each extra and the modules that only it brings."""
+
+
+@contextmanager
+def needed(*names: str) -> Iterator[None]:
+    """Imports inside need these extras.
+
+    Raises:
+        MissingExtra: One of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        for name in names:
+            if missing in MODULES[name]:
+                raise MissingExtra(
+                    f"this needs the extra `{name}`, which is not installed (no module {missing})",
+                    hint=f"pip install 'helmr[{name}]'",
+                    extra=name,
+                ) from error
+        raise

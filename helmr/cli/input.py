@@ -1,0 +1,76 @@
+"""`helmr input …`: send records to a session, one or a file of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from helmr.cli import bulk, describe, printing, reading
+from helmr.cli.app import Cli, Json, command, group
+from helmr.errors import UsageError
+
+app = group("Send to a session's input streams.")
+
+
+@command(app, "send")
+def send(
+    cli: Cli,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")],
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The input stream's name.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="JSON|@FILE|-", help="What to send; - is standard input."),
+    ] = None,
+    correlation_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Meets only waits for it, and waits for none.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="A second send with it returns the first.")
+    ] = None,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl",
+            help="--data (standard input if not given) holds a record per line: "
+            '{"data": …, "correlation_id": …, "idempotency_key": …}.',
+        ),
+    ] = False,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --jsonl: lines without idempotency key get NAME:LINE as theirs, so that "
+            "sending them again changes nothing.",
+        ),
+    ] = None,
+    from_line: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --jsonl: begin with this line.")
+    ] = 1,
+    json: Json = False,
+) -> None:
+    """Send one record, or with --jsonl one per line, and say what each did."""
+    if jsonl:
+        if correlation_id is not None or idempotency_key is not None:
+            raise UsageError(
+                "--correlation-id and --idempotency-key do not go with --jsonl",
+                hint="Put them into the lines.",
+            )
+        code = bulk.send_lines(
+            cli, session, stream, source=data or "-", batch=batch, from_line=from_line
+        )
+        if code:
+            raise typer.Exit(code)
+        return
+    if batch is not None or from_line != 1:
+        raise UsageError("--batch and --from-line go with --jsonl only")
+    if data is None:
+        raise UsageError("--data is missing", hint="Give JSON, @file, or - for standard input.")
+    value = reading.json_argument(data, option="--data")
+    with cli.client() as client:
+        receipt = (
+            client.sessions.open(session)
+            .input(stream)
+            .send(value, correlation_id=correlation_id, idempotency_key=idempotency_key)
+        )
+    printing.show(receipt, describe.receipt_fields, json)

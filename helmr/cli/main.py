@@ -1,0 +1,129 @@
+"""The entry point `helmr`: puts the commands together, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from helmr.cli import (
+    console,
+    demo,
+    down,
+    input,
+    output,
+    printing,
+    run,
+    session,
+    status,
+    up,
+    wait,
+)
+from helmr.cli.app import Cli, DataDir, KeyFile, OnBehalfOf, Url
+from helmr.cli.exit_codes import ExitCode, exit_code
+from helmr.errors import HelmrError
+from helmr.safe_text import one_line
+
+app = typer.Typer(
+    name="helmr",
+    help="Durable sessions of agent tasks that stop for people.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    add_completion=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        printing.write(f"helmr {version()}")
+        raise typer.Exit(ExitCode.OK)
+
+
+@app.callback()
+def _shared(
+    ctx: typer.Context,
+    url: Url = None,
+    data_dir: DataDir = None,
+    key_file: KeyFile = None,
+    on_behalf_of: OnBehalfOf = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    ctx.obj = Cli(url=url, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(ExitCode.USAGE)
+
+
+for _module in (up, down, status, demo, console):
+    _module.register(app)
+for _name, _group in (
+    ("session", session.app),
+    ("run", run.app),
+    ("wait", wait.app),
+    ("input", input.app),
+    ("output", output.app),
+):
+    app.add_typer(_group, name=_name)
+
+
+def version() -> str:
+    """The installed version of Helmr."""
+    try:
+        return importlib.metadata.version("helmr")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a source tree"
+
+
+def main() -> NoReturn:
+    """Run the command of this process, then exit with its code."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code says how it went."""
+    _prepare()
+    try:
+        code: Any = app(list(arguments), prog_name="helmr", standalone_mode=False)
+        sys.stdout.flush()
+    except HelmrError as error:
+        printing.error(error)
+        return exit_code(error)
+    except TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "helmr")
+        printing.error_lines(error.format_message(), f"`{command} --help` says what it takes.")
+        return ExitCode.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError as error:
+        # The interpreter would flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_code(error)
+    return int(code or ExitCode.OK)
+
+
+def _prepare() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # An odd locale is no reason to end in the middle of a list.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    logger = logging.getLogger("helmr")
+    if not logger.handlers:
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings of the client as lines like those of errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        printing.note(f"helmr: {one_line(record.getMessage(), None)}")

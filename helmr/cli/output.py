@@ -1,0 +1,52 @@
+"""`helmr output …`: what tasks say to their clients."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+
+import typer
+
+from helmr.cli import describe, printing
+from helmr.cli.app import Cli, Json, command, group
+
+app = group("Read what a task writes to its output streams.")
+
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")]
+Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The output stream's name.")]
+After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records after it.")]
+
+
+@command(app, "read")
+def read(
+    cli: Cli,
+    session: Session,
+    stream: Stream,
+    after: After = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Records at most; all if not given.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the records of an output stream."""
+    with cli.client() as client:
+        output = client.sessions.open(session).output(stream)
+        records = itertools.islice(output.read(after=after), limit)
+        if json:
+            printing.write_json_list(records, None)
+            return
+        for record in records:
+            printing.write_line(describe.record_line(record))
+
+
+@command(app, "follow")
+def follow(
+    cli: Cli, session: Session, stream: Stream, after: After = 0, json: Json = False
+) -> None:
+    """Show records as they are written, from the beginning, until Ctrl-C."""
+    with cli.client() as client:
+        for record in client.sessions.open(session).output(stream).follow(after=after):
+            if json:
+                printing.write_json(record)
+            else:
+                printing.write_line(describe.record_line(record))

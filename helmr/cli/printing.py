@@ -1,0 +1,183 @@
+"""Writes to stdout and stderr. Whatever a session supplied goes through `safe_text` here and nowhere else.
+
+To a terminal: tables and colour, by rich. Otherwise: plain aligned columns, no colour, nothing cut, one line per
+row. With `--json`: one document, or one line per item when following.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from helmr.errors import HelmrError
+from helmr.safe_text import cells, json_text, one_line, plain
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from helmr.models import Page
+
+M = TypeVar("M", bound="BaseModel")
+
+GAP = "  "
+NOTHING = "-"
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """True if a person reads it."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def write(text: str) -> None:
+    """One line to stdout, flushed, so that a pipe sees it at once. The text is safe already."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line to stderr for the person, apart from the output."""
+    sys.stderr.write(plain(text, None) + "\n")
+    sys.stderr.flush()
+
+
+def error_lines(message: str, hint: str | None) -> None:
+    """An error: one line, and its hint on a line of its own."""
+    note(f"helmr: {one_line(message, None)}")
+    if hint:
+        note(f"hint: {one_line(hint, None)}")
+
+
+def error(failed: HelmrError) -> None:
+    """A HelmrError, with the failing paths of its data in the same line."""
+    paths = "; ".join(
+        f"{one.get('path') or '(all)'}: {one.get('message', '')}" for one in failed.errors
+    )
+    message = failed.message
+    if paths and paths not in message:
+        message = f"{message.rstrip('.')}: {paths}"
+    error_lines(message, failed.hint)
+
+
+def as_json(value: BaseModel | dict[str, Any]) -> str:
+    """Compact JSON text of a wire model, safe for a terminal: controls are escaped, nothing is lost."""
+    parts = value if isinstance(value, dict) else value.model_dump(mode="json", by_alias=True)
+    return json_text(json_module.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+
+
+def write_json(value: BaseModel | dict[str, Any]) -> None:
+    """One JSON document on one line."""
+    write(as_json(value))
+
+
+def write_json_list(items: Iterable[BaseModel], next_cursor: str | None) -> None:
+    """A list as one document `{items, next_cursor}`."""
+    dumped = [item.model_dump(mode="json", by_alias=True) for item in items]
+    write_json({"items": dumped, "next_cursor": next_cursor})
+
+
+def cell(value: object) -> str:
+    """A value as one line of safe text; nothing is `-`."""
+    if value is None or value == "" or value == []:
+        return NOTHING
+    if isinstance(value, list | tuple):
+        return one_line(" ".join(str(part) for part in value), None)
+    return one_line(value, None)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; headings are ours, cells are anybody's."""
+    texts = [[cell(value) for value in row] for row in rows]
+    if is_terminal(sys.stdout):
+        _rich_table(columns, texts)
+        return
+    widths = [
+        max([cells(heading), *(cells(row[index]) for row in texts)])
+        for index, heading in enumerate(columns)
+    ]
+    for row in [list(columns), *texts]:
+        padded = [
+            text + " " * (width - cells(text)) for text, width in zip(row, widths, strict=True)
+        ]
+        write(GAP.join(padded).rstrip())
+
+
+def fields(pairs: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
+    """Names and values, one line each; a value of several lines is indented below its name."""
+    shown = list(pairs)
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        text = NOTHING if value is None or value == "" or value == [] else _field(value)
+        label = " " * indent + name.ljust(width)
+        if "\n" not in text:
+            write(f"{label}{GAP}{text}")
+            continue
+        write(label.rstrip())
+        for line in text.split("\n"):
+            write(" " * (indent + 2) + line)
+
+
+def write_line(text: str) -> None:
+    """One line of anybody's text; on a terminal cut to its width, so that a line stays one."""
+    width = None
+    if is_terminal(sys.stdout):
+        width = max(20, shutil.get_terminal_size().columns)
+    write(one_line(text, width))
+
+
+def show(
+    found: M, describe: Callable[[M], list[tuple[str, object]]], as_json_document: bool
+) -> None:
+    """One thing, as JSON or as fields."""
+    if as_json_document:
+        write_json(found)
+    else:
+        fields(describe(found))
+
+
+def show_list(
+    fetch: Callable[[str | None], Page[M]],
+    *,
+    columns: Sequence[str],
+    row: Callable[[M], Sequence[object]],
+    cursor: str | None,
+    every: bool,
+    json: bool,
+) -> None:
+    """One page of a list, or with `every` all that follow, as one JSON document or one table."""
+    items: list[M] = []
+    while True:
+        page = fetch(cursor)
+        items += page.items
+        cursor = page.next_cursor
+        if cursor is None or not every:
+            break
+    if json:
+        write_json_list(items, cursor)
+        return
+    table(columns, [row(item) for item in items])
+    if cursor is not None:
+        note(f"There is more: --all, or --cursor {cursor}")
+
+
+def _field(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return one_line(" ".join(str(part) for part in value), None)
+    return plain(value, None)
+
+
+def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in columns:
+        # Ids are for copying: they keep their line while there is room; long texts fold.
+        shown.add_column(heading, overflow="fold", no_wrap=heading in ("ID", "SEQ"))
+    for row in rows:
+        shown.add_row(*(Text(text) for text in row))
+    Console(highlight=False, emoji=False, markup=False).print(shown)

@@ -1,0 +1,66 @@
+"""`helmr run …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from helmr.cli import describe, printing
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+
+app = group("Look at runs, retry and cancel them.")
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, run_…")]
+
+
+@command(app, "list")
+def list_(
+    cli: Cli,
+    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATUS",
+            help="queued, running, waiting, succeeded, failed, cancelled or blocked",
+        ),
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    json: Json = False,
+) -> None:
+    """List runs, newest first; those of one session with --session."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.runs.page(
+                session_id=session, task=task, status=status, limit=limit, cursor=after
+            ),
+            columns=describe.RUN_COLUMNS,
+            row=describe.run_row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "get")
+def get(cli: Cli, run: Run, json: Json = False) -> None:
+    """Show a run with its result, or why it failed or is blocked."""
+    with cli.client() as client:
+        printing.show(client.runs.get(run), describe.run_fields, json)
+
+
+@command(app, "retry")
+def retry(cli: Cli, run: Run, json: Json = False) -> None:
+    """Start the next attempt of a failed or blocked run; recorded steps are not done again."""
+    with cli.client() as client:
+        printing.show(client.runs.retry(run), describe.run_fields, json)
+
+
+@command(app, "cancel")
+def cancel(cli: Cli, run: Run, json: Json = False) -> None:
+    """Cancel a run; its session stays open."""
+    with cli.client() as client:
+        printing.show(client.runs.cancel(run), describe.run_fields, json)

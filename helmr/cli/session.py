@@ -1,0 +1,213 @@
+"""`helmr session …`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any
+
+import typer
+
+from helmr.cli import describe, printing, reading
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+
+app = group("Start sessions, look at them, end them.")
+
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")]
+Payload = Annotated[
+    str,
+    typer.Option(
+        "--payload", metavar="JSON|@FILE|-", help="What the task gets; null if not given."
+    ),
+]
+
+ENDS = ("session.closed", "session.cancelled")
+"""Entries after which a session does nothing more."""
+
+
+@command(app, "start")
+def start(
+    cli: Cli,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
+    payload: Payload = "null",
+    external_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Your name for the session.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be repeated.")] = None,
+    metadata: Annotated[
+        str, typer.Option(metavar="JSON|@FILE|-", help="A JSON object to keep with it.")
+    ] = "{}",
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="A second start with it returns the first.")
+    ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Return when the run waits or ends, at most after."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start a session and its first run, or return the open one with that external id."""
+    data = reading.json_argument(payload, option="--payload")
+    kept = reading.json_object(metadata, option="--metadata")
+    with cli.client() as client:
+        given: dict[str, Any] = {
+            "external_id": external_id,
+            "tags": tag or [],
+            "metadata": kept,
+            "idempotency_key": idempotency_key,
+        }
+        if wait is None:
+            started = client.sessions.start(task, data, **given)
+        else:
+            started = client.sessions.start_and_wait(task, data, timeout=wait, **given)
+    if json:
+        printing.write_json(started.receipt)
+        return
+    printing.fields(
+        [
+            ("session", started.id),
+            ("run", started.started_run.id),
+            ("created", "yes" if started.created else "no, it was there"),
+            ("run status", started.started_run.status),
+        ]
+    )
+    if started.session.wait is not None:
+        printing.write("")
+        printing.fields(describe.wait_fields(started.session.wait))
+
+
+@command(app, "list")
+def list_(
+    cli: Cli,
+    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="open, closed or cancelled")
+    ] = None,
+    activity: Annotated[
+        str | None,
+        typer.Option(metavar="ACTIVITY", help="idle, queued, running, waiting or blocked"),
+    ] = None,
+    external_id: Annotated[str | None, typer.Option(metavar="ID")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    json: Json = False,
+) -> None:
+    """List sessions, newest first."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.sessions.page(
+                task=task,
+                status=status,
+                activity=activity,
+                external_id=external_id,
+                tag=tag,
+                limit=limit,
+                cursor=after,
+            ),
+            columns=describe.SESSION_COLUMNS,
+            row=describe.session_row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "get")
+def get(cli: Cli, session: Session, json: Json = False) -> None:
+    """Show a session, with its active wait in full."""
+    with cli.client() as client:
+        found = client.sessions.open(session).get()
+    if json:
+        printing.write_json(found)
+        return
+    printing.fields(describe.session_fields(found))
+    printing.write("")
+    if found.wait is None:
+        printing.write("No active wait.")
+        return
+    printing.write("Active wait")
+    printing.fields(describe.wait_fields(found.wait), indent=2)
+    if found.wait.kind != "timer":
+        printing.note(f"Answer it: helmr wait answer {found.wait.id} --data JSON")
+
+
+@command(app, "transcript")
+def transcript(
+    cli: Cli,
+    session: Session,
+    after: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only entries after it.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Entries at most; all if not given.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show everything that happened in a session."""
+    with cli.client() as client:
+        entries = itertools.islice(client.sessions.open(session).transcript(after=after), limit)
+        if json:
+            printing.write_json_list(entries, None)
+            return
+        for entry in entries:
+            printing.write_line(describe.entry_line(entry))
+
+
+@command(app, "follow")
+def follow(
+    cli: Cli,
+    session: Session,
+    after: Annotated[
+        int, typer.Option(min=0, metavar="OFFSET", help="Only entries after this feed offset.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Show entries as they happen, from the beginning, until the session ends or Ctrl-C."""
+    with cli.client() as client:
+        handle = client.sessions.open(session)
+        if handle.get().status == "open":
+            entries = handle.follow(after=after)
+        else:  # nothing more comes that would end the loop
+            entries = (one for one in handle.transcript() if one.feed_offset > after)
+        for entry in entries:
+            if json:
+                printing.write_json(entry)
+            else:
+                printing.write_line(describe.entry_line(entry))
+            if entry.kind in ENDS:
+                return
+
+
+@command(app, "close")
+def close(
+    cli: Cli,
+    session: Session,
+    end_input: Annotated[
+        bool, typer.Option("--end-input", help="Tell a run that waits on input that it ends.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Close a session: it takes no more input."""
+    with cli.client() as client:
+        printing.show(
+            client.sessions.open(session).close(end_input=end_input), describe.session_fields, json
+        )
+
+
+@command(app, "cancel")
+def cancel(cli: Cli, session: Session, json: Json = False) -> None:
+    """Cancel a session with its run, waits and tokens."""
+    with cli.client() as client:
+        printing.show(client.sessions.open(session).cancel(), describe.session_fields, json)
+
+
+@command(app, "note")
+def note(
+    cli: Cli,
+    session: Session,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="One argument; quote it.")],
+    json: Json = False,
+) -> None:
+    """Write a note into a session's transcript."""
+    with cli.client() as client:
+        receipt = client.sessions.open(session).note(text)
+    printing.show(receipt, lambda one: [("note", one.note_id), ("seq", one.seq)], json)

@@ -1,0 +1,60 @@
+"""`helmr status`: is a runtime running, is it ready, and if not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from helmr.cli import describe, printing
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from helmr.client import Endpoint
+    from helmr.models import Health
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "status")(status)
+
+
+def status(cli: Cli, json: Json = False) -> None:
+    """Show the runtime that commands here talk to; exit code 6 if it is not ready."""
+    with cli.client() as client:
+        endpoint, health = client.endpoint, client.health()
+    if json:
+        found = {"url": endpoint.url, "found_by": endpoint.found_by, "data_dir": endpoint.data_dir}
+        printing.write_json({**found, "health": health.model_dump(mode="json")})
+    else:
+        printing.fields(_fields(endpoint, health))
+    if not health.ready:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
+    return [
+        ("url", endpoint.url),
+        ("found by", endpoint.found_by),
+        ("ready", "yes" if health.ready else "no"),
+        *(("because", reason) for reason in health.reasons),
+        ("version", health.version),
+        ("pid", endpoint.pid or health.pid),
+        ("data dir", health.data_dir or endpoint.data_dir),
+        ("started", describe.time_and_distance(health.started_at)),
+        *_flat("", health.pool),
+        *_flat("ledger ", health.ledger),
+    ]
+
+
+def _flat(prefix: str, parts: Mapping[str, Any]) -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
+    for name, value in parts.items():
+        label = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            pairs += _flat(f"{label} ", value)
+        elif not isinstance(value, list) or value:
+            pairs.append((label, value if isinstance(value, str) else describe.value_text(value)))
+    return pairs

@@ -1,0 +1,100 @@
+"""`helmr up`: a runtime in the foreground."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmr import durations
+from helmr.cli import extras
+from helmr.errors import UsageError
+
+PORT = 4356
+HOST = "127.0.0.1"
+PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("up")(up)
+
+
+def up(
+    ctx: typer.Context,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASKS…",
+            help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")] = HOST,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")
+    ] = PORT,
+    data_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
+    ] = Path(".helmr"),
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Runs at a time; twice the cores, at most 8, if not given."
+        ),
+    ] = None,
+    desks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Actors that only decide, never run code.")
+    ] = 2,
+    linger: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long a waiting session stays in memory.")
+    ] = "30s",
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster; else start one.")
+    ] = None,
+) -> None:
+    """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
+    named = tasks or tasks_of_project(Path.cwd())
+    if not named:
+        raise UsageError(
+            "no tasks are named",
+            hint="Name files or modules, `helmr up tasks.py`, or set `[tool.helmr] tasks` in "
+            "pyproject.toml.",
+        )
+    linger_s = durations.seconds(linger, allow_zero=True)
+    with extras.needed("runtime"):
+        from runtime.actors.supervisor import UpOptions, run_up
+    options = UpOptions(
+        tasks=tuple(named),
+        host=host,
+        port=port,
+        data_dir=data_dir or ctx.find_root().obj.data_dir or Path(".helmr"),
+        slots=slots,
+        desks=desks,
+        linger_s=linger_s,
+        address=address,
+    )
+    raise typer.Exit(run_up(options))
+
+
+def tasks_of_project(folder: Path) -> list[str]:
+    """`[tool.helmr] tasks` of the folder's pyproject.toml; empty without one.
+
+    Raises:
+        UsageError: The file can't be read, or holds something else there.
+    """
+    path = folder / "pyproject.toml"
+    try:
+        with path.open("rb") as file:
+            text = file.read(PYPROJECT_BYTES_MAX).decode("utf-8")
+        tasks = tomllib.loads(text).get("tool", {}).get("helmr", {}).get("tasks", [])
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    except AttributeError as error:  # [tool] or [tool.helmr] is no table
+        raise UsageError(f"{path}: [tool.helmr] is no table") from error
+    if not isinstance(tasks, list) or not all(isinstance(one, str) and one for one in tasks):
+        raise UsageError(f'{path}: [tool.helmr] tasks is a list of texts, like ["tasks.py"]')
+    return tasks

@@ -1,0 +1,76 @@
+"""`helmr wait …`: the inbox."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from helmr.cli import describe, printing, reading
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+
+app = group("See what waits for people, and answer it.")
+
+Wait = Annotated[str, typer.Argument(metavar="WAIT", help="Wait id, wait_…")]
+
+
+@command(app, "list")
+def list_(
+    cli: Cli,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="pending if not given")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="input and token if not given; timer")
+    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
+    stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
+    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    json: Json = False,
+) -> None:
+    """List waits, soonest deadline first."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.waits.page(
+                status=status,
+                kind=kind,
+                task=task,
+                stream=stream,
+                session_id=session,
+                limit=limit,
+                cursor=after,
+            ),
+            columns=describe.WAIT_COLUMNS,
+            row=describe.wait_row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "get")
+def get(cli: Cli, wait: Wait, json: Json = False) -> None:
+    """Show a wait with its text and what an answer must look like."""
+    with cli.client() as client:
+        found = client.waits.get(wait)
+    printing.show(
+        found,
+        lambda one: [("session", one.session_id), ("task", one.task), *describe.wait_fields(one)],
+        json,
+    )
+
+
+@command(app, "answer")
+def answer(
+    cli: Cli,
+    wait: Wait,
+    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")],
+    json: Json = False,
+) -> None:
+    """Answer exactly this wait; if it is no longer pending, nothing is stored."""
+    value = reading.json_argument(data, option="--data")
+    with cli.client() as client:
+        printing.show(client.waits.answer(wait, value), describe.receipt_fields, json)
