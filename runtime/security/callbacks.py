@@ -8,18 +8,17 @@ form                          the answer page's fields and nonce
 anything else                 415;  an empty body 422
 ```
 
-Pure: the caller has limited the size, checks a provider's signature over the raw bytes first, and
-gives the strict JSON reader, which has one home.
+Pure: the caller has limited the size and checks a provider's signature over the raw bytes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from helmr.errors import BadRequest, SchemaMismatch, TooLarge, UnsupportedMedia
+from helmr.jsonio import loads
 
 FORM_FIELDS_MAX = 2_000
 """Fields of one form; the answer page makes at most a few hundred."""
@@ -50,7 +49,6 @@ def read_callback(
     body: bytes,
     is_raw: bool,
     token_is_raw: bool,
-    parse_json: Callable[[bytes], Any],
 ) -> CallbackData | CallbackForm:
     """Read the body of a callback POST.
 
@@ -59,13 +57,12 @@ def read_callback(
         body: Within the body limit.
         is_raw: The request says `?raw=1`.
         token_is_raw: The token was created with `raw=True`.
-        parse_json: The strict reader: raises BadJson.
 
     Raises:
         UnsupportedMedia: Neither JSON nor an urlencoded form, or a charset other than UTF-8.
         SchemaMismatch: An empty body.
         BadRequest: `?raw=1` on a token that was not made for it, no `data`, an unreadable form.
-        BadJson: From `parse_json`.
+        BadJson: Not strict JSON.
         TooLarge: More fields than any page of ours has.
     """
     media = _media_type(content_type)
@@ -80,7 +77,7 @@ def read_callback(
             return CallbackData(single)
         nonces = values.pop(NONCE_FIELD, [])
         return CallbackForm(nonces[0] if len(nonces) == 1 else None, values)
-    value = parse_json(body)
+    value = loads(body)
     if is_raw:
         return CallbackData(value)
     if not isinstance(value, dict) or set(value) != {"data"}:

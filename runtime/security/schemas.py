@@ -101,8 +101,26 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         yield Problem((*path, kind.property), "Is needed.")
     elif isinstance(kind, ValidationErrorKind.AdditionalProperties):
         yield from (Problem((*path, name), "Is not known here.") for name in kind.unexpected)
+    elif isinstance(kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
+        meant = [branch for branch in kind.context if _may_be_meant(branch, path)]
+        if len(meant) == 1:
+            for inner in meant[0]:
+                yield from _problems(inner)
+        else:
+            yield Problem(path, "Fits none of the forms it may have.")
     else:
         yield Problem(path, _sentence(kind) or error.message[:_MESSAGE_CHARS_MAX])
+
+
+def _may_be_meant(branch: list[ValidationError], path: tuple[str | int, ...]) -> bool:
+    """False for a form that the data is visibly not: of another type, or with another tag."""
+    for error in branch:
+        depth = len(error.instance_path) - len(path)
+        if isinstance(error.kind, ValidationErrorKind.Type) and depth == 0:
+            return False
+        if isinstance(error.kind, ValidationErrorKind.Constant) and depth <= 1:
+            return False
+    return True
 
 
 def _sentence(kind: ValidationErrorKind) -> str | None:
@@ -136,8 +154,6 @@ def _sentence(kind: ValidationErrorKind) -> str | None:
             return "Must not hold the same item twice."
         case ValidationErrorKind.Format():
             return f"Must be {_FORMAT_WORDS.get(kind.format, 'of format ' + kind.format)}."
-        case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
-            return "Fits none of the forms it may have."
         case ValidationErrorKind.OneOfMultipleValid():
             return "Fits more than one of the forms it may have."
         case ValidationErrorKind.FalseSchema():

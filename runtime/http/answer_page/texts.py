@@ -1,0 +1,114 @@
+"""Untrusted texts on the answer page: plain ones made harmless to read, Markdown made safe HTML.
+
+Escaping is the template's; here go what escaping leaves: control characters, and bidirectional
+overrides that make a line read as another. Markdown is rendered without raw HTML and then cleaned
+again by an allow-list, so that one mistake in either is not enough.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import nh3
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from helmr.durations import spell
+from helmr.models import BODY_MAX_BYTES
+
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]"
+)
+_TAGS = {
+    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
+_ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+_SCHEMES = {"http", "https", "mailto"}
+_HEADING_SHIFT = 2
+"""The page's own headings are h1 and h2, so a body's # is an h3."""
+_NESTING_MAX = 20
+
+
+def clean(value: Any, chars_max: int) -> str:
+    """A text for one line of the page: no control or hidden characters, cut at `chars_max`."""
+    if not isinstance(value, str):
+        return ""
+    text = (
+        _HIDDEN.sub("\ufffd", value[: chars_max * 4]).replace("\t", " ").replace("\n", " ").strip()
+    )
+    return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
+
+
+def clean_block(value: str, chars_max: int) -> str:
+    """As `clean`, but lines stay lines."""
+    text = _HIDDEN.sub("\ufffd", value[:chars_max].replace("\r\n", "\n").replace("\r", "\n"))
+    return text if len(value) <= chars_max else text + "…"
+
+
+def markdown_html(text: str) -> Markup:
+    """Safe HTML of a wait's body (S-17).
+
+    Links open without referrer and opener and are not followed by search engines; images are left
+    out, since loading one tells a third party that the page was read.
+    """
+    source = _HIDDEN.sub("\ufffd", text[:BODY_MAX_BYTES].replace("\r\n", "\n").replace("\r", "\n"))
+    html = _PARSER.render(source)
+    return Markup(  # nh3 is what makes it safe
+        nh3.clean(
+            html,
+            tags=_TAGS,
+            attributes=_ATTRIBUTES,
+            url_schemes=_SCHEMES,
+            link_rel="noopener noreferrer nofollow",
+        )
+    )
+
+
+def _shift_headings(tokens: list[Token]) -> None:
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1:]) + _HEADING_SHIFT)}"
+
+
+def _make_parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING_MAX})
+    parser.enable(["table", "strikethrough"]).disable("image")
+    parser.core.ruler.push("shift_headings", lambda state: _shift_headings(state.tokens))
+    return parser
+
+
+_PARSER = _make_parser()
+
+
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+
+def moment(at: datetime) -> str:
+    """A time for people: `24 November 2026, 15:30 UTC`."""
+    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
+
+
+def distance(at: datetime, now: datetime) -> str:
+    """How far a time lies ahead or back: `in 2h 5m`, `3d ago`, `now`."""
+    seconds = (at - now).total_seconds()
+    if abs(seconds) < 60:
+        return "in less than a minute" if seconds > 0 else "just now"
+    rounded = abs(seconds) - abs(seconds) % 60
+    return f"in {spell(rounded)}" if seconds > 0 else f"{spell(rounded)} ago"
