@@ -12,33 +12,30 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
-from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 from helmr.errors import (
     HelmrError,
     Moved,
-    NotFound,
     NotReady,
     OutcomeUnknown,
     Overloaded,
     Unavailable,
 )
 from runtime.actors.boundary import DESK, SLOT, ActorDied, ActorNotFound, CallError
+from runtime.actors.deaths import Burials
 from runtime.actors.placing import Placing
 from runtime.actors.pool import ActorState, Pool, PoolActor, Spawner
-from runtime.actors.timing import Limits, Tasks, sleep
+from runtime.actors.timing import Limits, Tasks
 from runtime.actors.worklist import Deliver, WorkList
 from runtime.clock import Clock
 from runtime.core.commands import Command, Deadline, TokenEnded, Touch
 from runtime.core.entries import RUNTIME
-from runtime.ports import Adopted, Death, Holding, Ledger, Report, Routed, Session
+from runtime.ports import Adopted, Holding, Ledger, Report, Routed, Session
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 ROUTES_MAX = 10_000
 """Commands under way at once; more are refused (S-64)."""
@@ -81,12 +78,13 @@ class DirectoryActor:
         self._limits = limits
         self._holders: dict[str, PoolActor] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._deaths: dict[str, Death] = {}
-        self._burials: set[str] = set()
         self._resuming: set[str] = set()
         self._routes_count = 0
         self._tasks = Tasks()
         self._is_ready = False
+        self._burials = Burials(
+            ledger, spawner=spawner, clock=clock, limits=limits, on_buried=self._pump
+        )
         self._pool = Pool(
             spawner=spawner,
             sessions=sessions,
@@ -119,9 +117,7 @@ class DirectoryActor:
     async def start(self) -> None:
         """Take over what an earlier directory left, then serve."""
         await self._pool.start()
-        self._tasks.start(self._reconcile())
-        self._work.start()
-        self._is_ready = True
+        self._tasks.start(self._begin())
 
     async def shutdown(self) -> Mapping[str, Any]:
         """Refuse new commands and park every session that reaches a wait in time.
@@ -139,6 +135,7 @@ class DirectoryActor:
         self._is_ready = False
         await self._work.stop()
         await self._placing.stop()
+        await self._burials.stop()
         await self._tasks.stop()
         await self._pool.stop()
 
@@ -149,14 +146,15 @@ class DirectoryActor:
             if actor.is_alive and actor.code_hash != catalog_hash:
                 self._placing.drain(actor)
 
-    async def _reconcile(self) -> None:
-        """Abandon the sessions whose holder is gone: it died while no directory watched."""
-        held = await self._until_answered(self._ledger.held)
-        for head in held:
+    async def _begin(self) -> None:
+        """Abandon the sessions whose holder died while no directory watched, then serve."""
+        for head in await self._burials.held():
             if head.session_id not in self._holders and head.holder not in self._pool.actors:
-                self._tasks.start(
-                    self._abandon(head.session_id, head.epoch, head.holder, "died unwatched", True)
+                self._burials.start(
+                    head.session_id, head.epoch, head.holder, "died unwatched", is_counted=True
                 )
+        self._is_ready = True
+        self._work.start()
 
     # --- what others call -------------------------------------------------------------------------
 
@@ -279,7 +277,7 @@ class DirectoryActor:
                 adopted = await actor.session.adopt(
                     session_id,
                     command=command,
-                    death=self._deaths.get(session_id),
+                    death=self._burials.deaths.get(session_id),
                     catalog_hash=self._pool.catalog_hash,
                 )
             except CallError as error:
@@ -347,7 +345,7 @@ class DirectoryActor:
         """The adoption succeeded."""
         if actor.session_id is None or not actor.is_alive:
             return
-        self._deaths.pop(actor.session_id, None)
+        self._burials.deaths.pop(actor.session_id, None)
         self._work.taken(actor.session_id)
         actor.epoch = epoch
         actor.become(ActorState.HOLDING, self._clock.now())
@@ -369,7 +367,7 @@ class DirectoryActor:
     async def _verify(self, actor: PoolActor) -> None:
         """An actor may not hold what we think: ask it."""
         session_id = actor.session_id
-        if actor.state is not ActorState.HOLDING or session_id is None:
+        if session_id is None or not actor.holds(session_id):
             return
         try:
             holding = await actor.session.who()
@@ -377,7 +375,7 @@ class DirectoryActor:
             if isinstance(error, CallError):
                 self._lost(actor, error)
             return
-        if actor.state is not ActorState.HOLDING or actor.session_id != session_id:
+        if not actor.holds(session_id):
             return
         if holding.session_id == session_id:
             actor.epoch = holding.epoch
@@ -480,7 +478,10 @@ class DirectoryActor:
                 self._placing.disarm(actor)
         elif report.session_id is None and actor.bound_at and report.since >= actor.bound_at:
             # It gave the session up after it got it; an older report is about another session.
-            self._tasks.start(self._verify(actor))
+            if report.state == "failed":
+                self._lose_session(actor, report.detail or "failed")
+            else:
+                self._tasks.start(self._verify(actor))
 
     def _lose_session(self, actor: PoolActor, detail: str) -> None:
         """The actor lost its session and ends its code; it is free when it says so."""
@@ -489,8 +490,7 @@ class DirectoryActor:
         actor.is_recovering = True
         actor.become(ActorState.RESERVED, self._clock.now())
         if session_id is not None:
-            self._burials.add(session_id)
-            self._tasks.start(self._abandon(session_id, epoch, actor.name, detail, False))
+            self._burials.start(session_id, epoch, actor.name, detail, is_counted=False)
 
     def on_death(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
         """An actor is dead: its session may be adopted again when the ledger knows.
@@ -501,8 +501,7 @@ class DirectoryActor:
         if session_id is None or actor.state is ActorState.ADOPTING:
             return
         self._unbind(actor)
-        self._burials.add(session_id)
-        self._tasks.start(self._abandon(session_id, epoch, actor.name, cause, is_counted))
+        self._burials.start(session_id, epoch, actor.name, cause, is_counted=is_counted)
 
     def _lost(self, actor: PoolActor, error: CallError) -> None:
         """A call got no answer. If the actor is only unreachable, its pings decide what it is."""
@@ -519,47 +518,7 @@ class DirectoryActor:
             await self._pool.end(actor, "unreachable while it adopted", is_counted=False)
         cause = error.cause if isinstance(error, ActorDied) else error.message
         self._unbind(actor)
-        await self._abandon(session_id, None, actor.name, cause, True)
-
-    async def _abandon(
-        self, session_id: str, epoch: int | None, name: str, cause: str, is_counted: bool
-    ) -> None:
-        """Have the ledger know that the holder is gone, and remember how it died (S-3)."""
-        self._burials.add(session_id)
-        try:
-            crumb = await self._spawner.crumb(name)
-            if crumb is not None and crumb.session_id == session_id:
-                epoch = epoch if epoch is not None else crumb.epoch
-                if crumb.executing and is_counted:
-                    self._deaths[session_id] = Death(cause=cause, executing=True, op=crumb.op)
-            await self._abandon_in_ledger(session_id, epoch, name)
-        except HelmrError:
-            logger.exception("%s can't be abandoned", session_id)
-        finally:
-            self._burials.discard(session_id)
-        self._pump()
-
-    async def _abandon_in_ledger(self, session_id: str, epoch: int | None, name: str) -> None:
-        if epoch is None:
-            held = await self._until_answered(self._ledger.held)
-            mine = (h for h in held if (h.session_id, h.holder) == (session_id, name))
-            head = next(mine, None)
-            if head is None:
-                return
-            epoch = head.epoch
-        abandon = partial(self._ledger.abandon, session_id, epoch)
-        await self._until_answered(abandon)
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the ledger answers, however long it can't."""
-        failures = 0
-        while True:
-            try:
-                return await ask()
-            except Unavailable as error:
-                logger.info("the ledger does not answer: %s", error)
-                await sleep(self._clock, self._limits.backoff_s(failures))
-                failures += 1
+        await self._burials.bury(session_id, None, actor.name, cause, is_counted=True)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:

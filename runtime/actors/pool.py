@@ -110,6 +110,10 @@ class PoolActor:
         """It has started and has not ended."""
         return self.state not in (ActorState.STARTING, ActorState.GONE)
 
+    def holds(self, session_id: str) -> bool:
+        """It holds that session, and nothing is under way with it."""
+        return self.state is ActorState.HOLDING and self.session_id == session_id
+
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -176,7 +175,7 @@ class FakeLedger:
             for sid, head in self.heads.items()
             if head.queued and head.holder is None
         ]
-        return self._version, items + self.extra
+        return self._version, self.extra + items
 
 
 class FakeSession:
@@ -187,7 +186,7 @@ class FakeSession:
         self.role = "desk" if "-desk-" in name else "slot"
         self._world = world
         self._ledger = LedgerProxy(world.calls)
-        self.pid = os.getpid()
+        self.pid = 100_000 + len(world.actors)
         self.code_hash = world.code_hash
         self.session_id: str | None = None
         self.epoch: int | None = None
