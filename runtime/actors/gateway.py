@@ -1,0 +1,114 @@
+"""The gateway: serves HTTP from inside its actor's loop. A plain class; the actor around it is Ray's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from helmr.errors import Conflict, UsageError
+from runtime.http.app import create_app
+from runtime.http.settings import HttpSettings
+from runtime.service import Service
+
+BACKLOG = 2_048
+STOP_GRACE_S = 5.0
+"""Requests under way get this long to end; event streams end at once."""
+
+
+class GatewayActor:
+    """One HTTP server over one service.
+
+    Args:
+        service: What the routes call; started and stopped with the server.
+        settings: Keys, hosts and times.
+    """
+
+    def __init__(self, service: Service, settings: HttpSettings) -> None:
+        self._service = service
+        self._settings = settings
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve on that address; port 0 takes a free one.
+
+        Returns:
+            The port.
+
+        Raises:
+            Conflict: Something else listens there.
+        """
+        listener = await _listen(host, port)
+        self._service.start()
+        config = uvicorn.Config(
+            create_app(self._service, self._settings),
+            access_log=False,  # paths hold secrets
+            log_config=None,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=int(STOP_GRACE_S),
+            backlog=BACKLOG,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        started = asyncio.create_task(self._server.has_started.wait())
+        await asyncio.wait({started, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._serving.done():
+            self._serving.result()
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Take no more requests, end the event streams, let the others finish. Idempotent."""
+        if self._server is not None:
+            self._server.should_exit = True
+        await self._service.stop()
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever owns the process, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets=sockets)
+        self.has_started.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"can't listen on {host}:{port}: {error.strerror}",
+            hint="Choose another with --port, or end what listens there.",
+            port=port,
+        ) from error
+    return listener

@@ -1,0 +1,1 @@
+"""The HTTP face: routes that authenticate, call the service and shape the answer (DESIGN §6)."""

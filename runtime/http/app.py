@@ -1,0 +1,73 @@
+"""The ASGI app of a gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.http import openapi
+from runtime.http.access import LocalKey
+from runtime.http.edge import Edge
+from runtime.http.metrics import Metrics
+from runtime.http.problems import from_http
+from runtime.http.routes import catalog, health, runs, sessions, streams, waits
+from runtime.http.settings import HttpSettings
+from runtime.service import Service
+
+ROUTERS = (
+    sessions.router,
+    streams.router,
+    waits.router,
+    runs.router,
+    catalog.router,
+    health.router,
+)
+
+
+def create_app(service: Service, settings: HttpSettings) -> FastAPI:
+    """The app over a service, which the caller starts and stops.
+
+    Args:
+        service: What the routes call.
+        settings: Keys, hosts and times.
+    """
+    app = FastAPI(
+        title="Helmr",
+        version=settings.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_name,
+    )
+    metrics = Metrics()
+    app.state.service = service
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.authenticator = LocalKey(settings.admin_key_hash)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_middleware(Edge, metrics=metrics, allowed_hosts=settings.allowed_hosts)
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = openapi.document(app, version=settings.version)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to replace it
+    return app
+
+
+def _operation_name(route: APIRoute) -> str:
+    return route.name
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return from_http(error)

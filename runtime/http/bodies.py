@@ -1,0 +1,91 @@
+"""Request bodies: bounded before they are read, strict when they are, and then a model.
+
+Invariants: S-28 (1.25 MiB), no undocumented content type or encoding, unknown fields refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from email.message import Message
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from helmr import jsonio
+from helmr.errors import BadRequest, TooLarge, UnsupportedMedia
+from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.models import Request as RequestModel
+from runtime.http.problems import from_validation
+
+BODY_TIMEOUT_S = 30.0
+"""Longest that a body may take to arrive; a slower sender would hold its memory for ever."""
+
+
+async def read_model(request: Request, model: type[BaseModel]) -> BaseModel:
+    """The request's body as this model. No body stands for one without fields.
+
+    Raises:
+        TooLarge: Over 1.25 MiB, whatever the headers say.
+        UnsupportedMedia: Not JSON by its content type, or encoded.
+        BadJson: Not strict JSON.
+        BadRequest: Not the model's fields and types, or too slow.
+    """
+    raw = await _read(request)
+    value: Any = {}
+    if raw:
+        _check_content_type(request.headers.get("content-type"))
+        value = jsonio.loads(raw)
+    elif any(field.is_required() for field in model.model_fields.values()):
+        raise BadRequest("a JSON body is needed", hint="Send Content-Type: application/json.")
+    try:
+        # Strict: "1" is no number and 1 is no boolean.
+        return model.model_validate(value, strict=True)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+async def _read(request: Request) -> bytes:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(
+            f"Content-Encoding {encoding[:40]!r} is not taken", hint="Send the body as it is."
+        )
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and int(declared[:20]) > HTTP_BODY_BYTES_MAX:
+        raise _too_large()
+    chunks: list[bytes] = []
+    size_bytes = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                size_bytes += len(chunk)
+                if size_bytes > HTTP_BODY_BYTES_MAX:
+                    raise _too_large()
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BadRequest(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+    return b"".join(chunks)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"a body has at most {HTTP_BODY_BYTES_MAX} bytes")
+
+
+def _check_content_type(header: str | None) -> None:
+    message = Message()
+    message["content-type"] = header or "none"
+    subtype = message.get_content_subtype()
+    is_json = message.get_content_maintype() == "application" and (
+        subtype == "json" or subtype.endswith("+json")
+    )
+    charset = str(message.get_param("charset", "utf-8")).lower()
+    if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia(
+            f"Content-Type {(header or '')[:100]!r} is not taken",
+            hint="Send Content-Type: application/json, in UTF-8.",
+        )
+
+
+class NoFields(RequestModel):
+    """The body of a call that takes none: absent or `{}`."""

@@ -1,0 +1,108 @@
+"""Errors as problem details: one function maps every error to its answer.
+
+Source: RFC 9457.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from helmr.errors import BadRequest, HelmrError, Moved, NotFound, StaleEpoch, Unavailable
+from helmr.models import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+"""When to try again, if the error does not know better (S-64)."""
+
+
+def problem_response(error: HelmrError) -> Response:
+    """The answer that tells this error."""
+    if isinstance(error, (Moved, StaleEpoch)):
+        # What actors tell each other; a client can only try again.
+        error = Unavailable("the session is moving between actors", hint="Try again.")
+    problem = Problem(
+        title=error.title,
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        errors=[FieldProblem(path=e["path"], message=e["message"]) for e in error.errors],
+        facts=error.facts,
+    )
+    return Response(
+        problem.model_dump_json(),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=_headers(error),
+    )
+
+
+def unexpected(error_id: str) -> HelmrError:
+    """What a caller is told of a bug: the id under which the log tells it, nothing else."""
+    return HelmrError(
+        f"something went wrong in the runtime ({error_id})",
+        hint="The runtime's log says more under that id.",
+        error_id=error_id,
+    )
+
+
+def from_validation(error: RequestValidationError | ValidationError) -> BadRequest:
+    """A request that its model refuses: unknown or missing fields, wrong types."""
+    errors = [{"path": _path(item["loc"]), "message": str(item["msg"])} for item in error.errors()]
+    first = errors[0]
+    where = f"{first['path']}: " if first["path"] else ""
+    return BadRequest(f"{where}{first['message']}", errors=errors)
+
+
+def from_http(error: HTTPException) -> Response:
+    """A refusal of the framework itself: no such route, or none with that method."""
+    status = HTTPStatus(error.status_code)
+    code = NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower()
+    problem = Problem(
+        title=status.phrase, status=status.value, detail=f"{status.phrase}.", code=code
+    )
+    return Response(
+        problem.model_dump_json(),
+        status_code=status.value,
+        media_type=MEDIA_TYPE,
+        headers=error.headers,
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these problems."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted(statuses)
+    }
+
+
+def _headers(error: HelmrError) -> Mapping[str, str]:
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        # The rest of the body is not read, so nothing else can come over this connection.
+        headers["Connection"] = "close"
+    return headers
+
+
+def _path(location: Sequence[str | int]) -> str:
+    parts = (
+        location[1:]
+        if location and location[0] in ("body", "query", "header", "path")
+        else location
+    )
+    return ".".join(str(part) for part in parts)

@@ -1,0 +1,26 @@
+"""What the HTTP face is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEEP_ALIVE_S = 15.0
+"""A comment on an event stream that is silent for so long, so that proxies keep it open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """See each.
+
+    Attributes:
+        admin_key_hash: Hex SHA-256 of the local admin key.
+        version: Of Helmr, for the OpenAPI document.
+        allowed_hosts: Names under which the runtime may be asked, from
+            `runtime.security.limits.allowed_hosts`. None allows every name.
+        keep_alive_s: Longest silence of an event stream.
+    """
+
+    admin_key_hash: str
+    version: str
+    allowed_hosts: frozenset[str] | None = None
+    keep_alive_s: float = KEEP_ALIVE_S

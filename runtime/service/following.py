@@ -1,0 +1,171 @@
+"""Following from a place in the past into the present: older ones from the ledger, then the feed.
+
+Invariants: S-54 (never skips, never repeats).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from runtime.core import jsontext
+from runtime.service.feed import FeedHub, FeedItem, Follower
+
+Followed = tuple[int, str]
+"""What a client gets: the id to come back with, and the object as JSON text."""
+
+PAGE_ITEMS = 200
+"""Older items read from the ledger at once."""
+
+
+class Following(Protocol):
+    """Something that a client follows."""
+
+    event: str
+    """The name of its items on the wire."""
+
+    position: int | None
+    """Where following began, if the client did not say; it comes back with that if nothing came."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more will come; the client may come back."""
+        ...
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """What is new, oldest first; waits for it at most `timeout_s`."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class FollowedEntries:
+    """Entries of one session or of all, by feed offset.
+
+    Args:
+        hub: The feed.
+        session_id: Whose entries; None for all.
+        after: The offset to begin after; None begins now.
+        older: The entries after an offset, from the ledger, at most `PAGE_ITEMS`.
+    """
+
+    event = "entry"
+
+    def __init__(
+        self,
+        hub: FeedHub,
+        session_id: str | None,
+        after: int | None,
+        older: Callable[[int], Awaitable[Sequence[FeedItem]]],
+    ) -> None:
+        self._hub = hub
+        self._session_id = session_id
+        self._older = older
+        self._follower: Follower | None = None
+        self._is_closed = False
+        if after is None:
+            self._follower = hub.join(session_id)
+        self.position = self._follower.started_at if self._follower is not None else None
+        self._after = after if after is not None else hub.offset
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Following`."""
+        return self._is_closed or (self._follower is not None and self._follower.is_closed)
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """See `Following`."""
+        if self._follower is None and not self._is_closed:
+            self._follower = self._hub.join_after(self._session_id, self._after)
+        covered = 0
+        if self._follower is not None:
+            items: Sequence[FeedItem] = await self._follower.take(timeout_s)
+        else:
+            # What the feed has handed on by now is on disk, so a page that is not full covers it.
+            reached = self._hub.offset
+            items = await self._older(self._after)
+            covered = reached if len(items) < PAGE_ITEMS else 0
+        new = [item for item in items if item.offset > self._after]
+        newest = new[-1].offset if new else 0
+        self._after = max(self._after, newest, covered)
+        return [(item.offset, item.text) for item in new]
+
+    def close(self) -> None:
+        """See `Following`."""
+        self._is_closed = True
+        if self._follower is not None:
+            self._follower.close()
+
+
+class FollowedRecords:
+    """Records of one output stream of a session, by their seq.
+
+    Args:
+        hub: The feed.
+        session_id: Whose records.
+        stream: Of which stream.
+        after: The seq to begin after.
+        older: The records after a seq, from the ledger, at most `PAGE_ITEMS`.
+    """
+
+    event = "record"
+    position: int | None = None
+
+    def __init__(
+        self,
+        hub: FeedHub,
+        session_id: str,
+        stream: str,
+        after: int,
+        older: Callable[[int], Awaitable[Sequence[dict[str, Any]]]],
+    ) -> None:
+        # Joined before the first read, so that what comes during the reads is not missed.
+        self._follower = hub.join(session_id)
+        self._stream = stream
+        self._after = after
+        self._older = older
+        self._has_caught_up = False
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Following`."""
+        return self._follower.is_closed
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """See `Following`."""
+        if self._has_caught_up:
+            items = await self._follower.take(timeout_s)
+            records = [record_of(i) for i in items if is_output(i, self._stream)]
+        else:
+            records = list(await self._older(self._after))
+            self._has_caught_up = len(records) < PAGE_ITEMS
+        new = [record for record in records if record["seq"] > self._after]
+        if new:
+            self._after = new[-1]["seq"]
+        return [(record["seq"], jsontext.encode(record)) for record in new]
+
+    def close(self) -> None:
+        """See `Following`."""
+        self._follower.close()
+
+
+def is_output(item: FeedItem, stream: str) -> bool:
+    """The entry is a record of that output stream."""
+    return item.kind == "output.appended" and item.entry["body"]["stream"] == stream
+
+
+def record_of(item: FeedItem) -> dict[str, Any]:
+    """The record that an `output.appended` entry holds."""
+    entry, body = item.entry, item.entry["body"]
+    return {
+        "id": body["record_id"],
+        "stream": body["stream"],
+        "seq": body["stream_seq"],
+        "data": body["data"],
+        "correlation_id": None,
+        "consumed_by": None,
+        "principal": entry["principal"],
+        "created_at": entry["recorded_at"],
+    }

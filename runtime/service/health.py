@@ -1,0 +1,102 @@
+"""Whether the runtime can work, and its numbers (S-65)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from helmr.errors import HelmrError
+from helmr.models import Activity, Health
+from runtime.clock import Clock
+from runtime.ports import Directory
+from runtime.service.catalog import CatalogView
+from runtime.service.feed import FeedHub
+from runtime.service.ledger import LedgerReads
+
+ANSWER_TIMEOUT_S = 2.0
+"""A part that is silent for longer counts as away."""
+
+SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
+
+
+class HealthView:
+    """Asks ledger and directory; see the module."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        directory: Directory,
+        catalog: CatalogView,
+        hub: FeedHub,
+        clock: Clock,
+        *,
+        version: str,
+        data_dir: str | None,
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._catalog = catalog
+        self._hub = hub
+        self._clock = clock
+        self._version = version
+        self._data_dir = data_dir
+        self._started_at = clock.now()
+
+    async def ready(self) -> Health:
+        """Ready when the file is open, the catalog written, and a slot and a desk live."""
+        (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
+            _asked("ledger", self._ledger.stats()),
+            _asked("directory", self._directory.status()),
+            _asked("catalog", self._catalog.get()),
+        )
+        reasons = [*ledger_trouble, *pool_trouble, *catalog_trouble, *_lacks(ledger, pool)]
+        if self._hub.is_closed:
+            reasons.append("the gateway is stopping")
+        return Health(
+            ready=not reasons,
+            reasons=reasons,
+            version=self._version,
+            pid=os.getpid(),
+            data_dir=self._data_dir,
+            started_at=self._started_at,
+            now=self._clock.now(),
+            feed_offset=ledger.get("head_offset"),
+            counts=_counts(ledger.get("counts", {})),
+            pool=dict(pool),
+            ledger=dict(ledger),
+        )
+
+
+async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """The answer, or why there is none."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            answer = await asking
+    except HelmrError as error:
+        return {}, [f"{name}: {error.message}"]
+    except TimeoutError:
+        return {}, [f"{name}: no answer in {ANSWER_TIMEOUT_S:g} s"]
+    return (answer if isinstance(answer, Mapping) else {}), []
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is, by the names of `Health`. Every waiting session has one pending wait (S-10)."""
+    named = {f"sessions_{name}": counts[name] for name in SESSION_COUNTS if name in counts}
+    if "waiting" in counts:
+        named["waits_pending"] = counts["waiting"]
+    return named
+
+
+def _lacks(ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
+    lacks = []
+    if ledger.get("failure"):
+        lacks.append(f"ledger: {ledger['failure']}")
+    if pool and not pool.get("ready", True):
+        lacks.append("directory: starting or stopping")
+    for role in ("slots", "desks"):
+        count = pool.get(role)
+        if isinstance(count, Mapping) and count.get("total", 0) - count.get("starting", 0) < 1:
+            lacks.append(f"no {role[:-1]} lives")
+    return lacks

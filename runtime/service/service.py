@@ -1,0 +1,73 @@
+"""The service: what its parts share, and their life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime.clock import Clock
+from runtime.ports import Directory, Session
+from runtime.service.catalog import CatalogView
+from runtime.service.events import Events
+from runtime.service.feed import FeedHub, FeedItem
+from runtime.service.health import HealthView
+from runtime.service.ledger import LedgerReads
+from runtime.service.recent import Recent
+from runtime.service.router import COMMIT_TIMEOUT_S, Router
+from runtime.service.runs import Runs
+from runtime.service.sessions import Sessions
+from runtime.service.waits import Waits
+
+WAITS_KNOWN_MAX = 50_000
+"""Waits whose session is known without asking; an older one costs a read."""
+
+
+class Service:
+    """The operations by noun: `sessions`, `runs`, `waits`, `events`, `catalog`, `health`.
+
+    Args:
+        ledger: Reads, and the start of sessions.
+        directory: Where sessions live.
+        session: The session actor with that name.
+        clock: Tells the time.
+        version: Of Helmr.
+        data_dir: Shown by `/readyz`.
+        commit_timeout_s: Longest that a command may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: LedgerReads,
+        directory: Directory,
+        session: Callable[[str], Session],
+        clock: Clock,
+        version: str,
+        data_dir: str | None = None,
+        commit_timeout_s: float = COMMIT_TIMEOUT_S,
+    ) -> None:
+        self._ledger = ledger
+        self._session_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
+        self.hub = FeedHub(ledger, on_entry=self._learn)
+        self.catalog = CatalogView(ledger)
+        self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
+        self.runs = Runs(ledger, self.router)
+        self.waits = Waits(ledger, self.router, self.catalog, self._session_of_wait)
+        self.sessions = Sessions(ledger, self.router, self.catalog, self.waits, self.runs, self.hub)
+        self.events = Events(ledger, self.catalog, self.hub)
+        self.health = HealthView(
+            ledger, directory, self.catalog, self.hub, clock, version=version, data_dir=data_dir
+        )
+
+    def start(self) -> None:
+        """Begin to follow the ledger's feed; needs a running loop."""
+        self.hub.start()
+
+    async def stop(self) -> None:
+        """End every follower, and the feed."""
+        await self.hub.stop()
+
+    def _learn(self, item: FeedItem) -> None:
+        if item.kind == "wait.opened":
+            self._session_of_wait.put(item.entry["body"]["wait_id"], item.session_id)
+        elif item.kind == "catalog.written":
+            self.catalog.forget()
