@@ -23,7 +23,7 @@ from helmr.errors import BadJson
 DEPTH_MAX = 64
 """Deepest nesting of arrays and objects; every later reader recurses."""
 
-# A string, also one that the text's end or a last backslash cuts off, so that no quote is tried twice.
+# A string, also one cut off by the end or a last backslash, so that no quote is tried twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
