@@ -1,0 +1,1 @@
+"""The ledger's DuckDB file: schema, one writer, projections, restore and reads."""

@@ -1,0 +1,220 @@
+"""The open database: one writer connection, cursors for readers, and how it is opened, reopened and closed.
+
+Every method blocks; the writer's are called in one thread (the ledger's writer), `reading` in any.
+
+Invariants: S-52 (the head mark is checked before anything is written), S-65.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from helmr.errors import LedgerBehind, StoreUnavailable
+from runtime.store.duck.files import (
+    LOCK_SUFFIX,
+    MARK_SUFFIX,
+    FileLock,
+    HeadMark,
+    Mark,
+    sync_directory,
+)
+from runtime.store.duck.schema import migrate
+
+T = TypeVar("T")
+
+Connection = duckdb.DuckDBPyConnection
+
+ENGINE_ERROR = duckdb.Error
+"""What a failing statement raises; translated by the ledger around the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much of the machine the database takes."""
+
+    memory_limit: str = "1GB"
+    threads: int = 2
+
+
+class Database:
+    """One ledger file, held by this process."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self._settings = settings
+        self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
+        self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
+        self._connection: Connection | None = None
+        self._cursors = threading.local()
+        self._generation = 0
+
+    @property
+    def is_open(self) -> bool:
+        """False after a reopen failed."""
+        return self._connection is not None
+
+    @property
+    def writer(self) -> Connection:
+        """The writer's connection.
+
+        Raises:
+            StoreUnavailable: The file could not be reopened after the engine failed.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("the ledger's file is not open")
+        return self._connection
+
+    def open(self) -> None:
+        """Lock, connect, migrate and check the head mark.
+
+        Raises:
+            RuntimeHeld: Another runtime holds the file.
+            LedgerBehind: The file holds less than the head mark says.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            mark = self.mark.read()
+            self._connect()
+            self._check_mark(mark)
+            migrate(self.writer)
+            sync_directory(self.path.parent)
+        except BaseException:
+            self.close()
+            raise
+
+    def heal(self) -> None:
+        """Connect anew if the engine became unusable; the lock is kept.
+
+        Raises:
+            LedgerBehind: What was acknowledged is not there any more.
+        """
+        if self._connection is not None and self._answers():
+            return
+        self._disconnect()
+        self._connect()
+        self._check_mark(self.mark.read())
+
+    def _answers(self) -> bool:
+        try:
+            self.writer.execute("SELECT 1").fetchone()
+        except ENGINE_ERROR:
+            return False
+        return True
+
+    def head_offset(self) -> int:
+        """Feed offset of the last entry on disk."""
+        row = self.writer.execute("SELECT max(feed_offset) FROM entries").fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else 0
+
+    def projected_offset(self) -> int:
+        """Feed offset of the last entry that the tables show."""
+        row = self.writer.execute(
+            "SELECT number FROM meta WHERE name = 'projected_offset'"
+        ).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def size_bytes(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        files = (self.path, self.path.with_name(self.path.name + ".wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer; on disk when the block has ended.
+
+        An error in the block rolls back. An error of the commit itself says nothing about whether
+        it is on disk.
+        """
+        connection = self.writer
+        connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            self._rollback(connection)
+            raise
+        try:
+            connection.commit()
+        except ENGINE_ERROR:
+            self._rollback(connection)
+            raise
+
+    def reading(self, read: Callable[[Connection], T]) -> T:
+        """Run a short read on this thread's own cursor."""
+        if getattr(self._cursors, "generation", None) != self._generation:
+            self._cursors.cursor = self.writer.cursor()
+            self._cursors.generation = self._generation
+        return read(self._cursors.cursor)
+
+    def close(self) -> None:
+        """Close and let go of the lock. The database checkpoints itself."""
+        try:
+            self._disconnect()
+            self.mark.close()
+        finally:
+            self._lock.release()
+
+    def _connect(self) -> None:
+        connection = duckdb.connect(
+            str(self.path),
+            config={
+                "enable_external_access": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "memory_limit": self._settings.memory_limit,
+                "threads": str(self._settings.threads),
+            },
+        )
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET lock_configuration = true")
+        self._connection = connection
+        self._generation += 1
+
+    def _disconnect(self) -> None:
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        # Readers' cursors hold the instance open; after this they fail and are made anew.
+        self._generation += 1
+        connection.close()
+
+    def _check_mark(self, mark: Mark) -> None:
+        if mark.feed_offset == 0:
+            return
+        row = self._entry_hash(mark.feed_offset)
+        if row is None:
+            raise LedgerBehind(
+                f"{self.path} ends before entry {mark.feed_offset}, which was acknowledged",
+                hint=f"Put back {self.path.name}.wal or a newer copy; don't start on this one.",
+                acknowledged_offset=mark.feed_offset,
+            )
+        if row != mark.hash:
+            raise LedgerBehind(
+                f"{self.path} has another entry {mark.feed_offset} than was acknowledged",
+                hint="This file is another ledger's, or a copy that was written to since.",
+                acknowledged_offset=mark.feed_offset,
+            )
+
+    def _entry_hash(self, feed_offset: int) -> bytes | None:
+        try:
+            row = self.writer.execute(
+                "SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset]
+            ).fetchone()
+        except duckdb.CatalogException:
+            return None
+        return bytes(row[0]) if row is not None else None
+
+    @staticmethod
+    def _rollback(connection: Connection) -> None:
+        try:
+            connection.rollback()
+        except ENGINE_ERROR:
+            # The engine has rolled back, or is beyond it: then the ledger reopens the file.
+            return

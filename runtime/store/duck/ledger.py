@@ -1,0 +1,430 @@
+"""The ledger over one DuckDB file: `runtime.ports.Ledger` without long polls, plus reads on cursors of their own.
+
+Owns the open database, the group commit and the readers' threads. One event loop; not for use from another.
+
+Invariants: S-2, S-14, S-50, S-52…S-54, S-60…S-63, S-65.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from helmr.errors import ChainBroken, DataError, SessionNotFound, StoreUnavailable
+from runtime.clock import Clock
+from runtime.core.checkpoint import refs
+from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.ports import (
+    CommitReply,
+    Flush,
+    Held,
+    KnownKey,
+    Loaded,
+    Started,
+    StartSession,
+    WorkItem,
+)
+from runtime.store.book import OPERATIONS_MAX, Book
+from runtime.store.duck import reads
+from runtime.store.duck.database import ENGINE_ERROR, Connection, Database, Settings
+from runtime.store.duck.group import GroupCommit, Write
+from runtime.store.duck.jobs import (
+    CatalogJob,
+    ChainKey,
+    FlushJob,
+    HoldingsJob,
+    StartJob,
+    unplaced,
+)
+from runtime.store.duck.restoring import Restored, read_head, restore
+from runtime.store.heads import Head
+from runtime.store.writes import due_entries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READERS = 2
+"""Threads that read, each with its own cursor."""
+
+EPOCHS_PER_OPENING = 1_000_000
+"""Epochs of one opening of the file. An adoption is in memory before it is on disk; numbering each opening's
+epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
+
+
+class DuckLedger:
+    """An open ledger. Make it with `open_ledger`."""
+
+    def __init__(
+        self, database: Database, restored: Restored, clock: Clock, chain_key: ChainKey
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._chain_key = chain_key
+        self._openings = restored.openings
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
+        self._change = asyncio.Event()
+        self._group = GroupCommit(database, restored, clock, self._due_write, self._changed)
+
+    @property
+    def book(self) -> Book:
+        """The ledger's memory."""
+        return self._group.book
+
+    # --- what session actors and the service ask ------------------------------------------------
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """Store one flush; on disk when it returns (S-60)."""
+        _check_shape(flush)
+        job = FlushJob(unplaced(flush), self.book, self)
+        self._group.submit(job)
+        return await job.future
+
+    async def start(self, start: StartSession) -> Started:
+        """Create a session, unless operation, key or external id say that it exists (S-2)."""
+        job = StartJob(start, self.book, self, self._clock, self._chain_key)
+        self._group.submit(job)
+        return await job.future
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Loaded:
+        """Adopt the session: raise its epoch, mark it held, return what its actor needs.
+
+        A commit of the session that is on its way to disk is waited for; one that is only queued
+        will be refused for its epoch.
+        """
+        head = await self._quiet_head(session_id)
+        floor = self._openings * EPOCHS_PER_OPENING
+        epoch = self.book.hold(head, holder, floor, self._clock.now())
+        self._group.held_changed(head)
+        try:
+            return await self._loaded(head, epoch, operation_id, key)
+        except BaseException:
+            # Nobody learned this epoch, so nobody could abandon it.
+            if self.book.abandon(head, epoch, self._clock.now()):
+                self._group.held_changed(head)
+            raise
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """The holder of that epoch died: the session is unheld, under a newer epoch, durably.
+
+        Without effect if the session has been adopted again since.
+        """
+        head = await self._quiet_head(session_id)
+        if not self.book.abandon(head, epoch, self._clock.now()):
+            return
+        self._group.held_changed(head)
+        job = HoldingsJob(head)
+        self._group.submit(job)
+        await job.future
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
+        head = await self._require_head(session_id)
+        if not head.has_keys:
+            return None
+        row = self._group.projection.send_keys.get((session_id, stream, key_hash))
+        if row is not None:
+            return KnownKey(data_hash=row.data_hash, entry=await self.entry(row.record_offset))
+        if session_id in self._group.projection.touched or self._group.is_projecting:
+            await self._group.project()
+        found = await self.read(reads.send_key, session_id, stream, key_hash)
+        if found is None:
+            return None
+        return KnownKey(data_hash=found[0], entry=await self.entry(found[1]))
+
+    async def records(
+        self, session_id: str, stream: str, through_seq: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+        head = await self._require_head(session_id)
+        found = await self.read(
+            reads.stream_entries,
+            session_id,
+            EntryKind.INPUT_ACCEPTED,
+            stream,
+            since_offset=head.created_offset,
+            after=0,
+            through=through_seq,
+        )
+        return [entry.body for entry in found]
+
+    async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
+        """Write the catalog as a fact of the nil session, if its code hash is new."""
+        job = CatalogJob(catalog, principal, self.book, self, self._clock)
+        self._group.submit(job)
+        return await job.future
+
+    async def catalog(self) -> Mapping[str, Any] | None:
+        """The newest catalog."""
+        if not self.book.catalog_offset:
+            return None
+        return (await self.entry(self.book.catalog_offset)).body
+
+    # --- what the directory and followers ask ---------------------------------------------------
+
+    def work(self) -> tuple[int, Sequence[WorkItem]]:
+        """The work list and its version."""
+        return self.book.work_version, self.book.work_items()
+
+    def held(self) -> list[Held]:
+        """Which sessions are held, by whom, under which epoch."""
+        return self.book.holdings()
+
+    async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
+        """The feed behind an offset; every entry once, in offset order (S-54)."""
+        if offset >= self.book.head_offset:
+            return []
+        recent = self._group.recent.after(offset, limit)
+        if recent is not None:
+            return recent
+        return await self.read(reads.entries_after, offset, limit)
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for the next change of the book; False if none came in time."""
+        event = self._change
+        try:
+            await asyncio.wait_for(event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    # --- reads ----------------------------------------------------------------------------------
+
+    async def read(
+        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a short query on a reader's cursor.
+
+        Raises:
+            StoreUnavailable: The engine can't answer now.
+        """
+
+        def run(connection: Connection) -> T:
+            return query(connection, *args, **kwargs)
+
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._readers, self._database.reading, run)
+        except ENGINE_ERROR as error:
+            raise StoreUnavailable(f"the ledger can't be read: {error}") from error
+
+    async def read_tables(
+        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query over the tables after everything acknowledged stands in them."""
+        await self._group.project()
+        return await self.read(query, *args, **kwargs)
+
+    async def read_session_tables(
+        self,
+        session_id: str | None,
+        query: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a query about one session; the tables are only written first if it changed lately."""
+        if (
+            session_id is None
+            or self._group.is_projecting
+            or session_id in self._group.projection.touched
+        ):
+            await self._group.project()
+        return await self.read(query, *args, **kwargs)
+
+    async def verify_chain(self, session_id: str) -> int:
+        """Check a session's hash chain to its last entry; returns their number.
+
+        Raises:
+            ChainBroken: Fact `seq` is the first bad one.
+        """
+        head = await self._quiet_head(session_id)
+        expected, since = head.next_seq - 1, head.created_offset
+        count = await self.read(reads.verify_chain, session_id, since, self._chain_key(session_id))
+        if count < expected:
+            raise ChainBroken(
+                f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
+            )
+        return count
+
+    async def stats(self) -> dict[str, Any]:
+        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
+        group = self._group
+        size = await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._database.size_bytes
+        )
+        return {
+            "feed_offset": self.book.head_offset,
+            "projected_offset": group.projected_offset,
+            "size_bytes": size,
+            "commit_p50_ms": group.latency.percentile_ms(0.5),
+            "commit_p99_ms": group.latency.percentile_ms(0.99),
+            "failing_since": group.failing_since.isoformat() if group.failing_since else None,
+            "failure": group.failure,
+            "counts": self.book.counts(),
+        }
+
+    async def close(self) -> None:
+        """Store what is queued, write the tables, close the file and let go of its lock."""
+        await self._group.close()
+        self._readers.shutdown(wait=False)
+        self._changed()
+
+    # --- lookups of jobs ------------------------------------------------------------------------
+
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, read from the tables if it left memory."""
+        head = self.book.heads.get(session_id)
+        if head is None:
+            head = await self._group.run_in_writer(self._read_head, session_id)
+        return head
+
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+        recent = self._group.recent.get(feed_offset)
+        if recent is not None:
+            return recent
+        found = await self.read(reads.entries_at, [feed_offset])
+        if feed_offset not in found:
+            raise DataError(f"entry {feed_offset} of the feed is not there")
+        return found[feed_offset]
+
+    async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
+        """Feed offset and hash of a session's entry."""
+        return await self.read(reads.hash_at, head.session_id, seq, head.created_offset)
+
+    async def start_key(self, hashed: str) -> int | None:
+        """`created_offset` of the session started with this idempotency key."""
+        return (await self.read(reads.start_keys, [hashed])).get(hashed)
+
+    async def operation(self, operation_id: str) -> int | None:
+        """Where an operation's receipt stands, if memory does not hold all of the day's."""
+        if len(self.book.operations) < OPERATIONS_MAX:
+            return None
+        return await self.read(reads.operation_offset, operation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        event, self._change = self._change, asyncio.Event()
+        event.set()
+
+    def _due_write(self, head: Head, now: datetime) -> Write:
+        return Write(head.session_id, due_entries(head, now, self._chain_key(head.session_id)))
+
+    def _read_head(self, session_id: str) -> Head | None:
+        return read_head(self._database.writer, self.book, session_id, self._clock.now())
+
+    async def _require_head(self, session_id: str) -> Head:
+        head = await self.head(session_id)
+        if head is None or head is self.book.nil:
+            raise SessionNotFound(f"there is no session {session_id}")
+        return head
+
+    async def _quiet_head(self, session_id: str) -> Head:
+        """The session's head while no write of it is on its way to disk."""
+        while True:
+            head = await self._require_head(session_id)
+            if not self._group.is_claimed(session_id):
+                return head
+            await self._group.settled(session_id)
+
+    async def _loaded(
+        self, head: Head, epoch: int, operation_id: str | None, key: tuple[str, str] | None
+    ) -> Loaded:
+        session_id = head.session_id
+        tail, missing = self._group.recent.split(head.tail)
+        checkpoint, referenced, older = await self._checkpoint(head, missing)
+        tail |= older
+        known_operation = None
+        if operation_id is not None:
+            offset = await self._operation_offset(operation_id)
+            known_operation = await self.entry(offset) if offset is not None else None
+        return Loaded(
+            epoch=epoch,
+            checkpoint=checkpoint,
+            entries=tuple(tail[offset] for offset in head.tail),
+            referenced=referenced,
+            chain_key=self._chain_key(session_id),
+            known_operation=known_operation,
+            known_key=await self.known_key(session_id, *key) if key is not None else None,
+            has_older_keys=head.has_keys,
+        )
+
+    async def _checkpoint(
+        self, head: Head, missing: Sequence[int]
+    ) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
+        """The checkpoint's text, the entries it names, and those of the tail that left memory."""
+        if not head.checkpoint_offset and not missing:
+            return None, {}, {}
+
+        def query(connection: Connection) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
+            text = None
+            if head.checkpoint_offset:
+                text = reads.checkpoint_at(connection, head.session_id, head.checkpoint_offset)
+                if text is None:
+                    raise DataError(f"{head.session_id}: its checkpoint is not there")
+            named = refs(text) if text is not None else []
+            found = reads.entries_at(connection, {*named, *missing})
+            return text, {o: found[o] for o in named}, {o: found[o] for o in missing}
+
+        return await self.read(query)
+
+    async def _operation_offset(self, operation_id: str) -> int | None:
+        known = self.book.known_operation(operation_id)
+        return known if known is not None else await self.operation(operation_id)
+
+
+def _check_shape(flush: Flush) -> None:
+    """What an actor that works as written never sends."""
+    for number, entry in enumerate(flush.entries, start=flush.first_seq):
+        assert entry.session_id == flush.session_id
+        assert entry.seq == number
+
+
+def plain_chain(session_id: str) -> bytes | None:
+    """Chains without a key: SHA-256."""
+    return None
+
+
+async def open_ledger(
+    path: Path,
+    *,
+    clock: Clock,
+    settings: Settings | None = None,
+    chain_key: ChainKey = plain_chain,
+) -> DuckLedger:
+    """Open the file, or make it, and restore the ledger's memory.
+
+    Raises:
+        RuntimeHeld: Another runtime holds it.
+        LedgerBehind: It holds less than was acknowledged.
+        StoreUnavailable: It can't be opened now.
+    """
+    database = Database(path, settings or Settings())
+    now = clock.now()
+
+    def open_and_restore() -> Restored:
+        database.open()
+        try:
+            restored = restore(database.writer, now)
+            database.writer.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
+        except BaseException:
+            database.close()
+            raise
+        return restored
+
+    try:
+        restored = await asyncio.to_thread(open_and_restore)
+    except (ENGINE_ERROR, OSError) as error:
+        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+    return DuckLedger(database, restored, clock, chain_key)

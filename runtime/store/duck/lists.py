@@ -1,0 +1,262 @@
+"""Lists and single objects from the projected tables, as JSON-typed dicts that fit `helmr.models`.
+
+Each function runs on a reader's cursor, after what it shows was projected. Lists are keyset pages: an object that
+changes between two pages is neither skipped nor shown twice unless its sort key changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from helmr import ids
+from runtime.core import jsontext
+from runtime.core.entries import Entry
+from runtime.store import pages, views
+from runtime.store.duck import reads, rows
+from runtime.store.duck.database import Connection
+from runtime.store.projection import NewRun, NewWait, RunNumbers, WaitNumbers
+
+Json = dict[str, Any]
+
+FAR_FUTURE_US = 2**62
+"""Sorts waits without a deadline last; as an integer, because NULL compares with nothing."""
+
+ANSWERABLE = ("input", "token")
+"""Kinds of waits that somebody can answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions; None takes all."""
+
+    external_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+    activity: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs; None takes all."""
+
+    session_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFilter:
+    """Which waits; None takes all."""
+
+    status: str | None = "pending"
+    kinds: tuple[str, ...] = ANSWERABLE
+    session_id: str | None = None
+    task: str | None = None
+    stream: str | None = None
+    correlation_id: str | None = None
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+def session(connection: Connection, session_id: str) -> Json | None:
+    """One session with its active wait in full."""
+    found = connection.execute(
+        "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
+    ).fetchall()
+    return _sessions(connection, found)[0] if found else None
+
+
+def sessions(connection: Connection, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
+    """Sessions, newest first. A tag's JSON text stands in the list's text only as an element of it."""
+    key = pages.decode("sessions", cursor, (int,))
+    tag = jsontext.encode(wanted.tag) if wanted.tag is not None else None
+    found = connection.execute(
+        "SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "AND ($2::VARCHAR IS NULL OR external_id = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
+        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
+        "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
+        "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
+        "ORDER BY created_offset DESC LIMIT $7",
+        [
+            key[0] if key is not None else None,
+            wanted.external_id,
+            wanted.task,
+            wanted.status,
+            wanted.activity,
+            tag,
+            limit + 1,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    found = found[:limit]
+    following = pages.encode("sessions", [found[-1][1]]) if more else None
+    return pages.page(_sessions(connection, found), following)
+
+
+def _sessions(connection: Connection, found: Sequence[Any]) -> list[Json]:
+    pairs = [rows.session_of(row) for row in found]
+    wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
+    waits = {wait["id"]: wait for wait in _waits_by_id(connection, wanted)}
+    return [
+        views.session_json(fixed, numbers, waits.get(numbers.wait_id or ""))
+        for fixed, numbers in pairs
+    ]
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def run(connection: Connection, run_id: str) -> Json | None:
+    """One run with payload and result."""
+    found = connection.execute(
+        "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
+    ).fetchall()
+    return _runs(connection, found)[0] if found else None
+
+
+def runs(connection: Connection, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
+    """Runs, newest first."""
+    key = pages.decode("runs", cursor, (int,))
+    found = connection.execute(
+        "SELECT * FROM run_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "AND ($2::UUID IS NULL OR session = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
+        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
+        "ORDER BY created_offset DESC LIMIT $5",
+        [
+            key[0] if key is not None else None,
+            rows.uuid_or_none(wanted.session_id),
+            wanted.task,
+            wanted.status,
+            limit + 1,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    found = found[:limit]
+    following = pages.encode("runs", [found[-1][2]]) if more else None
+    return pages.page(_runs(connection, found), following)
+
+
+def _runs(connection: Connection, found: Sequence[Any]) -> list[Json]:
+    pairs: list[tuple[NewRun, RunNumbers]] = [rows.run_of(row) for row in found]
+    offsets = {fixed.created_offset for fixed, _ in pairs}
+    offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
+    entries = reads.entries_at(connection, offsets)
+    return [
+        views.run_json(
+            fixed,
+            numbers,
+            entries[fixed.created_offset].body,
+            entries[numbers.outcome_offset].body if numbers.outcome_offset is not None else None,
+        )
+        for fixed, numbers in pairs
+    ]
+
+
+# --- waits ----------------------------------------------------------------------------------------
+
+
+def wait(connection: Connection, wait_id: str) -> Json | None:
+    """One wait in full, but for the schema, which stands in the catalog."""
+    found = _waits_by_id(connection, [wait_id])
+    return found[0] if found else None
+
+
+def waits(connection: Connection, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
+    """Waits: soonest deadline first, none last, then by id."""
+    key = pages.decode("waits", cursor, (int, str)) or [None, None]
+    last_id = None
+    if key[1] is not None:
+        last_id = rows.uuid_of(ids.check_id(key[1], ids.WAIT))
+    found = connection.execute(
+        "SELECT * EXCLUDE (sort_us) FROM "
+        "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
+        "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
+        "AND ($3::VARCHAR IS NULL OR status::VARCHAR = $3) "
+        "AND kind::VARCHAR IN (SELECT unnest($4::VARCHAR[])) "
+        "AND ($5::UUID IS NULL OR session = $5) AND ($6::VARCHAR IS NULL OR task = $6) "
+        "AND ($7::VARCHAR IS NULL OR stream = $7) AND ($8::VARCHAR IS NULL OR correlation_id = $8) "
+        "ORDER BY sort_us, wait LIMIT $9",
+        [
+            key[0],
+            last_id,
+            wanted.status,
+            list(wanted.kinds),
+            rows.uuid_or_none(wanted.session_id),
+            wanted.task,
+            wanted.stream,
+            wanted.correlation_id,
+            limit + 1,
+            FAR_FUTURE_US,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    pairs = [rows.wait_of(row) for row in found[:limit]]
+    following = None
+    if more:
+        deadline_us = found[limit - 1][11]
+        sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
+        following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
+    return pages.page(_waits(connection, pairs, in_full=False), following)
+
+
+def _waits_by_id(connection: Connection, wait_ids: Sequence[str]) -> list[Json]:
+    if not wait_ids:
+        return []
+    found = connection.execute(
+        "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
+        [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
+    ).fetchall()
+    return _waits(connection, [rows.wait_of(row) for row in found], in_full=True)
+
+
+def _waits(
+    connection: Connection, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, in_full: bool
+) -> list[Json]:
+    offsets = {fixed.opened_offset for fixed, _ in pairs}
+    offsets |= {n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
+    entries = reads.entries_at(connection, offsets)
+    resolved = {
+        fixed.wait_id: entries[numbers.resolved_offset]
+        for fixed, numbers in pairs
+        if numbers.resolved_offset is not None
+    }
+    senders = _senders(connection, list(resolved.values()))
+    return [
+        views.wait_json(
+            fixed,
+            numbers,
+            entries[fixed.opened_offset].body,
+            senders.get(fixed.wait_id),
+            in_full=in_full,
+        )
+        for fixed, numbers in pairs
+    ]
+
+
+def _senders(connection: Connection, resolved: Sequence[Entry]) -> dict[str, Json]:
+    """Who resolved each wait.
+
+    An earlier record that satisfied a wait at once was matched by the runtime; who resolved
+    the wait is who sent that record.
+    """
+    found = {entry.body["wait_id"]: views.principal_of(entry) for entry in resolved}
+    at_once = {
+        entry.body["record_id"]: entry.body["wait_id"]
+        for entry in resolved
+        if "record_id" in entry.body and entry.principal.type == "runtime"
+    }
+    if at_once:
+        sessions_of = sorted({entry.session_id for entry in resolved})
+        records = connection.execute(
+            "SELECT json_extract_string(body, '$.record_id') AS record, principal FROM entries "
+            "WHERE session IN (SELECT unnest($1::UUID[])) AND kind = 'input.accepted' "
+            "AND record IN (SELECT unnest($2::VARCHAR[]))",
+            [[rows.uuid_of(s) for s in sessions_of], list(at_once)],
+        ).fetchall()
+        for record_id, principal in records:
+            found[at_once[record_id]] = jsontext.decode(principal)
+    return found

@@ -1,0 +1,317 @@
+"""A ledger over lists: the same book and the same port as the DuckDB ledger, for tests and `helmr.testing`.
+
+Every call does its work at once, on the caller's turn of the loop; `before_commit` and `after_commit` let a test
+delay, fail or kill around the moment of truth. What is stored survives `restarted`, what is not doesn't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from helmr.errors import SessionNotFound, StoreUnavailable
+from runtime.clock import Clock, Timer
+from runtime.core.checkpoint import refs
+from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.ports import (
+    CommitReply,
+    Committed,
+    Declined,
+    Flush,
+    Held,
+    KnownKey,
+    Loaded,
+    Refused,
+    Started,
+    StartSession,
+    WorkItem,
+)
+from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
+from runtime.store.heads import Head, checkpointed, fold
+from runtime.store.writes import (
+    catalog_entries,
+    due_entries,
+    find_start,
+    repeated_start,
+    start_entries,
+)
+
+DUE_MAX = 10_000
+"""Timeouts written in one turn."""
+
+Hook = Callable[[Flush], Awaitable[None]]
+"""Called around a commit; may wait, or raise what the caller shall see."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is on this ledger's disk."""
+
+    entries: list[Entry] = field(default_factory=list)
+    checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
+    holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
+
+
+class MemoryLedger:
+    """Implements `runtime.ports.Ledger` over lists.
+
+    Args:
+        clock: Tells the time and rings the deadlines of unheld sessions.
+        stored: What an earlier ledger left.
+
+    Attributes:
+        before_commit: Called with a flush before it is checked.
+        after_commit: Called with a flush after it was stored and before the caller is answered.
+    """
+
+    def __init__(self, clock: Clock, stored: Stored | None = None) -> None:
+        self.clock = clock
+        self.stored = stored if stored is not None else Stored()
+        self.before_commit: Hook | None = None
+        self.after_commit: Hook | None = None
+        self.book = Book()
+        self._change = asyncio.Event()
+        self._alarm: Timer | None = None
+        self._is_dead = False
+        self._keys: dict[tuple[str, str, str], Entry] = {}
+        self._restore()
+
+    # --- runtime.ports.Ledger -------------------------------------------------------------------
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Loaded:
+        """See `Ledger.load`."""
+        head = self._head(session_id)
+        epoch = self.book.hold(head, holder, 0, self.clock.now())
+        self._held(head)
+        checkpoint = self.stored.checkpoints.get((session_id, head.checkpoint_offset))
+        offset = self.book.known_operation(operation_id) if operation_id is not None else None
+        return Loaded(
+            epoch=epoch,
+            checkpoint=checkpoint,
+            entries=tuple(self.entry(offset) for offset in head.tail),
+            referenced=(
+                {o: self.entry(o) for o in refs(checkpoint)} if checkpoint is not None else {}
+            ),
+            known_operation=self.entry(offset) if offset is not None else None,
+            known_key=self._known_key(session_id, *key) if key is not None else None,
+            has_older_keys=head.has_keys,
+        )
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """See `Ledger.commit`."""
+        self._require_alive()
+        if self.before_commit is not None:
+            await self.before_commit(flush)
+            self._require_alive()
+        reply = self._decide(flush)
+        if self.after_commit is not None:
+            await self.after_commit(flush)
+            self._require_alive()
+        return reply
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """See `Ledger.abandon`."""
+        head = self._head(session_id)
+        if self.book.abandon(head, epoch, self.clock.now()):
+            self._held(head)
+
+    async def held(self) -> Sequence[Held]:
+        """See `Ledger.held`."""
+        self._require_alive()
+        return self.book.holdings()
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """See `Ledger.known_key`."""
+        self._require_alive()
+        return self._known_key(session_id, stream, key_hash)
+
+    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+        """See `Ledger.records`."""
+        self._require_alive()
+        return [
+            entry.body
+            for entry in self.entries_of(session_id)
+            if entry.kind is EntryKind.INPUT_ACCEPTED
+            and entry.body["stream"] == stream
+            and entry.body["stream_seq"] <= through_seq
+        ]
+
+    async def start(self, start: StartSession) -> Started:
+        """See `Ledger.start`."""
+        self._require_alive()
+        match = find_start(self.book, start)
+        if match is not None:
+            return repeated_start(start, match, self.entry(match.feed_offset))
+        self._store(start_entries(start, self.clock.now(), None))
+        return Started(session_id=start.session_id, run_id=start.run_id, created=True)
+
+    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+        """See `Ledger.work`."""
+        self._require_alive()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while self.book.work_version == known and (rest := until - loop.time()) > 0:
+            event = self._change
+            try:
+                await asyncio.wait_for(event.wait(), rest)
+            except TimeoutError:
+                break
+            self._require_alive()
+        return self.book.work_version, self.book.work_items()
+
+    # --- what else tests ask ----------------------------------------------------------------------
+
+    def entries_of(self, session_id: str) -> list[Entry]:
+        """A session's entries, in order."""
+        return [entry for entry in self.stored.entries if entry.session_id == session_id]
+
+    def entry(self, feed_offset: int) -> Entry:
+        """The entry at that feed offset."""
+        return self.stored.entries[feed_offset - 1]
+
+    async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
+        """Write the catalog if its code hash is new; whether it was."""
+        self._require_alive()
+        known = await self.catalog()
+        if known is not None and known["code_hash"] == catalog["code_hash"]:
+            return False
+        self._store(catalog_entries(self.book, catalog, principal, self.clock.now()))
+        return True
+
+    async def catalog(self) -> Mapping[str, Any] | None:
+        """The newest catalog, None before the first."""
+        self._require_alive()
+        return self.entry(self.book.catalog_offset).body if self.book.catalog_offset else None
+
+    def crash(self) -> None:
+        """Die: every later call and every answer still owed is `StoreUnavailable`."""
+        self._is_dead = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._changed()
+
+    def restarted(self) -> MemoryLedger:
+        """The next ledger over what this one stored; this one is dead."""
+        self.crash()
+        return MemoryLedger(self.clock, self.stored)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _decide(self, flush: Flush) -> CommitReply:
+        head = self._head(flush.session_id)
+        verdict = self.book.check(flush)
+        match verdict:
+            case Fits():
+                entries = self._store(flush.entries, flush)
+                first = entries[0].feed_offset if entries else head.last_offset
+                assert first is not None
+                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
+            case Done(first):
+                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
+            case Uncertain(seq, hashed, count):
+                found = self.entries_of(flush.session_id)[seq - 1]
+                if found.hash != hashed or found.feed_offset is None:
+                    return Refused(epoch=head.epoch, seq=head.next_seq)
+                return Committed(
+                    first_feed_offset=found.feed_offset - count + 1,
+                    next_deadline_at=next_deadline(head),
+                )
+            case OperationKnown(precondition, offset):
+                return Declined(precondition=precondition, facts={"entry": self.entry(offset)})
+            case Declined() | Refused():
+                return verdict
+
+    def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
+        start = len(self.stored.entries) + 1
+        placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
+        session_id = flush.session_id if flush is not None else entries[0].session_id
+        rehearsed = copy.copy(self.book.heads.get(session_id) or Head(session_id))
+        for entry in placed:
+            fold(rehearsed, entry)
+        self.stored.entries += placed
+        if flush is not None and flush.checkpoint is not None:
+            last = len(self.stored.entries) if placed else rehearsed.last_offset
+            self.stored.checkpoints[session_id, last] = flush.checkpoint
+        for entry in placed:
+            self._apply(entry)
+        head = self.book.heads[session_id]
+        self.book.settle(head, self.clock.now(), flush=flush)
+        if flush is not None:
+            self.stored.holdings.append((session_id, head.epoch, head.held_by))
+        self._arm()
+        self._changed()
+        return placed
+
+    def _apply(self, entry: Entry) -> None:
+        self.book.apply(entry, self.clock.now())
+        key_hash = entry.body.get("key_hash")
+        if entry.kind is EntryKind.INPUT_ACCEPTED and key_hash is not None:
+            self._keys[entry.session_id, entry.body["stream"], key_hash] = entry
+
+    def _restore(self) -> None:
+        now = self.clock.now()
+        for entry in self.stored.entries:
+            self._apply(entry)
+            if (entry.session_id, entry.feed_offset) in self.stored.checkpoints:
+                checkpointed(self.book.heads[entry.session_id])
+        for session_id, epoch, holder in self.stored.holdings:
+            head = self.book.heads[session_id]
+            head.epoch, head.held_by = epoch, holder
+        for head in self.book.heads.values():
+            self.book.reindex(head, now)
+        if self.stored.entries:
+            self._arm()
+
+    def _head(self, session_id: str) -> Head:
+        self._require_alive()
+        head = self.book.heads.get(session_id)
+        if head is None or head is self.book.nil:
+            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        return head
+
+    def _known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        entry = self._keys.get((session_id, stream, key_hash))
+        if entry is None:
+            return None
+        return KnownKey(data_hash=entry.body["data_hash"], entry=entry)
+
+    def _held(self, head: Head) -> None:
+        self.stored.holdings.append((head.session_id, head.epoch, head.held_by))
+        self._arm()
+        self._changed()
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due_at = self.book.next_due_at()
+        if due_at is not None and not self._is_dead:
+            self._alarm = self.clock.call_at(due_at, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        if self._is_dead:
+            return
+        now = self.clock.now()
+        for head in self.book.take_due(now, DUE_MAX):
+            self._store(due_entries(head, now, None))
+        self._arm()
+        self._changed()
+
+    def _changed(self) -> None:
+        event, self._change = self._change, asyncio.Event()
+        event.set()
+
+    def _require_alive(self) -> None:
+        if self._is_dead:
+            raise StoreUnavailable("the ledger is dead")

@@ -1,0 +1,169 @@
+"""What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the nil session.
+
+Pure: each takes the book and returns sealed entries. The same entries as an actor would have written (S-2, S-14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import ExternalIdConflict, IdempotencyConflict, OperationConflict
+from runtime.core.decide.inputs import key_hash
+from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, seal
+from runtime.core.receipts import receipt_of
+from runtime.core.starting import due_draft, start_drafts
+from runtime.ports import Started, StartSession
+from runtime.store.book import Book, digest
+from runtime.store.heads import Head
+
+
+@dataclass(frozen=True, slots=True)
+class StartMatch:
+    """What a start repeats. `by`: operation, key or external_id, the first that matches wins (S-2, S-61).
+
+    `feed_offset` is that of the operation's entry, or of the session's `session.created`.
+    """
+
+    by: str
+    feed_offset: int
+    newest_run_id: str | None = None
+
+
+def find_start(book: Book, start: StartSession) -> StartMatch | None:
+    """What of the book's operations, keys and open sessions this start repeats."""
+    if start.operation is not None:
+        known = book.operations.get(digest(start.operation.id))
+        if known is not None:
+            return StartMatch("operation", known[0])
+    if start.idempotency_key is not None:
+        session_id = book.start_keys.get(digest(key_hash(start.idempotency_key)))
+        if session_id is not None:
+            return StartMatch("key", book.heads[session_id].created_offset)
+    if start.external_id is not None:
+        session_id = book.external_ids.get(digest(start.external_id))
+        if session_id is not None:
+            head = book.heads[session_id]
+            return StartMatch("external_id", head.created_offset, head.run_id)
+    return None
+
+
+def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Started:
+    """The answer to a start that repeats another.
+
+    Raises:
+        OperationConflict: The operation id was used with another request.
+        IdempotencyConflict: The key was used with another task or payload.
+        ExternalIdConflict: The open session has another task or payload.
+    """
+    body = entry.body
+    if match.by == "operation":
+        assert start.operation is not None
+        if body["operation"]["request_hash"] != start.operation.request_hash:
+            raise OperationConflict(
+                f"operation {start.operation.id} was used with another request",
+                hint="Use a new Operation-Id for a new request.",
+                operation_id=start.operation.id,
+            )
+        receipt = receipt_of(entry)
+        return Started(
+            session_id=receipt["session_id"],
+            run_id=receipt["run_id"],
+            created=bool(receipt.get("created", False)),
+        )
+    same = body["request_hash"] == start.request_hash
+    if match.by == "key":
+        if not same:
+            raise IdempotencyConflict(
+                f"{entry.session_id} was started with this idempotency key and another task or payload",
+                hint="Use a new idempotency key for a new session.",
+                session_id=entry.session_id,
+            )
+        return Started(session_id=entry.session_id, run_id=body["run_id"], created=False)
+    if not same:
+        raise ExternalIdConflict(
+            f"{entry.session_id} is open under external id {start.external_id!r} "
+            "with another task or payload",
+            hint="Use that session, close it first, or start under another external id.",
+            session_id=entry.session_id,
+            external_id=start.external_id,
+        )
+    run_id = match.newest_run_id or body["run_id"]
+    return Started(session_id=entry.session_id, run_id=run_id, created=False)
+
+
+def start_entries(start: StartSession, now: datetime, key: bytes | None) -> tuple[Entry, ...]:
+    """The entries of a new session."""
+    drafts = start_drafts(
+        task=start.task,
+        run_id=start.run_id,
+        payload=start.payload,
+        external_id=start.external_id,
+        tags=start.tags,
+        metadata=start.metadata,
+        idempotency_key_hash=(
+            key_hash(start.idempotency_key) if start.idempotency_key is not None else None
+        ),
+        request_hash=start.request_hash,
+        operation=start.operation,
+        principal=start.principal,
+    )
+    return seal_all(
+        drafts, session_id=start.session_id, first_seq=1, previous=GENESIS, at=now, key=key
+    )
+
+
+def due_entries(head: Head, now: datetime, key: bytes | None) -> tuple[Entry, ...]:
+    """The entry that times out (or fires) the pending wait of an unheld session."""
+    wait = head.wait
+    assert wait is not None
+    assert head.run_id is not None
+    draft = due_draft(
+        wait_id=wait.id, kind=wait.kind, run_id=head.run_id, op=wait.op, next_status="queued"
+    )
+    return continue_head(head, (draft,), now, key)
+
+
+def catalog_entries(
+    book: Book, catalog: Mapping[str, Any], principal: Principal, now: datetime
+) -> tuple[Entry, ...]:
+    """The entry of a new catalog, in the nil session."""
+    draft = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
+    return continue_head(book.nil, (draft,), now, None)
+
+
+def continue_head(
+    head: Head, drafts: Sequence[Draft], now: datetime, key: bytes | None
+) -> tuple[Entry, ...]:
+    """Seal drafts behind a session's last entry; never earlier than that (S-50)."""
+    at = now if head.last_at is None else max(now, head.last_at)
+    return seal_all(
+        drafts,
+        session_id=head.session_id,
+        first_seq=head.next_seq,
+        previous=head.last_hash,
+        at=at,
+        key=key,
+    )
+
+
+def seal_all(
+    drafts: Sequence[Draft],
+    *,
+    session_id: str,
+    first_seq: int,
+    previous: bytes,
+    at: datetime,
+    key: bytes | None,
+) -> tuple[Entry, ...]:
+    """Seal drafts one behind the other."""
+    sealed: list[Entry] = []
+    for seq, draft in enumerate(drafts, start=first_seq):
+        entry = seal(
+            draft, session_id=session_id, seq=seq, recorded_at=at, previous=previous, key=key
+        )
+        previous = entry.hash
+        sealed.append(entry)
+    return tuple(sealed)
