@@ -1,0 +1,221 @@
+"""The real parts of a runtime in one process: DuckDB, session actors, directory, service, HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from helmr.client.sse import Event, EventReader
+from runtime.actors.boundary import DIRECTORY, LEDGER
+from runtime.actors.breadcrumb import Crumb
+from runtime.actors.directory import DirectoryActor
+from runtime.actors.gateway import GatewayActor
+from runtime.actors.ledger import LedgerActor
+from runtime.actors.local import LocalCalls
+from runtime.actors.pool import ProcessState
+from runtime.actors.proxies import DirectoryProxy, LedgerProxy, SessionProxy
+from runtime.actors.session import SessionActor
+from runtime.actors.timing import Limits
+from runtime.catalog import Registry
+from runtime.clock import SystemClock
+from runtime.core.entries import RUNTIME
+from runtime.http.settings import HttpSettings
+from runtime.security.secrets import SecretKind, make_secret, secret_hash
+from runtime.service import Service
+from runtime.service.ledger import LedgerReads
+from tests.service import tasks
+
+BOUND_S = 20.0
+"""Longest that a test waits for anything."""
+
+REGISTRY = Registry(
+    [tasks.review, tasks.quick_review, tasks.echo, tasks.fail_once, tasks.give_back],
+    modules=["tests.service.tasks"],
+    code_hash="code-1",
+)
+
+
+class LocalSpawner:
+    """`runtime.actors.pool.Spawner` over real session actors in this process."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._count = 0
+
+    async def spawn(self, role: str) -> str:
+        self._count += 1
+        name = f"helmr-{role}-{self._count}"
+        actor = SessionActor(
+            name,
+            role,
+            LedgerProxy(self._stack.calls),
+            self._stack.clock,
+            lambda: REGISTRY,
+            on_doom=lambda reason: self._stack.kill(name, reason),
+        )
+        self._stack.actors[name] = actor
+        self._stack.calls.register(name, actor)
+        return name
+
+    async def kill(self, name: str, pid: int | None) -> None:
+        self._stack.kill(name, "killed by the runtime")
+
+    async def names(self) -> Sequence[str]:
+        return [n for n in self._stack.calls.names() if n in self._stack.actors]
+
+    async def look(self, pid: int) -> ProcessState:
+        return ProcessState.RUNNING
+
+    async def crumb(self, name: str) -> Crumb | None:
+        return None
+
+
+class Stack:
+    """A runtime whose actors live in this process. `http` is a client with the admin key."""
+
+    def __init__(self, folder: Path, **limits: float) -> None:
+        self.clock = SystemClock()
+        self.calls = LocalCalls()
+        self.actors: dict[str, SessionActor] = {}
+        self.ledger = LedgerActor(folder / "helmr.duckdb", clock=self.clock)
+        self.calls.register(LEDGER, self.ledger)
+        self._limits = Limits(**limits)
+        self.directory: DirectoryActor | None = None
+        self.key = make_secret(SecretKind.API_KEY)
+        self.reads = LedgerReads(self.calls)
+        self.service = self.make_service()
+        self.gateway = GatewayActor(self.service, self.settings())
+        self.url = ""
+        self.http = httpx.AsyncClient()
+
+    def make_service(self, *, commit_timeout_s: float = 10.0) -> Service:
+        return Service(
+            ledger=self.reads,
+            directory=DirectoryProxy(self.calls),
+            session=lambda name: SessionProxy(self.calls, name),
+            clock=self.clock,
+            version="0.0.test",
+            data_dir="/data",
+            commit_timeout_s=commit_timeout_s,
+        )
+
+    def settings(self, **changes: Any) -> HttpSettings:
+        return HttpSettings(
+            **{"admin_key_hash": secret_hash(self.key), "version": "0.0.test", **changes}
+        )
+
+    async def start(self, *, slots: int = 2, desks: int = 1) -> None:
+        await self.ledger.write_catalog(REGISTRY.catalog().model_dump(by_alias=True), RUNTIME)
+        self.directory = DirectoryActor(
+            ledger=LedgerProxy(self.calls),
+            sessions=lambda name: SessionProxy(self.calls, name),
+            spawner=LocalSpawner(self),
+            clock=self.clock,
+            slots=slots,
+            desks=desks,
+            catalog_hash=REGISTRY.code_hash,
+            limits=self._limits,
+        )
+        self.calls.register(DIRECTORY, self.directory)
+        await self.directory.start()
+        port = await self.gateway.start("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{port}"
+        await self.http.aclose()
+        self.http = self.client()
+        await until(lambda: self._is_ready())
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}", **headers},
+            timeout=BOUND_S,
+        )
+
+    async def stop(self) -> None:
+        await self.http.aclose()
+        await self.gateway.stop()
+        if self.directory is not None:
+            await self.directory.stop()
+        for actor in self.actors.values():
+            await actor.vanish()
+        await self.ledger.close()
+
+    def kill(self, name: str, cause: str) -> None:
+        """End a session actor as a signal does."""
+        if name in self.calls.names():
+            self.calls.kill(name, cause)
+            asyncio.get_running_loop().create_task(self.actors[name].vanish())
+
+    async def _is_ready(self) -> bool:
+        return (await self.service.health.ready()).ready
+
+    # --- what tests do again and again ------------------------------------------------------------
+
+    async def started(self, task: str = "review", payload: Any = None, **parts: Any) -> dict[str, Any]:
+        """The receipt of a session whose run waits or has ended."""
+        payload = {"title": "News"} if payload is None else payload
+        body = {"task": task, "payload": payload, "result_timeout_s": BOUND_S, **parts}
+        response = await self.http.post("/v1/sessions", json=body)
+        assert response.status_code == 201, response.text
+        receipt: dict[str, Any] = response.json()
+        return receipt
+
+    async def run_until(self, run_id: str, *statuses: str) -> dict[str, Any]:
+        """The run once it has one of the statuses."""
+        found: dict[str, Any] = {}
+
+        async def has_it() -> bool:
+            found.update((await self.http.get(f"/v1/runs/{run_id}")).json())
+            return found["status"] in statuses
+
+        await until(has_it)
+        return found
+
+
+class Events:
+    """An open event stream."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._chunks = response.aiter_text()
+        self._reader = EventReader()
+        self._ready: list[Event] = []
+        self.text = ""
+
+    async def take(self, count: int) -> list[Event]:
+        """The next events."""
+        async with asyncio.timeout(BOUND_S):
+            while len(self._ready) < count:
+                text = await anext(self._chunks)
+                self.text += text
+                self._ready += self._reader.feed(text)
+        taken, self._ready = self._ready[:count], self._ready[count:]
+        return taken
+
+    async def first_bytes(self) -> str:
+        """What the stream begins with."""
+        async with asyncio.timeout(BOUND_S):
+            while not self.text:
+                self.text += await anext(self._chunks)
+        return self.text
+
+    async def end(self) -> None:
+        """Return when the server has ended the stream."""
+        async with asyncio.timeout(BOUND_S):
+            async for text in self._chunks:
+                self._ready += self._reader.feed(text)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(BOUND_S):
+        while True:
+            held = holds()
+            if asyncio.iscoroutine(held):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.005)
