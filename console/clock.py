@@ -5,6 +5,7 @@ Deadlines are the server's; a wrong clock on the operator's machine must not mov
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -24,6 +25,10 @@ class Clock(Protocol):
         """Seconds that only go forward."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Return after that long."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -35,6 +40,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that only go forward."""
         return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that long."""
+        await asyncio.sleep(seconds)
 
 
 class ServerClock:

@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError, validators
 from jsonschema.exceptions import SchemaError, best_match
-from pydantic_core import SchemaValidator, core_schema
 from pydantic_core import SchemaError as CoreSchemaError
+from pydantic_core import SchemaValidator, core_schema
 from pydantic_core import ValidationError as CoreValidationError
 from referencing.exceptions import Unresolvable
 
@@ -80,4 +80,4 @@ def _sentence(error: ValidationError) -> str:
         return f"must be {error.validator_value}"
     if error.validator == "additionalProperties":
         return "holds a field that is not in the schema"
-    return error.message[:200]
+    return str(error.message)[:200]

@@ -1,0 +1,1 @@
+"""The console's screens: four areas, and what opens over them."""
