@@ -47,13 +47,15 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
     require_open(state)
     require_stream(state, command.stream, context)
-    _require_room(state, command.data)
+    size = _checked_size(command.data)
     if state.active_run is None and context.policy.on_idle_input == "reject":
         raise IdleInputRejected(
             f"{state.id} has no active run, and {state.task} rejects input then",
             hint="Start the next run first.",
         )
     before, wait = _time_out_if_due(state, context)
+    if wait is None or not takes(wait, command.stream, correlation_id):
+        _require_room(state, size)
     accepted = _Accepted(
         record_id=command.record_id,
         stream=command.stream,
@@ -83,7 +85,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         )
         return Decision((_due(wait, run, context),), error=error)
     require_open(state)
-    _require_room(state, command.data)
+    _checked_size(command.data)
     accepted = _Accepted(
         record_id=command.record_id,
         stream=wait.stream,
@@ -289,14 +291,19 @@ def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:
     )
 
 
-def _require_room(state: SessionState, data: Any) -> None:
-    """S-28."""
+def _checked_size(data: Any) -> int:
+    """The bytes of a record's data, within its limit (S-28)."""
     size = len(jsontext.encode(data).encode("utf-8"))
     if size > RECORD_BYTES_MAX:
         raise TooLarge(
             f"the record has {size} bytes, the limit is {RECORD_BYTES_MAX}",
             hint="Store the data elsewhere and send a reference.",
         )
+    return size
+
+
+def _require_room(state: SessionState, size: int) -> None:
+    """S-28, for a record that no wait takes at once: one that answers is never in the way."""
     if (
         state.unconsumed_count >= UNCONSUMED_RECORDS_MAX
         or state.unconsumed_bytes + size > UNCONSUMED_BYTES_MAX

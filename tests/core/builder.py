@@ -1,0 +1,354 @@
+"""A session told entry by entry: decides, seals and folds as an actor does, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from runtime.core import checkpoint
+from runtime.core.asks import AskOutput, AskPeek, AskStep, AskWait
+from runtime.core.commands import (
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    Deadline,
+    Operation,
+    RetryRun,
+    Send,
+    StartRun,
+    TokenEnded,
+)
+from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
+from runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
+from runtime.core.starting import start_drafts
+from runtime.core.state import Run, SessionState, Wait
+
+T0 = datetime(2030, 1, 1, tzinfo=UTC)
+ALICE = Principal("api_key", "key_alice", "alice")
+ERROR = {"code": "exception", "type": "ValueError", "message": "boom", "traceback": None}
+
+
+def seconds(number: float) -> timedelta:
+    """So many seconds."""
+    return timedelta(seconds=number)
+
+
+class Story:
+    """One session and its one run after another.
+
+    Attributes:
+        now: Moved by the test.
+        is_hot: Whether a slot holds the session (else a desk).
+    """
+
+    def __init__(self, *, is_hot: bool = True, chain_key: bytes | None = None, **policy: Any):
+        policy.setdefault("inputs", frozenset({"approval", "chat"}))
+        self.policy = TaskPolicy(**policy)
+        self.is_hot = is_hot
+        self.now = T0
+        self.chain_key = chain_key
+        self.state = SessionState("ses_1")
+        self.entries: list[Entry] = []
+        self._numbers: Iterator[int] = count(1)
+        self.write(
+            *start_drafts(
+                task="review",
+                run_id="run_1",
+                payload={"n": 1},
+                external_id=None,
+                tags=("a",),
+                metadata={"m": 1},
+                idempotency_key_hash=None,
+                request_hash="start",
+                operation=Operation(id="op_start", request_hash="start"),
+                principal=ALICE,
+            )
+        )
+
+    # --- telling --------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> Context:
+        """The circumstances now."""
+        times = [self.now, *([self.state.last_at] if self.state.last_at else [])]
+        return Context(now=max(times), policy=self.policy, is_hot=self.is_hot)
+
+    @property
+    def run(self) -> Run:
+        """The newest run."""
+        assert self.state.run is not None
+        return self.state.run
+
+    @property
+    def wait(self) -> Wait:
+        """The pending wait."""
+        assert self.state.wait is not None
+        return self.state.wait
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of all entries."""
+        return [entry.kind.value for entry in self.entries]
+
+    def write(self, *drafts: Draft) -> list[Entry]:
+        """Seal and fold."""
+        written = []
+        for draft in drafts:
+            entry = seal(
+                draft,
+                session_id=self.state.id,
+                seq=self.state.seq + 1,
+                recorded_at=self.context.now,
+                previous=self.state.last_hash,
+                key=self.chain_key,
+            )
+            self.state.apply(entry)
+            self.entries.append(entry)
+            written.append(entry)
+        return written
+
+    def decide(self, command: Command) -> Decision:
+        """Decide without writing."""
+        return decide(self.state, command, self.context)
+
+    def do(self, command: Command) -> Mapping[str, Any]:
+        """Decide, write, reply; raises what the caller would get."""
+        decision = self.decide(command)
+        self.write(*decision.drafts)
+        if decision.error is not None:
+            raise decision.error
+        return decision.reply
+
+    def new(self, prefix: str) -> str:
+        """A fresh id."""
+        return f"{prefix}_{next(self._numbers):04d}"
+
+    # --- commands -------------------------------------------------------------------------------
+
+    def send(self, data: Any = "yes", stream: str = "approval", **more: Any) -> Mapping[str, Any]:
+        """Send input."""
+        return self.do(self.send_command(data, stream, **more))
+
+    def send_command(self, data: Any = "yes", stream: str = "approval", **more: Any) -> Send:
+        """The command of a send."""
+        return Send(
+            principal=ALICE,
+            record_id=self.new("rec"),
+            stream=stream,
+            data=data,
+            next_run_id=self.new("run"),
+            **more,
+        )
+
+    def answer(self, data: Any = "yes", wait_id: str | None = None, **more: Any) -> Any:
+        """Answer a wait, the pending one unless another is named."""
+        return self.do(
+            Answer(
+                principal=ALICE,
+                wait_id=wait_id or self.wait.id,
+                record_id=self.new("rec"),
+                data=data,
+                **more,
+            )
+        )
+
+    def deadline(self, wait_id: str | None = None) -> Mapping[str, Any]:
+        """The clock's word."""
+        return self.do(Deadline(principal=ALICE, wait_id=wait_id or self.wait.id))
+
+    def token_ended(self, status: str = "completed", **more: Any) -> Mapping[str, Any]:
+        """A delivery for the pending wait."""
+        values: dict[str, Any] = {
+            "principal": ALICE,
+            "wait_id": self.wait.id,
+            "token_id": "tok_1",
+            "status": status,
+            "data": {"ok": True} if status == "completed" else None,
+            "ended_at": self.now,
+            "ended_by": ALICE,
+        }
+        return self.do(TokenEnded(**{**values, **more}))
+
+    def start_run(self, **more: Any) -> Mapping[str, Any]:
+        """Start the next run."""
+        return self.do(StartRun(principal=ALICE, run_id=self.new("run"), **more))
+
+    def cancel_run(self, run_id: str | None = None, **more: Any) -> Mapping[str, Any]:
+        """Cancel a run."""
+        return self.do(
+            CancelRun(
+                principal=ALICE,
+                run_id=run_id or self.run.id,
+                next_run_id=self.new("run"),
+                **more,
+            )
+        )
+
+    def cancel_session(self, **more: Any) -> Mapping[str, Any]:
+        """Cancel the session."""
+        return self.do(CancelSession(principal=ALICE, **more))
+
+    def close(self, **more: Any) -> Mapping[str, Any]:
+        """Close the session."""
+        return self.do(CloseSession(principal=ALICE, **more))
+
+    def retry(self, run_id: str | None = None, **more: Any) -> Mapping[str, Any]:
+        """An operator retries."""
+        return self.do(RetryRun(principal=ALICE, run_id=run_id or self.run.id, **more))
+
+    # --- what the code does ---------------------------------------------------------------------
+
+    def execute(self) -> Story:
+        """A slot begins or goes on."""
+        self.write(lifecycle.run_executes(self.run, "hash"))
+        return self
+
+    def open_step(self, op: int, name: str = "post", **more: Any) -> AskStep:
+        """The code asks for a step."""
+        ask = AskStep(name, **more)
+        self.write(ops.open_step(self.state, self.run, op, ask))
+        return ask
+
+    def end_step(self, op: int, value: Any = None) -> None:
+        """The step succeeds."""
+        self.write(ops.step_succeeded(self.run, op, value))
+
+    def fail_try(self, op: int, ask: AskStep, *, may_retry: bool = True) -> Entry:
+        """A try of the step fails."""
+        return self.write(
+            ops.step_raised(self.run, op, ask, ERROR, self.context, may_retry=may_retry)
+        )[0]
+
+    def open_wait(
+        self, op: int, stream: str | None = "approval", *, kind: str = "input", **more: Any
+    ) -> list[Entry]:
+        """The code opens a wait."""
+        token_ended = more.pop("token_ended", None)
+        ask = AskWait(
+            wait_kind=kind,
+            wait_id=self.new("wait"),
+            stream=stream if kind == "input" else None,
+            token_id="tok_1" if kind == "token" else None,
+            **more,
+        )
+        return self.write(
+            *ops.open_wait(self.state, self.run, op, ask, self.context, token_ended=token_ended)
+        )
+
+    def give_up(self, op: int) -> None:
+        """The code cancels an op."""
+        draft = ops.op_given_up(self.run, op)
+        if draft is not None:
+            self.write(draft)
+
+    def append(self, op: int, data: Any, stream: str = "progress") -> Entry:
+        """The code appends an output."""
+        ask = AskOutput(stream, self.new("rec"), data)
+        return self.write(ops.append_output(self.state, self.run, op, ask))[0]
+
+    def peek(self, op: int, stream: str = "approval") -> Entry:
+        """The code peeks."""
+        return self.write(ops.read_peek(self.state, self.run, op, AskPeek(stream)))[0]
+
+    def succeed(self, result: Any = None) -> list[Entry]:
+        """The task returns."""
+        return self.write(
+            *lifecycle.run_succeeded(
+                self.state, self.run, result, self.context, next_run_id=self.new("run")
+            )
+        )
+
+    def fail(self, failed_op: int | None = None, *, may_retry: bool = True) -> list[Entry]:
+        """An exception leaves the task."""
+        return self.write(
+            *lifecycle.run_raised(
+                self.state,
+                self.run,
+                ERROR,
+                failed_op,
+                self.context,
+                next_run_id=self.new("run"),
+                may_retry=may_retry,
+            )
+        )
+
+    def block(self, code: str = "nondeterminism") -> None:
+        """The run can't go on."""
+        self.write(lifecycle.run_blocked(self.run, code, "differs", op=1))
+
+    def die(self, *, executing: bool = True) -> list[Entry]:
+        """The actor dies and the session is adopted again."""
+        drafts = lifecycle.actor_died(self.state, "signal 9", None, executing=executing)
+        return self.write(*drafts)
+
+    # --- crashes --------------------------------------------------------------------------------
+
+    def refold(self) -> SessionState:
+        """The state from the entries alone."""
+        state = SessionState(self.state.id)
+        for entry in self.entries:
+            state.apply(entry)
+        return state
+
+    def reload(self) -> SessionState:
+        """The state through a checkpoint row, large entries by reference."""
+        offsets = {entry.seq: 1000 + entry.seq for entry in self.entries}
+        text = checkpoint.save(self.state, offsets)
+        referenced = {
+            offset: self.entries[offset - 1000 - 1] for offset in checkpoint.refs(text)
+        }
+        return checkpoint.restore(self.state.id, text, referenced)
+
+
+def journal_ops(story: Story) -> list[tuple[int | None, str]]:
+    """(op, kind) of the run's journal."""
+    return [(entry.op, entry.kind.value) for entry in story.run.journal]
+
+
+def of_kind(story: Story, kind: EntryKind) -> list[Entry]:
+    """All entries of a kind."""
+    return [entry for entry in story.entries if entry.kind is kind]
+
+
+def picture(state: SessionState) -> dict[str, Any]:
+    """Everything that a checkpoint keeps, as comparable values."""
+    run = state.run
+    return {
+        "head": (state.seq, state.last_hash, state.last_at, state.status, state.input_ended),
+        "session": (state.task, state.external_id, state.tags, state.metadata, state.runs_count),
+        "seqs": (state.input_seqs, state.output_seqs),
+        "unconsumed": {s: [_record(r) for r in rs] for s, rs in state.unconsumed.items() if rs},
+        "room": (state.unconsumed_count, state.unconsumed_bytes),
+        "taken": {key: _record(record) for key, record in state.taken.items()},
+        "run": None if run is None else _run(run),
+    }
+
+
+def _record(record: Any) -> tuple[Any, ...]:
+    return (
+        record.id,
+        record.stream,
+        record.seq,
+        record.data,
+        record.correlation_id,
+        record.size_bytes,
+        record.entry_seq,
+        record.has_started_run,
+    )
+
+
+def _run(run: Run) -> dict[str, Any]:
+    names = (
+        "id task payload created_seq attempt status is_started retry_at wait open_steps op_max "
+        "deaths is_cautious closed_waits failed_op tries given_up"
+    ).split()
+    values = {name: getattr(run, name) for name in names}
+    values["journal"] = [
+        (e.seq, e.kind, e.op, e.principal, e.body, e.body_json, e.recorded_at, e.run_id)
+        for e in run.journal
+    ]
+    return values
