@@ -28,7 +28,9 @@ def down(
 ) -> None:
     """End the runtime: sessions are parked, nothing is lost. Waits until it has ended."""
     timeout_s = durations.seconds(timeout)
-    endpoint = cli.endpoint()
+    from helmr.client.discovery import with_process
+
+    endpoint = with_process(cli.endpoint())
     if endpoint.pid is None:
         raise UsageError(
             f"{endpoint.url} is no runtime that this user started on this machine",

@@ -21,7 +21,8 @@ def list_(
         str | None, typer.Option(metavar="STATUS", help="pending if not given")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="input and token if not given; timer")
+        list[str] | None,
+        typer.Option(metavar="KIND", help="input, token or timer; may be repeated."),
     ] = None,
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
     stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,

@@ -17,7 +17,7 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -76,7 +76,7 @@ def find_runtime(
     if environ.get("HELMR_URL"):
         endpoint = _by_url(environ["HELMR_URL"], key=key, environ=environ, found_by="HELMR_URL")
         if data_dir is not None:
-            _warn_if_other(endpoint, Path(data_dir))
+            _warn_if_other(with_process(endpoint, environ), Path(data_dir))
         return endpoint
     if data_dir is not None:
         return _by_data_dir(Path(data_dir), key=key, found_by="data_dir")
@@ -187,13 +187,29 @@ def normal_url(url: str) -> str:
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
 
 
-def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: str) -> Endpoint:
-    normal = normal_url(url)
-    key = key or environ.get("HELMR_API_KEY") or None
-    pointer = next((one for one in live_runtimes(environ) if normal_url(one.url) == normal), None)
+def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -> Endpoint:
+    """The endpoint with its process, if it is a live runtime of this user; else as it is."""
+    if endpoint.pid is not None:
+        return endpoint
+    pointer = _pointer_of(endpoint.url, os.environ if environ is None else environ)
     if pointer is None:
-        return Endpoint(url=url.strip().rstrip("/"), key=key, found_by=found_by)
-    return _endpoint(pointer, key=key, found_by=found_by, url=url.strip().rstrip("/"))
+        return endpoint
+    return replace(endpoint, pid=pointer.pid, data_dir=pointer.data_dir)
+
+
+def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: str) -> Endpoint:
+    normal_url(url)
+    url = url.strip().rstrip("/")
+    key = key or environ.get("HELMR_API_KEY") or None
+    pointer = None if key is not None else _pointer_of(url, environ)
+    if pointer is None:
+        return Endpoint(url=url, key=key, found_by=found_by)
+    return _endpoint(pointer, key=key, found_by=found_by, url=url)
+
+
+def _pointer_of(url: str, environ: Mapping[str, str]) -> Credentials | None:
+    normal = normal_url(url)
+    return next((one for one in live_runtimes(environ) if normal_url(one.url) == normal), None)
 
 
 def _by_data_dir(data_dir: Path, *, key: str | None, found_by: str) -> Endpoint:

@@ -249,7 +249,7 @@ def retry_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
 def list_waits(
     *,
     status: str | None = None,
-    kind: str | None = None,
+    kind: str | Iterable[str] | None = None,
     task: str | None = None,
     stream: str | None = None,
     session_id: str | None = None,
@@ -261,7 +261,7 @@ def list_waits(
         ids.check_id(session_id, ids.SESSION)
     given = {
         "status": status,
-        "kind": kind,
+        "kind": kind if kind is None or isinstance(kind, str) else list(kind),
         "task": task,
         "stream": stream,
         "session_id": session_id,
@@ -333,7 +333,12 @@ def _list(
     if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
         raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
     wanted = {**given, "limit": limit, "cursor": cursor}
-    params = tuple((name, str(value)) for name, value in wanted.items() if value is not None)
+    params = tuple(
+        (name, str(value))
+        for name, values in wanted.items()
+        if values is not None
+        for value in (values if isinstance(values, list) else (values,))
+    )
     return Call(
         method="GET",
         path=path,
