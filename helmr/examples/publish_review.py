@@ -1,0 +1,142 @@
+"""A review of a pull request that is published only when a person says so.
+
+Its input is GitHub's `pull_request` webhook payload as it comes. The approval carries a correlation id, so that
+an answer always meets the pull request it was meant for. Start it with
+
+```
+helmr session start publish-review --payload @pull_request.opened.json
+```
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from pydantic import BaseModel
+
+from helmr import TaskContext, step, step_key, streams, task
+
+log = logging.getLogger("helmr.examples.publish_review")
+
+ROUNDS_MAX = 5
+"""How often a person may send the draft back."""
+
+
+class Account(BaseModel):
+    """A GitHub user or organization."""
+
+    login: str
+
+
+class Repository(BaseModel):
+    """The repository part of the payload."""
+
+    name: str
+    full_name: str
+    owner: Account
+
+
+class Details(BaseModel):
+    """The `pull_request` part of the payload; some deliveries leave the counts out."""
+
+    title: str
+    body: str | None = None
+    html_url: str
+    user: Account
+    draft: bool = False
+    additions: int = 0
+    deletions: int = 0
+    changed_files: int = 0
+
+
+class PullRequest(BaseModel):
+    """GitHub's `pull_request` webhook payload: the parts that this task reads, nested as GitHub sends them.
+
+    What is not named here is dropped when the session starts, so the transcript holds only this.
+    """
+
+    action: str
+    number: int
+    pull_request: Details
+    repository: Repository
+    sender: Account
+
+    @property
+    def owner(self) -> str:
+        """Who owns the repository."""
+        return self.repository.owner.login
+
+    @property
+    def repo(self) -> str:
+        """The repository's name, without its owner."""
+        return self.repository.name
+
+
+class Decision(BaseModel):
+    """What the person who is asked may say. `edit` sends the draft back; the note says what to change."""
+
+    decision: Literal["approve", "reject", "edit"]
+    note: str | None = None
+
+
+approval = streams.input("approval", schema=Decision)
+progress = streams.output("progress", schema=str)
+
+
+@step(retries=2)
+async def draft_review(event: PullRequest, *, notes: list[str]) -> str:
+    """Write the review. A real task asks a model here; recorded once, it is never asked twice."""
+    change = event.pull_request
+    lines = [
+        f"**{change.title}** by {change.user.login}",
+        "",
+        f"{change.changed_files} file(s), +{change.additions} -{change.deletions}.",
+        "Small enough to merge." if change.additions < 100 else "Please split this.",
+        *(f"- {note}" for note in notes),
+    ]
+    return "\n".join(lines)
+
+
+@step(retries=3)
+async def send_slack_approval(*, session_id: str, stream: str, correlation_id: str) -> None:
+    """Tell the channel what to answer and where.
+
+    A real task posts a message with these ids; its button sends them back. `step_key()` is the same when a step
+    runs again after a crash, so an outside system that takes an idempotency key posts once.
+    """
+    log.info("asking for %s: %s %s (%s)", correlation_id, session_id, stream, step_key())
+
+
+@step
+async def post_review(event: PullRequest, review: str) -> str:
+    """Publish the review and return where it stands. A real task calls GitHub here."""
+    return f"{event.pull_request.html_url}#review-{len(review)}"
+
+
+@task(id="publish-review")
+async def publish_review(event: PullRequest, ctx: TaskContext) -> dict[str, str]:
+    """Draft a review, ask a person, publish it when they approve."""
+    key = f"github:{event.owner}/{event.repo}#{event.number}"
+    notes: list[str] = []
+    for _ in range(ROUNDS_MAX):
+        review = await draft_review(event, notes=notes)
+        await progress.append(f"Drafted the review of {key}")
+        await send_slack_approval(session_id=ctx.session.id, stream=approval.id, correlation_id=key)
+        answer = await approval.wait(
+            timeout="30m", correlation_id=key, subject=f"Publish the review of {key}?", body=review
+        )
+        if answer.value is None:  # nobody answered in time, or the input ended
+            await progress.append("Nobody answered; not published")
+            return {"status": "skipped"}
+        decision = answer.value
+        if decision.decision == "edit":
+            notes = [*notes, decision.note or "Please rework."]
+            continue
+        if decision.decision == "reject":
+            await progress.append(f"Rejected: {decision.note or 'no reason given'}")
+            return {"status": "skipped"}
+        where = await post_review(event, review)
+        await progress.append(f"Published at {where}")
+        return {"status": "posted", "url": where}
+    return {"status": "skipped"}
