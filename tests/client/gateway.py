@@ -35,7 +35,7 @@ class Fault:
     """What goes wrong with the next matching request.
 
     kind: `drop` (the connection is reset before the request is handled), `drop_after` (after), `cut` (half of the
-    answer), `answer` (this status, headers and body instead), `slow` (a pause before it is handled).
+    answer), `cut_feed` (an event without its last newline), `answer` (this status, headers and body instead), `slow` (a pause before it is handled).
     """
 
     kind: str
@@ -249,7 +249,14 @@ def _faulty(gateway: Gateway, app: Asgi) -> Asgi:
         async def nowhere(message: dict[str, Any]) -> None:
             transport.abort()
 
-        sends = {"cut": cut, "drop_after": nowhere}
+        async def cut_feed(message: dict[str, Any]) -> None:
+            if b"data:" not in message.get("body", b""):
+                await send(message)
+                return
+            await send(message | {"body": message["body"][:-1]})  # all but the empty line
+            transport.close()
+
+        sends = {"cut": cut, "cut_feed": cut_feed, "drop_after": nowhere}
         await app(scope, again, sends.get(fault.kind, send))
 
     return faulty
