@@ -45,7 +45,10 @@ class DataSchema:
         BadSchema: Not a schema, too large, a remote reference, or a pattern that is not linear.
     """
 
-    def __init__(self, schema: dict[str, Any] | bool) -> None:
+    def __init__(self, schema: Any) -> None:
+        # The validator would parse a string as the schema's text.
+        if not isinstance(schema, dict | bool):
+            raise BadSchema("a schema is an object, true or false")
         if len(json.dumps(schema)) > SCHEMA_BYTES_MAX:
             raise BadSchema(f"a schema may have {SCHEMA_BYTES_MAX} bytes")
         try:

@@ -1,0 +1,154 @@
+"""The front door: rates, the failure budget, and the Host header."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helmr.errors import NotAllowed, Overloaded
+from runtime.security import limits
+from runtime.security.limits import (
+    FrontDoor,
+    LimitConfig,
+    allowed_hosts,
+    check_host,
+    source_key,
+)
+
+
+class Clock:
+    def __init__(self):
+        self.at = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def __call__(self):
+        return self.at
+
+    def forward(self, seconds):
+        self.at += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def door(clock, **changes):
+    parts = {"per_secret": "3/minute", "per_source": "5/minute", "failures_per_source": "2/minute"}
+    return FrontDoor(clock, LimitConfig(**{**parts, "failures": "4/minute", **changes}))
+
+
+def test_a_secret_has_its_own_rate_and_is_told_when_to_come_back(clock):
+    front = door(clock)
+    for _ in range(3):
+        front.admit_secret("one")
+    clock.forward(20.5)
+    with pytest.raises(Overloaded) as refused:
+        front.admit_secret("one")
+    assert refused.value.retry_after_s == 40
+    front.admit_secret("other")
+    clock.forward(39.6)
+    front.admit_secret("one")
+
+
+def test_a_source_has_its_own_rate(clock):
+    front = door(clock)
+    for _ in range(5):
+        front.admit_source("192.0.2.1")
+    with pytest.raises(Overloaded):
+        front.admit_source("192.0.2.1")
+    front.admit_source("192.0.2.2")
+
+
+def test_failures_of_one_source_end_its_lookups_and_nobody_elses(clock):
+    front = door(clock)
+    for _ in range(2):
+        front.admit_lookup("192.0.2.1")
+        front.count_failure("192.0.2.1")
+    with pytest.raises(Overloaded) as refused:
+        front.admit_lookup("192.0.2.1")
+    assert refused.value.retry_after_s == 60
+    front.admit_lookup("192.0.2.2")
+    clock.forward(60)
+    front.admit_lookup("192.0.2.1")
+
+
+def test_failures_of_all_sources_together_have_a_budget(clock):
+    front = door(clock)
+    for last in range(4):
+        front.count_failure(f"192.0.2.{last}")
+    with pytest.raises(Overloaded):
+        front.admit_lookup("198.51.100.1")
+    clock.forward(60)
+    front.admit_lookup("198.51.100.1")
+
+
+def test_asking_whether_a_lookup_is_allowed_costs_nothing(clock):
+    front = door(clock)
+    for _ in range(100):
+        front.admit_lookup("192.0.2.1")
+
+
+def test_counters_are_bounded_and_a_flood_does_not_reset_the_global_budget(clock, monkeypatch):
+    monkeypatch.setattr(limits, "KEYS_MAX", 10)
+    front = door(clock, failures="100/minute")
+    for last in range(100):
+        front.count_failure(f"192.0.2.{last}")
+    assert len(front._limiter.storage._windows) == 10
+    with pytest.raises(Overloaded):
+        front.admit_lookup("198.51.100.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("testclient", "testclient"),
+        ("x" * 500, "x" * 100),
+    ],
+)
+def test_a_source_is_an_address_or_an_ipv6_network(address, key):
+    assert source_key(address) == key
+
+
+# --- Host -----------------------------------------------------------------------------------------
+
+ALLOWED = allowed_hosts("10.0.0.5", ["https://Helmr.Example.com/base"], ["console.example:8443"])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "localhost:4356", "127.0.0.1:4356", "[::1]:4356", "LOCALHOST", "helmr.example.com",
+     "helmr.example.com.", "console.example", "10.0.0.5:1"],
+)  # fmt: skip
+def test_the_runtimes_own_names_are_taken(host):
+    check_host(host, ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", "evil.example", "evil.example:4356", "localhost.evil.example", "127.0.0.1.evil.example",
+     "127.0.0.1:4356:1", "[::1", "[::1]x", "localhost:x", "0.0.0.0", "2130706433", "user@localhost", " "],
+)  # fmt: skip
+def test_a_rebound_name_is_refused(host):
+    with pytest.raises(NotAllowed):
+        check_host(host, ALLOWED)
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "", "[::]"])
+def test_a_wildcard_address_is_no_name(bind):
+    assert allowed_hosts(bind, []) == {"localhost", "127.0.0.1", "[::1]"}
+    assert "[fe80::1]" in allowed_hosts("fe80::1", [])
+
+
+@given(st.text())
+def test_any_host_is_taken_or_refused(host):
+    try:
+        check_host(host, ALLOWED)
+    except NotAllowed:
+        return
+    assert host.strip().lower().rstrip("0123456789").rstrip(":").rstrip(".") in ALLOWED

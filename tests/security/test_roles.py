@@ -1,0 +1,97 @@
+"""Roles: each route's need stands in one table, and nobody gives away what he lacks."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helmr.errors import RoleDenied
+from runtime.core.public_tokens import ScopeType
+from runtime.security.roles import (
+    ROLE_NEEDS,
+    ROLE_SUMMARIES,
+    ROUTES,
+    Need,
+    Role,
+    Route,
+    check_delegation,
+    check_on_behalf_of,
+    check_role,
+    role_table,
+    route_need,
+)
+
+DOCS = Path(__file__).parents[2] / "docs" / "security.md"
+
+
+def test_every_route_stands_once():
+    places = [(route.method, route.path) for route in ROUTES]
+    assert len(places) == len(set(places))
+    for method, path in places:
+        assert re.fullmatch(r"GET|POST|DELETE", method)
+        assert re.fullmatch(r"(/[a-z0-9.-]+|/\{[a-z_]+\})+", path)
+
+
+def test_head_needs_what_get_needs_and_an_unknown_route_is_our_mistake():
+    assert route_need("HEAD", "/v1/waits").need is Need.READ
+    with pytest.raises(KeyError):
+        route_need("PUT", "/v1/waits")
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method}-{route.path}")
+def test_a_role_may_call_what_it_covers(role: Role, route: Route):
+    if route.need in ROLE_NEEDS[role] or route.need in (Need.NOTHING, Need.SECRET):
+        check_role(role, route.need)
+    else:
+        with pytest.raises(RoleDenied, match=role.value) as denied:
+            check_role(role, route.need)
+        assert "admin" in str(denied.value.hint)
+
+
+def test_what_each_role_is_for():
+    assert ROLE_NEEDS[Role.ADMIN] == set(Need)
+    assert ROLE_NEEDS[Role.VIEWER] == {Need.READ}
+    assert Need.ANSWER in ROLE_NEEDS[Role.OPERATOR]
+    assert not ROLE_NEEDS[Role.SENDER] & {Need.READ, Need.ANSWER, Need.STEER, Need.QUERY}
+    only_admin = set(Need) - set().union(*(ROLE_NEEDS[r] for r in Role if r is not Role.ADMIN))
+    assert only_admin == {Need.ADMINISTER, Need.NOTHING, Need.SECRET}
+
+
+def test_only_reading_and_nothing_is_done_by_get():
+    for route in ROUTES:
+        if route.method == "GET":
+            assert route.need in (Need.READ, Need.NOTHING, Need.SECRET, Need.ADMINISTER)
+
+
+def test_a_public_tokens_scope_fits_one_route_each():
+    scopes = [route.public_scope for route in ROUTES if route.public_scope]
+    assert sorted(scopes) == sorted(ScopeType)
+
+
+def test_a_key_gives_away_only_what_it_may_do():
+    check_delegation(Role.SENDER, ScopeType.SESSION_INPUT_SEND)
+    check_delegation(Role.OPERATOR, ScopeType.SESSION_OUTPUT_READ)
+    for role, scope in [
+        (Role.SENDER, ScopeType.SESSION_OUTPUT_READ),
+        (Role.VIEWER, ScopeType.SESSION_OUTPUT_READ),
+    ]:
+        with pytest.raises(RoleDenied):
+            check_delegation(role, scope)
+
+
+def test_only_an_admin_key_speaks_for_others():
+    assert check_on_behalf_of(Role.ADMIN, " ana\x1b[31m ") == "ana[31m"
+    assert check_on_behalf_of(Role.VIEWER, None) is None
+    assert check_on_behalf_of(Role.VIEWER, " ") is None
+    assert len(check_on_behalf_of(Role.ADMIN, "x" * 1000) or "") == 200
+    for role in set(Role) - {Role.ADMIN}:
+        with pytest.raises(RoleDenied):
+            check_on_behalf_of(role, "ana")
+
+
+def test_the_docs_show_the_table_and_the_roles():
+    text = DOCS.read_text()
+    assert role_table() in text
+    for role, summary in ROLE_SUMMARIES.items():
+        assert f"| `{role.value}` | {summary} |" in text
