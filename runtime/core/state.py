@@ -260,16 +260,18 @@ def _run_executes(state: SessionState, entry: Entry) -> None:
 
 def _run_attempt_failed(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    _next_attempt(run, entry.body["next_attempt"], entry.body.get("failed_op"))
+    failed_op = entry.body.get("failed_op")
+    _next_attempt(run, entry.body["next_attempt"], failed_op, has_failed=True)
     run.retry_at = from_iso(entry.body["retry_at"])
 
 
 def _run_retried(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    _next_attempt(run, entry.body["attempt"], entry.body.get("failed_op"))
+    has_failed = run.status is RunStatus.FAILED
+    _next_attempt(run, entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
 
 
-def _next_attempt(run: Run, attempt: int, failed_op: int | None) -> None:
+def _next_attempt(run: Run, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
     run.attempt = attempt
     run.status = RunStatus.QUEUED if run.wait is None else RunStatus.WAITING
     run.is_started = False
@@ -277,20 +279,29 @@ def _next_attempt(run: Run, attempt: int, failed_op: int | None) -> None:
     run.deaths = 0
     run.is_cautious = False
     run.failed_op = None
-    if failed_op is not None:
+    if has_failed:
         _set_aside(run, failed_op)
 
 
-def _set_aside(run: Run, failed_op: int) -> None:
-    """Drop the failed op and every op opened after its outcome from the journal (S-5)."""
-    outcome_seq = max((e.seq for e in run.journal if e.op == failed_op), default=None)
-    if outcome_seq is None:
+def _set_aside(run: Run, failed_op: int | None) -> None:
+    """Drop the failed op and every op opened after its outcome from the journal (S-5).
+
+    Ops that the code gave up after that outcome go too, without a failed op those that it gave up at the very end: the
+    exception cancelled them on its way out of the task, and an attempt that doesn't meet it cancels nothing.
+    """
+    outcomes = (e for e in run.journal if e.op == failed_op or failed_op is None)
+    end_seq = max((e.seq for e in outcomes if e.body.get("reason") != "task"), default=None)
+    if end_seq is None:
         return
     opened: dict[int, int] = {}
+    gone: set[int] = set()
     for entry in run.journal:
-        if entry.op is not None:
-            opened.setdefault(entry.op, entry.seq)
-    gone = {op for op, seq in opened.items() if op == failed_op or seq > outcome_seq}
+        if entry.op is None:
+            continue
+        opened.setdefault(entry.op, entry.seq)
+        if entry.body.get("reason") == "task" and entry.seq > end_seq:
+            gone.add(entry.op)
+    gone |= {op for op, seq in opened.items() if op == failed_op or seq > end_seq}
     run.journal = [e for e in run.journal if e.op not in gone]
     run.open_steps -= gone
     run.index()
@@ -340,6 +351,8 @@ def _step_abandoned(state: SessionState, entry: Entry) -> None:
     run.open_steps.discard(_op(entry))
     if entry.body["reason"] == "task":
         _journal(run, entry)
+    else:  # the run's end: the next attempt asks for it anew
+        _forget(run, _op(entry))
 
 
 def _instant(state: SessionState, entry: Entry) -> None:
@@ -385,8 +398,7 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
     if wait.is_backoff:
         return
     if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
-        run.journal = [e for e in run.journal if e.op != wait.op]
-        run.index()
+        _forget(run, wait.op)
         return
     _journal(run, entry)
     _outcome_seen(run)
@@ -434,6 +446,11 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
         if len(state.send_keys) > SEND_KEYS_KEPT_MAX:
             del state.send_keys[next(iter(state.send_keys))]
             state.has_forgotten_keys = True
+
+
+def _forget(run: Run, op: int) -> None:
+    run.journal = [e for e in run.journal if e.op != op]
+    run.index()
 
 
 def _journal(run: Run, entry: Entry) -> None:

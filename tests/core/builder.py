@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -298,9 +299,7 @@ class Story:
         """The state through a checkpoint row, large entries by reference."""
         offsets = {entry.seq: 1000 + entry.seq for entry in self.entries}
         text = checkpoint.save(self.state, offsets)
-        referenced = {
-            offset: self.entries[offset - 1000 - 1] for offset in checkpoint.refs(text)
-        }
+        referenced = {offset: self.entries[offset - 1000 - 1] for offset in checkpoint.refs(text)}
         return checkpoint.restore(self.state.id, text, referenced)
 
 
@@ -342,11 +341,7 @@ def _record(record: Any) -> tuple[Any, ...]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    names = (
-        "id task payload created_seq attempt status is_started retry_at wait open_steps op_max "
-        "deaths is_cautious closed_waits failed_op tries given_up"
-    ).split()
-    values = {name: getattr(run, name) for name in names}
+    values = {f.name: getattr(run, f.name) for f in fields(run)}
     values["journal"] = [
         (e.seq, e.kind, e.op, e.principal, e.body, e.body_json, e.recorded_at, e.run_id)
         for e in run.journal
