@@ -85,12 +85,12 @@ def version() -> str:
 
 def main() -> NoReturn:
     """Run the command of this process, then exit with its code."""
+    _prepare()
     sys.exit(invoke(sys.argv[1:]))
 
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command; the exit code says how it went."""
-    _prepare()
     try:
         code: Any = app(list(arguments), prog_name="helmr", standalone_mode=False)
         sys.stdout.flush()

@@ -10,10 +10,12 @@ import typer
 
 from helmr import durations
 from helmr.cli import extras
+from helmr.cli.app import Cli
 from helmr.errors import UsageError
 
 PORT = 4356
 HOST = "127.0.0.1"
+DATA_DIR = Path(".helmr")
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -55,6 +57,7 @@ def up(
     ] = None,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
+    shared: Cli = ctx.find_root().obj
     named = tasks or tasks_of_project(Path.cwd())
     if not named:
         raise UsageError(
@@ -69,7 +72,7 @@ def up(
         tasks=tuple(named),
         host=host,
         port=port,
-        data_dir=data_dir or ctx.find_root().obj.data_dir or Path(".helmr"),
+        data_dir=next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None),
         slots=slots,
         desks=desks,
         linger_s=linger_s,

@@ -6,7 +6,7 @@ What each method does and raises is said once, in `helmr.client.sync`. Lists and
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -78,7 +78,7 @@ class AsyncClient:
         """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
         return await self._transport.call(operations.health())
 
-    def events(self, *, after: int | None = None) -> AsyncIterator[EntryInfo]:
+    def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
 
         Args:
@@ -258,7 +258,7 @@ class AsyncSessionHandle:
             operations.read_transcript(self.id, after=after, limit=limit, cursor=cursor)
         )
 
-    def follow(self, *, after: int | None = 0) -> AsyncIterator[EntryInfo]:
+    def follow(self, *, after: int | None = 0) -> AsyncGenerator[EntryInfo, None]:
         """Entries from the beginning and then as they are stored, for ever; leave the loop to stop."""
         return self._transport.items(operations.follow_session(self.id, after=after))
 
@@ -393,7 +393,7 @@ class AsyncOutput:
             )
         )
 
-    def follow(self, *, after: int | None = None) -> AsyncIterator[RecordInfo]:
+    def follow(self, *, after: int | None = None) -> AsyncGenerator[RecordInfo, None]:
         """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
         feed = operations.follow_output(self.session_id, self.stream, after=after)
         return self._transport.items(feed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -198,7 +198,7 @@ class HttpTransport:
             if error is not None and not following.is_over:
                 time.sleep(following.broke(error))
 
-    def items(self, feed: Feed[T]) -> Iterator[T]:
+    def items(self, feed: Feed[T]) -> Generator[T, None, None]:
         """Items of a feed, for ever."""
         found = self.follow(feed)
         with closing(found) as pieces:
@@ -272,7 +272,7 @@ class AsyncHttpTransport:
             if error is not None and not following.is_over:
                 await asyncio.sleep(following.broke(error))
 
-    async def items(self, feed: Feed[T]) -> AsyncIterator[T]:
+    async def items(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
         """Items of a feed, for ever."""
         found = self.follow(feed)
         async with aclosing(found) as pieces:

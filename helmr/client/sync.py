@@ -12,7 +12,7 @@ pass, with the same operation id. Every method may raise, besides what it names:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +84,7 @@ class Client:
         """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
         return self._transport.call(operations.health())
 
-    def events(self, *, after: int | None = None) -> Iterator[EntryInfo]:
+    def events(self, *, after: int | None = None) -> Generator[EntryInfo, None, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
 
         Args:
@@ -310,7 +310,7 @@ class SessionHandle:
             operations.read_transcript(self.id, after=after, limit=limit, cursor=cursor)
         )
 
-    def follow(self, *, after: int | None = 0) -> Iterator[EntryInfo]:
+    def follow(self, *, after: int | None = 0) -> Generator[EntryInfo, None, None]:
         """Entries from the beginning and then as they are stored, for ever; leave the loop to stop.
 
         Args:
@@ -477,7 +477,7 @@ class Output:
             )
         )
 
-    def follow(self, *, after: int | None = None) -> Iterator[RecordInfo]:
+    def follow(self, *, after: int | None = None) -> Generator[RecordInfo, None, None]:
         """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
         feed = operations.follow_output(self.session_id, self.stream, after=after)
         return self._transport.items(feed)

@@ -35,7 +35,8 @@ class Fault:
     """What goes wrong with the next matching request.
 
     kind: `drop` (the connection is reset before the request is handled), `drop_after` (after), `cut` (half of the
-    answer), `cut_feed` (an event without its last newline), `answer` (this status, headers and body instead), `slow` (a pause before it is handled).
+    answer), `cut_feed` (an event without its last newline), `answer` (this status, headers and body instead),
+    `slow` (a pause before it is handled).
     """
 
     kind: str
@@ -215,6 +216,7 @@ def _faulty(gateway: Gateway, app: Asgi) -> Asgi:
                 break
         body = b"".join(chunks)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        headers["x-port"] = str(scope["client"][1])
         gateway.seen.append(
             Seen(scope["method"], scope["path"], scope["query_string"].decode(), headers, body)
         )

@@ -75,9 +75,7 @@ def test_repeats_of_the_gateway_are_dropped(gateway: Gateway, client: Client) ->
 
     twice = (event(first) + event(first) + event(second)).encode()
     headers = {"content-type": "text/event-stream"}
-    gateway.fault(
-        "GET", f"/v1/sessions/{session_id}/events", Fault("answer", 200, headers, twice)
-    )
+    gateway.fault("GET", f"/v1/sessions/{session_id}/events", Fault("answer", 200, headers, twice))
     with closing(client.sessions.open(session_id).follow()) as feed:
         assert [entry.seq for entry in itertools.islice(feed, 2)] == [1, 2]
 
@@ -166,7 +164,9 @@ def test_a_run_is_waited_for_until_it_ends(gateway: Gateway, client: Client) -> 
     assert [run.result for run in found] == [7]
 
 
-def test_an_end_between_the_look_and_the_feed_is_not_missed(gateway: Gateway, client: Client) -> None:
+def test_an_end_between_the_look_and_the_feed_is_not_missed(
+    gateway: Gateway, client: Client
+) -> None:
     session_id = gateway.session()
     run_id = gateway.run(session_id)
     gateway.fault("GET", f"/v1/sessions/{session_id}/events", Fault("slow", pause_s=0.3))
@@ -200,7 +200,9 @@ async def test_waiting_is_the_same_awaited(gateway: Gateway, async_client: Async
     assert (await async_client.runs.wait(run_id, until="stopped")).status == "waiting"
 
 
-def test_start_and_wait_returns_the_run_as_it_came_to_rest(gateway: Gateway, client: Client) -> None:
+def test_start_and_wait_returns_the_run_as_it_came_to_rest(
+    gateway: Gateway, client: Client
+) -> None:
     path = "/v1/sessions"
     started = client.sessions.start_and_wait("review", {"n": 1}, timeout=0.2)
     assert started.started_run.status == "running"

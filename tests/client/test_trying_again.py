@@ -187,17 +187,19 @@ def test_a_runtime_that_restarts_is_found_again(monkeypatch) -> None:
     with ExitStack() as later:
         tries = Tries.failed
 
+        count = 0
+
         def restarts(self: Tries, *args: Any, **kwargs: Any) -> float:
-            if not memory.seen and restarts.count == 1:
+            nonlocal count
+            if not memory.seen and count == 1:
                 later.enter_context(running(memory, port=port))
-            restarts.count += 1
+            count += 1
             return tries(self, *args, **kwargs)
 
-        restarts.count = 0
         monkeypatch.setattr(Tries, "failed", restarts)
         with Client(url=memory.url, key=KEY) as client:
             assert client.sessions.open(session_id).get().id == session_id
-        assert restarts.count >= 2
+        assert count >= 2
 
 
 def test_silence_ends_a_try(gateway: Gateway) -> None:

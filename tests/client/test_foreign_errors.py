@@ -1,0 +1,104 @@
+"""No exception of httpx leaves the client (STYLE: foreign errors are translated where they are met)."""
+
+from __future__ import annotations
+
+import inspect
+
+import httpx
+import pytest
+
+from helmr.client import problems
+from helmr.client.http import FOREIGN, _translated
+from helmr.errors import HelmrError, OutcomeUnknown, RuntimeNotFound, Unavailable, UsageError
+
+REQUEST = httpx.Request("GET", "http://127.0.0.1:1/v1/sessions")
+CLASSES = sorted(
+    {one for one in vars(httpx).values() if inspect.isclass(one) and issubclass(one, Exception)},
+    key=lambda one: one.__name__,
+)
+
+
+def _made(kind: type[Exception]) -> Exception:
+    if issubclass(kind, httpx.HTTPStatusError):
+        return kind("said", request=REQUEST, response=httpx.Response(500))
+    if kind in (
+        httpx.StreamConsumed,
+        httpx.ResponseNotRead,
+        httpx.RequestNotRead,
+        httpx.StreamClosed,
+    ):
+        return kind()
+    return kind("said")
+
+
+def test_httpx_has_the_classes_that_this_knows() -> None:
+    assert len(CLASSES) >= 28
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("mutates", [False, True], ids=["read", "mutation"])
+def test_every_class_of_httpx_becomes_one_of_ours(kind: type[Exception], mutates: bool) -> None:
+    with (
+        pytest.raises(HelmrError) as caught,
+        _translated("http://127.0.0.1:1", "GET /v1/sessions", mutates=mutates),
+    ):
+        raise _made(kind)
+    error = caught.value
+    assert isinstance(error, Unavailable | UsageError)
+    assert isinstance(error.__cause__, kind)
+    assert error.exit_code in (2, 6)
+    assert "\n" not in error.message
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_of_httpx_has_a_root_that_is_caught(kind: type[Exception]) -> None:
+    assert issubclass(kind, FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutates", "expected"),
+    [
+        (httpx.ConnectError, True, RuntimeNotFound),
+        (httpx.ConnectTimeout, True, RuntimeNotFound),
+        (httpx.ReadTimeout, True, OutcomeUnknown),
+        (httpx.ReadTimeout, False, Unavailable),
+        (httpx.RemoteProtocolError, True, OutcomeUnknown),
+        (httpx.WriteError, True, OutcomeUnknown),
+        (httpx.PoolTimeout, True, Unavailable),
+        (httpx.UnsupportedProtocol, True, UsageError),
+        (httpx.InvalidURL, True, UsageError),
+    ],
+)
+def test_what_may_have_acted_says_so(
+    kind: type[Exception], mutates: bool, expected: type[HelmrError]
+) -> None:
+    error = problems.foreign(_made(kind), url="http://h", name="POST /x", mutates=mutates)
+    assert type(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (404, b"<html>", RuntimeNotFound),
+        (302, b"", RuntimeNotFound),
+        (500, b"oops", Unavailable),
+        (503, b"", Unavailable),
+    ],
+)
+def test_an_answer_that_is_no_problem_of_ours(
+    status: int, body: bytes, expected: type[HelmrError]
+) -> None:
+    error = problems.problem(httpx.Response(status, content=body), url="http://h", name="GET /x")
+    assert isinstance(error, expected)
+    assert "http://h" in error.message
+
+
+@pytest.mark.parametrize("text", ["", "-1", "soon", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"])
+def test_a_retry_after_that_is_no_number_is_none(text: str) -> None:
+    response = httpx.Response(503, headers={b"retry-after": text.encode()})
+    assert problems.problem(response, url="http://h", name="GET /x").retry_after_s is None
+
+
+def test_a_retry_after_is_bounded() -> None:
+    response = httpx.Response(503, headers={"retry-after": "9" * 400})
+    assert problems.problem(response, url="http://h", name="GET /x").retry_after_s == 300
