@@ -189,11 +189,20 @@ def token_draft(wait_id: str, run: Run, op: int, ended: TokenEnded, following: s
 
 
 def token_ended(state: SessionState, command: TokenEnded, context: Context) -> tuple[Draft, ...]:
-    """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41)."""
+    """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41).
+
+    A token that ended at or after the wait's deadline finds the wait timed out, also if the delivery comes first (S-14).
+    """
     run, wait = state.run, state.wait
     if run is None or wait is None or wait.id != command.wait_id:
         return ()
-    return (token_draft(wait.id, run, wait.op, command, context.status_after_wait(run)),)
+    following = context.status_after_wait(run)
+    if wait.deadline_at is not None and command.ended_at >= wait.deadline_at:
+        draft = due_draft(
+            wait_id=wait.id, kind=wait.kind, run_id=run.id, op=wait.op, next_status=following
+        )
+        return (draft,)
+    return (token_draft(wait.id, run, wait.op, command, following),)
 
 
 def append_output(state: SessionState, run: Run, op: int, ask: AskOutput) -> Draft:

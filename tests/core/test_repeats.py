@@ -1,0 +1,154 @@
+"""Operations are remembered, and receipts rebuilt from entries are those that were given (S-61)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from helmr.errors import DataError, OperationConflict
+from runtime.core.commands import (
+    AddNote,
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    Operation,
+    RetryRun,
+    Send,
+    StartRun,
+    Touch,
+)
+from runtime.core.receipts import receipt_of
+from tests.core.builder import ALICE, Story
+
+OPERATION = Operation(id="op_1", request_hash="hash")
+
+
+def _send(story: Story) -> Command:
+    return Send(
+        principal=ALICE,
+        record_id="rec_1",
+        stream="approval",
+        data=1,
+        next_run_id="run_9",
+        operation=OPERATION,
+    )
+
+
+def _answer(story: Story) -> Command:
+    story.open_wait(1)
+    return Answer(
+        principal=ALICE, wait_id=story.wait.id, record_id="rec_1", data=1, operation=OPERATION
+    )
+
+
+def _start_run(story: Story) -> Command:
+    story.succeed()
+    return StartRun(principal=ALICE, run_id="run_2", operation=OPERATION)
+
+
+def _cancel_run(story: Story) -> Command:
+    return CancelRun(principal=ALICE, run_id="run_1", next_run_id="run_2", operation=OPERATION)
+
+
+def _retry_run(story: Story) -> Command:
+    story.fail()
+    return RetryRun(principal=ALICE, run_id="run_1", operation=OPERATION)
+
+
+def _cancel_session(story: Story) -> Command:
+    return CancelSession(principal=ALICE, operation=OPERATION)
+
+
+def _close(story: Story) -> Command:
+    story.succeed()
+    return CloseSession(principal=ALICE, operation=OPERATION)
+
+
+def _note(story: Story) -> Command:
+    return AddNote(principal=ALICE, note_id="note_1", text="looks fine", operation=OPERATION)
+
+
+COMMANDS = [
+    _send,
+    _answer,
+    _start_run,
+    _cancel_run,
+    _retry_run,
+    _cancel_session,
+    _close,
+    _note,
+]
+
+
+@pytest.mark.parametrize("make", COMMANDS)
+@pytest.mark.parametrize("policy", [{}, {"on_idle_input": "run"}, {"after_run": "close"}])
+def test_the_entry_that_carries_the_operation_rebuilds_the_receipt(
+    make: Callable[[Story], Command], policy: Mapping[str, Any]
+):
+    story = Story(**policy).execute()
+    if make is _start_run or make is _retry_run or make is _close:
+        story.policy = Story().policy
+    command = make(story)
+    given = story.do(command)
+    [carrier] = [e for e in story.entries if e.body.get("operation", {}).get("id") == "op_1"]
+    assert receipt_of(carrier) == dict(given)
+    assert carrier.body["operation"]["request_hash"] == "hash"
+
+
+@pytest.mark.parametrize("make", COMMANDS)
+def test_a_repeated_operation_gets_its_first_receipt_before_any_state_check(
+    make: Callable[[Story], Command],
+):
+    story = Story().execute()
+    command = make(story)
+    given = dict(story.do(command))
+    for crash in (lambda: story.state, story.refold):
+        story.state = crash()
+        story.cancel_session()
+        before = story.state.seq
+        assert dict(story.do(command)) == given
+        assert story.state.seq == before
+
+
+def test_an_operation_id_with_another_request_conflicts():
+    story = Story().execute()
+    story.do(_send(story))
+    other = Operation(id="op_1", request_hash="other")
+    with pytest.raises(OperationConflict):
+        story.send(operation=other)
+    with pytest.raises(OperationConflict):
+        story.close(operation=other)
+
+
+def test_the_start_of_a_session_is_an_operation_too():
+    story = Story()
+    assert receipt_of(story.entries[0]) == {
+        "session_id": "ses_1",
+        "run_id": "run_1",
+        "created": True,
+    }
+    assert "op_start" in story.state.operations
+
+
+def test_an_entry_without_a_receipt_says_so():
+    with pytest.raises(DataError):
+        receipt_of(Story().execute().entries[-1])
+
+
+def test_touching_changes_nothing():
+    story = Story().execute()
+    decision = story.decide(Touch(principal=ALICE))
+    assert decision.drafts == ()
+    assert decision.error is None
+
+
+def test_a_refused_operation_is_not_remembered():
+    story = Story().execute()
+    operation = Operation(id="op_2", request_hash="h")
+    story.succeed()
+    story.cancel_run(operation=operation)  # already over: changes nothing
+    assert "op_2" not in story.state.operations
