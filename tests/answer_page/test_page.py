@@ -38,29 +38,29 @@ TAGS = {
 class Document(HTMLParser):
     """A page as a list of (tag, attributes), checked for balance; `text` is what it says."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.elements = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
         self.text = ""
-        self._open = []
+        self._open: list[str] = []
         self.feed(html)
         assert self._open == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"an attribute twice on {tag}"
-        self.elements.append((tag, dict(attrs)))
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
         if tag not in VOID:
             self._open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if not self._open or self._open[-1] not in ("style", "textarea"):
             self.text += data
 
-    def all(self, *tags):
+    def all(self, *tags: str) -> list[dict[str, str]]:
         return [attrs for tag, attrs in self.elements if tag in tags]
 
 
@@ -71,7 +71,8 @@ STATES = [page(state) for state in PageState] + [
     page(PageState.RECORDED, answer=[1, {"a": 2}]),
     page(PageState.OVERTAKEN, ended_at=NOW, ended_by="ana"),
     page(
-        values={"f/amount": ["x"]}, problems=decode_form(page().form, {"f/amount": ["x"]}).problems
+        values={"f/amount": ["x"]},
+        problems=decode_form(build_form(Order.model_json_schema()), {"f/amount": ["x"]}).problems,
     ),
 ]
 
@@ -422,13 +423,13 @@ def test_the_status_of_a_page_follows_its_state():
     }
 
 
-def _luminance(colour):
+def _luminance(colour: str) -> float:
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _contrast(one, other):
+def _contrast(one: str, other: str) -> float:
     bright, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
 

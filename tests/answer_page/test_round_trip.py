@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from runtime.http.answer_page.fields import (
     ChoiceField,
     ChoicesField,
     ConstField,
+    Field,
     GroupField,
     LinesField,
     TextField,
@@ -31,7 +33,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=
 FLOATS = st.floats(-1e9, 1e9).map(lambda number: round(number, 4))
 
 
-def _const(schema, strategy):
+def _const(schema: Any, strategy: Any) -> Any:
     return st.just((schema, strategy))
 
 
@@ -63,12 +65,12 @@ LEAVES = st.one_of(
 )
 
 
-def _nullable(made):
+def _nullable(made: Any) -> Any:
     schema, values = made
     return {"anyOf": [schema, {"type": "null"}]}, st.one_of(st.none(), values)
 
 
-def _tagged(variants):
+def _tagged(variants: Any) -> Any:
     """A discriminated union, as pydantic writes it."""
     schemas, values = [], []
     for index, (schema, strategy) in enumerate(variants):
@@ -87,7 +89,7 @@ def _tagged(variants):
     return {"oneOf": schemas, "discriminator": {"propertyName": "kind"}}, st.one_of(values)
 
 
-def _object(parts):
+def _object(parts: Any) -> Any:
     properties = {name: schema for name, (schema, _, _) in parts.items()}
     required = [name for name, (_, _, needed) in parts.items() if needed]
     needed = {name: each for name, (_, each, is_needed) in parts.items() if is_needed}
@@ -96,7 +98,7 @@ def _object(parts):
     return schema, st.fixed_dictionaries(needed, optional=optional)
 
 
-def _objects(inner):
+def _objects(inner: Any) -> Any:
     part = st.tuples(inner, st.booleans()).map(lambda made: (*made[0], made[1]))
     return st.dictionaries(NAMES, part, min_size=1, max_size=4).map(_object)
 
@@ -112,7 +114,7 @@ SCHEMAS = st.recursive(
 LEFT_OUT = object()
 
 
-def fill(field, value, into):
+def fill(field: Field, value: Any, into: dict[str, list[str]]) -> None:
     """Do what a person does who wants to say `value`."""
     if isinstance(field, GroupField):
         if field.may_be_left_out and value not in (None, LEFT_OUT):
@@ -147,11 +149,11 @@ def fill(field, value, into):
         into[field.name] = [json.dumps(value)]
 
 
-def _same(one, other):
+def _same(one: Any, other: Any) -> bool:
     return json.dumps(one) == json.dumps(other)
 
 
-def _is_of(field, value):
+def _is_of(field: Field, value: Any) -> bool:
     if not isinstance(field, GroupField):
         return True
     consts = [child for child in field.fields if isinstance(child, ConstField)]
@@ -161,17 +163,17 @@ def _is_of(field, value):
 class Controls(HTMLParser):
     """The names of a document's form controls."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.names = set()
+        self.names: set[str | None] = set()
         self.feed(html)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in ("input", "select", "textarea"):
             self.names.add(dict(attrs)["name"])
 
 
-def expected(field, value):
+def expected(field: Field, value: Any) -> Any:
     """The value as a form says it: null or an empty list that may be left out is left out."""
     if isinstance(field, GroupField) and isinstance(value, dict):
         by_name = {child.path[-1]: child for child in field.fields}
@@ -192,7 +194,7 @@ def test_a_filled_form_is_the_value_and_fits_the_schema(data):
     schema, values = data.draw(SCHEMAS)
     value = data.draw(values)
     form = build_form(schema)
-    submitted = {}
+    submitted: dict[str, list[str]] = {}
     fill(form.root, value, submitted)
     decoded = decode_form(form, submitted)
     assert decoded.problems == ()

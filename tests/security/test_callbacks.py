@@ -19,7 +19,9 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 
-def read(content_type, body, *, is_raw=False, token_is_raw=True):
+def read(
+    content_type: str | None, body: bytes, *, is_raw: bool = False, token_is_raw: bool = True
+) -> CallbackData | CallbackForm:
     return read_callback(
         content_type=content_type, body=body, is_raw=is_raw, token_is_raw=token_is_raw
     )

@@ -18,13 +18,13 @@ from runtime.security.limits import (
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.at = datetime(2026, 3, 1, tzinfo=UTC)
 
-    def __call__(self):
+    def __call__(self) -> datetime:
         return self.at
 
-    def forward(self, seconds):
+    def forward(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
 
 
@@ -33,7 +33,7 @@ def clock():
     return Clock()
 
 
-def door(clock, **changes):
+def door(clock: Clock, **changes: str) -> FrontDoor:
     parts = {"per_secret": "3/minute", "per_source": "5/minute", "failures_per_source": "2/minute"}
     return FrontDoor(clock, LimitConfig(**{**parts, "failures": "4/minute", **changes}))
 
@@ -94,7 +94,7 @@ def test_counters_are_bounded_and_a_flood_does_not_reset_the_global_budget(clock
     front = door(clock, failures="100/minute")
     for last in range(100):
         front.count_failure(f"192.0.2.{last}")
-    assert len(front._limiter.storage._windows) == 10
+    assert len(vars(front._limiter.storage)["_windows"]) == 10
     with pytest.raises(Overloaded):
         front.admit_lookup("198.51.100.1")
 

@@ -12,7 +12,14 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = b"k" * 32
 
 
-def read(nonce, *, key=KEY, token_id="tok_1", binding="b", now=NOW):
+def read(
+    nonce: str | None,
+    *,
+    key: bytes = KEY,
+    token_id: str = "tok_1",
+    binding: str = "b",
+    now: datetime = NOW,
+) -> Nonce:
     return read_nonce(key, nonce, token_id=token_id, binding=binding, now=now)
 
 

@@ -1,6 +1,8 @@
 """A public token does one thing, so often, from there, until then (S-44, S-45, S-46)."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,8 +38,8 @@ READ = Scope(type=ScopeType.SESSION_OUTPUT_READ, session_id="ses_1", stream="pro
 COMPLETE = Scope(type=ScopeType.TOKEN_COMPLETE, token_id="tok_1")
 
 
-def make(scope=SEND, **changes):
-    parts = {
+def make(scope: Scope = SEND, **changes: Any) -> PublicToken:
+    parts: dict[str, Any] = {
         "id": "pat_1",
         "secret_hash": "h",
         "created_at": NOW,
@@ -100,7 +102,7 @@ def test_another_correlation_id_is_denied(asked):
 
 
 def test_every_other_place_is_denied_and_the_right_one_not_named():
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: check_send(make(SEND), "ses_2", "approval", None),
         lambda: check_send(make(SEND), "ses_1", "other", None),
         lambda: check_send(make(READ), "ses_1", "progress", None),
