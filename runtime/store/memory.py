@@ -208,7 +208,9 @@ class MemoryLedger:
     # --- inside ---------------------------------------------------------------------------------
 
     def _decide(self, flush: Flush) -> CommitReply:
-        head = self._head(flush.session_id)
+        head = self.book.heads.get(flush.session_id)
+        if head is None:
+            raise SessionNotFound(f"there is no session {flush.session_id}")
         verdict = self.book.check(flush)
         match verdict:
             case Fits():

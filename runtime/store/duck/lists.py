@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from helmr import ids
+from helmr.errors import BadCursor, BadId
 from runtime.core import jsontext
 from runtime.core.entries import Entry
 from runtime.store import pages, views
@@ -168,9 +169,7 @@ def wait(connection: Connection, wait_id: str) -> Json | None:
 def waits(connection: Connection, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
     """Waits: soonest deadline first, none last, then by id."""
     key = pages.decode("waits", cursor, (int, str)) or [None, None]
-    last_id = None
-    if key[1] is not None:
-        last_id = rows.uuid_of(ids.check_id(key[1], ids.WAIT))
+    last_id = _cursor_wait(key[1]) if key[1] is not None else None
     found = connection.execute(
         "SELECT * EXCLUDE (sort_us) FROM "
         "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
@@ -201,6 +200,13 @@ def waits(connection: Connection, wanted: WaitFilter, cursor: str | None, limit:
         sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
         following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
     return pages.page(_waits(connection, pairs, in_full=False), following)
+
+
+def _cursor_wait(wait_id: str) -> UUID:
+    try:
+        return rows.uuid_of(wait_id)
+    except BadId as error:
+        raise BadCursor("the cursor can't be read") from error
 
 
 def _waits_by_id(connection: Connection, wait_ids: Sequence[str]) -> list[Json]:

@@ -11,7 +11,10 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from typeid.errors import TypeIDException
+
 from helmr import ids
+from helmr.errors import BadId
 from runtime.core import jsontext
 from runtime.core.entries import Entry, EntryKind, Principal, principal_text
 from runtime.store.projection import (
@@ -33,8 +36,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @lru_cache(IDS_CACHED)
 def uuid_of(identity: str) -> UUID:
-    """The UUID of an id."""
-    return ids.to_uuid(identity)
+    """The UUID of an id.
+
+    Raises:
+        BadId: Not an id.
+    """
+    try:
+        return ids.to_uuid(identity)
+    except (TypeIDException, ValueError) as error:
+        raise BadId(f"{identity[:80]!r} is not an id") from error
 
 
 @lru_cache(IDS_CACHED)
