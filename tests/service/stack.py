@@ -142,6 +142,9 @@ class Stack:
             await self.directory.stop()
         for actor in self.actors.values():
             await actor.vanish()
+        for name in self.calls.names():
+            self.calls.kill(name, "the test is over")
+        await asyncio.sleep(0)  # their long polls end
         await self.ledger.close()
 
     def kill(self, name: str, cause: str) -> None:
@@ -155,7 +158,9 @@ class Stack:
 
     # --- what tests do again and again ------------------------------------------------------------
 
-    async def started(self, task: str = "review", payload: Any = None, **parts: Any) -> dict[str, Any]:
+    async def started(
+        self, task: str = "review", payload: Any = None, **parts: Any
+    ) -> dict[str, Any]:
         """The receipt of a session whose run waits or has ended."""
         payload = {"title": "News"} if payload is None else payload
         body = {"task": task, "payload": payload, "result_timeout_s": BOUND_S, **parts}
