@@ -1,0 +1,45 @@
+"""The errors page lists every code with the class, status and exit code that the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helmr import errors
+
+
+@pytest.fixture(scope="module")
+def page(project_root: Path) -> str:
+    return (project_root / "docs" / "errors.md").read_text(encoding="utf-8")
+
+
+def test_every_code_has_a_row_and_every_row_a_code(page: str) -> None:
+    section = page.split("## Why a run is blocked")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| `(\w+)` \| (?:(\d{3}) \| )?", section, flags=re.M)
+    found = {code: (name, int(status) if status else None) for code, name, status in rows}
+    # Exceptions that only a task sees have no status of their own.
+    wanted = {
+        code: (
+            error.__name__,
+            None if issubclass(error, errors.OutcomeError) else error.status,
+        )
+        for code, error in errors.all_codes().items()
+        if error.__module__ == errors.__name__
+    }
+    assert found == wanted
+
+
+def test_each_class_of_errors_says_its_exit_code(page: str) -> None:
+    headings = re.findall(r"^## .*: `(\w+)`, exit code (\d)$", page, flags=re.M)
+    assert {name: int(code) for name, code in headings} == {
+        cls.__name__: cls.exit_code
+        for cls in errors.HelmrError.__subclasses__()
+        if cls is not errors.OutcomeError and cls.__module__ == errors.__name__
+    }
+
+
+def test_every_signal_is_explained(page: str) -> None:
+    for signal in errors.HelmrSignal.__subclasses__():
+        assert f"| `{signal.__name__}` |" in page
