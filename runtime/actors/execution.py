@@ -157,10 +157,10 @@ class Execution:
             return
         if self._severed or not _is_ready(run, self._clock.now()):
             return
-        if run.status is not RunStatus.RUNNING or not run.is_started:
-            self._owner.write([lifecycle.run_executes(run, self._owner.code_hash)])
         self._closed.clear()
         self._starting = asyncio.get_running_loop().create_task(self._start(run))
+        if run.status is not RunStatus.RUNNING or not run.is_started:
+            self._owner.write([lifecycle.run_executes(run, self._owner.code_hash)])
 
     def announce(self, entry: Entry, *, is_cautious: bool) -> None:
         """Hand the outcome that this new entry holds to the code, if there is code."""

@@ -201,8 +201,7 @@ class RunDriver(DurableRun):
             self._finish(Raised(error_of(error), failed_op(error)))
             is_clean = self._loop.run_until_complete(self._end_tree())
         finally:
-            if is_clean:
-                self._loop.close()
+            self._loop.close()
             self._tell(self._host.closed, self, is_clean)
 
     async def _main(self) -> bool:
