@@ -108,6 +108,7 @@ class DirectoryActor:
             clock=clock,
             limits=limits,
             on_change=self._pump,
+            on_return=self._start_reconciling,
             route=self.route,
             deliver=deliver,
         )
@@ -147,14 +148,27 @@ class DirectoryActor:
                 self._placing.drain(actor)
 
     async def _begin(self) -> None:
-        """Abandon the sessions whose holder died while no directory watched, then serve."""
-        for head in await self._burials.held():
-            if head.session_id not in self._holders and head.holder not in self._pool.actors:
-                self._burials.start(
-                    head.session_id, head.epoch, head.holder, "died unwatched", is_counted=True
-                )
+        await self._reconcile()
         self._is_ready = True
         self._work.start()
+
+    def _start_reconciling(self) -> None:
+        self._tasks.start(self._reconcile())
+
+    async def _reconcile(self) -> None:
+        """Abandon what the ledger believes held and nobody holds.
+
+        Its holder died while no directory watched, or the ledger forgot how an adoption ended.
+        """
+        for head in await self._burials.held():
+            session_id = head.session_id
+            lock = self._locks.get(session_id)
+            if session_id in self._holders or session_id in self._burials:
+                continue
+            if lock is None or not lock.locked():
+                self._burials.start(
+                    session_id, head.epoch, head.holder, "died unwatched", is_counted=True
+                )
 
     # --- what others call -------------------------------------------------------------------------
 

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 import uvicorn
 
 from helmr.errors import Conflict, UsageError
+from runtime.actors.boundary import Calls
+from runtime.actors.proxies import DirectoryProxy, SessionProxy
+from runtime.clock import SystemClock
 from runtime.http.app import create_app
 from runtime.http.settings import HttpSettings
+from runtime.security.limits import allowed_hosts
 from runtime.service import Service
+from runtime.service.ledger import LedgerReads
 
 BACKLOG = 2_048
 STOP_GRACE_S = 5.0
@@ -71,6 +76,32 @@ class GatewayActor:
         await self._service.stop()
         if self._serving is not None:
             await asyncio.wait({self._serving})
+
+
+def make_gateway(
+    calls: Calls, *, host: str, version: str, data_dir: str, admin_key_hash: str
+) -> GatewayActor:
+    """A gateway over actor calls, to be started on `host`.
+
+    Args:
+        calls: How it reaches ledger, directory and session actors.
+        host: Its name, and the local ones, are those under which it may be asked.
+        version: Of Helmr.
+        data_dir: Shown by `/readyz`.
+        admin_key_hash: Hex SHA-256 of the local admin key.
+    """
+    service = Service(
+        ledger=LedgerReads(calls),
+        directory=DirectoryProxy(calls),
+        session=lambda name: SessionProxy(calls, name),
+        clock=SystemClock(),
+        version=version,
+        data_dir=data_dir,
+    )
+    settings = HttpSettings(
+        admin_key_hash=admin_key_hash, version=version, allowed_hosts=allowed_hosts(host, ())
+    )
+    return GatewayActor(service, settings)
 
 
 class _Server(uvicorn.Server):

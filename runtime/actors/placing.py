@@ -135,7 +135,7 @@ class Placing:
             return
         now = self._clock.now()
         actor.become(ActorState.FREE, now)
-        if actor.is_draining:
+        if actor.is_draining or actor.is_ending:
             actor.become(ActorState.RESERVED, now)
             self._tasks.start(self._pool.end(actor, "drained", is_counted=False))
             return

@@ -114,6 +114,12 @@ class PoolActor:
         """It holds that session, and nothing is under way with it."""
         return self.state is ActorState.HOLDING and self.session_id == session_id
 
+    @property
+    def is_ending(self) -> bool:
+        """It holds nothing and has said that it ends itself."""
+        report = self.report
+        return report is not None and report.state == "free" and report.detail is not None
+
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
         return {
@@ -205,11 +211,16 @@ class Pool:
         """Start, in the background, as many actors as lack."""
         if self._is_closed:
             return
-        for role, wanted in self._sizes.items():
-            there = sum(1 for a in self.actors.values() if a.role == role and a.is_alive)
-            for _ in range(wanted - there - self._starting[role]):
-                self._starting[role] += 1
-                self._tasks.start(self._start(role))
+        lacks = {
+            role: wanted - len(self.of_role(role)) - self._starting[role]
+            for role, wanted in self._sizes.items()
+        }
+        # In turns, so that both roles are there as soon as two actors are.
+        for turn in range(max(lacks.values())):
+            for role, count in lacks.items():
+                if turn < count:
+                    self._starting[role] += 1
+                    self._tasks.start(self._start(role))
 
     async def _start(self, role: str) -> None:
         """Start one actor; a failure is shown, and after a pause tried again."""
@@ -340,7 +351,8 @@ class Pool:
             try:
                 report = await actor.session.watch(known)
             except (ActorDied, ActorNotFound) as error:
-                self.bury(actor, error.cause if isinstance(error, ActorDied) else "not found")
+                cause = error.cause if isinstance(error, ActorDied) else "not found"
+                self.bury(actor, cause, is_counted=not actor.is_ending)
                 return
             except HelmrError as error:
                 # Unreachable for the moment, or a bug in the actor; the ping decides if it lives.

@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 DELIVERIES_MAX = 64
 """Deliveries on their way at once."""
 
+FULL_LIST = 500
+"""A list this long may have been cut by the ledger; what is behind it is asked for when half of it
+is taken."""
+
 FAILING_MAX = 10_000
 """Sessions remembered as failing; when there are more, all are tried again."""
 
@@ -40,6 +44,7 @@ class WorkList:
 
     Args:
         on_change: Called when there may be something to do: a new list, or a pause that is over.
+        on_return: Called when the ledger answers again after it did not.
         route: How a delivery reaches its session.
         deliver: See `Deliver`; without it deliveries stay on the list.
     """
@@ -51,6 +56,7 @@ class WorkList:
         clock: Clock,
         limits: Limits,
         on_change: Callable[[], None],
+        on_return: Callable[[], None],
         route: Callable[[str, Command], Awaitable[object]],
         deliver: Deliver | None = None,
     ) -> None:
@@ -58,6 +64,7 @@ class WorkList:
         self._clock = clock
         self._limits = limits
         self._on_change = on_change
+        self._on_return = on_return
         self._route = route
         self._deliver = deliver
         self._runs: dict[str, WorkItem] = {}
@@ -120,9 +127,22 @@ class WorkList:
                 await sleep(self._clock, self._limits.backoff_s(failures))
                 known, failures = -1, failures + 1
                 continue
+            if failures:
+                self._on_return()
             failures = 0
             self._replace(items)
             self._on_change()
+            if len(items) >= FULL_LIST:
+                await self._half_taken()
+                known = -1
+
+    async def _half_taken(self) -> None:
+        """Return when half of a long list is taken, at the latest after a second."""
+        half = len(self._runs) // 2
+        for _ in range(20):
+            if len(self._runs) <= half:
+                return
+            await sleep(self._clock, 0.05)
 
     def _replace(self, items: Sequence[WorkItem]) -> None:
         self._runs = {item.session_id: item for item in items if item.kind == "run"}

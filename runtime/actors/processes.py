@@ -1,0 +1,119 @@
+"""The processes of this machine, as /proc shows them, and how those of a runtime are found and ended.
+
+A process is named by pid and start time, never by its pid alone: pids are used again. Everything
+that `up` starts inherits a random marker in its environment, so that what it left behind is found
+whoever its parent is by now. Standard library only: the watchdog runs it.
+
+Source: proc_pid_stat(5); fields are counted from after the last `)`, a name may hold anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKER = "HELMR_RUNTIME"
+"""The environment variable that holds the marker of a runtime."""
+
+PROC = Path("/proc")
+ENVIRON_BYTES_MAX = 1024 * 1024
+END_ROUND_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, not whichever has its pid later."""
+
+    pid: int
+    started: int
+    """Clock ticks after boot."""
+
+
+def look(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process; None if there is none."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields[0].decode(), int(fields[19])
+
+
+def process(pid: int) -> Process | None:
+    """The process that has that pid now."""
+    found = look(pid)
+    return Process(pid, found[1]) if found is not None else None
+
+
+def is_running(one: Process) -> bool:
+    """It has not ended. A zombie has."""
+    found = look(one.pid)
+    return found is not None and found[1] == one.started and found[0] not in "ZX"
+
+
+def is_stopped(pid: int) -> bool:
+    """It got SIGSTOP, or a debugger holds it."""
+    found = look(pid)
+    return found is not None and found[0] in "Tt"
+
+
+def marked(marker: str) -> Iterator[Process]:
+    """This user's processes that carry the marker, without this one."""
+    wanted = f"{MARKER}={marker}".encode()
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            with (entry / "environ").open("rb") as file:
+                environ = file.read(ENVIRON_BYTES_MAX)
+        except OSError:
+            continue
+        if wanted in environ.split(b"\0"):
+            one = process(int(entry.name))
+            if one is not None and is_running(one):
+                yield one
+
+
+def kill(one: Process) -> None:
+    """SIGKILL, if it still runs."""
+    try:
+        # The descriptor names this very process, also when its pid is used again meanwhile.
+        descriptor = os.pidfd_open(one.pid)
+    except OSError:
+        return
+    try:
+        if is_running(one):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def end_all(
+    marker: str, recorded: Iterable[Process] = (), *, spare: Iterable[int] = (), within_s: float
+) -> list[Process]:
+    """Kill what carries the marker or was recorded, until nothing of it runs.
+
+    Args:
+        marker: Of the runtime.
+        recorded: Processes that belong to it too.
+        spare: Pids to leave alone.
+        within_s: Give up after so long.
+
+    Returns:
+        What still runs.
+    """
+    spared = set(spare)
+    deadline = time.monotonic() + within_s
+    while True:
+        alive = {one for one in recorded if is_running(one)} | set(marked(marker))
+        alive = {one for one in alive if one.pid not in spared}
+        if not alive or time.monotonic() >= deadline:
+            return sorted(alive, key=lambda one: one.pid)
+        for one in alive:
+            kill(one)
+        time.sleep(END_ROUND_S)
