@@ -144,6 +144,8 @@ class RunDriver(DurableRun):
         self._actor_loop = asyncio.get_running_loop()
         self._loop = make_loop(self._deliver_next, self._on_silence, silence_s)
         self._is_quiet = False
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
         self._steps = StepRunner(self._loop, self._step_ended)
         self._thread = threading.Thread(
@@ -258,6 +260,7 @@ class RunDriver(DurableRun):
             if not rest:
                 return True
             if self._loop.time() >= ending_at:
+                self._unfinished = rest
                 return False
             for task in rest:
                 task.cancel("the run was severed")
