@@ -29,6 +29,8 @@ class Draft:
     cells: Cells = field(default_factory=dict)
     raw: str | None = None
     operation_id: str | None = None
+    schema: Any = None
+    """The schema it was typed for, so that it can be carried over to a newer one."""
 
 
 class DraftStore:
@@ -89,6 +91,7 @@ def _draft(parts: Mapping[str, Any]) -> Draft:
         cells={str(key): _cell(value) for key, value in parts["cells"].items()},
         raw=None if parts.get("raw") is None else str(parts["raw"]),
         operation_id=None if parts.get("operation_id") is None else str(parts["operation_id"]),
+        schema=parts.get("schema"),
     )
 
 

@@ -48,7 +48,7 @@ class Changes:
 
     waits: bool = False
     activity: bool = False
-    session_id: str | None = None
+    entry: EntryInfo | None = None
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class Store:
     def apply(self, entry: EntryInfo, *, replayed: bool = False) -> Changes:
         """An entry of the feed. A replayed one tells what happened, but what is open the list knows better."""
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
-        changes = Changes(session_id=entry.session_id)
+        changes = Changes(entry=None if replayed else entry)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
         if entry.principal.type in _PEOPLE:

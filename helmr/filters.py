@@ -124,7 +124,8 @@ class Filter:
         return {
             self.fields.pushed[term.field]: term.values[0]
             for term in self.terms
-            if term.field in self.fields.pushed
+            if term.field is not None
+            and term.field in self.fields.pushed
             and not term.negated
             and term.op == ":"
             and len(term.values) == 1

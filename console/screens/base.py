@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
@@ -28,7 +28,7 @@ HEIGHT_MIN = 16
 Pairs = tuple[tuple[str, str], ...]
 
 
-def bindings(*scopes: Scope) -> list[Binding]:
+def bindings(*scopes: Scope) -> list[BindingType]:
     """The keys of these scopes. The action's id is the binding's, for the user's key map."""
     return [
         Binding(

@@ -1,0 +1,179 @@
+"""Answering one wait. The form belongs to the wait that was opened; nothing after that looks at the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual.content import Content
+
+from console import countdown, effects, safe, views
+from console.difflines import diff, summary
+from console.forms.model import form_of
+from console.outcome import Outcome, Result
+from console.permits import Permit
+from console.screens.compose import ComposeScreen, Phase
+from console.widgets.panes import asked, entry_content, head, lines, wait_facts
+from helmr.errors import HelmrError
+from helmr.models import EntryInfo, RecordInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind
+from helmr.safe_text import one_line
+
+CONTEXT_ENTRIES = 30
+RECORDS_LOOKED_AT = 200
+
+
+class AnswerScreen(ComposeScreen):
+    """The form for exactly one wait (S-18)."""
+
+    ACTION = "answer"
+    AREA = "inbox"
+    TITLE_TEXT = "Answer"
+    HELP_TEXT = (
+        "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
+        "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft."
+    )
+
+    def __init__(self, wait_id: str) -> None:
+        super().__init__()
+        self.wait_id = wait_id
+        self.wait: WaitInfo | None = None
+        self.entries: list[EntryInfo] = []
+        self._was_over = ""
+
+    async def load(self) -> None:
+        """The wait in full, its form, the end of its transcript."""
+        client = self.console.client
+        self.wait = await client.waits.get(self.wait_id)
+        self.console.store.put_wait(self.wait)
+        await self.show_form(form_of(self.wait.json_schema))
+        session = client.sessions.open(self.wait.session_id)
+        last = (await session.get()).last_seq or 0
+        page = await session.transcript_page(
+            after=max(0, last - CONTEXT_ENTRIES), limit=CONTEXT_ENTRIES
+        )
+        self.entries = list(page.items)
+        self.redraw()
+
+    def draft_name(self) -> str | None:
+        """Drafts belong to the wait."""
+        return self.wait_id
+
+    def now_wait(self) -> WaitInfo | None:
+        """The wait with its status as the store knows it."""
+        known = self.console.store.wait(self.wait_id)
+        if self.wait is None or known is None:
+            return self.wait
+        changed = {name: getattr(known, name) for name in ("status", "resolved_at", "resolved_by")}
+        return self.wait.model_copy(update=changed)
+
+    def over(self) -> str:
+        """Somebody else, the clock or a cancel ended it."""
+        wait = self.now_wait()
+        if self.outcome is not None and self.outcome.is_final:
+            return self.outcome.result.value.removeprefix("Not sent: ")
+        return views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+
+    def facts(self) -> Sequence[Content]:
+        """Which wait, and how long it has."""
+        wait = self.now_wait()
+        if wait is None:
+            return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
+        due = countdown.due(wait.deadline_at, self.console.store.now())
+        role = {"now": "error", "soon": "warning"}.get(due.urgency.value, "")
+        return [*wait_facts(wait, None, due.text, role), *asked(wait)]
+
+    def context_content(self) -> Content:
+        """Transcript, then the JSON."""
+        parts = [head("Transcript, newest last")]
+        parts += [entry_content(views.entry_line(entry)) for entry in self.entries]
+        return lines([*parts, Content(""), *self.preview()])
+
+    def effects(self) -> Sequence[str]:
+        """What the answer causes."""
+        return effects.of_answer(self.wait) if self.wait is not None else ()
+
+    def path(self) -> str:
+        """Inbox > subject > Answer."""
+        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        return f"Inbox > {what[:60]} > Answer"
+
+    def store_changed(self) -> None:
+        """The wait may have ended while the form is open: say it, keep the text."""
+        super().store_changed()
+        self._notice_end()
+
+    def tick(self) -> None:
+        """The deadline may have passed."""
+        super().tick()
+        self._notice_end()
+
+    def _notice_end(self) -> None:
+        over = self.over()
+        if (
+            over
+            and over != self._was_over
+            and self.phase in (Phase.FORM, Phase.REVIEW)
+            and self.outcome is None
+        ):
+            self._was_over = over
+            self.tell(
+                (over[0].upper() + over[1:], "your text is kept; o in the inbox opens the session"),
+                "warning",
+            )
+            self.redraw()
+
+    async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
+        """Answer this wait and no other."""
+        return await self.console.writer.answer(
+            permit, self.wait_id, data, operation_id=self.operation_id
+        )
+
+    async def look_again(self, error: HelmrError) -> WaitInfo | None:
+        """How the wait stands after a refusal; unknown if that can't be asked."""
+        try:
+            wait = await self.console.client.waits.get(self.wait_id)
+        except HelmrError:
+            return None
+        self.console.store.put_wait(wait)
+        return wait
+
+    def after_refusal(self, outcome: Outcome) -> None:
+        """Another was first: show their answer next to this one."""
+        if outcome.result is Result.RESOLVED:
+            self.console.background(self._compare(outcome), group="compare")
+
+    async def _compare(self, outcome: Outcome) -> None:
+        theirs = outcome.theirs if outcome.theirs is not None else await self._their_record()
+        if theirs is None:
+            return
+        found = diff(theirs, self._reviewed)
+        texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
+        about = f"their answer against yours: {summary(found)}"
+        self.tell((outcome.result.value, *outcome.lines, about, *texts), outcome.role)
+
+    async def _their_record(self) -> Any:
+        wait = self.now_wait()
+        if wait is None or wait.kind is not WaitKind.INPUT or wait.stream is None:
+            return None
+        records = self.console.client.sessions.open(wait.session_id).input(wait.stream)
+        looked = 0
+        async for record in records.list(limit=RECORDS_LOOKED_AT):
+            looked += 1
+            if _took(record, self.wait_id):
+                return record.data
+            if looked >= RECORDS_LOOKED_AT * 5:
+                break
+        return None
+
+    def accepted(self, outcome: Outcome) -> None:
+        """Say it and go on to the next wait."""
+        what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
+        self.console.say(
+            f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "information"
+        )
+        self.dismiss()
+        self.console.answered(self.wait_id)
+
+
+def _took(record: RecordInfo, wait_id: str) -> bool:
+    return record.consumed_by == wait_id

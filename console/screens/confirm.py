@@ -1,0 +1,103 @@
+"""Actions that can't be taken back: what they do, and the id typed to confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from console import safe
+from console.forms.cells import Built
+from console.outcome import Outcome, Result
+from console.permits import Permit
+from console.screens.compose import ComposeScreen, Phase
+from console.widgets.fields import SafeInput
+from console.widgets.panes import head, lines
+
+Act = Callable[[Permit, str], Awaitable[Any]]
+
+
+class ConfirmScreen(ComposeScreen):
+    """One action, reviewed here, sent by ctrl+s once the id is typed.
+
+    Args:
+        action_id: The action of the table; its permit is asked for when sending.
+        act: Called with the permit and the operation id.
+        expect: What must be typed; empty needs no typing.
+        texts: What it will do.
+    """
+
+    AREA = "sessions"
+
+    def __init__(
+        self, action_id: str, title: str, act: Act, *, expect: str, texts: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.ACTION = action_id
+        self.TITLE_TEXT = title
+        self._act = act
+        self.expect = expect
+        self.texts = texts
+        self.typed = SafeInput(id="typed", select_on_focus=False)
+        self.add_class("plain")
+
+    async def load(self) -> None:
+        """The field to type the id into, if one is wanted."""
+        await self.slot.mount(*self._widgets())
+        self.phase = Phase.FORM
+        if self.expect:
+            self.typed.focus()
+        self.redraw()
+
+    def _widgets(self) -> Iterable[Widget]:
+        if self.expect:
+            yield Static(
+                Content.assemble(("Type to confirm:  ", "$c-muted"), safe.line(self.expect, "bold"))
+            )
+            yield self.typed
+        yield Static(
+            Content.styled("\n^s does it.  esc leaves everything as it is.", "bold $c-accent")
+        )
+
+    def facts(self) -> Sequence[Content]:
+        """What it does."""
+        return (head("This will"), *(safe.line(f"  {text}", limit=300) for text in self.texts))
+
+    def effects(self) -> Sequence[str]:
+        """What it does."""
+        return self.texts
+
+    def context_content(self) -> Content:
+        """Nothing stands beside it."""
+        return lines([])
+
+    def on_input_changed(self) -> None:
+        """Typing is judged at ctrl+s."""
+
+    def result(self) -> Built:
+        """Whether the id is right."""
+        wrong = self.typed.value.strip() != self.expect
+        return Built(None, {"typed": "does not match"} if wrong else {})
+
+    def do_review(self) -> None:
+        """This page is the review."""
+        if self.phase is not Phase.FORM:
+            if self.phase is Phase.REVIEW:
+                self._send_now()
+            return
+        if self.result().problems:
+            self.tell((f"type {self.expect} to confirm",), "error")
+            return
+        self._send_now()
+
+    def path(self) -> str:
+        """The title."""
+        return f"Sessions > {self.TITLE_TEXT}"
+
+    async def deliver(self, permit: Permit, data: Any) -> Outcome:
+        """Do it."""
+        await self._act(permit, self.operation_id)
+        return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
