@@ -77,7 +77,7 @@ def send_lines(
         try:
             with _progress(file) as advance:
                 _send_all(target, file, batch=batch, tally=tally, advance=advance)
-        except (KeyboardInterrupt, BrokenPipeError):
+        except (KeyboardInterrupt, printing.ReaderGone):
             tally.stopped = True
             raise
         finally:

@@ -40,8 +40,6 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode(error.exit_code)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED
-        case BrokenPipeError():
-            return ExitCode.BROKEN_PIPE
         case _:
             return ExitCode.BUG
 

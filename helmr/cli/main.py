@@ -103,10 +103,10 @@ def invoke(arguments: Sequence[str]) -> int:
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError as error:
+    except printing.ReaderGone:
         # The interpreter would flush once more at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_code(error)
+        return ExitCode.BROKEN_PIPE
     return int(code or ExitCode.OK)
 
 

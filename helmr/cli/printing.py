@@ -27,15 +27,26 @@ GAP = "  "
 NOTHING = "-"
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it. Not an OSError, which Typer would end in a way of its own."""
+
+
 def is_terminal(stream: TextIO) -> bool:
     """True if a person reads it."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def write(text: str) -> None:
-    """One line to stdout, flushed, so that a pipe sees it at once. The text is safe already."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """One line to stdout, flushed, so that a pipe sees it at once. The text is safe already.
+
+    Raises:
+        ReaderGone: The pipe is closed.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def note(text: str) -> None:

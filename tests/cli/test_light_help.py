@@ -1,0 +1,90 @@
+"""`--help` loads nothing heavy, and every command has its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helmr.cli.main import app
+
+HEAVY = (
+    "ray",
+    "duckdb",
+    "textual",
+    "httpx",
+    "fastapi",
+    "uvicorn",
+    "cryptography",
+    "rich",
+    "runtime",
+    "console",
+)
+SCRIPT = """
+import sys
+from helmr.cli.main import invoke
+codes = {invoke([*words.split(), "--help"]) for words in sys.argv[2:]}
+assert codes == {0}, codes
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
+"""
+
+COMMANDS = {
+    "": "up down status demo console session run wait input output",
+    "session": "start list get transcript follow close cancel note",
+    "run": "list get retry cancel",
+    "wait": "list get answer",
+    "input": "send",
+    "output": "read follow",
+}
+ALL = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names.split()]
+
+
+def test_help_of_every_command_is_light(nowhere: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, " ".join(HEAVY), "", *ALL],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_commands_are_these() -> None:
+    named = [one.name for one in app.registered_commands] + [
+        one.name for one in app.registered_groups
+    ]
+    assert sorted(named) == sorted(COMMANDS[""].split())
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found = [one.name for one in group.typer_instance.registered_commands]
+        assert sorted(found) == sorted(COMMANDS[str(group.name)].split())
+
+
+@pytest.mark.parametrize("words", ["", "session", "run", "wait", "input", "output"])
+def test_without_a_command_the_help_is_shown_and_the_call_was_wrong(helmr, words: str) -> None:
+    said = helmr(*words.split())
+    assert said.code == 2
+    assert "Commands:" in said.out
+    assert helmr(*words.split(), "--help").out == said.out
+
+
+READS = [
+    "status", "session list", "session get", "session transcript", "session follow", "run list",
+    "run get", "wait list", "wait get", "output read", "output follow",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READS)
+@pytest.mark.parametrize("option", ["--json", "--url", "--data-dir"])
+def test_every_read_takes_the_common_options(helmr, words: str, option: str) -> None:
+    assert option in helmr(*words.split(), "--help").out
+
+
+def test_the_version(helmr) -> None:
+    said = helmr("--version")
+    assert said.code == 0
+    assert said.out.startswith("helmr ")

@@ -1,0 +1,266 @@
+"""What reads print: JSON for programs, plain lines in a pipe, nothing left out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from helmr import ids
+from tests.client.gateway import Gateway
+
+LONG = "word " * 100
+EVIL = "a\x1b]52;c;aGk=\x07b\u202ec\u009b31md\x7f"
+SHOWN = "a␛]52;c;aGk=␇b⟨U+202E⟩c⟨U+009B⟩31md␡"
+
+
+def test_session_get_shows_the_active_wait_in_full(helmr, here: Gateway) -> None:
+    session_id = here.session(activity="waiting", external_id="pr-7", tags=["a", "b"])
+    wait = here.wait(
+        session_id,
+        stream="approval",
+        correlation_id="github:o/r#7",
+        subject="Publish?",
+        body="# Look\nat this",
+        deadline_at="2026-11-24T12:30:00Z",
+        schema={
+            "type": "object",
+            "properties": {
+                "decision": {"enum": ["approve", "reject", "edit"]},
+                "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            },
+            "required": ["decision"],
+        },
+    )
+    here.sessions[session_id]["wait"] = wait
+    said = helmr("session", "get", session_id)
+    assert said.code == 0
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert f"session {session_id}" in lines
+    assert "external id pr-7" in lines
+    assert "tags a b" in lines
+    assert f"wait {wait['id']}" in lines
+    assert "kind input" in lines
+    assert "stream approval" in lines
+    assert "correlation id github:o/r#7" in lines
+    assert "subject Publish?" in lines
+    assert any(line.startswith("since 2026-11-24T12:00:00Z (") for line in lines)
+    assert any(line.startswith("deadline 2026-11-24T12:30:00Z (") for line in lines)
+    assert "# Look" in lines
+    assert 'decision: "approve" | "reject" | "edit"' in lines
+    assert "note: string | null (optional)" in lines
+    assert said.err == f"Answer it: helmr wait answer {wait['id']} --data JSON\n"
+
+
+def test_session_get_without_a_wait_says_so(helmr, here: Gateway) -> None:
+    assert "No active wait." in helmr("session", "get", here.session()).out
+
+
+def _filled(here: Gateway) -> dict[str, str]:
+    session_id = here.session(external_id=LONG + EVIL)
+    run_id = here.run(
+        session_id,
+        status="failed",
+        error={"code": "x", "type": "ValueError", "message": LONG + EVIL, "traceback": "a\nb"},
+    )
+    wait = here.wait(session_id, subject=LONG + EVIL)
+    here.entry(session_id, "session.created", body={"text": LONG + EVIL})
+    here.entry(session_id, "session.closed")
+    here.record(session_id, "progress", LONG + EVIL)
+    return {"SESSION": session_id, "RUN": run_id, "WAIT": wait["id"]}
+
+
+READS = [
+    "session list",
+    "session get SESSION",
+    "session transcript SESSION",
+    "session follow SESSION",
+    "run list --session SESSION",
+    "run get RUN",
+    "wait list",
+    "wait get WAIT",
+    "output read SESSION progress",
+]
+
+
+@pytest.mark.parametrize("words", READS)
+def test_nothing_is_cut_wrapped_coloured_or_sent_raw_in_a_pipe(
+    helmr, here: Gateway, words: str
+) -> None:
+    names = _filled(here)
+    said = helmr(*(names.get(word, word) for word in words.split()))
+    assert said.code == 0
+    assert LONG + SHOWN in said.out or json.dumps(LONG)[1:-1] in said.out
+    assert not set("\x1b\x07\u202e\u009b\x7f") & set(said.out + said.err)
+
+
+@pytest.mark.parametrize("words", READS)
+def test_json_is_the_same_data_and_safe_to_print(helmr, here: Gateway, words: str) -> None:
+    names = _filled(here)
+    said = helmr(*(names.get(word, word) for word in words.split()), "--json")
+    assert said.code == 0
+    assert said.err == ""
+    assert not set("\x1b\x07\u202e\u009b\x7f") & set(said.out)
+    documents = [json.loads(line) for line in said.out.splitlines()]
+    assert LONG + EVIL in _texts(documents)
+    if "list" in words or words.split()[1] in ("transcript", "read"):
+        [document] = documents
+        assert set(document) == {"items", "next_cursor"}
+        assert document["next_cursor"] is None
+    else:
+        assert len(documents) == (2 if "follow" in words else 1)
+
+
+def test_plain_columns_are_aligned_by_cells(helmr, here: Gateway) -> None:
+    here.session(external_id="日本")
+    here.session(external_id="abcd")
+    head, *rows = helmr("session", "list").out.splitlines()
+    assert head.split() == [
+        "ID", "TASK", "STATUS", "ACTIVITY", "EXTERNAL", "ID", "UPDATED", "TAGS",
+    ]  # fmt: skip
+    place = head.index("UPDATED")
+    assert rows[0].index("2026-11-24") == place - 2  # two characters that are four cells
+    assert rows[1].index("2026-11-24") == place
+
+
+def test_a_list_says_that_there_is_more_and_all_fetches_it(helmr, here: Gateway) -> None:
+    for _ in range(5):
+        here.session()
+    said = helmr("session", "list", "--limit", "2")
+    assert len(said.out.splitlines()) == 3
+    assert said.err == "There is more: --all, or --cursor 2\n"
+    assert len(helmr("session", "list", "--limit", "2", "--cursor", "4").out.splitlines()) == 2
+    said = helmr("session", "list", "--limit", "2", "--all", "--json")
+    assert len(json.loads(said.out)["items"]) == 5
+    page = json.loads(helmr("session", "list", "--limit", "2", "--json").out)
+    assert page["next_cursor"] == "2"
+
+
+def test_an_empty_list_is_its_head(helmr, here: Gateway) -> None:
+    said = helmr("wait", "list")
+    assert (said.code, len(said.out.splitlines())) == (0, 1)
+    assert json.loads(helmr("wait", "list", "--json").out) == {"items": [], "next_cursor": None}
+
+
+def test_a_transcript_is_read_whole_and_can_be_bounded(helmr, here: Gateway) -> None:
+    session_id = here.session()
+    for _ in range(120):
+        here.entry(session_id, "note.added")
+    assert len(helmr("session", "transcript", session_id).out.splitlines()) == 120
+    said = helmr("session", "transcript", session_id, "--after", "100", "--limit", "5", "--json")
+    assert [one["seq"] for one in json.loads(said.out)["items"]] == [101, 102, 103, 104, 105]
+
+
+def test_filters_are_sent(helmr, here: Gateway) -> None:
+    helmr("session", "list", "--task", "t", "--status", "open", "--activity", "waiting")
+    helmr("session", "list", "--external-id", "x", "--tag", "y")
+    helmr("wait", "list", "--kind", "timer", "--kind", "input", "--status", "pending")
+    helmr("run", "list", "--status", "failed", "--task", "t")
+    assert [one.query for one in here.seen] == [
+        "task=t&status=open&activity=waiting&limit=50",
+        "external_id=x&tag=y&limit=50",
+        "status=pending&kind=timer&kind=input&limit=50",
+        "task=t&status=failed&limit=50",
+    ]
+
+
+def test_shared_options_stand_before_or_behind_the_command(
+    helmr, here: Gateway, monkeypatch
+) -> None:
+    monkeypatch.delenv("HELMR_URL")
+    assert helmr("--url", here.url, "session", "list").code == 0
+    assert helmr("session", "list", "--url", here.url).code == 0
+    assert helmr("--on-behalf-of", "alice", "session", "list", "--url", here.url).code == 0
+    assert here.seen[-1].headers["on-behalf-of"] == "alice"
+
+
+def test_writes_say_what_they_did(helmr, here: Gateway, nowhere) -> None:
+    (nowhere / "payload.json").write_text('{"n": 1}')
+    said = helmr(
+        "session", "start", "review", "--payload", "@payload.json", "--metadata", '{"a": 1}',
+        "--tag", "x", "--tag", "y", "--json",
+    )  # fmt: skip
+    started = json.loads(said.out)
+    assert started["created"] is True
+    assert json.loads(here.seen[-1].body) == {
+        "task": "review", "payload": {"n": 1}, "tags": ["x", "y"], "metadata": {"a": 1},
+    }  # fmt: skip
+    session_id, run_id = started["session"]["id"], started["run"]["id"]
+    said = helmr("session", "start", "review", "--wait", "1s")
+    assert "run status" in said.out
+    said = helmr("input", "send", session_id, "approval", "--data", "1", "--correlation-id", "c")
+    assert "outcome" in said.out
+    wait = here.wait(session_id)
+    assert "fulfilled" in helmr("wait", "answer", wait["id"], "--data", "true").out
+    said = helmr("wait", "answer", wait["id"], "--data", "true")
+    assert (said.code, said.err) == (5, f"helmr: {wait['id']} was fulfilled by alice\n")
+    assert helmr("session", "note", session_id, "seen").code == 0
+    assert "cancelled" in helmr("run", "cancel", run_id).out
+    assert helmr("run", "retry", run_id).code == 5
+    assert "closed" in helmr("session", "close", session_id, "--end-input").out
+    assert json.loads(here.seen[-1].body) == {"end_input": True}
+    assert "cancelled" in helmr("session", "cancel", session_id).out
+
+
+def test_metadata_is_an_object(helmr, here: Gateway) -> None:
+    said = helmr("session", "start", "review", "--metadata", "[1]")
+    assert (said.code, said.err) == (2, "helmr: --metadata: a JSON object is wanted, not list\n")
+
+
+def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
+    here.health |= {"pool": {"slots": 8, "queue": {"runs": 3}}, "ledger": {"feed_offset": 12}}
+    said = helmr("status")
+    assert said.code == 0
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert f"url {here.url}" in lines
+    assert "ready yes" in lines
+    assert "queue runs 3" in lines
+    assert "ledger feed offset 12" in lines
+    here.health |= {"ready": False, "reasons": ["no slot is live"]}
+    said = helmr("status")
+    assert said.code == 6
+    assert "no slot is live" in said.out
+    said = helmr("status", "--json")
+    assert said.code == 6
+    assert json.loads(said.out)["health"]["reasons"] == ["no slot is live"]
+
+
+def test_a_follow_ends_with_its_session(helmr, here: Gateway) -> None:
+    session_id = here.session()
+    here.entry(session_id, "session.created")
+    here.entry(session_id, "session.cancelled")
+    said = helmr("session", "follow", session_id, "--json")
+    assert [json.loads(line)["kind"] for line in said.out.splitlines()] == [
+        "session.created",
+        "session.cancelled",
+    ]
+
+
+def test_a_follow_of_an_ended_session_does_not_wait_for_more(helmr, here: Gateway) -> None:
+    session_id = here.session(status="closed")
+    here.entry(session_id, "session.closed")
+    assert helmr("session", "follow", session_id, "--after", "1").out == ""
+
+
+def test_a_run_that_failed_shows_why(helmr, here: Gateway) -> None:
+    run_id = here.run(
+        here.session(),
+        status="failed",
+        error={"code": "x", "type": "ValueError", "message": "no", "traceback": "File a\n  line b"},
+    )
+    said = helmr("run", "get", run_id)
+    assert "ValueError" in said.out
+    assert "  File a\n    line b\n" in said.out
+
+
+def test_a_missing_run(helmr, here: Gateway) -> None:
+    assert helmr("run", "get", ids.new_id(ids.RUN)).code == 3
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for one in value.values() for text in _texts(one)]
+    if isinstance(value, list):
+        return [text for one in value for text in _texts(one)]
+    return [value] if isinstance(value, str) else []

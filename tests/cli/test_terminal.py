@@ -1,0 +1,151 @@
+"""In a real terminal: tables and a progress bar, Ctrl-C, and nothing that a session sent as a command to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import spawn
+from tests.cli.test_reads import EVIL, READS, _filled
+from tests.client.gateway import Gateway
+
+pytestmark = pytest.mark.pty
+
+BOUND_S = 30.0
+SGR = re.compile(r"\x1b\[[0-9;]*m")
+"""Colour and weight: the only commands that a table needs."""
+
+
+def screen(*arguments: str, width: int = 100) -> tuple[int, str]:
+    """Run a command in a terminal; its exit code, and what it wrote there."""
+    master, slave = pty.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "helmr.cli", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        with process:
+            os.close(slave)
+            seen = b""
+            bound = time.monotonic() + BOUND_S
+            while True:
+                assert time.monotonic() < bound, seen
+                if not select.select([master], [], [], 0.1)[0]:
+                    continue
+                try:
+                    piece = os.read(master, 65536)
+                except OSError:  # the other side is closed
+                    break
+                if not piece:
+                    break
+                seen += piece
+            return process.wait(BOUND_S), seen.decode()
+    finally:
+        os.close(master)
+
+
+@pytest.mark.parametrize("words", READS)
+def test_nothing_of_a_session_reaches_the_terminal_as_a_command(here: Gateway, words: str) -> None:
+    names = _filled(here)
+    code, seen = screen(*(names.get(word, word) for word in words.split()))
+    assert code == 0
+    left = SGR.sub("", seen)
+    assert not set("\x1b\x07\u202e\u009b\x7f") & set(left)
+    assert EVIL not in seen
+
+
+def test_a_table_has_weight_on_a_terminal_and_keeps_ids_whole(here: Gateway) -> None:
+    session_id = here.session()
+    code, seen = screen("session", "list", width=120)
+    assert code == 0
+    assert "\x1b[1m" in seen
+    assert session_id in seen
+
+
+def test_a_line_of_a_transcript_is_one_line(here: Gateway) -> None:
+    names = _filled(here)
+    _, seen = screen("session", "transcript", names["SESSION"], width=60)
+    lines = seen.splitlines()
+    assert len(lines) == 2
+    assert max(len(line) for line in lines) <= 60
+    assert "…+" in lines[0]
+
+
+def test_bulk_sending_shows_a_bar_and_the_reports(here: Gateway, nowhere: Path) -> None:
+    session_id = here.session()
+    (nowhere / "lines").write_text("".join(f'{{"data": {n}}}\n' for n in range(20)))
+    code, seen = screen("input", "send", session_id, "approval", "--jsonl", "--data", "@lines")
+    assert code == 0
+    assert "sending" in seen
+    assert "━" in seen
+    assert seen.count('"outcome":"buffered"') == 20
+    assert "20 lines sent: 20 buffered" in seen
+
+
+def test_the_bar_stays_on_the_terminal_when_the_report_goes_to_a_file(
+    here: Gateway, nowhere: Path
+) -> None:
+    session_id = here.session()
+    (nowhere / "lines").write_text('{"data": 1}\n')
+    with (
+        (nowhere / "report").open("wb") as report,
+        spawn(
+            "input", "send", session_id, "approval", "--jsonl", "--data", "@lines", stdout=report
+        ) as one,
+    ):
+        _, err = one.communicate(timeout=BOUND_S)
+    assert (nowhere / "report").read_text().startswith('{"line":1,"outcome":"buffered"')
+    assert b"\x1b" not in err
+
+
+def test_ctrl_c_ends_a_follow_quietly(here: Gateway) -> None:
+    session_id = here.session()
+    here.entry(session_id, "session.created")
+    with spawn("session", "follow", session_id) as one:
+        assert one.stdout is not None
+        assert b"session.created" in one.stdout.readline()
+        one.send_signal(signal.SIGINT)
+        out, err = one.communicate(timeout=BOUND_S)
+    assert (one.returncode, out, err) == (130, b"", b"")
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(here: Gateway) -> None:
+    session_id = here.session()
+    for _ in range(2000):
+        here.entry(session_id, "note.added", body={"text": "x" * 200})
+    with spawn("session", "transcript", session_id) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        one.stdout.close()
+        assert one.stderr is not None
+        err = one.stderr.read()
+        one.wait(BOUND_S)
+    assert (one.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_an_odd_locale_loses_nothing_and_ends_nothing(
+    here: Gateway, locale: dict[str, str]
+) -> None:
+    here.session(external_id="日本")
+    with spawn("session", "list", env=locale) as one:
+        out, err = one.communicate(timeout=BOUND_S)
+    assert (one.returncode, err) == (0, b"")
+    assert b"\\u65e5\\u672c" in out
