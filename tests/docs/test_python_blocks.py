@@ -1,0 +1,67 @@
+"""Every Python block of the docs runs: a page is one module, and its `test_…` functions pass."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from helmr.testing import Harness
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.M | re.S)
+PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if BLOCK.search(path.read_text("utf-8"))]
+
+
+def load(name: str, text: str, folder: Path) -> ModuleType:
+    """A module from text, known to `sys.modules` as task modules are."""
+    path = folder / f"{name}.py"
+    path.write_text(text, encoding="utf-8")
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ModuleType]:
+    blocks = BLOCK.findall(request.param.read_text(encoding="utf-8"))
+    name = f"docs_page_{request.param.stem}"
+    yield load(name, "\n\n".join(blocks), tmp_path)
+    del sys.modules[name]
+
+
+async def test_blocks_run_and_their_tests_pass(page: ModuleType) -> None:
+    for name, function in vars(page).items():
+        if name.startswith("test_") and inspect.iscoroutinefunction(function):
+            await function()
+
+
+async def test_the_task_of_the_sdk_page_runs_as_written_in_a_file_of_its_own(
+    tmp_path: Path,
+) -> None:
+    first = BLOCK.findall((ROOT / "docs" / "sdk.md").read_text(encoding="utf-8"))[0]
+    module = load("docs_sdk_task", first, tmp_path)
+    payload = (ROOT / "helmr/examples/data/pull_request.opened.json").read_text(encoding="utf-8")
+    try:
+        async with Harness(module.publish_review, replay_always=True) as harness:
+            session = await harness.start("publish-review", json.loads(payload))
+            await session.park()
+            await session.send(
+                "approval",
+                {"decision": "approve"},
+                correlation_id="github:Codertocat/Hello-World#2",
+            )
+            assert await session.result() == {"status": "posted"}
+    finally:
+        del sys.modules["docs_sdk_task"]

@@ -1,0 +1,107 @@
+"""The SDK page names everything that is exported, with the signatures that the code has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import helmr
+from helmr import testing
+from helmr.client import Retry, sync
+
+SURFACE = [
+    sync.Client,
+    sync.Sessions,
+    sync.SessionHandle,
+    sync.Input,
+    sync.Output,
+    sync.Runs,
+    sync.Waits,
+]
+FUNCTIONS = [
+    helmr.task,
+    helmr.step,
+    helmr.step_key,
+    helmr.streams.input,
+    helmr.streams.output,
+    helmr.InputStream.wait,
+    helmr.InputStream.iter,
+    helmr.InputStream.peek,
+    helmr.InputStream.history,
+    helmr.OutputStream.append,
+    helmr.timers.sleep,
+    helmr.timers.until,
+    helmr.TaskContext.continue_as,
+    testing.Harness.start,
+    testing.Harness.advance,
+    testing.Harness.settle,
+    testing.HarnessSession.send,
+    testing.HarnessSession.answer,
+    testing.HarnessSession.run,
+    testing.HarnessSession.close,
+]
+CONSTRUCTORS = [sync.Client, testing.Harness, Retry]
+
+
+@pytest.fixture(scope="module")
+def page(project_root: Path) -> str:
+    return (project_root / "docs" / "sdk.md").read_text(encoding="utf-8")
+
+
+def rendered(function: Callable[..., Any], name: str | None = None) -> str:
+    """A signature as the page writes it: names and defaults, no types, no self."""
+    parts: list[str] = []
+    keyword_only = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}")
+            keyword_only = True
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            parts.append("*")
+            keyword_only = True
+        parts.append(parameter.name + _default(parameter.default))
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            parts.append("/")
+    return f"{name or function.__name__}({', '.join(parts)})"
+
+
+def _default(value: Any) -> str:
+    if value is inspect.Parameter.empty:
+        return ""
+    if value is sync.UNSET:
+        return "=UNSET"
+    return f"={getattr(value, '__name__', None) or repr(value)}".replace("typing.", "")
+
+
+def test_every_export_is_on_the_page(page: str) -> None:
+    missing = [name for name in helmr.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__qualname__)
+def test_functions_are_written_as_they_are(page: str, function: Callable[..., Any]) -> None:
+    assert rendered(function) in page
+
+
+@pytest.mark.parametrize("cls", CONSTRUCTORS, ids=lambda c: c.__qualname__)
+def test_constructors_are_written_as_they_are(page: str, cls: type) -> None:
+    assert rendered(cls.__init__, cls.__name__) in page
+
+
+@pytest.mark.parametrize("cls", SURFACE, ids=lambda c: c.__qualname__)
+def test_every_method_of_the_client_is_written_as_it_is(page: str, cls: type) -> None:
+    methods = [
+        method
+        for name, method in vars(cls).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    ]
+    assert methods
+    assert [m.__qualname__ for m in methods if f"`{rendered(m)}`" not in page] == []
