@@ -64,6 +64,7 @@ from runtime.replay.ends import (
     Unreadable,
     error_of,
     failed_op,
+    text_of,
 )
 from runtime.replay.loop import make_loop
 from runtime.replay.script import GivenUp, Line, Opened, Outcome, Script, StepError, StepValue
@@ -142,8 +143,12 @@ class RunDriver(DurableRun):
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
         self._actor_loop = asyncio.get_running_loop()
-        self._loop = make_loop(self._deliver_next, self._on_silence, silence_s)
+        self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
         self._is_quiet = False
+        self._given = self._taken = 0
+        """What the actor gave to the run's loop, and what that loop has taken up."""
+        self._told = self._heard = 0
+        """What the run told the actor's loop, and what that loop has heard."""
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
@@ -160,13 +165,11 @@ class RunDriver(DurableRun):
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
-        self._is_quiet = False
         self._lines.append(outcome)
         self._wake(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
         """Execute the body of a step whose opening is on disk."""
-        self._is_quiet = False
         self._wake(lambda: self._start_step(op, key, tries))
 
     def sever(self, signal: HelmrSignal) -> None:
@@ -183,13 +186,20 @@ class RunDriver(DurableRun):
     @property
     def is_quiet(self) -> bool:
         """The tree waits for something from outside: no step executes and its loop has nothing ready."""
-        return self._is_quiet and not self._steps.is_busy
+        is_taken = self._taken == self._given  # read first: taking ends the quiet
+        is_still = self._is_quiet and not self._steps.is_busy
+        return is_taken and is_still and self._heard == self._told
 
     def _wake(self, call: Callable[[], None]) -> None:
+        self._given += 1
         try:
-            self._loop.call_soon_threadsafe(call)
+            self._loop.call_soon_threadsafe(self._take, call)
         except RuntimeError:  # the loop is closed: the tree has ended
             log.debug("%s: the tree has ended", self.run.id)
+
+    def _take(self, call: Callable[[], None]) -> None:
+        call()
+        self._taken += 1
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -233,14 +243,17 @@ class RunDriver(DurableRun):
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        unasked = sorted(op for op in self._script.opened if op not in self._asked)
-        if unasked:
-            op = unasked[0]
-            met = "the end of the task" if error is None else f"{type(error).__name__}: {error}"
+        op = self._first_unasked()
+        if op is not None:
+            met = "the end of the task" if error is None else text_of(error)
             return Mismatch(NondeterminismError(op=op, recorded=self._script.opened[op], met=met))
         if error is None:
             return Returned(root.result())
         return Raised(error_of(error), failed_op(error))
+
+    def _first_unasked(self) -> int | None:
+        """The first op of the journal that this replay has not asked for."""
+        return min((op for op in self._script.opened if op not in self._asked), default=None)
 
     def _finish(self, end: RunEnd) -> None:
         if self._severed is None:
@@ -277,10 +290,15 @@ class RunDriver(DurableRun):
         log.warning("%s: %s", self.run.id, context.get("message"), exc_info=error)
 
     def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._told += 1
         try:
-            self._actor_loop.call_soon_threadsafe(call, *arguments)
+            self._actor_loop.call_soon_threadsafe(self._hear, call, *arguments)
         except RuntimeError:  # the actor's loop is closed: nobody is left to tell
             log.debug("%s: the actor has ended", self.run.id)
+
+    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._heard += 1
+        call(*arguments)
 
     # --- delivering ---------------------------------------------------------------------------
 
@@ -297,12 +315,16 @@ class RunDriver(DurableRun):
         self._is_quiet = True
         return False
 
+    def _on_wake(self) -> None:
+        self._is_quiet = False
+
     def _is_passed(self, line: Line) -> bool:
         if isinstance(line, GivenUp):
             return line.op in self._given_up
         return line.op in self._asked
 
     def _hand_over(self, outcome: Outcome) -> bool:
+        self._steps.forget(outcome.op)
         if outcome.op in self._script.given_up:
             return False
         future = self._pending.pop(outcome.op, None)
@@ -355,8 +377,7 @@ class RunDriver(DurableRun):
         return Random(self._draw())
 
     def _draw(self) -> bytes:
-        if self._severed is not None:
-            raise self._severed
+        self._check_severed()
         self._draws += 1
         return hashlib.sha256(f"{self.run.id}|{self._op}|{self._draws}".encode()).digest()
 
@@ -421,6 +442,13 @@ class RunDriver(DurableRun):
         codec = self._task.payload_codec
         encoded = codec.encode(codec.decode(payload) if _is_json(payload) else payload)
         _check_size(encoded, "the payload")
+        unasked = self._first_unasked()
+        if unasked is not None:
+            met = str(AskContinue(None, ""))
+            error = NondeterminismError(op=unasked, recorded=self._script.opened[unasked], met=met)
+            self._fail(Mismatch(error))
+            self._severed = error
+            raise error
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
         self._tell(self._host.asked, self, 0, AskContinue(encoded, new_id(RUN)))
         self._cut_now()
@@ -473,7 +501,8 @@ class RunDriver(DurableRun):
 
     def _check_severed(self) -> None:
         if self._severed is not None:
-            raise self._severed
+            # Code that swallows it in a loop would otherwise grow its traceback without end.
+            raise self._severed.with_traceback(None)
 
     def _check_recorded(self, op: int, ask: Ask) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""

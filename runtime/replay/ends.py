@@ -67,7 +67,7 @@ def error_of(error: BaseException) -> dict[str, Any]:
         "code": error.code if isinstance(error, HelmrError) else "exception",
         "type": type(error).__name__,
         "message": _text(error)[:4000],
-        "traceback": "".join(lines) or None,
+        "traceback": "".join(lines).encode("utf-8", "replace").decode("utf-8") or None,
     }
 
 
@@ -80,30 +80,38 @@ def _is_ours(filename: str) -> bool:
     return _EXAMPLES not in path.parents and any(folder in path.parents for folder in _OURS)
 
 
+def text_of(error: BaseException) -> str:
+    """`ValueError: what it says`, for an exception of any kind."""
+    return f"{type(error).__name__}: {_text(error)}"
+
+
 def _text(error: BaseException) -> str:
-    text = str(error).encode("utf-8", "replace").decode("utf-8")
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the task's own exception may fail at this, and is told all the same
+        text = "(its text can't be read)"
     if isinstance(error, BaseExceptionGroup):
-        inner = "; ".join(f"{type(e).__name__}: {e}" for e in error.exceptions)
-        return f"{text}: {inner}".encode("utf-8", "replace").decode("utf-8")
-    return text
+        text = f"{text}: {'; '.join(text_of(inner) for inner in error.exceptions)}"
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def failed_op(error: BaseException) -> int | None:
     """The op whose outcome this exception is, found through its causes, contexts and groups (S-5)."""
-    for found in _chain(error, set()):
+    for found in _chain(error):
         if isinstance(found, HelmrError) and found.op is not None:
             return found.op
     return None
 
 
-def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _chain(inner, seen)
-    for linked in (error.__cause__, error.__context__):
-        if linked is not None:
-            yield from _chain(linked, seen)
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Depth first; without recursion, as a chain of contexts may be long."""
+    rest: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while rest:
+        found = rest.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        inner = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+        rest += [found.__context__, found.__cause__, *reversed(inner)]

@@ -21,10 +21,15 @@ class IdleSelector(selectors.DefaultSelector):
     """
 
     def __init__(
-        self, on_idle: Callable[[], bool], on_silence: Callable[[], None], silence_s: float
+        self,
+        on_idle: Callable[[], bool],
+        on_wake: Callable[[], None],
+        on_silence: Callable[[], None],
+        silence_s: float,
     ) -> None:
         super().__init__()
         self._on_idle = on_idle
+        self._on_wake = on_wake
         self._on_silence = on_silence
         self._silence_s = silence_s
 
@@ -35,15 +40,28 @@ class IdleSelector(selectors.DefaultSelector):
         if self._on_idle():
             return []
         if timeout is not None or len(self.get_map()) > SELF_PIPE_FILES:
-            return super().select(timeout)
+            ready = super().select(timeout)
+            self._on_wake()
+            return ready
         ready = super().select(self._silence_s)
+        self._on_wake()
         if not ready:
             self._on_silence()
         return ready
 
 
 def make_loop(
-    on_idle: Callable[[], bool], on_silence: Callable[[], None], silence_s: float
+    on_idle: Callable[[], bool],
+    on_wake: Callable[[], None],
+    on_silence: Callable[[], None],
+    silence_s: float,
 ) -> asyncio.SelectorEventLoop:
-    """A loop for one run. `on_silence` is called when nothing at all happened for `silence_s` seconds."""
-    return asyncio.SelectorEventLoop(IdleSelector(on_idle, on_silence, silence_s))
+    """A loop for one run.
+
+    Args:
+        on_idle: Called when the loop is about to wait; true if that made something ready.
+        on_wake: Called when it has waited.
+        on_silence: Called when nothing at all happened for `silence_s` seconds.
+        silence_s: Seconds.
+    """
+    return asyncio.SelectorEventLoop(IdleSelector(on_idle, on_wake, on_silence, silence_s))

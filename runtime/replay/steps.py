@@ -55,6 +55,10 @@ class StepRunner:
         self._tasks[op] = task
         task.add_done_callback(lambda _: self._tasks.pop(op, None))
 
+    def forget(self, op: int) -> None:
+        """The code has its outcome: what the call holds is no longer needed."""
+        self._calls.pop(op, None)
+
     def give_up(self, op: int) -> None:
         """The code no longer awaits this op."""
         self._calls.pop(op, None)
@@ -75,8 +79,8 @@ class StepRunner:
         except BaseException as error:  # whatever user code raises is this step's outcome
             may_retry = isinstance(error, Exception) and isinstance(error, call.retry_on)
             end = StepEnd(error=error_of(error), may_retry=may_retry)
-        self._tasks.pop(op, None)
         self._on_end(op, end)
+        self._tasks.pop(op, None)
 
     async def _value(self, call: StepCall, context: contextvars.Context) -> Any:
         async with asyncio.timeout(call.timeout_s):
