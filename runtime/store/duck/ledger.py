@@ -67,6 +67,7 @@ class DuckLedger:
         self._openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._change = asyncio.Event()
+        self._is_closed = False
         self._group = GroupCommit(database, restored, clock, self._due_write, self._changed)
 
     @property
@@ -274,7 +275,10 @@ class DuckLedger:
         }
 
     async def close(self) -> None:
-        """Store what is queued, write the tables, close the file and let go of its lock."""
+        """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         await self._group.close()
         self._readers.shutdown(wait=False)
         self._changed()
