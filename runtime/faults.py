@@ -1,0 +1,70 @@
+"""Named points in production code where a test can kill, stop or fail a process, once.
+
+Armed by files: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
+any process passes that point, and is gone. Without the variable a point costs one look at a global.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+from pathlib import Path
+
+from helmr.errors import StoreUnavailable
+
+VARIABLE = "HELMR_FAULTS"
+
+
+class Point(StrEnum):
+    """Where a process may be made to die; docs/faults.md tells what was seen at each."""
+
+    SESSION_LOADED = "session.loaded"
+    SESSION_DECIDED = "session.decided"
+    SESSION_COMMITTED = "session.committed"
+    SESSION_PARKING = "session.parking"
+    SESSION_PARKED = "session.parked"
+    LEDGER_BEFORE_WRITE = "ledger.before_write"
+    LEDGER_WRITTEN = "ledger.written"
+    LEDGER_PROJECTING = "ledger.projecting"
+    LEDGER_TIMING_OUT = "ledger.timing_out"
+    DIRECTORY_BEFORE_ADOPT = "directory.before_adopt"
+    DIRECTORY_ADOPTED = "directory.adopted"
+    DIRECTORY_ABANDONING = "directory.abandoning"
+    GATEWAY_BEFORE_CALL = "gateway.before_call"
+    GATEWAY_AFTER_CALL = "gateway.after_call"
+
+
+_FOLDER = os.environ.get(VARIABLE)
+
+
+def reach(point: Point) -> None:
+    """Pass a point; act if it is armed.
+
+    Raises:
+        StoreUnavailable: The point is armed with `fail`.
+    """
+    if _FOLDER is not None:
+        _act(Path(_FOLDER) / point.value, point)
+
+
+def _act(armed: Path, point: Point) -> None:
+    taken = armed.with_name(f"{armed.name}.{os.getpid()}")
+    try:
+        armed.rename(taken)
+    except OSError:
+        return
+    action = taken.read_text().strip()
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    else:
+        raise StoreUnavailable(f"fault {point.value}: {action}")
+
+
+def arm(folder: Path, point: Point, action: str = "kill") -> None:
+    """Arm a point in the folder that the processes' `HELMR_FAULTS` names."""
+    fresh = folder / f".{point.value}"
+    fresh.write_text(action)
+    fresh.rename(folder / point.value)
