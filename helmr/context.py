@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import MutableMapping
 from datetime import datetime
-from random import Random
+from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, NoReturn
 
 from helmr.current import DurableRun, RunRef, SessionRef, require_run
@@ -60,7 +60,7 @@ class TaskContext:
 
 
 class _QuietInReplay(logging.LoggerAdapter[logging.Logger]):
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - overrides logging
         extra = self.extra or {}
         run = extra.get("run")
         return not getattr(run, "replaying", False) and super().isEnabledFor(level)

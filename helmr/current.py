@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from random import Random
+from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
 
 from helmr.errors import NotInTask

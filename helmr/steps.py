@@ -66,8 +66,8 @@ class Step(Generic[P, R]):
     async def _run(self, call: Callable[[], Any]) -> R:
         run = current_run.get()
         if run is None or current_step.get() is not None:
-            value = await call() if self.is_async else await asyncio.to_thread(call)
-            return value  # type: ignore[no-any-return]  # what the function itself returns
+            value: R = await call() if self.is_async else await asyncio.to_thread(call)
+            return value
         value = await run.step(
             StepCall(
                 name=self.name,
@@ -81,7 +81,7 @@ class Step(Generic[P, R]):
                 timeout_s=self.timeout_s,
             )
         )
-        return value  # type: ignore[no-any-return]  # decoded by the return annotation
+        return value  # noqa: RET504 - decoded by the return annotation
 
 
 class StepDecorator(Protocol):

@@ -29,7 +29,8 @@ wait.opened        wait_id kind stream? correlation_id? token_id? subject? body?
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? next    next: running|queued
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|input_ended|token_cancelled|superseded next?
-input.accepted     record_id stream stream_seq data correlation_id? key_hash? data_hash outcome wait_id? run_id? operation?
+input.accepted     record_id stream stream_seq data outcome correlation_id? key_hash? data_hash? wait_id? run_id?
+                   operation?
 output.appended    record_id stream stream_seq data      op, opened and outcome in one
 clock.read         now                                   op, opened and outcome in one
 peek.read          stream record_seqs[]                  op, opened and outcome in one

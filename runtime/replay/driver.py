@@ -15,7 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from random import Random
+from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
 
 from helmr.context import TaskContext
@@ -67,7 +67,7 @@ from runtime.replay.ends import (
     text_of,
 )
 from runtime.replay.loop import make_loop
-from runtime.replay.script import GivenUp, Line, Opened, Outcome, Script, StepError, StepValue
+from runtime.replay.script import GivenUp, Line, Outcome, Script, StepError, StepValue
 from runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000

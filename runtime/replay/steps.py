@@ -76,7 +76,7 @@ class StepRunner:
                 raise
         except SchemaMismatch as error:
             end = StepEnd(error=error_of(error))
-        except BaseException as error:  # whatever user code raises is this step's outcome
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
             may_retry = isinstance(error, Exception) and isinstance(error, call.retry_on)
             end = StepEnd(error=error_of(error), may_retry=may_retry)
         self._on_end(op, end)
@@ -113,7 +113,7 @@ class StepRunner:
             value, error = None, None
             try:
                 value = context.copy().run(call.call)
-            except BaseException as raised:  # carried to the loop, which makes it the outcome
+            except BaseException as raised:  # noqa: BLE001 - carried to the loop, which makes it the outcome
                 error = raised
             self._threads.discard(threading.current_thread())
             if not self._loop.is_closed():

@@ -191,7 +191,8 @@ def token_draft(wait_id: str, run: Run, op: int, ended: TokenEnded, following: s
 def token_ended(state: SessionState, command: TokenEnded, context: Context) -> tuple[Draft, ...]:
     """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41).
 
-    A token that ended at or after the wait's deadline finds the wait timed out, also if the delivery comes first (S-14).
+    A token that ended at or after the wait's deadline finds the wait timed out, also if this
+    comes first (S-14).
     """
     run, wait = state.run, state.wait
     if run is None or wait is None or wait.id != command.wait_id:
