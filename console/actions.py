@@ -51,7 +51,8 @@ class Context:
     secret_field: bool = False
     batch_running: bool = False
     resettable: bool = True
-    over: bool = True
+    composing: bool = False
+    reviewing: bool = False
 
 
 Reason = Callable[[Context], str]
@@ -196,7 +197,15 @@ ACTIONS: tuple[Action, ...] = (
         "Help for what has the focus, and all keys.",
         80,
     ),
-    Action("back", _A, ("escape",), "Back", "Close; else clear marks; else clear the filter."),
+    Action(
+        "back",
+        _A,
+        ("escape",),
+        "Back",
+        "Close; else clear marks; else clear the filter.",
+        15,
+        shown_when=lambda context: context.composing,
+    ),
     Action("last", _A, ("minus",), "Last view", "Go back to the area before this one."),
     Action(
         "merge",
@@ -208,7 +217,15 @@ ACTIONS: tuple[Action, ...] = (
         reason=_needs_pending,
         shown_when=lambda context: bool(context.pending),
     ),
-    Action("pause", _A, ("p",), "Pause", "Hold back new rows, or let them in again.", 70),
+    Action(
+        "pause",
+        _A,
+        ("p",),
+        "Pause",
+        "Hold back new rows, or let them in again.",
+        70,
+        shown_when=lambda context: not context.composing,
+    ),
     Action(
         "refresh",
         _A,
@@ -232,6 +249,7 @@ ACTIONS: tuple[Action, ...] = (
         "Copy",
         "Copy an id, the JSON or the CLI command that does the same.",
         55,
+        shown_when=lambda context: not context.composing,
     ),
     Action("theme", _A, (), "Next theme", "Change the colours."),
     Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),

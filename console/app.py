@@ -46,7 +46,7 @@ log = logging.getLogger("helmr.console")
 
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
-TOAST_S = 6.0
+TOAST_S = 5.0
 PALETTE_ROWS_MAX = 500
 
 
@@ -360,7 +360,9 @@ class ConsoleApp(App[int]):
         context = screen.context()
         for action in ACTIONS:
             moves = action.scope is Scope.LIST and action.id.startswith("list.")
-            here = action.scope in screen.SCOPES and not moves and action.id != "palette"
+            here = (
+                action.scope in screen.SCOPES and not moves and action.id not in ("palette", "back")
+            )
             if here and not action.refusal(context):
                 detail = f"{self.key_names.get(action.id, action.key_text):<6} {action.help}"
                 yield Choice(action.label, detail, self._pick(screen, action.id))

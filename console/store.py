@@ -40,6 +40,24 @@ _ENDINGS = {
     "wait.cancelled": WaitStatus.CANCELLED,
 }
 _PEOPLE = ("api_key", "public_token", "callback", "ray_job")
+_ACTS = (
+    "session.created",
+    "session.closed",
+    "session.cancelled",
+    "note.added",
+    "run.created",
+    "run.retried",
+    "run.cancelled",
+    "input.accepted",
+    "token.created",
+    "token.completed",
+    "token.cancelled",
+    "public_token.created",
+    "public_token.revoked",
+    "api_key.created",
+    "api_key.revoked",
+)
+"""What somebody did, without what followed from it."""
 
 
 @dataclass(slots=True)
@@ -123,7 +141,7 @@ class Store:
         changes = Changes(entry=None if replayed else entry)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
-        if entry.principal.type in _PEOPLE:
+        if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
             changes.activity = True
         if not replayed:

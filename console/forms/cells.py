@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 from console.forms.model import Choice, Field, Form, Kind, Missing
@@ -23,8 +23,8 @@ JSON_DEPTH_MAX = 64
 """What the gateway takes (DESIGN §8)."""
 
 
-class Blank(StrEnum):
-    """A field without a value."""
+class Blank(Enum):
+    """A field without a value. No text, so that the typed text "null" differs from null."""
 
     NOT_SENT = "not sent"
     NULL = "null"

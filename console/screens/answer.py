@@ -13,12 +13,23 @@ from console.forms.model import form_of
 from console.outcome import Outcome, Result
 from console.permits import Permit
 from console.screens.compose import ComposeScreen, Phase
-from console.widgets.panes import asked, entry_content, head, lines, wait_facts
+from console.widgets.panes import (
+    DUE_ROLE,
+    asked,
+    body_lines,
+    brief_facts,
+    entry_content,
+    head,
+    lines,
+    wait_facts,
+)
 from helmr.errors import HelmrError
 from helmr.models import EntryInfo, RecordInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind
 from helmr.safe_text import one_line
 
 CONTEXT_ENTRIES = 30
+BODY_LINES = 8
+"""Lines of the wait's body above the form; all of them stand in the context."""
 RECORDS_LOOKED_AT = 200
 
 
@@ -79,13 +90,18 @@ class AnswerScreen(ComposeScreen):
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
-        role = {"now": "error", "soon": "warning"}.get(due.urgency.value, "")
-        return [*wait_facts(wait, None, due.text, role), *asked(wait)]
+        role = DUE_ROLE.get(due.urgency, "")
+        if self.has_class("-narrow"):
+            return [*brief_facts(wait, due.text, role), *asked(wait, lines_max=2)]
+        return [*wait_facts(wait, due.text, role), Content(""), *asked(wait, lines_max=BODY_LINES)]
 
     def context_content(self) -> Content:
-        """Transcript, then the JSON."""
+        """What is asked in full, transcript, then the JSON."""
+        width = self.aside.size.width - 2
         parts = [head("Transcript, newest last")]
-        parts += [entry_content(views.entry_line(entry)) for entry in self.entries]
+        parts += [entry_content(views.entry_line(entry), width) for entry in self.entries]
+        if self.wait is not None and self.wait.body and len(body_lines(self.wait.body)) > 2:
+            parts = [head("Asked"), *asked(self.wait), Content(""), *parts]
         return lines([*parts, Content(""), *self.preview()])
 
     def effects(self) -> Sequence[str]:

@@ -42,10 +42,10 @@ class ActivityScreen(ListScreen):
     NOUN = "acts"
     COLUMNS = (
         Column("at", 8),
-        Column("who", 22),
+        Column("who", 20),
         Column("did", 9),
         Column("what", 0),
-        Column("session", 11, from_width=70),
+        Column("session", 11, from_width=90),
     )
     HELP_TEXT = (
         "Everything that was not done by a task or the runtime itself: answers, input, notes, cancels, retries, "
@@ -240,10 +240,20 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
         if isinstance(value, dict):
             parts += _flat(value, f"{name}.")
         else:
+            name = name.replace("_", " ")
             label = name if len(name) <= 24 else f"…{name[-23:]}"
             parts.append(
                 Content.assemble(
-                    safe.line(f"{label:<25}", "$c-muted", limit=30), safe.line(value, limit=200)
+                    safe.line(f"{label:<25}", "$c-muted", limit=30),
+                    safe.line(_said(value), limit=200),
                 )
             )
     return parts
+
+
+def _said(value: Any) -> Any:
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, value)
+        if value is None or isinstance(value, bool)
+        else value
+    )

@@ -136,7 +136,11 @@ class ConsoleScreen(Screen[None]):
         self.query_one(HeaderBar).show(self.console.place(self.AREA))
         self.query_one(StatusLine).show(*self.status())
         offered = actions.footer(self.SCOPES, self.context())
-        self.query_one(FooterBar).show(offered, self.console.key_names)
+        self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
+
+    def labels(self) -> dict[str, str]:
+        """Other words in the footer, by action id."""
+        return {}
 
     def tick(self) -> None:
         """A second has passed."""

@@ -237,7 +237,7 @@ class ComposeScreen(ConsoleScreen):
 
     def preview(self) -> list[Content]:
         """The JSON as it is now, and whether it fits."""
-        if self.form is None:
+        if self.form is None or self.phase is not Phase.FORM:
             return []
         built = self.form.result()
         parts = [head("What would be sent")]
@@ -318,8 +318,17 @@ class ComposeScreen(ConsoleScreen):
         row = self.form.focused_row() if self.form is not None else None
         raw = self.form is not None and self.form.is_raw
         return replace(
-            super().context(), field=row is not None or raw, wait=True, wait_over=self.over()
+            super().context(),
+            field=row is not None or raw,
+            wait=True,
+            wait_over=self.over(),
+            composing=True,
+            reviewing=self.phase in (Phase.REVIEW, Phase.SENDING),
         )
+
+    def labels(self) -> dict[str, str]:
+        """In review the key sends."""
+        return {"review": "Send"} if self.phase in (Phase.REVIEW, Phase.SENDING) else {}
 
     # --- actions
 

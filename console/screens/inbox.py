@@ -190,11 +190,16 @@ class InboxScreen(ListScreen):
             return
         store = self.console.store
         due = countdown.due(wait.deadline_at, store.now())
-        role = {"now": "error", "soon": "warning"}.get(due.urgency.value, "")
         preview = self._previews.get(wait.id)
-        entries = preview.entries if preview is not None else ()
-        loaded = preview is not None or wait.json_schema is not None
-        self.pane.say(wait_content(wait, entries, due.text, role, loaded), "Wait")
+        content = wait_content(
+            wait,
+            preview.entries if preview is not None else (),
+            due,
+            loaded=preview is not None or wait.json_schema is not None,
+            width=self.pane.size.width - 2,
+            narrow=self.has_class("-narrow") and not self.has_class("zoomed"),
+        )
+        self.pane.say(content, "Wait")
 
     # --- actions
 

@@ -139,10 +139,17 @@ class FooterBar(Widget):
         self.actions: tuple[tuple[str, str, str, bool], ...] = ()
         self._at: list[tuple[int, int, str]] = []
 
-    def show(self, actions: list[tuple[Action, bool]], keys: dict[str, str]) -> None:
-        """Offer these. `keys` holds the keys of a user's own key map by action id."""
+    def show(
+        self, actions: list[tuple[Action, bool]], keys: dict[str, str], labels: dict[str, str]
+    ) -> None:
+        """Offer these. `keys` and `labels` hold other keys and words by action id."""
         shown = tuple(
-            (action.id, keys.get(action.id, action.key_text), action.label, enabled)
+            (
+                action.id,
+                keys.get(action.id, action.key_text),
+                labels.get(action.id, action.label),
+                enabled,
+            )
             for action, enabled in actions
         )
         if shown != self.actions:

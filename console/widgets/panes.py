@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from console import countdown, effects, safe
+from console.countdown import Due, Urgency
 from console.forms.cells import pretty
 from console.forms.model import Field, Form, Kind, form_of
-from console.views import EntryLine, entry_line, subject_of, who
+from console.views import EntryLine, entry_line, short_id, subject_of, who
+from console.widgets.lines import fit
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
+from helmr.safe_text import plain
 
 BODY_CELLS = 20_000
 ANSWER_FIELDS_SHOWN = 12
+DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 
 
 class TextPane(VerticalScroll, can_focus=False):
@@ -58,15 +63,11 @@ def lines(parts: Sequence[Content]) -> Content:
     return Content("\n").join(parts)
 
 
-def wait_facts(wait: WaitInfo, store_now: object, due_text: str, due_role: str) -> list[Content]:
+def wait_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
     """The lines that say which wait this is."""
-    what = wait.stream or wait.kind.value
+    what = safe.line(wait.stream or wait.kind.value, "bold", limit=60)
     parts = [
-        Content.assemble(
-            (f"{safe.line(what, limit=60)}", "bold"),
-            ("  on ", "$c-muted"),
-            safe.line(wait.task, limit=60),
-        ),
+        Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)),
         fact("wait", safe.line(wait.id, limit=80)),
         fact("session", safe.line(wait.session_id, limit=80)),
     ]
@@ -75,26 +76,62 @@ def wait_facts(wait: WaitInfo, store_now: object, due_text: str, due_role: str) 
     if wait.token_id:
         parts.append(fact("token", safe.line(wait.token_id, limit=80)))
     if wait.status is WaitStatus.PENDING:
-        when = (
-            countdown.stamp(wait.deadline_at) if wait.deadline_at else "no deadline, waits for ever"
-        )
+        when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
-        parts.append(fact("due", Content.assemble(left, ("  " + when, "$c-muted"))))
-    else:
-        ended = wait.status.value.replace("_", " ")
-        at = f" {countdown.stamp(wait.resolved_at)}" if wait.resolved_at else ""
-        parts.append(fact("ended", Content.assemble((ended, "bold"), (at, "$c-muted"))))
-        if wait.resolved_by is not None:
-            parts.append(fact("by", safe.line(who(wait.resolved_by), limit=100)))
+        parts.append(fact("due", Content.assemble(left, (f"  {when}", "$c-muted"))))
+        return parts
+    at = f"  {countdown.stamp(wait.resolved_at)}" if wait.resolved_at else ""
+    ended = wait.status.value.replace("_", " ")
+    parts.append(fact("ended", Content.assemble((ended, "bold"), (at, "$c-muted"))))
+    if wait.resolved_by is not None:
+        parts.append(fact("by", safe.line(who(wait.resolved_by), limit=100)))
     return parts
 
 
-def asked(wait: WaitInfo) -> list[Content]:
-    """Subject and body: what the task asks."""
-    parts = [Content(""), head("Asked"), safe.line(subject_of(wait), "bold")]
+def brief_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
+    """Which wait this is, on one line, for narrow screens."""
+    left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
+    if wait.status is not WaitStatus.PENDING:
+        left = Content.styled(wait.status.value.replace("_", " "), "bold")
+    parts: list[Content | tuple[str, str]] = [
+        safe.line(wait.stream or wait.kind.value, "bold", limit=24),
+        ("  ", ""),
+        safe.line(wait.task, "$c-muted", limit=20),
+        ("   due ", "$c-muted"),
+        left,
+        ("   ", ""),
+        safe.line(short_id(wait.session_id), "$c-muted"),
+    ]
+    if wait.correlation_id:
+        parts += [("   ", ""), safe.line(wait.correlation_id, "$c-muted", limit=30)]
+    return [Content.assemble(*parts)]
+
+
+def asked(wait: WaitInfo, *, lines_max: int | None = None) -> list[Content]:
+    """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so."""
+    parts = [safe.line(subject_of(wait), "bold")]
     if wait.body:
-        parts += [safe.text(wait.body, limit=BODY_CELLS)]
+        body = body_lines(wait.body)
+        if lines_max is not None and len(body) > lines_max:
+            rest = len(body) - lines_max
+            body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
+        parts += body
     return parts
+
+
+def body_lines(body: str) -> list[Content]:
+    """Markdown as it reads: headings bold, list signs as dots; everything else as it is."""
+    found: list[Content] = []
+    for raw in plain(body, BODY_CELLS).split("\n"):
+        heading = raw.lstrip("#")
+        if raw.startswith("#") and heading.startswith(" "):
+            found.append(Content.styled(heading.strip(), "bold $c-accent"))
+        elif raw.lstrip().startswith(("- ", "* ")):
+            indent = len(raw) - len(raw.lstrip())
+            found.append(Content(f"{' ' * indent}• {raw.lstrip()[2:]}"))
+        else:
+            found.append(Content(raw))
+    return found
 
 
 def needs(form: Form) -> list[Content]:
@@ -123,26 +160,22 @@ def effect(wait: WaitInfo) -> list[Content]:
     ]
 
 
-def last_entries(entries: Sequence[EntryInfo]) -> list[Content]:
+def last_entries(entries: Sequence[EntryInfo], width: int) -> list[Content]:
     """The newest lines of the transcript."""
     if not entries:
         return []
-    return [
-        Content(""),
-        head("Last entries"),
-        *(entry_content(entry_line(entry)) for entry in entries),
-    ]
+    rows = [entry_content(entry_line(entry), width) for entry in entries]
+    return [Content(""), head("Last entries"), *rows]
 
 
-def entry_content(entry: EntryLine) -> Content:
-    """One entry as a line of a pane."""
+def entry_content(entry: EntryLine, width: int) -> Content:
+    """One entry as a line of a pane `width` cells wide."""
     role = f"$c-{entry.role}" if entry.role else ""
-    by = Content.styled(f"  {entry.by}", "$c-muted") if entry.by else Content("")
+    text = f"{entry.text}  {entry.by.partition(' (')[0]}" if entry.by else entry.text
+    room = max(10, width - 14)
+    text = fit(text, min(room, cell_len(text)))
     return Content.assemble(
-        (f"#{entry.seq:<4} ", "$c-muted"),
-        (f"{entry.word:<7} ", role or "$c-muted"),
-        safe.line(entry.text, limit=300),
-        by,
+        (f"#{entry.seq:<4} ", "$c-muted"), (f"{entry.word:<7} ", role or "$c-muted"), (text, "")
     )
 
 
@@ -152,14 +185,23 @@ def json_content(value: object, limit: int = 20_000) -> Content:
 
 
 def wait_content(
-    wait: WaitInfo, entries: Sequence[EntryInfo], due_text: str, due_role: str, loaded: bool
+    wait: WaitInfo,
+    entries: Sequence[EntryInfo],
+    due: Due,
+    *,
+    loaded: bool,
+    width: int,
+    narrow: bool,
 ) -> Content:
-    """Everything about one wait."""
-    parts = wait_facts(wait, None, due_text, due_role)
-    parts += asked(wait)
+    """Everything about one wait; on a narrow screen what matters first."""
+    role = DUE_ROLE.get(due.urgency, "")
+    if narrow:
+        parts = [*brief_facts(wait, due.text, role), *asked(wait)]
+        return lines([*parts, *(needs(form_of(wait.json_schema)) if loaded else [])])
+    parts = [*wait_facts(wait, due.text, role), Content(""), head("Asked"), *asked(wait)]
     if loaded:
         parts += needs(form_of(wait.json_schema))
-    parts += last_entries(entries)
+    parts += last_entries(entries, width)
     if wait.status is WaitStatus.PENDING and wait.kind is not WaitKind.TIMER:
         parts += effect(wait)
     return lines(parts)

@@ -306,7 +306,10 @@ class TranscriptView(ScrollView, can_focus=True):
         by = f"  {line.by}" if line.by and width >= 70 else ""
         by = fit(by, min(cell_len(by), width // 3))
         room = max(0, width - 26 - cell_len(by))
-        text = f"── {line.text} {'─' * room}" if line.rule else line.text
+        text = line.text
+        if line.rule:
+            text = f"── {text} "
+            text += "─" * max(0, room - cell_len(text))
         text_role = (
             "muted" if line.rule else (line.role if line.role in ("error", "warning") else "")
         )
