@@ -89,6 +89,10 @@ class Owner(Protocol):
         """Parts of this actor did not end: it must not serve another session."""
         ...
 
+    def code_closed(self) -> None:
+        """The run's code has ended."""
+        ...
+
     async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
         """Open a wait whose precondition lies outside the session."""
         ...
@@ -431,6 +435,7 @@ class Execution:
             self._watch_threads(driver, self._longest_step_s())
         self._closed.set()
         self.run_if_ready()
+        self._owner.code_closed()
 
     # --- steps --------------------------------------------------------------------------------
 

@@ -46,9 +46,10 @@ from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, fr
 from runtime.core.jsontext import same_data_hash
 from runtime.core.receipts import receipt_of
 from runtime.core.state import SessionState
+from runtime.faults import Point, reach
 from runtime.ports import (
-    Committed,
     CommitReply,
+    Committed,
     Death,
     Declined,
     Ledger,
@@ -190,7 +191,9 @@ class HeldSession:
             return None
         self.is_lost = True
         self._disarm()
+        reach(Point.SESSION_PARKING)
         reply = await self.committer.release(self._checkpoint())
+        reach(Point.SESSION_PARKED)
         self.committer.stop()
         return reply if isinstance(reply, Committed) else Committed(first_feed_offset=0)
 
@@ -232,7 +235,9 @@ class HeldSession:
             async with self._alone:
                 decision = await self._decide(command)
                 seq = self.state.seq
+            reach(Point.SESSION_DECIDED)
             await self._until_durable(seq)
+            reach(Point.SESSION_COMMITTED)
             if decision.error is not None:
                 raise decision.error
             return decision.reply
@@ -478,6 +483,11 @@ class HeldSession:
         self._on_doom(reason)
 
     # --- what follows a change ------------------------------------------------------------------
+
+    def code_closed(self) -> None:
+        """The run's code has ended, which may have been all that kept the session from parking."""
+        if not self.is_lost:
+            self._changed()
 
     def _proceed(self) -> None:
         if self.is_lost:
