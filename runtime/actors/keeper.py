@@ -16,7 +16,8 @@ from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, Unavailab
 from helmr.models import Catalog
 from runtime.actors.boundary import DIRECTORY, GATEWAY, LEDGER, ActorDied, ActorNotFound, CallError
 from runtime.actors.calls import RayCalls
-from runtime.actors.spawn import RuntimeSpec, create_host
+from runtime.actors.spawn import create_host
+from runtime.actors.spec import RuntimeSpec
 from runtime.actors.timing import Tasks
 from runtime.core.entries import RUNTIME
 

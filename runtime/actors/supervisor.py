@@ -152,7 +152,7 @@ class _Run:
         say(f"Ray runs on {address}")
         _log_here(self._data_dir / "logs" / "supervisor.log")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
-        from runtime.actors.spawn import RuntimeSpec  # noqa: PLC0415
+        from runtime.actors.spec import RuntimeSpec  # noqa: PLC0415
 
         spec = RuntimeSpec(
             data_dir=str(self._data_dir),

@@ -1,0 +1,17 @@
+"""The ledger's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.actors.boundary import Calls
+from runtime.actors.ledger import LedgerActor
+from runtime.actors.spec import RuntimeSpec
+from runtime.clock import SystemClock
+
+FILE_NAME = "ledger.duckdb"
+
+
+async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
+    """The ledger; it opens its file at its first call."""
+    return LedgerActor(Path(spec.data_dir) / FILE_NAME, clock=SystemClock())

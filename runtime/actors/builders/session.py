@@ -1,0 +1,48 @@
+"""A pool actor's process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from runtime.actors.boundary import Calls
+from runtime.actors.proxies import LedgerProxy
+from runtime.actors.session import SessionActor
+from runtime.actors.spec import RuntimeSpec
+from runtime.catalog import load_modules
+from runtime.clock import SystemClock
+
+logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a spinning task may keep the interpreter from the actor's loop."""
+
+DOOM_DELAY_S = 0.05
+"""An actor that ends itself answers its last call first."""
+
+
+async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
+    """A pool actor; it imports the task modules when it is first asked who it is."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with contextlib.suppress(OSError):
+        # For whoever must end this process before it could say its pid.
+        spec.pid_path(name).write_text(str(os.getpid()))
+    return SessionActor(
+        name,
+        name.split("-")[1],
+        LedgerProxy(calls),
+        SystemClock(),
+        lambda: load_modules(spec.tasks, folder=Path(spec.folder)),
+        on_doom=_end_soon,
+        crumb_path=spec.crumb_path(name),
+        linger_s=spec.linger_s,
+    )
+
+
+def _end_soon(reason: str) -> None:
+    logger.info("ending: %s", reason)
+    asyncio.get_running_loop().call_later(DOOM_DELAY_S, os._exit, 0)

@@ -1,0 +1,51 @@
+"""What the actors of a runtime need to build themselves, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSpec:
+    """Crosses to every actor's process when it is created.
+
+    Attributes:
+        data_dir: Holds the ledger's file and the logs.
+        run_dir: Temporary folder of this runtime; holds crumbs and pids.
+        tasks: Task modules, as given to `up`; looked up from `folder`.
+        catalog_hash: The code that pool actors must have loaded.
+        admin_key_hash: Hex SHA-256 of the local admin key.
+        version: Of Helmr.
+    """
+
+    data_dir: str
+    run_dir: str
+    tasks: tuple[str, ...]
+    folder: str
+    catalog_hash: str
+    slots: int
+    desks: int
+    linger_s: float
+    host: str
+    port: int
+    admin_key_hash: str
+    version: str
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log file per actor."""
+        return Path(self.data_dir) / "logs"
+
+    @property
+    def crumbs_dir(self) -> Path:
+        """One crumb and one pid file per pool actor; fresh with every `up`."""
+        return Path(self.run_dir) / "crumbs"
+
+    def crumb_path(self, name: str) -> Path:
+        """Where a pool actor says what it holds and does."""
+        return self.crumbs_dir / f"{name}.crumb"
+
+    def pid_path(self, name: str) -> Path:
+        """Where a pool actor says its pid."""
+        return self.crumbs_dir / f"{name}.pid"
