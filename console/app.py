@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,6 +65,7 @@ class Options:
     filters: Mapping[str, str] = field(default_factory=dict)
     state_folder: Path = Path(".helmr-console")
     environ: Mapping[str, str] = field(default_factory=dict)
+    handle_signals: bool = False
 
 
 class ConsoleApp(App[int]):
@@ -131,6 +134,10 @@ class ConsoleApp(App[int]):
         self.theme = self.options.theme
         self.animation_level = "none"
         self.set_keymap(dict(self.options.keys))
+        if self.options.handle_signals:
+            # A killed console must leave the terminal as it was.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
         self.background(self.link.run(), group="link")
         self.background(self._tick(), group="tick")
 
