@@ -62,7 +62,7 @@ class HealthView:
             data_dir=self._data_dir,
             started_at=self._started_at,
             now=self._clock.now(),
-            feed_offset=ledger.get("head_offset"),
+            feed_offset=ledger.get("feed_offset"),
             counts=_counts(ledger.get("counts", {})),
             pool=dict(pool),
             ledger=dict(ledger),

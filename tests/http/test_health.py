@@ -1,0 +1,118 @@
+"""Health, readiness, numbers, the catalog, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from helmr.models import Health
+from runtime.actors.boundary import LEDGER
+from runtime.security.roles import ROUTES
+from tests.http.test_sessions import code_of
+from tests.service.stack import Stack
+
+LATER = ("/v1/tokens", "/v1/callbacks", "/v1/public-tokens", "/v1/api-keys", "/v1/query")
+"""Routes of the table that do not exist yet."""
+
+
+async def test_a_probe_needs_no_key_and_learns_nothing_of_the_machine(stack: Stack) -> None:
+    async with httpx.AsyncClient(base_url=stack.url) as http:
+        assert (await http.get("/healthz")).text == "ok\n"
+        ready = await http.get("/readyz")
+    assert ready.status_code == 200
+    assert set(ready.json()) == {"ready", "reasons", "version", "now"}
+
+
+async def test_with_a_key_readyz_tells_pool_ledger_and_counts(stack: Stack) -> None:
+    await stack.started()
+    response = await stack.http.get("/readyz")
+    health = Health.model_validate(response.json())
+    assert health.ready
+    assert health.data_dir == "/data"
+    assert health.pool["slots"]["total"] == 2
+    assert health.feed_offset == stack.service.hub.offset
+    assert health.counts["sessions_open"] == 1
+    assert health.counts["waits_pending"] == 1
+
+
+async def test_without_a_ledger_nothing_is_ready_and_calls_say_so(stack: Stack) -> None:
+    stack.calls.kill(LEDGER, "signal 9")
+    ready = await stack.http.get("/readyz")
+    assert ready.status_code == 503
+    assert any("ledger" in reason for reason in ready.json()["reasons"])
+    response = await stack.http.get("/v1/sessions")
+    assert (response.status_code, code_of(response)) == (503, "unavailable")
+    assert response.headers["retry-after"] == "1"
+    assert (await stack.http.get("/healthz")).status_code == 200
+    assert (await stack.http.get("/metrics")).status_code == 200
+
+
+async def test_metrics_are_prometheus_text(stack: Stack) -> None:
+    await stack.started("return", 1)
+    await stack.http.get("/v1/sessions/nonsense")
+    text = (await stack.http.get("/metrics")).text
+    samples = {
+        (sample.name, sample.labels.get("route"), sample.labels.get("status")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["helmr_http_requests_total", "/v1/sessions", "201"] == 1
+    assert samples["helmr_http_requests_total", "/v1/sessions/{session_id}", "400"] == 1
+    assert samples["helmr_ready", None, None] == 1
+    assert samples["helmr_pool_slots_total", None, None] == 2
+    assert samples["helmr_ledger_feed_offset", None, None] >= 1
+    assert "nonsense" not in text
+
+
+async def test_tasks_and_streams_are_listed(stack: Stack) -> None:
+    tasks = (await stack.http.get("/v1/tasks")).json()["items"]
+    assert [task["id"] for task in tasks] == [
+        "echo",
+        "fail-once",
+        "quick-review",
+        "return",
+        "review",
+    ]
+    assert tasks[-1]["payload_schema"]["required"] == ["title"]
+    streams = (await stack.http.get("/v1/streams")).json()["items"]
+    assert [stream["name"] for stream in streams] == ["approval", "echoes", "progress", "words"]
+    assert streams[0]["schema"]["properties"]["decision"]
+    page = (await stack.http.get("/v1/tasks?limit=2")).json()
+    rest = (await stack.http.get(f"/v1/tasks?limit=200&cursor={page['next_cursor']}")).json()
+    assert len(page["items"]) + len(rest["items"]) == 5
+    assert rest["next_cursor"] is None
+    assert code_of(await stack.http.get("/v1/tasks?cursor=x")) == "bad_cursor"
+
+
+async def test_the_document_has_every_route_and_every_status(stack: Stack) -> None:
+    async with httpx.AsyncClient(base_url=stack.url) as http:
+        document = (await http.get("/v1/openapi.json")).json()
+    documented = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    expected = {
+        (route.method, route.path)
+        for route in ROUTES
+        if not route.path.startswith(LATER) and route.path != "/v1/openapi.json"
+    }
+    assert documented == expected
+    names = []
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            names.append(operation["operationId"])
+            for status, response in operation["responses"].items():
+                if status >= "400" and operation["operationId"] != "readyz":
+                    assert list(response["content"]) == ["application/problem+json"]
+    assert len(names) == len(set(names))
+    assert "HTTPValidationError" not in str(document)
+    start = document["paths"]["/v1/sessions"]["post"]
+    assert set(start["responses"]) == {
+        "200", "201", "400", "401", "403", "404", "409", "413", "415", "422", "429", "500", "503",
+    }  # fmt: skip
+    references = {
+        part.split('"')[0]
+        for part in str(document).replace("'", '"').split("#/components/schemas/")[1:]
+    }
+    assert references <= set(document["components"]["schemas"])

@@ -1,0 +1,164 @@
+"""Where a command goes, how often, and what its caller is told (S-61, S-64)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Unavailable
+from runtime.actors.boundary import ActorDied, ActorNotFound, ActorUnavailable
+from runtime.core.commands import AddNote, Command, Operation
+from runtime.core.entries import Principal
+from runtime.ports import Directory, Routed, Session
+from runtime.service import router as router_module
+from runtime.service.router import Router
+from tests.service.stack import until
+
+COMMAND = AddNote(
+    principal=Principal("api_key"),
+    operation=Operation(id="op_1", request_hash="h"),
+    note_id="note_1",
+    text="x",
+)
+RECEIPT = {"seq": 1}
+
+
+def died() -> ActorDied:
+    return ActorDied(actor="helmr-slot-1", method="command", cause="signal 9")
+
+
+class World:
+    """A directory and session actors whose next answers a test writes down.
+
+    `script` holds, per call, an error to raise, a receipt, or None for no answer at all.
+    """
+
+    def __init__(self, *script: Exception | Mapping[str, Any] | None) -> None:
+        self.script = list(script)
+        self.calls: list[tuple[str, Command]] = []
+
+    async def _answer(self, who: str, command: Command) -> Mapping[str, Any]:
+        self.calls.append((who, command))
+        answer = self.script.pop(0)
+        if answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None
+        return answer
+
+    async def route(self, session_id: str, command: Command) -> Routed:
+        reply = await self._answer("directory", command)
+        return Routed(reply=reply, actor="helmr-slot-1")
+
+    def session(self, name: str) -> Any:
+        world = self
+
+        class Actor:
+            async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+                return await world._answer(name, command)
+
+        return Actor()
+
+    def router(self, *, commit_timeout_s: float = 5.0) -> Router:
+        directory: Directory = self  # type: ignore[assignment]  # routes, and nothing else is asked
+        session: Callable[[str], Session] = self.session
+        return Router(directory, session, commit_timeout_s=commit_timeout_s)
+
+    @property
+    def asked(self) -> list[str]:
+        return [who for who, _ in self.calls]
+
+
+async def test_a_known_actor_is_asked_at_once() -> None:
+    world = World(RECEIPT, RECEIPT)
+    router = world.router()
+    await router.command("ses_1", COMMAND)
+    assert await router.command("ses_1", COMMAND) == RECEIPT
+    assert world.asked == ["directory", "helmr-slot-1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Moved("elsewhere"),
+        died(),
+        ActorNotFound(actor="helmr-slot-1", method="command"),
+        ActorUnavailable(actor="helmr-slot-1", method="command", detail="lost"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_actor_that_is_gone_sends_the_same_command_to_the_directory(
+    error: Exception,
+) -> None:
+    world = World(RECEIPT, error, RECEIPT)
+    router = world.router()
+    await router.command("ses_1", COMMAND)
+    assert await router.command("ses_1", COMMAND) == RECEIPT
+    assert world.asked == ["directory", "helmr-slot-1", "directory"]
+    assert {command for _, command in world.calls} == {COMMAND}
+
+
+async def test_what_the_session_answers_is_not_tried_again() -> None:
+    world = World(SessionTerminal("closed"))
+    with pytest.raises(SessionTerminal):
+        await world.router().command("ses_1", COMMAND)
+    assert world.asked == ["directory"]
+
+
+async def test_an_absent_directory_is_asked_until_it_answers() -> None:
+    world = World(died(), died(), died(), RECEIPT)
+    assert await world.router().command("ses_1", COMMAND) == RECEIPT
+    assert world.asked == ["directory"] * 4
+
+
+async def test_silence_leaves_the_outcome_unknown() -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        await World(None).router(commit_timeout_s=0.05).command("ses_1", COMMAND)
+    assert caught.value.retryable
+
+
+async def test_a_death_without_a_second_answer_leaves_the_outcome_unknown() -> None:
+    world = World(died(), *[Moved("elsewhere")] * 100)
+    with pytest.raises(OutcomeUnknown):
+        await world.router(commit_timeout_s=0.1).command("ses_1", COMMAND)
+
+
+async def test_a_command_that_nobody_took_has_not_run() -> None:
+    world = World(*[Moved("elsewhere")] * 100)
+    with pytest.raises(Unavailable) as caught:
+        await world.router(commit_timeout_s=0.1).command("ses_1", COMMAND)
+    assert caught.value.code == "unavailable"
+
+
+async def test_too_many_commands_are_refused_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "IN_FLIGHT_MAX", 2)
+    world = World(None, None)
+    router = world.router(commit_timeout_s=0.2)
+    waiting = [asyncio.create_task(router.command("ses_1", COMMAND)) for _ in range(2)]
+    await until(lambda: router.in_flight == 2)
+    with pytest.raises(Overloaded) as caught:
+        await router.command("ses_1", COMMAND)
+    assert caught.value.retry_after_s == 1
+    assert len(world.calls) == 2
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [OutcomeUnknown] * 2
+    assert router.in_flight == 0
+
+
+async def test_a_write_is_made_again_while_the_ledger_is_away() -> None:
+    answers: list[Exception | str] = [died(), died(), "started"]
+
+    def make() -> Awaitable[str]:
+        async def answer() -> str:
+            result = answers.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return answer()
+
+    assert await World().router().write(make, what="a start") == "started"
