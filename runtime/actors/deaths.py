@@ -13,6 +13,7 @@ from helmr.errors import HelmrError, NotFound
 from runtime.actors.pool import Spawner
 from runtime.actors.timing import Limits, Tasks, sleep
 from runtime.clock import Clock
+from runtime.faults import Point, reach
 from runtime.ports import Death, Held, Ledger
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Burials:
                 epochs = (h.epoch for h in held if (h.session_id, h.holder) == (session_id, actor))
                 epoch = next(epochs, None)
             if epoch is not None:
+                reach(Point.DIRECTORY_ABANDONING)
                 await self._until_answered(partial(self._ledger.abandon, session_id, epoch))
         except NotFound:
             logger.info("%s is not in the ledger", session_id)

@@ -1,48 +1,43 @@
 """The directory: knows which session lives where, and is the only one that adopts and releases.
 
-Owns bindings, the queue and the pool. Keeps: one binding per session at a time (single flight, by a
-lock per session), commands decided although every slot is busy (desks), runs resumed oldest first,
-and after an actor's death the session abandoned and adopted elsewhere with what is known of the
-death (S-3, S-63). A plain class: calls to actors go through what it is given.
+Routes commands to their sessions, whichever actor they need for it: commands are decided although
+every slot is busy (desks), runs resume oldest first, and after an actor's death its session is
+abandoned and adopted elsewhere with what is known of the death (S-3, S-63). A plain class: it calls
+actors through what it is given.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import Any
-from weakref import WeakValueDictionary
 
-from helmr.errors import (
-    HelmrError,
-    Moved,
-    NotReady,
-    OutcomeUnknown,
-    Overloaded,
-    Unavailable,
-)
-from runtime.actors.boundary import DESK, SLOT, ActorDied, ActorNotFound, CallError
+from helmr.errors import HelmrError, Moved, NotReady, Overloaded, Unavailable
+from runtime.actors.bindings import Bindings, check_repeatable
+from runtime.actors.boundary import DESK, LEDGER, SLOT, CallError
 from runtime.actors.deaths import Burials
 from runtime.actors.placing import Placing
 from runtime.actors.pool import ActorState, Pool, PoolActor, Spawner
-from runtime.actors.timing import Limits, Tasks
+from runtime.actors.timing import Limits, Tasks, within
 from runtime.actors.worklist import Deliver, WorkList
 from runtime.clock import Clock
-from runtime.core.commands import Command, Deadline, TokenEnded, Touch
+from runtime.core.commands import Command, Touch
 from runtime.core.entries import RUNTIME
-from runtime.ports import Adopted, Holding, Ledger, Report, Routed, Session
+from runtime.ports import Holding, Ledger, Report, Routed, Session
 
 logger = logging.getLogger(__name__)
 
 ROUTES_MAX = 10_000
 """Commands under way at once; more are refused (S-64)."""
 
-ADOPT_TRIES_MAX = 6
 RETRY_PAUSE_S = 0.005
 """Between two tries to reach a session that is on the move."""
+
+LEDGER_PAUSE_S = 0.1
+"""Between two tries while the ledger is away; it is back in a second or two."""
 
 
 class DirectoryActor:
@@ -72,16 +67,13 @@ class DirectoryActor:
         deliver: Deliver | None = None,
     ) -> None:
         limits = limits or Limits()
-        self._ledger = ledger
-        self._spawner = spawner
         self._clock = clock
         self._limits = limits
-        self._holders: dict[str, PoolActor] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._resuming: set[str] = set()
         self._routes_count = 0
         self._tasks = Tasks()
-        self._is_ready = False
+        self._ready = asyncio.Event()
+        self._is_closing = False
         self._burials = Burials(
             ledger, spawner=spawner, clock=clock, limits=limits, on_buried=self._pump
         )
@@ -94,15 +86,6 @@ class DirectoryActor:
             sizes={SLOT: slots, DESK: desks},
             catalog_hash=catalog_hash,
         )
-        self._placing = Placing(
-            self._pool,
-            clock=clock,
-            limits=limits,
-            slots=slots,
-            on_free=self._pump,
-            on_moved=self._verify,
-            on_unbound=self._unbind,
-        )
         self._work = WorkList(
             ledger,
             clock=clock,
@@ -112,11 +95,24 @@ class DirectoryActor:
             route=self.route,
             deliver=deliver,
         )
+        self._bindings = Bindings(
+            self._pool, self._burials, clock=clock, on_adopted=self._work.taken
+        )
+        self._placing = Placing(
+            self._pool,
+            clock=clock,
+            limits=limits,
+            slots=slots,
+            on_free=self._pump,
+            on_moved=self._bindings.verify,
+            on_unbound=self._bindings.unbind,
+        )
+        self._bindings.placing = self._placing
 
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take over what an earlier directory left, then serve."""
+        """Take over what an earlier directory left; serve when the ledger says what is held."""
         await self._pool.start()
         self._tasks.start(self._begin())
 
@@ -126,16 +122,17 @@ class DirectoryActor:
         Returns:
             `{"unparked": [session ids]}`: those whose code was still running.
         """
-        self._is_ready = False
+        self._is_closing = True
         self._pool.close()
         await self._work.stop()
         return {"unparked": await self._placing.park_all()}
 
     async def stop(self) -> None:
         """End all background work. The actors stay as they are."""
-        self._is_ready = False
+        self._is_closing = True
         await self._work.stop()
         await self._placing.stop()
+        await self._bindings.stop()
         await self._burials.stop()
         await self._tasks.stop()
         await self._pool.stop()
@@ -149,7 +146,7 @@ class DirectoryActor:
 
     async def _begin(self) -> None:
         await self._reconcile()
-        self._is_ready = True
+        self._ready.set()
         self._work.start()
 
     def _start_reconciling(self) -> None:
@@ -161,13 +158,9 @@ class DirectoryActor:
         Its holder died while no directory watched, or the ledger forgot how an adoption ended.
         """
         for head in await self._burials.held():
-            session_id = head.session_id
-            lock = self._locks.get(session_id)
-            if session_id in self._holders or session_id in self._burials:
-                continue
-            if lock is None or not lock.locked():
+            if self._bindings.is_free(head.session_id):
                 self._burials.start(
-                    session_id, head.epoch, head.holder, "died unwatched", is_counted=True
+                    head.session_id, head.epoch, head.holder, "died unwatched", is_counted=True
                 )
 
     # --- what others call -------------------------------------------------------------------------
@@ -179,8 +172,6 @@ class DirectoryActor:
             OutcomeUnknown: The actor died over the command, which has no operation id to repeat.
             Unavailable: The session could not be reached in time.
         """
-        if not self._is_ready:
-            raise NotReady("the directory is starting or stopping", retry_after_s=1.0)
         if self._routes_count >= ROUTES_MAX:
             raise Overloaded("too many commands are under way", retry_after_s=1.0)
         self._routes_count += 1
@@ -193,9 +184,8 @@ class DirectoryActor:
 
     async def locate(self, session_id: str) -> str | None:
         """The name of the actor that holds the session, if any; adopts nothing."""
-        actor = self._holders.get(session_id)
-        held = (ActorState.HOLDING, ActorState.RELEASING)
-        return actor.name if actor is not None and actor.state in held else None
+        actor = self._bindings.holder(session_id)
+        return actor.name if actor is not None else None
 
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.
@@ -208,7 +198,7 @@ class DirectoryActor:
         if self._work.failing():
             warnings.append(f"{self._work.failing()} sessions can't be resumed; see the log")
         return {
-            "ready": self._is_ready,
+            "ready": self._ready.is_set() and not self._is_closing,
             "slots": self._count(SLOT),
             "desks": self._count(DESK),
             "queue": len(self._work),
@@ -235,38 +225,55 @@ class DirectoryActor:
             "busy": len(actors) - free - starting - lingering,
         }
 
-    # --- route and adopt --------------------------------------------------------------------------
+    # --- route ------------------------------------------------------------------------------------
 
     async def _route(self, session_id: str, command: Command) -> Routed:
         deadline = self._clock.now() + timedelta(seconds=self._limits.route_s)
+        await self._until_ready()
         while True:
-            actor = self._holders.get(session_id)
-            if actor is not None and actor.state in (ActorState.HOLDING, ActorState.RELEASING):
-                routed = await self._ask(actor, session_id, command)
+            pause_s = RETRY_PAUSE_S
+            try:
+                routed = await self._try_route(session_id, command)
+            except Unavailable as error:
+                if error.facts.get("actor") != LEDGER or self._clock.now() >= deadline:
+                    raise
+                pause_s = LEDGER_PAUSE_S
             else:
-                routed = await self._adopt_to_decide(session_id, command)
-            if routed is not None:
-                return routed
-            if self._clock.now() >= deadline:
-                raise Unavailable(f"{session_id} is on the move", retry_after_s=1.0)
-            await asyncio.sleep(RETRY_PAUSE_S)
+                if routed is not None:
+                    return routed
+                if self._clock.now() >= deadline:
+                    raise Unavailable(f"{session_id} is on the move", retry_after_s=1.0)
+            await asyncio.sleep(pause_s)
 
-    async def _ask(self, actor: PoolActor, session_id: str, command: Command) -> Routed | None:
-        """Have the holder decide; None if it holds the session no more."""
+    async def _until_ready(self) -> None:
+        if self._is_closing:
+            raise NotReady("the runtime is stopping", retry_after_s=1.0)
+        if not self._ready.is_set():
+            try:
+                await within(self._clock, self._limits.route_s, self._ready.wait())
+            except TimeoutError as error:
+                raise NotReady("the ledger does not answer", retry_after_s=1.0) from error
+
+    async def _try_route(self, session_id: str, command: Command) -> Routed | None:
+        """The holder's decision, or an adopter's; None if the session moved meanwhile."""
+        actor = self._bindings.holder(session_id)
+        if actor is None:
+            return await self._adopt_to_decide(session_id, command)
         try:
-            return Routed(reply=await actor.session.command(session_id, command), actor=actor.name)
+            reply = await actor.session.command(session_id, command)
+            return Routed(reply=reply, actor=actor.name)
         except Moved:
-            await self._verify(actor)
+            await self._bindings.verify(actor)
         except CallError as error:
-            self._lost(actor, error)
-            _check_repeatable(session_id, command, error)
+            self._bindings.lost(actor, error)
+            check_repeatable(session_id, command, error)
         return None
 
     async def _adopt_to_decide(self, session_id: str, command: Command) -> Routed | None:
-        async with self._lock(session_id):
-            if session_id in self._holders or session_id in self._burials:
+        async with self._bindings.lock(session_id):
+            if not self._bindings.can_adopt(session_id):
                 return None
-            actor, adopted = await self._adopt(session_id, command, self._place)
+            actor, adopted = await self._bindings.adopt(session_id, command, self._place)
             return Routed(reply=adopted.reply or {}, actor=actor.name)
 
     async def _place(self) -> PoolActor:
@@ -277,142 +284,17 @@ class DirectoryActor:
                 return actor
         return await self._placing.desk()
 
-    async def _adopt(
-        self, session_id: str, command: Command, place: Callable[[], Awaitable[PoolActor]]
-    ) -> tuple[PoolActor, Adopted]:
-        """Bind the session to an actor that `place` gives; the session's lock is held.
-
-        An actor that dies over it is buried here, and another one tried.
-        """
-        for _ in range(ADOPT_TRIES_MAX):
-            actor = await place()
-            self._bind(actor, session_id)
-            try:
-                adopted = await actor.session.adopt(
-                    session_id,
-                    command=command,
-                    death=self._burials.deaths.get(session_id),
-                    catalog_hash=self._pool.catalog_hash,
-                )
-            except CallError as error:
-                await self._lost_while_adopting(actor, session_id, error)
-                _check_repeatable(session_id, command, error)
-            except HelmrError as error:
-                if not await self._settle_failed(actor, session_id, error):
-                    raise
-            else:
-                self._hold(actor, adopted.epoch)
-                return actor, adopted
-        raise Unavailable(f"{session_id} could not be adopted", retry_after_s=1.0)
-
-    async def _settle_failed(self, actor: PoolActor, session_id: str, error: HelmrError) -> bool:
-        """An adoption raised: learn whether the actor holds the session.
-
-        Returns:
-            True if another actor should be tried: this one holds another session or other code.
-        """
-        if isinstance(error, NotReady) and "code_hash" in error.facts:
-            self._unbind(actor)
-            actor.code_hash = str(error.facts["code_hash"])
-            actor.is_draining = True
-            self._placing.give_back(actor)
-            return True
-        try:
-            holding = await actor.session.who()
-        except HelmrError as lost:
-            if isinstance(lost, CallError):
-                await self._lost_while_adopting(actor, session_id, lost)
-            else:
-                await self._pool.end(actor, str(lost), is_counted=True)
-            return False
-        if holding.session_id == session_id and holding.epoch is not None:
-            self._hold(actor, holding.epoch)
-            return False
-        self._unbind(actor)
-        if holding.session_id is not None:
-            self.on_claim(actor, holding)
-        elif isinstance(error, Moved):
-            # It holds nothing and takes nothing: it is about to end itself.
-            await self._pool.end(actor, "takes no session", is_counted=False)
-        else:
-            self._placing.give_back(actor)
-        return isinstance(error, Moved)
-
-    # --- bindings ---------------------------------------------------------------------------------
-
-    def _lock(self, session_id: str) -> asyncio.Lock:
-        lock = self._locks.get(session_id)
-        if lock is None:
-            lock = self._locks[session_id] = asyncio.Lock()
-        return lock
-
-    def _bind(self, actor: PoolActor, session_id: str) -> None:
-        actor.session_id = session_id
-        actor.epoch = None
-        actor.report = None
-        actor.parkable_at = None
-        actor.bound_at = self._clock.now()
-        actor.become(ActorState.ADOPTING, actor.bound_at)
-        self._holders[session_id] = actor
-
-    def _hold(self, actor: PoolActor, epoch: int) -> None:
-        """The adoption succeeded."""
-        if actor.session_id is None or not actor.is_alive:
-            return
-        self._burials.deaths.pop(actor.session_id, None)
-        self._work.taken(actor.session_id)
-        actor.epoch = epoch
-        actor.become(ActorState.HOLDING, self._clock.now())
-        if actor.role == DESK:
-            self._placing.watch_desk(actor)
-        else:
-            self._placing.keep_one_free()
-        if actor.report is not None:
-            self.on_report(actor, actor.report)
-
-    def _unbind(self, actor: PoolActor) -> None:
-        if actor.session_id is not None and self._holders.get(actor.session_id) is actor:
-            del self._holders[actor.session_id]
-        actor.session_id = None
-        actor.epoch = None
-        actor.parkable_at = None
-        self._placing.disarm(actor)
-
-    async def _verify(self, actor: PoolActor) -> None:
-        """An actor may not hold what we think: ask it."""
-        session_id = actor.session_id
-        if session_id is None or not actor.holds(session_id):
-            return
-        try:
-            holding = await actor.session.who()
-        except HelmrError as error:
-            if isinstance(error, CallError):
-                self._lost(actor, error)
-            return
-        if not actor.holds(session_id):
-            return
-        if holding.session_id == session_id:
-            actor.epoch = holding.epoch
-            return
-        self._unbind(actor)
-        if holding.session_id is None:
-            self._placing.give_back(actor)
-        else:
-            self.on_claim(actor, holding)
-
     # --- the queue --------------------------------------------------------------------------------
 
     def _waiting(self) -> Iterator[str]:
         """Sessions that wait for a slot, oldest first."""
         for session_id in self._work.due():
-            if session_id in self._holders or session_id in self._burials:
-                continue
-            if session_id not in self._resuming:
+            if session_id not in self._resuming and self._bindings.is_free(session_id):
                 yield session_id
 
     def _pump(self) -> None:
         """Give free slots, and those that can be taken back, to the sessions that wait longest."""
-        if not self._is_ready:
+        if self._is_closing or not self._ready.is_set():
             return
         slots_count = len(self._pool.of_role(SLOT))
         for session_id in list(islice(self._waiting(), slots_count)):
@@ -447,12 +329,12 @@ class DirectoryActor:
                 raise Overloaded(f"{session_id}: no slot is free", retry_after_s=1.0)
             return slot
 
-        async with self._lock(session_id):
-            if session_id in self._holders or session_id in self._burials:
+        async with self._bindings.lock(session_id):
+            if not self._bindings.can_adopt(session_id):
                 self._placing.give_back(actor)
                 return
             try:
-                await self._adopt(session_id, Touch(principal=RUNTIME), place)
+                await self._bindings.adopt(session_id, Touch(principal=RUNTIME), place)
             except HelmrError as error:
                 self._work.failed(session_id, error)
 
@@ -463,76 +345,16 @@ class DirectoryActor:
         self._placing.give_back(actor)
 
     def on_claim(self, actor: PoolActor, holding: Holding) -> None:
-        """An actor holds a session that this directory did not give it: true unless another does."""
-        session_id = holding.session_id
-        if session_id is None or session_id in self._holders or holding.epoch is None:
-            actor.become(ActorState.RESERVED, self._clock.now())
-            self._tasks.start(self._pool.end(actor, f"claims {session_id}", is_counted=False))
-            return
-        self._bind(actor, session_id)
-        self._hold(actor, holding.epoch)
-        if actor.code_hash != self._pool.catalog_hash:
-            self._placing.drain(actor)
+        """An actor that an earlier directory left behind holds a session."""
+        self._bindings.claim(actor, holding)
 
     def on_report(self, actor: PoolActor, report: Report) -> None:
         """An actor says what became of its session."""
-        actor.report = report
-        if actor.is_recovering and report.state == "free":
-            actor.is_recovering = False
-            self._placing.give_back(actor)
-        if actor.state is not ActorState.HOLDING:
-            return
-        if report.session_id == actor.session_id:
-            if report.state == "parkable":
-                self._placing.parkable(actor)
-            elif report.state == "failed":
-                self._lose_session(actor, report.detail or "failed")
-            else:
-                actor.parkable_at = None
-                self._placing.disarm(actor)
-        elif report.session_id is None and actor.bound_at and report.since >= actor.bound_at:
-            # It gave the session up after it got it; an older report is about another session.
-            if report.state == "failed":
-                self._lose_session(actor, report.detail or "failed")
-            else:
-                self._tasks.start(self._verify(actor))
-
-    def _lose_session(self, actor: PoolActor, detail: str) -> None:
-        """The actor lost its session and ends its code; it is free when it says so."""
-        session_id, epoch = actor.session_id, actor.epoch
-        self._unbind(actor)
-        actor.is_recovering = True
-        actor.become(ActorState.RESERVED, self._clock.now())
-        if session_id is not None:
-            self._burials.start(session_id, epoch, actor.name, detail, is_counted=False)
+        self._bindings.report(actor, report)
 
     def on_death(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
-        """An actor is dead: its session may be adopted again when the ledger knows.
-
-        One that died while it adopted is seen to by whoever adopts, who holds the session's lock.
-        """
-        session_id, epoch = actor.session_id, actor.epoch
-        if session_id is None or actor.state is ActorState.ADOPTING:
-            return
-        self._unbind(actor)
-        self._burials.start(session_id, epoch, actor.name, cause, is_counted=is_counted)
-
-    def _lost(self, actor: PoolActor, error: CallError) -> None:
-        """A call got no answer. If the actor is only unreachable, its pings decide what it is."""
-        if isinstance(error, ActorDied):
-            self._pool.bury(actor, error.cause)
-        elif isinstance(error, ActorNotFound):
-            self._pool.bury(actor, "not found")
-
-    async def _lost_while_adopting(
-        self, actor: PoolActor, session_id: str, error: CallError
-    ) -> None:
-        self._lost(actor, error)
-        if actor.is_alive:
-            await self._pool.end(actor, "unreachable while it adopted", is_counted=False)
-        cause = error.cause if isinstance(error, ActorDied) else error.message
-        self._unbind(actor)
-        await self._burials.bury(session_id, None, actor.name, cause, is_counted=True)
+        """An actor is dead."""
+        self._bindings.died(actor, cause, is_counted=is_counted)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:
@@ -545,11 +367,3 @@ def _retrieve(task: asyncio.Task[Routed]) -> None:
     """Look at the error of a task whose caller may have gone, so that asyncio does not complain."""
     if not task.cancelled():
         task.exception()
-
-
-def _check_repeatable(session_id: str, command: Command, error: CallError) -> None:
-    """Raise if a command that may have run can't be told apart when it is repeated (S-61)."""
-    if command.operation is not None or isinstance(command, Deadline | TokenEnded | Touch):
-        return
-    if not isinstance(error, ActorNotFound):
-        raise OutcomeUnknown(f"{session_id}: {error.message}") from error

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from helmr.errors import NotReady, Overloaded, SessionNotFound, UsageError
+from helmr.errors import NotReady, Overloaded, SessionNotFound, StoreUnavailable, UsageError
 from tests.actors.fakes import World, note, settle, until
 
 
@@ -151,7 +151,38 @@ async def test_a_caller_that_gives_up_leaves_no_half_adoption(world: World) -> N
     assert (await directory.route("s1", note("two"))).actor == slot.name
 
 
-async def test_before_the_start_and_after_the_end_nothing_is_routed(world: World) -> None:
+async def test_a_command_waits_until_the_directory_knows_what_is_held(world: World) -> None:
+    world.ledger.is_down = True
+    directory = await world.directory()
+    world.ledger.add("s1")
+    pending = asyncio.create_task(directory.route("s1", note("early")))
+    await settle()
+    assert not pending.done()
+    world.ledger.is_down = False
+    await world.clock.advance(1.0)
+    assert (await pending).reply == {"text": "early"}
+
+
+async def test_a_command_outlasts_a_restart_of_the_ledger(world: World) -> None:
+    directory = await world.directory()
+    world.ledger.add("s1")
+    world.calls.kill("helmr-ledger")
+    pending = asyncio.create_task(directory.route("s1", note("meanwhile")))
+    await until(lambda: world.calls.counter["session", "adopt"] >= 1)
+    assert not pending.done()
+    world.calls.register("helmr-ledger", world.ledger)
+    assert (await pending).reply == {"text": "meanwhile"}
+
+
+async def test_a_ledger_that_refuses_to_store_is_reported_at_once(world: World) -> None:
+    directory = await world.directory()
+    world.ledger.add("s1")
+    world.ledger.is_down = True
+    with pytest.raises(StoreUnavailable):
+        await directory.route("s1", note("x"))
+
+
+async def test_after_the_end_nothing_is_routed(world: World) -> None:
     directory = await world.directory()
     world.ledger.add("s1")
     await directory.shutdown()
