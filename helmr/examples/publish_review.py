@@ -53,7 +53,7 @@ class Details(BaseModel):
 class PullRequest(BaseModel):
     """GitHub's `pull_request` webhook payload: the parts that this task reads, nested as GitHub sends them.
 
-    What is not named here is dropped when the session starts, so the transcript holds only this.
+    The rest of the payload is ignored here; the transcript keeps it as it came.
     """
 
     action: str

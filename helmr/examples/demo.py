@@ -1,0 +1,379 @@
+"""`helmr demo`: a session stops for a person, loses its process and then its whole runtime, and goes on.
+
+Everything is real: a runtime of its own in a temporary folder, its processes killed by SIGKILL, the answer given by
+another process. Every stage has a bound; whatever happens, no process is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from helmr.client import Client, SessionHandle
+from helmr.errors import HelmrError, Unavailable
+from helmr.examples import processes
+from helmr.examples.narration import Narrator
+from helmr.models import EntryInfo, PrincipalInfo, WaitInfo
+from helmr.safe_text import one_line
+
+T = TypeVar("T")
+
+TASKS = "helmr.examples.publish_review"
+PAYLOAD = "pull_request.opened.json"
+PERSON = "Ada Lovelace"
+ANSWER = '{"decision": "approve", "note": "Reads well."}'
+
+READY_S = 120.0
+"""From `helmr up` to a runtime that answers; a small machine imports for long."""
+COMMAND_S = 60.0
+GONE_S = 15.0
+STOP_S = 40.0
+RESULT_S = 60.0
+PAUSE_S = 0.1
+"""Between two looks at something that is about to be true."""
+DETAIL_CHARS = 72
+LOG_LINES = 8
+
+INTERRUPTED = 130
+FAILED = 1
+
+
+class DemoFailed(HelmrError):
+    """Something that the demo shows did not come true."""
+
+    code = "demo_failed"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; 0 if everything it claims was seen to be true."""
+    parser = argparse.ArgumentParser(prog="helmr demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the data directory")
+    keep = parser.parse_args(list(argv or ())).keep
+    narrator = Narrator()
+    folder = Path(tempfile.mkdtemp(prefix="helmr-demo-"))
+    demo = Demo(narrator, folder)
+    try:
+        with _ended_by_signals():
+            demo.play()
+            demo.stop()
+    except KeyboardInterrupt:
+        demo.clean_up()
+        narrator.fails("interrupted; the runtime was ended")
+        return INTERRUPTED
+    except (HelmrError, OSError, subprocess.SubprocessError) as error:
+        log = demo.log_tail()
+        demo.clean_up()
+        message = error.message if isinstance(error, HelmrError) else str(error)
+        narrator.fails(message, getattr(error, "hint", None))
+        if log:
+            narrator.fails(f"the runtime's last words:\n{log}")
+        return error.exit_code if isinstance(error, HelmrError) else FAILED
+    finally:
+        demo.clean_up()
+        if keep:
+            narrator.says("")
+            narrator.says(f"The data is kept in {demo.data_dir}. Look at it again with")
+            narrator.command(f"helmr up {TASKS} --data-dir {shlex.quote(str(demo.data_dir))}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+class Demo:
+    """The story, and the runtime that it is about.
+
+    Args:
+        narrator: Who tells it.
+        folder: Where everything lies; the caller removes it.
+    """
+
+    def __init__(self, narrator: Narrator, folder: Path) -> None:
+        self._tell = narrator
+        self._folder = folder
+        self.data_dir = folder / "data"
+        self._log = folder / "up.log"
+        self._up: subprocess.Popen[bytes] | None = None
+        self._seen: set[processes.Process] = set()
+        # A runtime of its own: none of the user's is meant, and no pointer of this one is left at home.
+        hidden = ("HELMR_URL", "HELMR_API_KEY")
+        self._environ = {k: v for k, v in os.environ.items() if k not in hidden}
+        self._environ["XDG_STATE_HOME"] = str(folder / "state")
+
+    # --- the story ------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Tell it from the first start to the last entry."""
+        tell = self._tell
+        tell.title("A task stops for a person. Everything is killed. It goes on.")
+
+        tell.chapter("Start a runtime with the example task publish-review")
+        self._start_runtime()
+
+        tell.chapter("Start a session on a real GitHub webhook payload")
+        session, wait = self._start_session()
+
+        tell.chapter("It waits for a person")
+        self._run("session", "get", session.id)
+
+        tell.chapter("Kill the process that runs the session")
+        self._kill_actor(session, wait)
+
+        tell.chapter("Kill the whole runtime")
+        self._kill_runtime()
+
+        tell.chapter("Start again on the same data")
+        self._start_runtime()
+        self._same_wait(session, wait)
+
+        tell.chapter("Answer from another process")
+        self._run("wait", "answer", wait.id, "--data", ANSWER, "--on-behalf-of", PERSON)
+
+        tell.chapter("The run went on behind its wait")
+        self._result(session, wait)
+
+        tell.chapter("The transcript: everything that happened, and who did it")
+        self._transcript(session)
+
+    def _start_runtime(self) -> None:
+        arguments = ["up", TASKS, "--data-dir", str(self.data_dir), "--port", "0"]
+        self._tell.command(f"helmr {shlex.join(arguments)}")
+        began_at_s = time.monotonic()
+        with self._log.open("ab") as log:
+            self._up = subprocess.Popen(
+                # One slot to kill and one to take over; what nobody needs here only costs time.
+                [sys.executable, "-m", "helmr.cli", *arguments, "--slots", "2", "--desks", "1"],
+                cwd=self._folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C ends the demo, and the demo ends the runtime
+            )
+        url = self._until(self._ready_url, READY_S, "the runtime is not ready")
+        self._tell.says(f"ready on {url} after {time.monotonic() - began_at_s:.1f} s")
+
+    def _ready_url(self) -> str | None:
+        assert self._up is not None
+        code = self._up.poll()
+        if code is not None:
+            raise DemoFailed(f"the runtime ended with code {code} before it was ready")
+        try:
+            with Client(data_dir=self.data_dir) as client:
+                return client.endpoint.url if client.health().ready else None
+        except Unavailable:
+            return None
+
+    def _start_session(self) -> tuple[SessionHandle, WaitInfo]:
+        with as_file(files("helmr") / "examples" / "data" / PAYLOAD) as path:
+            shown = ["session", "start", "publish-review", "--payload", f"@{path.name}"]
+            given = [*shown[:-1], f"@{path}", "--wait", "30s", "--json"]
+            self._tell.command(f"helmr {shlex.join(shown)}")
+            receipt = json.loads(self._cli(*given))
+        session_id = receipt["session"]["id"]
+        # No connection outlives this: between two looks the runtime may be another one.
+        session = Client(data_dir=self.data_dir).sessions.open(session_id)
+        wait = session.get().wait
+        if wait is None:
+            raise DemoFailed(f"{session_id} does not wait; its run is {receipt['run']['status']}")
+        self._tell.says(f"{session_id} runs, and has stopped at {wait.id}")
+        return session, wait
+
+    def _kill_actor(self, session: SessionHandle, wait: WaitInfo) -> None:
+        def actor() -> int | None:
+            with Client(data_dir=self.data_dir) as client:
+                actors = client.health().pool.get("actors", [])
+            return next((a["pid"] for a in actors if a.get("session") == session.id), None)
+
+        pid = self._until(actor, COMMAND_S, "no process holds the session")
+        self._tell.command(f"kill -9 {pid}")
+        started = processes.started_at(pid)
+        if started is None or processes.kill([processes.Process(pid, started)], within_s=GONE_S):
+            raise DemoFailed(f"the process {pid} could not be killed")
+        self._tell.holds(f"process {pid} is gone")
+        self._same_wait(session, wait)
+
+    def _kill_runtime(self) -> None:
+        everyone = self._processes()
+        pids = " ".join(str(one.pid) for one in everyone)
+        self._tell.command(f"kill -9 {pids}")
+        left = processes.kill(everyone, within_s=GONE_S)
+        assert self._up is not None
+        self._up.wait(GONE_S)
+        if left:
+            raise DemoFailed(f"{len(left)} processes could not be killed")
+        size = (self.data_dir / "ledger.duckdb").stat().st_size
+        self._tell.holds(
+            f"{len(everyone)} processes are gone; what is left is on disk ({size} bytes)"
+        )
+
+    def _same_wait(self, session: SessionHandle, wait: WaitInfo) -> None:
+        with Client(data_dir=self.data_dir) as client:
+            found = client.sessions.open(session.id).get().wait
+        if found is None or (found.id, found.deadline_at) != (wait.id, wait.deadline_at):
+            raise DemoFailed(f"{session.id} no longer waits at {wait.id}")
+        self._tell.holds(f"{wait.id} is still open, with the same deadline")
+
+    def _result(self, session: SessionHandle, wait: WaitInfo) -> None:
+        with Client(data_dir=self.data_dir) as client:
+            run = client.runs.wait(wait.run_id, timeout=RESULT_S)
+            entries = list(client.sessions.open(session.id).transcript())
+        if run.status != "succeeded":
+            why = run.error.message if run.error else "no result"
+            raise DemoFailed(f"{run.id} is {run.status}: {why}")
+        self._tell.says(f"result: {json.dumps(run.result)}")
+        steps = [e.body["name"] for e in entries if e.kind == "step.started"]
+        if len(steps) != len(set(steps)):
+            raise DemoFailed(f"a step ran twice: {', '.join(steps)}")
+        self._tell.holds(f"each step ran once: {', '.join(steps)}")
+
+    def _transcript(self, session: SessionHandle) -> None:
+        self._tell.command(f"helmr session transcript {session.id}")
+        with Client(data_dir=self.data_dir) as client:
+            entries = list(client.sessions.open(session.id).transcript())
+        self._tell.shown("\n".join(_line(entry) for entry in entries))
+        answers = [e for e in entries if e.kind == "input.accepted"]
+        if [a.principal.on_behalf_of for a in answers] != [PERSON]:
+            raise DemoFailed("the transcript does not say who answered")
+        self._tell.holds(
+            f"entry {answers[0].seq} is the answer, given by {_who(answers[0].principal)}"
+        )
+
+    def stop(self) -> None:
+        """End the runtime as a person does."""
+        self._tell.chapter("Stop")
+        everyone = self._processes()
+        self._run("down")
+        assert self._up is not None
+        self._up.wait(STOP_S)
+        left = self._until_gone(everyone)
+        if left:
+            raise DemoFailed(f"{len(left)} processes are left")
+        self._tell.holds("no process is left")
+
+    # --- the runtime ----------------------------------------------------------------------------
+
+    def clean_up(self) -> None:
+        """End whatever still runs; says nothing and may be called again."""
+        if self._up is not None and self._up.poll() is None:
+            everyone = self._processes()
+            self._up.terminate()
+            try:
+                self._up.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                processes.kill(everyone, within_s=GONE_S)
+                self._up.wait(GONE_S)
+        processes.kill(processes.alive(self._seen), within_s=GONE_S)
+
+    def log_tail(self) -> str:
+        """The last lines that the runtime wrote."""
+        try:
+            return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        except OSError:
+            return ""
+
+    def _processes(self) -> list[processes.Process]:
+        """All of the runtime: what it wrote down, and its supervisor's descendants."""
+        found = set(processes.recorded(self.data_dir))
+        if self._up is not None and self._up.poll() is None:
+            found |= set(processes.family(self._up.pid))
+        alive = processes.alive(found)
+        self._seen |= set(alive)
+        return sorted(alive, key=lambda one: one.pid)
+
+    def _until_gone(self, everyone: Sequence[processes.Process]) -> list[processes.Process]:
+        ends_at_s = time.monotonic() + GONE_S
+        while (left := processes.alive(everyone)) and time.monotonic() < ends_at_s:
+            time.sleep(PAUSE_S)
+        return left
+
+    # --- commands -------------------------------------------------------------------------------
+
+    def _run(self, *arguments: str) -> None:
+        """Run a command of the command line in a process of its own, and show what it prints."""
+        self._tell.command(f"helmr {shlex.join(arguments)}")
+        self._tell.shown(self._cli(*arguments))
+
+    def _cli(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "helmr.cli", "--data-dir", str(self.data_dir), *arguments],
+            cwd=self._folder,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            why = (done.stderr.strip().splitlines() or ["no message"])[0]
+            raise DemoFailed(f"helmr {arguments[0]} ended with code {done.returncode}: {why}")
+        return done.stdout
+
+    def _until(self, look: Callable[[], T | None], within_s: float, otherwise: str) -> T:
+        """The first thing that `look` finds."""
+        ends_at_s = time.monotonic() + within_s
+        while time.monotonic() < ends_at_s:
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(PAUSE_S)
+        raise DemoFailed(f"{otherwise} after {within_s:.0f} s")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything it has started."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _line(entry: EntryInfo) -> str:
+    """An entry for reading: number, time, kind, who, and the part of the body that tells most."""
+    moment = entry.recorded_at.strftime("%H:%M:%S.%f")[:-3]
+    detail = one_line(_detail(entry.body), DETAIL_CHARS)
+    return (
+        f"{entry.seq:>3}  {moment}  {entry.kind:<16} {_who(entry.principal):<34} {detail}".rstrip()
+    )
+
+
+def _who(principal: PrincipalInfo) -> str:
+    name = principal.name or principal.type
+    return f"{name} for {principal.on_behalf_of}" if principal.on_behalf_of else name
+
+
+def _detail(body: dict[str, Any]) -> str:
+    for key in ("subject", "name", "task", "cause"):
+        if body.get(key):
+            return str(body[key])
+    for key in ("data", "result", "value"):
+        if body.get(key) is not None:
+            return json.dumps(body[key], ensure_ascii=False)
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
