@@ -43,7 +43,9 @@ def wait(name: str, *, minutes: int | None, stream: str = "review", **more: Any)
 
 def test_a_draft_comes_back_as_it_was_and_is_private(tmp_path: Path) -> None:
     store = DraftStore(tmp_path / "drafts")
-    draft = Draft("wait_1", "abc", {"a": "null", "b": Blank.NULL, "c": (0, 2), "d": 1}, None, "op_1")
+    draft = Draft(
+        "wait_1", "abc", {"a": "null", "b": Blank.NULL, "c": (0, 2), "d": 1}, None, "op_1"
+    )
     store.save(draft)
     (file,) = (tmp_path / "drafts").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -123,7 +125,9 @@ def test_word_runs_rebuild_both_texts(first: str, second: str) -> None:
 @pytest.mark.allows_blocking
 def test_the_editor_gives_the_text_back(tmp_path: Path) -> None:
     script = tmp_path / "ed.py"
-    script.write_text("import sys,pathlib; p=pathlib.Path(sys.argv[1]); p.write_text(p.read_text()+' ok\\n')")
+    script.write_text(
+        "import sys,pathlib; p=pathlib.Path(sys.argv[1]); p.write_text(p.read_text()+' ok\\n')"
+    )
     environ = {"EDITOR": f"{sys.executable} {script}"}
     assert edit("text", environ) == "text ok"
     with pytest.raises(EditorFailed, match="as before"):

@@ -77,7 +77,12 @@ def test_the_approval_of_the_design() -> None:
         ["approve", "reject", "edit"],
         True,
     )
-    assert (note.kind, note.required, note.nullable, note.length_max) == (Kind.LONG, False, True, 500)
+    assert (note.kind, note.required, note.nullable, note.length_max) == (
+        Kind.LONG,
+        False,
+        True,
+        500,
+    )
     assert build(form, first_cells(form)).problems == {"decision": "needed"}
     assert build(form, {**first_cells(form), "decision": 0}).data == {"decision": "approve"}
 
@@ -208,7 +213,10 @@ def test_a_changed_schema_keeps_what_matches_and_names_the_rest() -> None:
 
 def test_secrets_are_never_shown() -> None:
     form = form_of(schema(Card))
-    assert redacted(form, {"kind": "card", "number": "4111"}) == {"kind": "card", "number": "••••••"}
+    assert redacted(form, {"kind": "card", "number": "4111"}) == {
+        "kind": "card",
+        "number": "••••••",
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,7 +229,9 @@ def test_json_is_read_strictly(text: str) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 WORDS = st.sampled_from(

@@ -26,6 +26,9 @@ class Hands:
     def monotonic(self) -> float:
         return self.mono
 
+    async def sleep(self, seconds: float) -> None:
+        self.mono += seconds
+
 
 @pytest.mark.parametrize(
     ("left_s", "text", "urgency"),

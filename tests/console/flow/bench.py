@@ -1,0 +1,176 @@
+"""A console over the real routes: a whole runtime in this process, one fake clock for both, real HTTP between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from console.app import ConsoleApp, Options
+from console.screens.base import ConsoleScreen
+from helmr.client.aio import AsyncClient
+from helmr.client.retry import Retry
+from runtime.clock import FakeClock
+from tests.console.flow.wire import Wire
+from tests.service.stack import Stack, until
+
+
+class Hands:
+    """The console's clock on the server's fake one."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._start = clock.now()
+
+    def wall(self) -> datetime:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        return (self._clock.now() - self._start).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        when = self._clock.now() + timedelta(seconds=seconds)
+        timer = self._clock.call_at(when, lambda: woken.done() or woken.set_result(None))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+
+class Bench:
+    """What a flow test drives."""
+
+    def __init__(self, stack: Stack, clock: FakeClock, folder: Path) -> None:
+        self.stack = stack
+        self.clock = clock
+        self.folder = folder
+        self.wire = Wire(0)
+        self.exit = AsyncExitStack()
+        self.app: ConsoleApp
+        self.pilot: Pilot[Any]
+
+    async def open(self, size: tuple[int, int] = (120, 36), **options: Any) -> ConsoleApp:
+        """Start the console; returns when it is live and has its list."""
+        self.wire = Wire(int(self.stack.url.rpartition(":")[2]))
+        await self.wire.start()
+        client = AsyncClient(
+            url=f"http://127.0.0.1:{self.wire.port}",
+            key=self.stack.key,
+            on_behalf_of=options.get("identity", "ana"),
+            retry=Retry(tries_max=1),
+        )
+        given = {
+            "identity": "ana",
+            "name": "test",
+            "state_folder": self.folder / "state",
+            **options,
+        }
+        self.app = ConsoleApp(client, Options(**given), Hands(self.clock))
+        self.pilot = await self.exit.enter_async_context(
+            self.app.run_test(size=size, notifications=True)
+        )
+        await self.until(lambda: self.app.store.health is not None)
+        return self.app
+
+    async def close(self) -> None:
+        """End console and cable."""
+        await self.exit.aclose()
+        await self.wire.cut()
+
+    # --- doing
+
+    async def press(self, *keys: str) -> None:
+        """Press keys and let what they start be done."""
+        for key in keys:
+            await self.pilot.press(key)
+            await self.pilot.pause()
+
+    async def advance(self, seconds: float, *, step: float = 1.0) -> None:
+        """Let time pass for server and console."""
+        left = seconds
+        while left > 0:
+            self.clock.move_to(self.clock.now() + timedelta(seconds=min(step, left)))
+            left -= step
+            for _ in range(3):
+                await asyncio.sleep(0)
+            await self.pilot.pause()
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        """Return when the condition holds."""
+        await until(holds)
+
+    async def answer(self, wait_id: str, data: Any, *, person: str = "ben") -> None:
+        """Somebody else answers."""
+        response = await self.stack.http.post(
+            f"/v1/waits/{wait_id}/answer", json={"data": data}, headers={"On-Behalf-Of": person}
+        )
+        assert response.status_code == 200, response.text
+
+    async def ask(self, task: str = "publish", **payload: Any) -> dict[str, Any]:
+        """Start a session that asks; the wait, with `session` beside it."""
+        receipt = await self.stack.started(task, payload)
+        session = receipt["session"]
+        wait = session["wait"] or {}
+        return {**wait, "session": session, "run": receipt["run"]}
+
+    async def records(self, session_id: str, stream: str = "approval") -> list[dict[str, Any]]:
+        """What a stream holds."""
+        found: list[dict[str, Any]] = (
+            await self.stack.http.get(f"/v1/sessions/{session_id}/inputs/{stream}")
+        ).json()["items"]
+        return found
+
+    async def wait(self, wait_id: str) -> dict[str, Any]:
+        """The wait as the gateway has it."""
+        found: dict[str, Any] = (await self.stack.http.get(f"/v1/waits/{wait_id}")).json()
+        return found
+
+    # --- seeing
+
+    @property
+    def screen(self) -> ConsoleScreen:
+        """The screen on top."""
+        found = self.app.screen
+        assert isinstance(found, ConsoleScreen)
+        return found
+
+    async def on(self, name: str) -> Any:
+        """The screen on top, once it is of this class."""
+        await self.until(lambda: type(self.app.screen).__name__ == name)
+        return self.app.screen
+
+    async def form(self) -> Any:
+        """The compose screen on top, once its form is there."""
+        await self.until(lambda: getattr(self.app.screen, "form", None) is not None)
+        await self.pilot.pause()
+        return self.app.screen
+
+    async def inbox(self, count: int) -> Any:
+        """The inbox, once it shows so many waits."""
+        screen = await self.on("InboxScreen")
+        await self.until(lambda: len(screen.list.keys) == count)
+        await self.pilot.pause()
+        return screen
+
+    def text(self) -> str:
+        """What is on the terminal."""
+        from tests.console.golden import screen_text
+
+        return screen_text(self.app)
+
+    async def sees(self, text: str) -> None:
+        """Return when this text is on the terminal."""
+        try:
+            await self.until(lambda: text in self.text())
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not on:\n{self.text()}") from None
+
+    def toasts(self) -> list[str]:
+        """What was said in toasts."""
+        return [note.message for note in self.app._notifications]

@@ -1,0 +1,107 @@
+"""Tasks that the console's tests run."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from helmr import streams, task
+from runtime.catalog import Registry
+
+
+class Ask(BaseModel):
+    """What a session asks for."""
+
+    subject: str = "Publish?"
+    body: str | None = None
+    correlation: str | None = None
+    timeout: str | None = None
+    say: list[str] = []
+    rounds: int = 1
+
+
+class Decision(BaseModel):
+    """The decision of the design's example."""
+
+    decision: Literal["approve", "reject", "edit"]
+    note: str | None = Field(default=None, max_length=500)
+
+
+class Card(BaseModel):
+    kind: Literal["card"]
+    number: str = Field(max_length=20, json_schema_extra={"format": "password"})
+
+
+class Bank(BaseModel):
+    kind: Literal["bank"]
+    iban: str = Field(max_length=34)
+
+
+class Order(BaseModel):
+    """One field of each kind."""
+
+    size: int = Field(ge=1, le=10, json_schema_extra={"unit": "pieces"})
+    sure: bool
+    colours: list[Literal["red", "green", "blue"]] = Field(default_factory=list, max_length=2)
+    country: Literal["at", "be", "ch", "de", "fr", "it", "nl"]
+    day: date
+    pause: timedelta = timedelta(0)
+    amount: Decimal
+    pay: Annotated[Card | Bank, Field(discriminator="kind")]
+    remark: str | None = Field(default=None, max_length=80)
+    extra: dict[str, Any] = {}
+
+
+approval = streams.input("approval", schema=Decision)
+orders = streams.input("orders", schema=Order)
+chat = streams.input("chat", schema=str)
+said = streams.output("said", schema=str)
+
+
+@task(id="publish", streams=[approval, chat, said])
+async def publish(ask: Ask) -> dict[str, str]:
+    """Says what it has to say, then asks for a decision."""
+    for text in ask.say:
+        await said.append(text)
+    answer = ""
+    for _ in range(ask.rounds):
+        result = await approval.wait(
+            timeout=ask.timeout,
+            correlation_id=ask.correlation,
+            subject=ask.subject,
+            body=ask.body,
+        )
+        answer = result.value.decision if result.ok else "timed out"
+    return {"decision": answer}
+
+
+@task(id="order", streams=[orders])
+async def order(ask: Ask) -> str:
+    """Asks for an order."""
+    found = await orders.wait(subject=ask.subject).unwrap()
+    return str(found.size)
+
+
+@task(id="talk", streams=[chat, said])
+async def talk(ask: Ask) -> int:
+    """Takes messages until its input ends."""
+    count = 0
+    async for _ in chat.iter():
+        count += 1
+    return count
+
+
+@task(id="break")
+async def break_it(ask: Ask) -> str:
+    """Fails."""
+    raise ValueError(ask.subject)
+
+
+REGISTRY = Registry(
+    [publish, order, talk, break_it],
+    modules=["tests.console.flow.tasks"],
+    code_hash="console-1",
+)

@@ -1,0 +1,231 @@
+"""The answer reaches exactly the wait that was looked at, and nobody loses their text (S-18)."""
+
+from __future__ import annotations
+
+from helmr.client.aio import AsyncClient
+from tests.console.flow.bench import Bench
+
+APPROVE = {"decision": "approve"}
+
+
+async def test_the_first_wait_is_answered_in_four_keys_and_the_session_goes_on(
+    bench: Bench,
+) -> None:
+    first = await bench.ask(subject="Publish A?", timeout="5m", correlation="github:acme/api#1")
+    await bench.ask(subject="Publish B?", timeout="30m")
+    await bench.open()
+    inbox = await bench.inbox(2)
+    assert inbox.list.cursor == first["id"], (
+        "the most urgent is under the cursor with no key pressed"
+    )
+    await bench.press("a")
+    await bench.form()
+    await bench.press("space", "ctrl+s")
+    await bench.sees('"decision": "approve"')
+    await bench.sees("As  ana")
+    assert (await bench.wait(first["id"]))["status"] == "pending", (
+        "nothing leaves before its review"
+    )
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    await bench.stack.run_until(first["run"]["id"], "succeeded")
+    wait = await bench.wait(first["id"])
+    assert (wait["status"], wait["resolved_by"]["on_behalf_of"]) == ("fulfilled", "ana")
+    assert any("Accepted: Publish A?" in text for text in bench.toasts())
+    assert inbox.list.cursor != first["id"], "the cursor goes on to the next wait"
+
+
+async def test_rows_that_vanish_above_an_open_form_do_not_change_what_is_answered(
+    bench: Bench,
+) -> None:
+    above = [await bench.ask(subject=f"Above {n}?", timeout=f"{n + 1}m") for n in range(3)]
+    meant = await bench.ask(subject="Meant?", timeout="20m")
+    below = await bench.ask(subject="Below?", timeout="25m")
+    await bench.open()
+    await bench.inbox(5)
+    await bench.press("j", "j", "j", "a")
+    screen = await bench.form()
+    assert screen.wait_id == meant["id"]
+    for wait in above:
+        await bench.answer(wait["id"], APPROVE)
+    await bench.until(lambda: len(bench.app.store.waits) == 2)
+    await bench.press("space", "ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    assert (await bench.wait(meant["id"]))["status"] == "fulfilled"
+    assert (await bench.wait(below["id"]))["status"] == "pending"
+
+
+async def test_somebody_answers_while_the_form_is_open(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", timeout="5m")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "tab", "m", "i", "n", "e")
+    await bench.answer(wait["id"], {"decision": "reject", "note": "theirs"})
+    await bench.sees("The wait is fulfilled by ben")
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.until(lambda: any("Not sent" in text for text in bench.toasts()))
+    assert screen.form.cells()["note"] == "mine", "the text is kept"
+    assert [r["data"]["note"] for r in await bench.records(wait["session"]["id"])] == ["theirs"]
+
+
+async def test_somebody_is_first_by_a_blink_and_both_answers_are_shown(bench: Bench) -> None:
+    """The 409 of the gateway, met because the feed had not told yet."""
+    wait = await bench.ask(subject="Publish?", timeout="5m")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "ctrl+s")
+    bench.app.store.ended.clear()
+    screen.over = lambda: ""  # what the screen would know had the feed not come
+    await bench.answer(wait["id"], {"decision": "reject", "note": "theirs"})
+    await bench.press("ctrl+s")
+    await bench.sees("Not sent: already answered")
+    await bench.sees("answered by ben")
+    await bench.sees("~ decision")
+    assert screen.form.cells()["decision"] == 0
+    assert len(await bench.records(wait["session"]["id"])) == 1
+
+
+async def test_the_deadline_passes_while_the_form_is_open(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", timeout="30s")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "tab", "h", "i")
+    await bench.advance(31)
+    await bench.sees("timed out")
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.until(lambda: any("Not sent" in text for text in bench.toasts()))
+    assert screen.form.cells()["note"] == "hi"
+    assert (await bench.wait(wait["id"]))["status"] == "timed_out"
+    assert await bench.records(wait["session"]["id"]) == []
+
+
+async def test_the_gateway_dies_while_the_form_is_open_and_comes_back(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "tab", "k", "e", "p", "t")
+    await bench.wire.cut()
+    await bench.advance(6)
+    await bench.sees("STALE")
+    await bench.press("ctrl+s")
+    await bench.until(lambda: any("not answering" in text for text in bench.toasts()))
+    assert screen.form.cells()["note"] == "kept"
+    await bench.wire.start()
+    await bench.advance(12)
+    await bench.sees("live")
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    assert (await bench.wait(wait["id"]))["status"] == "fulfilled"
+
+
+async def test_an_answer_whose_reply_is_lost_is_sent_again_as_the_same_operation(
+    bench: Bench,
+) -> None:
+    wait = await bench.ask(subject="Publish?", rounds=2)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    await bench.form()
+    await bench.press("space", "ctrl+s")
+    bench.wire.lose_next = b"POST"
+    await bench.press("ctrl+s")
+    await bench.sees("Outcome unknown")
+    assert bench.wire.lost == 1
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    assert len(await bench.records(wait["session"]["id"])) == 1, "sent twice, stored once"
+
+
+async def test_sending_twice_sends_once(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", rounds=2)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    await bench.form()
+    await bench.press("space", "ctrl+s")
+    await bench.pilot.press("ctrl+s", "ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    assert len(await bench.records(wait["session"]["id"])) == 1
+
+
+async def test_a_draft_survives_a_crash(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "tab", *"kept")
+    await bench.until(lambda: screen.draft_state == "draft saved")
+    await bench.close()  # nothing is asked of the screen: what is on disk is all there is
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.sees("draft restored")
+    assert (screen.form.cells()["decision"], screen.form.cells()["note"]) == (0, "kept")
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    assert bench.app.drafts.wait_ids() == frozenset(), "an accepted answer needs no draft"
+
+
+async def test_a_misfit_lands_on_its_field(bench: Bench) -> None:
+    await bench.ask("order", subject="Order")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press(*"99", "ctrl+s")
+    await bench.until(lambda: screen.form.rows["size"].has_class("wrong"))
+    await bench.sees("at most 10")
+    assert screen.focused is screen.form.rows["size"].editor
+
+
+async def test_any_answer_can_be_given_as_json(bench: Bench) -> None:
+    wait = await bench.ask("order", subject="Order")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("f2")
+    screen.form._raw.load_text(
+        '{"size": 3, "sure": false, "country": "ch", "day": "2026-11-24", "amount": "12.30",'
+        ' "pay": {"kind": "bank", "iban": "CH93"}, "extra": {"deep": [1, {"er": null}]}}'
+    )
+    await bench.press("f2")
+    cells = screen.form.cells()
+    assert (cells["size"], cells["sure"], cells["pay"]) == ("3", 1, 1)
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    (record,) = await bench.records(wait["session"]["id"], "orders")
+    assert record["data"]["extra"] == {"deep": [1, {"er": None}]}
+
+
+async def test_not_sent_empty_and_null_are_three_answers(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n}m") for n in (1, 2, 3)]
+    await bench.open()
+    await bench.inbox(3)
+    for presses in ((), ("ctrl+n",), ("ctrl+n", "ctrl+n")):
+        await bench.press("a")
+        await bench.form()
+        await bench.press("space", "tab", *presses, "ctrl+s", "ctrl+s")
+        await bench.on("InboxScreen")
+    sent = [(await bench.records(wait["session"]["id"]))[0]["data"] for wait in waits]
+    assert [data.get("note", "absent") for data in sent] == ["absent", "", None]
+
+
+async def test_a_viewer_key_is_told_so(bench: Bench) -> None:
+    """A key that may not ask leaves the console up, saying what is wrong."""
+    await bench.open()
+    bench.app.client = AsyncClient(url=bench.app.client.endpoint.url, key="hlmr_no_such_key")
+    bench.app.link.client = bench.app.client
+    await bench.press("r")
+    await bench.until(lambda: bench.app.store.errors)
+    assert bench.app.is_running
