@@ -75,6 +75,7 @@ class MemoryLedger:
         self.book = Book()
         self._change = asyncio.Event()
         self._alarm: Timer | None = None
+        self._rings_at = clock.now()
         self._is_dead = False
         self._keys: dict[tuple[str, str, str], Entry] = {}
         self._restore()
@@ -293,12 +294,15 @@ class MemoryLedger:
         self._changed()
 
     def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
         due_at = self.book.next_due_at()
-        if due_at is not None and not self._is_dead:
-            self._alarm = self.clock.call_at(due_at, self._on_alarm)
+        if due_at is None or self._is_dead:
+            return
+        if self._alarm is not None:
+            if self._rings_at <= due_at:
+                return
+            self._alarm.cancel()
+        self._rings_at = due_at
+        self._alarm = self.clock.call_at(due_at, self._on_alarm)
 
     def _on_alarm(self) -> None:
         self._alarm = None

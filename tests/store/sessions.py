@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from helmr import ids
 from runtime.clock import Clock
@@ -13,7 +13,7 @@ from runtime.core import jsontext
 from runtime.core.commands import Operation
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, seal
-from runtime.ports import CommitReply, Committed, Flush, Ledger, Loaded, StartSession
+from runtime.ports import CommitReply, Committed, Flush, Loaded, Started, StartSession
 
 ALICE = Principal("api_key", id="key_alice", name="alice")
 START_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -44,11 +44,27 @@ def start_of(
     )
 
 
+class Writes(Protocol):
+    """The part of a ledger that a hand needs."""
+
+    async def load(self, session_id: str, holder: str) -> Loaded:
+        """See `Ledger.load`."""
+        ...
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """See `Ledger.commit`."""
+        ...
+
+    async def start(self, start: StartSession) -> Started:
+        """See `Ledger.start`."""
+        ...
+
+
 @dataclass
 class Hand:
     """Writes one session as its actor would: knows seq, hash and epoch, seals drafts."""
 
-    ledger: Ledger
+    ledger: Writes
     clock: Clock
     session_id: str
     run_id: str
@@ -216,14 +232,14 @@ class Hand:
         return Draft(EntryKind.SESSION_CLOSED, {"end_input": False}, principal=ALICE)
 
 
-async def begin(ledger: Ledger, clock: Clock, **more: Any) -> Hand:
+async def begin(ledger: Writes, clock: Clock, **more: Any) -> Hand:
     """Start a session; nobody holds it yet."""
     start = start_of(**more)
     await ledger.start(start)
     return Hand(ledger, clock, start.session_id, start.run_id)
 
 
-async def running(ledger: Ledger, clock: Clock, **more: Any) -> Hand:
+async def running(ledger: Writes, clock: Clock, **more: Any) -> Hand:
     """Start a session and adopt it."""
     hand = await begin(ledger, clock, **more)
     await hand.adopt()
@@ -232,7 +248,7 @@ async def running(ledger: Ledger, clock: Clock, **more: Any) -> Hand:
 
 
 async def parked(
-    ledger: Ledger, clock: Clock, *, timeout_s: float | None = None, **more: Any
+    ledger: Writes, clock: Clock, *, timeout_s: float | None = None, **more: Any
 ) -> tuple[Hand, Draft]:
     """A session that waits and that nobody holds, and its wait."""
     hand = await running(ledger, clock, **more)

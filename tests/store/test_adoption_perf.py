@@ -13,6 +13,7 @@ from helmr import ids
 from runtime.clock import FakeClock
 from runtime.store.duck import rows
 from runtime.store.duck.ledger import DuckLedger, open_ledger
+from runtime.store.recent import Recent
 from tests.store.conftest import SMALL
 from tests.store.sessions import START_AT, Hand, begin
 
@@ -59,7 +60,7 @@ async def scatter(ledger: DuckLedger, count: int) -> None:
     await group.run_in_writer(ledger._database.writer.execute, _SCATTER, [offset, count])
     ledger.book.head_offset = offset + count
     group.projection.through = offset + count
-    group.recent.__init__()
+    group.recent = Recent()
 
 
 async def adoption_ms(ledger: DuckLedger, hands: list[Hand]) -> float:
@@ -107,7 +108,7 @@ async def test_adoption_reads_no_session_by_scan(duck, clock, monkeypatch):
     hand = await begin(duck, clock)
     await hand.adopt()
     await hand.stored(hand.started(), hand.wait(), checkpoint=True, release=True)
-    duck._group.recent.__init__()
+    duck._group.recent = Recent()
 
     def scanning(*_args, **_kwargs):
         raise AssertionError("a session was read by scan")

@@ -39,11 +39,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(file: Path) -> None:
     """Take all room there is."""
-    with file.open("wb", buffering=0) as raw:
-        # Nothing but "no space left" ends this, and the test's own bound.
-        with contextlib.suppress(OSError):
-            while True:
-                raw.write(b"x" * 65536)
+    # Nothing but "no space left" ends this, and the test's own bound.
+    with file.open("wb", buffering=0) as raw, contextlib.suppress(OSError):
+        while True:
+            raw.write(b"x" * 65536)
 
 
 async def until_refused(ledger: DuckLedger, hand: Hand) -> Flush:

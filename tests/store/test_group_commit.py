@@ -11,10 +11,12 @@ import duckdb
 import pytest
 
 from helmr.errors import DataError, StoreUnavailable
-from runtime.clock import SystemClock
+from runtime.clock import FakeClock, SystemClock
 from runtime.core.entries import EntryKind, from_iso
+from runtime.ports import Committed
+from runtime.store.duck import appends as appends_module
 from runtime.store.duck import group
-from runtime.store.duck.ledger import open_ledger
+from runtime.store.duck.ledger import DuckLedger, open_ledger
 from tests.store.conftest import SMALL
 from tests.store.sessions import begin, parked, running, start_of
 
@@ -37,7 +39,7 @@ async def test_ten_thousand_deadlines_at_once_are_on_disk_within_five_seconds(du
     assert outcomes == [("timed_out", count)]
 
 
-async def _park_many(duck, clock, count):
+async def _park_many(duck: DuckLedger, clock: FakeClock, count: int) -> None:
     async def park() -> None:
         hand = await begin(duck, clock)
         await hand.adopt()
@@ -84,10 +86,9 @@ async def test_a_flush_that_the_engine_refuses_does_not_harm_its_neighbours(
 ):
     hands = [await running(duck, clock) for _ in range(5)]
     bad = hands[2]
-    append = group.append
 
     def refusing(connection, appends):
-        append(connection, appends)
+        appends_module.append(connection, appends)
         if any(entry.session_id == bad.session_id for entry in appends.entries):
             raise duckdb.ConversionException("this value can't be stored")
 
@@ -103,7 +104,7 @@ async def test_a_flush_that_the_engine_refuses_does_not_harm_its_neighbours(
         False,
         False,
     ]
-    offsets = [reply.first_feed_offset for reply in replies if not isinstance(reply, Exception)]
+    offsets = [reply.first_feed_offset for reply in replies if isinstance(reply, Committed)]
     assert offsets == [16, 17, 18, 19]
     for hand in hands:
         assert await duck.verify_chain(hand.session_id) == (3 if hand is bad else 4)
@@ -132,6 +133,7 @@ async def test_an_adoption_waits_for_the_commit_on_its_way(duck, clock):
             await asyncio.sleep(0)
         loaded = await duck.load(hand.session_id, "slot-2")
         reply = await committing
+        assert isinstance(reply, Committed)
         assert loaded.entries[-1].feed_offset == reply.first_feed_offset
         hand.follow(loaded)
         await hand.stored(hand.step_done())

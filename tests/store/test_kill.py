@@ -29,8 +29,8 @@ def acknowledged_until_killed(path: Path, lines: int) -> dict[str, tuple[int, st
     guard = threading.Timer(40, child.kill)
     guard.start()
     acknowledged: dict[str, tuple[int, str]] = {}
+    assert child.stdout is not None
     try:
-        assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
         for count, line in enumerate(child.stdout, start=1):
             if count == lines:
@@ -57,7 +57,9 @@ async def test_nothing_acknowledged_is_lost_over_twenty_kills(path):
         for session_id, (seq, hashed) in acknowledged.items():
             head = ledger.book.heads[session_id]
             assert head.next_seq > seq
-            assert (await ledger.hash_at(head, seq))[1].hex() == hashed
+            found = await ledger.hash_at(head, seq)
+            assert found is not None
+            assert found[1].hex() == hashed
             assert await ledger.verify_chain(session_id) == head.next_seq - 1
             total += 1
         await ledger.close()

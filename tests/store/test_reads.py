@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from runtime.core.entries import EntryKind
 from tests.store.sessions import ALICE, begin, parked, running
 
 
-async def pages_of(ask, **filters):
+async def pages_of(ask: Callable[..., Awaitable[Any]], **filters: Any) -> list[list[Any]]:
     """Every page of a list, two items each."""
     cursor, pages = None, []
     while True:
@@ -148,10 +150,11 @@ async def test_sessions_are_listed_newest_first_and_filtered(actor, clock):
 
 
 async def test_an_external_id_finds_the_open_session_else_the_newest(actor, clock):
+    hands = []
     for _ in range(2):
-        hand = await running(actor, clock, external_id="pr-1")
-        await hand.stored(hand.succeeded(), hand.closed())
-    assert (await actor.find_session("pr-1"))["id"] == hand.session_id
+        hands.append(await running(actor, clock, external_id="pr-1"))
+        await hands[-1].stored(hands[-1].succeeded(), hands[-1].closed())
+    assert (await actor.find_session("pr-1"))["id"] == hands[-1].session_id
     opened = await begin(actor, clock, external_id="pr-1")
     assert (await actor.find_session("pr-1"))["id"] == opened.session_id
     with pytest.raises(SessionNotFound):

@@ -16,8 +16,8 @@ from runtime.actors.ledger import LedgerActor
 from runtime.clock import FakeClock
 from runtime.core.commands import Operation
 from runtime.core.decide.inputs import key_hash
-from runtime.core.entries import EntryKind
-from runtime.ports import Refused
+from runtime.core.entries import Draft, EntryKind
+from runtime.ports import Committed, Refused
 from runtime.store.book import Book
 from runtime.store.duck import rows
 from runtime.store.duck.ledger import DuckLedger, open_ledger
@@ -62,7 +62,8 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
     while found := await ledger.entries_after(offset, 1000):
         for entry in found:
             projection.fold(entry, book.apply(entry, clock.now()))
-            offset = entry.feed_offset
+            offset += 1
+            assert entry.feed_offset == offset
     numbers = []
     for session_id in projection.new_sessions:
         head, known = book.heads[session_id], await ledger.head(session_id)
@@ -90,7 +91,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
     """What of the book must survive; order of the work list included."""
     book = ledger.book
     heads = {
-        session_id: facts_of(head) | {"counted_as": None}
+        session_id: {**facts_of(head), "counted_as": None}
         for session_id, head in book.heads.items()
         if head.status == "open" or head.is_held
     }
@@ -112,7 +113,7 @@ class History:
     def __init__(self, ledger: DuckLedger, clock: FakeClock, rand: random.Random) -> None:
         self.ledger, self.clock, self.rand = ledger, clock, rand
         self.hands: list[Hand] = []
-        self.waits: dict[str, object] = {}
+        self.waits: dict[str, Draft] = {}
         self.steps: dict[str, list[int]] = {}
         self.sent = 0
 
@@ -292,7 +293,10 @@ async def test_a_flush_sent_again_after_the_ledgers_death_is_done(duck, path, cl
     assert await again.commit(flush) == stored
     hand.ledger = again
     await hand.stored(hand.wait())
-    assert (await again.commit(flush)).first_feed_offset == stored.first_feed_offset
+    later = await again.commit(flush)
+    assert isinstance(later, Committed)
+    assert isinstance(stored, Committed)
+    assert later.first_feed_offset == stored.first_feed_offset
     await again.close()
 
 
