@@ -27,6 +27,9 @@ RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED",
 WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
 RECORD_COLUMNS = ("SEQ", "CREATED", "CORRELATION ID", "CONSUMED BY", "BY", "DATA")
 
+UNSHOWN = frozenset(("operation", "request_hash", "data_hash", "key_hash", "idempotency_key_hash"))
+"""What an entry holds for the runtime alone; `--json` prints it."""
+
 SCHEMA_PROPERTIES_MAX = 50
 
 
@@ -48,7 +51,9 @@ def who(principal: PrincipalInfo | None) -> str | None:
     """A principal: its kind, its name or id, and for whom it acted."""
     if principal is None:
         return None
-    text = " ".join(part for part in (principal.type, principal.name or principal.id) if part)
+    # A task's id is its run, which stands elsewhere.
+    name = None if principal.type == "task" else principal.name or principal.id
+    text = " ".join(part for part in (principal.type, name) if part)
     return f"{text} for {principal.on_behalf_of}" if principal.on_behalf_of else text
 
 
@@ -172,7 +177,8 @@ def entry_line(one: EntryInfo) -> str:
     op = f"op {one.op}" if one.op is not None else ""
     moment = one.recorded_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     by = who(one.principal) or ""
-    body = value_text(one.body)
+    shown = {name: value for name, value in one.body.items() if name not in UNSHOWN}
+    body = value_text(shown)
     return f"{one.seq:>5}  {moment}  {one.kind:<18}  {op:<7}  {by:<20}  {body}"
 
 

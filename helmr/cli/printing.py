@@ -65,7 +65,7 @@ def error_lines(message: str, hint: str | None) -> None:
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
     paths = "; ".join(
-        f"{one.get('path') or '(all)'}: {one.get('message', '')}" for one in failed.errors
+        f"{one['path']}: {one.get('message', '')}" for one in failed.errors if one.get("path")
     )
     message = failed.message
     if paths and paths not in message:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from helmr.models import Health
 
 
+ACTOR_COLUMNS = ("NAME", "ROLE", "STATE", "SESSION", "PID", "SINCE")
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "status")(status)
@@ -30,11 +33,15 @@ def status(cli: Cli, json: Json = False) -> None:
         printing.write_json({**found, "health": health.model_dump(mode="json")})
     else:
         printing.fields(_fields(endpoint, health))
+        if rows := _actor_rows(health):
+            printing.write("")
+            printing.table(ACTOR_COLUMNS, rows)
     if not health.ready:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
 def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
+    pool = {name: value for name, value in health.pool.items() if name not in ("ready", "actors")}
     return [
         ("url", endpoint.url),
         ("found by", endpoint.found_by),
@@ -44,7 +51,7 @@ def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
         ("pid", endpoint.pid or health.pid),
         ("data dir", health.data_dir or endpoint.data_dir),
         ("started", describe.time_and_distance(health.started_at)),
-        *_flat("", health.pool),
+        *_flat("", pool),
         *_flat("ledger ", health.ledger),
     ]
 
@@ -55,6 +62,17 @@ def _flat(prefix: str, parts: Mapping[str, Any]) -> list[tuple[str, object]]:
         label = f"{prefix}{name.replace('_', ' ')}"
         if isinstance(value, Mapping):
             pairs += _flat(f"{label} ", value)
-        elif not isinstance(value, list) or value:
+        elif value is not None and value != []:
             pairs.append((label, value if isinstance(value, str) else describe.value_text(value)))
     return pairs
+
+
+def _actor_rows(health: Health) -> list[tuple[object, ...]]:
+    actors = health.pool.get("actors")
+    if not isinstance(actors, list):
+        return []
+    return [
+        tuple(one.get(name.lower()) for name in ACTOR_COLUMNS)
+        for one in actors
+        if isinstance(one, Mapping)
+    ]

@@ -54,13 +54,13 @@ def test_help_of_every_command_is_light(nowhere: Path) -> None:
 
 
 def test_the_commands_are_these() -> None:
-    named = [one.name for one in app.registered_commands] + [
+    named = [str(one.name) for one in app.registered_commands] + [
         one.name for one in app.registered_groups
     ]
     assert sorted(named) == sorted(COMMANDS[""].split())
     for group in app.registered_groups:
         assert group.typer_instance is not None
-        found = [one.name for one in group.typer_instance.registered_commands]
+        found = [str(one.name) for one in group.typer_instance.registered_commands]
         assert sorted(found) == sorted(COMMANDS[str(group.name)].split())
 
 

@@ -209,13 +209,19 @@ def test_metadata_is_an_object(helmr, here: Gateway) -> None:
 
 
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
-    here.health |= {"pool": {"slots": 8, "queue": {"runs": 3}}, "ledger": {"feed_offset": 12}}
+    actor = {"name": "slot-1", "role": "slot", "state": "busy", "pid": 7, "session": None}
+    here.health |= {
+        "pool": {"ready": True, "slots": {"total": 8}, "actors": [actor]},
+        "ledger": {"feed_offset": 12, "failure": None},
+    }
     said = helmr("status")
     assert said.code == 0
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert f"url {here.url}" in lines
     assert "ready yes" in lines
-    assert "queue runs 3" in lines
+    assert "slots total 8" in lines
+    assert "slot-1 slot busy - 7 -" in lines
+    assert not any("failure" in line for line in lines)
     assert "ledger feed offset 12" in lines
     here.health |= {"ready": False, "reasons": ["no slot is live"]}
     said = helmr("status")
