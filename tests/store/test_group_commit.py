@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from datetime import timedelta
@@ -127,10 +128,11 @@ async def test_an_adoption_waits_for_the_commit_on_its_way(duck, clock):
     for _ in range(20):
         hand = await running(duck, clock)
         committing = asyncio.create_task(hand.commit(hand.step()))
-        for _ in range(1000):
-            if duck._group.is_claimed(hand.session_id):
-                break
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            for _ in itertools.count():
+                if duck._group.is_claimed(hand.session_id):
+                    break
+                await asyncio.sleep(0)
         loaded = await duck.load(hand.session_id, "slot-2")
         reply = await committing
         assert isinstance(reply, Committed)
