@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticSerializationError
 
 from helmr.errors import BadDefinition, SchemaMismatch
@@ -37,6 +44,15 @@ class Codec(Generic[T]):
                 hint="Use a BaseModel, a dataclass, a TypedDict or a builtin type.",
             ) from error
 
+    @cached_property
+    def _encoder(self) -> TypeAdapter[list[T]]:
+        """Keeps NaN and infinities, which `Any` would turn into null, so that JSON can refuse them (S-4).
+
+        In a list, because a model takes no configuration from outside; the outermost one counts.
+        """
+        in_list: Any = GenericAlias(list, (self.type,))
+        return TypeAdapter(in_list, config=ConfigDict(ser_json_inf_nan="constants"))
+
     def decode(self, value: Any) -> T:
         """The Python value of JSON types.
 
@@ -62,7 +78,10 @@ class Codec(Generic[T]):
         """
         try:
             checked = self._adapter.validate_python(value)
-            return self._adapter.dump_python(checked, mode="json", warnings="error")
+            [encoded] = self._encoder.dump_python(
+                [checked], mode="json", by_alias=True, warnings="error"
+            )
+            return encoded
         except ValidationError as error:
             raise SchemaMismatch(
                 f"{self.what}: {summary(error)}", errors=problems(error)
