@@ -10,16 +10,13 @@ import asyncio
 import faulthandler
 import importlib
 import logging
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 from helmr.errors import HelmrError
 from runtime.actors.boundary import Failure, kind_of, serve
 from runtime.actors.calls import RayCalls
 from runtime.actors.spec import RuntimeSpec
-from runtime.security import redaction
+from runtime.actors.terminal import log_to
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +57,7 @@ class Host:
             if not self._is_logging:
                 self._is_logging = True
                 log_to(self._spec.logs_dir / f"{self._name}.log")
+                faulthandler.enable(2)
             builder = importlib.import_module(f"runtime.actors.builders.{kind_of(self._name)}")
             try:
                 self._target = await builder.build(self._name, self._spec, self._calls)
@@ -69,21 +67,3 @@ class Host:
                 logger.exception("%s can't be built", self._name)
                 raise HelmrError(f"{self._name}: {type(error).__name__}: {error}") from error
             return self._target
-
-
-def log_to(path: Path) -> None:
-    """Send this process's log, and what it prints, to a file; secrets are taken out of the log."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    logging.basicConfig(
-        stream=os.fdopen(2, "w", closefd=False, buffering=1),
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-    redaction.install()
-    faulthandler.enable(2)

@@ -181,21 +181,19 @@ class Keeper:
 
     async def _keep(self, name: str) -> None:
         """Have an actor up again whenever it dies."""
-        loop = asyncio.get_running_loop()
-        died_at: float | None = None
+        has_died = False
         while True:
             try:
-                if died_at is not None:
+                if has_died:
                     await self._calls.call(name, "build")
-                    gap_s = loop.time() - died_at
-                    self._say(f"{name.removeprefix('helmr-')} died and is back after {gap_s:.1f} s")
-                    died_at = None
+                    self._say(f"the {name.removeprefix('helmr-')} died and is back")
+                    has_died = False
                 await self._calls.call(name, "forever")
             except (ActorDied, ActorNotFound):
-                died_at = died_at or loop.time()
+                has_died = True
                 await self._recreate(name)
             except CallError:
-                died_at = died_at or loop.time()
+                has_died = True
                 await asyncio.sleep(RETRY_S)
             except HelmrError as error:
                 logger.warning("%s can't be set up: %s", name, error)

@@ -92,6 +92,8 @@ class PoolActor:
     report: Report | None = None
     parkable_at: datetime | None = None
     is_draining: bool = False
+    last_words: tuple[str, bool] | None = None
+    """Why this directory ends it, and whether that counts."""
     is_recovering: bool = False
     """It lost its session and is ending its code."""
     linger: Timer | None = None
@@ -307,6 +309,8 @@ class Pool:
 
     async def end(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
         """Kill an actor and have it replaced."""
+        # Its watch may fail before the kill has returned, and knows less of the cause.
+        actor.last_words = (cause, is_counted)
         await self._spawner.kill(actor.name, actor.pid)
         self.bury(actor, cause, is_counted=is_counted)
 
@@ -314,6 +318,8 @@ class Pool:
         """Take a dead actor out of the pool, tell of its death, and have it replaced."""
         if actor.state is ActorState.GONE:
             return
+        if actor.last_words is not None:
+            cause, is_counted = actor.last_words
         now = self._clock.now()
         if is_counted:
             self.deaths_count += 1

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import fcntl
 import json
-import logging
 import os
 import signal
 import socket
@@ -28,6 +27,7 @@ from helmr.models import Catalog, Credentials
 from runtime.actors import leftovers, processes
 from runtime.actors.cluster import LOOPBACK, Cluster, make_run_dir, prepare_environment
 from runtime.actors.leftovers import Record, write_private
+from runtime.actors.terminal import Terminal
 from runtime.actors.watchdog import Watchdog
 from runtime.catalog import load_modules
 from runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
@@ -41,6 +41,9 @@ KEY_NAME = "admin.key"
 LOGS_KEPT = 100
 STOP_WITHIN_S = 10.0
 """From a signal to the end of everything."""
+
+TERMINAL = Terminal()
+"""The process has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,26 +89,20 @@ def run_up(options: UpOptions) -> int:
     data_dir = (folder / options.data_dir).resolve()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(data_dir):
-        say(f"Helmr {version()} on {data_dir}")
+        TERMINAL.say(f"Helmr {version()} on {data_dir}")
         catalog = _load_catalog(options.tasks, folder)
         ended = leftovers.end_leftovers(data_dir)
         if ended:
-            say(f"ended {ended} processes that an earlier runtime had left")
+            TERMINAL.say(f"ended {ended} processes that an earlier runtime had left")
         port = _free_port(options.host, options.port)
         run = _Run(options, folder=folder, data_dir=data_dir, port=port, catalog=catalog)
         try:
             return run.run()
         except KeyboardInterrupt:
-            say("stopped before it was ready")
+            TERMINAL.say("stopped before it was ready")
             return 0
         finally:
             run.clean_up()
-
-
-def say(line: str) -> None:
-    """One line to the person at the terminal."""
-    sys.stderr.write(f"helmr: {line}\n")
-    sys.stderr.flush()
 
 
 def version() -> str:
@@ -148,9 +145,9 @@ class _Run:
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
+        TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
         address = self._cluster.start()
-        say(f"Ray runs on {address}")
-        _log_here(self._data_dir / "logs" / "supervisor.log")
+        TERMINAL.say(f"Ray runs on {address}")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
         from runtime.actors.spec import RuntimeSpec  # noqa: PLC0415
 
@@ -174,7 +171,7 @@ class _Run:
             is_cluster_alive=lambda: not self._cluster.dead_processes(),
             look_after=self._look_after,
             on_ready=self._ready,
-            say=say,
+            say=TERMINAL.say,
         )
         return asyncio.run(keeper.run())
 
@@ -211,13 +208,14 @@ class _Run:
         self._pointer = pointer_dir(os.environ) / f"{self._port}.json"
         self._pointer.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._pointer, text)
-        say(f"ready on {credentials.url} (Ctrl-C ends it)")
+        TERMINAL.say(f"ready on {credentials.url} (Ctrl-C ends it)")
         if self._options.ready_fd is not None:
             os.write(self._options.ready_fd, text.encode() + b"\n")
             os.close(self._options.ready_fd)
 
     def clean_up(self) -> None:
         """End whatever is left, and take back what pointed here."""
+        TERMINAL.restore()
         os.chdir("/")
         if self._pointer is not None:
             self._pointer.unlink(missing_ok=True)
@@ -228,7 +226,7 @@ class _Run:
         self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
         leftovers.remove_run_dir(self._run_dir)
         if left:
-            say(f"{len(left)} processes could not be ended; the next start tries again")
+            TERMINAL.say(f"{len(left)} processes could not be ended; the next start tries again")
             self._record(tuple(left))
         else:
             leftovers.forget_record(self._data_dir)
@@ -280,7 +278,7 @@ def _load_catalog(tasks: tuple[str, ...], folder: Path) -> Catalog:
         raise BadDefinition(
             f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
         ) from error
-    say(f"{len(catalog.tasks)} tasks: {', '.join(task.id for task in catalog.tasks)}")
+    TERMINAL.say(f"{len(catalog.tasks)} tasks: {', '.join(task.id for task in catalog.tasks)}")
     return catalog
 
 
@@ -328,13 +326,6 @@ def _trim_logs(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _log_here(path: Path) -> None:
-    """The supervisor's own log goes to a file; the terminal gets only `say`."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a runtime from one argument, the options as JSON; how `runtime.actors.embedded` does."""
     parser = argparse.ArgumentParser(prog="runtime.actors.supervisor")
@@ -347,9 +338,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run_up(UpOptions(**values))
     except HelmrError as error:
-        say(f"error: {error.message}")
+        TERMINAL.say(f"error: {error.message}")
         if error.hint:
-            say(f"hint: {error.hint}")
+            TERMINAL.say(f"hint: {error.hint}")
         return error.exit_code
 
 
