@@ -1,7 +1,8 @@
 """The ledger's shell: opens the file when first asked, and turns its state into calls and long polls.
 
 A plain class; the Ray actor around it adds nothing. The constructor does nothing that can fail: a failing open
-is answered to the caller and tried again at the next call, so that a restarted actor heals by itself.
+is answered to the caller and tried again at the next call, so that a restarted actor heals by itself; so is a
+writer that stopped.
 
 Every read returns JSON-typed dicts that fit `helmr.models`; waits come without `schema`, which stands in the
 catalog. Invariants: S-14, S-54, S-60, S-63, S-65.
@@ -162,7 +163,7 @@ class LedgerActor:
     async def get_session(self, session_id: str) -> Json:
         """`SessionInfo`, with its active wait in full."""
         ledger = await self._open()
-        found = await ledger.read_session_tables(session_id, lists.session, session_id)
+        found = await ledger.read_object(session_id, lists.session)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return found
@@ -195,7 +196,7 @@ class LedgerActor:
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
-        found = await (await self._open()).read_tables(lists.run, run_id)
+        found = await (await self._open()).read_object(run_id, lists.run)
         if found is None:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return found
@@ -216,7 +217,7 @@ class LedgerActor:
 
     async def get_wait(self, wait_id: str) -> Json:
         """`WaitInfo` in full, but for its schema."""
-        found = await (await self._open()).read_tables(lists.wait, wait_id)
+        found = await (await self._open()).read_object(wait_id, lists.wait)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
         return found
@@ -345,11 +346,14 @@ class LedgerActor:
         return ledger, head.created_offset
 
     async def _open(self) -> DuckLedger:
-        if self._ledger is not None:
+        if self._ledger is not None and not self._ledger.is_broken:
             return self._ledger
         async with self._opening:
             if self._is_closed:
                 raise NotReady("the ledger is closed")
+            if self._ledger is not None and self._ledger.is_broken:
+                broken, self._ledger = self._ledger, None
+                await broken.close()
             if self._ledger is None:
                 self._ledger = await self._open_patiently()
             return self._ledger

@@ -59,7 +59,7 @@ async def scatter(ledger: DuckLedger, count: int) -> None:
     offset = ledger.book.head_offset
     await group.run_in_writer(ledger._database.writer.execute, _SCATTER, [offset, count])
     ledger.book.head_offset = offset + count
-    group.projection.through = offset + count
+    group.projector.projection.through = offset + count
     group.recent = Recent()
 
 

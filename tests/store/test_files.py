@@ -13,6 +13,7 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from runtime.actors.ledger import LedgerActor
 from runtime.core.entries import GENESIS
+from runtime.store.book import Book
 from runtime.store.duck.files import HeadMark, Mark
 from runtime.store.duck.ledger import open_ledger
 from tests.store.conftest import SMALL
@@ -179,3 +180,20 @@ async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock
     await hand.stored(hand.step())
     monkeypatch.undo()
     assert await duck.verify_chain(hand.session_id) == hand.seq
+
+
+async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):
+    hand = await running(actor, clock)
+    flush = hand.flush(hand.step())
+
+    def broken(self, entry, now):
+        raise DataError("a mistake of ours")
+
+    monkeypatch.setattr(Book, "apply", broken)
+    with pytest.raises(DataError):
+        await actor.commit(flush)
+    monkeypatch.undo()
+    stored = await actor.commit(flush)
+    assert stored.first_feed_offset == 4
+    await hand.stored(hand.step_done())
+    assert await actor.verify_chain(hand.session_id) == hand.seq

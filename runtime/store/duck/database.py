@@ -7,6 +7,7 @@ Invariants: S-52 (the head mark is checked before anything is written), S-65.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +30,22 @@ from runtime.store.duck.schema import migrate
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 Connection = duckdb.DuckDBPyConnection
 
 ENGINE_ERROR = duckdb.Error
 """What a failing statement raises; translated by the ledger around the store."""
+
+STORE_ERRORS = (duckdb.Error, OSError, StoreUnavailable)
+"""Everything by which a write fails that may succeed later."""
+
+
+def is_about_data(error: Exception) -> bool:
+    """The engine refused a value, not the disk: others of the same transaction can be stored."""
+    return isinstance(error, duckdb.Error) and not isinstance(
+        error, duckdb.IOException | duckdb.FatalException
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +67,6 @@ class Database:
         self._connection: Connection | None = None
         self._cursors = threading.local()
         self._generation = 0
-
-    @property
-    def is_open(self) -> bool:
-        """False after a reopen failed."""
-        return self._connection is not None
 
     @property
     def writer(self) -> Connection:
@@ -85,10 +93,31 @@ class Database:
             self._connect()
             self._check_mark(mark)
             migrate(self.writer)
+            # The mark exists from now on: writing it in place needs no room on a full disk.
+            self.mark.write(mark)
             sync_directory(self.path.parent)
         except BaseException:
             self.close()
             raise
+
+    def require_open(self) -> None:
+        """Connect anew if an earlier `heal` could not."""
+        if self._connection is None:
+            self.heal()
+
+    def write_mark(self, mark: Mark) -> None:
+        """Name the last durable entry. A mark that stays behind only notices less."""
+        try:
+            self.mark.write(mark)
+        except OSError as error:
+            logger.warning("the head mark can't be written: %s", error)
+
+    def sync_mark(self) -> None:
+        """Bring the head mark to disk."""
+        try:
+            self.mark.sync()
+        except OSError as error:
+            logger.warning("the head mark can't be synced: %s", error)
 
     def heal(self) -> None:
         """Connect anew if the engine became unusable; the lock is kept.

@@ -26,7 +26,7 @@ from runtime.ports import (
     StartSession,
 )
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, digest, next_deadline
-from runtime.store.duck.group import Write
+from runtime.store.duck.rounds import Write
 from runtime.store.heads import Head
 from runtime.store.writes import (
     StartMatch,

@@ -31,7 +31,7 @@ from runtime.ports import (
 from runtime.store.book import OPERATIONS_MAX, Book
 from runtime.store.duck import reads
 from runtime.store.duck.database import ENGINE_ERROR, Connection, Database, Settings
-from runtime.store.duck.group import GroupCommit, Write
+from runtime.store.duck.group import GroupCommit
 from runtime.store.duck.jobs import (
     CatalogJob,
     ChainKey,
@@ -41,6 +41,7 @@ from runtime.store.duck.jobs import (
     unplaced,
 )
 from runtime.store.duck.restoring import Restored, read_head, restore
+from runtime.store.duck.rounds import Write
 from runtime.store.heads import Head
 from runtime.store.writes import due_entries
 
@@ -69,6 +70,11 @@ class DuckLedger:
         self._change = asyncio.Event()
         self._is_closed = False
         self._group = GroupCommit(database, restored, clock, self._due_write, self._changed)
+
+    @property
+    def is_broken(self) -> bool:
+        """The writer has stopped for good; only opening anew helps."""
+        return self._group.broken is not None
 
     @property
     def book(self) -> Book:
@@ -133,11 +139,10 @@ class DuckLedger:
         head = await self._require_head(session_id)
         if not head.has_keys:
             return None
-        row = self._group.projection.send_keys.get((session_id, stream, key_hash))
+        row = self._group.projector.projection.send_keys.get((session_id, stream, key_hash))
         if row is not None:
             return KnownKey(data_hash=row.data_hash, entry=await self.entry(row.record_offset))
-        if session_id in self._group.projection.touched or self._group.is_projecting:
-            await self._group.project()
+        await self._group.project(session_id)
         found = await self.read(reads.send_key, session_id, stream, key_hash)
         if found is None:
             return None
@@ -226,21 +231,16 @@ class DuckLedger:
         await self._group.project()
         return await self.read(query, *args, **kwargs)
 
-    async def read_session_tables(
+    async def read_object(
         self,
-        session_id: str | None,
-        query: Callable[Concatenate[Connection, P], T],
+        object_id: str,
+        query: Callable[Concatenate[Connection, str, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a query about one session; the tables are only written first if it changed lately."""
-        if (
-            session_id is None
-            or self._group.is_projecting
-            or session_id in self._group.projection.touched
-        ):
-            await self._group.project()
-        return await self.read(query, *args, **kwargs)
+        """Run a query about one session, run or wait; the tables are written first if it changed lately."""
+        await self._group.project(object_id)
+        return await self.read(query, object_id, *args, **kwargs)
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.
@@ -265,12 +265,12 @@ class DuckLedger:
         )
         return {
             "feed_offset": self.book.head_offset,
-            "projected_offset": group.projected_offset,
+            "projected_offset": group.projector.projected_offset,
             "size_bytes": size,
             "commit_p50_ms": group.latency.percentile_ms(0.5),
             "commit_p99_ms": group.latency.percentile_ms(0.99),
             "failing_since": group.failing_since.isoformat() if group.failing_since else None,
-            "failure": group.failure,
+            "failure": group.broken.message if group.broken is not None else group.failure,
             "counts": self.book.counts(),
         }
 
