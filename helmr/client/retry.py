@@ -28,7 +28,7 @@ class Retry:
         pause_max_s: The longest pause.
     """
 
-    tries_max: int = 6
+    tries_max: int = 12
     total_s: float = 30.0
     pause_s: float = 0.1
     pause_max_s: float = 2.0

@@ -1,0 +1,42 @@
+"""Tests on the real stack: Ray, DuckDB and HTTP as `helmr up` starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack.live import LiveRuntime, is_alive
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
+    """One runtime for tests that leave every process alive."""
+    live = LiveRuntime(tmp_path_factory.mktemp("live"))
+    try:
+        yield live.start()
+    finally:
+        live.stop()
+
+
+@pytest.fixture
+def make_runtime(tmp_path: Path) -> Iterator[Callable[..., LiveRuntime]]:
+    """Makes runtimes of a test's own, and sees that nothing of them is left."""
+    made: list[LiveRuntime] = []
+    seen: set[int] = set()
+
+    def make(**options: Any) -> LiveRuntime:
+        live = LiveRuntime(tmp_path, **options)
+        made.append(live)
+        live.start()
+        seen.update(live.pids())
+        return live
+
+    yield make
+    for live in made:
+        if live._process is not None:
+            seen.update(live.pids())
+        live.stop()
+    assert not [pid for pid in seen if is_alive(pid)]

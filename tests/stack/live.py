@@ -1,0 +1,241 @@
+"""A real runtime for tests: `helmr up` as a user starts it, its processes by pid, and ways to hurt them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from helmr.client import Client
+from helmr.client.discovery import read_credentials
+from helmr.errors import HelmrError
+from helmr.models import Credentials
+from runtime.faults import VARIABLE
+
+T = TypeVar("T")
+
+TASKS = Path(__file__).with_name("stack_tasks.py")
+START_S = 90.0
+STOP_S = 20.0
+
+
+def until(ask: Callable[[], T], *, within_s: float, what: str) -> T:
+    """The first true answer.
+
+    Raises:
+        AssertionError: There was none in time.
+    """
+    ending = time.monotonic() + within_s
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < ending, f"{what}: not within {within_s} s"
+        time.sleep(0.02)
+
+
+class LiveRuntime:
+    """One `helmr up` over a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tasks: Path = TASKS,
+        slots: int = 2,
+        desks: int = 1,
+        linger: str = "30s",
+    ) -> None:
+        self.folder = folder
+        self.data_dir = folder / ".helmr"
+        self.faults = folder / "faults"
+        self.faults.mkdir(exist_ok=True)
+        self.tasks = folder / tasks.name
+        shutil.copy(tasks, self.tasks)
+        self._arguments = [
+            self.tasks.name,
+            "--port=0",
+            f"--data-dir={self.data_dir}",
+            f"--slots={slots}",
+            f"--desks={desks}",
+            f"--linger={linger}",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: Client | None = None
+        self.marks = folder / "marks"
+        self.marks.mkdir(exist_ok=True)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start(self) -> LiveRuntime:
+        """Start it and wait until it is ready."""
+        (self.data_dir / "credentials.json").unlink(missing_ok=True)
+        environment = {
+            **os.environ,
+            VARIABLE: str(self.faults),
+            "HELMR_TEST_MARKS": str(self.marks),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        }
+        log = (self.folder / "up.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "helmr.cli", "up", *self._arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        until(self._is_ready, within_s=START_S, what="ready")
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "up.log").read_text()
+        try:
+            return self.client.health().ready
+        except (HelmrError, OSError):
+            self._forget_client()
+            return False
+
+    @property
+    def credentials(self) -> Credentials:
+        """What local programs find."""
+        found = read_credentials(self.data_dir / "credentials.json")
+        if found is None:
+            raise OSError("no credentials yet")
+        return found
+
+    @property
+    def client(self) -> Client:
+        """A client of it."""
+        if self._client is None:
+            found = self.credentials
+            self._client = Client(url=found.url, key=found.key)
+        return self._client
+
+    def _forget_client(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._client = None
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(STOP_S)
+        self._process = None
+        self._forget_client()
+
+    def kill_all(self) -> None:
+        """kill -9 of every process at once."""
+        pids = self.pids()
+        for pid in pids:
+            kill(pid)
+        assert self._process is not None
+        self._process.wait(STOP_S)
+        until(lambda: not any(is_alive(p) for p in pids), within_s=STOP_S, what="all dead")
+        self._process = None
+        self._forget_client()
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def pids(self) -> list[int]:
+        """The supervisor and everything below it."""
+        assert self._process is not None
+        return [self._process.pid, *_descendants(self._process.pid)]
+
+    def actors(self) -> list[dict[str, Any]]:
+        """The pool actors, as the directory sees them."""
+        return list(self.client.health().pool["actors"])
+
+    def holder(self, session_id: str) -> dict[str, Any] | None:
+        """The pool actor that holds a session."""
+        return next((a for a in self.actors() if a["session"] == session_id), None)
+
+    def pid_of(self, kind: str) -> int:
+        """The process of ledger, directory or gateway."""
+        path = self.data_dir / "logs" / f"helmr-{kind}.log"
+        for pid in _descendants(self.pids()[0]):
+            try:
+                for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                    if descriptor.readlink() == path:
+                        return pid
+            except OSError:
+                continue
+        raise AssertionError(f"no process writes {path}")
+
+    # --- shorthand ------------------------------------------------------------------------------
+
+    def begin(self, task: str, payload: Any = None) -> str:
+        """Start a session; its id."""
+        return self.client.sessions.start(task, payload).session.id
+
+    def waiting(self, session_id: str, *, within_s: float = 30.0) -> Any:
+        """The session's pending wait, once there is one."""
+        return until(
+            lambda: self.client.sessions.open(session_id).get().wait,
+            within_s=within_s,
+            what=f"{session_id} waits",
+        )
+
+    def newest_run(self, session_id: str) -> Any:
+        """The session's newest run."""
+        return next(iter(self.client.runs.list(session_id=session_id)))
+
+    def ended(self, session_id: str, *, within_s: float = 60.0) -> Any:
+        """The session's newest run, once it has ended or is blocked."""
+
+        def final() -> Any:
+            run = self.newest_run(session_id)
+            return run if run.status.is_final or run.status == "blocked" else None
+
+        return until(final, within_s=within_s, what=f"{session_id} ends")
+
+    def transcript(self, session_id: str) -> list[Any]:
+        """All its entries."""
+        return list(self.client.sessions.open(session_id).transcript())
+
+    def marked(self, name: str) -> int:
+        """How often task code did this to the world."""
+        path = self.marks / name
+        return len(path.read_text()) if path.exists() else 0
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def is_alive(pid: int) -> bool:
+    """The process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _descendants(root: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            parents.setdefault(int(fields[1]), []).append(int(folder.name))
+    found: list[int] = []
+    queue = [root]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found += children
+        queue += children
+    return found

@@ -1,0 +1,103 @@
+"""Tasks of the tests on a real runtime. They mark what they do in files: processes here die without a word."""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from helmr import step, streams, task
+
+MARKS = Path(os.environ.get("HELMR_TEST_MARKS", "."))
+
+
+def mark(name: str) -> None:
+    """Leave one character in a file."""
+    with (MARKS / name).open("a") as file:
+        file.write("x")
+
+
+class Decision(BaseModel):
+    decision: Literal["approve", "reject"]
+
+
+approval = streams.input("approval", schema=Decision)
+messages = streams.input("messages", schema=str)
+
+
+@step
+async def touch(name: str) -> str:
+    mark(name)
+    return name
+
+
+@step
+async def sleep_in_step(name: str, duration_s: float) -> str:
+    mark(f"{name}-began")
+    await asyncio.sleep(duration_s)
+    mark(name)
+    return name
+
+
+@task
+async def approve(payload: dict[str, Any]) -> str:
+    """Waits for one decision between two steps."""
+    name = payload.get("name", "approve")
+    await touch(f"{name}-before")
+    decision = await approval.wait(
+        timeout=payload.get("timeout", "1h"), correlation_id=name, subject=f"Approve {name}?"
+    )
+    await touch(f"{name}-after")
+    return decision.value.decision if decision.value is not None else "timed out"
+
+
+@task
+async def long_step(payload: dict[str, Any]) -> str:
+    """Holds its slot by an async step."""
+    return await sleep_in_step(payload["name"], payload["duration_s"])
+
+
+@task
+async def blocks(payload: float) -> str:
+    """Blocks its thread outside a step."""
+    mark("blocks-began")
+    time.sleep(payload)  # noqa: ASYNC251 - what this task is for
+    return await messages.wait().unwrap()
+
+
+@task
+async def spins(payload: Any) -> str:
+    """Spins for ever and swallows every signal."""
+    mark("spins-began")
+    while True:
+        try:
+            sum(range(1000))
+        except BaseException:
+            sys.exc_info()
+
+
+@task
+async def exits(payload: Any) -> str:
+    """Ends its process."""
+    mark("exits")
+    os._exit(3)
+
+
+@task
+async def exits_after_input(payload: Any) -> str:
+    """Ends its process when it hears something."""
+    await messages.wait()
+    mark("exits-after")
+    os._exit(3)
+
+
+@task
+async def echo(payload: Any) -> int:
+    """Takes messages until the input ends."""
+    count = 0
+    async for _ in messages.iter():
+        count += 1
+    return count

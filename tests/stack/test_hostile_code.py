@@ -1,0 +1,56 @@
+"""Task code that blocks, spins or ends its process delays nobody but itself (DESIGN: own thread; S-3, S-34)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.stack.live import LiveRuntime, until
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
+Make = Callable[..., LiveRuntime]
+
+
+def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
+    make_runtime: Make,
+) -> None:
+    live = make_runtime(slots=2)
+    blocked = live.begin("blocks", 30.0)
+    spinning = live.begin("spins")
+    until(lambda: live.marked("blocks-began"), within_s=20, what="blocks")
+    until(lambda: live.marked("spins-began"), within_s=20, what="spins")
+    for session_id in (blocked, spinning):
+        began = time.monotonic()
+        receipt = live.client.sessions.open(session_id).input("messages").send("hello")
+        assert receipt.outcome == "buffered"
+        assert time.monotonic() - began < 5
+    spinner = live.holder(spinning)
+    assert spinner is not None
+    live.client.sessions.open(spinning).cancel()
+    until(
+        lambda: spinner["name"] not in {a["name"] for a in live.actors()},
+        within_s=30,
+        what="the spinning actor is gone",
+    )
+    later = live.begin("approve", {"name": "later"})
+    wait = live.waiting(later)
+    live.client.waits.answer(wait.id, {"decision": "reject"})
+    assert live.ended(later).result == "reject"
+    assert live.ended(blocked).result == "hello"
+
+
+def test_code_that_ends_its_process_is_blocked_at_the_third_death(shared: LiveRuntime) -> None:
+    at_once = shared.begin("exits")
+    after_input = shared.begin("exits_after_input")
+    shared.waiting(after_input)
+    receipt = shared.client.sessions.open(after_input).input("messages").send("go")
+    assert receipt.outcome == "fulfilled"
+    for session_id in (at_once, after_input):
+        run = shared.ended(session_id)
+        assert run.status == "blocked"
+        assert run.error.code == "actor_died"
+        died = [e for e in shared.transcript(session_id) if e.kind == "run.actor_died"]
+        assert [e.body["count"] for e in died if e.body["counted"]][-1] == 3
+    assert shared.marked("exits") == 3

@@ -1,0 +1,84 @@
+"""More sessions than actors: parked ones cost nothing, and a full pool never stops an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pytest
+
+from tests.stack.live import LiveRuntime, until
+
+pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
+Make = Callable[..., LiveRuntime]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "sessions",
+    [150, pytest.param(1000, marks=pytest.mark.soak)],
+)
+def test_many_sessions_park_in_few_actors_and_all_complete(
+    make_runtime: Make, sessions: int
+) -> None:
+    live = make_runtime(slots=6, desks=2)
+    before = len(live.pids())
+    with ThreadPoolExecutor(8) as pool:
+        started = list(
+            pool.map(lambda n: live.begin("approve", {"name": f"s{n}"}), range(sessions))
+        )
+        waits = dict(zip(started, pool.map(live.waiting, started), strict=True))
+        assert len(live.pids()) <= before + 2, "processes grow with sessions"
+        list(
+            pool.map(
+                lambda w: live.client.waits.answer(w.id, {"decision": "approve"}), waits.values()
+            )
+        )
+        results = list(pool.map(lambda s: live.ended(s, within_s=300).result, started))
+    assert results == ["approve"] * sessions
+    live.stop()
+    with duckdb.connect(str(live.data_dir / "ledger.duckdb"), read_only=True) as file:
+        rows = file.execute(
+            """
+            SELECT count(*), count(DISTINCT body ->> 'wait_id') FROM entries
+            WHERE kind IN ('wait.fulfilled', 'wait.timed_out', 'wait.cancelled')
+            """
+        ).fetchone()
+    assert rows == (sessions, sessions)
+
+
+@pytest.mark.timeout(180)
+def test_every_slot_in_a_long_step_and_parked_sessions_are_still_served(make_runtime: Make) -> None:
+    live = make_runtime(slots=2, desks=1)
+    parked = [live.begin("approve", {"name": f"p{n}"}) for n in range(3)]
+    waits = [live.waiting(session_id) for session_id in parked]
+    soon = live.begin("approve", {"name": "soon", "timeout": "12s"})
+    live.waiting(soon)
+    for n in range(2):
+        live.begin("long_step", {"name": f"hold{n}", "duration_s": 60})
+    until(
+        lambda: live.marked("hold0-began") and live.marked("hold1-began"),
+        within_s=40,
+        what="both slots are held",
+    )
+
+    def timed(call: Callable[[], object]) -> float:
+        began = time.monotonic()
+        call()
+        return time.monotonic() - began
+
+    client = live.client
+    times = [
+        timed(lambda: client.sessions.open(parked[0]).input("messages").send("noted")),
+        timed(lambda: client.waits.answer(waits[1].id, {"decision": "approve"})),
+        timed(lambda: client.sessions.open(parked[2]).cancel()),
+    ]
+    assert max(times) < 1, times
+    entry = until(
+        lambda: next((e for e in live.transcript(soon) if e.kind == "wait.timed_out"), None),
+        within_s=20,
+        what="the deadline is recorded",
+    )
+    assert entry is not None
