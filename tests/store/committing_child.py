@@ -8,8 +8,7 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from runtime.store.duck.ledger import open_ledger
-from tests.store.conftest import SMALL
-from tests.store.sessions import Hand, running
+from tests.store.sessions import SMALL, Hand, running
 
 SESSIONS = 20
 

@@ -9,12 +9,9 @@ import pytest
 
 from runtime.actors.ledger import LedgerActor
 from runtime.clock import FakeClock
-from runtime.store.duck.database import Settings
 from runtime.store.duck.ledger import DuckLedger, open_ledger
 from runtime.store.memory import MemoryLedger
-from tests.store.sessions import START_AT
-
-SMALL = Settings(memory_limit="256MB", threads=1)
+from tests.store.sessions import SMALL, START_AT
 
 Opener = Callable[[], Awaitable[DuckLedger]]
 

@@ -14,8 +14,10 @@ from runtime.core.commands import Operation
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, seal
 from runtime.ports import CommitReply, Committed, Flush, Loaded, Started, StartSession
+from runtime.store.duck.database import Settings
 
 ALICE = Principal("api_key", id="key_alice", name="alice")
+SMALL = Settings(memory_limit="256MB", threads=1)
 START_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 

@@ -14,8 +14,7 @@ from runtime.clock import FakeClock
 from runtime.store.duck import rows
 from runtime.store.duck.ledger import DuckLedger, open_ledger
 from runtime.store.recent import Recent
-from tests.store.conftest import SMALL
-from tests.store.sessions import START_AT, Hand, begin
+from tests.store.sessions import SMALL, START_AT, Hand, begin
 
 SESSIONS = 60
 PIECES = 12

@@ -14,8 +14,7 @@ import pytest
 from helmr.errors import StoreUnavailable
 from runtime.ports import Flush
 from runtime.store.duck.ledger import DuckLedger, open_ledger
-from tests.store.conftest import SMALL
-from tests.store.sessions import Hand, running
+from tests.store.sessions import SMALL, Hand, running
 
 
 @pytest.fixture

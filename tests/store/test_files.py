@@ -16,8 +16,7 @@ from runtime.core.entries import GENESIS
 from runtime.store.book import Book
 from runtime.store.duck.files import HeadMark, Mark
 from runtime.store.duck.ledger import open_ledger
-from tests.store.conftest import SMALL
-from tests.store.sessions import begin, running
+from tests.store.sessions import SMALL, begin, running
 from tests.store.test_restart import killed
 
 

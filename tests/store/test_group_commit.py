@@ -18,8 +18,7 @@ from runtime.ports import Committed
 from runtime.store.duck import appends as appends_module
 from runtime.store.duck import group
 from runtime.store.duck.ledger import DuckLedger, open_ledger
-from tests.store.conftest import SMALL
-from tests.store.sessions import begin, parked, running, start_of
+from tests.store.sessions import SMALL, begin, parked, running, start_of
 
 
 @pytest.mark.slow

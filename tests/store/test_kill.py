@@ -12,7 +12,7 @@ import pytest
 
 from runtime.clock import FakeClock
 from runtime.store.duck.ledger import open_ledger
-from tests.store.conftest import SMALL
+from tests.store.sessions import SMALL
 
 KILLS = 20
 PROJECT = Path(__file__).resolve().parents[2]

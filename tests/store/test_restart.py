@@ -22,8 +22,7 @@ from runtime.store.book import Book
 from runtime.store.duck import rows
 from runtime.store.duck.ledger import DuckLedger, open_ledger
 from runtime.store.projection import Projection, session_numbers
-from tests.store.conftest import SMALL
-from tests.store.sessions import START_AT, Hand, begin, facts_of, parked, running, start_of
+from tests.store.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
 
 def killed(path: Path, to: Path) -> Path:
