@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,12 @@ UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
 LIST_LIMIT_MAX = 200
 LIST_LIMIT_DEFAULT = 50
 """Limits of the contract (S-2, S-17, S-23, S-26, S-28)."""
+
+TOKEN_TAGS_MAX = 50
+TOKEN_TAG_MAX = 128
+TOKEN_METADATA_BYTES_MAX = 16 * 1024
+NAME_MAX = 100
+"""Tags, metadata and names are for finding a thing again."""
 
 
 class SessionStatus(StrEnum):
@@ -89,6 +95,15 @@ class SendOutcome(StrEnum):
     BUFFERED = "buffered"
     LATE = "late"
     UNMATCHED = "unmatched"
+
+
+class TokenStatus(StrEnum):
+    """S-40; all but pending are final."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
 
 class Request(BaseModel):
@@ -154,6 +169,66 @@ class QueryRequest(Request):
     """POST /v1/query."""
 
     sql: str = Field(min_length=1, max_length=100_000)
+
+
+class VerifyRequest(Request):
+    """How a provider signs what it posts to the callback URL; the secret is stored encrypted (S-42)."""
+
+    scheme: Literal["github", "slack", "standard_webhooks"]
+    secret: str = Field(min_length=1, max_length=512)
+    tolerance_s: int = Field(default=300, ge=1, le=3600)
+
+
+class TokenRequest(Request):
+    """POST /v1/tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    timeout: float | Annotated[str, Field(max_length=40)] = "7d"
+    tags: list[str] = Field(default_factory=list, max_length=TOKEN_TAGS_MAX)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    raw: bool = False
+    verify: VerifyRequest | None = None
+    subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
+    body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
+    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
+        default_factory=list, max_length=50
+    )
+
+
+class CompleteRequest(Request):
+    """POST /v1/tokens/{id}/complete. `data` is required and may be null."""
+
+    data: Any
+
+
+class PublicTokenScope(Request):
+    """The one thing that a public token does (S-44)."""
+
+    type: Literal["session.input.send", "session.output.read", "token.complete"]
+    session: str | None = None
+    stream: str | None = Field(default=None, max_length=128)
+    token: str | None = None
+    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
+
+
+class PublicTokenRequest(Request):
+    """POST /v1/public-tokens."""
+
+    scope: PublicTokenScope
+    max_uses: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    expires_in: float | Annotated[str, Field(max_length=40)] = "30d"
+    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
+        default_factory=list, max_length=50
+    )
+
+
+class ApiKeyRequest(Request):
+    """POST /v1/api-keys."""
+
+    role: Literal["admin", "operator", "sender", "viewer"]
+    name: str = Field(min_length=1, max_length=NAME_MAX)
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -289,6 +364,85 @@ class TokenAnswerReceipt(Wire):
     outcome: Literal["completed", "already_completed"]
     wait_id: str
     run_id: str
+
+
+class TokenInfo(Wire):
+    """A token. Lists leave out `data`, `body` and `schema`. `ended_at` and `ended_by`: however it ended."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    id: str
+    status: TokenStatus
+    session_id: str | None = None
+    run_id: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    subject: str | None = None
+    body: str | None = None
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    raw: bool = False
+    verify: str | None = None
+    """The scheme by which its callbacks are signed."""
+    public_token_id: str | None = None
+    created_at: datetime
+    created_by: PrincipalInfo | None = None
+    expires_at: datetime
+    ended_at: datetime | None = None
+    ended_by: PrincipalInfo | None = None
+    data: Any = None
+
+
+class TokenReceipt(TokenInfo):
+    """Answer of making a token: with its secrets, the only time they are shown."""
+
+    callback_url: str
+    public_access_token: str
+
+
+class CompleteReceipt(Wire):
+    """Answer of a completion (S-41)."""
+
+    token_id: str
+    outcome: Literal["completed", "already_completed"]
+    completed_at: datetime
+
+
+class PublicTokenInfo(Wire):
+    """A public token, without its secret."""
+
+    id: str
+    scope: PublicTokenScope
+    max_uses: int | None = None
+    uses: int = 0
+    uses_left: int | None = None
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    allowed_origins: list[str] = Field(default_factory=list)
+
+
+class PublicTokenReceipt(PublicTokenInfo):
+    """Answer of making one: with its secret, the only time it is shown."""
+
+    public_access_token: str
+
+
+class ApiKeyInfo(Wire):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    role: Literal["admin", "operator", "sender", "viewer"]
+    created_at: datetime
+    created_by: PrincipalInfo | None = None
+    revoked_at: datetime | None = None
+
+
+class ApiKeyReceipt(ApiKeyInfo):
+    """Answer of making one: with its secret, the only time it is shown."""
+
+    secret: str
 
 
 class NoteReceipt(Wire):

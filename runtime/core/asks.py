@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from runtime.core.public_tokens import Scope
+from runtime.core.tokens import NewToken
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -52,6 +55,8 @@ class AskWait(Ask):
     until: datetime | None = None
     subject: str | None = None
     body: str | None = None
+    schema: Any = None
+    """JSON Schema that a token's completions must fit from now on (S-43)."""
 
     @property
     def name(self) -> str:
@@ -106,6 +111,33 @@ class AskClock(Ask):
 
     kind: ClassVar[str] = "clock"
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AskToken(Ask):
+    """Make a token (S-40)."""
+
+    kind: ClassVar[str] = "token"
+    new: NewToken
+
+
+@dataclass(frozen=True, slots=True)
+class AskPublicToken(Ask):
+    """Make a public token (S-44). Its secret is derived by who has the keys; its hash is here."""
+
+    kind: ClassVar[str] = "public_token"
+    public_token_id: str
+    key_id: str
+    secret_hash: str
+    scope: Scope
+    max_uses: int | None
+    expires_in_s: float
+    allowed_origins: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The scope's type."""
+        return self.scope.type.value
 
 
 @dataclass(frozen=True, slots=True)

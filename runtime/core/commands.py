@@ -7,6 +7,7 @@ whoever holds the task's types, before deciding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -115,6 +116,23 @@ class AddNote(Command):
 
     note_id: str
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePublicToken(Command):
+    """Make a public token for one of the session's streams (S-44). Receipt: `{public_token_id, key_id}`.
+
+    `token` is `PublicToken.to_json()` with its times as they shall be.
+    """
+
+    token: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokePublicToken(Command):
+    """Revoke one of the session's public tokens. Idempotent. Receipt: `{public_token_id, status}`."""
+
+    public_token_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

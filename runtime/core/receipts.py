@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from helmr.errors import DataError
-from runtime.core.entries import Entry, EntryKind
+from runtime.core.entries import Entry, EntryKind, iso
 
 
 def receipt_of(entry: Entry) -> dict[str, Any]:
@@ -40,6 +40,24 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
             return {"session_id": entry.session_id, "status": "closed"}
         case EntryKind.NOTE_ADDED:
             return {"note_id": body["note_id"], "session_id": entry.session_id, "seq": entry.seq}
+        case EntryKind.TOKEN_CREATED:
+            return {"token_id": body["token_id"], "key_id": body["key_id"]}
+        case EntryKind.TOKEN_COMPLETED:
+            return {
+                "token_id": body["token_id"],
+                "outcome": "completed",
+                "completed_at": iso(entry.recorded_at),
+            }
+        case EntryKind.TOKEN_CANCELLED:
+            return {"token_id": body["token_id"], "status": "cancelled"}
+        case EntryKind.PUBLIC_TOKEN_CREATED:
+            return {"public_token_id": body["public_token_id"], "key_id": body.get("key_id")}
+        case EntryKind.PUBLIC_TOKEN_REVOKED:
+            return {"public_token_id": body["public_token_id"], "status": "revoked"}
+        case EntryKind.API_KEY_CREATED:
+            return {"key_id": body["key_id"]}
+        case EntryKind.API_KEY_REVOKED:
+            return {"key_id": body["key_id"], "status": "revoked"}
         case _:
             raise DataError(
                 f"{entry.session_id}: entry {entry.seq} ({entry.kind}) carries no receipt"

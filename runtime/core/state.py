@@ -13,7 +13,8 @@ from typing import Any
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
-from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
+from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
+from runtime.core.public_tokens import PublicToken
 from runtime.core.receipts import receipt_of
 
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
@@ -34,9 +35,10 @@ INSTANT = frozenset(
         EntryKind.PEEK_READ,
         EntryKind.HISTORY_READ,
         EntryKind.TOKEN_CREATED,
+        EntryKind.PUBLIC_TOKEN_CREATED,
     }
 )
-"""Ops whose one entry is both opening and outcome."""
+"""Ops whose one entry is both opening and outcome. A public token that a client made has no op."""
 
 
 @dataclass(slots=True)
@@ -363,6 +365,25 @@ def _instant(state: SessionState, entry: Entry) -> None:
     _outcome_seen(run)
 
 
+def _public_token_created(state: SessionState, entry: Entry) -> None:
+    token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
+    if token.scope.session_id == state.id:
+        state.public_tokens[token.id] = token.to_json()
+    if entry.op is not None:
+        _instant(state, entry)
+
+
+def _public_token_changed(state: SessionState, entry: Entry) -> None:
+    known = state.public_tokens.get(entry.body["public_token_id"])
+    if known is None:
+        return
+    at = iso(entry.recorded_at)
+    if entry.kind is EntryKind.PUBLIC_TOKEN_REVOKED:
+        known.setdefault("revoked_at", at)
+    else:
+        known |= {"uses": entry.body["uses"], "last_used_at": at}
+
+
 def _wait_opened(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     body = entry.body
@@ -500,4 +521,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.PEEK_READ: _instant,
     EntryKind.HISTORY_READ: _instant,
     EntryKind.TOKEN_CREATED: _instant,
+    EntryKind.PUBLIC_TOKEN_CREATED: _public_token_created,
+    EntryKind.PUBLIC_TOKEN_SPENT: _public_token_changed,
+    EntryKind.PUBLIC_TOKEN_REVOKED: _public_token_changed,
 }

@@ -46,7 +46,17 @@ class StepError:
     error: Mapping[str, Any]
 
 
-Payload = WaitOutcome | StepValue | StepError | int | list[Record]
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A token or public token that was made; its secrets are derived from the id with that master key's."""
+
+    id: str
+    key_id: str
+    expires_at: datetime
+    is_raw: bool = False
+
+
+Payload = WaitOutcome | StepValue | StepError | Made | int | list[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,11 @@ def is_outcome(entry: Entry) -> bool:
     return (
         entry.kind in STEP_OUTCOMES
         or entry.kind in WAIT_OUTCOMES
-        or (entry.kind in INSTANT and entry.kind is not EntryKind.CLOCK_READ)
+        or (
+            entry.op is not None
+            and entry.kind in INSTANT
+            and entry.kind is not EntryKind.CLOCK_READ
+        )
     )
 
 
@@ -147,6 +161,10 @@ def opened_text(entry: Entry) -> str | None:
             return f"history {body['stream']}"
         case EntryKind.CLOCK_READ:
             return "clock"
+        case EntryKind.TOKEN_CREATED:
+            return "token"
+        case EntryKind.PUBLIC_TOKEN_CREATED:
+            return f"public_token {body['scope']['type']}"
         case _:
             return None
 
@@ -180,6 +198,19 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
                 )
                 for item in history
             ]
+        case EntryKind.TOKEN_CREATED:
+            return Made(
+                id=body["token_id"],
+                key_id=body["key_id"],
+                expires_at=from_iso(body["expires_at"]),
+                is_raw=bool(body.get("raw")),
+            )
+        case EntryKind.PUBLIC_TOKEN_CREATED:
+            return Made(
+                id=body["public_token_id"],
+                key_id=body["key_id"],
+                expires_at=from_iso(body["expires_at"]),
+            )
         case EntryKind.WAIT_FULFILLED:
             taken = (
                 state.record(body["stream"], body["record_seq"]) if "record_seq" in body else None

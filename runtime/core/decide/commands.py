@@ -13,14 +13,16 @@ from runtime.core.commands import (
     CancelSession,
     CloseSession,
     Command,
+    CreatePublicToken,
     Deadline,
     RetryRun,
+    RevokePublicToken,
     Send,
     StartRun,
     TokenEnded,
     Touch,
 )
-from runtime.core.decide import inputs, lifecycle, ops
+from runtime.core.decide import inputs, lifecycle, ops, public_tokens
 from runtime.core.decide.decision import Context, Decision
 from runtime.core.entries import iso
 from runtime.core.starting import due_draft
@@ -92,5 +94,7 @@ _BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision
     CloseSession: lifecycle.close_session,
     RetryRun: lifecycle.retry_run,
     AddNote: lifecycle.add_note,
+    CreatePublicToken: public_tokens.create,
+    RevokePublicToken: public_tokens.revoke,
     Touch: _touch,
 }

@@ -27,8 +27,10 @@ from helmr.models import (
 from runtime.core import jsontext
 from runtime.core.commands import Answer, Command, Send
 from runtime.core.decide.decision import Context, Decision
+from runtime.core.decide.public_tokens import sending_token, spend_draft
 from runtime.core.entries import Draft, EntryKind, iso
 from runtime.core.matching import normal_correlation_id, takes
+from runtime.core.public_tokens import check_send
 from runtime.core.starting import due_draft, operation_json
 from runtime.core.state import Run, SessionState, Wait
 
@@ -45,6 +47,11 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
     hashed = key_hash(command.idempotency_key) if command.idempotency_key is not None else None
     if hashed is not None and (command.stream, hashed) in state.send_keys:
         return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
+    public_token = sending_token(state, command, context)
+    if public_token is not None:
+        correlation_id = normal_correlation_id(
+            check_send(public_token, state.id, command.stream, command.correlation_id)
+        )
     require_open(state)
     require_stream(state, command.stream, context)
     size = _checked_size(command.data)
@@ -66,7 +73,8 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
     )
     drafts, reply = _accept(state, command, accepted, context, wait, timed_out=bool(before))
     following = _run_for_idle_input(state, command, context)
-    return Decision((*before, *drafts, *following), reply)
+    spent = () if public_token is None else (spend_draft(public_token, command.principal, context),)
+    return Decision((*before, *drafts, *spent, *following), reply)
 
 
 def answer(state: SessionState, command: Answer, context: Context) -> Decision:

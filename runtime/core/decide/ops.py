@@ -7,11 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from runtime.core.asks import AskHistory, AskOutput, AskPeek, AskStep, AskWait
+from runtime.core.asks import (
+    AskHistory,
+    AskOutput,
+    AskPeek,
+    AskPublicToken,
+    AskStep,
+    AskToken,
+    AskWait,
+)
 from runtime.core.commands import TokenEnded
 from runtime.core.decide.decision import Context
 from runtime.core.entries import Draft, EntryKind, iso, task_principal
 from runtime.core.matching import first_match
+from runtime.core.public_tokens import PublicToken
 from runtime.core.starting import due_draft
 from runtime.core.state import Run, SessionState
 
@@ -116,6 +125,7 @@ def open_wait(
         "token_id": ask.token_id,
         "subject": ask.subject,
         "body": ask.body,
+        "schema": ask.schema,
         "timeout_s": ask.timeout_s,
         "deadline_at": iso(deadline) if deadline is not None else None,
     }
@@ -184,7 +194,7 @@ def token_draft(wait_id: str, run: Run, op: int, ended: TokenEnded, following: s
         kind = EntryKind.WAIT_TIMED_OUT
     else:
         kind = EntryKind.WAIT_CANCELLED
-        body["reason"] = "token_cancelled"
+        body["reason"] = "token_cancelled" if ended.status == "cancelled" else "token_not_found"
     return Draft(kind, body, run_id=run.id, op=op, principal=ended.ended_by)
 
 
@@ -204,6 +214,31 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
         )
         return (draft,)
     return (token_draft(wait.id, run, wait.op, command, following),)
+
+
+def create_token(run: Run, op: int, ask: AskToken, context: Context) -> Draft:
+    """A token, whose secrets every replay derives again (S-40)."""
+    body = ask.new.to_body(context.now)
+    principal = task_principal(run.id)
+    return Draft(EntryKind.TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
+
+
+def create_public_token(run: Run, op: int, ask: AskPublicToken, context: Context) -> Draft:
+    """A public token for a stream of this session, or for a token (S-44)."""
+    token = PublicToken(
+        id=ask.public_token_id,
+        scope=ask.scope,
+        secret_hash=ask.secret_hash,
+        created_at=context.now,
+        expires_at=context.now + timedelta(seconds=ask.expires_in_s),
+        max_uses=ask.max_uses,
+        allowed_origins=ask.allowed_origins,
+        key_id=ask.key_id,
+    )
+    principal = task_principal(run.id)
+    return Draft(
+        EntryKind.PUBLIC_TOKEN_CREATED, token.to_json(), run_id=run.id, op=op, principal=principal
+    )
 
 
 def append_output(state: SessionState, run: Run, op: int, ask: AskOutput) -> Draft:
