@@ -168,21 +168,30 @@ def wait_result(outcome: WaitOutcome, value: T | None) -> WaitResult[T]:
 
 def _correlation_id(value: str | None) -> str | None:
     trimmed = value.strip() if value is not None else ""
-    if len(trimmed) > CORRELATION_ID_MAX:
-        raise UsageError(f"a correlation id has at most {CORRELATION_ID_MAX} characters")
+    if len(trimmed) > CORRELATION_ID_MAX or _has_surrogate(trimmed):
+        raise UsageError(f"a correlation id has at most {CORRELATION_ID_MAX} characters of text")
     return trimmed or None
 
 
 def _subject(value: str | None) -> str | None:
-    if value is not None and (len(value) > SUBJECT_MAX or len(value.splitlines()) > 1):
-        raise UsageError(f"a subject is one line of at most {SUBJECT_MAX} characters")
-    return value or None
+    if not value:
+        return None
+    if len(value) > SUBJECT_MAX or value.splitlines() != [value] or _has_surrogate(value):
+        raise UsageError(f"a subject is one line of at most {SUBJECT_MAX} characters of text")
+    return value
 
 
 def _body(value: str | None) -> str | None:
-    if value is not None and len(value.encode("utf-8", "surrogatepass")) > BODY_MAX_BYTES:
-        raise UsageError(f"a wait's body has at most {BODY_MAX_BYTES} bytes")
-    return value or None
+    if not value:
+        return None
+    if len(value) > BODY_MAX_BYTES or _has_surrogate(value) or len(value.encode()) > BODY_MAX_BYTES:
+        raise UsageError(f"a wait's body is text of at most {BODY_MAX_BYTES} bytes")
+    return value
+
+
+def _has_surrogate(text: str) -> bool:
+    """Half of a character, which no entry can hold."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 @overload

@@ -13,7 +13,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
@@ -21,24 +21,31 @@ from typing import Any, Protocol
 from helmr.context import TaskContext
 from helmr.current import (
     DurableRun,
+    PublicTokenCall,
+    PublicTokenMade,
     Record,
     RunRef,
     SessionRef,
     StepCall,
+    TokenCall,
+    TokenMade,
     WaitCall,
     WaitOutcome,
     current_run,
+    current_step,
 )
 from helmr.errors import (
     ConcurrentWaitError,
     HelmrSignal,
     NondeterminismError,
+    NotReady,
     RunContinued,
     RunParked,
     RunTooLong,
     SchemaMismatch,
     StepFailed,
     TooLarge,
+    Unavailable,
 )
 from helmr.ids import RECORD, RUN, WAIT, new_id
 from helmr.models import RECORD_BYTES_MAX, VALUE_BYTES_MAX
@@ -52,9 +59,13 @@ from runtime.core.asks import (
     AskHistory,
     AskOutput,
     AskPeek,
+    AskPublicToken,
     AskStep,
+    AskToken,
     AskWait,
 )
+from runtime.core.public_tokens import Scope, scope_of_request
+from runtime.core.tokens import NewToken
 from runtime.replay.ends import (
     Mismatch,
     Raised,
@@ -67,14 +78,20 @@ from runtime.replay.ends import (
     text_of,
 )
 from runtime.replay.loop import make_loop
-from runtime.replay.script import GivenUp, Line, Outcome, Script, StepError, StepValue
+from runtime.replay.script import GivenUp, Line, Made, Outcome, Script, StepError, StepValue
 from runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
 """S-8."""
 
+TOKEN_CALL_RETRIES = 5
+"""A task's question about tokens outlasts a restart of the ledger."""
+
 TREE_END_S = 5.0
 """A severed tree has this long to end (S-34)."""
+
+EXITS_MAX = 100
+"""A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
 
 SILENCE_S = 30.0
 """A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
@@ -109,6 +126,34 @@ class Host(Protocol):
         """The thread ends; not clean: parts of the tree did not end and still exist."""
         ...
 
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Ask the ledger about tokens, for a run; `key` names the call, so that a repeated one acts once."""
+        ...
+
+
+class Secrets(Protocol):
+    """Makes tokens of the session's keys; see `runtime.security.task_secrets`."""
+
+    def new_token(self, call: TokenCall) -> NewToken:
+        """The token that the code asks for, with a fresh id."""
+        ...
+
+    def new_public_token(
+        self, scope: Scope, allowed_origins: tuple[str, ...]
+    ) -> tuple[str, str, str, tuple[str, ...]]:
+        """Id, key id, secret's hash and origins of a fresh public token."""
+        ...
+
+    def secret(self, kind: str, object_id: str, key_id: str) -> str:
+        """The secret of an object of this session."""
+        ...
+
+    def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
+        """Where an outside system completes the token."""
+        ...
+
 
 class RunDriver(DurableRun):
     """Runs one attempt of a run from its journal on."""
@@ -124,7 +169,9 @@ class RunDriver(DurableRun):
         host: Host,
         clock: Clock,
         silence_s: float = SILENCE_S,
+        secrets: Secrets | None = None,
     ) -> None:
+        self._secrets = secrets
         self.session = session
         self.run = run
         self._task = task
@@ -208,13 +255,26 @@ class RunDriver(DurableRun):
         self._loop.set_exception_handler(self._stray_exception)
         is_clean = False
         try:
-            is_clean = self._loop.run_until_complete(self._main())
-        except (SystemExit, KeyboardInterrupt) as error:
-            self._finish(Raised(error_of(error), failed_op(error)))
-            is_clean = self._loop.run_until_complete(self._end_tree())
+            is_clean = self._run_tree()
         finally:
             self._loop.close()
             self._tell(self._host.closed, self, is_clean)
+
+    def _run_tree(self) -> bool:
+        """Run the tree to its end; True if nothing of it is left.
+
+        asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop, past everything that awaits it: the
+        first ends the run, the tree then ends as any other.
+        """
+        main = self._loop.create_task(self._main())
+        for _ in range(EXITS_MAX):
+            try:
+                return self._loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as error:
+                self._finish(Raised(error_of(error), failed_op(error)))
+                main.cancel()
+                main = self._loop.create_task(self._end_tree())
+        return False
 
     async def _main(self) -> bool:
         context = contextvars.copy_context()
@@ -398,6 +458,7 @@ class RunDriver(DurableRun):
             until=call.until,
             subject=call.subject,
             body=call.body,
+            schema=call.schema,
         )
         outcome: WaitOutcome = await self._perform(ask)
         return outcome
@@ -425,6 +486,68 @@ class RunDriver(DurableRun):
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
         seq: int = await self._perform(AskOutput(stream, new_id(RECORD), data))
         return seq
+
+    async def create_token(self, call: TokenCall) -> TokenMade:
+        """Make a token; a replay gets the same one with the same secrets."""
+        self._check_severed()
+        secrets = self._require_secrets()
+        made: Made = await self._perform(AskToken(secrets.new_token(call)))
+        return TokenMade(
+            id=made.id,
+            expires_at=made.expires_at,
+            callback_url=secrets.callback_url(made.id, made.key_id, is_raw=made.is_raw),
+            public_access_token=secrets.secret("pat", made.id, made.key_id),
+        )
+
+    async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
+        """Make a public token; a replay gets the same one with the same secret."""
+        self._check_severed()
+        secrets = self._require_secrets()
+        scope = scope_of_request(call.scope, own_session=self.session.id)
+        public_token_id, key_id, hashed, origins = secrets.new_public_token(
+            scope, call.allowed_origins
+        )
+        ask = AskPublicToken(
+            public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
+        )
+        made: Made = await self._perform(ask)
+        return PublicTokenMade(
+            id=made.id,
+            expires_at=made.expires_at,
+            public_access_token=secrets.secret("pat", made.id, made.key_id),
+        )
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any]
+    ) -> Any:
+        """Ask the ledger about tokens; recorded once, as a step is."""
+
+        async def ask() -> Any:
+            step = current_step.get()
+            assert step is not None
+            coroutine = self._host.token_call(method, token_id, arguments, step.key)
+            return await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
+            )
+
+        return await self.step(
+            StepCall(
+                name=f"tokens.{method}",
+                call=ask,
+                is_async=True,
+                encode=lambda value: value,
+                decode=lambda value: value,
+                retries=TOKEN_CALL_RETRIES,
+                backoff_s=1.0,
+                retry_on=(Unavailable,),
+                timeout_s=None,
+            )
+        )
+
+    def _require_secrets(self) -> Secrets:
+        if self._secrets is None:
+            raise NotReady("this runtime makes no tokens: it has no master key")
+        return self._secrets
 
     async def peek(self, stream: str) -> list[Record]:
         """The unconsumed records of an input stream."""
