@@ -78,7 +78,13 @@ class AnswerScreen(ComposeScreen):
         return self.wait.model_copy(update=changed)
 
     def over(self) -> str:
-        """Somebody else, the clock or a cancel ended it."""
+        """Somebody else, the clock or a cancel ended it.
+
+        While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
+        operation and tells.
+        """
+        if self.tried:
+            return ""
         wait = self.now_wait()
         if self.outcome is not None and self.outcome.is_final:
             return self.outcome.result.value.removeprefix("Not sent: ")

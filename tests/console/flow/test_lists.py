@@ -1,0 +1,268 @@
+"""The list never moves under the operator; filters, marks, batches, looking things up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from console.actions import ACTIONS, BY_ID
+from tests.console.flow.bench import Bench
+
+APPROVE = {"decision": "approve"}
+
+
+async def test_new_and_gone_rows_wait_until_they_are_let_in(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Old {n}?", timeout=f"{10 + n}m") for n in range(4)]
+    await bench.open()
+    inbox = await bench.inbox(4)
+    await bench.press("j", "j")
+    before = list(inbox.list.keys)
+    urgent = await bench.ask(subject="Urgent?", timeout="1m")
+    await bench.answer(waits[0]["id"], APPROVE)
+    await bench.sees("1 new, 1 gone")
+    assert inbox.list.keys == before, "nothing moved"
+    assert inbox.list.cursor == waits[2]["id"]
+    await bench.sees("answered")
+    await bench.press("full_stop")
+    assert inbox.list.keys[0] == urgent["id"]
+    assert inbox.list.cursor == waits[2]["id"], "the cursor is on its row"
+
+
+async def test_rows_come_in_by_themselves_when_the_cursor_has_rested(bench: Bench) -> None:
+    await bench.ask(subject="Old?", timeout="10m")
+    await bench.open()
+    inbox = await bench.inbox(1)
+    await bench.press("p")
+    await bench.ask(subject="New?", timeout="1m")
+    await bench.sees("1 new")
+    await bench.advance(12)
+    assert len(inbox.list.keys) == 1, "paused"
+    await bench.sees("paused 12s")
+    await bench.press("p")
+    await bench.advance(2)
+    assert len(inbox.list.keys) == 2
+
+
+async def test_a_wait_past_its_deadline_leaves_and_can_be_seen_again(bench: Bench) -> None:
+    gone = await bench.ask(subject="Short?", timeout="30s")
+    await bench.ask(subject="Long?", timeout="1h")
+    await bench.open()
+    inbox = await bench.inbox(2)
+    await bench.sees("00:30")
+    await bench.advance(31)
+    await bench.until(lambda: gone["id"] in bench.app.store.ended)
+    await bench.advance(12)
+    assert gone["id"] not in inbox.list.keys
+    await bench.press("e")
+    await bench.sees("timed out")
+    await bench.press("e")
+    assert gone["id"] not in inbox.list.keys
+
+
+async def test_the_filter_narrows_as_it_is_typed_and_says_what_it_does_not_know(
+    bench: Bench,
+) -> None:
+    for number in range(3):
+        await bench.ask(subject=f"Publish {number}?", correlation=f"github:acme/api#{number}")
+    await bench.ask("talk", subject="-")
+    await bench.open()
+    inbox = await bench.inbox(4)
+    await bench.press("slash", *"stream:chat")
+    assert len(inbox.list.keys) == 1
+    await bench.sees("1 of 4 waits")
+    await bench.press("escape", "slash", *"strem:x")
+    await bench.sees("Did you mean stream:")
+    await bench.press("escape", "slash", *"github:acme/api#2", "enter")
+    assert len(inbox.list.keys) == 1
+    await bench.press("escape")
+    assert len(inbox.list.keys) == 4
+
+
+async def test_a_batch_goes_one_by_one_and_reports_each(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m") for n in range(4)]
+    other = await bench.ask("talk", subject="-")
+    await bench.open(size=(120, 40))
+    await bench.inbox(5)
+    await bench.press("asterisk", "B")
+    screen = await bench.form()
+    await bench.sees("another stream (chat)")
+    await bench.sees("4 waits share stream approval")
+    await bench.press("space", "ctrl+s")
+    await bench.sees("type 4 to confirm")
+    await bench.until(lambda: screen.focused is screen.count)
+    await bench.press("4", "ctrl+s")
+    await bench.answer(waits[1]["id"], {"decision": "reject"})
+    await bench.press("ctrl+s")
+    await bench.sees("4 of 4 done, 3 accepted, 1 skipped")
+    statuses = [(await bench.wait(wait["id"]))["status"] for wait in (*waits, other)]
+    assert statuses == ["fulfilled"] * 4 + ["pending"]
+    sent = [(await bench.records(wait["session"]["id"]))[0]["data"]["decision"] for wait in waits]
+    assert sent == ["approve", "reject", "approve", "approve"]
+
+
+async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m") for n in range(3)]
+    await bench.open(size=(120, 40))
+    await bench.inbox(3)
+    await bench.press("asterisk", "B")
+    screen = await bench.form()
+    await bench.press("space")
+    screen.count.value = "3"
+    await bench.press("ctrl+s")
+    real = bench.app.writer.answer
+
+    async def slow(*args: object, **more: object) -> object:
+        await bench.pilot.press("f8")
+        return await real(*args, **more)  # type: ignore[arg-type]
+
+    bench.app.writer.answer = slow  # type: ignore[method-assign,assignment]
+    await bench.press("ctrl+s")
+    await bench.sees("1 of 3 done, 1 accepted, 2 stopped")
+    statuses = [(await bench.wait(wait["id"]))["status"] for wait in waits]
+    assert statuses == ["fulfilled", "pending", "pending"]
+
+
+@pytest.mark.parametrize("kind", ["session", "wait", "correlation", "external"])
+async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str) -> None:
+    await bench.ask(subject="Other?")
+    receipt = await bench.stack.started(
+        "publish", {"subject": "Mine?", "correlation": "github:acme/api#7"}, external_id="ticket-7"
+    )
+    session = receipt["session"]
+    word = {
+        "session": session["id"],
+        "wait": session["wait"]["id"],
+        "correlation": "github:acme/api#7",
+        "external": "ticket-7",
+    }[kind]
+    await bench.open()
+    await bench.inbox(2)
+    await bench.press("2")
+    screen = await bench.on("SessionsScreen")
+    await bench.until(lambda: len(screen.list.keys) == 2)
+    screen._order.clear()  # as if it lay many pages down
+    screen._more = False
+    screen.show_now()
+    await bench.press("slash")
+    screen.query_one("#filter").value = word
+    await bench.press("enter")
+    found = await bench.on("SessionScreen")
+    assert found.session_id == session["id"]
+
+
+async def test_sessions_come_in_pages(bench: Bench) -> None:
+    for number in range(12):
+        await bench.ask(subject=f"S{number}?")
+    import console.screens.sessions as module
+
+    module_rows, module.PAGE_ROWS = module.PAGE_ROWS, 5
+    try:
+        await bench.open()
+        await bench.press("2")
+        screen = await bench.on("SessionsScreen")
+        await bench.until(lambda: len(screen._order) == 12)
+        await bench.press("G")
+        assert screen.list.index == 11
+    finally:
+        module.PAGE_ROWS = module_rows
+
+
+async def test_a_users_key_map_holds_and_is_shown(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open(keys={"answer": "A"})
+    await bench.inbox(1)
+    await bench.sees("A Answer")
+    await bench.press("a")
+    assert type(bench.app.screen).__name__ == "InboxScreen"
+    await bench.press("A")
+    assert (await bench.form()).wait_id == wait["id"]
+
+
+async def test_the_palette_offers_what_can_be_done_now(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open(read_only=True, filters={"urgent": "due<10m"})
+    inbox = await bench.inbox(1)
+    await bench.press("ctrl+p")
+    screen = await bench.on("PickScreen")
+    labels = {choice.label for choice in screen.choices}
+    assert "Answer" not in labels
+    assert {"filter urgent", "theme helmr-light", "Help"} <= labels
+    await bench.press(*"filter urgent", "enter")
+    await bench.until(lambda: inbox.filter_text == "due<10m")
+
+
+async def test_help_is_about_what_is_in_front_and_complete(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open(size=(120, 200))
+    await bench.inbox(1)
+    await bench.press("question_mark")
+    await bench.on("TextScreen")
+    text = bench.text()
+    assert "the list never moves under you" in text
+    assert all(action.label in text for action in ACTIONS)
+
+
+async def test_copy_gives_every_id_and_the_command(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", correlation="key-1")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("y")
+    screen = await bench.on("PickScreen")
+    assert [choice.detail for choice in screen.choices][:2] == [wait["id"], wait["session"]["id"]]
+    assert f"helmr wait get {wait['id']}" in [choice.detail for choice in screen.choices]
+    await bench.press("enter")
+    await bench.until(lambda: bench.app.clipboard == wait["id"])
+
+
+async def test_read_only_refuses_every_action_that_writes(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open(read_only=True)
+    await bench.inbox(1)
+    await bench.sees("read-only")
+    await bench.press("space", "k")
+    for action in (a for a in ACTIONS if a.writes):
+        for screen in list(bench.app._screens()):
+            before = bench.app.screen
+            await screen.perform(action.id)
+            assert bench.app.screen is before, action.id
+    assert all("read-only" in text for text in bench.toasts())
+    await bench.press("o")
+    await bench.on("SessionScreen")
+    await bench.press("c", "m", "X", "R")
+    assert type(bench.app.screen).__name__ == "SessionScreen"
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+    assert BY_ID["answer"].writes
+
+
+async def test_a_terminal_that_is_too_small_says_so_and_does_nothing(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.pilot.resize_terminal(50, 14)
+    await bench.sees("needs 60 by 16")
+    await bench.press("a")
+    assert type(bench.app.screen).__name__ == "InboxScreen"
+    await bench.pilot.resize_terminal(80, 24)
+    await bench.sees("Publish?")
+
+
+async def test_a_resize_keeps_cursor_and_text(bench: Bench) -> None:
+    for number in range(30):
+        await bench.ask(subject=f"Publish {number}?", timeout=f"{10 + number}m")
+    await bench.open()
+    inbox = await bench.inbox(30)
+    await bench.press(*["j"] * 20)
+    here = inbox.list.cursor
+    await bench.pilot.resize_terminal(80, 24)
+    await bench.pilot.pause()
+    assert inbox.list.cursor == here
+    subject = bench.app.store.waits[here].subject
+    await bench.sees(str(subject))
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "tab", *"kept")
+    await bench.pilot.resize_terminal(120, 36)
+    await bench.pilot.pause()
+    assert screen.form.cells()["note"] == "kept"
+    await asyncio.sleep(0)

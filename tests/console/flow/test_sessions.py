@@ -1,0 +1,202 @@
+"""Sessions: transcript, corrections, notes, cancel, close, retry, activity."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.console.flow.bench import Bench
+
+
+async def opened(bench: Bench, session_id: str) -> object:
+    bench.app.open_session(session_id)
+    screen = await bench.on("SessionScreen")
+    await bench.until(lambda: screen.runs)
+    await bench.pilot.pause()
+    return screen
+
+
+async def test_a_transcript_is_followed_live(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", say=["first", "second"])
+    await bench.open()
+    screen = await opened(bench, wait["session"]["id"])
+    await bench.sees("said: second")
+    await bench.answer(wait["id"], {"decision": "approve"})
+    await bench.sees("succeeded")
+    assert screen.transcript.follow
+    await bench.press("k")
+    await bench.sees("follow off")
+    await bench.press("G", "enter")
+    await bench.on("TextScreen")
+    await bench.press("escape")
+    for key, text in (("right_square_bracket", "Publish?"), ("right_square_bracket", "succeeded")):
+        await bench.press(key)
+        await bench.sees(text)
+
+
+@pytest.mark.parametrize(
+    ("stream", "correlation", "effect", "outcome"),
+    [
+        ("approval", None, "fulfilled", "fulfilled"),
+        ("approval", "other", "unmatched: the open wait is for key-1", "unmatched"),
+        ("approval", "KEY-1", "differs in upper and lower case", "unmatched"),
+        ("chat", None, "buffered: no wait is open on chat", "buffered"),
+    ],
+)
+async def test_sending_input_says_before_what_it_will_do(
+    bench: Bench, stream: str, correlation: str | None, effect: str, outcome: str
+) -> None:
+    wait = await bench.ask(subject="Publish?", correlation="key-1", rounds=2)
+    await bench.open()
+    await opened(bench, wait["session"]["id"])
+    await bench.press("c")
+    screen = await bench.form()
+    if stream == "chat":
+        screen.choice.focus()
+        await bench.press("right", "space")
+        await bench.until(lambda: screen.form is not None and "$" in screen.form.rows)
+        screen.form.focus_first()
+        await bench.press(*"hello")
+    else:
+        await bench.press("space")
+    if correlation is not None:
+        screen.correlation.value = correlation
+        await bench.pilot.pause()
+    await bench.sees(effect)
+    await bench.press("ctrl+s")
+    await bench.sees("It will do this")
+    await bench.press("ctrl+s")
+    await bench.on("SessionScreen")
+    await bench.until(
+        lambda: any(outcome in text.replace("the wait is ", "") for text in bench.toasts())
+    )
+    (record,) = await bench.records(wait["session"]["id"], stream)
+    entries = (
+        await bench.stack.http.get(f"/v1/sessions/{wait['session']['id']}/transcript")
+    ).json()
+    accepted = next(e for e in entries["items"] if e["kind"] == "input.accepted")
+    assert accepted["body"]["outcome"] == outcome
+    assert record["principal"]["on_behalf_of"] == "ana"
+
+
+async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open()
+    await opened(bench, wait["session"]["id"])
+    await bench.press("m")
+    await bench.form()
+    await bench.press(*"seen", "ctrl+s", "ctrl+s")
+    await bench.on("SessionScreen")
+    await bench.sees("seen")
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+    await bench.press("escape", "3")
+    await bench.on("ActivityScreen")
+    await bench.sees("seen")
+
+
+async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    session_id = wait["session"]["id"]
+    await bench.open()
+    await opened(bench, session_id)
+    await bench.press("X")
+    screen = await bench.on("ConfirmScreen")
+    await bench.sees("Type to confirm")
+    await bench.press("ctrl+s")
+    await bench.sees("to confirm")
+    screen.typed.value = session_id[:-1]
+    await bench.press("ctrl+s")
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+    screen.typed.value = session_id
+    await bench.press("ctrl+s")
+    await bench.on("SessionScreen")
+    session = (await bench.stack.http.get(f"/v1/sessions/{session_id}")).json()
+    assert session["status"] == "cancelled"
+    await bench.until(
+        lambda: bench.app.screen.session.status.value == "cancelled" or not _tick(bench)
+    )
+    await bench.advance(2)
+    await bench.press("c")
+    await bench.until(lambda: any("the session is cancelled" in text for text in bench.toasts()))
+
+
+def _tick(bench: Bench) -> bool:
+    return True
+
+
+async def test_closing_ends_the_input_it_waits_for(bench: Bench) -> None:
+    wait = await bench.ask("talk", subject="-")
+    session_id = wait["session"]["id"]
+    await bench.open()
+    screen = await opened(bench, session_id)
+    await screen.perform("session.close")
+    confirm = await bench.on("ConfirmScreen")
+    await bench.sees("end the input it waits for")
+    confirm.typed.value = session_id
+    await bench.press("ctrl+s")
+    await bench.on("SessionScreen")
+    await bench.stack.run_until(wait["run"]["id"], "succeeded")
+
+
+async def test_a_failed_run_is_retried_after_its_effect_was_read(bench: Bench) -> None:
+    asked = await bench.ask("break", subject="boom")
+    await bench.stack.run_until(asked["run"]["id"], "failed")
+    await bench.open()
+    await opened(bench, asked["session"]["id"])
+    await bench.sees("boom")
+    await bench.press("R")
+    await bench.on("ConfirmScreen")
+    await bench.sees("attempt 2 starts")
+    await bench.press("ctrl+s")
+    await bench.on("SessionScreen")
+
+    async def again() -> bool:
+        run = (await bench.stack.http.get(f"/v1/runs/{asked['run']['id']}")).json()
+        return run["attempt"] == 2 and run["status"] == "failed"
+
+    await bench.until(again)
+
+
+async def test_two_entries_are_compared(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", say=["two findings", "three findings"])
+    await bench.open()
+    screen = await opened(bench, wait["session"]["id"])
+    await bench.sees("three findings")
+    first = next(
+        seq
+        for seq in range(1, screen.transcript.count)
+        if "two findings" in str(screen.transcript.entry(seq).body)
+    )
+    await bench.press("g")
+    screen.transcript.move_to(first)
+    await bench.press("space", "j", "d")
+    await bench.on("TextScreen")
+    await bench.sees("[-two-][+three+] findings")
+
+
+async def test_the_transcript_is_searched(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", say=[f"line {n}" for n in range(40)])
+    await bench.open()
+    screen = await opened(bench, wait["session"]["id"])
+    await bench.press("slash", *"line 7", "enter")
+    await bench.until(
+        lambda: "line 7" in str(screen.transcript.current and screen.transcript.current.body)
+    )
+    await bench.press("slash", *"absent", "enter")
+    await bench.until(lambda: "Not found" in bench.toasts())
+
+
+async def test_activity_tells_who_did_what(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.answer(wait["id"], {"decision": "edit", "note": "by hand"}, person="ben")
+    await bench.open()
+    await bench.press("3")
+    screen = await bench.on("ActivityScreen")
+    await bench.until(lambda: screen.list.keys)
+    await bench.sees("ben")
+    await bench.press("slash", *"by:ben*", "enter")
+    await bench.sees("by hand")
+    await bench.press("4")
+    await bench.on("SystemScreen")
+    await bench.sees("ready")
+    await bench.press("minus")
+    await bench.on("ActivityScreen")
