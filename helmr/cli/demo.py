@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from helmr.cli import extras
@@ -12,9 +14,11 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def demo() -> None:
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the demo's data directory.")] = False,
+) -> None:
     """Show the main thing on a runtime of its own: stop for a person, survive a kill, go on."""
-    with extras.needed("runtime"):
-        from helmr.examples.demo import main
+    extras.check("runtime")
+    from helmr.examples.demo import main
 
-        raise typer.Exit(main())
+    raise typer.Exit(main(["--keep"] if keep else []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,24 @@ MODULES = {
     "console": ("textual",),
 }
 """Each extra and the modules that only it brings."""
+
+REQUIRED = {
+    "runtime": ("cryptography", "duckdb", "fastapi", "ray", "uvicorn"),
+    "console": ("textual",),
+}
+"""Those without which it can't start at all."""
+
+
+def check(name: str) -> None:
+    """Say before anything starts that an extra is missing; some of it is imported long after the start.
+
+    Raises:
+        MissingExtra: One of its modules can't be found.
+    """
+    with needed(name):
+        for module in REQUIRED[name]:
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 @contextmanager

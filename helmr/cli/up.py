@@ -66,8 +66,9 @@ def up(
             "pyproject.toml.",
         )
     linger_s = durations.seconds(linger, allow_zero=True)
-    with extras.needed("runtime"):
-        from runtime.actors.supervisor import UpOptions, run_up
+    extras.check("runtime")
+    from runtime.actors.supervisor import UpOptions, run_up
+
     options = UpOptions(
         tasks=tuple(named),
         host=host,

@@ -5,8 +5,8 @@ Importing this loads httpx and pydantic, never ray or duckdb.
 
 from __future__ import annotations
 
-from helmr.client.aio import (
-    AsyncClient,
+from helmr.client.aio import AsyncClient
+from helmr.client.aio_sessions import (
     AsyncInput,
     AsyncOutput,
     AsyncSessionHandle,
@@ -14,7 +14,8 @@ from helmr.client.aio import (
 )
 from helmr.client.discovery import Endpoint, find_runtime
 from helmr.client.retry import Retry
-from helmr.client.sync import Client, Input, Output, SessionHandle, StartedSession
+from helmr.client.sync import Client
+from helmr.client.sync_sessions import Input, Output, SessionHandle, StartedSession
 
 __all__ = [
     "AsyncClient",

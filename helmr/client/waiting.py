@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Literal
 
+from helmr.client import operations
 from helmr.client.operations import RESULT_TIMEOUT_MAX_S
 from helmr.durations import Duration, seconds
 from helmr.models import EntryInfo, RunInfo, RunStatus
+
+if TYPE_CHECKING:
+    from helmr.client.http import AsyncHttpTransport, HttpTransport
 
 Until = Literal["ended", "stopped"]
 """`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when somebody must act."""
@@ -35,3 +40,38 @@ def first_hold_s(ends_at_s: float | None) -> float:
     if ends_at_s is None:
         return RESULT_TIMEOUT_MAX_S
     return min(RESULT_TIMEOUT_MAX_S, max(0.0, ends_at_s - time.monotonic()))
+
+
+def wait(
+    transport: HttpTransport, run: RunInfo, *, ends_at_s: float | None, until: Until
+) -> RunInfo:
+    """The run once it is far enough, or as it is at `ends_at_s` (monotonic)."""
+    if is_far_enough(run, until):
+        return run
+    # Each opened connection looks at the run once: what happened before it is seen there, what comes after here.
+    feed = operations.follow_session(run.session_id, after=None)
+    entries = transport.follow(feed, deadline_s=ends_at_s)
+    with closing(entries):
+        for entry in entries:
+            if entry is None or may_change(entry, run.id):
+                run = transport.call(operations.get_run(run.id))
+                if is_far_enough(run, until):
+                    break
+    return run
+
+
+async def wait_async(
+    transport: AsyncHttpTransport, run: RunInfo, *, ends_at_s: float | None, until: Until
+) -> RunInfo:
+    """As `wait`."""
+    if is_far_enough(run, until):
+        return run
+    feed = operations.follow_session(run.session_id, after=None)
+    entries = transport.follow(feed, deadline_s=ends_at_s)
+    async with aclosing(entries):
+        async for entry in entries:
+            if entry is None or may_change(entry, run.id):
+                run = await transport.call(operations.get_run(run.id))
+                if is_far_enough(run, until):
+                    break
+    return run

@@ -55,7 +55,7 @@ def test_help_of_every_command_is_light(nowhere: Path) -> None:
 
 def test_the_commands_are_these() -> None:
     named = [str(one.name) for one in app.registered_commands] + [
-        one.name for one in app.registered_groups
+        str(one.name) for one in app.registered_groups
     ]
     assert sorted(named) == sorted(COMMANDS[""].split())
     for group in app.registered_groups:

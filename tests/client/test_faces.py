@@ -11,17 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 import helmr.client
-from helmr.client import AsyncClient, Client, aio, sync
+from helmr.client import AsyncClient, Client, aio, aio_sessions, sync, sync_sessions
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
 
 PAIRS = [
-    (getattr(sync, name), getattr(aio, f"Async{name}"))
-    for name, one in sorted(vars(sync).items())
-    if inspect.isclass(one)
-    and f"Async{name}" in vars(aio)
-    and one.__module__.startswith("helmr.client")
-    and name != "HttpTransport"
+    (one, getattr(awaited, f"Async{name}"))
+    for blocking, awaited in ((sync, aio), (sync_sessions, aio_sessions))
+    for name, one in sorted(vars(blocking).items())
+    if inspect.isclass(one) and one.__module__ == blocking.__name__
 ]
 
 

@@ -1,0 +1,402 @@
+"""`Client.sessions` and what it gives: sessions, their inputs and outputs, blocking.
+
+See `helmr.client.sync` for what every method may raise besides what it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+from helmr.client import operations, waiting
+from helmr.client.http import HttpTransport
+from helmr.client.operations import UNSET
+from helmr.client.paging import all_pages
+from helmr.durations import Duration
+from helmr.models import (
+    EntryInfo,
+    NoteReceipt,
+    Page,
+    RecordInfo,
+    RunInfo,
+    SendReceipt,
+    SessionInfo,
+    StartReceipt,
+)
+
+
+class Sessions:
+    """Start sessions and find them."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+
+    def start(
+        self,
+        task: str,
+        payload: Any = None,
+        *,
+        external_id: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        result_timeout: Duration | None = None,
+        operation_id: str | None = None,
+    ) -> StartedSession:
+        """Start a session and its first run, or return the open one of that external id (S-2).
+
+        Args:
+            task: The task's id.
+            payload: What the task gets, by its annotation.
+            external_id: Your name for the session; starting it again with the same payload returns it.
+            tags: Words to find it by.
+            metadata: JSON to keep with it.
+            idempotency_key: A second start with this key returns the first one's session.
+            result_timeout: Answer when the run waits or has ended, at most after this (60 s).
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            TaskNotFound: No such task; the message lists those there are.
+            SchemaMismatch: The payload does not fit; `errors` names the paths. Nothing is stored.
+            ExternalIdConflict: The external id's open session was started with other parameters.
+        """
+        call = operations.start(
+            task,
+            payload,
+            external_id=external_id,
+            tags=tags,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+            result_timeout=result_timeout,
+            operation_id=operation_id,
+        )
+        return StartedSession(self._transport, self._transport.call(call))
+
+    def start_and_wait(
+        self,
+        task: str,
+        payload: Any = None,
+        *,
+        timeout: Duration | None = None,
+        external_id: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        operation_id: str | None = None,
+    ) -> StartedSession:
+        """Start as `start` does; return when the run has ended or needs somebody, or after `timeout`.
+
+        Returns:
+            The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave.
+
+        Raises:
+            TaskNotFound, SchemaMismatch, ExternalIdConflict: As `start`.
+        """
+        ends_at_s = waiting.deadline_s(timeout)
+        started = self.start(
+            task,
+            payload,
+            external_id=external_id,
+            tags=tags,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+            result_timeout=waiting.first_hold_s(ends_at_s),
+            operation_id=operation_id,
+        )
+        run = waiting.wait(
+            self._transport, started.started_run, ends_at_s=ends_at_s, until="stopped"
+        )
+        if run is started.started_run:
+            return started
+        session = started.get()
+        receipt = StartReceipt(session=session, run=run, created=started.created)
+        return StartedSession(self._transport, receipt)
+
+    def open(self, session_id: str) -> SessionHandle:
+        """A handle on the session with that id. Asks nothing: a wrong id is told by the first call."""
+        return SessionHandle(self._transport, session_id)
+
+    def find(self, external_id: str) -> SessionHandle:
+        """A handle on the open session of that external id, else on the newest (S-2).
+
+        Raises:
+            SessionNotFound: None has it.
+        """
+        page = self.page(external_id=external_id)
+        return SessionHandle(self._transport, operations.pick_session(page, external_id).id)
+
+    def list(
+        self,
+        *,
+        external_id: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        activity: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[SessionInfo]:
+        """Every session that fits, newest first, page by page.
+
+        Args:
+            external_id: Only sessions with this external id.
+            task: Only sessions of this task.
+            status: `open`, `closed` or `cancelled`.
+            activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
+            tag: Only sessions with this tag.
+            limit: Items per page, 1 to 200; the iterator goes on to the next page.
+
+        Raises:
+            BadFilter: A word that the filter does not know.
+        """
+        return all_pages(
+            lambda cursor: self.page(
+                external_id=external_id,
+                task=task,
+                status=status,
+                activity=activity,
+                tag=tag,
+                limit=limit,
+                cursor=cursor,
+            )
+        )
+
+    def page(
+        self,
+        *,
+        external_id: str | None = None,
+        task: str | None = None,
+        status: str | None = None,
+        activity: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """One page of `list`; its `next_cursor` fetches the next."""
+        return self._transport.call(
+            operations.list_sessions(
+                external_id=external_id,
+                task=task,
+                status=status,
+                activity=activity,
+                tag=tag,
+                limit=limit,
+                cursor=cursor,
+            )
+        )
+
+
+class SessionHandle:
+    """One session, by id."""
+
+    def __init__(self, transport: HttpTransport, session_id: str) -> None:
+        self._transport = transport
+        self.id = operations.check_session_id(session_id)
+
+    def get(self) -> SessionInfo:
+        """The session as it is now, with its active wait in full.
+
+        Raises:
+            SessionNotFound: There is none with this id.
+        """
+        return self._transport.call(operations.get_session(self.id))
+
+    def input(self, stream: str) -> Input:
+        """An input stream of the session."""
+        return Input(self._transport, self.id, stream)
+
+    def output(self, stream: str) -> Output:
+        """An output stream of the session."""
+        return Output(self._transport, self.id, stream)
+
+    def transcript(
+        self, *, after: int | None = None, limit: int | None = None
+    ) -> Iterator[EntryInfo]:
+        """The session's entries so far, in seq order, page by page.
+
+        Args:
+            after: Only entries with a greater seq.
+            limit: Entries per page, 1 to 200.
+        """
+        return all_pages(
+            lambda cursor: self.transcript_page(after=after, limit=limit, cursor=cursor)
+        )
+
+    def transcript_page(
+        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[EntryInfo]:
+        """One page of `transcript`."""
+        return self._transport.call(
+            operations.read_transcript(self.id, after=after, limit=limit, cursor=cursor)
+        )
+
+    def follow(self, *, after: int | None = 0) -> Generator[EntryInfo, None, None]:
+        """Entries from the beginning and then as they are stored, for ever; leave the loop to stop.
+
+        Args:
+            after: A feed offset (`EntryInfo.feed_offset`); None begins now.
+        """
+        return self._transport.items(operations.follow_session(self.id, after=after))
+
+    def run(self, payload: Any = UNSET, *, operation_id: str | None = None) -> RunInfo:
+        """Start the next run; without a payload with that of the newest run (S-2).
+
+        Raises:
+            RunActive: A run is active.
+            SessionTerminal: The session is closed or cancelled.
+            SchemaMismatch: The payload does not fit.
+        """
+        return self._transport.call(
+            operations.start_run(self.id, payload, operation_id=operation_id)
+        )
+
+    def runs(self, *, limit: int | None = None) -> Iterator[RunInfo]:
+        """The session's runs, newest first."""
+        return all_pages(
+            lambda cursor: self._transport.call(
+                operations.list_session_runs(self.id, limit=limit, cursor=cursor)
+            )
+        )
+
+    def close(self, *, end_input: bool = False, operation_id: str | None = None) -> SessionInfo:
+        """Close the session; closing a closed one succeeds (S-6).
+
+        Args:
+            end_input: A run that waits on input is told that no more comes, instead of refusing to close.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            RunActive: A run is active and is not told that its input ends.
+        """
+        return self._transport.call(
+            operations.close_session(self.id, end_input=end_input, operation_id=operation_id)
+        )
+
+    def cancel(self, *, operation_id: str | None = None) -> SessionInfo:
+        """Cancel the session, its run, waits and tokens; cancelling a cancelled one succeeds (S-6).
+
+        Raises:
+            SessionTerminal: It is closed.
+        """
+        return self._transport.call(operations.cancel_session(self.id, operation_id=operation_id))
+
+    def note(self, text: str, *, operation_id: str | None = None) -> NoteReceipt:
+        """Write a person's note into the transcript."""
+        return self._transport.call(operations.add_note(self.id, text, operation_id=operation_id))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+
+class StartedSession(SessionHandle):
+    """The session that a start made or found, with what the start said."""
+
+    def __init__(self, transport: HttpTransport, receipt: StartReceipt) -> None:
+        super().__init__(transport, receipt.session.id)
+        self.receipt = receipt
+
+    @property
+    def session(self) -> SessionInfo:
+        """The session as it was when the start was answered."""
+        return self.receipt.session
+
+    @property
+    def started_run(self) -> RunInfo:
+        """The run as it was when the start was answered."""
+        return self.receipt.run
+
+    @property
+    def created(self) -> bool:
+        """False if the session was there already."""
+        return self.receipt.created
+
+
+class Input:
+    """An input stream of a session."""
+
+    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
+        self._transport = transport
+        self.session_id = session_id
+        self.stream = stream
+
+    def send(
+        self,
+        data: Any,
+        *,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        public_access_token: str | None = None,
+        operation_id: str | None = None,
+    ) -> SendReceipt:
+        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
+
+        Args:
+            data: By the stream's schema.
+            correlation_id: Meets only waits for this id, and waits for none.
+            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
+            public_access_token: Sent instead of the client's key.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
+            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
+            SessionTerminal: The session is closed or cancelled.
+            IdleInputRejected: No run is active and the task rejects input then.
+            IdempotencyConflict: The key was used with other data.
+            ScopeDenied, TokenExhausted: What the public token does not allow.
+        """
+        call = operations.send(
+            self.session_id,
+            self.stream,
+            data,
+            correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
+            public_access_token=public_access_token,
+            operation_id=operation_id,
+        )
+        return self._transport.call(call)
+
+    def list(self, *, after: int | None = None, limit: int | None = None) -> Iterator[RecordInfo]:
+        """The stream's records of any state, by seq."""
+        return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
+
+    def page(
+        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[RecordInfo]:
+        """One page of `list`."""
+        return self._transport.call(
+            operations.list_inputs(
+                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
+            )
+        )
+
+
+class Output:
+    """An output stream of a session."""
+
+    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
+        self._transport = transport
+        self.session_id = session_id
+        self.stream = stream
+
+    def read(self, *, after: int | None = None, limit: int | None = None) -> Iterator[RecordInfo]:
+        """The records so far, by seq, page by page.
+
+        Raises:
+            SessionNotFound, StreamNotFound: There is none.
+        """
+        return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
+
+    def page(
+        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> Page[RecordInfo]:
+        """One page of `read`."""
+        return self._transport.call(
+            operations.read_output(
+                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
+            )
+        )
+
+    def follow(self, *, after: int | None = None) -> Generator[RecordInfo, None, None]:
+        """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
+        feed = operations.follow_output(self.session_id, self.stream, after=after)
+        return self._transport.items(feed)
