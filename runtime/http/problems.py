@@ -15,10 +15,22 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from helmr.errors import BadRequest, HelmrError, Moved, NotFound, StaleEpoch, Unavailable
+from helmr.errors import (
+    BadFilter,
+    BadRequest,
+    HelmrError,
+    Moved,
+    NotFound,
+    StaleEpoch,
+    Unavailable,
+    UsageError,
+)
 from helmr.models import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
+PAGING = ("limit", "cursor", "after")
+"""Query parameters that filter nothing."""
+
 RETRY_AFTER_S = 1
 """When to try again, if the error does not know better (S-64)."""
 
@@ -54,12 +66,15 @@ def unexpected(error_id: str) -> HelmrError:
     )
 
 
-def from_validation(error: RequestValidationError | ValidationError) -> BadRequest:
-    """A request that its model refuses: unknown or missing fields, wrong types."""
-    errors = [{"path": _path(item["loc"]), "message": str(item["msg"])} for item in error.errors()]
+def from_validation(error: RequestValidationError | ValidationError) -> UsageError:
+    """A request that its model refuses: unknown or missing fields, wrong types, no such filter."""
+    items = error.errors()
+    errors = [{"path": _path(item["loc"]), "message": str(item["msg"])} for item in items]
     first = errors[0]
     where = f"{first['path']}: " if first["path"] else ""
-    return BadRequest(f"{where}{first['message']}", errors=errors)
+    is_filter = items[0]["loc"][:1] == ("query",) and first["path"] not in PAGING
+    kind = BadFilter if is_filter else BadRequest
+    return kind(f"{where}{first['message']}", errors=errors)
 
 
 def from_http(error: HTTPException) -> Response:

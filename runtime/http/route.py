@@ -49,7 +49,12 @@ class HelmrRoute(APIRoute):
                     request = _Parsed(request, await read_model(request, model))
                 return await call(request)
             except HelmrError as error:
-                return problem_response(error)
+                if error.code != HelmrError.code:
+                    return problem_response(error)
+                # A bug in the actor that was called; its text is for the log.
+                error_id = ids.new_id("err")
+                logger.error("%s: %s %s: %s", error_id, request.method, self.path, error.message)
+                return problem_response(unexpected(error_id))
             except RequestValidationError as error:
                 return problem_response(from_validation(error))
             except ClientDisconnect:

@@ -38,7 +38,7 @@ class LedgerReads(LedgerProxy):
         return await self._json("get_run", run_id)
 
     async def list_runs(self, **filters: Any) -> Json:
-        """Runs, newest first. Filters: session_id, status, limit, cursor."""
+        """Runs, newest first. Filters: session_id, task, status, limit, cursor."""
         return await self._json("list_runs", **filters)
 
     async def get_wait(self, wait_id: str) -> Json:

@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
-from runtime.actors.boundary import ActorNotFound, CallError
+from runtime.actors.boundary import DESK, ActorNotFound, CallError
 from runtime.core.commands import Command
+from runtime.faults import Point, reach
 from runtime.ports import Directory, Session
 from runtime.service.recent import Recent
 
@@ -31,6 +32,8 @@ actor would cost a parked answer a fifth call."""
 
 IN_FLIGHT_MAX = 1_000
 """Commands under way at once; more would wait longer than their callers do (S-64)."""
+
+DESK_PREFIX = f"helmr-{DESK}-"
 
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
@@ -72,6 +75,7 @@ class Router:
         """
 
         async def ask() -> Mapping[str, Any]:
+            reach(Point.GATEWAY_BEFORE_CALL)
             actor = self._actors.get(session_id)
             if actor is None:
                 return await self._route(session_id, command)
@@ -81,7 +85,9 @@ class Router:
                 self._actors.drop(session_id)
                 raise
 
-        return await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
+        reply = await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
+        reach(Point.GATEWAY_AFTER_CALL)
+        return reply
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
         """A write of the ledger that needs no actor, again and again while the ledger is away.
@@ -97,7 +103,8 @@ class Router:
 
     async def _route(self, session_id: str, command: Command) -> Mapping[str, Any]:
         routed = await self._directory.route(session_id, command)
-        if routed.actor is not None:
+        # A desk gives its session up after the first commit, so remembering it would cost a call.
+        if routed.actor is not None and not routed.actor.startswith(DESK_PREFIX):
             self._actors.put(session_id, routed.actor)
         return routed.reply
 

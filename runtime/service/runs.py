@@ -30,6 +30,7 @@ class Runs:
         self,
         *,
         session_id: str | None = None,
+        task: str | None = None,
         status: RunStatus | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -39,6 +40,7 @@ class Runs:
             ids.check_id(session_id, ids.SESSION)
         found = await self._ledger.list_runs(
             session_id=session_id,
+            task=task,
             status=status.value if status is not None else None,
             limit=limit,
             cursor=cursor,

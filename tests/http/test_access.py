@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import httpx
 import pytest
 
+from helmr import ids
 from runtime.actors.gateway import GatewayActor
 from runtime.security.limits import allowed_hosts
 from runtime.security.secrets import SecretKind, make_secret
@@ -112,9 +112,20 @@ async def test_a_bug_is_told_by_its_id_alone(
     assert any(error_id in record.getMessage() and record.exc_info for record in caplog.records)
 
 
-async def test_the_key_is_in_no_log(
-    tmp_path: Path, stack: Stack, caplog: pytest.LogCaptureFixture
+async def test_a_bug_in_an_actor_is_told_by_its_id_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def broken(run_id: str) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(stack.ledger, "get_run", broken)
+    response = await stack.http.get(f"/v1/runs/{ids.new_id(ids.RUN)}")
+    assert (response.status_code, code_of(response)) == (500, "internal")
+    assert "secret" not in response.text
+    assert response.json()["facts"]["error_id"] in caplog.text
+
+
+async def test_the_key_is_in_no_log(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         await stack.http.get("/v1/tasks")
         await stack.http.get("/v1/runs/run_1")

@@ -14,12 +14,13 @@ async def test_runs_are_listed_newest_first(stack: Stack) -> None:
     assert [run["id"] for run in runs] == [second["id"], first["id"]]
     for query, expected in [
         ({"status": "succeeded"}, [first["id"]]),
+        ({"task": "review"}, [second["id"]]),
         ({"session_id": second["session_id"]}, [second["id"]]),
         ({"limit": "1"}, [second["id"]]),
     ]:
         page = (await stack.http.get("/v1/runs", params=query)).json()
         assert [run["id"] for run in page["items"]] == expected
-    assert code_of(await stack.http.get("/v1/runs?status=done")) == "bad_request"
+    assert code_of(await stack.http.get("/v1/runs?status=done")) == "bad_filter"
     assert code_of(await stack.http.get("/v1/runs?session_id=run_1")) == "bad_id"
 
 

@@ -180,8 +180,8 @@ async def test_the_list_filters_and_goes_on_at_its_cursor(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        ("statuss=open", "bad_request"),
-        ("status=opened", "bad_request"),
+        ("statuss=open", "bad_filter"),
+        ("status=opened", "bad_filter"),
         ("limit=0", "bad_request"),
         ("limit=201", "bad_request"),
         ("limit=many", "bad_request"),

@@ -34,7 +34,7 @@ async def test_the_inbox_shows_pending_waits_by_deadline_without_body_and_schema
         assert len(found) == count, query
     both = await stack.http.get("/v1/waits?kind=timer&kind=input")
     assert len(both.json()["items"]) == 2
-    assert code_of(await stack.http.get("/v1/waits?kind=email")) == "bad_request"
+    assert code_of(await stack.http.get("/v1/waits?kind=email")) == "bad_filter"
     assert code_of(await stack.http.get("/v1/waits?session_id=x")) == "bad_id"
 
 

@@ -39,6 +39,7 @@ class World:
     def __init__(self, *script: Exception | Mapping[str, Any] | None) -> None:
         self.script = list(script)
         self.calls: list[tuple[str, Command]] = []
+        self.holder = "helmr-slot-1"
 
     async def _answer(self, who: str, command: Command) -> Mapping[str, Any]:
         self.calls.append((who, command))
@@ -52,7 +53,7 @@ class World:
 
     async def route(self, session_id: str, command: Command) -> Routed:
         reply = await self._answer("directory", command)
-        return Routed(reply=reply, actor="helmr-slot-1")
+        return Routed(reply=reply, actor=self.holder)
 
     def session(self, name: str) -> Any:
         world = self
@@ -162,3 +163,12 @@ async def test_a_write_is_made_again_while_the_ledger_is_away() -> None:
         return answer()
 
     assert await World().router().write(make, what="a start") == "started"
+
+
+async def test_a_desk_is_not_remembered() -> None:
+    world = World(RECEIPT, RECEIPT)
+    world.holder = "helmr-desk-1"
+    router = world.router()
+    await router.command("ses_1", COMMAND)
+    await router.command("ses_1", COMMAND)
+    assert world.asked == ["directory", "directory"]

@@ -23,6 +23,7 @@ class RunsQuery(ListQuery):
     """Filters of the runs' list; all given ones must hold."""
 
     session_id: str | None = Field(default=None, min_length=1, max_length=64)
+    task: str | None = Field(default=None, min_length=1, max_length=200)
     status: RunStatus | None = None
 
 
