@@ -51,7 +51,8 @@ class RayCalls:
         except (ActorUnavailableError, RayActorError) as error:
             raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
         except RayTaskError as error:
-            raise HelmrError(f"{actor}.{method} gave no answer: {_first_line(error)}") from error
+            # Only a bug in the host itself gets here; the last line names the exception.
+            raise HelmrError(f"{actor}.{method}: {str(error).splitlines()[-1]}") from error
         except RayError as error:
             raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
         if isinstance(answer, Failure):

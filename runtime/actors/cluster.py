@@ -10,6 +10,7 @@ token in a file of its own that only this user may read (DESIGN §8).
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sysconfig
@@ -129,6 +130,10 @@ class Cluster:
         """Disconnect, and end what `start` has started; blocks."""
         import ray  # noqa: PLC0415 - see `start`
 
+        if self.dead_processes():
+            # Ray ends a process that tries to say goodbye to a dead node.
+            atexit.unregister(ray.shutdown)
+            return
         ray.shutdown()
         if self._node is not None:
             self._node.kill_all_processes(check_alive=False, allow_graceful=False)

@@ -58,8 +58,8 @@ class Host:
                 self._is_logging = True
                 log_to(self._spec.logs_dir / f"{self._name}.log")
                 faulthandler.enable(2)
-            builder = importlib.import_module(f"runtime.actors.builders.{kind_of(self._name)}")
             try:
+                builder = importlib.import_module(f"runtime.actors.builders.{kind_of(self._name)}")
                 self._target = await builder.build(self._name, self._spec, self._calls)
             except HelmrError:
                 raise

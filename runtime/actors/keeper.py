@@ -69,6 +69,7 @@ class Keeper:
         self._hurry = asyncio.Event()
         self._is_serving = False
         self._lost: str | None = None
+        self._not_ready = ""
 
     async def run(self) -> int:
         """Start, serve until a signal, stop; returns the exit code.
@@ -127,7 +128,7 @@ class Keeper:
                 await self._until_answered(DIRECTORY, self._check_pool)
         except TimeoutError as error:
             raise Unavailable(
-                f"the runtime was not ready within {START_WITHIN_S:.0f} s",
+                f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
                 hint=f"The logs are in {self._spec.logs_dir}.",
             ) from error
 
@@ -152,7 +153,9 @@ class Keeper:
         status: Mapping[str, Any] = await self._calls.call(DIRECTORY, "status")
         for role in ("slots", "desks"):
             if status[role]["total"] - status[role]["starting"] < 1:
-                raise NotReady(next(iter(status["warnings"]), f"no {role[:-1]} is ready yet"))
+                trouble = next(iter(status["warnings"]), None)
+                reason = trouble or f"no {role[:-1]} is ready yet"
+                raise NotReady(reason, is_trouble=trouble is not None)
         if not status["ready"]:
             raise NotReady("the directory takes over")
         self._say(
@@ -162,7 +165,6 @@ class Keeper:
 
     async def _until_answered(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer of an actor that is starting; a wrong file or port is no matter of time."""
-        said: str | None = None
         while True:
             try:
                 return await ask()
@@ -171,11 +173,17 @@ class Keeper:
             except HelmrError as error:
                 if not error.retryable:
                     raise
-                logger.info("%s is not ready: %s", name, error)
-                if not isinstance(error, CallError) and error.message != said:
-                    said = error.message
-                    logger.warning("%s: %s", name, said)
+                self._is_not_ready(name, error)
             await asyncio.sleep(RETRY_S)
+
+    def _is_not_ready(self, name: str, error: HelmrError) -> None:
+        """Log each reason once; the person hears of those that look wrong."""
+        if error.message == self._not_ready:
+            return
+        self._not_ready = error.message
+        logger.info("%s is not ready: %s", name, error)
+        if error.facts.get("is_trouble"):
+            self._say(error.message)
 
     # --- keep -------------------------------------------------------------------------------------
 
