@@ -19,7 +19,7 @@ from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
-    from helmr.client import Client, Endpoint, Retry
+    from helmr.client import Client, Endpoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,8 +61,12 @@ class Cli:
     key_file: Path | None = None
     on_behalf_of: str | None = None
 
-    def client(self, *, retry: Retry | None = None) -> Client:
+    def client(self, *, is_patient: bool = False) -> Client:
         """A client for the runtime that is meant.
+
+        Args:
+            is_patient: Outlast a restart of the runtime, for what follows or sends for long. Otherwise a
+                runtime that refuses the connection is told within a second, for the person who waits.
 
         Raises:
             RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.
@@ -74,8 +78,7 @@ class Cli:
             key=self._key(),
             data_dir=self.data_dir,
             on_behalf_of=self.on_behalf_of,
-            # A person waits: a runtime that refuses the connection is told within a second.
-            retry=retry or Retry(tries_max=4),
+            retry=Retry(tries_max=40) if is_patient else Retry(tries_max=4),
         )
 
     def endpoint(self) -> Endpoint:

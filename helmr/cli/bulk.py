@@ -65,13 +65,9 @@ def send_lines(
         UsageError: The source can't be read.
         KeyboardInterrupt: Ctrl-C, after it was said how to go on.
     """
-    from helmr.client import Retry
-
     batch = batch or ids.new_id("batch")
     tally = Tally(next_line=from_line)
-    # Much work may hang on it: outlast a restart of the runtime.
-    retry = Retry(tries_max=12, total_s=60.0)
-    with reading.open_source(source) as file, cli.client(retry=retry) as client:
+    with reading.open_source(source) as file, cli.client(is_patient=True) as client:
         target = client.sessions.open(session).input(stream)
         printing.note(f"batch {batch}")
         try:

@@ -44,7 +44,7 @@ def follow(
     cli: Cli, session: Session, stream: Stream, after: After = 0, json: Json = False
 ) -> None:
     """Show records as they are written, from the beginning, until Ctrl-C."""
-    with cli.client() as client:
+    with cli.client(is_patient=True) as client:
         for record in client.sessions.open(session).output(stream).follow(after=after):
             if json:
                 printing.write_json(record)

@@ -162,7 +162,7 @@ def follow(
     json: Json = False,
 ) -> None:
     """Show entries as they happen, from the beginning, until the session ends or Ctrl-C."""
-    with cli.client() as client:
+    with cli.client(is_patient=True) as client:
         handle = client.sessions.open(session)
         if handle.get().status == "open":
             entries = handle.follow(after=after)

@@ -50,6 +50,7 @@ class Following(Generic[T]):
         self._feed = feed
         self._url = url
         self._tries = Tries(retry)
+        self._tries.answered()  # no silence before the first break counts
         self._last = feed.after
         self._deadline_s = deadline_s
         self._silence_s = FEED_SILENCE_S

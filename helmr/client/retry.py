@@ -23,13 +23,13 @@ class Retry:
 
     Args:
         tries_max: Tries of one call in all, at least 1. While following: tries in a row without an answer.
-        total_s: No new try begins later than this after the first one.
+        total_s: No new try begins later than this after the first one; while following, after the break.
         pause_s: The first pause.
         pause_max_s: The longest pause.
     """
 
     tries_max: int = 12
-    total_s: float = 30.0
+    total_s: float = 60.0
     pause_s: float = 0.1
     pause_max_s: float = 2.0
 
@@ -40,7 +40,7 @@ class Tries:
     def __init__(self, retry: Retry, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._retry = retry
         self._clock = clock
-        self._began = clock()
+        self._began: float | None = clock()
         self._failed = 0
 
     def failed(self, error: HelmrError, *, repeatable: bool = True) -> float:
@@ -57,14 +57,16 @@ class Tries:
         pause_s: float = ceiling * (0.5 + secrets.randbelow(501) / 1000)
         if error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
+        if self._began is None:
+            self._began = self._clock()
         if self._clock() - self._began + pause_s > self._retry.total_s:
             raise error
         return pause_s
 
     def answered(self) -> None:
-        """A try went well: the count and the time begin anew (following reconnects for hours)."""
+        """A try went well: the count begins anew, the time with the next failure, hours later maybe."""
         self._failed = 0
-        self._began = self._clock()
+        self._began = None
 
 
 def may_pass(error: HelmrError) -> bool:

@@ -9,7 +9,8 @@ from contextlib import aclosing, closing
 
 import pytest
 
-from helmr.client import AsyncClient, Client
+from helmr.client import AsyncClient, Client, Retry
+from helmr.client.retry import Tries
 from helmr.errors import RuntimeNotFound, SessionNotFound, StoreUnavailable, Unavailable
 from tests.client.gateway import Fault, Gateway
 from tests.client.test_trying_again import BUSY
@@ -207,6 +208,17 @@ def test_start_and_wait_returns_the_run_as_it_came_to_rest(
     started = client.sessions.start_and_wait("review", {"n": 1}, timeout=0.2)
     assert started.started_run.status == "running"
     assert b'"result_timeout_s":0.' in gateway.requests("POST", path)[0].body
+
+
+def test_a_break_after_a_long_silence_is_tried_again() -> None:
+    now = 1000.0
+    tries = Tries(Retry(tries_max=3, total_s=30.0), clock=lambda: now)
+    tries.answered()
+    now += 3600
+    assert tries.failed(Unavailable("broken")) < 1
+    now += 29.99
+    with pytest.raises(Unavailable):
+        tries.failed(Unavailable("broken"))
 
 
 def _until(holds) -> None:
