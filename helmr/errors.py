@@ -60,6 +60,7 @@ class HelmrError(Exception):
         return (
             _rebuild,
             (self.code, self.message, self.hint, self.errors, self.retry_after_s, self.facts),
+            {"op": self.op} if self.op is not None else None,
         )
 
 
@@ -572,6 +573,13 @@ class NondeterminismError(HelmrSignal):
         self.recorded = recorded
         self.met = met
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_mismatch, (self.op, self.recorded, self.met)
+
+
+def _rebuild_mismatch(op: int, recorded: str, met: str) -> NondeterminismError:
+    return NondeterminismError(op=op, recorded=recorded, met=met)
+
 
 def _leaves(base: type[HelmrError]) -> dict[str, type[HelmrError]]:
     found = {base.code: base}
@@ -610,7 +618,9 @@ def error_from_code(
         cls = next((c for s, c in _BY_STATUS if s == status), None)
     if cls is None:
         cls = UsageError if status is not None and 400 <= status < 500 else HelmrError
-    return cls(message, hint=hint, errors=errors, retry_after_s=retry_after_s, **(facts or {}))
+    error = cls(message, hint=hint, errors=errors, retry_after_s=retry_after_s)
+    error.facts = dict(facts or {})  # not as arguments: a newer runtime may name them like one
+    return error
 
 
 def all_codes() -> dict[str, type[HelmrError]]:
