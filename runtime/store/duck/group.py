@@ -22,6 +22,7 @@ from typing import Any
 from helmr.errors import DataError, HelmrError, StoreUnavailable
 from runtime.clock import Clock, Timer
 from runtime.core.entries import Entry
+from runtime.faults import Point, reach
 from runtime.store.book import UNKNOWN_HOLDER, Book
 from runtime.store.duck.appends import Appends, Checkpoint, Holding, append
 from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
@@ -189,6 +190,7 @@ class GroupCommit:
 
     async def _project(self) -> None:
         try:
+            reach(Point.LEDGER_PROJECTING)
             await self.projector.run()
         except STORE_ERRORS as error:
             self._trouble(error)
@@ -263,6 +265,8 @@ class GroupCommit:
             return
         busy = [key for key in current.claimed | blocked if isinstance(key, str)]
         current.due = self.book.take_due(now, current.room_for_due, busy)
+        if current.due:
+            reach(Point.LEDGER_TIMING_OUT)
         for head in current.due:
             current.claimed.add(head.session_id)
             current.add(self._due_write(head, now))
@@ -273,6 +277,7 @@ class GroupCommit:
         started = asyncio.get_running_loop().time()
         stamped = self._stamp(current.writes)
         try:
+            reach(Point.LEDGER_BEFORE_WRITE)
             await self._commit(stamped)
         except STORE_ERRORS as error:
             if len(stamped) > 1 and is_about_data(error):
@@ -281,6 +286,7 @@ class GroupCommit:
                 self._fail(stamped, error)
         else:
             self._apply(stamped)
+            reach(Point.LEDGER_WRITTEN)
         self.latency.add(asyncio.get_running_loop().time() - started)
         now = self._clock.now()
         for head in current.due:
