@@ -72,7 +72,7 @@ def _near(wanted: str, given: str) -> str:
     if not given:
         return "; you gave none"
     if wanted.casefold() == given.casefold():
-        return "; yours differs in upper and lower case"
+        return "; yours differs in case"
     shared = len({*_trigrams(wanted)} & {*_trigrams(given)})
     total = len({*_trigrams(wanted)} | {*_trigrams(given)}) or 1
     return "; yours is close to it" if shared / total >= NEAR else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from textual.content import Content
@@ -10,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from console import safe
+from console.actions import Context
 from console.forms.cells import Built
 from console.outcome import Outcome, Result
 from console.permits import Permit
@@ -28,17 +30,26 @@ class ConfirmScreen(ComposeScreen):
         act: Called with the permit and the operation id.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
+        given: What was in front when it was opened: session and run.
     """
 
     AREA = "sessions"
 
     def __init__(
-        self, action_id: str, title: str, act: Act, *, expect: str, texts: Sequence[str]
+        self,
+        action_id: str,
+        title: str,
+        act: Act,
+        *,
+        expect: str,
+        texts: Sequence[str],
+        given: Context,
     ) -> None:
         super().__init__()
         self.ACTION = action_id
         self.TITLE_TEXT = title
         self._act = act
+        self._given = given
         self.expect = expect
         self.texts = texts
         self.typed = SafeInput(id="typed", select_on_focus=False)
@@ -92,6 +103,16 @@ class ConfirmScreen(ComposeScreen):
             self.tell((f"type {self.expect} to confirm",), "error")
             return
         self._send_now()
+
+    def context(self) -> Context:
+        """Session and run as they were; freshness and mode as they are."""
+        given = self._given
+        return replace(
+            super().context(),
+            session_status=given.session_status,
+            run_status=given.run_status,
+            run_is_newest=given.run_is_newest,
+        )
 
     def path(self) -> str:
         """The title."""

@@ -47,7 +47,7 @@ class InboxScreen(ListScreen):
     SORTS = ("deadline", "stream", "session", "age")
     COLUMNS = (
         Column("", 1),
-        Column("due", 7),
+        Column("due", 9),
         Column("kind", 5, from_width=64),
         Column("stream", 12),
         Column("subject", 0),
@@ -121,7 +121,8 @@ class InboxScreen(ListScreen):
             if ended
             else ()
         )
-        return ((f"{text} {self.NOUN}", "muted"), *tail)
+        noun = "wait" if text == "1" else self.NOUN
+        return ((f"{text} {noun}", "muted"), *tail)
 
     # --- the pane
 

@@ -134,6 +134,8 @@ class ListScreen(ConsoleScreen):
         """The operator asked for another view: show it at once."""
         self.rows.offer(self.keys())
         self.merge()
+        self.list.empty = self.empty_text()
+        self.list.redraw()
         self.refresh_bars()
 
     def tick(self) -> None:

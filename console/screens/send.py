@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from textual.containers import Vertical
@@ -11,13 +12,21 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from console import effects, safe, views
+from console.actions import Context
 from console.forms.model import form_of
 from console.outcome import Outcome, Result
 from console.permits import Permit
 from console.screens.compose import ComposeScreen
 from console.widgets.fields import ChoiceField, SafeInput
 from console.widgets.panes import fact, head, lines
-from helmr.models import BODY_MAX_BYTES, SendReceipt, SessionInfo, StreamInfo, TokenAnswerReceipt
+from helmr.models import (
+    BODY_MAX_BYTES,
+    SendReceipt,
+    SessionInfo,
+    SessionStatus,
+    StreamInfo,
+    TokenAnswerReceipt,
+)
 from helmr.safe_text import one_line
 
 NOTE_SCHEMA = {
@@ -120,6 +129,10 @@ class SendScreen(ComposeScreen):
             return ()
         return effects.of_send(self.session, self.stream.name, self.correlation.value)
 
+    def context(self) -> Context:
+        """Which session."""
+        return replace(super().context(), session_status=self.session.status)
+
     def path(self) -> str:
         """Sessions > id > Send input."""
         return f"Sessions > {views.short_id(self.session.id)} > Send input"
@@ -167,6 +180,10 @@ class NoteScreen(ComposeScreen):
     def context_content(self) -> Content:
         """What it does."""
         return lines([head("A note"), *(safe.line(text) for text in self.effects())])
+
+    def context(self) -> Context:
+        """Any session takes a note."""
+        return replace(super().context(), session_status=SessionStatus.OPEN)
 
     def path(self) -> str:
         """Sessions > id > Note."""

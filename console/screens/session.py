@@ -423,7 +423,12 @@ class SessionScreen(ConsoleScreen):
         )
         self.app.push_screen(
             ConfirmScreen(
-                "session.cancel", "Cancel session", act, expect=self.session_id, texts=texts
+                "session.cancel",
+                "Cancel session",
+                act,
+                expect=self.session_id,
+                texts=texts,
+                given=self.context(),
             )
         )
 
@@ -441,7 +446,12 @@ class SessionScreen(ConsoleScreen):
             texts.append("end the input it waits for: the run goes on without an answer")
         self.app.push_screen(
             ConfirmScreen(
-                "session.close", "Close session", act, expect=self.session_id, texts=texts
+                "session.close",
+                "Close session",
+                act,
+                expect=self.session_id,
+                texts=texts,
+                given=self.context(),
             )
         )
 
@@ -455,7 +465,14 @@ class SessionScreen(ConsoleScreen):
             return await self.console.writer.retry(permit, run.id, operation_id=operation_id)
 
         self.app.push_screen(
-            ConfirmScreen("run.retry", "Retry run", act, expect="", texts=effects.of_retry(run))
+            ConfirmScreen(
+                "run.retry",
+                "Retry run",
+                act,
+                expect="",
+                texts=effects.of_retry(run),
+                given=self.context(),
+            )
         )
 
     def do_copy(self) -> None:

@@ -1,0 +1,125 @@
+"""Every screen as text at two sizes, with the roles of its colours, and once without colour."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.console import golden
+from tests.console.flow.bench import Bench
+
+SIZES = [(120, 36), (80, 24)]
+BODY = "## Findings\n- lease is not renewed while the run is parked\n- deadline is read in local time\n\nRecommend: request changes."
+
+
+async def seeded(bench: Bench) -> None:
+    """A runtime at half past two."""
+    await bench.stack.started(
+        "publish",
+        {
+            "subject": "Publish the review of acme/api#2204?",
+            "correlation": "github:acme/api#2204",
+            "body": BODY,
+            "timeout": "41s",
+            "say": ["Reviewing 14 changed files.", "Two blocking findings, 5 comments."],
+        },
+        external_id="acme/api#2204",
+        tags=["support"],
+    )
+    for number, (subject, timeout) in enumerate(
+        [
+            ("contract draft v3", "3m10s"),
+            ("acme/infra#17 apply", "41m"),
+            ("acme/web#91 publish", "80m"),
+        ]
+    ):
+        await bench.ask(subject=subject, correlation=f"key-{number}", timeout=timeout)
+    await bench.ask("order", subject="Order pens for the office")
+    await bench.ask("talk", subject="-")
+    failed = await bench.ask("break", subject="the disk is gone")
+    await bench.stack.run_until(failed["run"]["id"], "failed")
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("colour", ["colour", "no-colour"])
+async def test_screens(
+    bench: Bench, size: tuple[int, int], colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if colour == "no-colour":
+        monkeypatch.setenv("NO_COLOR", "1")
+    await seeded(bench)
+    await bench.open(size=size, name="prod-eu")
+    inbox = await bench.inbox(6)
+    tail = f"{size[0]}x{size[1]}-{colour}"
+    await bench.until(lambda: inbox._previews)
+    await look(bench, f"inbox-{tail}")
+    await bench.press("space", "space")
+    await look(bench, f"marked-{tail}")
+    await bench.press("escape", "g", "a")
+    screen = await bench.form()
+    await bench.until(lambda: screen.entries)
+    await bench.press("space", "tab", *"Looks good.")
+    await bench.until(lambda: screen.draft_state == "draft saved")
+    await look(bench, f"answer-{tail}")
+    await bench.press("f2")
+    await bench.until(lambda: screen.draft_state == "draft saved")
+    await look(bench, f"json-{tail}")
+    await bench.press("f2", "ctrl+s")
+    await look(bench, f"review-{tail}")
+    await bench.press("escape", "escape")
+    await bench.on("InboxScreen")
+    await bench.press("o")
+    session = await bench.on("SessionScreen")
+    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await look(bench, f"session-{tail}")
+    await bench.press("c")
+    await bench.form()
+    await look(bench, f"send-{tail}")
+    await bench.press("escape")
+    await bench.on("SessionScreen")
+    await bench.press("X")
+    await bench.on("ConfirmScreen")
+    await bench.until(lambda: bench.app.screen.phase.value == "form")
+    await look(bench, f"cancel-{tail}")
+    await bench.press("escape", "escape")
+    for key, name in (("2", "sessions"), ("3", "activity")):
+        await bench.press(key)
+        await bench.until(
+            lambda: getattr(bench.app.screen, "list", None) and bench.app.screen.list.keys
+        )
+        await look(bench, f"{name}-{tail}")
+    await bench.press("1", "question_mark")
+    await bench.on("TextScreen")
+    await look(bench, f"help-{tail}")
+
+
+async def look(bench: Bench, name: str) -> None:
+    """Compare with the golden, once toasts are gone and the screen is at rest."""
+    bench.app.clear_notifications()
+    await bench.pilot.pause(0.15)
+    golden.check(bench.app, name)
+
+
+async def test_stale(bench: Bench) -> None:
+    await seeded(bench)
+    await bench.open(size=(80, 24), name="prod-eu")
+    await bench.inbox(6)
+    await bench.wire.cut()
+    await bench.advance(6)
+    await bench.sees("STALE")
+    text = bench.text()
+    assert "r Ask again" in text
+    await bench.press("4")
+    await bench.sees("no runtime answers")
+
+
+async def test_empty(bench: Bench, tmp_path: Path) -> None:
+    await bench.open(size=(80, 24), name="prod-eu")
+    await bench.sees("No waits need an answer.")
+    await bench.press("2")
+    await bench.sees("No sessions yet")
+    assert bench.clock.now() - datetime(2026, 11, 24, 14, tzinfo=UTC) < timedelta(seconds=30)
