@@ -20,7 +20,7 @@ async def review(text: str, ctx: TaskContext) -> str:
 
 from typing import TYPE_CHECKING, Any
 
-from helmr import errors, streams, timers
+from helmr import auth, errors, streams, timers, tokens
 from helmr.context import TaskContext
 from helmr.current import Record
 from helmr.errors import (
@@ -56,12 +56,14 @@ __all__ = [
     "WaitCancelled",
     "WaitResult",
     "WaitTimeout",
+    "auth",
     "errors",
     "step",
     "step_key",
     "streams",
     "task",
     "timers",
+    "tokens",
 ]
 
 _LAZY = ("AsyncClient", "Client")

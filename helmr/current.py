@@ -67,6 +67,52 @@ class WaitCall:
     until: datetime | None = None
     subject: str | None = None
     body: str | None = None
+    schema: Any = None
+    """JSON Schema that the token's completions must fit from now on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCall:
+    """A token that the code makes; JSON types only."""
+
+    timeout_s: float
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    schema: Any = None
+    is_raw: bool = False
+    verify: Mapping[str, Any] | None = field(default=None, repr=False)
+    subject: str | None = None
+    body: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMade:
+    """A token with its secrets, which no repr shows."""
+
+    id: str
+    expires_at: datetime
+    callback_url: str = field(repr=False)
+    public_access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicTokenCall:
+    """A public token that the code makes. `scope` as on the wire; without a session it is the run's own."""
+
+    scope: Mapping[str, Any]
+    max_uses: int | None
+    expires_in_s: float
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicTokenMade:
+    """A public token with its secret, which no repr shows."""
+
+    id: str
+    expires_at: datetime
+    public_access_token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +175,20 @@ class DurableRun(Protocol):
 
     async def append(self, stream: str, data: Any) -> int:
         """Append to an output stream; the record's seq."""
+        ...
+
+    async def create_token(self, call: TokenCall) -> TokenMade:
+        """Make a token; a replay gets the same one with the same secrets."""
+        ...
+
+    async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
+        """Make a public token; a replay gets the same one with the same secret."""
+        ...
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any]
+    ) -> Any:
+        """Ask the runtime about tokens (get, list, complete, cancel); recorded once, as a step is."""
         ...
 
     async def peek(self, stream: str) -> list[Record]:

@@ -84,8 +84,8 @@ class InputStream(Stream[T]):
             stream=self.id,
             correlation_id=_correlation_id(correlation_id),
             timeout_s=seconds(timeout) if timeout is not None else None,
-            subject=_subject(subject),
-            body=_body(body),
+            subject=checked_subject(subject),
+            body=checked_body(body),
         )
 
         async def perform() -> WaitResult[T]:
@@ -173,7 +173,8 @@ def _correlation_id(value: str | None) -> str | None:
     return trimmed or None
 
 
-def _subject(value: str | None) -> str | None:
+def checked_subject(value: str | None) -> str | None:
+    """The subject of a wait or token, None if it is empty; UsageError over its limits (S-17)."""
     if not value:
         return None
     if len(value) > SUBJECT_MAX or value.splitlines() != [value] or _has_surrogate(value):
@@ -181,7 +182,8 @@ def _subject(value: str | None) -> str | None:
     return value
 
 
-def _body(value: str | None) -> str | None:
+def checked_body(value: str | None) -> str | None:
+    """The body of a wait or token, None if it is empty; UsageError over its limit (S-17)."""
     if not value:
         return None
     if len(value) > BODY_MAX_BYTES or _has_surrogate(value) or len(value.encode()) > BODY_MAX_BYTES:

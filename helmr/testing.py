@@ -21,10 +21,14 @@ from types import TracebackType
 from typing import Any
 
 from helmr import ids
+from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
-from helmr.errors import HelmrError, Moved, TaskNotFound, UsageError
-from helmr.models import RunStatus
+from helmr.errors import HelmrError, Moved, TaskNotFound, TokenNotFound, UsageError
+from helmr.models import RunStatus, TokenInfo
 from helmr.tasks import Task
+from helmr.tokens import Token
+from runtime.actors.completing import complete
+from runtime.actors.delivering import delivery
 from runtime.actors.session import SessionActor
 from runtime.catalog import Registry
 from runtime.clock import FakeClock
@@ -43,8 +47,11 @@ from runtime.core.commands import (
 )
 from runtime.core.entries import Entry, Principal
 from runtime.core.state import SessionState
+from runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from runtime.ports import Busy, Death, Released, StartSession
-from runtime.store.memory import MemoryLedger
+from runtime.security.secrets import secret_hash
+from runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
+from runtime.store.memory import TEST_RING, MemoryLedger
 
 TESTER = Principal("api_key", name="test")
 
@@ -208,11 +215,63 @@ class Harness:
                 await asyncio.sleep(0 if calm else 0.0005)
 
     async def _wake_due(self) -> None:
-        """Adopt parked sessions that the ledger has made ready, as a directory does."""
+        """Adopt parked sessions that the ledger has made ready, and deliver ended tokens, as a directory does."""
         _, items = await self.ledger.work(-1, 0)
         for item in items:
-            if item.session_id not in self._actors:
+            if item.kind == "delivery":
+                ended = await delivery(self.ledger, item)
+                if ended is not None:
+                    await self.command(item.session_id, ended)
+            elif item.session_id not in self._actors:
                 await self.command(item.session_id, Touch(principal=TESTER))
+
+    # --- tokens ---------------------------------------------------------------------------------
+
+    async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
+        """Make a token as a client does; its id. Options as those of `TokenCall`."""
+        secrets = TaskSecrets(TEST_RING.session_keys(ids.NIL_SESSION), "http://helmr.test")
+        new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
+        await self.ledger.fact(CreateToken(principal=TESTER, new=new))
+        return new.token_id
+
+    async def complete_token(self, token: str | Token, data: Any) -> dict[str, Any]:
+        """Complete a token, by its id, its handle or its callback URL; the receipt. The code then goes on.
+
+        Raises:
+            TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
+            SchemaMismatch: The data does not fit its schema.
+        """
+        token_id, principal = self._token_of(token)
+        receipt = await complete(
+            lambda: self.ledger.get_token(token_id),
+            self.ledger.fact,
+            lambda checked: CompleteToken(
+                principal=principal, token_id=token_id, data=data, checked=checked
+            ),
+        )
+        await self.settle()
+        return dict(receipt)
+
+    async def cancel_token(self, token: str | Token) -> None:
+        """Cancel a token; the code then goes on."""
+        token_id, _ = self._token_of(token)
+        await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
+        await self.settle()
+
+    async def token(self, token: str | Token) -> TokenInfo:
+        """A token as it is now."""
+        token_id, _ = self._token_of(token)
+        return TokenInfo.model_validate(await self.ledger.get_token(token_id))
+
+    def _token_of(self, token: str | Token) -> tuple[str, Principal]:
+        text = token if isinstance(token, str) else token.id
+        _, found, secret = text.partition(CALLBACK_PATH)
+        if not found:
+            return text, TESTER
+        known = self.ledger.book.tokens.by_callback(secret_hash(secret.partition("?")[0]))
+        if known is None:
+            raise TokenNotFound("no token has that callback URL")
+        return known.id, Principal("callback", known.id)
 
     # --- what goes wrong --------------------------------------------------------------------------
 

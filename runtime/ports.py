@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from runtime.core.commands import Command, Operation
 from runtime.core.entries import Entry, Principal
+from runtime.core.tokens import Fact
+from runtime.security.session_keys import SessionKeys
 
 # --- session actor <-> ledger ---------------------------------------------------------------------
 
@@ -114,6 +116,8 @@ class Loaded:
     known_operation: Entry | None = None
     known_key: KnownKey | None = None
     has_older_keys: bool = False
+    keys: SessionKeys | None = None
+    """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +214,39 @@ class Ledger(Protocol):
         """The conditional write that creates a session."""
         ...
 
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """Write a fact of the nil session (`runtime.core.tokens`): tokens, their public tokens, API keys.
+
+        Raises:
+            HelmrError: It is refused, as `runtime.store.facts` says.
+        """
+        ...
+
+    async def get_token(self, token_id: str) -> Mapping[str, Any]:
+        """A token in full, with the schemas that a completion must fit.
+
+        Raises:
+            TokenNotFound: no such token.
+        """
+        ...
+
+    async def list_tokens(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Mapping[str, Any]:
+        """A page of tokens, newest first."""
+        ...
+
+    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
+        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        ...
+
     async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        """Wait until the work list's version differs from `known`, at most `timeout_s`; (version, items, oldest first)."""
+        """Wait until the list's version differs from `known`, at most `timeout_s`; version and items, oldest first."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from helmr.current import RunRef, SessionRef
 from helmr.errors import HelmrSignal, RunParked, Unavailable
 from helmr.ids import RUN, WAIT, new_id
 from helmr.models import RunStatus
+from runtime.actors.task_tokens import task_token_call
 from runtime.catalog import Registered
 from runtime.clock import Clock, Timer
 from runtime.core.asks import (
@@ -27,7 +28,9 @@ from runtime.core.asks import (
     AskHistory,
     AskOutput,
     AskPeek,
+    AskPublicToken,
     AskStep,
+    AskToken,
     AskWait,
 )
 from runtime.core.decide import lifecycle, ops
@@ -47,7 +50,7 @@ from runtime.replay import (
     Unreadable,
     make_script,
 )
-from runtime.replay.driver import TREE_END_S
+from runtime.replay.driver import TREE_END_S, Secrets
 from runtime.replay.script import is_outcome, outcome_of
 
 SEVER_S = TREE_END_S + 1.0
@@ -68,6 +71,7 @@ class Owner(Protocol):
     replay_always: bool
     silence_s: float
     is_exclusive: bool
+    secrets: Secrets | None
 
     def context(self) -> Context:
         """The circumstances of a decision made now."""
@@ -269,6 +273,7 @@ class Execution:
             host=self,
             clock=self._clock,
             silence_s=self._owner.silence_s,
+            secrets=self._owner.secrets,
         )
         self.driver.start()
 
@@ -327,6 +332,10 @@ class Execution:
                 self._owner.write([ops.read_peek(state, run, op, ask)])
             case AskHistory():
                 self._owner.write([ops.read_history(state, run, op, ask)])
+            case AskToken():
+                self._owner.write([ops.create_token(run, op, ask, context)])
+            case AskPublicToken():
+                self._owner.write([ops.create_public_token(run, op, ask, context)])
             case AskClock():
                 self._owner.write([ops.read_clock(run, op, ask.now)])
             case AskContinue():
@@ -349,6 +358,14 @@ class Execution:
         else:
             self._owner.when_durable(self._owner.state.seq, lambda: self._run_step(driver, op))
             self._owner.flush_now()
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Ask the ledger about tokens, for the run."""
+        run = self._owner.state.run
+        assert run is not None
+        return await task_token_call(self._ledger, run.id, method, token_id, arguments, key)
 
     def gave_up(self, driver: RunDriver, op: int) -> None:
         """The code cancelled an op it awaited."""

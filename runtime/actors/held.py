@@ -60,6 +60,8 @@ from runtime.ports import (
     TokenOpen,
 )
 from runtime.replay import RunDriver
+from runtime.replay.driver import Secrets
+from runtime.security.task_secrets import TaskSecrets
 
 COMMIT_WAIT_S = 10.0
 """A caller waits so long for its commit, then is told that the outcome is unknown (DESIGN §3.5)."""
@@ -92,6 +94,7 @@ class HeldSession:
         linger_s: float,
         replay_always: bool,
         silence_s: float,
+        base_url: str,
         on_change: Callable[[], None],
         on_lost: Callable[[str], None],
         on_doom: Callable[[str], None],
@@ -107,6 +110,9 @@ class HeldSession:
         self.is_lost = False
         self._loaded = loaded
         self._chain_key = loaded.chain_key
+        self.secrets: Secrets | None = (
+            TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
+        )
         self._ledger = ledger
         self._clock = clock
         self._is_hot = is_hot
@@ -374,7 +380,7 @@ class HeldSession:
                 reply = await self._commit_alone(drafts, guards)
                 if not isinstance(reply, Declined):
                     return
-                ended = _token_end(reply.facts, ask)
+                ended = _token_end(reply.facts, ask, context.now)
 
     async def _time_token_out(self, command: Command) -> Decision:
         """A token's completion before the deadline wins, however late it is heard of (S-14)."""
@@ -567,7 +573,8 @@ def _times_out(command: Command, wait_id: str) -> bool:
     return isinstance(command, Deadline) and command.wait_id == wait_id
 
 
-def _token_end(facts: Mapping[str, Any], ask: AskWait) -> TokenEnded:
+def _token_end(facts: Mapping[str, Any], ask: AskWait, now: datetime) -> TokenEnded:
+    """How the awaited token ended; one that there is not ends the wait as well."""
     assert ask.token_id is not None
     return TokenEnded(
         principal=RUNTIME,
@@ -575,6 +582,6 @@ def _token_end(facts: Mapping[str, Any], ask: AskWait) -> TokenEnded:
         token_id=ask.token_id,
         status=facts["status"],
         data=facts.get("data"),
-        ended_at=from_iso(facts["ended_at"]),
-        ended_by=Principal.from_json(facts["ended_by"]),
+        ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,
+        ended_by=Principal.from_json(facts["ended_by"]) if "ended_by" in facts else RUNTIME,
     )

@@ -20,11 +20,15 @@ from runtime.catalog import Registry
 from runtime.clock import Clock
 from runtime.core.commands import Command, Send
 from runtime.core.decide.inputs import key_hash
+from runtime.faults import Point, reach
 from runtime.ports import Adopted, Busy, Death, Holding, Ledger, Released, Report
 from runtime.replay.driver import SILENCE_S
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its actor (DESIGN §3.2)."""
+
+LOCAL_URL = "http://127.0.0.1:4356"
+"""Where a runtime answers unless it was told otherwise."""
 
 WATCH_S = 3600.0
 """A watch that nobody changes is answered after an hour, so that no call waits for ever."""
@@ -45,6 +49,7 @@ class SessionActor:
         crumb_path: Where the breadcrumb is written.
         linger_s: A step's longer backoff parks.
         replay_always: Replay at every await, for tests.
+        base_url: What the callback URLs of tokens begin with.
         silence_s: How long a replay may be silent before it counts as different from the journal.
     """
 
@@ -61,6 +66,7 @@ class SessionActor:
         linger_s: float = LINGER_S,
         replay_always: bool = False,
         silence_s: float = SILENCE_S,
+        base_url: str = LOCAL_URL,
     ) -> None:
         self.name = name
         self.role = role
@@ -72,6 +78,7 @@ class SessionActor:
         self._linger_s = linger_s
         self._replay_always = replay_always
         self._silence_s = silence_s
+        self._base_url = base_url
         self._registry: Registry | None = None
         self._crumbs: CrumbWriter | None = None
         self._held: HeldSession | None = None
@@ -111,6 +118,7 @@ class SessionActor:
         self._is_adopting = True
         try:
             held = await self._load_session(session_id, command, registry)
+            reach(Point.SESSION_LOADED)
             self._held = held
         finally:
             self._is_adopting = False
@@ -215,6 +223,7 @@ class SessionActor:
             linger_s=self._linger_s,
             replay_always=self._replay_always,
             silence_s=self._silence_s,
+            base_url=self._base_url,
             on_change=self._report,
             on_lost=self._lost,
             on_doom=self.end,

@@ -89,6 +89,36 @@ class Scope:
         return cls(**{**parts, "type": ScopeType(parts["type"])})
 
 
+def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None) -> Scope:
+    """The scope that a request names: `{type, session?, stream?, token?, correlation_id?}`.
+
+    Args:
+        parts: As on the wire.
+        own_session: The session of a scope that names none, for task code.
+
+    Raises:
+        BadRequest: Unknown or missing fields.
+    """
+    try:
+        type_ = ScopeType(parts.get("type"))
+    except ValueError:
+        known = ", ".join(ScopeType)
+        raise BadRequest("unknown scope type", hint=f"Types are {known}.") from None
+    session_id = parts.get("session")
+    if session_id is None and type_ is not ScopeType.TOKEN_COMPLETE:
+        session_id = own_session
+    if own_session is not None and session_id not in (None, own_session):
+        raise BadRequest("a task makes public tokens for its own session or for a token")
+    correlation_id = (parts.get("correlation_id") or "").strip() or None
+    return Scope(
+        type=type_,
+        session_id=session_id,
+        stream=parts.get("stream"),
+        token_id=parts.get("token"),
+        correlation_id=correlation_id,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicToken:
     """A public token's state. `secret_hash` is all that is kept of its secret."""

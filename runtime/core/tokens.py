@@ -200,6 +200,18 @@ class RevokeApiKey(Command):
     key_id: str
 
 
+Fact = (
+    CreateToken
+    | CompleteToken
+    | CancelToken
+    | CreateCompletionToken
+    | RevokeCompletionToken
+    | CreateApiKey
+    | RevokeApiKey
+)
+"""What the ledger may be asked to write into the nil session."""
+
+
 def check_completion_size(data: Any) -> None:
     """Return if the data may complete a token: it has the limit of a record (S-28).
 

@@ -80,7 +80,7 @@ def read_nonce(
 def _mac(key: bytes, *parts: str) -> str:
     digest = hmac.new(key, digestmod=hashlib.sha256)
     for part in parts:
-        raw = part.encode()
+        raw = part.encode(errors="replace")
         digest.update(len(raw).to_bytes(4, "big") + raw)
     return _text(digest.digest())
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 from helmr.ids import NIL_SESSION
-from helmr.models import Activity, RunStatus, SessionStatus
+from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
 from runtime.core.entries import Entry, EntryKind
 from runtime.ports import (
     Declined,
@@ -31,7 +32,9 @@ from runtime.ports import (
     WorkItem,
 )
 from runtime.store.heads import Head, checkpointed, fold
+from runtime.store.keys import KeyBook
 from runtime.store.timers import Timers
+from runtime.store.tokens import Token, TokenBook
 
 OPERATION_AGE = timedelta(hours=24)
 """How long a repeated operation is known (S-61)."""
@@ -81,14 +84,6 @@ class OperationKnown:
 Verdict = Fits | Done | Uncertain | OperationKnown | Declined | Refused
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
-    """What preconditions ask of a token. `status`: pending, completed, expired, cancelled (S-40)."""
-
-    status: str
-    ended_at: datetime | None = None
-
-
 def digest(text: str) -> bytes:
     """How external ids, keys and operation ids are kept in memory: 16 bytes however long they are."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:16]
@@ -105,7 +100,8 @@ class Book:
         self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
         self.external_ids: dict[bytes, str] = {}
         self.start_keys: dict[bytes, str] = {}
-        self.tokens: dict[str, TokenFacts] = {}
+        self.tokens = TokenBook()
+        self.keys = KeyBook()
         self.open_count = 0
         self.catalog_offset = 0
         self._deliveries: dict[str, WorkItem] = {}
@@ -141,13 +137,13 @@ class Book:
                 known = self.operations.get(digest(operation.id))
                 return None if known is None else OperationKnown(precondition, known[0])
             case TokenOpen(token_id):
-                token = self.tokens.get(token_id, TokenFacts("unknown"))
-                if token.status == "pending":
+                token = self.tokens.get(token_id)
+                if token is not None and token.is_pending:
                     return None
                 return Declined(precondition=precondition, facts=_token_json(token))
             case TokenNotCompleted(token_id, deadline_at):
-                token = self.tokens.get(token_id, TokenFacts("unknown"))
-                if not _is_completed_before(token, deadline_at):
+                token = self.tokens.get(token_id)
+                if token is None or not _is_completed_before(token, deadline_at):
                     return None
                 return Declined(precondition=precondition, facts=_token_json(token))
 
@@ -178,6 +174,9 @@ class Book:
             self.catalog_offset = entry.feed_offset
         elif "wait_id" in entry.body and entry.kind is not EntryKind.WAIT_OPENED:
             self._deliveries.pop(entry.body["wait_id"], None)
+        self.keys.apply(entry)
+        for session_id, wait_id in self.tokens.apply(entry):
+            self.deliver(session_id, wait_id, now)
         operation = entry.body.get("operation")
         if operation is not None:
             self.remember_operation(operation["id"], entry.feed_offset, entry.recorded_at, now)
@@ -307,6 +306,12 @@ class Book:
         deliveries = list(islice(self._deliveries.values(), WORK_ITEMS_MAX))
         return [*deliveries, *sorted(runs, key=lambda item: item.queued_at)]
 
+    def deliver(self, session_id: str, wait_id: str, now: datetime) -> None:
+        """Have the end of its token delivered to that wait, if it is still pending."""
+        head = self.heads.get(session_id)
+        if head is not None and head.wait is not None and head.wait.id == wait_id:
+            self.add_delivery(head, now)
+
     def add_delivery(self, head: Head, now: datetime) -> None:
         """The token of the session's pending wait ended: have it delivered until a commit resolves the wait."""
         wait = head.wait
@@ -324,8 +329,9 @@ class Book:
         self.work_version += 1
 
     def next_due_at(self) -> datetime | None:
-        """When the earliest timer of an unheld session rings."""
-        return self._timers.next_at()
+        """When the earliest timer of an unheld session rings, or a token's time is over."""
+        times = (self._timers.next_at(), self.tokens.next_expiry_at())
+        return min((at for at in times if at is not None), default=None)
 
     def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:
         """Unheld sessions whose pending wait is due, earliest first; their timers are disarmed.
@@ -340,7 +346,7 @@ class Book:
             head = self._timers.take(now)
             if head is None:
                 break
-            if head.session_id in busy_ids:
+            if head.session_id in busy_ids or _waits_on(head) in busy_ids:
                 skipped.append(head)
             elif head.wait is None or head.wait.deadline_at is None:
                 self.reindex(head, now)
@@ -447,12 +453,20 @@ def _run_item(head: Head) -> WorkItem:
     return WorkItem(kind="run", session_id=head.session_id, queued_at=queued_at, run_id=head.run_id)
 
 
-def _is_completed_before(token: TokenFacts, deadline_at: datetime) -> bool:
+def _is_completed_before(token: Token, deadline_at: datetime) -> bool:
     return (
-        token.status == "completed" and token.ended_at is not None and token.ended_at < deadline_at
+        token.status is TokenStatus.COMPLETED
+        and token.ended_at is not None
+        and token.ended_at < deadline_at
     )
 
 
-def _token_json(token: TokenFacts) -> dict[str, str | None]:
-    ended_at = token.ended_at.isoformat() if token.ended_at is not None else None
-    return {"status": token.status, "ended_at": ended_at}
+def _waits_on(head: Head) -> str | None:
+    return head.wait.token_id if head.wait is not None else None
+
+
+def _token_json(token: Token | None) -> dict[str, Any]:
+    """Facts of a token that has ended, or that there is not; whoever answers adds what its entry says."""
+    if token is None:
+        return {"status": "unknown"}
+    return {"status": token.status.value, "ended_offset": token.ended_offset}

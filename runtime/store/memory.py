@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from helmr.errors import SessionNotFound, StoreUnavailable
+from helmr.errors import SessionNotFound, StoreUnavailable, TokenNotFound
+from helmr.models import TokenStatus
 from runtime.clock import Clock, Timer
 from runtime.core.checkpoint import refs
 from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
     Committed,
@@ -29,10 +31,16 @@ from runtime.ports import (
     StartSession,
     WorkItem,
 )
+from runtime.security.keys import KeyRing, MasterKey
+from runtime.store import pages
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
+from runtime.store.facts import decide_fact, expired_drafts, repeated_fact, token_of
 from runtime.store.heads import Head, checkpointed, fold
+from runtime.store.token_views import matches, token_json
+from runtime.store.tokens import Token
 from runtime.store.writes import (
     catalog_entries,
+    continue_head,
     due_entries,
     find_start,
     repeated_start,
@@ -41,6 +49,9 @@ from runtime.store.writes import (
 
 DUE_MAX = 10_000
 """Timeouts written in one turn."""
+
+TEST_RING = KeyRing((MasterKey("test", b"\x00" * 32),))
+"""Nobody outside the process ever sees a secret derived from it."""
 
 Hook = Callable[[Flush], Awaitable[None]]
 """Called around a commit; may wait, or raise what the caller shall see."""
@@ -61,14 +72,18 @@ class MemoryLedger:
     Args:
         clock: Tells the time and rings the deadlines of unheld sessions.
         stored: What an earlier ledger left.
+        ring: What secrets are derived from. The chains are plain.
 
     Attributes:
         before_commit: Called with a flush before it is checked.
         after_commit: Called with a flush after it was stored and before the caller is answered.
     """
 
-    def __init__(self, clock: Clock, stored: Stored | None = None) -> None:
+    def __init__(
+        self, clock: Clock, stored: Stored | None = None, *, ring: KeyRing | None = TEST_RING
+    ) -> None:
         self.clock = clock
+        self.ring = ring
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
@@ -106,6 +121,7 @@ class MemoryLedger:
             known_operation=self.entry(offset) if offset is not None else None,
             known_key=self._known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
+            keys=self.ring.session_keys(session_id) if self.ring is not None else None,
         )
 
     async def commit(self, flush: Flush) -> CommitReply:
@@ -156,6 +172,65 @@ class MemoryLedger:
         self._store(start_entries(start, self.clock.now(), None))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """See `Ledger.fact`."""
+        self._require_alive()
+        operation = fact.operation
+        known = self.book.known_operation(operation.id) if operation is not None else None
+        if known is not None:
+            return repeated_fact(fact, self.entry(known))
+        token_id = token_of(fact)
+        token = self.book.tokens.get(token_id) if token_id is not None else None
+        ended_by = (
+            self.entry(token.ended_offset) if token is not None and token.ended_offset else None
+        )
+        now = max(self.clock.now(), self.book.nil.last_at or self.clock.now())
+        decided = decide_fact(self.book, fact, now, ended_by)
+        if decided.drafts:
+            self._store(continue_head(self.book.nil, decided.drafts, now, None))
+        return decided.reply
+
+    async def get_token(self, token_id: str) -> Mapping[str, Any]:
+        """See `Ledger.get_token`."""
+        self._require_alive()
+        token = self.book.tokens.get(token_id)
+        if token is None:
+            raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
+        return self._token_json(token, in_full=True)
+
+    async def list_tokens(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Mapping[str, Any]:
+        """See `Ledger.list_tokens`; this one is a single page."""
+        self._require_alive()
+        wanted = TokenStatus(status) if status is not None else None
+        found = [self._token_json(token, in_full=False) for token in self.book.tokens]
+        found = [info for info in found if matches(info, wanted, tag)]
+        found.sort(key=lambda info: str(info["id"]), reverse=True)
+        return pages.page(found[: pages.limit_of(limit)], None)
+
+    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
+        """See `Ledger.token_end`."""
+        self._require_alive()
+        token = self.book.tokens.get(token_id)
+        if token is None or token.is_pending:
+            return None
+        return end_facts(token.status.value, self.entry(token.ended_offset))
+
+    def _token_json(self, token: Token, *, in_full: bool) -> dict[str, Any]:
+        return token_json(
+            token,
+            self.entry(token.created_offset),
+            self.entry(token.ended_offset) if token.ended_offset else None,
+            self.entry(token.pin_offset) if token.pin_offset else None,
+            in_full=in_full,
+        )
+
     async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
         """See `Ledger.work`."""
         self._require_alive()
@@ -204,7 +279,7 @@ class MemoryLedger:
     def restarted(self) -> MemoryLedger:
         """The next ledger over what this one stored; this one is dead."""
         self.crash()
-        return MemoryLedger(self.clock, self.stored)
+        return MemoryLedger(self.clock, self.stored, ring=self.ring)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -231,6 +306,8 @@ class MemoryLedger:
                 )
             case OperationKnown(precondition, offset):
                 return Declined(precondition=precondition, facts={"entry": self.entry(offset)})
+            case Declined(facts={"ended_offset": offset, "status": status}):
+                return replace(verdict, facts=end_facts(str(status), self.entry(int(offset))))
             case Declined() | Refused():
                 return verdict
 
@@ -272,6 +349,7 @@ class MemoryLedger:
             head.epoch, head.held_by = epoch, holder
         for head in self.book.heads.values():
             self.book.reindex(head, now)
+        self.book.tokens.touched.clear()
         if self.stored.entries:
             self._arm()
 
@@ -311,6 +389,9 @@ class MemoryLedger:
         now = self.clock.now()
         for head in self.book.take_due(now, DUE_MAX):
             self._store(due_entries(head, now, None))
+        expired = self.book.tokens.due(now, DUE_MAX)
+        if expired:
+            self._store(continue_head(self.book.nil, expired_drafts(expired), now, None))
         self._arm()
         self._changed()
 

@@ -1,0 +1,250 @@
+"""Tokens: one-shot capabilities that an outside system or a person behind a link completes.
+
+```python
+token = await tokens.create(timeout="2d", tags=["release"])
+await send_mail(link=token.callback_url)  # a @step
+decision = await token.wait(schema=Decision).unwrap()
+```
+
+A replay gives the same token with the same secrets, so a task that was parked between `create` and its use sends the
+same URL afterwards. Secrets are derived, never recorded; what a step returns is, so a step returns no URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeVar, overload
+
+from helmr import ids
+from helmr.current import TokenCall, TokenMade, WaitCall, require_run
+from helmr.durations import Duration, seconds
+from helmr.errors import SchemaMismatch
+from helmr.models import CompleteReceipt, TokenInfo
+from helmr.results import PendingWait, WaitResult
+from helmr.schema import Codec
+from helmr.streams import checked_body, checked_subject, wait_result
+
+T = TypeVar("T")
+
+TIMEOUT_DEFAULT: Duration = "7d"
+"""S-40."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """How a provider signs what it posts to a token's callback URL (S-42).
+
+    Attributes:
+        scheme: `github` (X-Hub-Signature-256), `slack` (X-Slack-Signature) or `standard_webhooks`.
+        secret: What the provider signs with; stored encrypted.
+        tolerance_s: How far a signed time may lie from ours.
+    """
+
+    scheme: Literal["github", "slack", "standard_webhooks"]
+    secret: str = field(repr=False)
+    tolerance_s: int = 300
+
+
+class Token:
+    """A token that this run has made.
+
+    Attributes:
+        id: To wait on it from elsewhere: `tokens.wait(id)`.
+        expires_at: Until when it can be completed.
+        callback_url: Where it is completed, by a POST or on the page that it shows. A secret.
+        public_access_token: Completes it and does nothing else. A secret.
+    """
+
+    def __init__(self, made: TokenMade) -> None:
+        self.id = made.id
+        self.expires_at: datetime = made.expires_at
+        self.callback_url = made.callback_url
+        self.public_access_token = made.public_access_token
+
+    def __repr__(self) -> str:
+        return f"Token({self.id!r})"
+
+    @overload
+    def wait(
+        self,
+        *,
+        schema: type[T],
+        timeout: Duration | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+    ) -> PendingWait[T]: ...
+    @overload
+    def wait(
+        self,
+        *,
+        schema: Any = ...,
+        timeout: Duration | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+    ) -> PendingWait[Any]: ...
+    def wait(
+        self,
+        *,
+        schema: Any = None,
+        timeout: Duration | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+    ) -> PendingWait[Any]:
+        """Wait for its completion; as `tokens.wait(self.id, …)`."""
+        return wait(self.id, schema=schema, timeout=timeout, subject=subject, body=body)
+
+
+async def create(
+    *,
+    timeout: Duration = TIMEOUT_DEFAULT,
+    tags: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    schema: Any = None,
+    raw: bool = False,
+    verify: Verify | None = None,
+    subject: str | None = None,
+    body: str | None = None,
+    allowed_origins: Iterable[str] = (),
+) -> Token:
+    """Make a token.
+
+    Args:
+        timeout: Afterwards it expires, and waits on it time out.
+        tags: To find it by.
+        metadata: JSON that travels with it; at most 16 kB.
+        schema: Any pydantic-compatible type that completions must fit.
+        raw: Its callback URL takes bodies as an outside system sends them, not only `{"data": …}`.
+        verify: Only bodies that a provider signed complete it through its URL.
+        subject: One line for the person who opens the URL, at most 200 characters.
+        body: Markdown for that person, at most 20 kB.
+        allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
+
+    Raises:
+        BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+
+    Durability: on disk before any later step starts.   Source: S-40, S-42, S-43.
+    """
+    signed = None
+    if verify is not None:
+        signed = {
+            "scheme": verify.scheme,
+            "secret": verify.secret,
+            "tolerance_s": verify.tolerance_s,
+        }
+    call = TokenCall(
+        timeout_s=seconds(timeout),
+        tags=tuple(tags),
+        metadata=dict(metadata or {}),
+        schema=json_schema(schema),
+        is_raw=raw,
+        verify=signed,
+        subject=checked_subject(subject),
+        body=checked_body(body),
+        allowed_origins=tuple(allowed_origins),
+    )
+    return Token(await require_run("tokens.create()").create_token(call))
+
+
+@overload
+def wait(
+    token_id: str,
+    *,
+    schema: type[T],
+    timeout: Duration | None = None,
+    subject: str | None = None,
+    body: str | None = None,
+) -> PendingWait[T]: ...
+@overload
+def wait(
+    token_id: str,
+    *,
+    schema: Any = ...,
+    timeout: Duration | None = None,
+    subject: str | None = None,
+    body: str | None = None,
+) -> PendingWait[Any]: ...
+def wait(
+    token_id: str,
+    *,
+    schema: Any = None,
+    timeout: Duration | None = None,
+    subject: str | None = None,
+    body: str | None = None,
+) -> PendingWait[Any]:
+    """Wait for a token's completion, whoever made it; several waits on one token all get it (S-40).
+
+    Args:
+        token_id: The token. One that there is not gives `WaitCancelled` with reason `token_not_found`.
+        schema: Pinned: later completions must fit it, and the value is decoded by it (S-43). The newest pin counts.
+        timeout: Afterwards the result has `WaitTimeout`; without it the wait lasts as long as the token.
+        subject: One line for the person who answers.
+        body: Markdown for that person.
+
+    Returns:
+        A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value. An expired token times the wait out,
+        a cancelled one cancels it.
+    """
+    codec: Codec[Any] = Codec(Any if schema is None else schema, what=f"token {token_id}")
+    call = WaitCall(
+        kind="token",
+        token_id=ids.check_id(token_id, ids.TOKEN),
+        timeout_s=seconds(timeout) if timeout is not None else None,
+        subject=checked_subject(subject),
+        body=checked_body(body),
+        schema=json_schema(schema),
+    )
+
+    async def perform() -> WaitResult[Any]:
+        run = require_run("tokens.wait()")
+        outcome = await run.wait(call)
+        if outcome.status != "fulfilled":
+            return wait_result(outcome, None)
+        try:
+            return wait_result(outcome, codec.decode(outcome.data))
+        except SchemaMismatch as error:
+            message = f"the completion of {token_id} does not fit: {error.message}"
+            raise run.unreadable(outcome.op, message) from error
+
+    return PendingWait(perform)
+
+
+async def get(token_id: str) -> TokenInfo:
+    """The token as it is now; a replay sees the same."""
+    return TokenInfo.model_validate(await _call("get", token_id))
+
+
+async def list(
+    *, status: str | None = None, tag: str | None = None, limit: int = 50
+) -> tuple[TokenInfo, ...]:
+    """The newest tokens of that status and tag, at most `limit`; a replay sees the same."""
+    arguments = {"status": status, "tag": tag, "limit": limit}
+    found = await require_run("tokens.list()").token_call("list", None, arguments)
+    return tuple(TokenInfo.model_validate(one) for one in found)
+
+
+async def complete(token_id: str, data: Any) -> CompleteReceipt:
+    """Complete a token with JSON data (S-41).
+
+    Raises:
+        StepFailed: It was completed with other data, expired or cancelled; `.type` names the error.
+    """
+    return CompleteReceipt.model_validate(await _call("complete", token_id, data=data))
+
+
+async def cancel(token_id: str) -> TokenInfo:
+    """Cancel a token; waits on it are cancelled. Cancelling a cancelled one changes nothing."""
+    return TokenInfo.model_validate(await _call("cancel", token_id))
+
+
+async def _call(method: str, token_id: str, **arguments: Any) -> Any:
+    ids.check_id(token_id, ids.TOKEN)
+    return await require_run(f"tokens.{method}()").token_call(method, token_id, arguments)
+
+
+def json_schema(schema: Any) -> Any:
+    """The JSON Schema of a type; a dict or bool is one already, None is none."""
+    if schema is None or isinstance(schema, dict | bool):
+        return schema
+    return Codec(schema, what="a token's schema").json_schema()
