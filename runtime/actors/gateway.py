@@ -20,6 +20,10 @@ from runtime.service import Service
 from runtime.service.ledger import LedgerReads
 
 BACKLOG = 2_048
+IDLE_S = 75
+"""An idle connection stays open for so long: longer than clients keep theirs, so that none sends a
+request into one that is just being closed."""
+
 STOP_GRACE_S = 5.0
 """Requests under way get this long to end; event streams end at once."""
 
@@ -57,6 +61,7 @@ class GatewayActor:
             server_header=False,
             lifespan="off",
             ws="none",
+            timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=int(STOP_GRACE_S),
             backlog=BACKLOG,
         )

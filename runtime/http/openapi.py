@@ -35,6 +35,15 @@ def document(app: FastAPI, *, version: str) -> dict[str, Any]:
     return made
 
 
+def _without_null(parameter: dict[str, Any]) -> None:
+    """A parameter may be absent, but no text of it is null."""
+    schema = parameter["schema"]
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        del schema["anyOf"]
+        schema.update(options[0])
+
+
 def _needs_key(method: str, path: str) -> bool:
     return route_need(method.upper(), path).need is not Need.NOTHING
 
@@ -47,6 +56,8 @@ def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:
     common = (401, 403, 500, 503) if needs_key else (403, 500)
     for status, response in documented(*common).items():
         responses.setdefault(str(status), response)
+    for parameter in operation.get("parameters", ()):
+        _without_null(parameter)
     operation["responses"] = dict(sorted(responses.items()))
     operation["security"] = [{"key": []}] if needs_key else []
 

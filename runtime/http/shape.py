@@ -48,7 +48,7 @@ def _caller(
     ] = None,
 ) -> Caller:
     principal = request.state.principal
-    if operation_id is None:
+    if not operation_id:
         return Caller(principal)
     return Caller(principal, ids.check_id(operation_id, ids.OPERATION))
 

@@ -91,7 +91,7 @@ async def test_paths_and_methods_that_do_not_exist(stack: Stack) -> None:
     assert slash.status_code == 404
     method = await stack.http.delete("/v1/sessions")
     assert (method.status_code, code_of(method)) == (405, "method_not_allowed")
-    assert set(method.headers["allow"].replace(" ", "").split(",")) <= {"GET", "POST"}
+    assert method.headers["allow"] == "GET, POST"
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert (await stack.http.get(path)).status_code == 404
 
