@@ -84,6 +84,7 @@ class SessionActor:
         self._held: HeldSession | None = None
         self._is_adopting = False
         self._doomed: str | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._version = 1
         self._state = "free"
         self._since = clock.now()
@@ -262,11 +263,20 @@ class SessionActor:
             self._report()
 
     def end(self, reason: str) -> None:
-        """This actor must not serve another session: it ends once it holds none."""
+        """This actor must not serve another session: it gives up the one it holds, and ends."""
         log.warning("%s ends: %s", self.name, reason)
         self._doomed = self._doomed or reason
         self._report()
         self._end_if_doomed()
+
+    async def _leave(self, held: HeldSession) -> None:
+        """Give the session up unasked, so that it is soon where code can run again."""
+        try:
+            await self.release(held.id, "doomed")
+        except Moved:
+            self._end_if_doomed()
+        finally:
+            self._leaving = None
 
     def _end_if_doomed(self) -> None:
         if self._doomed is not None and self._held is None:
@@ -281,6 +291,9 @@ class SessionActor:
         else:
             state = "parkable" if held.is_parkable else "busy"
         self._write_crumb()
+        if self._doomed is not None and state == "parkable" and self._leaving is None:
+            assert held is not None
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(held))
         detail = self._detail or self._doomed
         now_is = (state, held.id if held is not None else None, detail)
         if now_is == getattr(self, "_reported", None):
