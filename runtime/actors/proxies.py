@@ -88,35 +88,6 @@ class LedgerProxy(Proxy):
         started: Started = await self.call("start", start)
         return started
 
-    async def fact(self, fact: Command) -> Mapping[str, Any]:
-        """See `Ledger.fact`."""
-        receipt: Mapping[str, Any] = await self.call("fact", fact)
-        return receipt
-
-    async def get_token(self, token_id: str) -> Mapping[str, Any]:
-        """See `Ledger.get_token`."""
-        token: Mapping[str, Any] = await self.call("get_token", token_id)
-        return token
-
-    async def list_tokens(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Mapping[str, Any]:
-        """See `Ledger.list_tokens`."""
-        page: Mapping[str, Any] = await self.call(
-            "list_tokens", status=status, tag=tag, cursor=cursor, limit=limit
-        )
-        return page
-
-    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
-        """See `Ledger.token_end`."""
-        end: Mapping[str, Any] | None = await self.call("token_end", token_id)
-        return end
-
     async def fact(self, fact: Fact) -> Mapping[str, Any]:
         """See `Ledger.fact`."""
         receipt: Mapping[str, Any] = await self.call("fact", fact)
