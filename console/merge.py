@@ -65,8 +65,9 @@ class KeyedList(Generic[R]):
     def merge(self, cursor: str | None) -> Merge:
         """Show the target. The cursor stays on its row; if that is gone, it goes to the next that was below."""
         before, after = self.shown, self.target
-        removed = tuple(key for key in before if key not in set(after))
-        added = tuple(key for key in after if key not in set(before))
+        was, will = set(before), set(after)
+        removed = tuple(key for key in before if key not in will)
+        added = tuple(key for key in after if key not in was)
         self.shown = list(after)
         return Merge(tuple(after), removed, added, anchor(before, after, cursor))
 

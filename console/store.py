@@ -87,6 +87,7 @@ class Store:
     feed_offset: int | None = None
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _inbox: list[WaitInfo] | None = None
 
     def now(self) -> datetime:
         """The server's time."""
@@ -103,12 +104,14 @@ class Store:
             if wait.id not in found and not cut:
                 self._end(wait)
         self.waits = {wait.id: self._richer(wait) for wait in found.values()}
+        self._inbox = None
         self.waits_cut = cut
 
     def put_wait(self, wait: WaitInfo) -> None:
         """One wait in full, fresh from the gateway."""
         if wait.status is WaitStatus.PENDING and wait.id not in self.ended:
             self.waits[wait.id] = wait
+            self._inbox = None
         elif wait.status is not WaitStatus.PENDING:
             self._end(wait)
 
@@ -118,7 +121,9 @@ class Store:
 
     def inbox(self) -> list[WaitInfo]:
         """Open waits that a person can answer: soonest deadline first, none last, then id."""
-        return sorted(self.waits.values(), key=_by_deadline)
+        if self._inbox is None:
+            self._inbox = sorted(self.waits.values(), key=_by_deadline)
+        return self._inbox
 
     def ended_lately(self) -> list[WaitInfo]:
         """Waits that ended in the last hour, newest first."""
@@ -164,6 +169,7 @@ class Store:
             self.waits_cut = True
             return False
         self.waits.setdefault(wait.id, wait)
+        self._inbox = None
         return True
 
     def _ended(self, entry: EntryInfo) -> bool:
@@ -194,6 +200,7 @@ class Store:
 
     def _end(self, wait: WaitInfo) -> None:
         self.waits.pop(wait.id, None)
+        self._inbox = None
         if wait.resolved_at is None:
             wait = wait.model_copy(update={"resolved_at": self.now()})
         self.ended[wait.id] = wait

@@ -117,13 +117,13 @@ class StatusLine(Widget):
         """One line; the left part gives way."""
         width = self.size.width
         right = "".join(text for text, _ in self.right)
-        room = max(0, width - cell_len(right) - 2)
+        room = max(0, width - cell_len(right) - 4)
         parts: list[tuple[str, str]] = [(" ", "")]
         for text, role in self.left:
             shown = fit(text, min(cell_len(text), room))
             room -= cell_len(shown)
             parts.append((shown, _style(role)))
-        parts.append((" " * room, ""))
+        parts.append((" " * (room + 2), ""))
         parts += [(text, _style(role)) for text, role in self.right]
         parts.append((" ", ""))
         return Content.assemble(*parts)

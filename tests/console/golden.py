@@ -48,6 +48,8 @@ def roles_text(app: App[object]) -> str:
                 runs[-1] = (role, runs[-1][1] + text)
             else:
                 runs.append((role, text))
+        # Frames say nothing.
+        runs = [(role, re.sub("[─│╭╮╰╯]", "", text)) for role, text in runs]
         marked = [
             f"{role} {text.strip()!r}"
             for role, text in runs

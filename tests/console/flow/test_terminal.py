@@ -1,0 +1,128 @@
+"""The installed command on a real terminal: it answers, resizes, survives the gateway, and leaves no mess."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.console.flow.bench import Bench
+from tests.console.flow.terminal import Terminal
+from tests.console.flow.test_hostile import hostile
+
+pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+ALTERNATE_OFF = b"\x1b[?1049l"
+CURSOR_ON = b"\x1b[?25h"
+MOUSE_OFF = b"\x1b[?1000l"
+
+
+@pytest.fixture(params=[(120, 36), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def terminal(request: pytest.FixtureRequest) -> AsyncIterator[Terminal]:
+    """A terminal; the test starts the console in it."""
+    found = Terminal(*request.param)
+    yield found
+    await found.close()
+
+
+def is_sane(terminal: Terminal) -> None:
+    """The terminal is as it was before."""
+    for code in (ALTERNATE_OFF, CURSOR_ON, MOUSE_OFF):
+        assert code in terminal.raw
+    assert terminal.modes() == terminal.before
+
+
+async def test_a_wait_is_answered_and_the_console_left(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    wait = await bench.ask(subject="Publish A?", timeout="5m")
+    await bench.ask(subject="Publish B?", timeout="30m")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path, "--on-behalf-of", "ana")
+    await terminal.sees("Publish A?")
+    await terminal.sees("approve | reject | edit")
+    await terminal.press("a")
+    await terminal.sees("( ) approve")
+    await terminal.press(" ")
+    await terminal.sees("(•) approve")
+    await terminal.press("\x13")
+    await terminal.sees('"decision": "approve"')
+    await terminal.press("\x13")
+    await terminal.sees("Accepted")
+    await bench.stack.run_until(wait["run"]["id"], "succeeded")
+    assert (await bench.wait(wait["id"]))["resolved_by"]["on_behalf_of"] == "ana"
+    await terminal.press("q")
+    assert await terminal.ended() == 0
+    is_sane(terminal)
+
+
+async def test_sigterm_leaves_the_terminal_sane(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    await bench.ask(subject="Publish A?")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    await terminal.sees("Publish A?")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert await terminal.ended() == 128 + signal.SIGTERM
+    is_sane(terminal)
+
+
+async def test_a_resize_is_followed(bench: Bench, terminal: Terminal, tmp_path: Path) -> None:
+    await bench.ask(subject="Publish A?")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    await terminal.sees("Publish A?")
+    terminal.resize(50, 12)
+    await terminal.sees("needs 60 by 16")
+    terminal.resize(110, 30)
+    await terminal.sees("Effect of answering")
+    await terminal.press("q")
+    assert await terminal.ended() == 0
+
+
+async def test_a_killed_gateway_is_shown_and_the_console_stays(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    await bench.ask(subject="Publish A?")
+    bench.wire._target = int(bench.stack.url.rpartition(":")[2])
+    await bench.wire.start()
+    url = f"http://127.0.0.1:{bench.wire.port}"
+    await terminal.start(url, bench.stack.key, tmp_path)
+    await terminal.sees("Publish A?")
+    await bench.wire.cut()
+    await terminal.sees("STALE")
+    await terminal.press("a")
+    await terminal.sees("not answering")
+    await bench.wire.start()
+    await terminal.press("r")
+    await terminal.sees("live")
+    await terminal.press("q")
+    assert await terminal.ended() == 0
+
+
+async def test_hostile_text_sends_no_byte_of_its_own(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    await hostile(bench)
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    await terminal.sees("publish")
+    await terminal.sees("approve | reject | edit")
+    await terminal.press("o")
+    await terminal.sees("said:")
+    for keys in ("f", "]", "]", "]", "\x1b"):
+        await terminal.press(keys)
+    await terminal.press("3")
+    await terminal.sees("Activity")
+    await terminal.press("q")
+    assert await terminal.ended() == 0
+    own = terminal.raw.decode("utf-8", "strict")
+    assert "\x1b]52" not in own
+    assert "\x1b]0" not in own
+    assert not re.search("[\x80-\x9f\u202a-\u202e\u2066-\u2069\u200b]", own)
+    assert "\x1b[31mred" not in own
+    # What is left after taking CSI, charset and mode sequences away holds no control but line ends.
+    rest = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|P[^\x1b]*\x1b\\|[()][AB0]|[=>78cM])", "", own)
+    assert "\x1b" not in rest
+    assert not re.search("[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]", rest)
+    is_sane(terminal)
