@@ -181,7 +181,7 @@ async def test_changed_code_blocks_the_run_and_the_old_code_goes_on(harness) -> 
         good = h._registry
         h._registry = Registry([changed_approve], code_hash="test")
         await session.send("approval", {"decision": "approve"}, correlation_id="k")
-        with pytest.raises(RunFailed, match="step before.*|step touch") as blocked:
+        with pytest.raises(RunFailed, match=r"step before.*|step touch") as blocked:
             await session.result()
         error = blocked.value.facts["error"]
         assert (error["code"], error["op"]) == ("nondeterminism", 1)

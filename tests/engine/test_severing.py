@@ -64,7 +64,7 @@ async def in_group(payload: Any) -> None:
 async def blocks(payload: Any) -> None:
     """Blocks its thread outside a step."""
     while not release.is_set():
-        time.sleep(0.01)
+        time.sleep(0.01)  # noqa: ASYNC251 - what this task is for
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,9 @@ async def test_code_that_swallows_every_signal_dooms_its_actor_and_not_its_sessi
     async with Harness(swallows_everything) as h:
         session = await h.start(swallows_everything)
         actor = h._actors[session.id]
-        stubborn = actor._held.execution.driver  # a process would end here; in this one it must not be collected yet
+        assert actor._held is not None
+        # A process would end here; in this one the code must not be collected yet.
+        stubborn = actor._held.execution.driver
         await h.command(session.id, CancelSession(principal=TESTER))
         async with asyncio.timeout(15):
             while actor._doomed is None:

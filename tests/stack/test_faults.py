@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr.models import SendReceipt
 from runtime.faults import Point, arm
 from tests.stack.live import LiveRuntime, kill, until
 
@@ -80,6 +81,7 @@ def _trigger(live: LiveRuntime, point: Point, session_id: str, wait_id: str) -> 
     if point in (Point.SESSION_PARKING, Point.SESSION_PARKED):
         _passed(live, point)
     receipt = live.client.waits.answer(wait_id, YES)
+    assert isinstance(receipt, SendReceipt)
     again = "a repeated receipt" if receipt.duplicate else "the receipt"
     return f"{again}: {receipt.outcome.value}"
 
