@@ -16,7 +16,8 @@ import pytest
 from helmr.testing import Harness
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.M | re.S)
+# What begins with `# name.py` is a file of a tour, see test_tours.py.
+BLOCK = re.compile(r"^```python\n(?!# \w+\.py\n)(.*?)^```$", flags=re.M | re.S)
 PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if BLOCK.search(path.read_text("utf-8"))]
 
 

@@ -12,15 +12,16 @@ import pytest
 
 import helmr
 from helmr import testing
-from helmr.client import Retry, sync
+from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.operations import UNSET
+from helmr.client.sync_sessions import Sessions
 
 SURFACE = [
-    sync.Client,
-    sync.Sessions,
-    sync.SessionHandle,
-    sync.Input,
-    sync.Output,
+    Client,
+    Sessions,
+    SessionHandle,
+    Input,
+    Output,
     sync.Runs,
     sync.Waits,
 ]
@@ -46,7 +47,7 @@ FUNCTIONS = [
     testing.HarnessSession.run,
     testing.HarnessSession.close,
 ]
-CONSTRUCTORS = [sync.Client, testing.Harness, Retry]
+CONSTRUCTORS = [Client, testing.Harness, Retry]
 
 
 @pytest.fixture(scope="module")
