@@ -16,8 +16,7 @@ from runtime.clock import SystemClock
 from runtime.http.app import create_app
 from runtime.http.settings import HttpSettings
 from runtime.security.limits import allowed_hosts
-from runtime.service import Service
-from runtime.service.ledger import LedgerReads
+from runtime.service import LedgerReads, Service
 
 BACKLOG = 2_048
 IDLE_S = 75

@@ -6,6 +6,7 @@ operation returns only what is on disk (S-60).
 """
 
 from runtime.service.caller import Caller
+from runtime.service.ledger import LedgerReads
 from runtime.service.service import Service
 
-__all__ = ["Caller", "Service"]
+__all__ = ["Caller", "LedgerReads", "Service"]
