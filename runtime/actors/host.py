@@ -7,9 +7,11 @@ up when it is asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import importlib
 import logging
+import os
 from typing import Any
 
 from helmr.errors import HelmrError
@@ -58,6 +60,9 @@ class Host:
                 self._is_logging = True
                 log_to(self._spec.logs_dir / f"{self._name}.log")
                 faulthandler.enable(2)
+                with contextlib.suppress(OSError):
+                    # For whoever must end this process before it could say its pid.
+                    self._spec.pid_path(self._name).write_text(str(os.getpid()))
             try:
                 builder = importlib.import_module(f"runtime.actors.builders.{kind_of(self._name)}")
                 self._target = await builder.build(self._name, self._spec, self._calls)

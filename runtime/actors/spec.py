@@ -39,7 +39,7 @@ class RuntimeSpec:
 
     @property
     def crumbs_dir(self) -> Path:
-        """One crumb and one pid file per pool actor; fresh with every `up`."""
+        """A pid file per actor and a crumb per pool actor; fresh with every `up`."""
         return Path(self.run_dir) / "crumbs"
 
     def crumb_path(self, name: str) -> Path:
@@ -47,5 +47,5 @@ class RuntimeSpec:
         return self.crumbs_dir / f"{name}.crumb"
 
     def pid_path(self, name: str) -> Path:
-        """Where a pool actor says its pid."""
+        """Where an actor says its pid."""
         return self.crumbs_dir / f"{name}.pid"

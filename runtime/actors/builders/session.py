@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sys
@@ -28,9 +27,6 @@ DOOM_DELAY_S = 0.05
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
     """A pool actor; it imports the task modules when it is first asked who it is."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with contextlib.suppress(OSError):
-        # For whoever must end this process before it could say its pid.
-        spec.pid_path(name).write_text(str(os.getpid()))
     return SessionActor(
         name,
         name.split("-")[1],
