@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.live import LiveRuntime, is_alive
+from tests.stack.live import LiveRuntime, is_alive, until
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +39,4 @@ def make_runtime(tmp_path: Path) -> Iterator[Callable[..., LiveRuntime]]:
         if live._process is not None:
             seen.update(live.pids())
         live.stop()
-    assert not [pid for pid in seen if is_alive(pid)]
+    until(lambda: not any(map(is_alive, seen)), within_s=10, what="nothing outlives the runtime")
