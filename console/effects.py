@@ -40,8 +40,8 @@ def of_send(session: SessionInfo, stream: str, correlation_id: str) -> tuple[str
     if wait.correlation_id == correlation:
         return (f"fulfilled: {subject_of(wait)}", "the run goes on")
     return (
-        f"unmatched: the open wait is for {one_line(wait.correlation_id, 120)}{_near(wait.correlation_id, correlation)}",
-        "the record is buffered; the wait stays open",
+        f"unmatched: the open wait is for {one_line(wait.correlation_id, 120)}",
+        f"{_near(wait.correlation_id, correlation)}the record is buffered and the wait stays open",
     )
 
 
@@ -70,12 +70,12 @@ def of_retry(run: RunInfo) -> tuple[str, ...]:
 
 def _near(wanted: str, given: str) -> str:
     if not given:
-        return "; you gave none"
+        return "you gave none; "
     if wanted.casefold() == given.casefold():
-        return "; yours differs in case"
+        return "yours differs in case; "
     shared = len({*_trigrams(wanted)} & {*_trigrams(given)})
     total = len({*_trigrams(wanted)} | {*_trigrams(given)}) or 1
-    return "; yours is close to it" if shared / total >= NEAR else ""
+    return "yours is close to it; " if shared / total >= NEAR else ""
 
 
 def _trigrams(text: str) -> list[str]:

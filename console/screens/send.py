@@ -121,6 +121,7 @@ class SendScreen(ComposeScreen):
         if effect:
             role = "$c-success" if effect[0].startswith("fulfilled") else "$c-warning"
             parts.append(fact("effect", safe.line(effect[0], f"bold {role}", limit=300)))
+            parts += [fact("", safe.line(text, "$c-muted", limit=300)) for text in effect[1:]]
         return parts
 
     def effects(self) -> Sequence[str]:

@@ -156,11 +156,12 @@ async def test_two_entries_are_compared(bench: Bench) -> None:
     await bench.open()
     screen = await opened(bench, wait["session"]["id"])
     await bench.sees("three findings")
-    first = next(
+    said = [
         seq
         for seq in range(1, screen.transcript.count)
-        if "two findings" in str(screen.transcript.entry(seq).body)
-    )
+        if screen.transcript.entry(seq).kind == "output.appended"
+    ]
+    first = said[0]
     await bench.press("g")
     screen.transcript.move_to(first)
     await bench.press("space", "j", "d")

@@ -12,7 +12,7 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._target = port
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
         self.lose_next: bytes = b""
         self.lost = 0
@@ -23,26 +23,36 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        """Nobody answers any more."""
+        """Nobody answers any more; returns when every connection is closed."""
         if self._server is not None:
             self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        serving, self._serving = self._serving, set()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        # Transports tell their protocols in the loop's next turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.CancelledError):
-            upstream = await asyncio.open_connection("127.0.0.1", self._target)
-            self._writers |= {writer, upstream[1]}
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
             lose = asyncio.Event()
-            both = (
-                self._pump(reader, upstream[1], lose, ask=True),
-                self._pump(upstream[0], writer, lose, ask=False),
+            await asyncio.gather(
+                self._pump(reader, upstream, lose, ask=True),
+                self._pump(answers, writer, lose, ask=False),
             )
-            await asyncio.gather(*both)
-        for each in (writer,):
-            self._writers.discard(each)
-            each.transport.abort()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._serving.discard(task)
+            writer.transport.abort()
+            if upstream is not None:
+                upstream.transport.abort()
 
     async def _pump(
         self,

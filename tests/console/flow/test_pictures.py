@@ -1,0 +1,50 @@
+"""The pictures of the guide, drawn by the console itself; HELMR_UPDATE_GOLDENS=1 draws them anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.console.flow.bench import Bench
+from tests.console.flow.test_goldens import seeded
+from tests.console.golden import steady
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
+async def test_the_guides_pictures_are_those_of_the_console(
+    bench: Bench, project_root: Path
+) -> None:
+    await seeded(bench)
+    await bench.open(size=(110, 30), name="prod-eu")
+    inbox = await bench.inbox(6)
+    await bench.until(lambda: inbox._previews)
+    await picture(bench, project_root, "console-inbox")
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.until(lambda: screen.entries)
+    await bench.press("space", "tab", *"Please squash before merge.")
+    await bench.until(lambda: screen.draft_state == "draft saved")
+    await picture(bench, project_root, "console-answer")
+    await bench.press("ctrl+s")
+    await picture(bench, project_root, "console-review")
+    await bench.press("escape", "escape")
+    await bench.on("InboxScreen")
+    await bench.press("o")
+    session = await bench.on("SessionScreen")
+    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await picture(bench, project_root, "console-session")
+
+
+async def picture(bench: Bench, root: Path, name: str) -> None:
+    bench.app.clear_notifications()
+    await bench.pilot.pause(0.15)
+    drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))
+    drawn = re.sub(r"terminal-\d+", "terminal-console", drawn) + "\n"
+    path = root / "docs" / "images" / f"{name}.svg"
+    if os.environ.get("HELMR_UPDATE_GOLDENS"):
+        path.write_text(drawn, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == drawn, f"{name} differs from what is drawn now"
