@@ -13,8 +13,8 @@ from tests.stack.live import LiveRuntime, is_alive, until
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
-    """One runtime for tests that leave every process alive."""
-    live = LiveRuntime(tmp_path_factory.mktemp("live"))
+    """One runtime for tests that leave the supervisor alive."""
+    live = LiveRuntime(tmp_path_factory.mktemp("live"), slots=3)
     try:
         yield live.start()
     finally:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.stack.live import LiveRuntime, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
-Make = Callable[..., LiveRuntime]
 
 
 def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
-    make_runtime: Make,
+    shared: LiveRuntime,
 ) -> None:
-    live = make_runtime(slots=2)
+    live = shared
     blocked = live.begin("blocks", 30.0)
     spinning = live.begin("spins")
     until(lambda: live.marked("blocks-began"), within_s=20, what="blocks")

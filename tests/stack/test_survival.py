@@ -35,8 +35,8 @@ def test_actor_then_everything_killed_and_the_wait_is_answered(make_runtime: Mak
     assert (live.marked("all-before"), live.marked("all-after")) == (1, 1)
 
 
-def test_ledger_killed_while_a_step_runs_and_the_step_runs_once(make_runtime: Make) -> None:
-    live = make_runtime()
+def test_ledger_killed_while_a_step_runs_and_the_step_runs_once(shared: LiveRuntime) -> None:
+    live = shared
     session_id = live.begin("long_step", {"name": "once", "duration_s": 4})
     until(lambda: live.marked("once-began"), within_s=20, what="the step runs")
     kill(live.pid_of("ledger"))
@@ -44,8 +44,8 @@ def test_ledger_killed_while_a_step_runs_and_the_step_runs_once(make_runtime: Ma
     assert live.marked("once-began") == 1
 
 
-def test_directory_and_gateway_killed_and_sends_go_on(make_runtime: Make) -> None:
-    live = make_runtime()
+def test_directory_and_gateway_killed_and_sends_go_on(shared: LiveRuntime) -> None:
+    live = shared
     session_id = live.begin("echo")
     live.waiting(session_id)
     handle = live.client.sessions.open(session_id).input("messages")
@@ -57,8 +57,8 @@ def test_directory_and_gateway_killed_and_sends_go_on(make_runtime: Make) -> Non
     assert live.ended(session_id).result == 2
 
 
-def test_stopped_actor_is_replaced_and_its_late_write_is_refused(make_runtime: Make) -> None:
-    live = make_runtime()
+def test_stopped_actor_is_replaced_and_its_late_write_is_refused(shared: LiveRuntime) -> None:
+    live = shared
     session_id = live.begin("approve", {"name": "stopped"})
     wait = live.waiting(session_id)
     actor = live.holder(session_id)
