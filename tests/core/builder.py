@@ -323,6 +323,7 @@ def picture(state: SessionState) -> dict[str, Any]:
         "unconsumed": {s: [_record(r) for r in rs] for s, rs in state.unconsumed.items() if rs},
         "room": (state.unconsumed_count, state.unconsumed_bytes),
         "taken": {key: _record(record) for key, record in state.taken.items()},
+        "public_tokens": state.public_tokens,
         "run": None if run is None else _run(run),
     }
 

@@ -68,7 +68,7 @@ def _act(story: Story, draw: Callable[[int], int]) -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_saving_and_restoring_at_any_point_changes_nothing(data: st.DataObject):
-    policy = data.draw(
+    policy: dict[str, Any] = data.draw(
         st.fixed_dictionaries(
             {
                 "on_idle_input": st.sampled_from(["keep", "run", "reject"]),

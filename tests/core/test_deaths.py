@@ -18,9 +18,9 @@ def test_the_third_death_with_no_outcome_between_blocks_the_run():
     story = running()
     story.die()
     story.die()
-    assert story.run.status is RunStatus.RUNNING
+    assert story.state.activity.value == "running"
     story.die()
-    assert story.run.status is RunStatus.BLOCKED
+    assert story.state.activity.value == "blocked"
     blocked = of_kind(story, EntryKind.RUN_BLOCKED)[0]
     assert blocked.body["code"] == "actor_died"
     assert "3 times" in blocked.body["message"]

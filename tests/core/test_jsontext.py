@@ -122,7 +122,7 @@ def test_depth_is_that_of_the_value(value: Any):
 
 def test_a_megabyte_of_brackets_is_measured_quickly():
     """Deciding encodes on the actor's loop: a slow measure would delay every answer."""
-    value = [[] for _ in range(500_000)]
+    value: list[Any] = [[] for _ in range(500_000)]
     started = time.perf_counter()
     jsontext.encode(value)
     assert time.perf_counter() - started < 2

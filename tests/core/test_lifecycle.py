@@ -252,9 +252,9 @@ def test_after_end_input_further_waits_are_cancelled_at_once_but_buffered_input_
     story.open_wait(1)
     story.close(end_input=True)
     story.open_wait(2, "chat")
-    assert story.entries[-1].kind is EntryKind.WAIT_FULFILLED
+    assert story.kinds[-1] == "wait.fulfilled"
     story.open_wait(3, "chat")
-    assert story.entries[-1].kind is EntryKind.WAIT_CANCELLED
+    assert story.kinds[-1] == "wait.cancelled"
     assert story.entries[-1].body["reason"] == "input_ended"
     assert story.run.status is RunStatus.RUNNING
 

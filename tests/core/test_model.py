@@ -329,8 +329,9 @@ class Sessions(RuleBasedStateMachine):
     @rule(stream=st.sampled_from(STREAMS))
     def take_all(self, stream: str) -> None:
         """The code takes what is buffered and then waits for more."""
-        while self.model.pending() is None and self.go_on():
-            self.open_one("input", stream, None, 60)
+        for _ in range(1 + len(self.story.state.unconsumed.get(stream, ()))):
+            if self.model.pending() is None and self.go_on():
+                self.open_one("input", stream, None, 60)
 
     @precondition(lambda self: self.model.pending() is not None)
     @rule(dice=st.integers(0, 6))

@@ -37,7 +37,7 @@ def test_the_policy_retries_with_backoff_then_the_run_has_failed():
     assert story.run.retry_at == story.now + seconds(10)
     story.now += seconds(10)
     story.execute()
-    assert story.run.retry_at is None
+    assert getattr(story.run, "retry_at") is None  # noqa: B009 - mypy holds on to its old type
     assert story.kinds[-1] == "run.started"
     story.fail()
     assert story.run.retry_at == story.now + seconds(20)

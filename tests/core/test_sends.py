@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from helmr.errors import (
@@ -19,7 +21,7 @@ from runtime.core.state import InputRecord
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 
-def running(**policy: object) -> Story:
+def running(**policy: Any) -> Story:
     return Story(**policy).execute()
 
 

@@ -54,8 +54,9 @@ def test_an_exception_that_is_not_retried_fails_the_step():
 def test_the_longest_backoff_is_bounded():
     story = running()
     ask = story.open_step(1, retries=1000, backoff_s=10.0**8)
-    for _ in range(1000):
-        entry = story.fail_try(1, ask)
+    for _ in range(999):
+        story.fail_try(1, ask)
+    entry = story.fail_try(1, ask)
     assert from_iso(entry.body["retry_at"]) - story.now == seconds(ops.STEP_BACKOFF_MAX_S)
 
 
@@ -80,11 +81,11 @@ def test_a_backoff_that_parks_is_a_timer_of_the_run_and_not_an_op_of_the_code():
     ask = story.open_step(1, retries=1, backoff_s=600)
     story.fail_try(1, ask)
     backoff(story, 1)
-    assert story.run.status is RunStatus.WAITING
+    assert story.state.activity.value == "waiting"
     assert story.wait.is_backoff
     story.now += seconds(600)
     story.deadline()
-    assert story.run.status is RunStatus.RUNNING
+    assert story.state.activity.value == "running"
     assert story.run.open_steps == {1}
     assert journal_ops(story) == [(1, "step.started"), (1, "step.try_failed")]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -180,6 +180,8 @@ class Bench:
             case AskContinue():
                 self.continued = ask.payload
                 self.write(*lifecycle.run_continued(run, ask.payload, ask.next_run_id))
+            case _:
+                raise AssertionError(f"no test here asks for {ask}")
         self._note()
 
     def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
@@ -232,6 +234,11 @@ class Bench:
     def closed(self, driver: RunDriver, is_clean: bool) -> None:
         self.is_clean = is_clean
         self._note()
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        raise AssertionError("no test here asks about tokens")
 
     # --- parts ----------------------------------------------------------------------------------
 

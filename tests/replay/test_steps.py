@@ -307,7 +307,7 @@ async def _until_no_threads(run: Bench) -> None:
     driver = run.driver
     assert driver is not None
     async with asyncio.timeout(20):
-        while driver.has_threads:  # noqa: ASYNC110 - a thread's end sets no event
+        while driver.has_threads:
             await asyncio.sleep(0.001)
 
 

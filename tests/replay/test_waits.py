@@ -137,6 +137,7 @@ async def test_a_second_wait_is_refused_at_once_and_the_first_is_unharmed():
 async def test_a_wait_given_up_by_an_asyncio_timeout_is_cancelled_and_replays_so():
     @task
     async def body(payload: Any) -> list[str]:
+        seen: list[str] = []
         try:
             async with asyncio.timeout(0.02):
                 await messages.wait(correlation_id="never")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from helmr import errors
 from helmr.errors import HelmrError, HelmrSignal, all_codes, error_from_code
 
-CLASSES = [
-    cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, HelmrError)
-]
-SIGNALS = [
-    cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, HelmrSignal)
-]
+
+def tree(base: type[Any]) -> list[type[Any]]:
+    """The class and all below it that `helmr.errors` holds."""
+    below = [cls for sub in base.__subclasses__() for cls in tree(sub)]
+    return [cls for cls in (base, *below) if cls.__module__ == errors.__name__]
+
+
+CLASSES: list[type[HelmrError]] = tree(HelmrError)
+SIGNALS: list[type[HelmrSignal]] = tree(HelmrSignal)
 BRANCHES = {
     errors.UsageError: (2, {400, 409, 413, 415, 422}),
     errors.NotFound: (3, {404}),

@@ -1,0 +1,65 @@
+"""What a type checker refuses; checked by `test_typing.py`, never run.
+
+Each line must have exactly this error: an ignore that ignores nothing is one too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from helmr import TaskContext, step, streams, task
+
+
+class Decision(BaseModel):
+    decision: str
+
+
+approval = streams.input("approval", schema=Decision)
+progress = streams.output("progress", schema=str)
+
+
+@step
+async def post(text: str, *, loud: bool = False) -> int:
+    return len(text)
+
+
+@step(retries=3)
+def post_sync(text: str) -> int:
+    return len(text)
+
+
+@task
+async def body(payload: str, ctx: TaskContext) -> int:
+    await post(1)  # type: ignore[arg-type]
+    await post()  # type: ignore[call-arg]
+    await post("x", quiet=True)  # type: ignore[call-arg]
+    await post_sync(1)  # type: ignore[arg-type]
+    text: str = await post("x")  # type: ignore[assignment]
+    number: int = post("x")  # type: ignore[assignment]
+    await progress.append(1)  # type: ignore[arg-type]
+    await progress.wait()  # type: ignore[attr-defined]
+    await approval.append(text)  # type: ignore[attr-defined]
+    await approval.wait(timeout=[number])  # type: ignore[arg-type]
+    wrong: str = await approval.wait().unwrap()  # type: ignore[assignment]
+    (await approval.wait()).value.decision  # type: ignore[union-attr]  # noqa: B018
+    return len(wrong)
+
+
+@task(on_idle_input="drop")  # type: ignore[call-overload]
+async def with_bad_policy(payload: Any) -> None: ...
+
+
+@task  # type: ignore[arg-type]
+def not_async(payload: Any) -> None: ...
+
+
+@step(retries="three")  # type: ignore[call-overload]
+def bad_step() -> None: ...
+
+
+async def calls_a_task(ctx: TaskContext) -> None:
+    await body(1, ctx)  # type: ignore[arg-type]
+    await body("x")  # type: ignore[call-arg]
+    body("x", ctx)  # type: ignore[unused-coroutine]

@@ -1,0 +1,110 @@
+"""What a type checker knows of the SDK; checked by `test_typing.py`, never run."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any, Literal, assert_type
+
+from pydantic import BaseModel
+
+from helmr import (
+    InputStream,
+    OutputStream,
+    PendingWait,
+    Record,
+    Step,
+    Task,
+    TaskContext,
+    WaitResult,
+    step,
+    step_key,
+    streams,
+    task,
+    timers,
+)
+
+
+class Decision(BaseModel):
+    decision: Literal["approve", "reject"]
+    note: str | None = None
+
+
+approval = streams.input("approval", schema=Decision)
+anything = streams.input("anything")
+numbers = streams.input("numbers", schema=list[int])
+progress = streams.output("progress", schema=str)
+
+assert_type(approval, InputStream[Decision])
+assert_type(anything, InputStream[Any])
+assert_type(numbers, InputStream[list[int]])
+assert_type(progress, OutputStream[str])
+
+
+@step
+async def bare(text: str, *, loud: bool = False) -> int:
+    return len(text)
+
+
+@step
+def bare_sync(text: str) -> Decision:
+    return Decision(decision="approve", note=text)
+
+
+@step(retries=3, backoff="1s", retry_on=(ValueError, KeyError), timeout="10s")
+async def with_arguments(text: str) -> int:
+    return len(text)
+
+
+@step(name="other")
+def with_arguments_sync(text: str) -> int:
+    return len(text)
+
+
+@task
+async def plain(payload: str) -> dict[str, int]:
+    return {payload: 1}
+
+
+@task(id="publish-review", retries=1, streams=[approval, progress], on_idle_input="run")
+async def review(payload: Decision, ctx: TaskContext) -> str:
+    pending = approval.wait(timeout="30m", correlation_id="x", subject="Publish?")
+    assert_type(pending, PendingWait[Decision])
+    assert_type(await pending, WaitResult[Decision])
+    decision = await approval.wait().unwrap()
+    assert_type(decision, Decision)
+    result = await approval.wait()
+    assert_type(result.value, Decision | None)
+    assert_type(result.record, Record | None)
+    assert_type(result.ok, bool)
+    assert_type(await anything.wait().unwrap(), Any)
+    assert_type(await numbers.wait().unwrap(), list[int])
+    async for message in approval.iter(timeout=5):
+        assert_type(message, Decision)
+    assert_type(await approval.peek(), list[Decision])
+    assert_type(await approval.history(), list[Decision])
+    assert_type(await progress.append("x"), int)
+    assert_type(await bare("x", loud=True), int)
+    assert_type(await bare_sync("x"), Decision)
+    assert_type(await with_arguments("x"), int)
+    assert_type(await with_arguments_sync(text="x"), int)
+    assert_type(ctx.now(), datetime)
+    assert_type(ctx.uuid(), uuid.UUID)
+    assert_type(ctx.random(), random.Random)
+    assert_type(ctx.attempt, int)
+    assert_type(step_key(), str)
+    await timers.sleep("2h")
+    if decision.decision == "reject":
+        await ctx.continue_as(payload)
+    return "posted"
+
+
+def declarations() -> None:
+    call: Coroutine[Any, Any, dict[str, int]] = plain("x")
+    call.close()
+    a_task: Task[[Decision, TaskContext], str] = review
+    a_step: Step[[str], int] = with_arguments
+    assert a_task.id
+    assert a_step.name
