@@ -266,3 +266,20 @@ async def test_a_resize_keeps_cursor_and_text(bench: Bench) -> None:
     await bench.pilot.pause()
     assert screen.form.cells()["note"] == "kept"
     await asyncio.sleep(0)
+
+
+async def test_a_broken_view_leaves_the_rest_working(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open()
+    inbox = await bench.inbox(1)
+
+    async def broken(_: str) -> None:
+        raise RuntimeError("a bug")
+
+    inbox._load_preview = broken
+    inbox._previews.clear()
+    inbox.moved()
+    await bench.until(lambda: any("internal error" in text for text in bench.toasts()))
+    await bench.press("a")
+    await bench.form()
+    assert bench.app.is_running
