@@ -333,6 +333,20 @@ class Sessions(RuleBasedStateMachine):
             if self.model.pending() is None and self.go_on():
                 self.open_one("input", stream, None, 60)
 
+    @rule(
+        stream=st.sampled_from(STREAMS),
+        asked=st.sampled_from(CORRELATIONS),
+        sent=st.sampled_from(CORRELATIONS),
+        after=st.sampled_from([0, 59, 60, 61]),
+    )
+    def talk(self, stream: str, asked: str | None, sent: str | None, after: float) -> None:
+        """The code waits for an answer; one comes, the right or another one, in time or not."""
+        for _ in range(1 + len(self.story.state.unconsumed.get(stream, ()))):
+            if self.model.pending() is None and self.go_on():
+                self.open_one("input", stream, asked, 60)
+        self.time_passes(after)
+        self.send(stream, sent, None, "talk")
+
     @precondition(lambda self: self.model.pending() is not None)
     @rule(dice=st.integers(0, 6))
     def give_up(self, dice: int) -> None:
