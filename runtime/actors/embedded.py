@@ -116,8 +116,8 @@ class Runtime:
         record = leftovers.read_record(self.data_dir)
         if record is None:
             return found
-        alive = {one.pid for one in processes.marked(record.marker)}
-        for path in (record.run_dir / "crumbs").glob("*.pid"):
+        alive = {one.pid for one in processes.marked(record.mark)}
+        for path in (record.mark.run_dir / "crumbs").glob("*.pid"):
             try:
                 pid = int(path.read_text())
             except (OSError, ValueError):
@@ -129,7 +129,7 @@ class Runtime:
     def processes(self) -> tuple[Process, ...]:
         """Every process of it, Ray's too."""
         record = leftovers.read_record(self.data_dir)
-        return tuple(processes.marked(record.marker)) if record is not None else ()
+        return tuple(processes.marked(record.mark)) if record is not None else ()
 
     def output(self) -> str:
         """What the supervisor has said."""
@@ -187,11 +187,12 @@ class Runtime:
         if self._process is None:
             return
         record = leftovers.read_record(self.data_dir)
+        known = {*record.processes, *processes.marked(record.mark)} if record is not None else set()
         self._process.kill()
         self._process.wait()
         self._process = None
         deadline = time.monotonic() + timeout_s
-        while record is not None and (left := list(processes.marked(record.marker))):
+        while left := [one for one in known if processes.is_running(one)]:
             if time.monotonic() >= deadline:
                 raise Unavailable(f"{len(left)} processes outlive their supervisor")
             time.sleep(POLL_S)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helmr.errors import Unavailable
-from runtime.actors.processes import Process, end_all, is_running
+from runtime.actors.processes import Mark, Process, end_all, is_running
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,8 @@ class Record:
     Shape on disk: `{marker, supervisor: [pid, started], run_dir, processes: [[pid, started], …]}`.
     """
 
-    marker: str
+    mark: Mark
     supervisor: Process
-    run_dir: Path
     processes: tuple[Process, ...] = ()
 
 
@@ -50,9 +49,9 @@ def write_private(path: Path, text: str) -> None:
 def write_record(data_dir: Path, record: Record) -> None:
     """Replace the record."""
     body = {
-        "marker": record.marker,
+        "marker": record.mark.marker,
         "supervisor": [record.supervisor.pid, record.supervisor.started],
-        "run_dir": str(record.run_dir),
+        "run_dir": str(record.mark.run_dir),
         "processes": [[one.pid, one.started] for one in record.processes],
     }
     write_private(data_dir / RECORD_NAME, json.dumps(body))
@@ -64,9 +63,8 @@ def read_record(data_dir: Path) -> Record | None:
         with (data_dir / RECORD_NAME).open() as file:
             body = json.loads(file.read(RECORD_BYTES_MAX))
         return Record(
-            marker=str(body["marker"]),
+            mark=Mark(str(body["marker"]), Path(body["run_dir"])),
             supervisor=Process(*map(int, body["supervisor"])),
-            run_dir=Path(body["run_dir"]),
             processes=tuple(Process(int(pid), int(started)) for pid, started in body["processes"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -99,13 +97,13 @@ def end_leftovers(data_dir: Path) -> int:
     recorded: Iterable[Process] = (record.supervisor, *record.processes)
     recorded = [one for one in recorded if is_running(one) and one.pid != os.getpid()]
     before = len(recorded)
-    left = end_all(record.marker, recorded, within_s=END_WITHIN_S)
+    left = end_all(record.mark, recorded, within_s=END_WITHIN_S)
     if left:
         pids = ", ".join(str(one.pid) for one in left)
         raise Unavailable(
             f"processes of an earlier runtime on {data_dir} can't be ended: {pids}",
             hint="End them, then start again.",
         )
-    remove_run_dir(record.run_dir)
+    remove_run_dir(record.mark.run_dir)
     forget_record(data_dir)
     return before

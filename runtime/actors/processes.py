@@ -1,8 +1,9 @@
 """The processes of this machine, as /proc shows them, and how those of a runtime are found and ended.
 
-A process is named by pid and start time, never by its pid alone: pids are used again. Everything
-that `up` starts inherits a random marker in its environment, so that what it left behind is found
-whoever its parent is by now. Standard library only: the watchdog runs it.
+A process is named by pid and start time, never by its pid alone: pids are used again. What belongs
+to a runtime is found whoever its parent is by now: everything that `up` starts inherits a random
+marker in its environment, and Ray's agents, which write their title over their environment, hold
+files open in the runtime's own folder. Standard library only: the watchdog runs it.
 
 Source: proc_pid_stat(5); fields are counted from after the last `)`, a name may hold anything.
 """
@@ -60,21 +61,43 @@ def is_stopped(pid: int) -> bool:
     return found is not None and found[0] in "Tt"
 
 
-def marked(marker: str) -> Iterator[Process]:
-    """This user's processes that carry the marker, without this one."""
-    wanted = f"{MARKER}={marker}".encode()
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the processes of one runtime have in common."""
+
+    marker: str
+    run_dir: Path
+
+
+def marked(mark: Mark) -> Iterator[Process]:
+    """This user's processes that belong to the runtime, without this one."""
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            with (entry / "environ").open("rb") as file:
-                environ = file.read(ENVIRON_BYTES_MAX)
-        except OSError:
+        if not (_has_marker(entry, mark.marker) or _has_open(entry, mark.run_dir)):
             continue
-        if wanted in environ.split(b"\0"):
-            one = process(int(entry.name))
-            if one is not None and is_running(one):
-                yield one
+        one = process(int(entry.name))
+        if one is not None and is_running(one):
+            yield one
+
+
+def _has_marker(entry: Path, marker: str) -> bool:
+    try:
+        with (entry / "environ").open("rb") as file:
+            environ = file.read(ENVIRON_BYTES_MAX)
+    except OSError:
+        return False
+    return f"{MARKER}={marker}".encode() in environ.split(b"\0")
+
+
+def _has_open(entry: Path, folder: Path) -> bool:
+    """It is one of Ray's, and has a file of that folder open."""
+    try:
+        if not (entry / "cmdline").read_bytes().startswith(b"ray::"):
+            return False
+        return any(os.readlink(link).startswith(f"{folder}/") for link in (entry / "fd").iterdir())
+    except OSError:
+        return False
 
 
 def kill(one: Process) -> None:
@@ -94,12 +117,12 @@ def kill(one: Process) -> None:
 
 
 def end_all(
-    marker: str, recorded: Iterable[Process] = (), *, spare: Iterable[int] = (), within_s: float
+    mark: Mark, recorded: Iterable[Process] = (), *, spare: Iterable[int] = (), within_s: float
 ) -> list[Process]:
-    """Kill what carries the marker or was recorded, until nothing of it runs.
+    """Kill what is marked or was recorded, until nothing of it runs.
 
     Args:
-        marker: Of the runtime.
+        mark: Of the runtime.
         recorded: Processes that belong to it too.
         spare: Pids to leave alone.
         within_s: Give up after so long.
@@ -108,10 +131,12 @@ def end_all(
         What still runs.
     """
     spared = set(spare)
+    known = set(recorded)
     deadline = time.monotonic() + within_s
     while True:
-        alive = {one for one in recorded if is_running(one)} | set(marked(marker))
-        alive = {one for one in alive if one.pid not in spared}
+        # What was marked once may have lost its environment by now, and not be dead yet.
+        known |= set(marked(mark))
+        alive = {one for one in known if one.pid not in spared and is_running(one)}
         if not alive or time.monotonic() >= deadline:
             return sorted(alive, key=lambda one: one.pid)
         for one in alive:

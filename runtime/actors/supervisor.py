@@ -125,9 +125,9 @@ class _Run:
         self._port = port
         self._catalog = catalog
         self._run_dir = make_run_dir()
-        self._marker = os.urandom(16).hex()
+        self._mark = processes.Mark(os.urandom(16).hex(), self._run_dir)
         self._key = _local_key(data_dir)
-        self._watchdog = Watchdog(data_dir, self._marker)
+        self._watchdog = Watchdog(data_dir, self._mark)
         self._cluster = Cluster(self._run_dir, options.address)
         self._pointer: Path | None = None
         self._recorded: tuple[processes.Process, ...] = ()
@@ -138,7 +138,7 @@ class _Run:
         """Start everything, serve until a signal, park and stop."""
         self._record(())
         prepare_environment(
-            marker=self._marker,
+            marker=self._mark.marker,
             run_dir=self._run_dir,
             is_joined=self._options.address is not None,
         )
@@ -181,13 +181,13 @@ class _Run:
         assert me is not None
         leftovers.write_record(
             self._data_dir,
-            Record(marker=self._marker, supervisor=me, run_dir=self._run_dir, processes=found),
+            Record(mark=self._mark, supervisor=me, processes=found),
         )
 
     def _look_after(self) -> None:
         if not self._watchdog.is_alive:
             self._watchdog.start()
-        found = tuple(processes.marked(self._marker))
+        found = tuple(processes.marked(self._mark))
         if found != self._recorded:
             self._recorded = found
             self._record(found)
@@ -222,7 +222,9 @@ class _Run:
             (self._data_dir / CREDENTIALS_FILE).unlink(missing_ok=True)
         self._cluster.stop()
         spare = [self._watchdog.pid] if self._watchdog.pid is not None else []
-        left = processes.end_all(self._marker, spare=spare, within_s=STOP_WITHIN_S / 2)
+        left = processes.end_all(
+            self._mark, self._recorded, spare=spare, within_s=STOP_WITHIN_S / 2
+        )
         self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
         leftovers.remove_run_dir(self._run_dir)
         if left:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from runtime.actors.leftovers import END_WITHIN_S, read_record, remove_run_dir
-from runtime.actors.processes import end_all
+from runtime.actors.processes import Mark, end_all
 
 
 class Watchdog:
@@ -21,12 +21,12 @@ class Watchdog:
 
     Args:
         data_dir: Where the record of the runtime is.
-        marker: Of the runtime.
+        mark: Of the runtime.
     """
 
-    def __init__(self, data_dir: Path, marker: str) -> None:
+    def __init__(self, data_dir: Path, mark: Mark) -> None:
         self._data_dir = data_dir
-        self._marker = marker
+        self._mark = mark
         self._pipe: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -47,7 +47,7 @@ class Watchdog:
         reading, self._pipe = os.pipe()
         command = [sys.executable, "-P", "-m", __name__, str(reading)]
         self._process = subprocess.Popen(
-            [*command, str(self._data_dir), self._marker],
+            [*command, str(self._data_dir), self._mark.marker, str(self._mark.run_dir)],
             pass_fds=(reading,),
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C at the terminal is not meant for it
@@ -67,19 +67,18 @@ class Watchdog:
                 self._process.wait()
 
 
-def main(pipe: int, data_dir: Path, marker: str) -> None:
-    """Wait for the supervisor's end, then end everything that carries its marker."""
+def main(pipe: int, data_dir: Path, mark: Mark) -> None:
+    """Wait for the supervisor's end, then end everything that belongs to its runtime."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
     while os.read(pipe, 1):
         pass
     record = read_record(data_dir)
-    is_mine = record is not None and record.marker == marker
-    end_all(marker, record.processes if record and is_mine else (), within_s=END_WITHIN_S)
-    if record is not None and is_mine:
-        remove_run_dir(record.run_dir)
+    is_mine = record is not None and record.mark == mark
+    end_all(mark, record.processes if record and is_mine else (), within_s=END_WITHIN_S)
+    remove_run_dir(mark.run_dir)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]), Mark(sys.argv[3], Path(sys.argv[4])))

@@ -75,7 +75,7 @@ async def settle(turns: int = 40) -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Return when the condition holds; fail after a bound."""
     async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - conditions over many objects have no event
+        while not condition():
             await asyncio.sleep(0.001)
 
 
