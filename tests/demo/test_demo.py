@@ -93,6 +93,7 @@ def test_it_shows_what_it_promises_and_leaves_nothing() -> None:
             assert claim in text
         assert text.count("is still open, with the same deadline") == 2
         assert text.count("$ kill -9 ") == 2
+        assert "slow to end" not in text
         assert "\x1b" not in text, "colour without a terminal"
         assert len(watched.seen) > 10
         assert processes.alive(watched.seen) == []
