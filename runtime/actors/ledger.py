@@ -17,15 +17,18 @@ from typing import Any
 
 from helmr.errors import (
     DataError,
+    KeyNotFound,
     NotReady,
     RunNotFound,
     RuntimeHeld,
     SessionNotFound,
     StoreUnavailable,
+    TokenNotFound,
     WaitNotFound,
 )
 from runtime.clock import Clock
 from runtime.core.entries import Principal
+from runtime.core.tokens import Fact
 from runtime.ports import (
     CommitReply,
     Flush,
@@ -36,12 +39,20 @@ from runtime.ports import (
     StartSession,
     WorkItem,
 )
+from runtime.security.keys import KeyRing
 from runtime.store import pages, views
 from runtime.store.duck import lists, transcripts
 from runtime.store.duck.database import Settings
 from runtime.store.duck.jobs import ChainKey
 from runtime.store.duck.ledger import DuckLedger, open_ledger, plain_chain
 from runtime.store.duck.lists import ANSWERABLE, RunFilter, SessionFilter, WaitFilter
+from runtime.store.duck.tokens import (
+    api_key_page,
+    public_token,
+    public_token_page,
+    token_page,
+)
+from runtime.store.token_views import api_key_json, public_token_json
 
 Json = dict[str, Any]
 
@@ -65,7 +76,8 @@ class LedgerActor:
         path: The database file; its lock and head mark stand beside it.
         clock: Tells the time and rings deadlines.
         settings: What DuckDB may use.
-        chain_key: The key of a session's hash chain.
+        chain_key: The key of hash chains that name no master key.
+        ring: The master keys: new chains and the secrets of tokens are derived from them.
         lock_patience_s: How long to wait for another holder's end.
     """
 
@@ -76,12 +88,14 @@ class LedgerActor:
         clock: Clock,
         settings: Settings | None = None,
         chain_key: ChainKey = plain_chain,
+        ring: KeyRing | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
     ) -> None:
         self._path = path
         self._clock = clock
         self._settings = settings
         self._chain_key = chain_key
+        self._ring = ring
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
         self._opening = asyncio.Lock()
@@ -142,6 +156,82 @@ class LedgerActor:
     async def held(self) -> Sequence[Held]:
         """Which sessions are held, by whom and under which epoch: where a new directory starts."""
         return (await self._open()).held()
+
+    # --- tokens and keys --------------------------------------------------------------------------
+
+    async def fact(self, fact: Fact) -> Json:
+        """Write a fact of the nil session (`runtime.store.facts`); on disk when it returns."""
+        return dict(await (await self._open()).fact(fact))
+
+    async def get_token(self, token_id: str) -> Json:
+        """`TokenInfo` in full, and what a completion needs (`runtime.store.token_views`)."""
+        ledger = await self._open()
+        token = await ledger.token(token_id)
+        if token is None:
+            raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
+        return await ledger.token_in_full(token)
+
+    async def find_callback(self, callback_hash: str) -> Json | None:
+        """The token in full whose callback secret has this hash."""
+        ledger = await self._open()
+        token = await ledger.token_by_callback(callback_hash)
+        return await ledger.token_in_full(token) if token is not None else None
+
+    async def list_tokens(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Json:
+        """A page of `TokenInfo`, newest first."""
+        ledger = await self._open()
+        return await ledger.read_tables(token_page, status, tag, cursor, pages.limit_of(limit))
+
+    async def token_end(self, token_id: str) -> Json | None:
+        """How a token ended, None while it is pending."""
+        return await (await self._open()).token_end(token_id)
+
+    async def find_public_token(self, secret_hash: str) -> Json | None:
+        """`PublicTokenInfo` with its state, by its secret's hash; dead ones may be forgotten."""
+        owned = (await self._open()).book.keys.public_by_hash(secret_hash)
+        return public_token_json(owned) if owned is not None else None
+
+    async def get_public_token(self, public_token_id: str) -> Json:
+        """`PublicTokenInfo` with its state."""
+        ledger = await self._open()
+        owned = ledger.book.keys.public_tokens.get(public_token_id)
+        if owned is not None:
+            return public_token_json(owned)
+        found = await ledger.read_tables(public_token, public_token_id)
+        if found is None:
+            raise KeyNotFound(f"there is no public token {public_token_id}")
+        return found
+
+    async def list_public_tokens(
+        self, *, cursor: str | None = None, limit: int | None = None
+    ) -> Json:
+        """A page of `PublicTokenInfo`, newest first."""
+        ledger = await self._open()
+        return await ledger.read_tables(public_token_page, cursor, pages.limit_of(limit))
+
+    async def find_api_key(self, secret_hash: str) -> Json | None:
+        """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
+        key = (await self._open()).book.keys.api_by_hash(secret_hash)
+        return api_key_json(key) if key is not None else None
+
+    async def get_api_key(self, key_id: str) -> Json:
+        """`ApiKeyInfo`."""
+        key = (await self._open()).book.keys.api_keys.get(key_id)
+        if key is None:
+            raise KeyNotFound(f"there is no API key {key_id}", key_id=key_id)
+        return api_key_json(key)
+
+    async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
+        """A page of `ApiKeyInfo`, newest first."""
+        ledger = await self._open()
+        return await ledger.read_tables(api_key_page, cursor, pages.limit_of(limit))
 
     # --- followers ------------------------------------------------------------------------------
 
@@ -367,6 +457,7 @@ class LedgerActor:
                     clock=self._clock,
                     settings=self._settings,
                     chain_key=self._chain_key,
+                    ring=self._ring,
                 )
             except RuntimeHeld:
                 if _now_s() >= until:

@@ -47,6 +47,7 @@ class Head:
         has_keys: Some record was sent with an idempotency key.
         external_key: Digest of the external id, None without one or once the session has ended.
         start_key: Digest of the idempotency key of its start.
+        key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
         counted_as: Under which activity and holding the book's census counts it now.
     """
 
@@ -74,6 +75,7 @@ class Head:
     has_keys: bool = False
     external_key: bytes | None = None
     start_key: bytes | None = None
+    key_id: str | None = None
     counted_as: tuple[Activity, bool] | None = None
 
     @property
@@ -103,6 +105,8 @@ def fold(head: Head, entry: Entry) -> None:
     if entry.seq != head.next_seq or entry.feed_offset is None:
         raise DataError(f"{head.session_id}: entry {entry.seq} does not follow {head.next_seq - 1}")
     _HANDLERS.get(entry.kind, _ignore)(head, entry)
+    if entry.seq == 1:
+        head.key_id = entry.body.get("chain_key_id")
     head.next_seq = entry.seq + 1
     head.last_hash = entry.hash
     head.last_at = entry.recorded_at

@@ -143,6 +143,8 @@ class Projection:
     Attributes:
         through: Feed offset of the last entry folded.
         touched: Sessions whose numbers changed; the rows are made from their heads when written.
+        token_tags: JSON text of the tags of new tokens; their other columns are in the book.
+        chains: New sessions, and the id of the master key that their hash chain begins with.
     """
 
     through: int = 0
@@ -154,6 +156,8 @@ class Projection:
     waits: dict[str, WaitNumbers] = field(default_factory=dict)
     operations: list[OperationRow] = field(default_factory=list)
     send_keys: dict[tuple[str, str, str], SendKeyRow] = field(default_factory=dict)
+    token_tags: dict[str, str] = field(default_factory=dict)
+    chains: dict[str, str] = field(default_factory=dict)
 
     def fold(self, entry: Entry, head: Head) -> None:
         """Fold one stored entry, after its session's head."""
@@ -170,10 +174,15 @@ class Projection:
                 self._wait_opened(entry, head, entry.feed_offset)
             case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:
                 self._wait_resolved(entry)
+            case EntryKind.TOKEN_CREATED:
+                tags = jsontext.encode(entry.body["tags"])
+                self.token_tags[entry.body["token_id"]] = tags
             case EntryKind.INPUT_ACCEPTED:
                 self._input_accepted(entry, entry.feed_offset)
             case _:
                 pass
+        if entry.seq == 1 and head.key_id is not None:
+            self.chains[entry.session_id] = head.key_id
         if entry.run_id is not None and entry.run_id == head.run_id:
             self.runs[entry.run_id] = run_numbers(head, entry.run_id)
         operation = entry.body.get("operation")

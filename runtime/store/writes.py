@@ -5,19 +5,62 @@ Pure: each takes the book and returns sealed entries. The same entries as an act
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import ExternalIdConflict, IdempotencyConflict, OperationConflict
+from helmr.errors import (
+    ExternalIdConflict,
+    IdempotencyConflict,
+    MasterKeyMissing,
+    OperationConflict,
+)
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, seal
 from runtime.core.receipts import receipt_of
 from runtime.core.starting import due_draft, start_drafts
 from runtime.ports import Started, StartSession
+from runtime.security.keys import KeyRing
 from runtime.store.book import Book, digest
 from runtime.store.heads import Head
+
+
+class Chain:
+    """The keys of hash chains: a chain keeps the master key that it began with (S-52).
+
+    Args:
+        ring: The master keys; without them new chains are plain.
+        plain: The key of chains that name no master key.
+    """
+
+    def __init__(
+        self, ring: KeyRing | None = None, plain: Callable[[str], bytes | None] | None = None
+    ) -> None:
+        self.ring = ring
+        self._plain = plain
+
+    def new(self, session_id: str) -> tuple[bytes | None, str | None]:
+        """Key and master key's id of a chain that begins now."""
+        if self.ring is None:
+            return (self._plain(session_id) if self._plain is not None else None), None
+        key_id = self.ring.newest.id
+        return self.ring.chain_key(session_id, key_id), key_id
+
+    def of(self, head: Head) -> bytes | None:
+        """The key of a session's chain.
+
+        Raises:
+            MasterKeyMissing: The ring no longer holds the key that it began with.
+        """
+        if head.key_id is None:
+            return self._plain(head.session_id) if self._plain is not None else None
+        if self.ring is None:
+            raise MasterKeyMissing(
+                f"{head.session_id}: its chain began with master key {head.key_id!r}",
+                key_id=head.key_id,
+            )
+        return self.ring.chain_key(head.session_id, head.key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +137,29 @@ def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Star
     return Started(session_id=entry.session_id, run_id=run_id, created=False)
 
 
-def start_entries(start: StartSession, now: datetime, key: bytes | None) -> tuple[Entry, ...]:
+def _keyed(drafts: Sequence[Draft], key_id: str | None) -> tuple[Draft, ...]:
+    """The first entries of a session say which master key its chain begins with (S-52)."""
+    first, *rest = drafts
+    if key_id is None:
+        return (first, *rest)
+    return (replace(first, body={**first.body, "chain_key_id": key_id}), *rest)
+
+
+def fact_entries(
+    book: Book, drafts: Sequence[Draft], now: datetime, chain: Chain
+) -> tuple[Entry, ...]:
+    """The entries of facts of no session, in the nil session."""
+    if book.nil.next_seq == 1:
+        key, key_id = chain.new(book.nil.session_id)
+        drafts = _keyed(drafts, key_id)
+    else:
+        key = chain.of(book.nil)
+    return continue_head(book.nil, drafts, now, key)
+
+
+def start_entries(
+    start: StartSession, now: datetime, key: bytes | None, key_id: str | None = None
+) -> tuple[Entry, ...]:
     """The entries of a new session."""
     drafts = start_drafts(
         task=start.task,
@@ -111,7 +176,12 @@ def start_entries(start: StartSession, now: datetime, key: bytes | None) -> tupl
         principal=start.principal,
     )
     return seal_all(
-        drafts, session_id=start.session_id, first_seq=1, previous=GENESIS, at=now, key=key
+        _keyed(drafts, key_id),
+        session_id=start.session_id,
+        first_seq=1,
+        previous=GENESIS,
+        at=now,
+        key=key,
     )
 
 
@@ -127,11 +197,15 @@ def due_entries(head: Head, now: datetime, key: bytes | None) -> tuple[Entry, ..
 
 
 def catalog_entries(
-    book: Book, catalog: Mapping[str, Any], principal: Principal, now: datetime
+    book: Book,
+    catalog: Mapping[str, Any],
+    principal: Principal,
+    now: datetime,
+    chain: Chain | None = None,
 ) -> tuple[Entry, ...]:
     """The entry of a new catalog, in the nil session."""
     draft = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
-    return continue_head(book.nil, (draft,), now, None)
+    return fact_entries(book, (draft,), now, chain or Chain())
 
 
 def continue_head(

@@ -13,7 +13,7 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ from runtime.store.duck.rounds import JOBS_MAX, Job, Round, Write
 from runtime.store.heads import Head, fold
 from runtime.store.latency import Latency
 from runtime.store.recent import Recent
+from runtime.store.tokens import Token
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class GroupCommit:
         restored: The ledger's memory.
         clock: Tells the time.
         due_writes: Makes the entry that times out the wait of an unheld session.
+        expiry_write: Makes the entries of tokens whose time is over.
         changed: Called after every change of the book, on the loop.
     """
 
@@ -63,6 +65,7 @@ class GroupCommit:
         restored: Restored,
         clock: Clock,
         due_writes: Callable[[Head, datetime], Write],
+        expiry_write: Callable[[Sequence[Token], datetime], Write],
         changed: Callable[[], None],
     ) -> None:
         self.database = database
@@ -74,6 +77,7 @@ class GroupCommit:
         self.failure: str | None = None
         self._clock = clock
         self._due_write = due_writes
+        self._expiry_write = expiry_write
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._queue: deque[Job] = deque()
@@ -270,6 +274,20 @@ class GroupCommit:
         for head in current.due:
             current.claimed.add(head.session_id)
             current.add(self._due_write(head, now))
+        self._gather_expired(current, frozenset(busy), now)
+
+    def _gather_expired(self, current: Round, busy: frozenset[str], now: datetime) -> None:
+        if self.book.nil.session_id in busy:
+            # The next ring of the alarm finds them still due.
+            return
+        expired = [
+            token
+            for token in self.book.tokens.due(now, current.room_for_due)
+            if token.session_id not in busy
+        ]
+        if expired:
+            current.claimed.add(self.book.nil.session_id)
+            current.add(self._expiry_write(expired, now))
 
     # --- storing --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from helmr.errors import HelmrError, SessionNotFound
 from runtime.clock import Clock
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import Entry, Principal
+from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
     Committed,
@@ -24,13 +25,19 @@ from runtime.ports import (
     Refused,
     Started,
     StartSession,
+    TokenNotCompleted,
+    TokenOpen,
 )
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, digest, next_deadline
 from runtime.store.duck.rounds import Write
+from runtime.store.facts import decide_fact, repeated_fact, token_of
 from runtime.store.heads import Head
+from runtime.store.tokens import Token
 from runtime.store.writes import (
+    Chain,
     StartMatch,
     catalog_entries,
+    fact_entries,
     find_start,
     repeated_start,
     start_entries,
@@ -59,6 +66,10 @@ class Lookups(Protocol):
 
     async def start_key(self, hashed: str) -> int | None:
         """`created_offset` of the session started with this key."""
+        ...
+
+    async def token(self, token_id: str) -> Token | None:
+        """The token, admitted to the book; None if there is none."""
         ...
 
     async def operation(self, operation_id: str) -> int | None:
@@ -97,7 +108,12 @@ class FlushJob(Answered[CommitReply]):
             for precondition in flush.preconditions
             if isinstance(precondition, OperationUnused)
         }
-        self.keys = frozenset({flush.session_id, *operations})
+        self._tokens = {
+            precondition.token_id
+            for precondition in flush.preconditions
+            if isinstance(precondition, TokenOpen | TokenNotCompleted)
+        }
+        self.keys = frozenset({flush.session_id, *operations, *self._tokens})
         self._flush = flush
         self._book = book
         self._lookups = lookups
@@ -108,6 +124,8 @@ class FlushJob(Answered[CommitReply]):
         head = await self._lookups.head(flush.session_id)
         if head is None:
             raise SessionNotFound(f"there is no session {flush.session_id}")
+        for token_id in self._tokens:
+            await self._lookups.token(token_id)
         verdict = self._book.check(flush)
         if isinstance(verdict, Fits):
             verdict = await self._forgotten_operation() or verdict
@@ -131,6 +149,9 @@ class FlushJob(Answered[CommitReply]):
             case OperationKnown(precondition, offset):
                 entry = await self._lookups.entry(offset)
                 self.answer(Declined(precondition=precondition, facts={"entry": entry}))
+            case Declined(facts={"ended_offset": offset, "status": status}):
+                entry = await self._lookups.entry(int(offset))
+                self.answer(replace(verdict, facts=end_facts(str(status), entry)))
             case Declined() | Refused():
                 self.answer(verdict)
         return None
@@ -159,7 +180,7 @@ class StartJob(Answered[Started]):
     """The conditional write that creates a session (S-2)."""
 
     def __init__(
-        self, start: StartSession, book: Book, lookups: Lookups, clock: Clock, chain_key: ChainKey
+        self, start: StartSession, book: Book, lookups: Lookups, clock: Clock, chain: Chain
     ) -> None:
         super().__init__()
         names = (
@@ -172,7 +193,7 @@ class StartJob(Answered[Started]):
         self._book = book
         self._lookups = lookups
         self._clock = clock
-        self._chain_key = chain_key
+        self._chain = chain
 
     async def prepare(self) -> Write | None:
         """Answer a repeated start, else make the session's first entries."""
@@ -182,7 +203,8 @@ class StartJob(Answered[Started]):
             entry = await self._lookups.entry(match.feed_offset)
             self.answer(repeated_start(start, match, entry))
             return None
-        entries = start_entries(start, self._clock.now(), self._chain_key(start.session_id))
+        key, key_id = self._chain.new(start.session_id)
+        entries = start_entries(start, self._clock.now(), key, key_id)
         return Write(start.session_id, entries, stored=self._stored, failed=self.fail)
 
     async def _match(self) -> StartMatch | None:
@@ -215,9 +237,11 @@ class CatalogJob(Answered[bool]):
         book: Book,
         lookups: Lookups,
         clock: Clock,
+        chain: Chain,
     ) -> None:
         super().__init__()
         self.keys = frozenset({book.nil.session_id})
+        self._chain = chain
         self._catalog = catalog
         self._principal = principal
         self._book = book
@@ -231,9 +255,67 @@ class CatalogJob(Answered[bool]):
             if entry.body["code_hash"] == self._catalog["code_hash"]:
                 self.answer(False)
                 return None
-        entries = catalog_entries(self._book, self._catalog, self._principal, self._clock.now())
+        entries = catalog_entries(
+            self._book, self._catalog, self._principal, self._clock.now(), self._chain
+        )
         return Write(
             self._book.nil.session_id, entries, stored=lambda _: self.answer(True), failed=self.fail
+        )
+
+
+class FactJob(Answered[Mapping[str, Any]]):
+    """A fact of the nil session: a token, its end, a public token, an API key."""
+
+    def __init__(
+        self, fact: Fact, book: Book, lookups: Lookups, clock: Clock, chain: Chain
+    ) -> None:
+        super().__init__()
+        names: set[Hashable] = {book.nil.session_id}
+        token_id = token_of(fact)
+        if token_id is not None:
+            names.add(token_id)
+            token = book.tokens.get(token_id)
+            if token is not None:
+                # Its session's cancellation ends it too: the two are decided one after the other.
+                names.add(token.session_id)
+        if fact.operation is not None:
+            names.add(digest(fact.operation.id))
+        self.keys = frozenset(names)
+        self._fact = fact
+        self._book = book
+        self._lookups = lookups
+        self._clock = clock
+        self._chain = chain
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated operation, else decide."""
+        fact = self._fact
+        if fact.operation is not None:
+            offset = self._book.known_operation(fact.operation.id)
+            if offset is None:
+                offset = await self._lookups.operation(fact.operation.id)
+            if offset is not None:
+                self.answer(repeated_fact(fact, await self._lookups.entry(offset)))
+                return None
+        token_id = token_of(fact)
+        token = await self._lookups.token(token_id) if token_id is not None else None
+        ended_by = (
+            await self._lookups.entry(token.ended_offset)
+            if token is not None and token.ended_offset
+            else None
+        )
+        now = self._clock.now()
+        if self._book.nil.last_at is not None:
+            now = max(now, self._book.nil.last_at)
+        decided = decide_fact(self._book, fact, now, ended_by)
+        if not decided.drafts:
+            self.answer(decided.reply)
+            return None
+        return Write(
+            self._book.nil.session_id,
+            fact_entries(self._book, decided.drafts, now, self._chain),
+            stored=lambda _: self.answer(decided.reply),
+            failed=self.fail,
         )
 
 

@@ -18,6 +18,7 @@ from helmr.errors import ChainBroken, DataError, SessionNotFound, StoreUnavailab
 from runtime.clock import Clock
 from runtime.core.checkpoint import refs
 from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
     Flush,
@@ -28,6 +29,7 @@ from runtime.ports import (
     StartSession,
     WorkItem,
 )
+from runtime.security.keys import KeyRing
 from runtime.store.book import OPERATIONS_MAX, Book
 from runtime.store.duck import reads
 from runtime.store.duck.database import ENGINE_ERROR, Connection, Database, Settings
@@ -35,6 +37,7 @@ from runtime.store.duck.group import GroupCommit
 from runtime.store.duck.jobs import (
     CatalogJob,
     ChainKey,
+    FactJob,
     FlushJob,
     HoldingsJob,
     StartJob,
@@ -42,8 +45,12 @@ from runtime.store.duck.jobs import (
 )
 from runtime.store.duck.restoring import Restored, read_head, restore
 from runtime.store.duck.rounds import Write
+from runtime.store.duck.tokens import read_by_callback, read_token
+from runtime.store.facts import expired_drafts
 from runtime.store.heads import Head
-from runtime.store.writes import due_entries
+from runtime.store.token_views import token_json
+from runtime.store.tokens import Token
+from runtime.store.writes import Chain, due_entries, fact_entries
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,17 +66,17 @@ epochs from a fresh million keeps an adoption that a crash forgot from sharing i
 class DuckLedger:
     """An open ledger. Make it with `open_ledger`."""
 
-    def __init__(
-        self, database: Database, restored: Restored, clock: Clock, chain_key: ChainKey
-    ) -> None:
+    def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
         self._database = database
         self._clock = clock
-        self._chain_key = chain_key
+        self._chain = chain
         self._openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._change = asyncio.Event()
         self._is_closed = False
-        self._group = GroupCommit(database, restored, clock, self._due_write, self._changed)
+        self._group = GroupCommit(
+            database, restored, clock, self._due_write, self._expiry_write, self._changed
+        )
 
     @property
     def is_broken(self) -> bool:
@@ -92,7 +99,7 @@ class DuckLedger:
 
     async def start(self, start: StartSession) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
-        job = StartJob(start, self.book, self, self._clock, self._chain_key)
+        job = StartJob(start, self.book, self, self._clock, self._chain)
         self._group.submit(job)
         return await job.future
 
@@ -166,7 +173,7 @@ class DuckLedger:
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the nil session, if its code hash is new."""
-        job = CatalogJob(catalog, principal, self.book, self, self._clock)
+        job = CatalogJob(catalog, principal, self.book, self, self._clock, self._chain)
         self._group.submit(job)
         return await job.future
 
@@ -175,6 +182,44 @@ class DuckLedger:
         if not self.book.catalog_offset:
             return None
         return (await self.entry(self.book.catalog_offset)).body
+
+    # --- tokens and keys ------------------------------------------------------------------------
+
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """Write a fact of the nil session; on disk when it returns."""
+        job = FactJob(fact, self.book, self, self._clock, self._chain)
+        self._group.submit(job)
+        return await job.future
+
+    async def token(self, token_id: str) -> Token | None:
+        """The token, read from the tables if it left memory."""
+        token = self.book.tokens.get(token_id)
+        if token is None:
+            found = await self.read(read_token, token_id)
+            token = self.book.tokens.admit(found) if found is not None else None
+        return token
+
+    async def token_by_callback(self, callback_hash: str) -> Token | None:
+        """The token with that callback secret."""
+        token = self.book.tokens.by_callback(callback_hash)
+        if token is None:
+            found = await self.read(read_by_callback, callback_hash)
+            token = self.book.tokens.admit(found) if found is not None else None
+        return token
+
+    async def token_in_full(self, token: Token) -> dict[str, Any]:
+        """The token with its texts, schemas and end."""
+        offsets = (token.created_offset, token.ended_offset, token.pin_offset)
+        created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
+        assert created is not None
+        return token_json(token, created, ended, pinned, in_full=True)
+
+    async def token_end(self, token_id: str) -> dict[str, Any] | None:
+        """How a token ended."""
+        token = await self.token(token_id)
+        if token is None or token.is_pending:
+            return None
+        return end_facts(token.status.value, await self.entry(token.ended_offset))
 
     # --- what the directory and followers ask ---------------------------------------------------
 
@@ -250,7 +295,7 @@ class DuckLedger:
         """
         head = await self._quiet_head(session_id)
         expected, since = head.next_seq - 1, head.created_offset
-        count = await self.read(reads.verify_chain, session_id, since, self._chain_key(session_id))
+        count = await self.read(reads.verify_chain, session_id, since, self._chain.of(head))
         if count < expected:
             raise ChainBroken(
                 f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
@@ -323,7 +368,11 @@ class DuckLedger:
         event.set()
 
     def _due_write(self, head: Head, now: datetime) -> Write:
-        return Write(head.session_id, due_entries(head, now, self._chain_key(head.session_id)))
+        return Write(head.session_id, due_entries(head, now, self._chain.of(head)))
+
+    def _expiry_write(self, expired: Sequence[Token], now: datetime) -> Write:
+        drafts = expired_drafts(expired)
+        return Write(self.book.nil.session_id, fact_entries(self.book, drafts, now, self._chain))
 
     def _read_head(self, session_id: str) -> Head | None:
         return read_head(self._database.writer, self.book, session_id, self._clock.now())
@@ -358,7 +407,8 @@ class DuckLedger:
             checkpoint=checkpoint,
             entries=tuple(tail[offset] for offset in head.tail),
             referenced=referenced,
-            chain_key=self._chain_key(session_id),
+            chain_key=self._chain.of(head),
+            keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,
             known_operation=known_operation,
             known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
@@ -406,6 +456,7 @@ async def open_ledger(
     clock: Clock,
     settings: Settings | None = None,
     chain_key: ChainKey = plain_chain,
+    ring: KeyRing | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory.
 
@@ -431,4 +482,4 @@ async def open_ledger(
         restored = await asyncio.to_thread(open_and_restore)
     except (ENGINE_ERROR, OSError) as error:
         raise StoreUnavailable(f"{path} can't be opened: {error}") from error
-    return DuckLedger(database, restored, clock, chain_key)
+    return DuckLedger(database, restored, clock, Chain(ring, chain_key))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import duckdb
 
 from runtime.store.duck import rows
 from runtime.store.duck.appends import Holding, append_holdings
+from runtime.store.duck.tokens import FactRows, project_facts
 from runtime.store.projection import Projection, SessionNumbers
 
 _INSERT_SESSIONS = """
@@ -83,6 +84,7 @@ class Tables:
     Attributes:
         projection: What changed; not touched while this is written.
         sessions: The numbers of the touched sessions.
+        facts: Tokens, public tokens, API keys.
         meta: Names and numbers of `meta`.
         holdings: Adoptions that no commit has carried to disk yet.
         held: If given, `holdings` is replaced by these: its history is no longer needed, as the
@@ -93,6 +95,7 @@ class Tables:
     projection: Projection
     sessions: Sequence[SessionNumbers]
     meta: Mapping[str, int]
+    facts: FactRows = field(default_factory=FactRows)
     holdings: Sequence[Holding] = ()
     held: Sequence[Holding] | None = None
     forget_before: datetime | None = None
@@ -104,6 +107,7 @@ def project(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     _runs(connection, tables.projection)
     _waits(connection, tables.projection)
     _keys(connection, tables)
+    project_facts(connection, tables.facts)
     connection.execute(_UPDATE_META, [list(tables.meta), list(tables.meta.values())])
     if tables.held is not None:
         connection.execute("DELETE FROM holdings")

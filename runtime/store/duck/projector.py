@@ -20,6 +20,7 @@ from runtime.store.duck.appends import Holding
 from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database
 from runtime.store.duck.projecting import Tables, project
 from runtime.store.duck.restoring import Restored
+from runtime.store.duck.tokens import Touched
 from runtime.store.heads import Head
 from runtime.store.projection import Projection, session_numbers
 
@@ -147,7 +148,8 @@ class Projector:
     async def _write(self) -> None:
         written, self.projection = self.projection, Projection(through=self.projection.through)
         saved = len(self.unsaved)
-        tables = self._tables(written)
+        touched = Touched(self._book)
+        tables = self._tables(written, touched)
         self._is_writing = True
         try:
             await self._in_writer(self._write_tables, tables)
@@ -155,6 +157,7 @@ class Projector:
             # Only adoptions change anything meanwhile, and they only touch.
             written.touched |= self.projection.touched
             self.projection = written
+            touched.give_back()
             raise
         finally:
             self._is_writing = False
@@ -162,9 +165,11 @@ class Projector:
         if tables.held is not None:
             self._holdings_rows = len(tables.held)
         self.projected_offset = written.through
+        self._book.tokens.evict()
+        self._book.keys.evict(self._clock.now())
         self._book.evict(lambda session_id: session_id in self.projection.touched)
 
-    def _tables(self, written: Projection) -> Tables:
+    def _tables(self, written: Projection, touched: Touched) -> Tables:
         book, now = self._book, self._clock.now()
         forget = now >= self._forget_at
         if forget:
@@ -180,6 +185,7 @@ class Projector:
                 "nil_offset": book.nil.last_offset,
                 "catalog_offset": book.catalog_offset,
             },
+            facts=touched.rows(written.token_tags, written.chains),
             holdings=tuple(self.unsaved),
             held=held,
             forget_before=now - OPERATION_AGE if forget else None,

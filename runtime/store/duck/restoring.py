@@ -18,6 +18,7 @@ from helmr.models import RunStatus, SessionStatus
 from runtime.core.entries import Entry
 from runtime.store.book import OPERATION_AGE, Book
 from runtime.store.duck import rows
+from runtime.store.duck.tokens import chain_keys, restore_facts
 from runtime.store.heads import Head, PendingWait, checkpointed
 from runtime.store.projection import Projection
 from runtime.store.recent import Recent
@@ -84,6 +85,7 @@ def restore(connection: duckdb.DuckDBPyConnection, now: datetime) -> Restored:
     }
     found = connection.execute(_OPEN_HEADS).fetchall()
     _admit(connection, book, found, now, holdings)
+    restore_facts(connection, book)
     for operation_id, offset, recorded_us in connection.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
@@ -97,6 +99,7 @@ def restore(connection: duckdb.DuckDBPyConnection, now: datetime) -> Restored:
         nil_offset=meta["nil_offset"],
     )
     _fold_rest(connection, restored, now)
+    _deliver(book, now)
     for session_id, (epoch, holder) in holdings.items():
         head = book.heads.get(session_id)
         if head is not None:
@@ -132,8 +135,10 @@ def _admit(
         if kind == "step.started":
             steps.setdefault(session_id, set()).add(op)
     offsets = {session_id: tuple(tail) for session_id, tail in tails}
+    key_ids = chain_keys(connection, [row[0] for row in found])
     for row in found:
         head = _head_of(row)
+        head.key_id = key_ids.get(head.session_id)
         if row[24] == 1:
             head.tail = (head.last_offset,)
         elif row[24] > 1:
@@ -199,6 +204,17 @@ def _nil_head(connection: duckdb.DuckDBPyConnection, book: Book, nil_offset: int
         book.nil.last_hash = bytes(row[1])
         book.nil.last_at = rows.time_of(row[2])
         book.nil.last_offset = nil_offset
+        book.nil.key_id = chain_keys(connection, [rows.uuid_of(ids.NIL_SESSION)]).get(
+            ids.NIL_SESSION
+        )
+
+
+def _deliver(book: Book, now: datetime) -> None:
+    """The ends of tokens that waits on them have not heard of (S-63)."""
+    for token in book.tokens:
+        if not token.is_pending:
+            for wait_id, session_id in tuple(token.waits.items()):
+                book.deliver(session_id, wait_id, now)
 
 
 def _fold_rest(connection: duckdb.DuckDBPyConnection, restored: Restored, now: datetime) -> None:

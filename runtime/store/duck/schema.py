@@ -176,7 +176,82 @@ MIGRATION_1: Sequence[str] = (
     "INSERT INTO meta VALUES ('projected_offset', 0), ('openings', 0), ('nil_offset', 0), ('catalog_offset', 0)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1,)
+MIGRATION_2: Sequence[str] = (
+    "CREATE TYPE token_status AS ENUM ('pending', 'completed', 'expired', 'cancelled')",
+    """
+    CREATE TABLE tokens (
+        token UUID PRIMARY KEY,
+        session UUID NOT NULL,
+        created_offset BIGINT NOT NULL,
+        created_at TIMESTAMPTZ NOT NULL,
+        expires_at TIMESTAMPTZ NOT NULL,
+        callback_hash VARCHAR NOT NULL,
+        tags VARCHAR NOT NULL,
+        has_schema BOOLEAN NOT NULL,
+        status token_status NOT NULL,
+        ended_offset BIGINT NOT NULL,
+        ended_at TIMESTAMPTZ,
+        pin_offset BIGINT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE public_tokens (
+        public_token UUID PRIMARY KEY,
+        session UUID NOT NULL,
+        created_offset BIGINT NOT NULL,
+        created_at TIMESTAMPTZ NOT NULL,
+        secret_hash VARCHAR NOT NULL,
+        scope VARCHAR NOT NULL,
+        allowed_origins VARCHAR NOT NULL,
+        key_id VARCHAR,
+        max_uses BIGINT,
+        expires_at TIMESTAMPTZ NOT NULL,
+        uses BIGINT NOT NULL,
+        last_used_at TIMESTAMPTZ,
+        revoked_at TIMESTAMPTZ
+    )
+    """,
+    """
+    CREATE TABLE api_keys (
+        api_key UUID PRIMARY KEY,
+        created_offset BIGINT NOT NULL,
+        created_at TIMESTAMPTZ NOT NULL,
+        secret_hash VARCHAR NOT NULL,
+        role VARCHAR NOT NULL,
+        name VARCHAR NOT NULL,
+        revoked_at TIMESTAMPTZ
+    )
+    """,
+    """
+    CREATE TABLE chains (
+        session UUID NOT NULL,
+        key_id VARCHAR NOT NULL
+    )
+    """,
+    """
+    CREATE VIEW token_rows AS
+    SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
+        epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
+        epoch_us(ended_at) AS ended_us, pin_offset
+    FROM tokens
+    """,
+    """
+    CREATE VIEW public_token_rows AS
+    SELECT public_token, session, created_offset, epoch_us(created_at) AS created_us, secret_hash, scope,
+        allowed_origins, key_id, max_uses, epoch_us(expires_at) AS expires_us, uses,
+        epoch_us(last_used_at) AS last_used_us, epoch_us(revoked_at) AS revoked_us
+    FROM public_tokens
+    """,
+    """
+    CREATE VIEW api_key_rows AS
+    SELECT api_key, created_offset, epoch_us(created_at) AS created_us, secret_hash, role, name,
+        epoch_us(revoked_at) AS revoked_us
+    FROM api_keys
+    """,
+)
+"""Tokens, public tokens, API keys, and which master key each hash chain began with."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2)
 """Each brings the file from its number to the next; a released one is never changed."""
 
 
