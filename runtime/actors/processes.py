@@ -95,9 +95,17 @@ def _has_open(entry: Path, folder: Path) -> bool:
     try:
         if not (entry / "cmdline").read_bytes().startswith(b"ray::"):
             return False
-        return any(os.readlink(link).startswith(f"{folder}/") for link in (entry / "fd").iterdir())
+        links = list((entry / "fd").iterdir())
     except OSError:
         return False
+    return any(_target(link).startswith(f"{folder}/") for link in links)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""  # closed meanwhile
 
 
 def kill(one: Process) -> None:
@@ -132,12 +140,15 @@ def end_all(
     """
     spared = set(spare)
     known = set(recorded)
+    empty_looks = 0
     deadline = time.monotonic() + within_s
     while True:
         # What was marked once may have lost its environment by now, and not be dead yet.
         known |= set(marked(mark))
         alive = {one for one in known if one.pid not in spared and is_running(one)}
-        if not alive or time.monotonic() >= deadline:
+        empty_looks = 0 if alive else empty_looks + 1
+        # One look may miss a process that is just being started by another.
+        if empty_looks == 2 or time.monotonic() >= deadline:
             return sorted(alive, key=lambda one: one.pid)
         for one in alive:
             kill(one)
