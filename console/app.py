@@ -180,7 +180,9 @@ class ConsoleApp(App[int]):
             text = one_line(error.message + (f". {error.hint}" if error.hint else ""), 300)
             self.store.errors.append(text)
             (on_error or self._say_error)(text)
-        except Exception as error:  # noqa: BLE001  # the console's worker wrapper: one broken view leaves the rest working
+        except (
+            Exception
+        ) as error:  # the console's worker wrapper: one broken view leaves the rest working
             number = secrets.token_hex(3)
             log.exception("error %s", number)
             kind = type(error).__name__

@@ -48,7 +48,7 @@ class InboxScreen(ListScreen):
     COLUMNS = (
         Column("", 1),
         Column("due", 9),
-        Column("kind", 5, from_width=64),
+        Column("kind", 5, from_width=84),
         Column("stream", 12),
         Column("subject", 0),
         Column("session", 11),

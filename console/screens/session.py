@@ -296,7 +296,8 @@ class SessionScreen(ConsoleScreen):
         state = (
             session.activity.value if session.status is SessionStatus.OPEN else session.status.value
         )
-        words = f"{left}   {one_line(session.task, 40)}   {state}   {len(self.runs)} {'run' if len(self.runs) == 1 else 'runs'}"
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        words = f"{left}   {one_line(session.task, 40)}   {state}   {runs}"
         words += f"   {self.transcript.count} entries"
         follow = "following" if self.transcript.follow else "follow off, G follows"
         found = f"/{self.search}   n N   " if self.search else ""

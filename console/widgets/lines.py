@@ -79,7 +79,7 @@ class LineList(ScrollView, can_focus=True):
         draw: Callable[[str], Row],
         *,
         empty: str = "",
-        id: str | None = None,  # noqa: A002  # Textual's name
+        id: str | None = None,  # Textual's name
     ) -> None:
         super().__init__(id=id)
         self.columns = tuple(columns)

@@ -32,7 +32,7 @@ class TextPane(VerticalScroll, can_focus=False):
     TextPane > Static { width: 1fr; background: $c-background; color: $c-foreground; }
     """
 
-    def __init__(self, title: str = "", *, id: str | None = None) -> None:  # noqa: A002  # Textual's name
+    def __init__(self, title: str = "", *, id: str | None = None) -> None:  # Textual's name
         super().__init__(id=id)
         self._text = Static(Content(""), markup=False)
         self.border_title = Content(title)

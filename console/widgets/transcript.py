@@ -68,7 +68,7 @@ class TranscriptView(ScrollView, can_focus=True):
             super().__init__()
             self.page = page
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  # Textual's name
+    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
         super().__init__(id=id)
         self.count = 0
         self.seq = 1

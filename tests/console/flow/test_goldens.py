@@ -12,7 +12,11 @@ from tests.console import golden
 from tests.console.flow.bench import Bench
 
 SIZES = [(120, 36), (80, 24)]
-BODY = "## Findings\n- lease is not renewed while the run is parked\n- deadline is read in local time\n\nRecommend: request changes."
+BODY = """## Findings
+- lease is not renewed while the run is parked
+- deadline is read in local time
+
+Recommend: request changes."""
 
 
 async def seeded(bench: Bench) -> None:

@@ -58,7 +58,7 @@ class Everything(BaseModel):
 
 class Tree(BaseModel):
     name: str
-    children: list["Tree"] = []
+    children: list[Tree] = []
 
 
 def schema(kind: Any) -> dict[str, Any]:
@@ -235,8 +235,26 @@ JSON = st.recursive(
     max_leaves=20,
 )
 WORDS = st.sampled_from(
-    ["type", "enum", "const", "anyOf", "oneOf", "allOf", "properties", "items", "$ref", "required"]
-    + ["format", "pattern", "maxLength", "minimum", "discriminator", "$defs", "title", "default"]
+    [
+        "type",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "properties",
+        "items",
+        "$ref",
+        "required",
+        "format",
+        "pattern",
+        "maxLength",
+        "minimum",
+        "discriminator",
+        "$defs",
+        "title",
+        "default",
+    ]
 )
 
 
