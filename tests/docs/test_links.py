@@ -1,0 +1,40 @@
+"""Links between pages lead somewhere, down to the heading."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```$", flags=re.M | re.S)
+
+
+def _pages(root: Path) -> list[Path]:
+    return [root / "README.md", root / "CHANGELOG.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Headings as the forges make anchors of them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_every_link_leads_somewhere(project_root: Path) -> None:
+    broken = []
+    for page in _pages(project_root):
+        for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+            if target.startswith(("http://", "https://")):
+                continue
+            path, _, anchor = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            if not there.exists() or (anchor and anchor not in _anchors(there)):
+                broken.append(f"{page.relative_to(project_root)}: {target}")
+    assert broken == []
+
+
+def test_every_decision_is_on_the_list(project_root: Path) -> None:
+    folder = project_root / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    pages = [path.name for path in folder.glob("[0-9]*.md")]
+    assert [name for name in pages if f"({name})" not in index] == []
