@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 from helmr import step, streams, task
 
 approval = streams.input("approval", schema=bool)
@@ -18,3 +21,22 @@ async def ask(question: str) -> str:
     """Asks once."""
     said = await approval.wait(subject=question).unwrap()
     return await remember("yes" if said else "no")
+
+
+@task(id="vanish")
+async def vanish(payload: None) -> None:
+    """Ends its process each time it runs."""
+    os._exit(3)
+
+
+@task(id="sleepy")
+async def sleepy(seconds: float) -> str:
+    """Keeps its slot in a step, then asks."""
+    await doze(seconds)
+    return "yes" if await approval.wait(subject="Awake?").unwrap() else "no"
+
+
+@step
+async def doze(seconds: float) -> None:
+    """Sleeps."""
+    await asyncio.sleep(seconds)
