@@ -213,6 +213,15 @@ class Execution:
         if self.driver is not None and op in self._asks:
             self._run_step(self.driver, op)
 
+    def backoff_superseded(self, op: int) -> None:
+        """A step's backoff is no longer a timer that parks: it goes on in memory."""
+        run = self._owner.state.active_run
+        driver = self.driver
+        if driver is None or run is None or op not in run.open_steps or op not in run.tries:
+            return
+        retry_at = from_iso(run.tries[op][1])
+        self._step_timers[op] = self._clock.call_at(retry_at, lambda: self._run_step(driver, op))
+
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the code off; `wait_closed` tells when it has ended."""
         self._out.clear()
@@ -377,9 +386,7 @@ class Execution:
         timer = self._step_timers.pop(op, None)
         if timer is not None:
             timer.cancel()
-        draft = ops.op_given_up(run, op)
-        if draft is not None:
-            self._owner.write([draft])
+        self._owner.write(ops.op_given_up(run, op))
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
         """A try of a step ended."""

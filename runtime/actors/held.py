@@ -473,6 +473,8 @@ class HeldSession:
         self.state.apply(entry)
         if wait is not None and wait.is_backoff and entry.kind is EntryKind.WAIT_FULFILLED:
             self.execution.backoff_ended(wait.op)
+        elif wait is not None and wait.is_backoff and entry.kind is EntryKind.WAIT_CANCELLED:
+            self.execution.backoff_superseded(wait.op)
         else:
             self.execution.announce(entry, is_cautious=is_cautious)
 

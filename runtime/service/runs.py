@@ -55,6 +55,8 @@ class Runs:
         """
         operation = caller.operation("runs.cancel", run_id)
         run = await self.get(run_id)
+        if run.status.is_final:
+            return run
         command = CancelRun(
             principal=caller.principal,
             operation=operation,

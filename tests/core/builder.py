@@ -242,9 +242,7 @@ class Story:
 
     def give_up(self, op: int) -> None:
         """The code cancels an op."""
-        draft = ops.op_given_up(self.run, op)
-        if draft is not None:
-            self.write(draft)
+        self.write(*ops.op_given_up(self.run, op))
 
     def append(self, op: int, data: Any, stream: str = "progress") -> Entry:
         """The code appends an output."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from helmr.models import RunStatus
 from runtime.core.decide import ops
 from runtime.core.entries import EntryKind, from_iso, iso
@@ -123,10 +121,6 @@ def test_a_step_given_up_is_abandoned_once():
     assert story.run.open_steps == set()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="S-10, S-11: op_given_up gives one draft; a backoff's timer stays pending after its step was given up",
-)
 def test_a_step_given_up_in_its_backoff_takes_the_timer_with_it():
     story = running()
     ask = story.open_step(1, retries=1, backoff_s=600)

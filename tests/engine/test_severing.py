@@ -17,6 +17,7 @@ from runtime.core.commands import CancelSession, Send
 messages = streams.input("messages", schema=str)
 leaked: list[str] = []
 release = threading.Event()
+release_stubborn = threading.Event()
 
 
 @task
@@ -30,7 +31,7 @@ async def swallows_in_gather(payload: Any) -> None:
 @task
 async def swallows_everything(payload: Any) -> None:
     """except BaseException around a wait."""
-    while not release.is_set():
+    while not release_stubborn.is_set():
         try:
             await messages.wait()
         except BaseException:
@@ -114,7 +115,7 @@ async def test_code_that_swallows_every_signal_dooms_its_actor_and_not_its_sessi
             while actor._doomed is None:
                 await asyncio.sleep(0.05)
         assert (await session.state()).status == "cancelled"
-        release.set()
+        release_stubborn.set()
         assert stubborn is not None
 
 

@@ -194,9 +194,7 @@ class Bench:
     def gave_up(self, driver: RunDriver, op: int) -> None:
         self.given_up.append(op)
         self.executing.discard(op)
-        draft = ops.op_given_up(self.story.run, op)
-        if draft is not None:
-            self.write(draft)
+        self.write(*ops.op_given_up(self.story.run, op))
         self._note()
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:

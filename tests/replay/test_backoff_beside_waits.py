@@ -6,18 +6,12 @@ import asyncio
 import threading
 from typing import Any
 
-import pytest
-
 from helmr import step, streams, task
 from helmr.testing import Harness
 
 messages = streams.input("messages", schema=str)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="S-33: runtime/actors/execution.py arms no timer for a step whose backoff wait was superseded",
-)
 async def test_a_step_whose_backoff_was_superseded_by_a_wait_is_still_tried_again():
     tries: list[int] = []
     go_on = threading.Event()

@@ -84,18 +84,20 @@ def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
     return Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op)
 
 
-def op_given_up(run: Run, op: int) -> Draft | None:
+def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
     """The code cancelled an op it awaited (asyncio timeout, TaskGroup): S-10."""
     principal = task_principal(run.id)
     wait = run.wait
     if wait is not None and wait.op == op and wait.has_own_op:
         body = {"wait_id": wait.id, "reason": "task", "next": "running"}
-        return Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op, principal=principal)
+        return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op, principal=principal),)
     if op in run.given_up:
-        return None
-    return Draft(
+        return ()
+    abandoned = Draft(
         EntryKind.STEP_ABANDONED, {"reason": "task"}, run_id=run.id, op=op, principal=principal
     )
+    backoff = _supersede_backoff(run) if wait is not None and wait.op == op else ()
+    return (*backoff, abandoned)
 
 
 def open_wait(
