@@ -60,6 +60,8 @@ def prepare_environment(*, marker: str, run_dir: Path, is_joined: bool) -> None:
             # Nobody reads them, and each call would report to them.
             "RAY_task_events_report_interval_ms": "0",
             "RAY_enable_metrics_collection": "0",
+            # Ray starts workers at nice 15, where any busy program of the machine starves an answer.
+            "RAY_worker_niceness": "0",
             "RAY_worker_maximum_startup_concurrency": str(max(2, os.cpu_count() or 1)),
         }
     os.environ.update(settings)
