@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from helmr.client import Client, SessionHandle
+from helmr.client import Client
 from helmr.errors import HelmrError, Unavailable
 from helmr.examples import processes
 from helmr.examples.narration import Narrator
@@ -127,29 +127,29 @@ class Demo:
         self._start_runtime()
 
         tell.chapter("Start a session on a real GitHub webhook payload")
-        session, wait = self._start_session()
+        session_id, wait = self._start_session()
 
         tell.chapter("It waits for a person")
-        self._run("session", "get", session.id)
+        self._run("session", "get", session_id)
 
         tell.chapter("Kill the process that runs the session")
-        self._kill_actor(session, wait)
+        self._kill_actor(session_id, wait)
 
         tell.chapter("Kill the whole runtime")
         self._kill_runtime()
 
         tell.chapter("Start again on the same data")
         self._start_runtime()
-        self._same_wait(session, wait)
+        self._same_wait(session_id, wait)
 
         tell.chapter("Answer from another process")
         self._run("wait", "answer", wait.id, "--data", ANSWER, "--on-behalf-of", PERSON)
 
         tell.chapter("The run went on behind its wait")
-        self._result(session, wait)
+        self._result(session_id, wait)
 
         tell.chapter("The transcript: everything that happened, and who did it")
-        self._transcript(session)
+        self._transcript(session_id)
 
     def _start_runtime(self) -> None:
         arguments = ["up", TASKS, "--data-dir", str(self.data_dir), "--port", "0"]
@@ -180,26 +180,25 @@ class Demo:
         except Unavailable:
             return None
 
-    def _start_session(self) -> tuple[SessionHandle, WaitInfo]:
+    def _start_session(self) -> tuple[str, WaitInfo]:
         with as_file(files("helmr") / "examples" / "data" / PAYLOAD) as path:
             shown = ["session", "start", "publish-review", "--payload", f"@{path.name}"]
             given = [*shown[:-1], f"@{path}", "--wait", "30s", "--json"]
             self._tell.command(f"helmr {shlex.join(shown)}")
             receipt = json.loads(self._cli(*given))
         session_id = receipt["session"]["id"]
-        # No connection outlives this: between two looks the runtime may be another one.
-        session = Client(data_dir=self.data_dir).sessions.open(session_id)
-        wait = session.get().wait
+        with Client(data_dir=self.data_dir) as client:
+            wait = client.sessions.open(session_id).get().wait
         if wait is None:
             raise DemoFailed(f"{session_id} does not wait; its run is {receipt['run']['status']}")
         self._tell.says(f"{session_id} runs, and has stopped at {wait.id}")
-        return session, wait
+        return session_id, wait
 
-    def _kill_actor(self, session: SessionHandle, wait: WaitInfo) -> None:
+    def _kill_actor(self, session_id: str, wait: WaitInfo) -> None:
         def actor() -> int | None:
             with Client(data_dir=self.data_dir) as client:
                 actors = client.health().pool.get("actors", [])
-            return next((a["pid"] for a in actors if a.get("session") == session.id), None)
+            return next((a["pid"] for a in actors if a.get("session") == session_id), None)
 
         pid = self._until(actor, COMMAND_S, "no process holds the session")
         self._tell.command(f"kill -9 {pid}")
@@ -207,7 +206,7 @@ class Demo:
         if started is None or processes.kill([processes.Process(pid, started)], within_s=GONE_S):
             raise DemoFailed(f"the process {pid} could not be killed")
         self._tell.holds(f"process {pid} is gone")
-        self._same_wait(session, wait)
+        self._same_wait(session_id, wait)
 
     def _kill_runtime(self) -> None:
         everyone = self._processes()
@@ -223,17 +222,17 @@ class Demo:
             f"{len(everyone)} processes are gone; what is left is on disk ({size} bytes)"
         )
 
-    def _same_wait(self, session: SessionHandle, wait: WaitInfo) -> None:
+    def _same_wait(self, session_id: str, wait: WaitInfo) -> None:
         with Client(data_dir=self.data_dir) as client:
-            found = client.sessions.open(session.id).get().wait
+            found = client.sessions.open(session_id).get().wait
         if found is None or (found.id, found.deadline_at) != (wait.id, wait.deadline_at):
-            raise DemoFailed(f"{session.id} no longer waits at {wait.id}")
+            raise DemoFailed(f"{session_id} no longer waits at {wait.id}")
         self._tell.holds(f"{wait.id} is still open, with the same deadline")
 
-    def _result(self, session: SessionHandle, wait: WaitInfo) -> None:
+    def _result(self, session_id: str, wait: WaitInfo) -> None:
         with Client(data_dir=self.data_dir) as client:
             run = client.runs.wait(wait.run_id, timeout=RESULT_S)
-            entries = list(client.sessions.open(session.id).transcript())
+            entries = list(client.sessions.open(session_id).transcript())
         if run.status != "succeeded":
             why = run.error.message if run.error else "no result"
             raise DemoFailed(f"{run.id} is {run.status}: {why}")
@@ -243,10 +242,10 @@ class Demo:
             raise DemoFailed(f"a step ran twice: {', '.join(steps)}")
         self._tell.holds(f"each step ran once: {', '.join(steps)}")
 
-    def _transcript(self, session: SessionHandle) -> None:
-        self._tell.command(f"helmr session transcript {session.id}")
+    def _transcript(self, session_id: str) -> None:
+        self._tell.command(f"helmr session transcript {session_id}")
         with Client(data_dir=self.data_dir) as client:
-            entries = list(client.sessions.open(session.id).transcript())
+            entries = list(client.sessions.open(session_id).transcript())
         self._tell.shown("\n".join(_line(entry) for entry in entries))
         answers = [e for e in entries if e.kind == "input.accepted"]
         if [a.principal.on_behalf_of for a in answers] != [PERSON]:

@@ -304,14 +304,13 @@ class Seeder:
             self._client.runs.wait(started.started_run.id, timeout=within_s, until="stopped")
         return started
 
-    def _answer(self, wait: WaitInfo, data: Any) -> SessionHandle:
+    def _answer(self, wait: WaitInfo, data: Any) -> None:
         """Answer in somebody's name."""
         person = PEOPLE[self._number % len(PEOPLE)]
         endpoint = self._client.endpoint
         with Client(url=endpoint.url, key=endpoint.key, on_behalf_of=person) as client:
             client.waits.answer(wait.id, data)
         self._client.runs.wait(wait.run_id, timeout=WAIT_S, until="stopped")
-        return self._client.sessions.open(wait.session_id)
 
     def _wait_of(self, session: SessionHandle, *, kind: str) -> WaitInfo:
         """The session's wait of that kind, as soon as it has one."""
