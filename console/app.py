@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ log = logging.getLogger("helmr.console")
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
 TOAST_S = 5.0
+CLOSE_S = 2.0
+"""Longest that leaving waits for work in the background."""
 PALETTE_ROWS_MAX = 500
 
 
@@ -142,7 +145,13 @@ class ConsoleApp(App[int]):
         self.background(self._tick(), group="tick")
 
     async def on_unmount(self) -> None:
-        """Close the connections."""
+        """End what runs in the background, then close the connections it used."""
+        running = list(self.workers)
+        self.workers.cancel_all()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                waits = (worker.wait() for worker in running)
+                await asyncio.gather(*waits, return_exceptions=True)
         await self.client.close()
 
     async def _tick(self) -> None:

@@ -109,10 +109,13 @@ async def test_hostile_text_sends_no_byte_of_its_own(
     await terminal.sees("⟨U+202E⟩")
     await terminal.press("o")
     await terminal.sees("said:")
-    for keys in ("f", "]", "]", "]", "\x1b"):
+    for keys in ("f", "]", "]", "]"):
         await terminal.press(keys)
+    await terminal.sees("[Raw]")
+    await terminal.press("\x1b")
+    await terminal.sees("Inbox, by deadline")
     await terminal.press("3")
-    await terminal.sees("Activity")
+    await terminal.sees("Activity, newest first")
     await terminal.press("q")
     assert await terminal.ended() == 0
     own = terminal.raw.decode("utf-8", "strict")

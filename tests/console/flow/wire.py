@@ -26,13 +26,13 @@ class Wire:
         """Nobody answers any more; returns when every connection is closed."""
         if self._server is not None:
             self._server.close()
-        serving, self._serving = self._serving, set()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        # Transports tell their protocols in the loop's next turns.
-        for _ in range(3):
+        # Connections just accepted begin in the loop's next turns, and transports close in them.
+        for _ in range(5):
             await asyncio.sleep(0)
+            serving, self._serving = self._serving, set()
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
