@@ -8,7 +8,7 @@ async def test_times_out():
         assert await session.result() == {"status": "skipped"}
 ```
 
-Needs the package `helmr[runtime]` for neither Ray nor DuckDB. With `replay_always=True` every outcome is met by a
+Loads neither Ray nor DuckDB. With `replay_always=True` every outcome is met by a
 full replay, which finds what the code does outside steps.
 """
 
