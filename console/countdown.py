@@ -1,6 +1,6 @@
 """Time as an operator reads it: how long a wait has left, how urgent that is, how old something is.
 
-Every urgency has a sign and a word, so that it reads without colour (CONSOLE §6).
+Every urgency has a sign and a word, so that it reads without colour.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was typed into a form, as JSON, and JSON as what would have been typed.
 
 A cell is the content of one field: a text, the number of a choice, several of them, or a `Blank`. "Not sent",
-null and empty are three different answers (CONSOLE §8, 30).
+null and empty are three different answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helmr import durations
 from helmr.errors import BadDuration
 
 JSON_DEPTH_MAX = 64
-"""What the gateway takes (DESIGN §8)."""
+"""What the gateway takes."""
 
 
 class Blank(Enum):

@@ -1,6 +1,6 @@
 """Judge JSON by its schema before it is sent. The server is the judge; this only spares a round trip.
 
-Patterns run in pydantic's engine, which is linear; Python's can take seconds on a hostile one (FACTS).
+Patterns run in pydantic's engine, which is linear; Python's can take seconds on a hostile one.
 """
 
 from __future__ import annotations

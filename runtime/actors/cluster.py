@@ -5,7 +5,7 @@ autoscaler monitor and log monitor: measured 3.2 s and 250 MB against 5.2 s and 
 `ray start --head` and 7.6 s and 640 MB of `ray.init()`, which also listen on every interface.
 
 Whoever reaches Ray's ports and has its token owns the host: loopback only, token authentication, the
-token in a file of its own that only this user may read (DESIGN §8).
+token in a file of its own that only this user may read.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ from runtime.replay.driver import Secrets
 from runtime.security.task_secrets import TaskSecrets
 
 COMMIT_WAIT_S = 10.0
-"""A caller waits so long for its commit, then is told that the outcome is unknown (DESIGN §3.5)."""
+"""A caller waits so long for its commit, then is told that the outcome is unknown."""
 
 log = logging.getLogger("helmr.session")
 

@@ -25,7 +25,7 @@ from runtime.ports import Adopted, Busy, Death, Holding, Ledger, Released, Repor
 from runtime.replay.driver import SILENCE_S
 
 LINGER_S = 30.0
-"""How long a waiting session stays hot unless others need its actor (DESIGN §3.2)."""
+"""How long a waiting session stays hot unless others need its actor."""
 
 LOCAL_URL = "http://127.0.0.1:4356"
 """Where a runtime answers unless it was told otherwise."""

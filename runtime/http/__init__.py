@@ -1,1 +1,1 @@
-"""The HTTP face: routes that authenticate, call the service and shape the answer (DESIGN §6)."""
+"""The HTTP face: routes that authenticate, call the service and shape the answer."""

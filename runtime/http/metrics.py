@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from helmr.models import Health
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-"""Around the 9 ms of a hot answer (DESIGN §9), up to a start that waits for its result."""
+"""Around the 9 ms of a hot answer, up to a start that waits for its result."""
 
 
 class Metrics:

@@ -13,7 +13,7 @@ Everything else is HKDF-SHA256 (RFC 5869) in two floors, each with a label of it
 
 ```
 master key ─┬─ session id ─┬─ chain     HMAC key of the hash chain (S-52)
-            │              ├─ secrets ── kind | id | key id ── a secret's 32 bytes (DESIGN §8)
+            │              ├─ secrets ── kind | id | key id ── a secret's 32 bytes
             │              └─ payload   AES-256-GCM key of entry bodies
             └─ purpose     one key per use of the runtime itself: page nonces, sealed settings
 ```
@@ -149,7 +149,7 @@ def derive(key: bytes, label: str, *parts: str) -> bytes:
 def derive_secret(
     keys: SessionKeys, kind: SecretKind | str, object_id: str, key_id: str | None = None
 ) -> str:
-    """The secret of an object of this session: the same at every replay (DESIGN §8).
+    """The secret of an object of this session: the same at every replay.
 
     Args:
         keys: The session's keys; the nil session's for what a client made.

@@ -21,7 +21,7 @@ ON_BEHALF_OF_MAX = 200
 
 
 class Role(StrEnum):
-    """What an API key may do (DESIGN §8)."""
+    """What an API key may do."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -70,7 +70,7 @@ ROLE_SUMMARIES: dict[Role, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of DESIGN §6: what it needs, and which public token may use it instead of a key."""
+    """One route of the HTTP API: what it needs, and which public token may use it instead of a key."""
 
     method: str
     path: str

@@ -2,7 +2,7 @@
 
 A secret is `hlmr_<kind>_<43 base62><6 base62>`: 256 bits, then the CRC-32 of everything before it.
 The prefix lets scanners find a leaked one; the CRC tells a damaged one without a lookup. Only
-`secret_hash` is ever stored (DESIGN §8): a secret has 256 bits, so a plain SHA-256 can't be
+`secret_hash` is ever stored: a secret has 256 bits, so a plain SHA-256 can't be
 searched.
 
 Invariants: S-46 (a malformed secret is refused like an unknown one, by who calls `parse_secret`).

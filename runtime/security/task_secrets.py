@@ -1,4 +1,4 @@
-"""What a run may make of its session's keys: tokens with derived secrets, the same at every replay (DESIGN §8).
+"""What a run may make of its session's keys: tokens with derived secrets, the same at every replay.
 
 A value of the session actor, used on a run's thread: it computes and stores nothing.
 """

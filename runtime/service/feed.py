@@ -22,7 +22,7 @@ from runtime.core import jsontext
 logger = logging.getLogger(__name__)
 
 KEPT_MAX = 2_000
-"""Newest entries kept for followers that come back (DESIGN §4)."""
+"""Newest entries kept for followers that come back."""
 
 BEHIND_MAX = 1_000
 """A follower with more unread entries than this is closed; it comes back with its offset."""

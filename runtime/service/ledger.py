@@ -1,6 +1,6 @@
 """The ledger as the service sees it: the start of sessions, and every read.
 
-All reads come from the ledger; an actor's memory is never shown (DESIGN §3.8). What they return are JSON
+All reads come from the ledger; an actor's memory is never shown. What they return are JSON
 types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
 """
 
@@ -100,6 +100,45 @@ class LedgerReads(LedgerProxy):
     async def feed_head(self) -> int:
         """The newest feed offset."""
         return int(await self.call("feed_head"))
+
+    async def find_callback(self, callback_hash: str) -> Json | None:
+        """A token in full, by the hash of its callback secret."""
+        found: Json | None = await self.call("find_callback", callback_hash)
+        return found
+
+    async def find_public_token(self, secret_hash: str) -> Json | None:
+        """A `PublicTokenInfo` with its `state`, by its secret's hash."""
+        found: Json | None = await self.call("find_public_token", secret_hash)
+        return found
+
+    async def get_public_token(self, public_token_id: str) -> Json:
+        """A `PublicTokenInfo`.
+
+        Raises:
+            KeyNotFound: No public token with that id.
+        """
+        return await self._json("get_public_token", public_token_id)
+
+    async def list_public_tokens(self, **page: Any) -> Json:
+        """Public tokens, newest first."""
+        return await self._json("list_public_tokens", **page)
+
+    async def find_api_key(self, secret_hash: str) -> Json | None:
+        """An `ApiKeyInfo`, by its secret's hash."""
+        found: Json | None = await self.call("find_api_key", secret_hash)
+        return found
+
+    async def get_api_key(self, key_id: str) -> Json:
+        """An `ApiKeyInfo`.
+
+        Raises:
+            KeyNotFound: No key with that id.
+        """
+        return await self._json("get_api_key", key_id)
+
+    async def list_api_keys(self, **page: Any) -> Json:
+        """API keys, newest first."""
+        return await self._json("list_api_keys", **page)
 
     async def catalog(self) -> Json | None:
         """The newest `Catalog`, None before the first."""

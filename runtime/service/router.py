@@ -1,6 +1,6 @@
 """Brings a command to whoever holds its session, and the receipt back.
 
-Owns the map from session to actor. A hot session costs one call from here (DESIGN §9); the directory
+Owns the map from session to actor. A hot session costs one call from here; the directory
 is asked only when the actor isn't known, holds another session by now, or has died. Every try of a
 command carries the same operation id, so that one that ran before its actor died is not run twice
 (S-61).
@@ -23,7 +23,7 @@ from runtime.service.recent import Recent
 T = TypeVar("T")
 
 COMMIT_TIMEOUT_S = 10.0
-"""Longest that a caller waits for its commit (DESIGN §3.5)."""
+"""Longest that a caller waits for its commit."""
 
 ACTORS_KNOWN_MAX = 10_000
 ACTOR_KNOWN_S = 30.0

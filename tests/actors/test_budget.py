@@ -1,4 +1,4 @@
-"""The path of one answer makes the calls that DESIGN §9 allows it, and no other."""
+"""The path of one answer makes the calls that its budget allows, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runtime is meant: the order of DESIGN §5, and what counts as running."""
+"""Which runtime is meant: the order of the places looked at, and what counts as running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No exception of httpx leaves the client (STYLE: foreign errors are translated where they are met)."""
+"""No exception of httpx leaves the client (foreign errors are translated where they are met)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The death of an actor with a run (S-3, DESIGN §3.10)."""
+"""The death of an actor with a run (S-3)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from helmr.testing import Harness
 
 @pytest.fixture(params=[False, True], ids=["live", "replay_always"])
 def replay_always(request: pytest.FixtureRequest) -> bool:
-    """The second time every outcome is met by a full replay (STYLE: a switch that forces one)."""
+    """The second time every outcome is met by a full replay (a switch that forces one)."""
     return bool(request.param)
 
 

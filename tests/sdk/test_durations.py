@@ -1,4 +1,4 @@
-"""One grammar for durations (DESIGN §5, S-16)."""
+"""One grammar for durations (S-16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK is typed end to end: `py.typed`, and what mypy makes of user code (DESIGN §5)."""
+"""The SDK is typed end to end: `py.typed`, and what mypy makes of user code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A secret's text: told from a typing error without a lookup, stored as a hash (DESIGN §8)."""
+"""A secret's text: told from a typing error without a lookup, stored as a hash."""
 
 import re
 

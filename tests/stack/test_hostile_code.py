@@ -1,4 +1,4 @@
-"""Task code that blocks, spins or ends its process delays nobody but itself (DESIGN: own thread; S-3, S-34)."""
+"""Task code that blocks, spins or ends its process delays nobody but itself (own thread; S-3, S-34)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 entries, written behind. Primary keys only: other indexes on changing columns lose rows in this engine's releases
 of 2026. Columns that change are numbers, times and enums; text is written once.
 
-Source: FACTS-style measurements of the project: scattered updates of numbers in 100,000 rows cost a checkpoint
+Source: measurements of the project: scattered updates of numbers in 100,000 rows cost a checkpoint
 10 ms, also beside text columns that do not change.
 """
 
