@@ -52,6 +52,10 @@ def up(
     linger: Annotated[
         str, typer.Option(metavar="DURATION", help="How long a waiting session stays in memory.")
     ] = "30s",
+    external_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="What links to tokens begin with, behind a proxy."),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster; else start one.")
     ] = None,
@@ -78,6 +82,7 @@ def up(
         desks=desks,
         linger_s=linger_s,
         address=address,
+        external_url=external_url,
     )
     raise typer.Exit(run_up(options))
 

@@ -15,6 +15,7 @@ from runtime.actors.proxies import DirectoryProxy, SessionProxy
 from runtime.clock import SystemClock
 from runtime.http.app import create_app
 from runtime.http.settings import HttpSettings
+from runtime.security.keys import KeyRing
 from runtime.security.limits import allowed_hosts
 from runtime.service import LedgerReads, Service
 
@@ -84,7 +85,14 @@ class GatewayActor:
 
 
 def make_gateway(
-    calls: Calls, *, host: str, version: str, data_dir: str, admin_key_hash: str
+    calls: Calls,
+    *,
+    host: str,
+    version: str,
+    data_dir: str,
+    admin_key_hash: str,
+    ring: KeyRing | None,
+    base_url: str,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -94,6 +102,8 @@ def make_gateway(
         version: Of Helmr.
         data_dir: Shown by `/readyz`.
         admin_key_hash: Hex SHA-256 of the local admin key.
+        ring: The master keys.
+        base_url: The external base URL; its name is one under which it may be asked.
     """
     service = Service(
         ledger=LedgerReads(calls),
@@ -102,9 +112,13 @@ def make_gateway(
         clock=SystemClock(),
         version=version,
         data_dir=data_dir,
+        ring=ring,
+        base_url=base_url,
     )
     settings = HttpSettings(
-        admin_key_hash=admin_key_hash, version=version, allowed_hosts=allowed_hosts(host, ())
+        admin_key_hash=admin_key_hash,
+        version=version,
+        allowed_hosts=allowed_hosts(host, (base_url,)),
     )
     return GatewayActor(service, settings)
 

@@ -17,6 +17,7 @@ class RuntimeSpec:
         catalog_hash: The code that pool actors must have loaded.
         admin_key_hash: Hex SHA-256 of the local admin key.
         version: Of Helmr.
+        external_url: Under which people and providers reach the gateway, if not under host and port.
     """
 
     data_dir: str
@@ -31,6 +32,20 @@ class RuntimeSpec:
     port: int
     admin_key_hash: str
     version: str
+    external_url: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        """What the links of tokens begin with."""
+        if self.external_url is not None:
+            return self.external_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{self.port}"
+
+    @property
+    def ring_path(self) -> Path:
+        """The master keys; only ledger and gateway read them."""
+        return Path(self.data_dir) / "master-keys.json"
 
     @property
     def logs_dir(self) -> Path:

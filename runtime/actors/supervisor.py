@@ -30,6 +30,8 @@ from runtime.actors.leftovers import Record, write_private
 from runtime.actors.terminal import Terminal
 from runtime.actors.watchdog import Watchdog
 from runtime.catalog import load_modules
+from runtime.clock import SystemClock
+from runtime.security.keys import ensure_key_ring
 from runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
 
 DEFAULT_PORT = 4356
@@ -56,6 +58,7 @@ class UpOptions:
         slots: None: twice the cores, at most 8.
         address: Join this Ray cluster instead of starting one.
         folder: None is the current folder.
+        external_url: What the links of tokens begin with, if not with host and port.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
     """
 
@@ -69,6 +72,7 @@ class UpOptions:
     address: str | None = None
     folder: Path | None = None
     ready_fd: int | None = None
+    external_url: str | None = None
 
 
 def run_up(options: UpOptions) -> int:
@@ -164,7 +168,9 @@ class _Run:
             port=self._port,
             admin_key_hash=secret_hash(self._key),
             version=version(),
+            external_url=self._options.external_url,
         )
+        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         keeper = Keeper(
             spec,
             self._catalog,

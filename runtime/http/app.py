@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,12 +14,25 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from runtime.http import openapi
-from runtime.http.access import LocalKey
+from runtime.http.access import Access
 from runtime.http.edge import Edge
 from runtime.http.metrics import Metrics
 from runtime.http.problems import from_http
-from runtime.http.routes import catalog, health, runs, sessions, streams, waits
+from runtime.http.routes import (
+    callbacks,
+    catalog,
+    health,
+    keys,
+    runs,
+    sessions,
+    streams,
+    tokens,
+    waits,
+)
 from runtime.http.settings import HttpSettings
+from runtime.security.limits import FrontDoor
+from runtime.security.origins import preflight_headers
+from runtime.security.roles import ROUTES
 from runtime.service import Service
 
 ROUTERS = (
@@ -26,6 +40,9 @@ ROUTERS = (
     streams.router,
     waits.router,
     runs.router,
+    tokens.router,
+    callbacks.router,
+    keys.router,
     catalog.router,
     health.router,
 )
@@ -51,9 +68,19 @@ def create_app(service: Service, settings: HttpSettings) -> FastAPI:
     app.state.service = service
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.authenticator = LocalKey(settings.admin_key_hash)
+    door = FrontDoor(service.now, settings.limits)
+    app.state.door = door
+    app.state.authenticator = Access(
+        settings.admin_key_hash,
+        api_keys=service.api_keys,
+        public_tokens=service.public_tokens,
+        door=door,
+        now=service.now,
+    )
     for router in ROUTERS:
         app.include_router(router)
+    for path, methods in _public_paths().items():
+        app.add_route(path, _preflight(methods), methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _refused)
     app.add_middleware(Edge, metrics=metrics, allowed_hosts=settings.allowed_hosts)
 
@@ -64,6 +91,29 @@ def create_app(service: Service, settings: HttpSettings) -> FastAPI:
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to replace it
     return app
+
+
+def _public_paths() -> dict[str, tuple[str, ...]]:
+    """The paths that public tokens may call, with their methods."""
+    found: dict[str, tuple[str, ...]] = {}
+    for route in ROUTES:
+        if route.public_scope is not None:
+            found[route.path] = (*found.get(route.path, ()), route.method)
+    return found
+
+
+def _preflight(methods: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        headers = preflight_headers(
+            request.headers.get("origin"),
+            request.headers.get("access-control-request-method"),
+            methods,
+        )
+        return Response(
+            status_code=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))} | headers
+        )
+
+    return answer
 
 
 def _operation_name(route: APIRoute) -> str:

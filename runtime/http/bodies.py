@@ -31,7 +31,7 @@ async def read_model(request: Request, model: type[BaseModel]) -> BaseModel:
         BadJson: Not strict JSON.
         BadRequest: Not the model's fields and types, or too slow.
     """
-    raw = await _read(request)
+    raw = await read_raw(request)
     value: Any = {}
     if raw:
         _check_content_type(request.headers.get("content-type"))
@@ -45,7 +45,12 @@ async def read_model(request: Request, model: type[BaseModel]) -> BaseModel:
         raise from_validation(error) from error
 
 
-async def _read(request: Request) -> bytes:
+async def read_raw(request: Request) -> bytes:
+    """The body's bytes, within the limits of size and time.
+
+    Raises:
+        TooLarge, UnsupportedMedia, BadRequest: See `read_model`.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedMedia(

@@ -45,7 +45,7 @@ def _without_null(parameter: dict[str, Any]) -> None:
 
 
 def _needs_key(method: str, path: str) -> bool:
-    return route_need(method.upper(), path).need is not Need.NOTHING
+    return route_need(method.upper(), path).need not in (Need.NOTHING, Need.SECRET)
 
 
 def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:

@@ -17,9 +17,10 @@ from starlette.requests import ClientDisconnect
 
 from helmr import ids
 from helmr.errors import HelmrError
-from runtime.http.access import Authenticator
+from runtime.http.access import Authenticator, public_token_of
 from runtime.http.bodies import read_model
 from runtime.http.problems import from_validation, problem_response, unexpected
+from runtime.security.origins import answer_headers
 from runtime.security.roles import Need, route_need
 
 logger = logging.getLogger(__name__)
@@ -36,14 +37,22 @@ class HelmrRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler with its edge around it."""
         call = super().get_route_handler()
-        need = route_need(next(iter(self.methods or ())), self.path).need
+        place = route_need(next(iter(self.methods or ())), self.path)
+        need, scope = place.need, place.public_scope
         model = self._body_model()
 
         async def handle(request: Request) -> Response:
+            response = await answer(request)
+            if scope is not None:
+                origin = request.headers.get("origin")
+                response.headers.update(answer_headers(public_token_of(request), origin))
+            return response
+
+        async def answer(request: Request) -> Response:
             try:
-                if need is not Need.NOTHING:
+                if need not in (Need.NOTHING, Need.SECRET):
                     authenticator: Authenticator = request.app.state.authenticator
-                    principal = await authenticator.authenticate(request, need)
+                    principal = await authenticator.authenticate(request, need, scope)
                     request.state.principal = principal
                 if model is not None:
                     request = _Parsed(request, await read_model(request, model))

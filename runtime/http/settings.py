@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from runtime.security.limits import LimitConfig
 
 KEEP_ALIVE_S = 15.0
 """A comment on an event stream that is silent for so long, so that proxies keep it open."""
@@ -17,6 +19,7 @@ class HttpSettings:
         version: Of Helmr, for the OpenAPI document.
         allowed_hosts: Names under which the runtime may be asked, from
             `runtime.security.limits.allowed_hosts`. None allows every name.
+        limits: Of calls by whoever has no API key.
         keep_alive_s: Longest silence of an event stream.
     """
 
@@ -24,3 +27,4 @@ class HttpSettings:
     version: str
     allowed_hosts: frozenset[str] | None = None
     keep_alive_s: float = KEEP_ALIVE_S
+    limits: LimitConfig = field(default_factory=LimitConfig)

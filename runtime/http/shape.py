@@ -59,6 +59,9 @@ CallerDep = Annotated[Caller, Depends(_caller)]
 SessionId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.SESSION))]
 RunId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.RUN))]
 WaitId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.WAIT))]
+TokenId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.TOKEN))]
+PublicTokenId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.PUBLIC_TOKEN))]
+KeyId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.API_KEY))]
 StreamName = Annotated[
     str, Path(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"})
 ]
@@ -97,13 +100,16 @@ __all__ = [
     "AfterQuery",
     "CallerDep",
     "FollowQuery",
+    "KeyId",
     "LastEventId",
     "ListQuery",
+    "PublicTokenId",
     "Query",
     "RunId",
     "ServiceDep",
     "SessionId",
     "StreamName",
+    "TokenId",
     "WaitId",
     "json_response",
 ]

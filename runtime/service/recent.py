@@ -55,6 +55,10 @@ class Recent(Generic[K, V]):
         if len(self._pairs) > self._size_max:
             self._pairs.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pairs.clear()
+
     def drop(self, key: K) -> None:
         """Forget the key."""
         self._pairs.pop(key, None)

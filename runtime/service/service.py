@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from runtime.clock import Clock
 from runtime.ports import Directory, Session
+from runtime.security.keys import KeyRing
+from runtime.service.access import AccessTokens, ApiKeys
 from runtime.service.catalog import CatalogView
 from runtime.service.events import Events
 from runtime.service.feed import FeedHub, FeedItem
@@ -15,6 +17,7 @@ from runtime.service.recent import Recent
 from runtime.service.router import COMMIT_TIMEOUT_S, Router
 from runtime.service.runs import Runs
 from runtime.service.sessions import Sessions
+from runtime.service.tokens import Tokens
 from runtime.service.waits import Waits
 
 WAITS_KNOWN_MAX = 50_000
@@ -22,7 +25,8 @@ WAITS_KNOWN_MAX = 50_000
 
 
 class Service:
-    """The operations by noun: `sessions`, `runs`, `waits`, `events`, `catalog`, `health`.
+    """The operations by noun: `sessions`, `runs`, `waits`, `tokens`, `public_tokens`, `api_keys`, `events`,
+    `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -32,6 +36,8 @@ class Service:
         version: Of Helmr.
         data_dir: Shown by `/readyz`.
         commit_timeout_s: Longest that a command may take.
+        ring: The master keys, which secrets of tokens are derived from.
+        base_url: What callback URLs begin with.
     """
 
     def __init__(
@@ -44,14 +50,28 @@ class Service:
         version: str,
         data_dir: str | None = None,
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        ring: KeyRing | None = None,
+        base_url: str = "",
     ) -> None:
         self._ledger = ledger
+        self.now = clock.now
+        self._token_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
         self._session_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
         self.hub = FeedHub(ledger, on_entry=self._learn)
         self.catalog = CatalogView(ledger)
         self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
         self.runs = Runs(ledger, self.router)
-        self.waits = Waits(ledger, self.router, self.catalog, self._session_of_wait)
+        self.tokens = Tokens(ledger, self.router, ring, base_url)
+        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, ring, clock)
+        self.api_keys = ApiKeys(ledger, self.router)
+        self.waits = Waits(
+            ledger,
+            self.router,
+            self.catalog,
+            self.tokens,
+            self._session_of_wait,
+            self._token_of_wait,
+        )
         self.sessions = Sessions(ledger, self.router, self.catalog, self.waits, self.runs, self.hub)
         self.events = Events(ledger, self.catalog, self.hub)
         self.health = HealthView(
@@ -68,6 +88,11 @@ class Service:
 
     def _learn(self, item: FeedItem) -> None:
         if item.kind == "wait.opened":
-            self._session_of_wait.put(item.entry["body"]["wait_id"], item.session_id)
+            body = item.entry["body"]
+            self._session_of_wait.put(body["wait_id"], item.session_id)
+            if "token_id" in body:
+                self._token_of_wait.put(body["wait_id"], body["token_id"])
+        elif item.kind == "api_key.revoked":
+            self.api_keys.forget()
         elif item.kind == "catalog.written":
             self.catalog.forget()

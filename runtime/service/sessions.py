@@ -163,7 +163,13 @@ class Sessions:
     # --- input and output -------------------------------------------------------------------------
 
     async def send(
-        self, caller: Caller, session_id: str, stream: str, request: SendRequest
+        self,
+        caller: Caller,
+        session_id: str,
+        stream: str,
+        request: SendRequest,
+        *,
+        public_token_id: str | None = None,
     ) -> SendReceipt:
         """Append a record to an input stream (S-20…S-28).
 
@@ -185,6 +191,7 @@ class Sessions:
             correlation_id=correlation_id,
             idempotency_key=request.idempotency_key,
             next_run_id=ids.new_id(ids.RUN),
+            public_token_id=public_token_id,
         )
         receipt = await self._router.command(session_id, command)
         return SendReceipt.model_validate(receipt)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from helmr import ids
-from helmr.errors import NotReady, WaitResolved, WaitTimedOut
+from helmr.errors import (
+    NotReady,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    TokenNotFound,
+    WaitResolved,
+    WaitTimedOut,
+)
 from helmr.models import (
     AnswerRequest,
+    CompleteRequest,
     Page,
     SendReceipt,
+    TokenAnswerReceipt,
     WaitInfo,
     WaitKind,
     WaitStatus,
@@ -21,6 +32,7 @@ from runtime.service.catalog import CatalogView
 from runtime.service.ledger import Json, LedgerReads
 from runtime.service.recent import Recent
 from runtime.service.router import Router
+from runtime.service.tokens import Tokens
 
 ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
 """What the inbox shows unless asked: a timer waits for nobody."""
@@ -37,12 +49,16 @@ class Waits:
         ledger: LedgerReads,
         router: Router,
         catalog: CatalogView,
+        tokens: Tokens,
         session_of_wait: Recent[str, str],
+        token_of_wait: Recent[str, str],
     ) -> None:
         self._ledger = ledger
         self._router = router
         self._catalog = catalog
+        self._tokens = tokens
         self._session_of_wait = session_of_wait
+        self._token_of_wait = token_of_wait
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit.
@@ -61,6 +77,9 @@ class Waits:
                 schema = await self._catalog.input_schema(wait["task"], wait["stream"])
             except NotReady:
                 schema = None
+        if schema is None and wait.get("token_id") is not None:
+            with contextlib.suppress(TokenNotFound):
+                schema = (await self._tokens.in_full(wait["token_id"]))["schema"]
         return WaitInfo.model_validate({**wait, "schema": schema})
 
     async def list(
@@ -88,7 +107,9 @@ class Waits:
         )
         return Page[WaitInfo].model_validate(found)
 
-    async def answer(self, caller: Caller, wait_id: str, request: AnswerRequest) -> SendReceipt:
+    async def answer(
+        self, caller: Caller, wait_id: str, request: AnswerRequest
+    ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18).
 
         Raises:
@@ -101,8 +122,14 @@ class Waits:
         operation = caller.operation("waits.answer", wait_id, request.data)
         session_id = self._session_of_wait.get(wait_id)
         if session_id is None:
-            session_id = str((await self._ledger.get_wait(wait_id))["session_id"])
+            wait = await self._ledger.get_wait(wait_id)
+            session_id = str(wait["session_id"])
             self._session_of_wait.put(wait_id, session_id)
+            if wait["token_id"] is not None:
+                self._token_of_wait.put(wait_id, str(wait["token_id"]))
+        token_id = self._token_of_wait.get(wait_id)
+        if token_id is not None:
+            return await self._complete(caller, wait_id, token_id, request)
         command = Answer(
             principal=caller.principal,
             operation=operation,
@@ -115,6 +142,29 @@ class Waits:
         except (WaitResolved, WaitTimedOut) as error:
             raise await self._told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
+
+    async def _complete(
+        self, caller: Caller, wait_id: str, token_id: str, request: AnswerRequest
+    ) -> TokenAnswerReceipt:
+        """Answer a wait on a token: complete the token, if the wait is pending."""
+        wait = await self.get(wait_id)
+        if wait.status is not WaitStatus.PENDING:
+            raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
+        try:
+            receipt = await self._tokens.complete(
+                caller, token_id, CompleteRequest(data=request.data)
+            )
+        except (TokenCompleted, TokenCancelled) as error:
+            raise WaitResolved(
+                error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
+            ) from error
+        except TokenExpired as error:
+            raise WaitTimedOut(
+                error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
+            ) from error
+        return TokenAnswerReceipt(
+            token_id=token_id, outcome=receipt.outcome, wait_id=wait_id, run_id=wait.run_id
+        )
 
     async def _told(
         self, error: WaitResolved | WaitTimedOut, wait_id: str
@@ -138,11 +188,13 @@ class Waits:
 
     async def _outcome(self, wait: WaitInfo) -> dict[str, Any]:
         """What fulfilled the wait: the record and its data, if it is not long ago."""
-        if wait.status is not WaitStatus.FULFILLED or wait.stream is None:
+        if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
             return {}
         body = await self._fulfilment(wait.id)
         if body is None:
             return {}
+        if wait.stream is None:
+            return {"token_id": wait.token_id, "data": body["data"]}
         seq = int(body["record_seq"])
         found = await self._ledger.inputs(wait.session_id, wait.stream, after=seq - 1, limit=1)
         return {

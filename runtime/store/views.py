@@ -103,6 +103,8 @@ def wait_json(
     }
     if in_full:
         found["body"] = opened.get("body")
+        if "schema" in opened:
+            found["schema"] = opened["schema"]
     return found
 
 

@@ -109,7 +109,15 @@ async def test_an_unknown_task_names_those_there_are_and_the_nearest(stack: Stac
     assert response.status_code == 404
     assert code_of(response) == "task_not_found"
     problem = response.json()
-    assert problem["facts"]["tasks"] == ["echo", "fail-once", "quick-review", "return", "review"]
+    assert problem["facts"]["tasks"] == [
+        "by-link",
+        "by-token",
+        "echo",
+        "fail-once",
+        "quick-review",
+        "return",
+        "review",
+    ]
     assert problem["hint"] == "Did you mean review?"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 from helmr.client.sse import Event, EventReader
 from runtime.actors.boundary import DIRECTORY, LEDGER
 from runtime.actors.breadcrumb import Crumb
+from runtime.actors.delivering import delivery
 from runtime.actors.directory import DirectoryActor
 from runtime.actors.gateway import GatewayActor
 from runtime.actors.ledger import LedgerActor
@@ -24,6 +26,8 @@ from runtime.catalog import Registry
 from runtime.clock import SystemClock
 from runtime.core.entries import RUNTIME
 from runtime.http.settings import HttpSettings
+from runtime.security.keys import KeyRing, MasterKey
+from runtime.security.limits import LimitConfig
 from runtime.security.secrets import SecretKind, make_secret, secret_hash
 from runtime.service import Service
 from runtime.service.ledger import LedgerReads
@@ -32,8 +36,25 @@ from tests.service import tasks
 BOUND_S = 20.0
 """Longest that a test waits for anything."""
 
+BASE_URL = "http://helmr.test"
+WIDE = LimitConfig(
+    per_secret="100000/minute",
+    per_source="100000/minute",
+    failures_per_source="100000/minute",
+    failures="100000/minute",
+)
+"""Tests ask more often than people do; the limits have tests of their own."""
+
 REGISTRY = Registry(
-    [tasks.review, tasks.quick_review, tasks.echo, tasks.fail_once, tasks.give_back],
+    [
+        tasks.review,
+        tasks.quick_review,
+        tasks.echo,
+        tasks.fail_once,
+        tasks.give_back,
+        tasks.by_link,
+        tasks.by_token,
+    ],
     modules=["tests.service.tasks"],
     code_hash="code-1",
 )
@@ -56,6 +77,7 @@ class LocalSpawner:
             self._stack.clock,
             lambda: REGISTRY,
             on_doom=lambda reason: self._stack.kill(name, reason),
+            base_url=BASE_URL,
         )
         self._stack.actors[name] = actor
         self._stack.calls.register(name, actor)
@@ -81,7 +103,8 @@ class Stack:
         self.clock = SystemClock()
         self.calls = LocalCalls()
         self.actors: dict[str, SessionActor] = {}
-        self.ledger = LedgerActor(folder / "helmr.duckdb", clock=self.clock)
+        self.ring = KeyRing((MasterKey("k1", bytes(range(32))),))
+        self.ledger = LedgerActor(folder / "helmr.duckdb", clock=self.clock, ring=self.ring)
         self.calls.register(LEDGER, self.ledger)
         self._limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
@@ -101,11 +124,18 @@ class Stack:
             version="0.0.test",
             data_dir="/data",
             commit_timeout_s=commit_timeout_s,
+            ring=self.ring,
+            base_url=BASE_URL,
         )
 
     def settings(self, **changes: Any) -> HttpSettings:
         return HttpSettings(
-            **{"admin_key_hash": secret_hash(self.key), "version": "0.0.test", **changes}
+            **{
+                "admin_key_hash": secret_hash(self.key),
+                "version": "0.0.test",
+                "limits": WIDE,
+                **changes,
+            }
         )
 
     async def start(self, *, slots: int = 2, desks: int = 1) -> None:
@@ -119,6 +149,7 @@ class Stack:
             desks=desks,
             catalog_hash=REGISTRY.code_hash,
             limits=self._limits,
+            deliver=partial(delivery, self.reads),
         )
         self.calls.register(DIRECTORY, self.directory)
         await self.directory.start()

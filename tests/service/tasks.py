@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import TaskContext, streams, task
+from helmr import TaskContext, step, streams, task, tokens
 
 
 class Draft(BaseModel):
@@ -67,3 +67,28 @@ async def fail_once(payload: str) -> str:
 async def give_back(payload: int) -> int:
     """Returns its payload."""
     return payload
+
+
+links: dict[str, tuple[str, str]] = {}
+"""What the mailer was given: session → callback URL and public token."""
+
+
+@step
+async def mail(session_id: str, url: str, public_access_token: str) -> None:
+    """Stands for an e-mail."""
+    links[session_id] = (url, public_access_token)
+
+
+@task(id="by-link")
+async def by_link(draft: Draft, ctx: TaskContext) -> str:
+    """Asks by an emailed link."""
+    token = await tokens.create(timeout="1h", tags=["mail"], subject=f"Publish {draft.title}?")
+    await mail(ctx.session.id, token.callback_url, token.public_access_token)
+    return (await token.wait(schema=Decision, body="# Look").unwrap()).decision
+
+
+@task(id="by-token")
+async def by_token(token_id: str) -> object:
+    """Waits on somebody else's token."""
+    result = await tokens.wait(token_id)
+    return result.value if result.ok else type(result.error).__name__

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from runtime.actors.calls import RayCalls
+from runtime.actors.delivering import delivery
 from runtime.actors.directory import DirectoryActor
 from runtime.actors.proxies import LedgerProxy, SessionProxy
 from runtime.actors.spawn import RaySpawner
@@ -13,8 +16,9 @@ from runtime.clock import SystemClock
 
 async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor:
     """A started directory."""
+    ledger = LedgerProxy(calls)
     directory = DirectoryActor(
-        ledger=LedgerProxy(calls),
+        ledger=ledger,
         sessions=lambda actor: SessionProxy(calls, actor),
         spawner=RaySpawner(calls, spec),
         clock=SystemClock(),
@@ -22,6 +26,7 @@ async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor
         desks=spec.desks,
         catalog_hash=spec.catalog_hash,
         limits=Limits(linger_s=spec.linger_s),
+        deliver=partial(delivery, ledger),
     )
     await directory.start()
     return directory

@@ -36,6 +36,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
         on_doom=_end_soon,
         crumb_path=spec.crumb_path(name),
         linger_s=spec.linger_s,
+        base_url=spec.base_url,
     )
 
 

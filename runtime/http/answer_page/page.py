@@ -259,5 +259,8 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    auto_reload=False,
 )
+# Here, so that no request reads a file.
+_ENVIRONMENT.get_template("fields.html.jinja")
 _TEMPLATE = _ENVIRONMENT.get_template("page.html.jinja")

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from helmr.models import Page, RecordInfo, SendReceipt, SendRequest
+from runtime.core.public_tokens import check_read, check_send
 from runtime.http import sse
+from runtime.http.access import public_token_of
 from runtime.http.problems import documented
 from runtime.http.route import HelmrRoute
 from runtime.http.shape import (
@@ -42,9 +44,21 @@ async def send_input(
     body: SendRequest,
     caller: CallerDep,
     service: ServiceDep,
+    request: Request,
 ) -> Response:
     """Send a record; the receipt says what it did."""
-    return json_response(await service.sessions.send(caller, session_id, stream, body))
+    token = public_token_of(request)
+    if token is not None:
+        correlation_id = check_send(token, session_id, stream, body.correlation_id)
+        body = body.model_copy(update={"correlation_id": correlation_id})
+    receipt = await service.sessions.send(
+        caller,
+        session_id,
+        stream,
+        body,
+        public_token_id=token.id if token is not None else None,
+    )
+    return json_response(receipt)
 
 
 @router.get(
@@ -83,6 +97,9 @@ async def read_outputs(
 
     Following begins after `after` or the Last-Event-ID, with the first record if there is neither.
     """
+    token = public_token_of(request)
+    if token is not None:
+        check_read(token, session_id, stream)
     if sse.MEDIA_TYPE not in accept:
         page = await service.sessions.outputs(session_id, stream, **query.model_dump())
         return json_response(page)

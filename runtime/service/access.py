@@ -1,0 +1,260 @@
+"""Public tokens and API keys: make, list, revoke, and whose a secret is (S-44…S-46)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from helmr import ids
+from helmr.durations import seconds
+from helmr.errors import Conflict
+from helmr.models import (
+    ApiKeyInfo,
+    ApiKeyReceipt,
+    ApiKeyRequest,
+    Page,
+    PublicTokenInfo,
+    PublicTokenReceipt,
+    PublicTokenRequest,
+)
+from runtime.clock import Clock
+from runtime.core.commands import CreatePublicToken, RevokePublicToken
+from runtime.core.public_tokens import PublicToken, ScopeType, scope_of_request
+from runtime.core.tokens import (
+    CreateApiKey,
+    CreateCompletionToken,
+    RevokeApiKey,
+    RevokeCompletionToken,
+)
+from runtime.security.keys import KeyRing
+from runtime.security.roles import Role
+from runtime.security.secrets import SecretKind, make_secret, secret_hash
+from runtime.security.task_secrets import TaskSecrets
+from runtime.service.caller import Caller
+from runtime.service.catalog import CatalogView
+from runtime.service.ledger import LedgerReads
+from runtime.service.recent import Recent
+from runtime.service.router import Router
+
+KEYS_KNOWN_MAX = 1_000
+"""API keys known without asking the ledger (authentication is cached)."""
+
+KEY_KNOWN_S = 300.0
+"""A revocation through another gateway is heard over the feed; this bounds what a lost feed costs."""
+
+SECRETS_KEPT_MAX = 1_000
+SECRETS_KEPT_S = 600.0
+"""A key's secret is kept so long for whoever repeats its creation because the answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An API key that lives."""
+
+    id: str
+    role: Role
+    name: str
+
+
+class AccessTokens:
+    """Public tokens."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        catalog: CatalogView,
+        ring: KeyRing | None,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._catalog = catalog
+        self._ring = ring
+        self._clock = clock
+
+    async def create(self, caller: Caller, request: PublicTokenRequest) -> PublicTokenReceipt:
+        """Make a public token; a repeated operation shows the same secret.
+
+        Raises:
+            BadRequest: The scope, an origin or the number of uses can't be used.
+            SessionNotFound, StreamNotFound, TokenNotFound: What it names is not there.
+        """
+        scope = scope_of_request(request.scope.model_dump(exclude_none=True))
+        owner = ids.NIL_SESSION
+        if scope.type is ScopeType.TOKEN_COMPLETE:
+            ids.check_id(scope.token_id or "", ids.TOKEN)
+        else:
+            owner = ids.check_id(scope.session_id or "", ids.SESSION)
+            direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
+            session = await self._ledger.get_session(owner)
+            await self._catalog.stream(str(session["task"]), scope.stream or "", direction)
+        secrets = self._secrets(owner)
+        public_token_id, key_id, hashed, origins = secrets.new_public_token(
+            scope, tuple(request.allowed_origins)
+        )
+        now = self._clock.now()
+        token = PublicToken(
+            id=public_token_id,
+            scope=scope,
+            secret_hash=hashed,
+            created_at=now,
+            expires_at=now + timedelta(seconds=seconds(request.expires_in)),
+            max_uses=request.max_uses,
+            allowed_origins=origins,
+            key_id=key_id,
+        )
+        asked = request.model_dump(mode="json")
+        operation = caller.operation("public_tokens.create", asked)
+        if owner == ids.NIL_SESSION:
+            fact = CreateCompletionToken(
+                principal=caller.principal,
+                operation=operation,
+                public_token_id=token.id,
+                token_id=scope.token_id or "",
+                secret_hash=hashed,
+                key_id=key_id,
+                max_uses=token.max_uses,
+                expires_at=token.expires_at,
+                allowed_origins=origins,
+            )
+            receipt = await self._router.write(
+                lambda: self._ledger.fact(fact), what="a public token"
+            )
+        else:
+            command = CreatePublicToken(
+                principal=caller.principal, operation=operation, token=token.to_json()
+            )
+            receipt = await self._router.command(owner, command)
+        made_id = str(receipt["public_token_id"])
+        info = await self._ledger.get_public_token(made_id)
+        secret = secrets.secret("pat", made_id, str(receipt["key_id"]))
+        return PublicTokenReceipt.model_validate({**info, "public_access_token": secret})
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[PublicTokenInfo]:
+        """Public tokens, newest first, with the uses they have left."""
+        found = await self._ledger.list_public_tokens(limit=limit, cursor=cursor)
+        return Page[PublicTokenInfo].model_validate(found)
+
+    async def revoke(self, caller: Caller, public_token_id: str) -> PublicTokenInfo:
+        """Revoke one; revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: No public token with that id.
+        """
+        ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
+        info = await self._ledger.get_public_token(public_token_id)
+        operation = caller.operation("public_tokens.revoke", public_token_id)
+        session_id = info["scope"].get("session")
+        if session_id is None:
+            fact = RevokeCompletionToken(
+                principal=caller.principal, operation=operation, public_token_id=public_token_id
+            )
+            await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
+        else:
+            command = RevokePublicToken(
+                principal=caller.principal, operation=operation, public_token_id=public_token_id
+            )
+            await self._router.command(session_id, command)
+        return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))
+
+    async def find(self, hashed: str) -> PublicToken | None:
+        """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""
+        found = await self._ledger.find_public_token(hashed)
+        return PublicToken.from_json(found["state"]) if found is not None else None
+
+    def _secrets(self, session_id: str) -> TaskSecrets:
+        keys = self._ring.session_keys(session_id) if self._ring is not None else None
+        return TaskSecrets(keys, "")
+
+
+class ApiKeys:
+    """API keys, and a memory of those in use."""
+
+    def __init__(self, ledger: LedgerReads, router: Router) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._known: Recent[str, KnownKey] = Recent(
+            KEYS_KNOWN_MAX, age_max_s=KEY_KNOWN_S, monotonic=_monotonic
+        )
+        self._revocations = 0
+        self._secrets: Recent[str, str] = Recent(
+            SECRETS_KEPT_MAX, age_max_s=SECRETS_KEPT_S, monotonic=_monotonic
+        )
+
+    async def create(self, caller: Caller, request: ApiKeyRequest) -> ApiKeyReceipt:
+        """Make a key; its secret is shown once, and to whoever repeats the operation soon.
+
+        Raises:
+            Conflict: The operation was done, and its secret is no longer kept.
+        """
+        secret = self._secrets.get(caller.operation_id) or make_secret(SecretKind.API_KEY)
+        fact = CreateApiKey(
+            principal=caller.principal,
+            operation=caller.operation("api_keys.create", request.model_dump(mode="json")),
+            key_id=ids.new_id(ids.API_KEY),
+            role=request.role,
+            name=request.name,
+            secret_hash=secret_hash(secret),
+        )
+        self._secrets.put(caller.operation_id, secret)
+        receipt = await self._router.write(lambda: self._ledger.fact(fact), what="an API key")
+        info = await self._ledger.get_api_key(str(receipt["key_id"]))
+        found = await self._ledger.find_api_key(secret_hash(secret))
+        if found is None or found["id"] != info["id"]:
+            raise Conflict(
+                f"{info['id']} was made by this operation, and its secret is shown only once",
+                hint="Revoke it and make another.",
+                key_id=info["id"],
+            )
+        return ApiKeyReceipt.model_validate({**info, "secret": secret})
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[ApiKeyInfo]:
+        """API keys, newest first, revoked ones too."""
+        found = await self._ledger.list_api_keys(limit=limit, cursor=cursor)
+        return Page[ApiKeyInfo].model_validate(found)
+
+    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+        """Revoke a key; it opens nothing from now on. Revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: No key with that id.
+        """
+        ids.check_id(key_id, ids.API_KEY)
+        fact = RevokeApiKey(
+            principal=caller.principal,
+            operation=caller.operation("api_keys.revoke", key_id),
+            key_id=key_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
+        self.forget()
+        return ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
+
+    def known(self, hashed: str) -> KnownKey | None:
+        """The living key with this secret, if it was used lately."""
+        return self._known.get(hashed)
+
+    async def find(self, hashed: str) -> KnownKey | None:
+        """The living key with this secret."""
+        revocations = self._revocations
+        found = await self._ledger.find_api_key(hashed)
+        if found is None or found["revoked_at"] is not None:
+            return None
+        key = KnownKey(str(found["id"]), Role(found["role"]), str(found["name"]))
+        if revocations == self._revocations:  # else this answer may be older than a revocation
+            self._known.put(hashed, key)
+        return key
+
+    def forget(self) -> None:
+        """A key was revoked somewhere: look all of them up again."""
+        self._revocations += 1
+        self._known.clear()
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
