@@ -194,7 +194,8 @@ class Runtime:
         deadline = time.monotonic() + timeout_s
         while left := [one for one in known if processes.is_running(one)]:
             if time.monotonic() >= deadline:
-                raise Unavailable(f"{len(left)} processes outlive their supervisor")
+                names = ", ".join(f"{one.pid} ({processes.command(one)})" for one in left)
+                raise Unavailable(f"processes outlive their supervisor: {names}")
             time.sleep(POLL_S)
 
     def _launch(self) -> None:

@@ -22,6 +22,7 @@ MARKER = "HELMR_RUNTIME"
 
 PROC = Path("/proc")
 ENVIRON_BYTES_MAX = 1024 * 1024
+COMMAND_CHARS_MAX = 200
 END_ROUND_S = 0.05
 
 
@@ -53,6 +54,15 @@ def is_running(one: Process) -> bool:
     """It has not ended. A zombie has."""
     found = look(one.pid)
     return found is not None and found[1] == one.started and found[0] not in "ZX"
+
+
+def command(one: Process) -> str:
+    """Its command line, for people."""
+    try:
+        text = (PROC / str(one.pid) / "cmdline").read_bytes()[:COMMAND_CHARS_MAX]
+    except OSError:
+        return "gone"
+    return text.replace(b"\0", b" ").decode(errors="replace").strip() or "no command"
 
 
 def is_stopped(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,18 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     monkeypatch.delenv("HELMR_URL", raising=False)
     return home
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """`run_up` takes the process it runs in for its own."""
+    umask = os.umask(0)
+    os.umask(umask)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    os.umask(umask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
