@@ -12,6 +12,7 @@ from console.difflines import diff, summary
 from console.forms.model import form_of
 from console.outcome import Outcome, Result
 from console.permits import Permit
+from console.reading import tail
 from console.screens.compose import ComposeScreen, Phase
 from console.widgets.panes import (
     DUE_ROLE,
@@ -57,12 +58,7 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema))
-        session = client.sessions.open(self.wait.session_id)
-        last = (await session.get()).last_seq or 0
-        page = await session.transcript_page(
-            after=max(0, last - CONTEXT_ENTRIES), limit=CONTEXT_ENTRIES
-        )
-        self.entries = list(page.items)
+        self.entries = await tail(client, self.wait.session_id, CONTEXT_ENTRIES)
         self.redraw()
 
     def draft_name(self) -> str | None:

@@ -11,6 +11,7 @@ from textual.timer import Timer
 
 from console import countdown, views
 from console.actions import Context, Scope
+from console.reading import tail
 from console.screens.base import Pairs, bindings
 from console.screens.listing import ListScreen
 from console.views import Cell, Row
@@ -174,10 +175,8 @@ class InboxScreen(ListScreen):
     async def _load_preview(self, key: str) -> None:
         client = self.console.client
         wait = await client.waits.get(key)
-        session = client.sessions.open(wait.session_id)
-        last = (await session.get()).last_seq or 0
-        page = await session.transcript_page(after=max(0, last - LAST_ENTRIES), limit=LAST_ENTRIES)
-        self._previews[key] = Preview(wait, tuple(page.items))
+        entries = await tail(client, wait.session_id, LAST_ENTRIES)
+        self._previews[key] = Preview(wait, tuple(entries))
         while len(self._previews) > PREVIEWS_MAX:
             self._previews.popitem(last=False)
         self.console.store.put_wait(wait)

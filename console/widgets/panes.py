@@ -129,6 +129,8 @@ def body_lines(body: str) -> list[Content]:
         elif raw.lstrip().startswith(("- ", "* ")):
             indent = len(raw) - len(raw.lstrip())
             found.append(Content(f"{' ' * indent}• {raw.lstrip()[2:]}"))
+        elif raw.startswith("**") and raw.endswith("**") and len(raw) > 4:
+            found.append(Content.styled(raw[2:-2], "bold"))
         else:
             found.append(Content(raw))
     return found
