@@ -36,6 +36,8 @@ async def complete(
         TokenCompleted, TokenExpired, TokenCancelled, TokenNotFound: S-41.
         Unavailable: Its schema changes too fast to be checked.
     """
+    token: Json = {}
+    token_id = make(()).token_id
     for _ in range(CHECKS_MAX):
         token = await get_token()
         checked: tuple[int, ...] = ()
@@ -44,7 +46,7 @@ async def complete(
         receipt = await write(make(checked))
         if receipt["outcome"] != "recheck":
             return receipt
-    raise Unavailable(f"{token['id']}: its schema changes while data is checked")
+    raise Unavailable(f"{token_id}: its schema changes while data is checked")
 
 
 def check(token: Json, data: Any) -> tuple[int, ...]:

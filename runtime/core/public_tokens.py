@@ -100,7 +100,7 @@ def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None
         BadRequest: Unknown or missing fields.
     """
     try:
-        type_ = ScopeType(parts.get("type"))
+        type_ = ScopeType(str(parts.get("type")))
     except ValueError:
         known = ", ".join(ScopeType)
         raise BadRequest("unknown scope type", hint=f"Types are {known}.") from None

@@ -3,10 +3,17 @@ the slot."""
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from helmr.errors import StoreUnavailable
 from runtime.core.commands import Command
 from runtime.ports import WorkItem
 from tests.actors.fakes import World, note, settle, until
+
+
+def _executes(slot: Any, session_id: str) -> bool:
+    return bool(slot.session_id == session_id and slot.is_executing)
 
 
 async def test_queued_runs_resume_in_order_as_slots_come_free(world: World) -> None:
@@ -15,7 +22,8 @@ async def test_queued_runs_resume_in_order_as_slots_come_free(world: World) -> N
     await world.directory(slots=1)
     (slot,) = world.living("slot")
     for n in range(5):
-        await until(lambda n=n: slot.session_id == f"s{n}" and slot.is_executing)
+        expected = f"s{n}"
+        await until(functools.partial(_executes, slot, expected))
         await slot.report("parkable")
     await until(lambda: len(slot.adoptions) == 5)
     assert slot.adoptions == [f"s{n}" for n in range(5)]

@@ -137,8 +137,11 @@ def test_a_task_that_ends_its_process_is_blocked_at_the_third_death(client: Clie
 def test_with_every_slot_busy_answers_and_notes_go_through(client: Client) -> None:
     session = asked(client)
     busy = [client.sessions.start("sleepy", 20.0) for _ in range(2)]
-    for one in busy:
-        until(lambda one=one: "step.started" in [e.kind for e in one.transcript()])
+
+    def has_begun() -> bool:
+        return all("step.started" in [e.kind for e in one.transcript()] for one in busy)
+
+    until(has_begun)
     began = time.monotonic()
     answer(client, session)
     assert time.monotonic() - began < 1.0

@@ -143,7 +143,7 @@ def said(what: str, seconds: float) -> None:
 
 
 def console(client: Fixed, folder: Path) -> ConsoleApp:
-    return ConsoleApp(client, Options(state_folder=folder))  # type: ignore[arg-type]
+    return ConsoleApp(client, Options(state_folder=folder))
 
 
 async def until(holds: Any) -> None:
@@ -160,7 +160,7 @@ async def test_a_transcript_of_20_000_entries_opens_and_scrolls(tmp_path: Path) 
         app.open_session("ses_1")
         await until(lambda: isinstance(app.screen, SessionScreen) and app.screen.transcript.current)
         opened = time.perf_counter() - began
-        view = app.screen.transcript  # type: ignore[attr-defined]
+        view = app.screen.transcript
         assert view.seq == ENTRIES
         said("open 20,000 entries", opened)
         began = time.perf_counter()
@@ -173,7 +173,7 @@ async def test_a_transcript_of_20_000_entries_opens_and_scrolls(tmp_path: Path) 
             view.render_line(y)
         said("draw a screen", time.perf_counter() - began)
         assert opened < 0.6
-        assert app.client.pages < 40  # type: ignore[attr-defined]
+        assert app.client.pages < 40
 
 
 async def test_100_000_sessions_are_paged_never_read_whole(tmp_path: Path) -> None:

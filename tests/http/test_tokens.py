@@ -232,6 +232,8 @@ async def test_a_completion_is_delivered_after_everything_was_dead(tmp_path: Pat
         assert run["result"] == "late"
         again = await second.http.post(f"/v1/tokens/{token['id']}/complete", json={"data": "late"})
         assert again.json()["outcome"] == "already_completed"
-        await until(lambda: not second.ledger._ledger.book.counts()["deliveries"])
+        ledger = second.ledger._ledger
+        assert ledger is not None
+        await until(lambda: not ledger.book.counts()["deliveries"])
     finally:
         await second.stop()

@@ -74,7 +74,7 @@ async def publish(ask: Ask) -> dict[str, str]:
             subject=ask.subject,
             body=ask.body,
         )
-        answer = result.value.decision if result.ok else "timed out"
+        answer = result.value.decision if result.value is not None else "timed out"
     return {"decision": answer}
 
 

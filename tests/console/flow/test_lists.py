@@ -114,7 +114,7 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
 
     async def slow(*args: object, **more: object) -> object:
         await bench.pilot.press("f8")
-        return await real(*args, **more)  # type: ignore[arg-type]
+        return await real(*args, **more)
 
     bench.app.writer.answer = slow  # type: ignore[method-assign,assignment]
     await bench.press("ctrl+s")
