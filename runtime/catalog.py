@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from helmr.errors import BadDefinition
 from helmr.models import Catalog, StreamInfo, TaskInfo
@@ -30,8 +31,8 @@ RESERVED = frozenset({"helmr", "runtime", "console"})
 class Registered:
     """A task with its streams and the policy that decisions read."""
 
-    task: Task[..., object]
-    streams: Mapping[str, Stream[object]]
+    task: Task[..., Any]
+    streams: Mapping[str, Stream[Any]]
     policy: TaskPolicy
 
 
@@ -48,7 +49,7 @@ class Registry:
     """
 
     def __init__(
-        self, tasks: Iterable[Task[..., object]], *, modules: Sequence[str] = (), code_hash: str
+        self, tasks: Iterable[Task[..., Any]], *, modules: Sequence[str] = (), code_hash: str
     ) -> None:
         self.modules = tuple(modules)
         self.code_hash = code_hash
@@ -63,7 +64,7 @@ class Registry:
         names = [module.__name__ for module in modules]
         return cls(tasks, modules=names, code_hash=_code_hash(modules))
 
-    def _add(self, task: Task[..., object]) -> None:
+    def _add(self, task: Task[..., Any]) -> None:
         known = self.tasks.get(task.id)
         if known is not None and known.task is not task:
             raise BadDefinition(
@@ -210,7 +211,7 @@ def _task_info(registered: Registered) -> TaskInfo:
     )
 
 
-def _stream_info(stream: Stream[object], task_id: str) -> StreamInfo:
+def _stream_info(stream: Stream[Any], task_id: str) -> StreamInfo:
     return StreamInfo.model_validate(
         {
             "name": stream.id,
@@ -222,5 +223,5 @@ def _stream_info(stream: Stream[object], task_id: str) -> StreamInfo:
     )
 
 
-def _place(task: Task[..., object]) -> str:
+def _place(task: Task[..., Any]) -> str:
     return f"{task.function.__module__}.{task.function.__qualname__}"

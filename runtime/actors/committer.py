@@ -16,10 +16,10 @@ from itertools import count
 
 from helmr.errors import HelmrError, Unavailable
 from runtime.core.entries import Entry
-from runtime.ports import Committed, CommitReply, Flush, Ledger, Precondition, Refused
+from runtime.ports import CommitReply, Committed, Flush, Ledger, Precondition, Refused
 
 FLUSH_AFTER_S = 0.002
-"""How long a decision may wait for what the code does next (DESIGN: one commit for an answer and
+"""How long a decision may wait for what the code does next (one commit for an answer and
 the next wait).
 """
 
