@@ -17,11 +17,14 @@ from helmr.cli import (
     demo,
     down,
     input,
+    key,
     output,
     printing,
+    public_token,
     run,
     session,
     status,
+    token,
     up,
     wait,
 )
@@ -71,6 +74,9 @@ for _name, _group in (
     ("wait", wait.app),
     ("input", input.app),
     ("output", output.app),
+    ("token", token.app),
+    ("public-token", public_token.app),
+    ("key", key.app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from helmr.client import operations, waiting
+from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
 from helmr.client.aio_sessions import AsyncSessions
 from helmr.client.discovery import Endpoint, find_runtime
 from helmr.client.http import AsyncHttpTransport
@@ -61,6 +62,9 @@ class AsyncClient:
         self.sessions = AsyncSessions(self._transport)
         self.runs = AsyncRuns(self._transport)
         self.waits = AsyncWaits(self._transport)
+        self.tokens = AsyncTokens(self._transport)
+        self.auth = AsyncAuth(self._transport)
+        self.keys = AsyncKeys(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)
 

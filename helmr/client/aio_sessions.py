@@ -279,7 +279,11 @@ class AsyncInput:
         return all_pages_async(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
 
     async def page(
-        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> Page[RecordInfo]:
         """One page of `list`."""
         return await self._transport.call(
@@ -298,22 +302,44 @@ class AsyncOutput:
         self.stream = stream
 
     def read(
-        self, *, after: int | None = None, limit: int | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        public_access_token: str | None = None,
     ) -> AsyncIterator[RecordInfo]:
         """The records so far, by seq, page by page."""
-        return all_pages_async(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
+        return all_pages_async(
+            lambda cursor: self.page(
+                after=after, limit=limit, cursor=cursor, public_access_token=public_access_token
+            )
+        )
 
     async def page(
-        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        public_access_token: str | None = None,
     ) -> Page[RecordInfo]:
         """One page of `read`."""
         return await self._transport.call(
             operations.read_output(
-                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
+                self.session_id,
+                self.stream,
+                after=after,
+                limit=limit,
+                cursor=cursor,
+                public_access_token=public_access_token,
             )
         )
 
-    def follow(self, *, after: int | None = None) -> AsyncGenerator[RecordInfo, None]:
+    def follow(
+        self, *, after: int | None = None, public_access_token: str | None = None
+    ) -> AsyncGenerator[RecordInfo, None]:
         """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
-        feed = operations.follow_output(self.session_id, self.stream, after=after)
+        feed = operations.follow_output(
+            self.session_id, self.stream, after=after, public_access_token=public_access_token
+        )
         return self._transport.items(feed)

@@ -67,6 +67,7 @@ class Feed(Generic[T]):
     item: TypeAdapter[T]
     params: tuple[tuple[str, str], ...] = ()
     after: int | None = None
+    bearer: str | None = None
 
 
 def reads(shape: Any) -> TypeAdapter[Any]:

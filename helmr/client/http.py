@@ -83,6 +83,8 @@ class Following(Generic[T]):
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._last is not None:
             headers["Last-Event-ID"] = str(self._last)
+        if self._feed.bearer is not None:
+            headers["Authorization"] = f"Bearer {_checked(self._feed.bearer)}"
         return {
             "params": self._feed.params,
             "headers": headers,

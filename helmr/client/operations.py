@@ -85,7 +85,7 @@ def start(
 
 def get_session(session_id: str) -> Call[SessionInfo]:
     """GET /v1/sessions/{id}."""
-    return _get(_session(session_id), SessionInfo)
+    return get_call(_session(session_id), SessionInfo)
 
 
 def list_sessions(
@@ -106,7 +106,7 @@ def list_sessions(
         "activity": activity,
         "tag": tag,
     }
-    return _list("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
+    return list_call("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
 
 
 def send(
@@ -126,7 +126,7 @@ def send(
     if idempotency_key is not None:
         parts["idempotency_key"] = idempotency_key
     path = f"{_session(session_id)}/inputs/{_segment(stream)}"
-    return _post(path, SendReceipt, parts, operation_id, bearer=public_access_token)
+    return post_call(path, SendReceipt, parts, operation_id, bearer=public_access_token)
 
 
 def list_inputs(
@@ -139,7 +139,7 @@ def list_inputs(
 ) -> Call[Page[RecordInfo]]:
     """GET /v1/sessions/{id}/inputs/{stream}."""
     path = f"{_session(session_id)}/inputs/{_segment(stream)}"
-    return _list(path, RecordInfo, {"after": after}, limit=limit, cursor=cursor)
+    return list_call(path, RecordInfo, {"after": after}, limit=limit, cursor=cursor)
 
 
 def read_output(
@@ -154,13 +154,17 @@ def read_output(
     """GET /v1/sessions/{id}/outputs/{stream}."""
     path = f"{_session(session_id)}/outputs/{_segment(stream)}"
     given = {"after": after}
-    return _list(path, RecordInfo, given, limit=limit, cursor=cursor, bearer=public_access_token)
+    return list_call(
+        path, RecordInfo, given, limit=limit, cursor=cursor, bearer=public_access_token
+    )
 
 
-def follow_output(session_id: str, stream: str, *, after: int | None) -> Feed[RecordInfo]:
+def follow_output(
+    session_id: str, stream: str, *, after: int | None, public_access_token: str | None = None
+) -> Feed[RecordInfo]:
     """GET /v1/sessions/{id}/outputs/{stream} as an event stream; the ids are the records' seqs."""
     path = f"{_session(session_id)}/outputs/{_segment(stream)}"
-    return Feed(path=path, item=reads(RecordInfo), after=after or 0)
+    return Feed(path=path, item=reads(RecordInfo), after=after or 0, bearer=public_access_token)
 
 
 def read_transcript(
@@ -172,7 +176,7 @@ def read_transcript(
 ) -> Call[Page[EntryInfo]]:
     """GET /v1/sessions/{id}/transcript."""
     path = f"{_session(session_id)}/transcript"
-    return _list(path, EntryInfo, {"after": after}, limit=limit, cursor=cursor)
+    return list_call(path, EntryInfo, {"after": after}, limit=limit, cursor=cursor)
 
 
 def follow_session(session_id: str, *, after: int | None) -> Feed[EntryInfo]:
@@ -190,30 +194,30 @@ def close_session(
 ) -> Call[SessionInfo]:
     """POST /v1/sessions/{id}/close."""
     parts = {"end_input": end_input}
-    return _post(f"{_session(session_id)}/close", SessionInfo, parts, operation_id)
+    return post_call(f"{_session(session_id)}/close", SessionInfo, parts, operation_id)
 
 
 def cancel_session(session_id: str, *, operation_id: str | None) -> Call[SessionInfo]:
     """POST /v1/sessions/{id}/cancel."""
-    return _post(f"{_session(session_id)}/cancel", SessionInfo, None, operation_id)
+    return post_call(f"{_session(session_id)}/cancel", SessionInfo, None, operation_id)
 
 
 def add_note(session_id: str, text: str, *, operation_id: str | None) -> Call[NoteReceipt]:
     """POST /v1/sessions/{id}/notes."""
-    return _post(f"{_session(session_id)}/notes", NoteReceipt, {"text": text}, operation_id)
+    return post_call(f"{_session(session_id)}/notes", NoteReceipt, {"text": text}, operation_id)
 
 
 def start_run(session_id: str, payload: Any, *, operation_id: str | None) -> Call[RunInfo]:
     """POST /v1/sessions/{id}/runs; without a payload the newest run's is used again."""
     parts = {} if payload is UNSET else {"payload": payload}
-    return _post(f"{_session(session_id)}/runs", RunInfo, parts, operation_id)
+    return post_call(f"{_session(session_id)}/runs", RunInfo, parts, operation_id)
 
 
 def list_session_runs(
     session_id: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[Page[RunInfo]]:
     """GET /v1/sessions/{id}/runs."""
-    return _list(f"{_session(session_id)}/runs", RunInfo, {}, limit=limit, cursor=cursor)
+    return list_call(f"{_session(session_id)}/runs", RunInfo, {}, limit=limit, cursor=cursor)
 
 
 def list_runs(
@@ -228,22 +232,22 @@ def list_runs(
     if session_id is not None:
         ids.check_id(session_id, ids.SESSION)
     given = {"session_id": session_id, "task": task, "status": status}
-    return _list("/v1/runs", RunInfo, given, limit=limit, cursor=cursor)
+    return list_call("/v1/runs", RunInfo, given, limit=limit, cursor=cursor)
 
 
 def get_run(run_id: str) -> Call[RunInfo]:
     """GET /v1/runs/{id}."""
-    return _get(_run(run_id), RunInfo)
+    return get_call(_run(run_id), RunInfo)
 
 
 def cancel_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
     """POST /v1/runs/{id}/cancel."""
-    return _post(f"{_run(run_id)}/cancel", RunInfo, None, operation_id)
+    return post_call(f"{_run(run_id)}/cancel", RunInfo, None, operation_id)
 
 
 def retry_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
     """POST /v1/runs/{id}/retry."""
-    return _post(f"{_run(run_id)}/retry", RunInfo, None, operation_id)
+    return post_call(f"{_run(run_id)}/retry", RunInfo, None, operation_id)
 
 
 def list_waits(
@@ -266,12 +270,12 @@ def list_waits(
         "stream": stream,
         "session_id": session_id,
     }
-    return _list("/v1/waits", WaitInfo, given, limit=limit, cursor=cursor)
+    return list_call("/v1/waits", WaitInfo, given, limit=limit, cursor=cursor)
 
 
 def get_wait(wait_id: str) -> Call[WaitInfo]:
     """GET /v1/waits/{id}."""
-    return _get(_wait(wait_id), WaitInfo)
+    return get_call(_wait(wait_id), WaitInfo)
 
 
 def answer_wait(
@@ -279,17 +283,17 @@ def answer_wait(
 ) -> Call[SendReceipt | TokenAnswerReceipt]:
     """POST /v1/waits/{id}/answer."""
     shape = SendReceipt | TokenAnswerReceipt
-    return _post(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
+    return post_call(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
 
 
 def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:
     """GET /v1/tasks."""
-    return _list("/v1/tasks", TaskInfo, {}, limit=limit, cursor=cursor)
+    return list_call("/v1/tasks", TaskInfo, {}, limit=limit, cursor=cursor)
 
 
 def list_streams(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[StreamInfo]]:
     """GET /v1/streams."""
-    return _list("/v1/streams", StreamInfo, {}, limit=limit, cursor=cursor)
+    return list_call("/v1/streams", StreamInfo, {}, limit=limit, cursor=cursor)
 
 
 def health() -> Call[Health]:
@@ -317,11 +321,12 @@ _PAGE: Any = Page
 """For page shapes that are made at run time."""
 
 
-def _get(path: str, shape: type[T]) -> Call[T]:
+def get_call(path: str, shape: type[T]) -> Call[T]:
+    """A GET of one object."""
     return Call(method="GET", path=path, reply=reads(shape))
 
 
-def _list(
+def list_call(
     path: str,
     item: type[T],
     given: Mapping[str, Any],
@@ -330,6 +335,7 @@ def _list(
     cursor: str | None,
     bearer: str | None = None,
 ) -> Call[Page[T]]:
+    """A GET of one page of a list."""
     if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
         raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
     wanted = {**given, "limit": limit, "cursor": cursor}
@@ -348,16 +354,18 @@ def _list(
     )
 
 
-def _post(
+def post_call(
     path: str,
     shape: Any,
     parts: Mapping[str, Any] | None,
     operation_id: str | None,
     *,
     bearer: str | None = None,
+    method: str = "POST",
 ) -> Call[Any]:
+    """A call that changes something; a repeated one acts once."""
     return Call(
-        method="POST",
+        method=method,
         path=path,
         reply=reads(shape),
         body=None if parts is None else json_body(parts),

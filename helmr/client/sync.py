@@ -21,6 +21,7 @@ from helmr.client.discovery import Endpoint, find_runtime
 from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.client.retry import Retry
+from helmr.client.sync_access import Auth, Keys, Tokens
 from helmr.client.sync_sessions import Sessions
 from helmr.client.waiting import Until
 from helmr.durations import Duration
@@ -67,6 +68,9 @@ class Client:
         self.sessions = Sessions(self._transport)
         self.runs = Runs(self._transport)
         self.waits = Waits(self._transport)
+        self.tokens = Tokens(self._transport)
+        self.auth = Auth(self._transport)
+        self.keys = Keys(self._transport)
         self.tasks = Tasks(self._transport)
         self.streams = Streams(self._transport)
 

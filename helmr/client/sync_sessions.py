@@ -360,7 +360,11 @@ class Input:
         return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
 
     def page(
-        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> Page[RecordInfo]:
         """One page of `list`."""
         return self._transport.call(
@@ -378,25 +382,49 @@ class Output:
         self.session_id = session_id
         self.stream = stream
 
-    def read(self, *, after: int | None = None, limit: int | None = None) -> Iterator[RecordInfo]:
+    def read(
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        public_access_token: str | None = None,
+    ) -> Iterator[RecordInfo]:
         """The records so far, by seq, page by page.
 
         Raises:
             SessionNotFound, StreamNotFound: There is none.
         """
-        return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
+        return all_pages(
+            lambda cursor: self.page(
+                after=after, limit=limit, cursor=cursor, public_access_token=public_access_token
+            )
+        )
 
     def page(
-        self, *, after: int | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        public_access_token: str | None = None,
     ) -> Page[RecordInfo]:
         """One page of `read`."""
         return self._transport.call(
             operations.read_output(
-                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
+                self.session_id,
+                self.stream,
+                after=after,
+                limit=limit,
+                cursor=cursor,
+                public_access_token=public_access_token,
             )
         )
 
-    def follow(self, *, after: int | None = None) -> Generator[RecordInfo, None, None]:
+    def follow(
+        self, *, after: int | None = None, public_access_token: str | None = None
+    ) -> Generator[RecordInfo, None, None]:
         """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
-        feed = operations.follow_output(self.session_id, self.stream, after=after)
+        feed = operations.follow_output(
+            self.session_id, self.stream, after=after, public_access_token=public_access_token
+        )
         return self._transport.items(feed)

@@ -32,12 +32,15 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up down status demo console session run wait input output",
+    "": ("up down status demo console session run wait input output token public-token key"),
     "session": "start list get transcript follow close cancel note",
     "run": "list get retry cancel",
     "wait": "list get answer",
     "input": "send",
     "output": "read follow",
+    "token": "create list get complete cancel",
+    "public-token": "create list revoke",
+    "key": "create list revoke rotate-master",
 }
 ALL = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names.split()]
 

@@ -11,20 +11,33 @@ import pytest
 from pydantic import BaseModel
 
 import helmr.client
-from helmr.client import AsyncClient, Client, aio, aio_sessions, sync, sync_sessions
+from helmr.client import (
+    AsyncClient,
+    Client,
+    aio,
+    aio_access,
+    aio_sessions,
+    sync,
+    sync_access,
+    sync_sessions,
+)
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
 
 PAIRS = [
     (one, getattr(awaited, f"Async{name}"))
-    for blocking, awaited in ((sync, aio), (sync_sessions, aio_sessions))
+    for blocking, awaited in (
+        (sync, aio),
+        (sync_sessions, aio_sessions),
+        (sync_access, aio_access),
+    )
     for name, one in sorted(vars(blocking).items())
     if inspect.isclass(one) and one.__module__ == blocking.__name__
 ]
 
 
 def test_every_class_has_its_counterpart() -> None:
-    assert len(PAIRS) == 10
+    assert len(PAIRS) == 13
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), PAIRS, ids=[one.__name__ for one, _ in PAIRS])

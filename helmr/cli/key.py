@@ -1,0 +1,72 @@
+"""`helmr key …`: API keys, and master keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmr.cli import clock, describe_access, extras, printing
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.errors import NotFound
+
+app = group("Make API keys, look at them and revoke them; add a master key.")
+
+RING_NAME = "master-keys.json"
+
+
+@command(app, "create")
+def create(
+    cli: Cli,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="admin, operator, sender or viewer")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Who uses it; it is recorded with all it does.")
+    ],
+    json: Json = False,
+) -> None:
+    """Make an API key; its secret is shown this once."""
+    with cli.client() as client:
+        receipt = client.keys.create(role, name=name)
+    printing.show(receipt, describe_access.key_receipt_fields, json)
+
+
+@command(app, "list")
+def list_(
+    cli: Cli, limit: Limit = 50, cursor: Cursor = None, every: All = False, json: Json = False
+) -> None:
+    """List API keys, newest first, revoked ones too."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.keys.page(limit=limit, cursor=after),
+            columns=describe_access.KEY_COLUMNS,
+            row=describe_access.key_row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "revoke")
+def revoke(
+    cli: Cli,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="API key id, key_…")],
+    json: Json = False,
+) -> None:
+    """Revoke an API key; it opens nothing from now on."""
+    with cli.client() as client:
+        printing.show(client.keys.revoke(key), describe_access.key_fields, json)
+
+
+@command(app, "rotate-master")
+def rotate_master(cli: Cli) -> None:
+    """Add a master key to the data directory; the runtime takes it at its next start."""
+    with extras.needed("runtime"):
+        from runtime.security.keys import add_master_key
+    path = (cli.data_dir or Path(".helmr")) / RING_NAME
+    if not path.is_file():
+        raise NotFound(
+            f"there are no master keys in {path}", hint="`helmr up` makes one; name --data-dir."
+        )
+    key_id = add_master_key(path, now=clock.now())
+    printing.write(f"added master key {key_id} to {path}; restart the runtime to use it")

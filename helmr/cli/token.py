@@ -1,0 +1,139 @@
+"""`helmr token …`: one-shot tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from helmr.cli import describe_access, printing, reading
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.errors import UsageError
+
+if TYPE_CHECKING:
+    from helmr.tokens import Verify
+
+app = group("Make tokens, look at them, complete and cancel them.")
+
+Token = Annotated[str, typer.Argument(metavar="TOKEN", help="Token id, tok_…")]
+
+
+@command(app, "create")
+def create(
+    cli: Cli,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="Afterwards it expires.")] = "7d",
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be repeated.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE|-", help="An object that travels with it.")
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|-", help="The JSON Schema that completions must fit."),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="One line for the person who answers.")
+    ] = None,
+    body: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE|-", help="Markdown for that person.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Its callback URL takes bodies as they are sent.")
+    ] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME", help="github, slack or standard_webhooks; with --verify-secret."
+        ),
+    ] = None,
+    verify_secret: Annotated[
+        str | None,
+        typer.Option(metavar="@FILE|-", help="Where the provider's signing secret stands."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a token; its callback URL and public token are shown this once."""
+    if (verify is None) != (verify_secret is None):
+        raise UsageError("--verify and --verify-secret go together")
+    with cli.client() as client:
+        receipt = client.tokens.create(
+            timeout=timeout,
+            tags=tag or (),
+            metadata=(
+                reading.json_object(metadata, option="--metadata") if metadata is not None else None
+            ),
+            schema=(
+                reading.json_argument(schema, option="--schema") if schema is not None else None
+            ),
+            raw=raw,
+            verify=_verify(verify, verify_secret),
+            subject=subject,
+            body=reading.read_source(body).decode("utf-8") if body is not None else None,
+        )
+    printing.show(receipt, describe_access.token_receipt_fields, json)
+
+
+def _verify(scheme: str | None, source: str | None) -> Verify | None:
+    from helmr.tokens import Verify
+
+    if scheme is None or source is None:
+        return None
+    if source != "-" and not source.startswith("@"):
+        raise UsageError(
+            "--verify-secret takes @file or - for standard input",
+            hint="Other users of the machine can read arguments.",
+        )
+    secret = reading.read_source(source).decode("utf-8").strip()
+    return Verify(scheme=cast(Any, scheme), secret=secret)
+
+
+@command(app, "list")
+def list_(
+    cli: Cli,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="pending, completed, expired or cancelled"),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    json: Json = False,
+) -> None:
+    """List tokens, newest first."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.tokens.page(status=status, tag=tag, limit=limit, cursor=after),
+            columns=describe_access.TOKEN_COLUMNS,
+            row=describe_access.token_row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "get")
+def get(cli: Cli, token: Token, json: Json = False) -> None:
+    """Show a token with what it asks, and its data once it is completed."""
+    with cli.client() as client:
+        printing.show(client.tokens.get(token), describe_access.token_fields, json)
+
+
+@command(app, "complete")
+def complete(
+    cli: Cli,
+    token: Token,
+    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="Its data.")],
+    json: Json = False,
+) -> None:
+    """Complete a token; the first completion wins."""
+    value = reading.json_argument(data, option="--data")
+    with cli.client() as client:
+        receipt = client.tokens.complete(token, value)
+    printing.show(receipt, describe_access.fields_of, json)
+
+
+@command(app, "cancel")
+def cancel(cli: Cli, token: Token, json: Json = False) -> None:
+    """Cancel a token and the waits on it."""
+    with cli.client() as client:
+        printing.show(client.tokens.cancel(token), describe_access.token_fields, json)
