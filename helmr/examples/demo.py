@@ -27,12 +27,16 @@ from helmr.client import Client
 from helmr.errors import HelmrError, Unavailable
 from helmr.examples import processes
 from helmr.examples.narration import Narrator
+from helmr.examples.seed import Seeder
 from helmr.models import EntryInfo, PrincipalInfo, WaitInfo
 from helmr.safe_text import one_line
 
 T = TypeVar("T")
 
 TASKS = "helmr.examples.publish_review"
+LIVING_TASKS = tuple(
+    f"helmr.examples.{name}" for name in ("publish_review", "chat", "release", "troubled")
+)
 PAYLOAD = "pull_request.opened.json"
 PERSON = "Ada Lovelace"
 ANSWER = '{"decision": "approve", "note": "Reads well."}'
@@ -65,13 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 0 if everything it claims was seen to be true."""
     parser = argparse.ArgumentParser(prog="helmr demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the data directory")
-    keep = parser.parse_args(list(argv or ())).keep
+    parser.add_argument("--console", action="store_true", help="open a console on seeded sessions")
+    given = parser.parse_args(list(argv or ()))
+    keep = given.keep
     narrator = Narrator()
     folder = Path(tempfile.mkdtemp(prefix="helmr-demo-"))
-    demo = Demo(narrator, folder)
+    demo = Demo(narrator, folder, tasks=LIVING_TASKS if given.console else (TASKS,))
     try:
         with _ended_by_signals():
-            demo.play()
+            if given.console:
+                demo.live()
+            else:
+                demo.play()
             demo.stop()
     except KeyboardInterrupt:
         demo.clean_up()
@@ -102,10 +111,14 @@ class Demo:
     Args:
         narrator: Who tells it.
         folder: Where everything lies; the caller removes it.
+        tasks: The task modules of the runtime.
     """
 
-    def __init__(self, narrator: Narrator, folder: Path) -> None:
+    def __init__(
+        self, narrator: Narrator, folder: Path, *, tasks: Sequence[str] = (TASKS,)
+    ) -> None:
         self._tell = narrator
+        self._tasks = tuple(tasks)
         self._folder = folder
         self.data_dir = folder / "data"
         self._log = folder / "up.log"
@@ -151,8 +164,27 @@ class Demo:
         tell.chapter("The transcript: everything that happened, and who did it")
         self._transcript(session_id)
 
+    def live(self) -> None:
+        """Seed a runtime with sessions in every state and open the console on it."""
+        tell = self._tell
+        tell.title("A runtime with sessions in every state, and the operator's console")
+        tell.chapter("Start a runtime with the example tasks")
+        self._start_runtime()
+        tell.chapter("Start sessions that wait, run, fail and end")
+        with Client(data_dir=self.data_dir) as client:
+            for state, count in sorted(Seeder(client).seed(1).counts.items()):
+                tell.says(f"{count:>3}  {state}")
+        tell.chapter("Open the console; q leaves it")
+        arguments = ["--data-dir", str(self.data_dir), "console"]
+        tell.command(f"helmr {shlex.join(arguments)}")
+        code = subprocess.run(
+            [sys.executable, "-m", "helmr.cli", *arguments], env=self._environ, check=False
+        ).returncode
+        if code != 0:
+            raise DemoFailed(f"the console ended with code {code}")
+
     def _start_runtime(self) -> None:
-        arguments = ["up", TASKS, "--data-dir", str(self.data_dir), "--port", "0"]
+        arguments = ["up", *self._tasks, "--data-dir", str(self.data_dir), "--port", "0"]
         self._tell.command(f"helmr {shlex.join(arguments)}")
         began_at_s = time.monotonic()
         with self._log.open("ab") as log:
