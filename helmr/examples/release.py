@@ -1,7 +1,7 @@
 """A release in stages: checks side by side, a sign-off, a canary that soaks, a second sign-off, everyone.
 
 Shows concurrent steps, a step that fails and is tried again, a timer, and two approvals that share one stream and
-are told apart by correlation id.
+are told apart by correlation id. With `mail_dir` the second is asked for by an emailed link.
 
 ```
 helmr session start release --payload '{"service": "web", "version": "1.4.0"}'
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, WaitResult, step, step_key, streams, task, timers
+from helmr import TaskContext, WaitResult, step, step_key, streams, task, timers, tokens
 
 CHECKS = ("unit", "integration", "security")
 
@@ -29,6 +30,8 @@ class Release(BaseModel):
     artifact: str | None = None
     soak: str = "10m"
     signoff_timeout: str = "1d"
+    mail_dir: str | None = None
+    """Where e-mails go, as files. With it the second sign-off is asked for by a link."""
 
 
 class Signoff(BaseModel):
@@ -105,6 +108,26 @@ async def ask(release: Release, stage: str, body: str) -> WaitResult[Signoff]:
     )
 
 
+@step(retries=3)
+def send_mail(release: Release, link: str) -> None:
+    """Mail the link. In this example the e-mail is a file; the link in it is a secret, so it is not returned."""
+    folder = Path(release.mail_dir or ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"Release {release.service} {release.version} to everyone?\n\n{link}\n"
+    (folder / f"{release.service}-{release.version}.txt").write_text(text, encoding="utf-8")
+
+
+async def ask_by_link(release: Release, body: str) -> WaitResult[Signoff]:
+    """Wait for who opens the link and sends the form. A replay makes the same link, so parking changes nothing."""
+    token = await tokens.create(timeout=release.signoff_timeout, tags=["release", release.service])
+    await send_mail(release, token.callback_url)
+    return await token.wait(
+        schema=Signoff,
+        subject=f"Release {release.service} {release.version} to everyone?",
+        body=body,
+    )
+
+
 @task(id="release")
 async def release_service(release: Release, ctx: TaskContext) -> Released:
     """Check, ask, deploy to the canary, watch it, ask again, deploy to everyone."""
@@ -129,7 +152,11 @@ async def release_service(release: Release, ctx: TaskContext) -> Released:
     minutes = (ctx.now() - started_at).total_seconds() / 60
     await stages.append(f"The canary is healthy {minutes:.0f} minutes after the start")
 
-    second = await ask(release, "everyone", f"The canary ran for {release.soak} without errors.")
+    report = f"The canary ran for {release.soak} without errors."
+    if release.mail_dir is not None:
+        second = await ask_by_link(release, report)
+    else:
+        second = await ask(release, "everyone", report)
     if second.value is None or not second.value.approve:
         comment = second.value.comment if second.value else "nobody signed in time"
         await stages.append(await roll_back(release, reason=comment or "declined"))

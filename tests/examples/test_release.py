@@ -100,3 +100,17 @@ async def test_a_bad_artifact_fails_the_run_at_its_step(harness):
     session = await harness.start("release", {**RELEASE, "artifact": "web.zip"})
     with pytest.raises(RunFailed, match=r"web\.zip is no \.tar\.gz"):
         await session.result()
+
+
+async def test_the_second_signoff_comes_by_an_emailed_link(harness, interrupt, tmp_path):
+    session = await harness.start("release", {**RELEASE, "mail_dir": str(tmp_path)})
+    await harness.advance("1s")
+    await session.send("signoff", {"approve": True}, correlation_id=CANARY)
+    await harness.advance("10m")
+    await interrupt(session)
+    (mail,) = tmp_path.iterdir()
+    link = mail.read_text().split()[-1]
+    await harness.complete_token(link, {"approve": True, "comment": "go"})
+    assert (await session.result())["status"] == "released"
+    await_by = [e.principal.type for e in await session.transcript() if e.kind == "wait.fulfilled"]
+    assert await_by[-1] == "callback"

@@ -30,9 +30,7 @@ from runtime.service import Caller, Service
 router = APIRouter(route_class=HelmrRoute, tags=["callbacks"])
 
 PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
-Secret = Annotated[
-    str, Path(description="A callback secret, or the public token of a token.", max_length=200)
-]
+Secret = Annotated[str, Path(description="A callback secret, or the public token of a token.")]
 
 
 @router.get(

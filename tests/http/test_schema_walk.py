@@ -1,0 +1,91 @@
+"""The whole OpenAPI document, walked by Schemathesis with and without a key: no 5xx, no surprise (S-46, S-64)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.service.stack import Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.allows_blocking]
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+STREAMS = ("/v1/events", "/v1/sessions/{session_id}/events")
+EXAMPLES = 12
+
+
+@pytest.mark.parametrize("has_key", [True, False], ids=["key", "no_key"])
+async def test_no_route_answers_what_its_document_does_not_say(
+    tmp_path: Path, has_key: bool
+) -> None:
+    stack = Stack(tmp_path)
+    await stack.start()
+    try:
+        await stack.started()
+        document = (await stack.http.get("/v1/openapi.json")).json()
+        headers = {"Authorization": f"Bearer {stack.key}"} if has_key else {}
+        failures = await asyncio.to_thread(walk, document, stack.url, headers)
+        assert failures == []
+    finally:
+        await stack.stop()
+
+
+def walk(document: dict[str, Any], url: str, headers: dict[str, str]) -> list[str]:
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=url)
+    failures: list[str] = []
+    calls = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.path in STREAMS:
+            continue  # they never end
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            calls += _try(operation, mode, headers, failures)
+    assert calls > 300
+    return failures
+
+
+def _try(operation: Any, mode: GenerationMode, headers: dict[str, str], failures: list[str]) -> int:
+    calls = 0
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def one(case: Any) -> None:
+        nonlocal calls
+        response = case.call(headers=headers, timeout=20)
+        calls += 1
+        try:
+            case.validate_response(response, checks=CHECKS)
+        except FailureGroup as error:
+            failures.append(f"{operation.label}: {response.status_code}: {error.exceptions}"[:600])
+
+    try:
+        one()
+    except Unsatisfiable:
+        return calls  # nothing about this operation can be wrong
+    return calls
