@@ -21,6 +21,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from helmr.errors import HelmrError
 from runtime.actors.boundary import ActorDied, ActorNotFound, ActorUnavailable, Failure, kind_of
@@ -60,15 +61,27 @@ class RayCalls:
         return answer
 
     async def create(
-        self, name: str, cls: type[Any], *args: Any, options: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        cls: type[Any],
+        *args: Any,
+        is_here: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         """Have Ray start a detached actor under that name; returns before it runs.
+
+        Args:
+            is_here: It must run on this process's node, now and after each restart.
 
         Raises:
             ValueError: The name is taken.
         """
+        given = dict(options or {})
+        if is_here:
+            node = ray.get_runtime_context().get_node_id()
+            given["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         declared = ray.remote(cls).options(
-            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, **(options or {})
+            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, **given
         )
         self._handles[name] = await asyncio.to_thread(declared.remote, *args)
 

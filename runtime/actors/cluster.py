@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import Unavailable
+from helmr.errors import Unavailable, UsageError
 from runtime.actors.leftovers import RUN_DIR_PREFIX, write_private
 from runtime.actors.processes import MARKER
 
@@ -89,7 +89,7 @@ class Cluster:
 
     def __init__(self, run_dir: Path, address: str | None) -> None:
         self._run_dir = run_dir
-        self._address = address
+        self._address = address or None
         self._node: Any = None
 
     def start(self) -> str:
@@ -102,6 +102,7 @@ class Cluster:
 
         Raises:
             Unavailable: Ray can't be started or reached.
+            UsageError: The cluster to join has no room for pool actors.
         """
         import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
@@ -120,6 +121,12 @@ class Cluster:
                 f"Ray can't be started: {error}" if self._address is None else str(error),
                 hint=f"Its logs are in {self._run_dir}." if self._address is None else None,
             ) from error
+        if self._address is not None and not _resources(ray).get(SLOT_RESOURCE):
+            raise UsageError(
+                f"no node of the Ray cluster at {address} offers {SLOT_RESOURCE}",
+                hint=f"Start nodes with `--resources '{{\"{SLOT_RESOURCE}\": 10}}'`; "
+                "each slot and desk takes one.",
+            )
         return address
 
     def dead_processes(self) -> list[str]:
@@ -173,3 +180,9 @@ def _start_node(temp_dir: Path) -> Any:
         shutdown_at_exit=False,
         spawn_reaper=True,
     )
+
+
+def _resources(ray: Any) -> dict[str, float]:
+    """What the nodes of the cluster offer; Ray's own function has no types."""
+    offered: dict[str, float] = ray.cluster_resources()
+    return offered

@@ -31,6 +31,7 @@ RETRY_BUILD_S = 1.0
 LOOK_EVERY_S = 2.0
 PARK_WITHIN_S = 6.0
 CLOSE_WITHIN_S = 1.5
+END_WITHIN_S = 2.0
 SHARED = (LEDGER, DIRECTORY, GATEWAY)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -222,20 +223,36 @@ class Keeper:
                 self._lost = "Ray has died, and the runtime with it"
                 self._stop.set()
                 return
-            await asyncio.to_thread(self._look_after)
+            try:
+                await asyncio.to_thread(self._look_after)
+            except OSError as error:
+                logger.warning("the record of processes can't be written: %s", error)
 
     # --- stop -------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
         """Park what waits, close the file; at once after a second signal."""
         await self._tasks.stop()
-        if not self._is_serving or self._lost is not None:
-            return
+        if self._is_serving and self._lost is None:
+            await self._park_unless_hurried()
+        if self._spec.is_joined and self._lost is None:
+            await self._end_actors()
+
+    async def _park_unless_hurried(self) -> None:
         parking = asyncio.ensure_future(self._park_and_close())
         hurry = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait({parking, hurry}, return_when=asyncio.FIRST_COMPLETED)
         parking.cancel()
         hurry.cancel()
+
+    async def _end_actors(self) -> None:
+        """The cluster goes on without us: what we started in it must not."""
+        try:
+            async with asyncio.timeout(END_WITHIN_S):
+                names = await self._calls.names()
+                await asyncio.gather(*(self._calls.kill(name) for name in names))
+        except (TimeoutError, HelmrError) as error:
+            logger.warning("the actors can't be ended: %s", error)
 
     async def _park_and_close(self) -> None:
         _, parked = await asyncio.gather(

@@ -65,6 +65,11 @@ def command(one: Process) -> str:
     return text.replace(b"\0", b" ").decode(errors="replace").strip() or "no command"
 
 
+def boot_id() -> str:
+    """Names this boot of this machine: pids mean nothing elsewhere."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
 def is_stopped(pid: int) -> bool:
     """It got SIGSTOP, or a debugger holds it."""
     found = look(pid)
@@ -137,7 +142,7 @@ def kill(one: Process) -> None:
 def end_all(
     mark: Mark, recorded: Iterable[Process] = (), *, spare: Iterable[int] = (), within_s: float
 ) -> list[Process]:
-    """Kill what is marked or was recorded, until nothing of it runs.
+    """Kill what is marked or was recorded, until nothing of it runs but this process.
 
     Args:
         mark: Of the runtime.
@@ -148,7 +153,7 @@ def end_all(
     Returns:
         What still runs.
     """
-    spared = set(spare)
+    spared = {os.getpid(), *spare}
     known = set(recorded)
     empty_looks = 0
     deadline = time.monotonic() + within_s

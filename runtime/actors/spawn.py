@@ -30,14 +30,15 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
     Raises:
         ValueError: The name is taken.
     """
+    is_pool = name.startswith(POOL_PREFIXES)
     options: dict[str, Any] = {"max_restarts": -1, "max_concurrency": SHARED_CALLS_MAX}
-    if name.startswith(POOL_PREFIXES):
+    if is_pool:
         options = {
             "max_restarts": 0,
             "max_concurrency": POOL_CALLS_MAX,
             "resources": {SLOT_RESOURCE: 1},
         }
-    await calls.create(name, Host, name, spec, options=options)
+    await calls.create(name, Host, name, spec, is_here=not is_pool, options=options)
 
 
 class RaySpawner:
@@ -77,6 +78,8 @@ class RaySpawner:
     async def look(self, pid: int) -> ProcessState:
         """What /proc says of a process."""
         found = await asyncio.to_thread(processes.look, pid)
+        if found is None and self._spec.is_joined:
+            return ProcessState.RUNNING  # perhaps on another machine
         if found is None or found[0] in "ZX":
             return ProcessState.GONE
         return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING

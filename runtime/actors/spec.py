@@ -17,6 +17,9 @@ class RuntimeSpec:
         catalog_hash: The code that pool actors must have loaded.
         admin_key_hash: Hex SHA-256 of the local admin key.
         version: Of Helmr.
+        supervisor: Its pid and start time.
+        boot_id: Of its machine.
+        is_joined: Ray was there before; its nodes may be other machines.
         external_url: Under which people and providers reach the gateway, if not under host and port.
     """
 
@@ -32,6 +35,9 @@ class RuntimeSpec:
     port: int
     admin_key_hash: str
     version: str
+    supervisor: tuple[int, int]
+    boot_id: str
+    is_joined: bool = False
     external_url: str | None = None
 
     @property

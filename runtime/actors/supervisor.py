@@ -27,6 +27,7 @@ from helmr.models import Catalog, Credentials
 from runtime.actors import leftovers, processes
 from runtime.actors.cluster import LOOPBACK, Cluster, make_run_dir, prepare_environment
 from runtime.actors.leftovers import Record, write_private
+from runtime.actors.spec import RuntimeSpec
 from runtime.actors.terminal import Terminal
 from runtime.actors.watchdog import Watchdog
 from runtime.catalog import load_modules
@@ -153,9 +154,23 @@ class _Run:
         address = self._cluster.start()
         TERMINAL.say(f"Ray runs on {address}")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
-        from runtime.actors.spec import RuntimeSpec  # noqa: PLC0415
 
-        spec = RuntimeSpec(
+        spec = self._spec()
+        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+        keeper = Keeper(
+            spec,
+            self._catalog,
+            is_cluster_alive=lambda: not self._cluster.dead_processes(),
+            look_after=self._look_after,
+            on_ready=self._ready,
+            say=TERMINAL.say,
+        )
+        return asyncio.run(keeper.run())
+
+    def _spec(self) -> RuntimeSpec:
+        """What every actor is built from."""
+        me = _this_process()
+        return RuntimeSpec(
             data_dir=str(self._data_dir),
             run_dir=str(self._run_dir),
             tasks=self._options.tasks,
@@ -168,23 +183,15 @@ class _Run:
             port=self._port,
             admin_key_hash=secret_hash(self._key),
             version=version(),
+            supervisor=(me.pid, me.started),
+            boot_id=processes.boot_id(),
+            is_joined=self._options.address is not None,
             external_url=self._options.external_url,
         )
-        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
-        keeper = Keeper(
-            spec,
-            self._catalog,
-            is_cluster_alive=lambda: not self._cluster.dead_processes(),
-            look_after=self._look_after,
-            on_ready=self._ready,
-            say=TERMINAL.say,
-        )
-        return asyncio.run(keeper.run())
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:
         """Write down what there is to end, should this process be killed."""
-        me = processes.process(os.getpid())
-        assert me is not None
+        me = _this_process()
         leftovers.write_record(
             self._data_dir,
             Record(mark=self._mark, supervisor=me, processes=found),
@@ -221,18 +228,20 @@ class _Run:
 
     def clean_up(self) -> None:
         """End whatever is left, and take back what pointed here."""
-        TERMINAL.restore()
         os.chdir("/")
         if self._pointer is not None:
             self._pointer.unlink(missing_ok=True)
             (self._data_dir / CREDENTIALS_FILE).unlink(missing_ok=True)
-        self._cluster.stop()
-        spare = [self._watchdog.pid] if self._watchdog.pid is not None else []
-        left = processes.end_all(
-            self._mark, self._recorded, spare=spare, within_s=STOP_WITHIN_S / 2
-        )
-        self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
-        leftovers.remove_run_dir(self._run_dir)
+        try:
+            self._cluster.stop()
+        finally:
+            spare = [self._watchdog.pid] if self._watchdog.pid is not None else []
+            left = processes.end_all(
+                self._mark, self._recorded, spare=spare, within_s=STOP_WITHIN_S / 2
+            )
+            self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
+            leftovers.remove_run_dir(self._run_dir)
+            TERMINAL.restore()
         if left:
             TERMINAL.say(f"{len(left)} processes could not be ended; the next start tries again")
             self._record(tuple(left))
@@ -241,6 +250,12 @@ class _Run:
 
 
 # --- parts ----------------------------------------------------------------------------------------
+
+
+def _this_process() -> processes.Process:
+    me = processes.process(os.getpid())
+    assert me is not None, "this process runs"
+    return me
 
 
 @contextmanager

@@ -19,7 +19,9 @@ class Limits:
 
     linger_s: float = 30.0
     """A waiting session stays in its actor so long, unless others need the actor."""
-    ping_every_s: float = 0.5
+    ping_every_s: float = 1.0
+    """Each ping of an idle actor costs 5 ms of processor time: at 0.5 s six actors took 7.5 % of a
+    core; at 1 s a stopped one is replaced after 3 s at most."""
     silent_s: float = 2.0
     """An actor that has not answered for so long is looked up in /proc; stopped or gone: killed."""
     silent_max_s: float = 30.0

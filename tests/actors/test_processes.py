@@ -102,6 +102,14 @@ def test_what_carries_the_marker_is_ended_and_nothing_else(start: Start) -> None
     assert other.poll() is None
 
 
+def test_who_ends_a_runtime_spares_itself(start: Start) -> None:
+    process = start("a1")
+    me = processes.process(os.getpid())
+    assert me is not None
+    assert processes.end_all(MARK, [me, known(process)], within_s=BOUND_S) == []
+    assert process.wait(BOUND_S) == -signal.SIGKILL
+
+
 def test_an_agent_without_its_environment_is_known_by_its_files(
     tmp_path: Path, start: Start
 ) -> None:
@@ -179,7 +187,7 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     run_dir = tmp_path / "helmr-run"
     run_dir.mkdir()
     leftovers.write_record(tmp_path, Record(mark=Mark("m4", run_dir), supervisor=NOBODY))
-    worker = start("m4")
+    worker, strangers = start("m4"), [start() for _ in range(8)]
     worker.send_signal(signal.SIGSTOP)
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, str(tmp_path), "m4"], stdout=subprocess.PIPE
@@ -187,9 +195,19 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     assert supervisor.stdout is not None
     watchdog = processes.process(int(supervisor.stdout.readline()))
     assert watchdog is not None
+    leftovers.write_record(
+        tmp_path,
+        Record(
+            mark=Mark("m4", run_dir),
+            supervisor=NOBODY,
+            processes=(watchdog, *[known(one) for one in strangers]),
+        ),
+    )
     supervisor.kill()
     supervisor.wait()
     supervisor.stdout.close()
+    for stranger in strangers:
+        assert stranger.wait(BOUND_S) == -signal.SIGKILL
     assert worker.wait(BOUND_S) == -signal.SIGKILL
     until(lambda: not run_dir.exists())
     until(lambda: not processes.is_running(watchdog))
