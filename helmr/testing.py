@@ -99,6 +99,7 @@ class Harness:
         self._actors: dict[str, SessionActor] = {}
         self._deaths: dict[str, Death] = {}
         self._names = 0
+        self._settling = asyncio.Lock()
 
     async def __aenter__(self) -> Harness:
         return self
@@ -207,7 +208,8 @@ class Harness:
         Raises:
             TimeoutError: Code ran for `SETTLE_S` real seconds.
         """
-        async with asyncio.timeout(SETTLE_S):
+        # One at a time: a hundred callers that look at once would take the processor from the code they wait for.
+        async with self._settling, asyncio.timeout(SETTLE_S):
             calm = 0
             while calm < 2:
                 await self._wake_due()
