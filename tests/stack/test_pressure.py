@@ -24,6 +24,7 @@ def test_many_sessions_park_in_few_actors_and_all_complete(
     make_runtime: Make, sessions: int
 ) -> None:
     live = make_runtime(slots=6, desks=2)
+    until(lambda: len([a for a in live.actors() if a["pid"]]) == 8, within_s=60, what="a full pool")
     before = len(live.pids())
     with ThreadPoolExecutor(8) as pool:
         started = list(

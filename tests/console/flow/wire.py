@@ -40,7 +40,7 @@ class Wire:
         self._serving.add(task)
         upstream: asyncio.StreamWriter | None = None
         try:
-            answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+            answers, upstream = await self._connect()
             lose = asyncio.Event()
             await asyncio.gather(
                 self._pump(reader, upstream, lose, ask=True),
@@ -53,6 +53,17 @@ class Wire:
             writer.transport.abort()
             if upstream is not None:
                 upstream.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect; a connection that is made while this is cancelled is closed, not forgotten."""
+        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._target))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                _, writer = await opening
+                writer.transport.abort()
+            raise
 
     async def _pump(
         self,
