@@ -49,6 +49,12 @@ Cursor = Annotated[
     str | None,
     typer.Option("--cursor", metavar="CURSOR", help="Go on where the last page ended."),
 ]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter", metavar="WORDS", help="As in the console, e.g. 'stream:approval due<1h'."
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="Every page.")]
 
 

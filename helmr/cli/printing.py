@@ -6,6 +6,7 @@ row. With `--json`: one document, or one line per item when following.
 
 from __future__ import annotations
 
+import itertools
 import json as json_module
 import os
 import shutil
@@ -149,6 +150,10 @@ def show(
         fields(describe(found))
 
 
+PAGES_SEARCHED_MAX = 100
+"""A filter that hardly anything passes ends its search here, and says that there is more."""
+
+
 def show_list(
     fetch: Callable[[str | None], Page[M]],
     *,
@@ -157,14 +162,19 @@ def show_list(
     cursor: str | None,
     every: bool,
     json: bool,
+    passes: Callable[[M], bool] | None = None,
 ) -> None:
-    """One page of a list, or with `every` all that follow, as one JSON document or one table."""
+    """One page of a list, or with `every` all that follow, as one JSON document or one table.
+
+    With `passes` only the items for which it is true; pages follow until one has such an item, at most
+    `PAGES_SEARCHED_MAX`.
+    """
     items: list[M] = []
-    while True:
+    for _ in itertools.count() if every else range(1 if passes is None else PAGES_SEARCHED_MAX):
         page = fetch(cursor)
-        items += page.items
+        items += page.items if passes is None else filter(passes, page.items)
         cursor = page.next_cursor
-        if cursor is None or not every:
+        if cursor is None or (items and not every):
             break
     if json:
         write_json_list(items, cursor)

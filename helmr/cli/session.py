@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from helmr import filters
 from helmr.cli import describe, printing, reading
-from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
+from helmr.cli.clock import now
 
 app = group("Start sessions, look at them, end them.")
 
@@ -88,12 +90,14 @@ def list_(
     ] = None,
     external_id: Annotated[str | None, typer.Option(metavar="ID")] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG")] = None,
+    filter_: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
     json: Json = False,
 ) -> None:
     """List sessions, newest first."""
+    wanted = filters.parse(filter_ or "", filters.SESSION_FIELDS)
     with cli.client() as client:
         printing.show_list(
             lambda after: client.sessions.page(
@@ -110,6 +114,9 @@ def list_(
             cursor=cursor,
             every=every,
             json=json,
+            passes=(
+                (lambda one: wanted.matches(filters.session_facts(one), now())) if wanted else None
+            ),
         )
 
 

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from helmr import filters
 from helmr.cli import describe, printing, reading
-from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
+from helmr.cli.clock import now
 
 app = group("See what waits for people, and answer it.")
 
@@ -27,12 +29,14 @@ def list_(
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
     stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
     session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
+    filter_: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
     json: Json = False,
 ) -> None:
     """List waits, soonest deadline first."""
+    wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
     with cli.client() as client:
         printing.show_list(
             lambda after: client.waits.page(
@@ -49,6 +53,9 @@ def list_(
             cursor=cursor,
             every=every,
             json=json,
+            passes=(
+                (lambda one: wanted.matches(filters.wait_facts(one), now())) if wanted else None
+            ),
         )
 
 

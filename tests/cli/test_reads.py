@@ -152,6 +152,19 @@ def test_a_transcript_is_read_whole_and_can_be_bounded(helmr, here: Gateway) -> 
     assert [one["seq"] for one in json.loads(said.out)["items"]] == [101, 102, 103, 104, 105]
 
 
+def test_a_filter_is_the_consoles_and_goes_on_until_something_passes(helmr, here: Gateway) -> None:
+    ids = [here.session() for _ in range(5)]
+    wanted = f"id:{ids[0]}"
+    said = helmr("session", "list", "--filter", wanted, "--limit", "2", "--json")
+    assert [one["id"] for one in json.loads(said.out)["items"]] == [ids[0]]
+    assert (
+        json.loads(helmr("session", "list", "--filter", "-id:ses_*", "--json").out)["items"] == []
+    )
+    refused = helmr("wait", "list", "--filter", "due<banana")
+    assert refused.code == 2
+    assert "banana" in refused.err
+
+
 def test_filters_are_sent(helmr, here: Gateway) -> None:
     helmr("session", "list", "--task", "t", "--status", "open", "--activity", "waiting")
     helmr("session", "list", "--external-id", "x", "--tag", "y")
