@@ -26,7 +26,7 @@ START_S = 90.0
 STOP_S = 20.0
 
 
-def until(ask: Callable[[], T], *, within_s: float, what: str) -> T:
+def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
     """The first true answer.
 
     Raises:

@@ -74,8 +74,7 @@ def _trigger(live: LiveRuntime, point: Point, session_id: str, wait_id: str) -> 
     if point is Point.LEDGER_TIMING_OUT:
         return "no call"
     if point is Point.DIRECTORY_ABANDONING:
-        holder = live.holder(session_id)
-        assert holder is not None
+        holder = until(lambda: live.holder(session_id), within_s=10, what="it is held")
         kill(holder["pid"])
         _passed(live, point)
     if point in (Point.SESSION_PARKING, Point.SESSION_PARKED):

@@ -24,8 +24,7 @@ def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
         receipt = live.client.sessions.open(session_id).input("messages").send("hello")
         assert receipt.outcome == "buffered"
         assert time.monotonic() - began < 5
-    spinner = live.holder(spinning)
-    assert spinner is not None
+    spinner = until(lambda: live.holder(spinning), within_s=10, what="it is held")
     live.client.sessions.open(spinning).cancel()
     until(
         lambda: spinner["name"] not in {a["name"] for a in live.actors()},

@@ -22,8 +22,7 @@ def test_actor_then_everything_killed_and_the_wait_is_answered(make_runtime: Mak
     live = make_runtime()
     session_id = live.begin("approve", {"name": "all"})
     wait = live.waiting(session_id)
-    actor = live.holder(session_id)
-    assert actor is not None
+    actor = until(lambda: live.holder(session_id), within_s=10, what="it is held")
     kill(actor["pid"])
     assert live.waiting(session_id).id == wait.id
     live.kill_all()
@@ -61,8 +60,8 @@ def test_stopped_actor_is_replaced_and_its_late_write_is_refused(shared: LiveRun
     live = shared
     session_id = live.begin("approve", {"name": "stopped"})
     wait = live.waiting(session_id)
-    actor = live.holder(session_id)
-    assert actor is not None
+    # The directory learns who holds it from the end of the adoption, a moment after the wait is on disk.
+    actor = until(lambda: live.holder(session_id), within_s=10, what="it is held")
     kill(actor["pid"], signal.SIGSTOP)
     began = time.monotonic()
     assert live.client.waits.answer(wait.id, YES).outcome == "fulfilled"
