@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import count
 
 from helmr.errors import HelmrError, Unavailable
+from runtime.core.checkpoint import INLINE_BYTES_MAX
 from runtime.core.entries import Entry
 from runtime.ports import CommitReply, Committed, Flush, Ledger, Precondition, Refused
 
@@ -208,7 +209,7 @@ class Committer:
         if not flush.entries:
             return
         for position, entry in enumerate(flush.entries):
-            if len(entry.body_json) > 1024:
+            if len(entry.body_json) > INLINE_BYTES_MAX:
                 self.offsets[entry.seq] = reply.first_feed_offset + position
         self.durable_seq = flush.entries[-1].seq
         while self._waiters and self._waiters[0][0] <= self.durable_seq:

@@ -93,6 +93,10 @@ class Owner(Protocol):
         """Parts of this actor did not end: it must not serve another session."""
         ...
 
+    async def durable(self, seq: int) -> bool:
+        """Wait until that seq is on disk; false if the adoption ended before."""
+        ...
+
     def code_closed(self) -> None:
         """The run's code has ended."""
         ...
@@ -240,6 +244,12 @@ class Execution:
         if self.driver is not None:
             await self._closed.wait()
 
+    async def wait_ended(self) -> None:
+        """Wait until nothing of the session's code exists, threads of its sync steps included (S-32)."""
+        await self.wait_closed()
+        while self._severed:  # noqa: ASYNC110 - `_watch_threads` looks as often: a thread ends without a word
+            await asyncio.sleep(THREAD_POLL_S)
+
     def stop(self) -> None:
         """This adoption is over."""
         self.is_stopped = True
@@ -250,22 +260,15 @@ class Execution:
     async def _start(self, run: Run) -> None:
         try:
             histories = await self._load_histories(run)
-            await self._until_durable(
-                max(self.hold_seq, self._owner.state.seq if run.is_cautious else 0)
-            )
-            if not self.is_stopped and run.is_active and self._owner.state.run is run:
+            seq = max(self.hold_seq, self._owner.state.seq if run.is_cautious else 0)
+            is_held = await self._owner.durable(seq)
+            if is_held and not self.is_stopped and run.is_active and self._owner.state.run is run:
                 self._launch(run, make_script(self._owner.state, histories))
         finally:
             self._starting = None
             if self.driver is None:
                 self._closed.set()
                 self.run_if_ready()
-
-    async def _until_durable(self, seq: int) -> None:
-        durable = asyncio.get_running_loop().create_future()
-        self._owner.when_durable(seq, lambda: durable.set_result(None))
-        self._owner.flush_now()
-        await durable
 
     def _launch(self, run: Run, script: Script) -> None:
         registered = self._owner.registered
@@ -294,18 +297,20 @@ class Execution:
         return histories
 
     async def _read_history(self, pending: _Pending, entry: Entry) -> None:
-        await self._until_durable(entry.seq)
-        self._ready(pending, outcome_of(self._owner.state, entry, await self._records(entry)))
+        if await self._owner.durable(entry.seq):
+            records = await self._records(entry)
+            self._ready(pending, outcome_of(self._owner.state, entry, records))
 
     async def _records(self, entry: Entry) -> Sequence[Any]:
         body = entry.body
-        while True:
+        while not self.is_stopped:
             try:
                 return await self._ledger.records(
                     entry.session_id, body["stream"], body["through_seq"]
                 )
             except Unavailable:
                 await asyncio.sleep(RETRY_LOAD_S)
+        return ()
 
     def _ready(self, pending: _Pending, outcome: Outcome) -> None:
         pending.outcome = outcome

@@ -393,6 +393,8 @@ class HeldSession:
         guard = TokenNotCompleted(wait.token_id, wait.deadline_at)
         async with self._exclusive():
             await self.committer_idle()
+            if self.is_lost:
+                raise Moved(f"{self.id} left this actor")
             reply = await self._commit_alone(decision.drafts, (guard,))
         if isinstance(reply, Declined):
             return Decision(reply={"status": "resolved"})
@@ -481,6 +483,11 @@ class HeldSession:
     def flush_now(self) -> None:
         """Write what is buffered."""
         self.committer.flush_now()
+
+    async def durable(self, seq: int) -> bool:
+        """Wait until that seq is on disk; false if the adoption ended before."""
+        self.committer.flush_now()
+        return await self.committer.durable(seq)
 
     def when_durable(self, seq: int, call: Callable[[], None]) -> None:
         """Call when that seq is on disk."""

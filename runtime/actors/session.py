@@ -85,6 +85,9 @@ class SessionActor:
         self._is_adopting = False
         self._doomed: str | None = None
         self._leaving: asyncio.Task[None] | None = None
+        self._burying: asyncio.Task[None] | None = None
+        self._is_releasing = False
+        self._reported: tuple[str, str | None, str | None] | None = None
         self._version = 1
         self._state = "free"
         self._since = clock.now()
@@ -141,8 +144,13 @@ class SessionActor:
         held = self._holding(session_id)
         if not held.is_parkable:
             return Busy(reason=f"{session_id} is not parkable")
-        stored = await held.park()
+        self._is_releasing = True
+        try:
+            stored = await held.park()
+        finally:
+            self._is_releasing = False
         if stored is None:
+            self._report()
             return Busy(reason=f"{session_id} was called while it parked")
         self._held = None
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
@@ -168,7 +176,7 @@ class SessionActor:
             session_id=self._held.id if self._held is not None else None,
             since=self._since,
             version=self._version,
-            detail=self._detail,
+            detail=self._detail or self._doomed,
         )
 
     async def who(self) -> Holding:
@@ -250,17 +258,18 @@ class SessionActor:
         self._report()
         held, self._held = self._held, None
         if held is not None:
-            asyncio.get_running_loop().create_task(self._bury(held))
+            self._is_adopting = True
+            self._burying = asyncio.get_running_loop().create_task(self._bury(held))
 
     async def _bury(self, held: HeldSession) -> None:
         """A lost session's code ends before this actor serves another session."""
-        self._is_adopting = True
         try:
-            await held.execution.wait_closed()
+            await held.execution.wait_ended()
         finally:
             self._is_adopting = False
             self._detail = None
             self._report()
+            self._end_if_doomed()
 
     def end(self, reason: str) -> None:
         """This actor must not serve another session: it gives up the one it holds, and ends."""
@@ -291,15 +300,15 @@ class SessionActor:
         else:
             state = "parkable" if held.is_parkable else "busy"
         self._write_crumb()
-        if self._doomed is not None and state == "parkable" and self._leaving is None:
-            assert held is not None
+        is_to_leave = self._doomed is not None and state == "parkable"
+        if is_to_leave and held is not None and not self._is_releasing and self._leaving is None:
             self._leaving = asyncio.get_running_loop().create_task(self._leave(held))
         detail = self._detail or self._doomed
         now_is = (state, held.id if held is not None else None, detail)
-        if now_is == getattr(self, "_reported", None):
+        if now_is == self._reported:
             return
         self._reported = now_is
-        self._state, self._detail = state, self._detail
+        self._state = state
         self._since = self._clock.now()
         self._version += 1
         self._changed.set()
