@@ -1,0 +1,128 @@
+"""An adoption that ends against its actor's will: the actor is soon free for another session, or ends (S-34, S-62)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helmr import ids, step, streams, task
+from helmr.errors import Moved
+from helmr.testing import TESTER, Harness
+from runtime.actors.session import SessionActor
+from runtime.core.commands import Send, Touch
+from runtime.ports import Death, Flush
+
+messages = streams.input("messages", schema=str)
+go_on = threading.Event()
+
+
+@step
+def in_a_thread() -> str:
+    """A sync step, which nothing interrupts."""
+    go_on.wait(20)
+    return "done"
+
+
+@task
+async def waits(payload: Any) -> str:
+    return await messages.wait().unwrap()
+
+
+@task
+async def holds_a_thread(payload: Any) -> str:
+    await messages.wait()
+    return await in_a_thread()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Any:
+    go_on.clear()
+    yield
+    go_on.set()
+
+
+def send() -> Send:
+    return Send(
+        principal=TESTER,
+        record_id=ids.new_id(ids.RECORD),
+        stream="messages",
+        data="hello",
+        next_run_id=ids.new_id(ids.RUN),
+    )
+
+
+def actor_of(h: Harness, ended: list[str]) -> SessionActor:
+    return SessionActor(
+        "slot-of-the-test", "slot", h.ledger, h.clock, lambda: h._registry, on_doom=ended.append
+    )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def steal_at_the_next_commit(h: Harness, session_id: str) -> None:
+    """Another actor takes the session over just before the next flush reaches the ledger."""
+
+    async def steal(flush: Flush) -> None:
+        if flush.session_id == session_id:
+            h.ledger.before_commit = None
+            await h.ledger.abandon(session_id, flush.epoch)
+
+    h.ledger.before_commit = steal
+
+
+async def test_a_session_lost_before_its_code_started_leaves_the_actor_free() -> None:
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        actor = actor_of(h, [])
+        steal_at_the_next_commit(h, session.id)
+        death = Death(cause="killed", executing=True)
+        with pytest.raises(Moved):
+            await actor.adopt(session.id, command=send(), death=death, catalog_hash="test")
+        await until(lambda: actor._state == "free")
+        other = await h.start(waits)
+        await other.park()
+        await actor.adopt(
+            other.id, command=Touch(principal=TESTER), death=None, catalog_hash="test"
+        )
+        await actor.vanish()
+
+
+@pytest.mark.allows_blocking
+async def test_a_lost_sessions_thread_is_waited_for_before_another_session_comes() -> None:
+    async with Harness(holds_a_thread) as h:
+        session = await h.start(holds_a_thread)
+        await session.park()
+        actor = actor_of(h, [])
+        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        held = actor._held
+        assert held is not None
+        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
+        steal_at_the_next_commit(h, session.id)
+        with pytest.raises(Moved):
+            await actor.command(session.id, send())
+        await until(lambda: not held.execution.has_code)
+        with pytest.raises(Moved):
+            await actor.adopt(session.id, command=None, death=None, catalog_hash="test")
+        go_on.set()
+        await until(lambda: actor._state == "free")
+
+
+async def test_an_actor_that_must_end_and_loses_its_session_ends() -> None:
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        ended: list[str] = []
+        actor = actor_of(h, ended)
+        await actor.adopt(session.id, command=None, death=None, catalog_hash="test")
+        steal_at_the_next_commit(h, session.id)
+        actor.end("its code did not end")
+        await until(lambda: ended == ["its code did not end"])
