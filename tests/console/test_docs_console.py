@@ -24,7 +24,7 @@ def test_every_test_and_picture_that_the_review_names_exists(project_root: Path)
     text = (project_root / "docs" / "console-review.md").read_text(encoding="utf-8")
     sources = "\n".join(
         path.read_text(encoding="utf-8")
-        for path in (project_root / "tests" / "console").rglob("test_*.py")
+        for path in (project_root / "tests").rglob("test_*.py")
     )
     names = set(re.findall(r"`(test_[a-z0-9_]+)`", text))
     assert names
