@@ -23,8 +23,7 @@ def test_the_key_table_is_that_of_the_action_table(project_root: Path) -> None:
 def test_every_test_and_picture_that_the_review_names_exists(project_root: Path) -> None:
     text = (project_root / "docs" / "console-review.md").read_text(encoding="utf-8")
     sources = "\n".join(
-        path.read_text(encoding="utf-8")
-        for path in (project_root / "tests").rglob("test_*.py")
+        path.read_text(encoding="utf-8") for path in (project_root / "tests").rglob("test_*.py")
     )
     names = set(re.findall(r"`(test_[a-z0-9_]+)`", text))
     assert names
