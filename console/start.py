@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import platform
@@ -82,7 +83,17 @@ def _run(endpoint: Endpoint, options: Options) -> int:
     client = AsyncClient(
         url=endpoint.url, key=endpoint.key, on_behalf_of=options.identity, retry=RETRY
     )
+    settle()
     return ConsoleApp(client, options).run() or 0
+
+
+def settle() -> None:
+    """What is loaded stays: the collector no longer walks it.
+
+    A full collection over Textual's modules costs about 130 ms, and opening a screen makes enough objects to set one
+    off: measured, every other session opened in 190 ms instead of 60.
+    """
+    gc.freeze()
 
 
 async def report(endpoint: Endpoint, environ: Mapping[str, str]) -> str:

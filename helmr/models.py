@@ -288,8 +288,8 @@ class SessionInfo(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime
     updated_at: datetime
-    last_seq: int | None = None
-    """The seq of its newest entry; lists may leave it out."""
+    last_seq: int
+    """The seq of its newest entry: where a reader of the transcript's end begins."""
     warnings: list[str] = Field(default_factory=list)
 
 

@@ -103,26 +103,10 @@ class SessionScreen(ConsoleScreen):
         client = self.console.client
         self.session = await client.sessions.open(self.session_id).get()
         self.console.store.put_sessions([self.session])
-        last = self.session.last_seq
-        if last is not None:
-            self.transcript.set_count(last)
+        self.transcript.set_count(self.session.last_seq)
         self.refresh_bars()
         self.raw.say(safe.text(self.session.model_dump_json(by_alias=True, indent=2)), "Raw")
-        if last is None:
-            await self._read_from_start()
         await self._load_lists()
-
-    async def _read_from_start(self) -> None:
-        """A gateway that does not say how long a transcript is: read on to its end."""
-        handle = self.console.client.sessions.open(self.session_id)
-        page = 0
-        while True:
-            entries = (await handle.transcript_page(after=page * PAGE, limit=PAGE)).items
-            self.transcript.set_count(page * PAGE + len(entries))
-            self.transcript.put_page(page, entries)
-            page += 1
-            if len(entries) < PAGE:
-                return
 
     async def _load_lists(self) -> None:
         client = self.console.client
@@ -186,8 +170,7 @@ class SessionScreen(ConsoleScreen):
     async def _reload(self) -> None:
         self.session = await self.console.client.sessions.open(self.session_id).get()
         self.console.store.put_sessions([self.session])
-        if self.session.last_seq is not None:
-            self.transcript.set_count(max(self.transcript.count, self.session.last_seq))
+        self.transcript.set_count(max(self.transcript.count, self.session.last_seq))
         self.raw.say(safe.text(self.session.model_dump_json(by_alias=True, indent=2)), "Raw")
         await self._load_lists()
 

@@ -104,7 +104,7 @@ class LineList(ScrollView, can_focus=True):
         self.index = self.keys.index(cursor) if cursor in self.keys else 0
         self.virtual_size = Size(self.size.width, len(self.keys) + 1)
         top = max(0, min(self.index - line, len(self.keys) + 1 - self.size.height))
-        self.scroll_to(y=top, animate=False)
+        self.scroll_to(y=top, animate=False, force=True)
         self._keep_in_view()
         self.refresh()
         self.post_message(self.Moved())
@@ -145,9 +145,9 @@ class LineList(ScrollView, can_focus=True):
         height = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self.index < top:
-            self.scroll_to(y=self.index, animate=False)
+            self.scroll_to(y=self.index, animate=False, force=True)
         elif self.index >= top + height:
-            self.scroll_to(y=self.index - height + 1, animate=False)
+            self.scroll_to(y=self.index - height + 1, animate=False, force=True)
         if self.has_focus:
             self.app.cursor_position = Offset(
                 self.content_region.x + 1,

@@ -232,10 +232,11 @@ class TranscriptView(ScrollView, can_focus=True):
         line = self._line_of(self.seq)
         end = line + len(self._unfolded.get(self.seq, ()))
         top, height = self.scroll_offset.y, max(1, self.size.height)
+        # Forced, as a view that has just learnt how long it is has no scroll bar yet.
         if line < top:
-            self.scroll_to(y=line, animate=False)
+            self.scroll_to(y=line, animate=False, force=True)
         elif end >= top + height:
-            self.scroll_to(y=min(line, end - height + 1), animate=False)
+            self.scroll_to(y=min(line, end - height + 1), animate=False, force=True)
         if self.has_focus:
             self.app.cursor_position = Offset(
                 self.content_region.x + 1, self.content_region.y + line - self.scroll_offset.y

@@ -33,6 +33,7 @@ def session_json(row: NewSession, numbers: SessionNumbers, wait: Mapping[str, An
         "metadata": jsontext.decode(row.metadata),
         "created_at": iso(row.created_at),
         "updated_at": iso(numbers.updated_at),
+        "last_seq": numbers.next_seq - 1,
     }
 
 

@@ -99,6 +99,7 @@ class Gateway:
             "metadata": {},
             "created_at": NOW,
             "updated_at": NOW,
+            "last_seq": 1,
         } | parts
         return session_id
 

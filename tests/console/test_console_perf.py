@@ -6,8 +6,10 @@ A client with fixed answers stands in for the gateway here: what is measured is 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,8 @@ from console.app import ConsoleApp, Options
 from console.merge import KeyedList
 from console.screens.session import SessionScreen
 from console.screens.sessions import SessionsScreen
+from console.start import settle
+from console.widgets.transcript import TranscriptView
 from helmr.models import EntryInfo, Health, Page, PrincipalInfo, SessionInfo, WaitInfo
 
 pytestmark = pytest.mark.perf
@@ -71,6 +75,7 @@ def session(number: int, **more: Any) -> SessionInfo:
             "activity": "idle",
             "created_at": NOW,
             "updated_at": NOW + timedelta(seconds=number),
+            "last_seq": 1,
             **more,
         }
     )
@@ -82,6 +87,7 @@ class Fixed:
     def __init__(self, waits: int = 0) -> None:
         self.endpoint = SimpleNamespace(url="http://fixed")
         self.pages = 0
+        self.entries = ENTRIES
         self._waits = waits
         self.waits = SimpleNamespace(page=self._wait_page, get=self._wait)
         self.sessions = SimpleNamespace(open=lambda _: self, page=self._session_page)
@@ -102,11 +108,11 @@ class Fixed:
     runs = none
 
     async def get(self) -> SessionInfo:
-        return session(1, last_seq=ENTRIES)
+        return session(1, last_seq=self.entries)
 
     async def transcript_page(self, *, after: int, limit: int) -> Page[EntryInfo]:
         self.pages += 1
-        last = min(ENTRIES, after + limit)
+        last = min(self.entries, after + limit)
         return Page(items=[entry(seq) for seq in range(after + 1, last + 1)])
 
     async def _wait(self, wait_id: str) -> WaitInfo:
@@ -138,6 +144,15 @@ class Fixed:
         """Nothing is open."""
 
 
+@pytest.fixture(autouse=True)
+def settled() -> Iterator[None]:
+    """As the installed console runs."""
+    gc.collect()
+    settle()
+    yield
+    gc.unfreeze()
+
+
 def said(what: str, seconds: float) -> None:
     sys.stdout.write(f"{what}: {seconds * 1000:.0f} ms\n")
 
@@ -153,16 +168,29 @@ async def until(holds: Any) -> None:
 
 
 async def test_a_transcript_of_20_000_entries_opens_and_scrolls(tmp_path: Path) -> None:
-    app = console(Fixed(), tmp_path)
+    client = Fixed()
+    app = console(client, tmp_path)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()
-        began = time.perf_counter()
-        app.open_session("ses_1")
-        await until(lambda: isinstance(app.screen, SessionScreen) and app.screen.transcript.current)
-        opened = time.perf_counter() - began
-        view = app.screen.transcript
-        assert view.seq == ENTRIES
-        said("open 20,000 entries", opened)
+        spent: dict[int, list[float]] = {}
+        view = TranscriptView()
+        for entries in (200, ENTRIES, 200, ENTRIES, 200, ENTRIES):
+            client.entries, client.pages = entries, 0
+            began = time.perf_counter()
+            app.open_session("ses_1")
+            await until(
+                lambda: isinstance(app.screen, SessionScreen) and app.screen.transcript.current
+            )
+            spent.setdefault(entries, []).append(time.perf_counter() - began)
+            view = app.screen.transcript
+            assert view.seq == entries, "it opens at its end"
+            assert client.pages <= 2, "a screen of the end is on one page or two"
+            if len(spent.get(ENTRIES, ())) < 3:
+                await pilot.press("escape")
+                await pilot.pause()
+        for entries, times in spent.items():
+            said(f"open {entries:,} entries, the first time", times[0])
+            said(f"open {entries:,} entries, again", min(times[1:]))
         began = time.perf_counter()
         for seq in range(1, ENTRIES, 997):
             view.move_to(seq)
@@ -172,8 +200,8 @@ async def test_a_transcript_of_20_000_entries_opens_and_scrolls(tmp_path: Path) 
         for y in range(34):
             view.render_line(y)
         said("draw a screen", time.perf_counter() - began)
-        assert opened < 0.6
-        assert app.client.pages < 40
+        assert min(spent[ENTRIES]) < 2 * min(spent[200]), "what opens is a screen, not a transcript"
+        assert client.pages < 40
 
 
 async def test_100_000_sessions_are_paged_never_read_whole(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ async def test_reads_show_what_was_acknowledged_a_moment_ago(actor, clock):
     for number in range(1, 6):
         wait = hand.wait()
         await hand.stored(wait)
-        assert (await actor.get_session(hand.session_id))["wait"]["id"] == wait.body["wait_id"]
+        found = await actor.get_session(hand.session_id)
+        assert found["wait"]["id"] == wait.body["wait_id"]
+        last = (await actor.transcript(hand.session_id, after=found["last_seq"] - 1))["items"]
+        assert [entry["seq"] for entry in last] == [found["last_seq"]]
         await hand.stored(hand.fulfilled(wait))
         assert (await actor.get_wait(wait.body["wait_id"]))["status"] == "fulfilled"
         assert len((await actor.list_waits(status="fulfilled"))["items"]) == number

@@ -34,6 +34,18 @@ async def test_a_transcript_is_followed_live(bench: Bench) -> None:
         await bench.sees(text)
 
 
+async def test_a_long_transcript_opens_at_its_end_without_reading_the_rest(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?", say=[f"word {n}" for n in range(600)])
+    await bench.open()
+    screen = await opened(bench, wait["session"]["id"])
+    await bench.sees("word 599")
+    session = (await bench.stack.http.get(f"/v1/sessions/{wait['session']['id']}")).json()
+    assert screen.transcript.seq == screen.transcript.count == session["last_seq"] > 600
+    assert len(screen.transcript._pages) <= 2, "what is on screen, and no more"
+    await bench.press("g")
+    await bench.sees("started publish")
+
+
 @pytest.mark.parametrize(
     ("stream", "correlation", "effect", "outcome"),
     [

@@ -35,6 +35,7 @@ def session(**changes: Any) -> SessionInfo:
         "wait": WAIT,
         "created_at": NOW,
         "updated_at": NOW,
+        "last_seq": 1,
     }
     return SessionInfo.model_validate({**parts, **changes})
 
