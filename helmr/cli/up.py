@@ -56,6 +56,13 @@ def up(
         str | None,
         typer.Option(metavar="URL", help="What links to tokens begin with, behind a proxy."),
     ] = None,
+    encrypt: Annotated[
+        bool | None,
+        typer.Option(
+            "--encrypt/--no-encrypt",
+            help="Whether new entries' payloads are encrypted; the data directory remembers it.",
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster; else start one.")
     ] = None,
@@ -83,6 +90,7 @@ def up(
         linger_s=linger_s,
         address=address,
         external_url=external_url,
+        encrypts=encrypt,
     )
     raise typer.Exit(run_up(options))
 

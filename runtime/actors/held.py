@@ -61,6 +61,7 @@ from runtime.ports import (
 )
 from runtime.replay import RunDriver
 from runtime.replay.driver import Secrets
+from runtime.security.payloads import CHECKPOINT, PayloadCipher
 from runtime.security.task_secrets import TaskSecrets
 
 COMMIT_WAIT_S = 10.0
@@ -110,6 +111,7 @@ class HeldSession:
         self.is_lost = False
         self._loaded = loaded
         self._chain_key = loaded.chain_key
+        self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
@@ -465,6 +467,7 @@ class HeldSession:
                 recorded_at=now,
                 previous=previous,
                 key=self._chain_key,
+                cipher=self._cipher,
             )
             previous = entry.hash
             entries.append(entry)
@@ -557,7 +560,10 @@ class HeldSession:
                 self._arm()
 
     def _checkpoint(self) -> str:
-        return checkpoints.save(self.state, self.committer.offsets)
+        text = checkpoints.save(self.state, self.committer.offsets)
+        if self._cipher is None:
+            return text
+        return self._cipher.seal(text, seq=self.state.seq, kind=CHECKPOINT)
 
 
 DEADLINE_AGAIN_S = 0.5

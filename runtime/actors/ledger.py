@@ -78,6 +78,7 @@ class LedgerActor:
         settings: What DuckDB may use.
         chain_key: The key of hash chains that name no master key.
         ring: The master keys: new chains and the secrets of tokens are derived from them.
+        encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
     """
 
@@ -89,6 +90,7 @@ class LedgerActor:
         settings: Settings | None = None,
         chain_key: ChainKey = plain_chain,
         ring: KeyRing | None = None,
+        encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
     ) -> None:
         self._path = path
@@ -96,6 +98,7 @@ class LedgerActor:
         self._settings = settings
         self._chain_key = chain_key
         self._ring = ring
+        self._encrypts = encrypts
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
         self._opening = asyncio.Lock()
@@ -458,6 +461,7 @@ class LedgerActor:
                     settings=self._settings,
                     chain_key=self._chain_key,
                     ring=self._ring,
+                    encrypts=self._encrypts,
                 )
             except RuntimeHeld:
                 if _now_s() >= until:

@@ -20,6 +20,7 @@ class RuntimeSpec:
         supervisor: Its pid and start time.
         boot_id: Of its machine.
         is_joined: Ray was there before; its nodes may be other machines.
+        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: Under which people and providers reach the gateway, if not under host and port.
     """
 
@@ -38,6 +39,7 @@ class RuntimeSpec:
     supervisor: tuple[int, int]
     boot_id: str
     is_joined: bool = False
+    encrypts: bool | None = None
     external_url: str | None = None
 
     @property

@@ -59,6 +59,7 @@ class UpOptions:
         slots: None: twice the cores, at most 8.
         address: Join this Ray cluster instead of starting one.
         folder: None is the current folder.
+        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: What the links of tokens begin with, if not with host and port.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
     """
@@ -74,6 +75,7 @@ class UpOptions:
     folder: Path | None = None
     ready_fd: int | None = None
     external_url: str | None = None
+    encrypts: bool | None = None
 
 
 def run_up(options: UpOptions) -> int:
@@ -186,6 +188,7 @@ class _Run:
             supervisor=(me.pid, me.started),
             boot_id=processes.boot_id(),
             is_joined=self._options.address is not None,
+            encrypts=self._options.encrypts,
             external_url=self._options.external_url,
         )
 

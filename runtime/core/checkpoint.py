@@ -19,7 +19,7 @@ from typing import Any
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from runtime.core import jsontext
-from runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from runtime.core.entries import Entry, EntryKind, Principal, body_text, from_iso, iso
 from runtime.core.state import InputRecord, Run, SessionState, Wait
 
 VERSION = 1
@@ -216,7 +216,7 @@ def _restore_entry(
         op=saved["op"],
         principal=Principal.from_json(saved["principal"]),
         body=saved["body"],
-        body_json=jsontext.encode(saved["body"], depth_max=jsontext.BODY_DEPTH_MAX),
+        body_json=body_text(saved["body"]),
         hash=b"",
     )
 

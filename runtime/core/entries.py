@@ -39,6 +39,8 @@ token.*, public_token.*, api_key.*, catalog.written      see the modules that ow
 ```
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
+
+A body may be stored sealed (`BodyCipher`). The hash covers it as stored, so a chain is checked without opening any.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from runtime.core import jsontext
 
@@ -145,6 +147,7 @@ class Draft:
 class Entry:
     """One line of a transcript.
 
+    `body_json` is the text as it is stored: the body's JSON, or what a `BodyCipher` made of it.
     `feed_offset` is None until the ledger has stored it; it takes no part in equality or the hash.
     """
 
@@ -159,6 +162,30 @@ class Entry:
     body_json: str
     hash: bytes
     feed_offset: int | None = field(default=None, compare=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the body's JSON text, whatever sealing made of it: what limits count (S-28)."""
+        is_sealed = self.body_json.startswith(SEALED_MARK)
+        text = body_text(self.body) if is_sealed else self.body_json
+        return len(text.encode())
+
+
+SEALED_MARK = '{"enc":1,'
+"""How a sealed body begins; no kind has such a key, so no body in the clear does."""
+
+LOOKUP_KEYS = ("record_id", "stream", "stream_seq", "wait_id")
+"""What of a body stays readable when it is sealed: the store looks records up by it."""
+
+
+class BodyCipher(Protocol):
+    """Seals the bodies of one session; `runtime.security.payloads` has the real one."""
+
+    def seal(self, body_json: str, *, seq: int, kind: str, clear: Mapping[str, Any]) -> str:
+        """The text to store: sealed for this place, beginning with `SEALED_MARK`, `clear` readable
+        in it; or the body itself while bodies are not encrypted.
+        """
+        ...
 
 
 GENESIS = b"\x00" * 32
@@ -208,9 +235,13 @@ def seal(
     recorded_at: datetime,
     previous: bytes,
     key: bytes | None,
+    cipher: BodyCipher | None = None,
 ) -> Entry:
-    """Give a draft its place: seq, time and hash."""
-    body_json = jsontext.encode(draft.body, depth_max=jsontext.BODY_DEPTH_MAX)
+    """Give a draft its place: seq, time, the text to store, and the hash over all of it."""
+    body_json = body_text(draft.body)
+    if cipher is not None:
+        clear = {name: draft.body[name] for name in LOOKUP_KEYS if name in draft.body}
+        body_json = cipher.seal(body_json, seq=seq, kind=draft.kind.value, clear=clear)
     return Entry(
         session_id=session_id,
         seq=seq,
@@ -234,6 +265,11 @@ def seal(
             body_json=body_json,
         ),
     )
+
+
+def body_text(body: Mapping[str, Any]) -> str:
+    """The JSON text of a body."""
+    return jsontext.encode(body, depth_max=jsontext.BODY_DEPTH_MAX)
 
 
 def principal_text(principal: Principal) -> str:

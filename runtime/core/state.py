@@ -445,7 +445,7 @@ def _consume(state: SessionState, stream: str, seq: int) -> None:
 def _input_accepted(state: SessionState, entry: Entry) -> None:
     body = entry.body
     stream, seq = body["stream"], body["stream_seq"]
-    size = len(entry.body_json.encode("utf-8"))
+    size = entry.size_bytes
     state.input_seqs[stream] = seq
     state.unconsumed.setdefault(stream, []).append(
         InputRecord(

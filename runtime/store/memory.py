@@ -10,13 +10,14 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import SessionNotFound, StoreUnavailable, TokenNotFound
 from helmr.models import TokenStatus
 from runtime.clock import Clock, Timer
 from runtime.core.checkpoint import refs
-from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.core.entries import Draft, Entry, EntryKind, Principal
 from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
@@ -33,6 +34,7 @@ from runtime.ports import (
 )
 from runtime.security.keys import KeyRing, MasterKey
 from runtime.store import pages
+from runtime.store.bodies import Bodies
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
 from runtime.store.facts import decide_fact, expired_drafts, repeated_fact, token_of
 from runtime.store.heads import Head, checkpointed, fold
@@ -72,7 +74,7 @@ class MemoryLedger:
     Args:
         clock: Tells the time and rings the deadlines of unheld sessions.
         stored: What an earlier ledger left.
-        ring: What secrets are derived from. The chains are plain.
+        ring: What secrets are derived from, and bodies sealed with if it says so. The chains are plain.
 
     Attributes:
         before_commit: Called with a flush before it is checked.
@@ -84,6 +86,7 @@ class MemoryLedger:
     ) -> None:
         self.clock = clock
         self.ring = ring
+        self._bodies = Bodies(ring)
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
@@ -109,7 +112,7 @@ class MemoryLedger:
         head = self._head(session_id)
         epoch = self.book.hold(head, holder, 0, self.clock.now())
         self._held(head)
-        checkpoint = self.stored.checkpoints.get((session_id, head.checkpoint_offset))
+        checkpoint = self._checkpoint(head)
         offset = self.book.known_operation(operation_id) if operation_id is not None else None
         return Loaded(
             epoch=epoch,
@@ -169,7 +172,8 @@ class MemoryLedger:
         match = find_start(self.book, start)
         if match is not None:
             return repeated_start(start, match, self.entry(match.feed_offset))
-        self._store(start_entries(start, self.clock.now(), None))
+        cipher = self._bodies.cipher(start.session_id)
+        self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fact(self, fact: Fact) -> Mapping[str, Any]:
@@ -187,7 +191,7 @@ class MemoryLedger:
         now = max(self.clock.now(), self.book.nil.last_at or self.clock.now())
         decided = decide_fact(self.book, fact, now, ended_by)
         if decided.drafts:
-            self._store(continue_head(self.book.nil, decided.drafts, now, None))
+            self._store(self._facts(decided.drafts, now))
         return decided.reply
 
     async def get_token(self, token_id: str) -> Mapping[str, Any]:
@@ -353,12 +357,23 @@ class MemoryLedger:
         if self.stored.entries:
             self._arm()
 
+    def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
+        cipher = self._bodies.cipher(self.book.nil.session_id)
+        return continue_head(self.book.nil, drafts, now, None, cipher)
+
     def _head(self, session_id: str) -> Head:
         self._require_alive()
         head = self.book.heads.get(session_id)
         if head is None or head is self.book.nil:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
+
+    def _checkpoint(self, head: Head) -> str | None:
+        stored = self.stored.checkpoints.get((head.session_id, head.checkpoint_offset))
+        if stored is None:
+            return None
+        seq = self.entry(head.checkpoint_offset).seq
+        return self._bodies.open_checkpoint(stored, session_id=head.session_id, seq=seq)
 
     def _known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         entry = self._keys.get((session_id, stream, key_hash))
@@ -388,10 +403,11 @@ class MemoryLedger:
             return
         now = self.clock.now()
         for head in self.book.take_due(now, DUE_MAX):
-            self._store(due_entries(head, now, None))
+            cipher = self._bodies.cipher(head.session_id)
+            self._store(due_entries(head, now, None, cipher))
         expired = self.book.tokens.due(now, DUE_MAX)
         if expired:
-            self._store(continue_head(self.book.nil, expired_drafts(expired), now, None))
+            self._store(self._facts(expired_drafts(expired), now))
         self._arm()
         self._changed()
 

@@ -17,11 +17,20 @@ from helmr.errors import (
     OperationConflict,
 )
 from runtime.core.decide.inputs import key_hash
-from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, seal
+from runtime.core.entries import (
+    GENESIS,
+    BodyCipher,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    seal,
+)
 from runtime.core.receipts import receipt_of
 from runtime.core.starting import due_draft, start_drafts
 from runtime.ports import Started, StartSession
 from runtime.security.keys import KeyRing
+from runtime.store.bodies import Bodies
 from runtime.store.book import Book, digest
 from runtime.store.heads import Head
 
@@ -32,12 +41,16 @@ class Chain:
     Args:
         ring: The master keys; without them new chains are plain.
         plain: The key of chains that name no master key.
+
+    Attributes:
+        bodies: Seals what is written, opens what is read.
     """
 
     def __init__(
         self, ring: KeyRing | None = None, plain: Callable[[str], bytes | None] | None = None
     ) -> None:
         self.ring = ring
+        self.bodies = Bodies(ring)
         self._plain = plain
 
     def new(self, session_id: str) -> tuple[bytes | None, str | None]:
@@ -154,11 +167,15 @@ def fact_entries(
         drafts = _keyed(drafts, key_id)
     else:
         key = chain.of(book.nil)
-    return continue_head(book.nil, drafts, now, key)
+    return continue_head(book.nil, drafts, now, key, chain.bodies.cipher(book.nil.session_id))
 
 
 def start_entries(
-    start: StartSession, now: datetime, key: bytes | None, key_id: str | None = None
+    start: StartSession,
+    now: datetime,
+    key: bytes | None,
+    key_id: str | None = None,
+    cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
     """The entries of a new session."""
     drafts = start_drafts(
@@ -182,10 +199,13 @@ def start_entries(
         previous=GENESIS,
         at=now,
         key=key,
+        cipher=cipher,
     )
 
 
-def due_entries(head: Head, now: datetime, key: bytes | None) -> tuple[Entry, ...]:
+def due_entries(
+    head: Head, now: datetime, key: bytes | None, cipher: BodyCipher | None = None
+) -> tuple[Entry, ...]:
     """The entry that times out (or fires) the pending wait of an unheld session."""
     wait = head.wait
     assert wait is not None
@@ -193,7 +213,7 @@ def due_entries(head: Head, now: datetime, key: bytes | None) -> tuple[Entry, ..
     draft = due_draft(
         wait_id=wait.id, kind=wait.kind, run_id=head.run_id, op=wait.op, next_status="queued"
     )
-    return continue_head(head, (draft,), now, key)
+    return continue_head(head, (draft,), now, key, cipher)
 
 
 def catalog_entries(
@@ -209,7 +229,11 @@ def catalog_entries(
 
 
 def continue_head(
-    head: Head, drafts: Sequence[Draft], now: datetime, key: bytes | None
+    head: Head,
+    drafts: Sequence[Draft],
+    now: datetime,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
     """Seal drafts behind a session's last entry; never earlier than that (S-50)."""
     at = now if head.last_at is None else max(now, head.last_at)
@@ -220,6 +244,7 @@ def continue_head(
         previous=head.last_hash,
         at=at,
         key=key,
+        cipher=cipher,
     )
 
 
@@ -231,12 +256,19 @@ def seal_all(
     previous: bytes,
     at: datetime,
     key: bytes | None,
+    cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
     """Seal drafts one behind the other."""
     sealed: list[Entry] = []
     for seq, draft in enumerate(drafts, start=first_seq):
         entry = seal(
-            draft, session_id=session_id, seq=seq, recorded_at=at, previous=previous, key=key
+            draft,
+            session_id=session_id,
+            seq=seq,
+            recorded_at=at,
+            previous=previous,
+            key=key,
+            cipher=cipher,
         )
         previous = entry.hash
         sealed.append(entry)

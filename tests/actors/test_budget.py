@@ -16,7 +16,7 @@ LONG_POLLS = {"feed", "work", "watch", "ping"}
 
 
 @asynccontextmanager
-async def running(folder: Path, **limits: float) -> AsyncIterator[Stack]:
+async def running(folder: Path, **limits: Any) -> AsyncIterator[Stack]:
     """A runtime in this process."""
     stack = Stack(folder, **limits)
     await stack.start(slots=2, desks=1)

@@ -24,7 +24,12 @@ def commands() -> Iterator[tuple[str, set[str]]]:
         for name, sub in getattr(command, "commands", {}).items():
             yield from walk(sub, (*names, name))
         if not getattr(command, "commands", {}):
-            options = {o for p in command.params for o in p.opts if o.startswith("--")}
+            options = {
+                o
+                for p in command.params
+                for o in (*p.opts, *p.secondary_opts)
+                if o.startswith("--")
+            }
             own = options - SHARED if options >= SHARED else options
             yield " ".join(names), own - HELP
 

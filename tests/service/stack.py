@@ -60,11 +60,15 @@ REGISTRY = Registry(
 )
 
 
+RING = KeyRing((MasterKey("k1", bytes(range(32))),))
+
+
 class LocalSpawner:
     """`runtime.actors.pool.Spawner` over real session actors in this process."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, registry: Registry) -> None:
         self._stack = stack
+        self._registry = registry
         self._count = 0
 
     async def spawn(self, role: str) -> str:
@@ -75,7 +79,7 @@ class LocalSpawner:
             role,
             LedgerProxy(self._stack.calls),
             self._stack.clock,
-            lambda: REGISTRY,
+            lambda: self._registry,
             on_doom=lambda reason: self._stack.kill(name, reason),
             base_url=BASE_URL,
         )
@@ -99,12 +103,23 @@ class LocalSpawner:
 class Stack:
     """A runtime whose actors live in this process. `http` is a client with the admin key."""
 
-    def __init__(self, folder: Path, **limits: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ring: KeyRing = RING,
+        encrypts: bool | None = None,
+        registry: Registry = REGISTRY,
+        **limits: float,
+    ) -> None:
         self.clock = SystemClock()
         self.calls = LocalCalls()
         self.actors: dict[str, SessionActor] = {}
-        self.ring = KeyRing((MasterKey("k1", bytes(range(32))),))
-        self.ledger = LedgerActor(folder / "helmr.duckdb", clock=self.clock, ring=self.ring)
+        self.ring = ring
+        self.registry = registry
+        self.ledger = LedgerActor(
+            folder / "helmr.duckdb", clock=self.clock, ring=ring, encrypts=encrypts
+        )
         self.calls.register(LEDGER, self.ledger)
         self._limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
@@ -139,15 +154,15 @@ class Stack:
         )
 
     async def start(self, *, slots: int = 2, desks: int = 1) -> None:
-        await self.ledger.write_catalog(REGISTRY.catalog().model_dump(by_alias=True), RUNTIME)
+        await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
         self.directory = DirectoryActor(
             ledger=LedgerProxy(self.calls),
             sessions=lambda name: SessionProxy(self.calls, name),
-            spawner=LocalSpawner(self),
+            spawner=LocalSpawner(self, self.registry),
             clock=self.clock,
             slots=slots,
             desks=desks,
-            catalog_hash=REGISTRY.code_hash,
+            catalog_hash=self.registry.code_hash,
             limits=self._limits,
             deliver=partial(delivery, self.reads),
         )

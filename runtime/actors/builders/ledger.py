@@ -20,4 +20,5 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
         Path(spec.data_dir) / FILE_NAME,
         clock=SystemClock(),
         ring=read_key_ring(spec.ring_path, os.environ),
+        encrypts=spec.encrypts,
     )

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 
 from helmr.errors import LedgerBehind, StoreUnavailable
+from runtime.core.entries import Entry
 from runtime.store.duck.files import (
     LOCK_SUFFIX,
     MARK_SUFFIX,
@@ -26,6 +27,7 @@ from runtime.store.duck.files import (
     Mark,
     sync_directory,
 )
+from runtime.store.duck.rows import OpenBody, entry_of
 from runtime.store.duck.schema import migrate
 
 T = TypeVar("T")
@@ -56,12 +58,46 @@ class Settings:
     threads: int = 2
 
 
-class Database:
-    """One ledger file, held by this process."""
+class Reader:
+    """A connection for reading, which turns rows of `entry_rows` into entries with their bodies opened."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, connection: Connection, open_body: OpenBody) -> None:
+        self._connection = connection
+        self._open_body = open_body
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Connection:
+        """Run a statement."""
+        return self._connection.execute(statement, parameters)
+
+    def entries(self, statement: str, parameters: Sequence[Any] = ()) -> list[Entry]:
+        """The entries that a statement finds whose first columns are those of `entry_rows`.
+
+        Raises:
+            PayloadDamaged: A body is not what was written; names the entry.
+            MasterKeyMissing: A body is sealed with a key that there is not.
+        """
+        rows = self._connection.execute(statement, parameters).fetchall()
+        return [entry_of(row[:10], self._open_body) for row in rows]
+
+
+def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
+    """Opens bodies that were never sealed."""
+    return stored
+
+
+class Database:
+    """One ledger file, held by this process.
+
+    Args:
+        path: The file.
+        settings: What the engine may use.
+        open_body: Opens the stored bodies of what is read.
+    """
+
+    def __init__(self, path: Path, settings: Settings, open_body: OpenBody = in_the_clear) -> None:
         self.path = path
         self._settings = settings
+        self._open_body = open_body
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
         self._connection: Connection | None = None
@@ -78,6 +114,11 @@ class Database:
         if self._connection is None:
             raise StoreUnavailable("the ledger's file is not open")
         return self._connection
+
+    @property
+    def writers_reader(self) -> Reader:
+        """Reads on the writer's connection, in the writer's thread; raises as `writer` does."""
+        return Reader(self.writer, self._open_body)
 
     def open(self) -> None:
         """Lock, connect, migrate and check the head mark.
@@ -175,12 +216,12 @@ class Database:
             self._rollback(connection)
             raise
 
-    def reading(self, read: Callable[[Connection], T]) -> T:
+    def reading(self, read: Callable[[Reader], T]) -> T:
         """Run a short read on this thread's own cursor."""
         if getattr(self._cursors, "generation", None) != self._generation:
-            self._cursors.cursor = self.writer.cursor()
+            self._cursors.reader = Reader(self.writer.cursor(), self._open_body)
             self._cursors.generation = self._generation
-        return read(self._cursors.cursor)
+        return read(self._cursors.reader)
 
     def close(self) -> None:
         """Close and let go of the lock. The database checkpoints itself."""

@@ -204,7 +204,8 @@ class StartJob(Answered[Started]):
             self.answer(repeated_start(start, match, entry))
             return None
         key, key_id = self._chain.new(start.session_id)
-        entries = start_entries(start, self._clock.now(), key, key_id)
+        cipher = self._chain.bodies.cipher(start.session_id)
+        entries = start_entries(start, self._clock.now(), key, key_id, cipher)
         return Write(start.session_id, entries, stored=self._stored, failed=self.fail)
 
     async def _match(self) -> StartMatch | None:

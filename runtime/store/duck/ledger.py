@@ -10,11 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from helmr.errors import ChainBroken, DataError, SessionNotFound, StoreUnavailable
+from helmr.errors import (
+    ChainBroken,
+    DataError,
+    MasterKeyMissing,
+    SessionNotFound,
+    StoreUnavailable,
+)
 from runtime.clock import Clock
 from runtime.core.checkpoint import refs
 from runtime.core.entries import Entry, EntryKind, Principal
@@ -30,9 +37,10 @@ from runtime.ports import (
     WorkItem,
 )
 from runtime.security.keys import KeyRing
+from runtime.store.bodies import Bodies
 from runtime.store.book import OPERATIONS_MAX, Book
 from runtime.store.duck import reads
-from runtime.store.duck.database import ENGINE_ERROR, Connection, Database, Settings
+from runtime.store.duck.database import ENGINE_ERROR, Database, Reader, Settings
 from runtime.store.duck.group import GroupCommit
 from runtime.store.duck.jobs import (
     CatalogJob,
@@ -43,8 +51,9 @@ from runtime.store.duck.jobs import (
     StartJob,
     unplaced,
 )
-from runtime.store.duck.restoring import Restored, read_head, restore
+from runtime.store.duck.restoring import ENCRYPTS, Restored, read_head, restore
 from runtime.store.duck.rounds import Write
+from runtime.store.duck.rows import OpenBody
 from runtime.store.duck.tokens import read_by_callback, read_token
 from runtime.store.facts import expired_drafts
 from runtime.store.heads import Head
@@ -252,7 +261,7 @@ class DuckLedger:
     # --- reads ----------------------------------------------------------------------------------
 
     async def read(
-        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a short query on a reader's cursor.
 
@@ -260,8 +269,8 @@ class DuckLedger:
             StoreUnavailable: The engine can't answer now.
         """
 
-        def run(connection: Connection) -> T:
-            return query(connection, *args, **kwargs)
+        def run(reader: Reader) -> T:
+            return query(reader, *args, **kwargs)
 
         loop = asyncio.get_running_loop()
         try:
@@ -270,7 +279,7 @@ class DuckLedger:
             raise StoreUnavailable(f"the ledger can't be read: {error}") from error
 
     async def read_tables(
-        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a query over the tables after everything acknowledged stands in them."""
         await self._group.project()
@@ -279,7 +288,7 @@ class DuckLedger:
     async def read_object(
         self,
         object_id: str,
-        query: Callable[Concatenate[Connection, str, P], T],
+        query: Callable[Concatenate[Reader, str, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
@@ -368,14 +377,15 @@ class DuckLedger:
         event.set()
 
     def _due_write(self, head: Head, now: datetime) -> Write:
-        return Write(head.session_id, due_entries(head, now, self._chain.of(head)))
+        cipher = self._chain.bodies.cipher(head.session_id)
+        return Write(head.session_id, due_entries(head, now, self._chain.of(head), cipher))
 
     def _expiry_write(self, expired: Sequence[Token], now: datetime) -> Write:
         drafts = expired_drafts(expired)
         return Write(self.book.nil.session_id, fact_entries(self.book, drafts, now, self._chain))
 
     def _read_head(self, session_id: str) -> Head | None:
-        return read_head(self._database.writer, self.book, session_id, self._clock.now())
+        return read_head(self._database.writers_reader, self.book, session_id, self._clock.now())
 
     async def _require_head(self, session_id: str) -> Head:
         head = await self.head(session_id)
@@ -421,17 +431,20 @@ class DuckLedger:
         if not head.checkpoint_offset and not missing:
             return None, {}, {}
 
-        def query(connection: Connection) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
-            text = None
-            if head.checkpoint_offset:
-                text = reads.checkpoint_at(connection, head.session_id, head.checkpoint_offset)
-                if text is None:
-                    raise DataError(f"{head.session_id}: its checkpoint is not there")
+        def query(reader: Reader) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
+            text = self._checkpoint_text(reader, head) if head.checkpoint_offset else None
             named = refs(text) if text is not None else []
-            found = reads.entries_at(connection, {*named, *missing})
+            found = reads.entries_at(reader, {*named, *missing})
             return text, {o: found[o] for o in named}, {o: found[o] for o in missing}
 
         return await self.read(query)
+
+    def _checkpoint_text(self, reader: Reader, head: Head) -> str:
+        stored = reads.checkpoint_at(reader, head.session_id, head.checkpoint_offset)
+        if stored is None:
+            raise DataError(f"{head.session_id}: its checkpoint is not there")
+        seq, text = stored
+        return self._chain.bodies.open_checkpoint(text, session_id=head.session_id, seq=seq)
 
     async def _operation_offset(self, operation_id: str) -> int | None:
         known = self.book.known_operation(operation_id)
@@ -457,22 +470,42 @@ async def open_ledger(
     settings: Settings | None = None,
     chain_key: ChainKey = plain_chain,
     ring: KeyRing | None = None,
+    encrypts: bool | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory.
 
+    Args:
+        path: The file.
+        clock: Tells the time.
+        settings: What the engine may use.
+        chain_key: The key of chains that name no master key.
+        ring: The master keys.
+        encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
+
     Raises:
+        MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
         StoreUnavailable: It can't be opened now.
     """
-    database = Database(path, settings or Settings())
+    database = Database(path, settings or Settings(), _opens(Bodies(ring)))
     now = clock.now()
 
     def open_and_restore() -> Restored:
         database.open()
         try:
-            restored = restore(database.writer, now)
-            database.writer.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
+            restored = restore(database.writers_reader, now)
+            if encrypts is not None:
+                restored.encrypts = encrypts
+            if restored.encrypts and ring is None:
+                raise MasterKeyMissing(f"{path}: bodies are to be encrypted without a master key")
+            with database.transaction() as connection:
+                connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
+                connection.execute(
+                    "INSERT INTO meta VALUES ($1, $2) "
+                    "ON CONFLICT DO UPDATE SET number = excluded.number",
+                    [ENCRYPTS, int(restored.encrypts)],
+                )
         except BaseException:
             database.close()
             raise
@@ -482,4 +515,13 @@ async def open_ledger(
         restored = await asyncio.to_thread(open_and_restore)
     except (ENGINE_ERROR, OSError) as error:
         raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+    if ring is not None:
+        ring = replace(ring, encrypts_payloads=restored.encrypts)
     return DuckLedger(database, restored, clock, Chain(ring, chain_key))
+
+
+def _opens(bodies: Bodies) -> OpenBody:
+    def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
+        return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
+
+    return open_body

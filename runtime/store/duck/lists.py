@@ -16,7 +16,7 @@ from runtime.core import jsontext
 from runtime.core.entries import Entry
 from runtime.store import pages, views
 from runtime.store.duck import reads, rows
-from runtime.store.duck.database import Connection
+from runtime.store.duck.database import Reader
 from runtime.store.projection import NewRun, NewWait, RunNumbers, WaitNumbers
 
 Json = dict[str, Any]
@@ -63,19 +63,19 @@ class WaitFilter:
 # --- sessions -------------------------------------------------------------------------------------
 
 
-def session(connection: Connection, session_id: str) -> Json | None:
+def session(reader: Reader, session_id: str) -> Json | None:
     """One session with its active wait in full."""
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
     ).fetchall()
-    return _sessions(connection, found)[0] if found else None
+    return _sessions(reader, found)[0] if found else None
 
 
-def sessions(connection: Connection, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
+def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
     """Sessions, newest first. A tag's JSON text stands in the list's text only as an element of it."""
     key = pages.decode("sessions", cursor, (int,))
     tag = jsontext.encode(wanted.tag) if wanted.tag is not None else None
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "AND ($2::VARCHAR IS NULL OR external_id = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
         "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
@@ -95,13 +95,13 @@ def sessions(connection: Connection, wanted: SessionFilter, cursor: str | None, 
     more = len(found) > limit
     found = found[:limit]
     following = pages.encode("sessions", [found[-1][1]]) if more else None
-    return pages.page(_sessions(connection, found), following)
+    return pages.page(_sessions(reader, found), following)
 
 
-def _sessions(connection: Connection, found: Sequence[Any]) -> list[Json]:
+def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     pairs = [rows.session_of(row) for row in found]
     wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
-    waits = {wait["id"]: wait for wait in _waits_by_id(connection, wanted)}
+    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted)}
     return [
         views.session_json(fixed, numbers, waits.get(numbers.wait_id or ""))
         for fixed, numbers in pairs
@@ -111,18 +111,18 @@ def _sessions(connection: Connection, found: Sequence[Any]) -> list[Json]:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def run(connection: Connection, run_id: str) -> Json | None:
+def run(reader: Reader, run_id: str) -> Json | None:
     """One run with payload and result."""
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
     ).fetchall()
-    return _runs(connection, found)[0] if found else None
+    return _runs(reader, found)[0] if found else None
 
 
-def runs(connection: Connection, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
+def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
     """Runs, newest first."""
     key = pages.decode("runs", cursor, (int,))
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM run_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "AND ($2::UUID IS NULL OR session = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
         "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
@@ -138,14 +138,14 @@ def runs(connection: Connection, wanted: RunFilter, cursor: str | None, limit: i
     more = len(found) > limit
     found = found[:limit]
     following = pages.encode("runs", [found[-1][2]]) if more else None
-    return pages.page(_runs(connection, found), following)
+    return pages.page(_runs(reader, found), following)
 
 
-def _runs(connection: Connection, found: Sequence[Any]) -> list[Json]:
+def _runs(reader: Reader, found: Sequence[Any]) -> list[Json]:
     pairs: list[tuple[NewRun, RunNumbers]] = [rows.run_of(row) for row in found]
     offsets = {fixed.created_offset for fixed, _ in pairs}
     offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
-    entries = reads.entries_at(connection, offsets)
+    entries = reads.entries_at(reader, offsets)
     return [
         views.run_json(
             fixed,
@@ -160,17 +160,17 @@ def _runs(connection: Connection, found: Sequence[Any]) -> list[Json]:
 # --- waits ----------------------------------------------------------------------------------------
 
 
-def wait(connection: Connection, wait_id: str) -> Json | None:
+def wait(reader: Reader, wait_id: str) -> Json | None:
     """One wait in full, but for the schema, which stands in the catalog."""
-    found = _waits_by_id(connection, [wait_id])
+    found = _waits_by_id(reader, [wait_id])
     return found[0] if found else None
 
 
-def waits(connection: Connection, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
+def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
     """Waits: soonest deadline first, none last, then by id."""
     key = pages.decode("waits", cursor, (int, str)) or [None, None]
     last_id = _cursor_wait(key[1]) if key[1] is not None else None
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * EXCLUDE (sort_us) FROM "
         "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
         "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
@@ -199,7 +199,7 @@ def waits(connection: Connection, wanted: WaitFilter, cursor: str | None, limit:
         deadline_us = found[limit - 1][11]
         sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
         following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
-    return pages.page(_waits(connection, pairs, in_full=False), following)
+    return pages.page(_waits(reader, pairs, in_full=False), following)
 
 
 def _cursor_wait(wait_id: str) -> UUID:
@@ -209,28 +209,28 @@ def _cursor_wait(wait_id: str) -> UUID:
         raise BadCursor("the cursor can't be read") from error
 
 
-def _waits_by_id(connection: Connection, wait_ids: Sequence[str]) -> list[Json]:
+def _waits_by_id(reader: Reader, wait_ids: Sequence[str]) -> list[Json]:
     if not wait_ids:
         return []
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
         [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
     ).fetchall()
-    return _waits(connection, [rows.wait_of(row) for row in found], in_full=True)
+    return _waits(reader, [rows.wait_of(row) for row in found], in_full=True)
 
 
 def _waits(
-    connection: Connection, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, in_full: bool
+    reader: Reader, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, in_full: bool
 ) -> list[Json]:
     offsets = {fixed.opened_offset for fixed, _ in pairs}
     offsets |= {n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
-    entries = reads.entries_at(connection, offsets)
+    entries = reads.entries_at(reader, offsets)
     resolved = {
         fixed.wait_id: entries[numbers.resolved_offset]
         for fixed, numbers in pairs
         if numbers.resolved_offset is not None
     }
-    senders = _senders(connection, list(resolved.values()))
+    senders = _senders(reader, list(resolved.values()))
     return [
         views.wait_json(
             fixed,
@@ -243,7 +243,7 @@ def _waits(
     ]
 
 
-def _senders(connection: Connection, resolved: Sequence[Entry]) -> dict[str, Json]:
+def _senders(reader: Reader, resolved: Sequence[Entry]) -> dict[str, Json]:
     """Who resolved each wait.
 
     An earlier record that satisfied a wait at once was matched by the runtime; who resolved
@@ -257,7 +257,7 @@ def _senders(connection: Connection, resolved: Sequence[Entry]) -> dict[str, Jso
     }
     if at_once:
         sessions_of = sorted({entry.session_id for entry in resolved})
-        records = connection.execute(
+        records = reader.execute(
             "SELECT json_extract_string(body, '$.record_id') AS record, principal FROM entries "
             "WHERE session IN (SELECT unnest($1::UUID[])) AND kind = 'input.accepted' "
             "AND record IN (SELECT unnest($2::VARCHAR[]))",

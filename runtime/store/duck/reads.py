@@ -12,48 +12,47 @@ from typing import Any
 from helmr import ids
 from helmr.errors import ChainBroken
 from runtime.core.entries import GENESIS, Entry, EntryKind, link
-from runtime.store.duck.database import Connection
-from runtime.store.duck.rows import entry_of, id_of, time_of, uuid_of
+from runtime.store.duck.database import Reader
+from runtime.store.duck.rows import id_of, time_of, uuid_of
 
 CHAIN_CHUNK = 10_000
 """Entries of a session checked at a time."""
 
 
-def entries_at(connection: Connection, offsets: Iterable[int]) -> dict[int, Entry]:
+def entries_at(reader: Reader, offsets: Iterable[int]) -> dict[int, Entry]:
     """The entries at these feed offsets."""
     wanted = list(offsets)
     if not wanted:
         return {}
-    found = connection.execute(
+    found = reader.entries(
         "SELECT * FROM entry_rows WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))", [wanted]
-    ).fetchall()
-    return {row[0]: entry_of(row) for row in found}
+    )
+    return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}
 
 
-def entries_after(connection: Connection, offset: int, limit: int) -> list[Entry]:
+def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
     """The feed behind an offset."""
-    found = connection.execute(
+    return reader.entries(
         "SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset",
         [offset, offset + limit],
-    ).fetchall()
-    return list(map(entry_of, found))
+    )
 
 
-def checkpoint_at(connection: Connection, session_id: str, offset: int) -> str | None:
-    """The newest checkpoint of a session at that feed offset."""
-    row = connection.execute(
-        "SELECT body FROM checkpoints WHERE feed_offset = $1 AND session = $2 "
+def checkpoint_at(reader: Reader, session_id: str, offset: int) -> tuple[int, str] | None:
+    """Seq and stored text of a session's newest checkpoint at that feed offset."""
+    row = reader.execute(
+        "SELECT seq, body FROM checkpoints WHERE feed_offset = $1 AND session = $2 "
         "ORDER BY rowid DESC LIMIT 1",
         [offset, uuid_of(session_id)],
     ).fetchone()
-    return str(row[0]) if row is not None else None
+    return (int(row[0]), str(row[1])) if row is not None else None
 
 
 def hash_at(
-    connection: Connection, session_id: str, seq: int, since_offset: int
+    reader: Reader, session_id: str, seq: int, since_offset: int
 ) -> tuple[int, bytes] | None:
     """Feed offset and hash of a session's entry."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT feed_offset, hash FROM entries WHERE session = $1 AND seq = $2 AND feed_offset >= $3",
         [uuid_of(session_id), seq, since_offset],
     ).fetchone()
@@ -61,19 +60,18 @@ def hash_at(
 
 
 def session_entries(
-    connection: Connection, session_id: str, since_offset: int, after: int, limit: int
+    reader: Reader, session_id: str, since_offset: int, after: int, limit: int
 ) -> list[Entry]:
     """A session's entries behind a seq, in order."""
-    found = connection.execute(
+    return reader.entries(
         "SELECT * FROM entry_rows WHERE session = $1 AND feed_offset >= $2 AND seq > $3 "
         "ORDER BY seq LIMIT $4",
         [uuid_of(session_id), since_offset, after, limit],
-    ).fetchall()
-    return list(map(entry_of, found))
+    )
 
 
 def stream_entries(
-    connection: Connection,
+    reader: Reader,
     session_id: str,
     kind: EntryKind,
     stream: str,
@@ -84,24 +82,23 @@ def stream_entries(
     limit: int | None = None,
 ) -> list[Entry]:
     """The entries of a stream's records behind a stream seq, in order."""
-    found = connection.execute(
+    return reader.entries(
         "SELECT * FROM (SELECT *, CAST(json_extract(body, '$.stream_seq') AS INTEGER) AS stream_seq "
         "FROM entry_rows WHERE session = $1 AND feed_offset >= $2 AND kind = $3 "
         "AND json_extract_string(body, '$.stream') = $4) "
         "WHERE stream_seq > $5 AND ($6::INTEGER IS NULL OR stream_seq <= $6) "
         "ORDER BY stream_seq LIMIT $7",
         [uuid_of(session_id), since_offset, kind.value, stream, after, through, limit],
-    ).fetchall()
-    return [entry_of(row[:10]) for row in found]
+    )
 
 
 def consumers(
-    connection: Connection, session_id: str, since_offset: int, record_ids: Sequence[str]
+    reader: Reader, session_id: str, since_offset: int, record_ids: Sequence[str]
 ) -> dict[str, str]:
     """Which wait took each record of a session."""
     if not record_ids:
         return {}
-    found = connection.execute(
+    found = reader.execute(
         "SELECT json_extract_string(body, '$.record_id'), json_extract_string(body, '$.wait_id') "
         "FROM entries WHERE session = $1 AND feed_offset >= $2 AND kind = 'wait.fulfilled' "
         "AND json_extract_string(body, '$.record_id') IN (SELECT unnest($3::VARCHAR[]))",
@@ -110,11 +107,9 @@ def consumers(
     return dict(found)
 
 
-def send_key(
-    connection: Connection, session_id: str, stream: str, key_hash: str
-) -> tuple[str, int] | None:
+def send_key(reader: Reader, session_id: str, stream: str, key_hash: str) -> tuple[str, int] | None:
     """Data hash and record offset of an idempotency key (S-26)."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT data_hash, record_offset FROM send_keys "
         "WHERE session = $1 AND stream = $2 AND key_hash = $3",
         [uuid_of(session_id), stream, key_hash],
@@ -122,9 +117,9 @@ def send_key(
     return (str(row[0]), int(row[1])) if row is not None else None
 
 
-def start_keys(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+def start_keys(reader: Reader, keys: Sequence[str]) -> dict[str, int]:
     """`created_offset` of the sessions started with these idempotency keys."""
-    found = connection.execute(
+    found = reader.execute(
         "SELECT start_key, created_offset FROM sessions "
         "WHERE start_key IN (SELECT unnest($1::VARCHAR[]))",
         [list(keys)],
@@ -132,18 +127,16 @@ def start_keys(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     return dict(found)
 
 
-def operation_offset(connection: Connection, operation_id: str) -> int | None:
+def operation_offset(reader: Reader, operation_id: str) -> int | None:
     """Where an operation's receipt stands, also one that memory no longer holds."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT feed_offset FROM operations WHERE id = $1 ORDER BY feed_offset LIMIT 1",
         [operation_id],
     ).fetchone()
     return int(row[0]) if row is not None else None
 
 
-def verify_chain(
-    connection: Connection, session_id: str, since_offset: int, key: bytes | None
-) -> int:
+def verify_chain(reader: Reader, session_id: str, since_offset: int, key: bytes | None) -> int:
     """Check a session's hash chain (S-52); returns how many entries it has.
 
     Raises:
@@ -151,7 +144,7 @@ def verify_chain(
     """
     previous, after = GENESIS, 0
     while True:
-        chunk = connection.execute(
+        chunk = reader.execute(
             "SELECT * FROM entry_rows WHERE session = $1 AND feed_offset >= $2 "
             "AND seq > $3 ORDER BY seq, feed_offset LIMIT $4",
             [uuid_of(session_id), since_offset, after, CHAIN_CHUNK],

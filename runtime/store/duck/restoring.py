@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import duckdb
-
 from helmr import ids
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from runtime.core.entries import Entry
 from runtime.store.book import OPERATION_AGE, Book
 from runtime.store.duck import rows
+from runtime.store.duck.database import Reader
 from runtime.store.duck.tokens import chain_keys, restore_facts
 from runtime.store.heads import Head, PendingWait, checkpointed
 from runtime.store.projection import Projection
 from runtime.store.recent import Recent
+
+ENCRYPTS = "encrypts_payloads"
+"""The row of `meta` that says whether new bodies are sealed; none means that they are not."""
 
 CHUNK = 10_000
 """Entries folded at a time."""
@@ -69,24 +71,25 @@ class Restored:
     projected_offset: int
     openings: int
     nil_offset: int
+    encrypts: bool = False
     marks: dict[str, int] = field(default_factory=dict)
 
 
-def restore(connection: duckdb.DuckDBPyConnection, now: datetime) -> Restored:
+def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     book = Book()
-    meta = dict(connection.execute("SELECT name, number FROM meta").fetchall())
+    meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
     book.catalog_offset = meta["catalog_offset"]
     book.head_offset = meta["projected_offset"]
-    _nil_head(connection, book, meta["nil_offset"])
+    _nil_head(reader, book, meta["nil_offset"])
     holdings = {
         rows.id_of(ids.SESSION, session): (int(epoch), holder or None)
-        for session, epoch, holder in connection.execute(_HOLDINGS).fetchall()
+        for session, epoch, holder in reader.execute(_HOLDINGS).fetchall()
     }
-    found = connection.execute(_OPEN_HEADS).fetchall()
-    _admit(connection, book, found, now, holdings)
-    restore_facts(connection, book)
-    for operation_id, offset, recorded_us in connection.execute(
+    found = reader.execute(_OPEN_HEADS).fetchall()
+    _admit(reader, book, found, now, holdings)
+    restore_facts(reader, book)
+    for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
         book.remember_operation(operation_id, offset, rows.time_of(recorded_us), now)
@@ -97,8 +100,9 @@ def restore(connection: duckdb.DuckDBPyConnection, now: datetime) -> Restored:
         projected_offset=meta["projected_offset"],
         openings=meta["openings"],
         nil_offset=meta["nil_offset"],
+        encrypts=bool(meta.get(ENCRYPTS, 0)),
     )
-    _fold_rest(connection, restored, now)
+    _fold_rest(reader, restored, now)
     _deliver(book, now)
     for session_id, (epoch, holder) in holdings.items():
         head = book.heads.get(session_id)
@@ -110,32 +114,30 @@ def restore(connection: duckdb.DuckDBPyConnection, now: datetime) -> Restored:
     return restored
 
 
-def read_head(
-    connection: duckdb.DuckDBPyConnection, book: Book, session_id: str, now: datetime
-) -> Head | None:
+def read_head(reader: Reader, book: Book, session_id: str, now: datetime) -> Head | None:
     """Admit one session that is not in memory: one that ended a while ago. None if there is none.
 
     Everything that is not projected yet is in memory, so the tables are up to date for it.
     """
-    found = connection.execute(_ONE_HEAD, [rows.uuid_of(session_id)]).fetchall()
-    _admit(connection, book, found, now, {})
+    found = reader.execute(_ONE_HEAD, [rows.uuid_of(session_id)]).fetchall()
+    _admit(reader, book, found, now, {})
     return book.heads.get(session_id)
 
 
 def _admit(
-    connection: duckdb.DuckDBPyConnection,
+    reader: Reader,
     book: Book,
     found: list[Any],
     now: datetime,
     holdings: dict[str, tuple[int, str | None]],
 ) -> None:
-    tails = _lists(connection, _TAILS, [row[0] for row in found if row[24] > 1])
+    tails = _lists(reader, _TAILS, [row[0] for row in found if row[24] > 1])
     steps: dict[str, set[int]] = {}
-    for session_id, op, kind in _lists(connection, _OPEN_STEPS, [r[0] for r in found if r[22]]):
+    for session_id, op, kind in _lists(reader, _OPEN_STEPS, [r[0] for r in found if r[22]]):
         if kind == "step.started":
             steps.setdefault(session_id, set()).add(op)
     offsets = {session_id: tuple(tail) for session_id, tail in tails}
-    key_ids = chain_keys(connection, [row[0] for row in found])
+    key_ids = chain_keys(reader, [row[0] for row in found])
     for row in found:
         head = _head_of(row)
         head.key_id = key_ids.get(head.session_id)
@@ -152,12 +154,10 @@ def _admit(
         book.admit(head, now, external_id=row[26], start_key=row[27])
 
 
-def _lists(
-    connection: duckdb.DuckDBPyConnection, query: str, sessions: list[Any]
-) -> Iterator[tuple[Any, ...]]:
+def _lists(reader: Reader, query: str, sessions: list[Any]) -> Iterator[tuple[Any, ...]]:
     if not sessions:
         return
-    for session, *rest in connection.execute(query, [sessions]).fetchall():
+    for session, *rest in reader.execute(query, [sessions]).fetchall():
         yield rows.id_of(ids.SESSION, session), *rest
 
 
@@ -195,8 +195,8 @@ def _head_of(row: Any) -> Head:
     return head
 
 
-def _nil_head(connection: duckdb.DuckDBPyConnection, book: Book, nil_offset: int) -> None:
-    row = connection.execute(
+def _nil_head(reader: Reader, book: Book, nil_offset: int) -> None:
+    row = reader.execute(
         "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [nil_offset]
     ).fetchone()
     if row is not None:
@@ -204,9 +204,7 @@ def _nil_head(connection: duckdb.DuckDBPyConnection, book: Book, nil_offset: int
         book.nil.last_hash = bytes(row[1])
         book.nil.last_at = rows.time_of(row[2])
         book.nil.last_offset = nil_offset
-        book.nil.key_id = chain_keys(connection, [rows.uuid_of(ids.NIL_SESSION)]).get(
-            ids.NIL_SESSION
-        )
+        book.nil.key_id = chain_keys(reader, [rows.uuid_of(ids.NIL_SESSION)]).get(ids.NIL_SESSION)
 
 
 def _deliver(book: Book, now: datetime) -> None:
@@ -217,15 +215,15 @@ def _deliver(book: Book, now: datetime) -> None:
                 book.deliver(session_id, wait_id, now)
 
 
-def _fold_rest(connection: duckdb.DuckDBPyConnection, restored: Restored, now: datetime) -> None:
+def _fold_rest(reader: Reader, restored: Restored, now: datetime) -> None:
     checkpoints = set(
-        connection.execute(
+        reader.execute(
             "SELECT session, feed_offset FROM checkpoints WHERE feed_offset > $1",
             [restored.projected_offset],
         ).fetchall()
     )
-    for entry in _entries_after(connection, restored.projected_offset):
-        fold_stored(connection, restored.book, entry, now)
+    for entry in _entries_after(reader, restored.projected_offset):
+        fold_stored(reader, restored.book, entry, now)
         head = restored.book.heads[entry.session_id]
         if (rows.uuid_of(entry.session_id), entry.feed_offset) in checkpoints:
             checkpointed(head)
@@ -234,19 +232,17 @@ def _fold_rest(connection: duckdb.DuckDBPyConnection, restored: Restored, now: d
         restored.book.reindex(head, now)
 
 
-def fold_stored(
-    connection: duckdb.DuckDBPyConnection, book: Book, entry: Entry, now: datetime
-) -> None:
+def fold_stored(reader: Reader, book: Book, entry: Entry, now: datetime) -> None:
     """Fold an entry read from the file, whose session may have left memory."""
     if entry.session_id not in book.heads and entry.seq > 1:
-        read_head(connection, book, entry.session_id, now)
+        read_head(reader, book, entry.session_id, now)
     book.apply(entry, now)
 
 
-def _entries_after(connection: duckdb.DuckDBPyConnection, offset: int) -> Iterator[Entry]:
+def _entries_after(reader: Reader, offset: int) -> Iterator[Entry]:
     while True:
-        chunk = connection.execute(_ENTRIES_AFTER, [offset, offset + CHUNK]).fetchall()
+        chunk = reader.entries(_ENTRIES_AFTER, [offset, offset + CHUNK])
         if not chunk:
             return
-        yield from map(rows.entry_of, chunk)
+        yield from chunk
         offset += CHUNK

@@ -5,7 +5,7 @@ Times go in as aware datetimes and come out as microseconds, so that no session 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from uuid import UUID
 from typeid.errors import TypeIDException
 
 from helmr import ids
-from helmr.errors import BadId
+from helmr.errors import BadId, PayloadDamaged
 from runtime.core import jsontext
 from runtime.core.entries import Entry, EntryKind, Principal, principal_text
 from runtime.store.projection import (
@@ -100,22 +100,45 @@ def _principal(text: str) -> Principal:
     return Principal.from_json(jsontext.decode(text))
 
 
-def entry_of(row: Row) -> Entry:
-    """The entry of a row of `entry_rows`."""
+OpenBody = Callable[[str, str, int, str], str]
+"""Gives the JSON text of a stored body: (stored, session id, seq, kind)."""
+
+
+def entry_of(row: Row, open_body: OpenBody) -> Entry:
+    """The entry of a row of `entry_rows`.
+
+    Raises:
+        PayloadDamaged: Its body is not what was written; names the entry.
+        MasterKeyMissing: Its body is sealed with a key that there is not.
+    """
     offset, session, seq, recorded_us, kind, run, op, principal, body, digest = row
+    session_id = id_of(ids.SESSION, session)
     return Entry(
-        session_id=id_of(ids.SESSION, session),
+        session_id=session_id,
         seq=seq,
         recorded_at=time_of(recorded_us),
         kind=EntryKind(kind),
         run_id=id_or_none(ids.RUN, run),
         op=op,
         principal=_principal(principal),
-        body=jsontext.decode(body),
+        body=_body(open_body(body, session_id, seq, kind), session_id, seq, kind),
         body_json=body,
         hash=bytes(digest),
         feed_offset=offset,
     )
+
+
+def _body(text: str, session_id: str, seq: int, kind: str) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = jsontext.decode(text)
+    except ValueError as error:
+        raise PayloadDamaged(
+            f"{session_id} seq {seq} ({kind}): the body is not JSON: it was changed",
+            session_id=session_id,
+            seq=seq,
+            kind=kind,
+        ) from error
+    return body
 
 
 def new_session_row(row: NewSession) -> Row:

@@ -19,7 +19,7 @@ from runtime.core.public_tokens import PublicToken, Scope
 from runtime.store import pages
 from runtime.store.book import Book
 from runtime.store.duck import reads, rows
-from runtime.store.duck.database import Connection
+from runtime.store.duck.database import Reader
 from runtime.store.keys import ApiKey, OwnedPublicToken
 from runtime.store.token_views import api_key_json, public_token_json, token_json
 from runtime.store.tokens import Token
@@ -112,7 +112,7 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
 # --- restoring ------------------------------------------------------------------------------------
 
 
-def restore_facts(connection: duckdb.DuckDBPyConnection, book: Book) -> None:
+def restore_facts(reader: Reader, book: Book) -> None:
     """Load the tokens that live or are waited on, all public tokens that live, all API keys.
 
     The heads are there already.
@@ -122,7 +122,7 @@ def restore_facts(connection: duckdb.DuckDBPyConnection, book: Book) -> None:
         for head in book.heads.values()
         if head.wait is not None and head.wait.token_id is not None
     }
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))",
         [[rows.uuid_of(token_id) for token_id in waited]],
     ).fetchall()
@@ -133,36 +133,36 @@ def restore_facts(connection: duckdb.DuckDBPyConnection, book: Book) -> None:
         token = book.tokens.get(wait.token_id) if wait is not None and wait.token_id else None
         if wait is not None and token is not None:
             book.tokens.note_wait(token, wait.id, head.session_id)
-    for row in connection.execute(
+    for row in reader.execute(
         "SELECT * FROM public_token_rows WHERE revoked_us IS NULL ORDER BY created_offset"
     ).fetchall():
         book.keys.admit_public_token(_public_token_of(row))
-    for row in connection.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
+    for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
         book.keys.admit_api_key(_api_key_of(row))
 
 
-def chain_keys(connection: duckdb.DuckDBPyConnection, sessions: Sequence[Any]) -> dict[str, str]:
+def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
     """The ids of the master keys that the chains of these sessions (UUIDs) began with."""
     if not sessions:
         return {}
-    found = connection.execute(
+    found = reader.execute(
         "SELECT session, key_id FROM chains WHERE session IN (SELECT unnest($1::UUID[]))",
         [list(sessions)],
     ).fetchall()
     return {rows.id_of(ids.SESSION, session): key_id for session, key_id in found}
 
 
-def read_token(connection: Connection, token_id: str) -> Token | None:
+def read_token(reader: Reader, token_id: str) -> Token | None:
     """A token that memory has forgotten."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT * FROM token_rows WHERE token = $1", [rows.uuid_of(token_id)]
     ).fetchone()
     return _token_of(row) if row is not None else None
 
 
-def read_by_callback(connection: Connection, callback_hash: str) -> Token | None:
+def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
     """The token with this callback secret, if memory has forgotten it."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT * FROM token_rows WHERE callback_hash = $1", [callback_hash]
     ).fetchone()
     return _token_of(row) if row is not None else None
@@ -172,11 +172,11 @@ def read_by_callback(connection: Connection, callback_hash: str) -> Token | None
 
 
 def token_page(
-    connection: Connection, status: str | None, tag: str | None, cursor: str | None, limit: int
+    reader: Reader, status: str | None, tag: str | None, cursor: str | None, limit: int
 ) -> Json:
     """Tokens, newest first."""
     key = pages.decode("tokens", cursor, (int,))
-    found = connection.execute(
+    found = reader.execute(
         "SELECT * FROM token_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "AND ($2::VARCHAR IS NULL OR status::VARCHAR = $2) "
         "AND ($3::VARCHAR IS NULL OR contains(tags, $3)) ORDER BY created_offset DESC LIMIT $4",
@@ -189,7 +189,7 @@ def token_page(
     ).fetchall()
     shown = [_token_of(row) for row in found[:limit]]
     offsets = {o for t in shown for o in (t.created_offset, t.ended_offset, t.pin_offset) if o}
-    entries = reads.entries_at(connection, offsets)
+    entries = reads.entries_at(reader, offsets)
     items = [
         token_json(
             token,
@@ -204,10 +204,10 @@ def token_page(
     return pages.page(items, following)
 
 
-def public_token_page(connection: Connection, cursor: str | None, limit: int) -> Json:
+def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
     """Public tokens, newest first."""
     return _page(
-        connection,
+        reader,
         "public-tokens",
         "SELECT * FROM public_token_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "ORDER BY created_offset DESC, public_token DESC LIMIT $2",
@@ -218,18 +218,18 @@ def public_token_page(connection: Connection, cursor: str | None, limit: int) ->
     )
 
 
-def public_token(connection: Connection, public_token_id: str) -> Json | None:
+def public_token(reader: Reader, public_token_id: str) -> Json | None:
     """One public token."""
-    row = connection.execute(
+    row = reader.execute(
         "SELECT * FROM public_token_rows WHERE public_token = $1", [rows.uuid_of(public_token_id)]
     ).fetchone()
     return public_token_json(_public_token_of(row)) if row is not None else None
 
 
-def api_key_page(connection: Connection, cursor: str | None, limit: int) -> Json:
+def api_key_page(reader: Reader, cursor: str | None, limit: int) -> Json:
     """API keys, newest first."""
     return _page(
-        connection,
+        reader,
         "api-keys",
         "SELECT * FROM api_key_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "ORDER BY created_offset DESC LIMIT $2",
@@ -241,7 +241,7 @@ def api_key_page(connection: Connection, cursor: str | None, limit: int) -> Json
 
 
 def _page(
-    connection: Connection,
+    reader: Reader,
     name: str,
     query: str,
     view: Callable[[Any], Json],
@@ -251,7 +251,7 @@ def _page(
     offset_at: int,
 ) -> Json:
     key = pages.decode(name, cursor, (int,))
-    found = connection.execute(query, [key[0] if key is not None else None, limit + 1]).fetchall()
+    found = reader.execute(query, [key[0] if key is not None else None, limit + 1]).fetchall()
     shown: Iterable[Any] = found[:limit]
     following = pages.encode(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
     return pages.page([view(row) for row in shown], following)

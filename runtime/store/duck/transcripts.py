@@ -9,13 +9,13 @@ from typing import Any
 
 from runtime.store import pages, views
 from runtime.store.duck import reads
-from runtime.store.duck.database import Connection
+from runtime.store.duck.database import Reader
 
 Json = dict[str, Any]
 
 
 def transcript(
-    connection: Connection,
+    reader: Reader,
     session_id: str,
     since_offset: int,
     after: int | None,
@@ -25,7 +25,7 @@ def transcript(
     """Entries behind a seq; a cursor wins over `after`."""
     name = f"transcript:{session_id}"
     start = _start(name, after, cursor)
-    found = reads.session_entries(connection, session_id, since_offset, start, limit + 1)
+    found = reads.session_entries(reader, session_id, since_offset, start, limit + 1)
     more = len(found) > limit
     shown = found[:limit]
     following = pages.encode(name, [shown[-1].seq]) if more else None
@@ -33,7 +33,7 @@ def transcript(
 
 
 def records(
-    connection: Connection,
+    reader: Reader,
     session_id: str,
     direction: str,
     stream: str,
@@ -45,7 +45,7 @@ def records(
     """Records behind a stream seq; of inputs also which wait took each."""
     name = f"{direction}:{session_id}:{stream}"
     found = reads.stream_entries(
-        connection,
+        reader,
         session_id,
         views.record_kind(direction),
         stream,
@@ -58,7 +58,7 @@ def records(
     takers: dict[str, str] = {}
     if direction == "input":
         record_ids = [entry.body["record_id"] for entry in shown]
-        takers = reads.consumers(connection, session_id, since_offset, record_ids)
+        takers = reads.consumers(reader, session_id, since_offset, record_ids)
     items = [views.record_json(entry, takers.get(entry.body["record_id"])) for entry in shown]
     following = pages.encode(name, [items[-1]["seq"]]) if more else None
     return pages.page(items, following)
