@@ -116,7 +116,7 @@ class Cluster:
                 log_to_driver=False,
                 configure_logging=False,
             )
-        except (OSError, RuntimeError, ConnectionError, ValueError) as error:
+        except Exception as error:  # Ray says with a bare one that a node did not start
             raise Unavailable(
                 f"Ray can't be started: {error}" if self._address is None else str(error),
                 hint=f"Its logs are in {self._run_dir}." if self._address is None else None,
