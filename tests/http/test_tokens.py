@@ -214,6 +214,33 @@ async def test_githubs_signed_webhook_completes_a_raw_token_and_a_changed_byte_d
     assert run["result"] == json.loads(body)
 
 
+async def test_published_bodies_with_their_published_github_signatures_are_taken(
+    stack: Stack,
+) -> None:
+    # Both signatures were made by others. docs.github.com: "Testing the webhook payload validation".
+    hello = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    # octokit/webhooks-methods.js, test/verify.test.ts
+    foo_bar = "sha256=4864d2759938a15468b5df9ade20bf161da9b4f737ea61794142f3484236bda3"
+    kind = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=kind) as http:
+
+        async def post(secret: str, signature: str, *bodies: bytes) -> list[httpx.Response]:
+            verify = {"scheme": "github", "secret": secret}
+            token = await made(stack, raw=True, verify=verify)
+            headers = {"X-Hub-Signature-256": signature}
+            path = path_of(token["callback_url"])
+            return [await http.post(path, content=body, headers=headers) for body in bodies]
+
+        changed, taken = await post("mysecret", foo_bar, b'{"foo":"baz"}', b'{"foo":"bar"}')
+        assert (changed.status_code, code_of(changed)) == (403, "signature_refused")
+        assert (taken.status_code, taken.json()["outcome"]) == (200, "completed")
+        # Signed by GitHub's secret, but no JSON: what is wrong then is the body.
+        secret = "It's a Secret to Everybody"
+        changed, no_json = await post(secret, hello, b"Hello, World?", b"Hello, World!")
+        assert code_of(changed) == "signature_refused"
+        assert (no_json.status_code, code_of(no_json)) == (400, "bad_json")
+
+
 async def test_a_completion_is_delivered_after_everything_was_dead(tmp_path: Path) -> None:
     first = Stack(tmp_path)
     await first.start()
