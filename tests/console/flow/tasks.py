@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import streams, task
+from helmr import streams, task, tokens
 from runtime.catalog import Registry
 
 
@@ -94,6 +94,21 @@ async def talk(ask: Ask) -> int:
     return count
 
 
+@task(id="sign")
+async def sign(ask: Ask) -> str:
+    """Waits for a token that anybody may complete."""
+    made = await tokens.create(timeout=ask.timeout or "1h", tags=["mail"], subject=ask.subject)
+    found = await made.wait(schema=Decision, subject=ask.subject, body=ask.body)
+    return found.value.decision if found.value is not None else type(found.error).__name__
+
+
+@task(id="pick-up")
+async def pick_up(token_id: str) -> object:
+    """Waits on somebody else's token, whatever it is completed with."""
+    found = await tokens.wait(token_id, subject="Pick it up?")
+    return found.value if found.ok else type(found.error).__name__
+
+
 @task(id="break")
 async def break_it(ask: Ask) -> str:
     """Fails."""
@@ -101,7 +116,7 @@ async def break_it(ask: Ask) -> str:
 
 
 REGISTRY = Registry(
-    [publish, order, talk, break_it],
+    [publish, order, talk, sign, pick_up, break_it],
     modules=["tests.console.flow.tasks"],
     code_hash="console-1",
 )
