@@ -2,7 +2,7 @@
 
 It makes the bindings, the footer, the help page, the palette, the key table in the docs and the gate: an action
 that is not in here can't be pressed, one that `writes` is refused in read-only and stale mode, and one that is
-refused says why (CONSOLE 4a rule 6, 4e).
+refused says why.
 """
 
 from __future__ import annotations

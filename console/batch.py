@@ -1,4 +1,4 @@
-"""Answering many waits with one form: who is in, who is left out and why, and what became of each (CONSOLE 4f).
+"""Answering many waits with one form: who is in, who is left out and why, and what became of each.
 
 A batch is what was marked and seen, never "all that match". It is sent one by one in deadline order, each with
 an operation id of its own.

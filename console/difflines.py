@@ -1,4 +1,4 @@
-"""Two JSON values side by side in words: by path for structure, by word for text (CONSOLE 4f)."""
+"""Two JSON values side by side in words: by path for structure, by word for text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sending will do, said before it is done (CONSOLE 4a rule 3). Pure; the gateway's receipt is the truth."""
+"""What sending will do, said before it is done. Pure; the gateway's receipt is the truth."""
 
 from __future__ import annotations
 

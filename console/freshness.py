@@ -1,4 +1,4 @@
-"""How fresh the picture is, and when to ask again (CONSOLE 4a rule 8, 4d)."""
+"""How fresh the picture is, and when to ask again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the store fresh: lists once, then the feed, and a ping so that a dead link is noticed (CONSOLE 4d).
+"""Keeps the store fresh: lists once, then the feed, and a ping so that a dead link is noticed.
 
 One loop owns the connection. Whatever fails ends the round; the next begins after a pause with the lists
 again and the feed after the last offset seen, so that nothing is missed or shown twice (S-54).

@@ -1,4 +1,4 @@
-"""A list that never moves under the operator (CONSOLE 4a rule 2).
+"""A list that never moves under the operator.
 
 `KeyedList` holds what is shown and what is known. Known rows change freely; shown rows change only by
 `merge`, which keeps the row under the cursor. Rows already shown may be redrawn in place at any time.

@@ -1,7 +1,7 @@
 """The only way to write: a permit that the gate hands out for one action of the table.
 
 `Writer` is the single place in the console that calls a mutating method of the client, and every method of it
-asks for a permit. Read-only mode and a stale picture give none (CONSOLE 4a rules 6 and 8).
+asks for a permit. Read-only mode and a stale picture give none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The only way from session text to the screen: `helmr.safe_text`, then `Content` without markup (CONSOLE 4h)."""
+"""The only way from session text to the screen: `helmr.safe_text`, then `Content` without markup."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The console's colours by role, and how well they can be told apart.
 
-Colour only repeats what a sign and a word say (CONSOLE 4a rule 5). Every shipped palette keeps 4.5 to 1 for
+Colour only repeats what a sign and a word say. Every shipped palette keeps 4.5 to 1 for
 text and 3 to 1 for borders; a test computes it from here.
 """
 

@@ -1,4 +1,4 @@
-"""A JSON Schema as a form: which fields, of which kind, with which bounds (CONSOLE 4g).
+"""A JSON Schema as a form: which fields, of which kind, with which bounds.
 
 Every schema gives a form: what can't be shown as fields is one JSON field, so no wait is unanswerable.
 Text out of a schema is session data; whoever shows it goes through `console.safe`.

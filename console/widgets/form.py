@@ -1,4 +1,4 @@
-"""`SchemaForm`: a JSON Schema as fields, with JSON as the other view of the same answer (CONSOLE 4g)."""
+"""`SchemaForm`: a JSON Schema as fields, with JSON as the other view of the same answer."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,37 +29,57 @@ SGR = re.compile(r"\x1b\[[0-9;]*m")
 """Colour and weight: the only commands that a table needs."""
 
 
-def screen(*arguments: str, width: int = 100) -> tuple[int, str]:
-    """Run a command in a terminal; its exit code, and what it wrote there."""
+COMMAND = ("-m", "helmr.cli")
+
+
+def screen(
+    *arguments: str,
+    width: int = 100,
+    env: Mapping[str, str] = os.environ,
+    until: str = "",
+    program: Sequence[str] = COMMAND,
+) -> tuple[int, str]:
+    """Run a command in a terminal; its exit code, and what it wrote there.
+
+    Args:
+        until: Interrupt it once it has written this; without it, it ends by itself.
+        program: What Python runs, if not the installed command.
+    """
     master, slave = pty.openpty()
+    process: subprocess.Popen[bytes] | None = None
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
         process = subprocess.Popen(
-            [sys.executable, "-m", "helmr.cli", *arguments],
+            [sys.executable, *program, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=os.environ | {"TERM": "xterm-256color"},
+            env={**env, "TERM": "xterm-256color"},
             start_new_session=True,
         )
-        with process:
-            os.close(slave)
-            seen = b""
-            bound = time.monotonic() + BOUND_S
-            while True:
-                assert time.monotonic() < bound, seen
-                if not select.select([master], [], [], 0.1)[0]:
-                    continue
-                try:
-                    piece = os.read(master, 65536)
-                except OSError:  # the other side is closed
-                    break
-                if not piece:
-                    break
-                seen += piece
-            return process.wait(BOUND_S), seen.decode()
+        os.close(slave)
+        seen = b""
+        bound = time.monotonic() + BOUND_S
+        while True:
+            assert time.monotonic() < bound, (arguments, seen)
+            if not select.select([master], [], [], 0.1)[0]:
+                continue
+            try:
+                piece = os.read(master, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            seen += piece
+            if until and until.encode() in seen:
+                process.send_signal(signal.SIGINT)
+                until = ""
+        return process.wait(BOUND_S), seen.decode()
     finally:
         os.close(master)
+        if process is not None:
+            process.kill()
+            process.wait(BOUND_S)
 
 
 @pytest.mark.parametrize("words", READS)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
+from console.screens.base import ConsoleScreen
+from console.screens.compose import ComposeScreen, Phase
+from console.screens.session import TABS
 from tests.console.flow.bench import Bench
 from tests.console.golden import strips
-
-OSC_52 = "\x1b]52;c;aGFja2Vk\x07"
-OSC_0 = "\x1b]0;owned\x07"
-CSI = "\x1b[2J\x1b[31mred\x1b[0m"
-C1 = "\x9b31m\x9d0;owned\x9c"
-BIDI = "\u202egnp.exe\u2066x\u2069"
-MARKUP = "[@click=app.quit]see details[/] [bold]x[/bold] [link=http://x]y[/link]"
-HOSTILE = f"{OSC_52}{OSC_0}{CSI}{C1}{BIDI}\u200b{MARKUP}\x00\x7f"
-
-
-def hidden(text: str) -> list[str]:
-    """Characters that a terminal could obey or a person could not see."""
-    return [char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+from tests.hostile import BIDI, HOSTILE, hidden
 
 
 async def walked(bench: Bench) -> None:
@@ -43,52 +35,91 @@ async def hostile(bench: Bench) -> dict[str, object]:
     )
 
 
+def every_screen() -> set[str]:
+    """Names of the console's screens, those that only others are made of left out."""
+
+    def leaves(kind: type[ConsoleScreen]) -> Iterator[type[ConsoleScreen]]:
+        below = kind.__subclasses__()
+        for one in below:
+            yield from leaves(one)
+        if not below:
+            yield kind
+
+    return {kind.__name__ for kind in leaves(ConsoleScreen)}
+
+
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
 async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple[int, int]) -> None:
+    """Each screen, each tab, each text that opens from it; a screen that is added has to be added here."""
+    been: set[str] = set()
+
+    async def walk(*keys: str, to: str = "") -> None:
+        await bench.press(*keys)
+        if to:
+            await bench.on(to)
+        screen = bench.app.screen
+        if isinstance(screen, ComposeScreen):
+            await bench.until(lambda: screen.phase is not Phase.LOADING)
+        await walked(bench)
+        been.add(type(screen).__name__)
+
     wait = await hostile(bench)
-    await bench.open(size=size)
-    await bench.inbox(1)
-    await bench.until(lambda: bench.app.screen._previews)
-    await walked(bench)
-    await bench.press("z")
-    await walked(bench)
-    await bench.press("z", "y")
-    await bench.on("PickScreen")
-    await walked(bench)
-    await bench.press("escape", "ctrl+p")
-    await bench.on("PickScreen")
-    await walked(bench)
-    await bench.press("escape", "a")
-    await bench.form()
-    await walked(bench)
-    await bench.press("f3")
-    await walked(bench)
-    await bench.press("f3", "space", "ctrl+s")
-    await walked(bench)
-    await bench.press("escape", "escape")
-    await bench.on("InboxScreen")
-    await bench.press("o")
-    screen = await bench.on("SessionScreen")
-    await bench.until(lambda: screen.runs)
-    for key in ("f", "w", "t", "k", "enter", "escape", "y", "escape"):
-        await bench.press(key)
-        await walked(bench)
-    for _ in range(4):
-        await bench.press("right_square_bracket")
-        await walked(bench)
-    await bench.press("c")
-    await bench.form()
-    await walked(bench)
-    await bench.press("escape")
-    await bench.on("SessionScreen")
-    await bench.press("escape", "2")
-    await bench.on("SessionsScreen")
+    await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300])
+    await bench.stack.started("sign", {"subject": HOSTILE[:190], "body": HOSTILE})
+    failed = await bench.ask("break", subject=HOSTILE)
+    await bench.stack.http.post(
+        f"/v1/sessions/{wait['session']['id']}/notes",  # type: ignore[index]
+        json={"text": HOSTILE},
+        headers={"On-Behalf-Of": quote(HOSTILE[:100])},
+    )
+    await bench.open(size=size, identity=HOSTILE[:60], name=HOSTILE[:40])
+    inbox = await bench.inbox(3)
+    await bench.until(lambda: inbox._previews)
+    await walk(to="InboxScreen")
+    await walk("z")
+    await walk("z", "y", to="PickScreen")
+    await walk("escape", "ctrl+p", to="PickScreen")
+    await walk("escape", "question_mark", to="TextScreen")
+    await walk("escape", "space", "j", "space", "B", to="BatchScreen")
+    await walk("space", "ctrl+s")
+    await walk("escape", "escape", "escape", "g", to="InboxScreen")
+    await walk("a", to="AnswerScreen")
+    await walk("f3")
+    await walk("f3", "space", "ctrl+s")
+    await walk("escape", "escape", to="InboxScreen")
+    await walk("o", to="SessionScreen")
+    session = bench.app.screen
+    await bench.until(lambda: session.runs)
+    for key in ("f", "w", "t"):
+        await walk(key)
+    await walk("k", "enter", to="TextScreen")
+    await walk("escape", "space", "k", "d", to="TextScreen")
+    await walk("escape", "y", to="PickScreen")
+    await walk("escape", to="SessionScreen")
+    for tab in TABS:
+        assert TABS[session.tab] == tab
+        await walk()
+        if tab in ("Waits", "Runs"):
+            await walk("enter", to="TextScreen")
+            await walk("escape", to="SessionScreen")
+        await walk("right_square_bracket")
+    await walk("c", to="SendScreen")
+    await walk("escape", "m", to="NoteScreen")
+    await walk("escape", "X", to="ConfirmScreen")
+    await walk("escape", "escape", "2", to="SessionsScreen")
     await bench.until(lambda: bench.app.screen.list.keys)
-    await walked(bench)
-    await bench.press("3")
-    await walked(bench)
-    await bench.press("4")
-    await walked(bench)
+    await walk()
+    bench.app.open_session(failed["session"]["id"])
+    await walk(to="SessionScreen")
+    await bench.until(lambda: bench.app.screen.runs)
+    await walk("R", to="ConfirmScreen")
+    await walk("escape", "right_square_bracket", "right_square_bracket", to="SessionScreen")
+    await walk("enter", to="TextScreen")
+    await walk("escape", "escape", "3", to="ActivityScreen")
+    await bench.until(lambda: bench.app.screen.list.keys)
+    await walk()
+    await walk("4", to="SystemScreen")
+    assert been == every_screen()
     assert (await bench.wait(str(wait["id"])))["status"] == "pending", "no action ran"
 
 

@@ -1,4 +1,4 @@
-"""Every schema gives a form, and a form builds exactly the JSON that was meant (CONSOLE 4g)."""
+"""Every schema gives a form, and a form builds exactly the JSON that was meant."""
 
 from __future__ import annotations
 

@@ -1,0 +1,219 @@
+"""Every command on a real terminal against a real runtime that is full of hostile text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import typer.main
+
+from helmr.cli.main import app
+from tests.cli.test_terminal import SGR, screen
+from tests.console.flow import tasks
+from tests.hostile import HOSTILE, MARKUP, hidden
+from tests.service import stack as service_stack
+from tests.service.stack import Stack
+
+pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+WALKED = {
+    "status": ["status"],
+    "session list": ["session list", "session list --filter HOSTILE"],
+    "session get": ["session get SESSION", "session get CLOSED", "session get HOSTILE"],
+    "session transcript": ["session transcript SESSION", "session transcript FAILED"],
+    "session follow": ["session follow CLOSED"],
+    "run list": ["run list"],
+    "run get": ["run get RUN", "run get FAILED_RUN", "run get ECHO_RUN"],
+    "wait list": ["wait list"],
+    "wait get": ["wait get WAIT", "wait get TOKEN_WAIT"],
+    "output read": ["output read SESSION said", "output read SESSION SHORT"],
+    "output follow": ["output follow CLOSED said"],
+    "token list": ["token list"],
+    "token get": ["token get TOKEN", "token get COMPLETED"],
+    "public-token list": ["public-token list"],
+    "key list": ["key list"],
+    # What writes says back what it was given, or what somebody else did first.
+    "session start": ["session start HOSTILE"],
+    "session note": ["session note SESSION HOSTILE"],
+    "session close": ["session close SESSION"],
+    "session cancel": ["session cancel FAILED"],
+    "run retry": ["run retry ECHO_RUN"],
+    "run cancel": ["run cancel FAILED_RUN"],
+    "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON"],
+    "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
+    "token create": ["token create --subject HOSTILE"],
+    "token complete": ["token complete COMPLETED --data 1"],
+    "token cancel": ["token cancel COMPLETED"],
+    "public-token create": ["public-token create --session SESSION --input chat --correlation-id HOSTILE"],
+    "public-token revoke": ["public-token revoke HOSTILE"],
+    "key create": ["key create --role viewer --name SHORT"],
+    "key revoke": ["key revoke HOSTILE"],
+}  # fmt: skip
+"""A command and the lines it is tried with; each also with --json."""
+
+SILENT = {"status", "token create", "session note", "session close", "run retry"}
+"""Walked too, but they say only ids and words of Helmr's own."""
+
+NOT_WALKED = {
+    "up": "starts a runtime; says nothing of a session",
+    "down": "ends a runtime; says nothing of a session",
+    "demo": "says only what its own sessions do",
+    "console": "is the console: tests/console/flow/test_terminal.py",
+    "key rotate-master": "changes the keys of a data folder; says nothing of a session",
+}
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every command of a Typer app, as it is typed."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path)
+        return
+    for name, one in inner.items():
+        yield from commands(one, (*path, name))
+
+
+def test_every_command_is_walked_or_says_why_not() -> None:
+    assert set(commands(typer.main.get_command(app))) == {*WALKED, *NOT_WALKED}
+    assert not set(WALKED) & set(NOT_WALKED)
+
+
+MARK = "=== next"
+WALK = f"""
+import json, sys
+from pathlib import Path
+from helmr.cli.main import _prepare, invoke
+_prepare()
+for words in json.loads(Path(sys.argv[1]).read_text()):
+    sys.stdout.write("{MARK}")
+    invoke(words)
+    sys.stdout.flush()
+"""
+"""Command after command in one process: each start costs most of a second, and 70 of them are walked."""
+
+
+async def filled(stack: Stack) -> dict[str, str]:
+    """A runtime in which everything that anybody can name or say is hostile; the ids by the names in `WALKED`."""
+    http = stack.http
+    http.headers["On-Behalf-Of"] = quote(HOSTILE[:100])
+
+    async def post(path: str, body: Any) -> dict[str, Any]:
+        response = await http.post(path, json=body)
+        assert response.status_code < 300, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    # Tags and external ids are printable, or refused; markup is that too.
+    about = {"tags": [MARKUP], "metadata": {HOSTILE: HOSTILE}}
+    asked = {
+        "subject": HOSTILE[:190],
+        "body": f"# {HOSTILE}\n- {HOSTILE}",
+        "correlation": HOSTILE[:300],
+        "say": [HOSTILE],
+    }
+    one = await stack.started("publish", asked, external_id=MARKUP, **about)
+    answered = await stack.started("publish", {**asked, "rounds": 2}, **about)
+    await post(
+        f"/v1/waits/{answered['session']['wait']['id']}/answer",
+        {"data": {"decision": "reject", "note": HOSTILE}},
+    )
+    failed = await stack.started("break", {"subject": HOSTILE}, **about)
+    closed = await stack.started("publish", asked)
+    await post(f"/v1/sessions/{closed['session']['id']}/notes", {"text": HOSTILE})
+    await post(f"/v1/sessions/{closed['session']['id']}/cancel", {})
+    token = await post(
+        "/v1/tokens",
+        {
+            "subject": HOSTILE[:190],
+            "body": HOSTILE,
+            "schema": {"type": "object", "properties": {HOSTILE: {"enum": [HOSTILE]}}},
+            **about,
+        },
+    )
+    done = await post("/v1/tokens", {"subject": HOSTILE[:190]})
+    await post(f"/v1/tokens/{done['id']}/complete", {"data": {HOSTILE: HOSTILE}})
+    echo = await stack.started("pick-up", done["id"])
+    picking = await stack.started("pick-up", token["id"])
+    session = one["session"]["id"]
+    scope = {
+        "type": "session.input.send",
+        "session": session,
+        "stream": "chat",
+        "correlation_id": HOSTILE[:200],
+    }
+    await post("/v1/public-tokens", {"scope": scope})
+    await post("/v1/api-keys", {"role": "viewer", "name": HOSTILE[:60]})
+    return {
+        "SESSION": session,
+        "FAILED": failed["session"]["id"],
+        "CLOSED": closed["session"]["id"],
+        "RUN": one["run"]["id"],
+        "FAILED_RUN": failed["run"]["id"],
+        "ECHO_RUN": echo["run"]["id"],
+        "WAIT": one["session"]["wait"]["id"],
+        "ANSWERED": answered["session"]["wait"]["id"],
+        "TOKEN_WAIT": picking["session"]["wait"]["id"],
+        "TOKEN": token["id"],
+        "COMPLETED": done["id"],
+        "HOSTILE": HOSTILE.replace("\x00", ""),  # no argument of a process holds one
+        "SHORT": HOSTILE[:60],
+        "HOSTILE_JSON": '"\\u001b]0;owned\\u0007\\u202e"',
+    }
+
+
+async def test_no_command_lets_a_session_speak_to_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_stack, "REGISTRY", tasks.REGISTRY)
+    (tmp_path / "data").mkdir()
+    stack = Stack(tmp_path / "data")
+    try:
+        await stack.start(slots=4)
+        names = await filled(stack)
+        environ = {
+            **os.environ,
+            "HELMR_URL": stack.url,
+            "HELMR_API_KEY": stack.key,
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+        }
+
+        lines = [line for walked in WALKED.values() for line in walked]
+        walks = [*lines, *(f"{line} --json" for line in lines)]
+        found = {}
+        for line in [line for line in walks if line.startswith("output follow")]:
+            walks.remove(line)
+            words = [names.get(word, word) for word in line.split()]
+            _, found[line] = await asyncio.to_thread(screen, *words, env=environ, until="]52;c")
+        (tmp_path / "walks").write_text(
+            json.dumps([[names.get(word, word) for word in line.split()] for line in walks])
+        )
+        code, text = await asyncio.to_thread(
+            screen, str(tmp_path / "walks"), env=environ, program=("-c", WALK)
+        )
+        assert code == 0, text
+        _, *parts = text.split(MARK)
+        found |= dict(zip(walks, parts, strict=True))
+    finally:
+        await stack.stop()
+    assert {line: wrong for line, text in found.items() if (wrong := obeyed(text))} == {}
+    shown = [line for line, text in found.items() if re.search(r"\]52;c|owned|@click", text)]
+    assert silent(shown) == SILENT
+
+
+def silent(shown: list[str]) -> set[str]:
+    """Commands none of whose lines showed the hostile text: for them the walk proves nothing."""
+    return {
+        command for command, lines in WALKED.items() if not any(line in shown for line in lines)
+    }
+
+
+def obeyed(text: str) -> list[str]:
+    """What of a command's output a terminal would obey, but for its own colours and line ends."""
+    return hidden(re.sub(r"[\r\n]", "", SGR.sub("", text)))
