@@ -105,12 +105,15 @@ class Loaded:
     """What an adoption needs, read in one call that raises the epoch and marks the session held.
 
     `entries` follow the checkpoint's seq (all of them if there is no checkpoint), in seq order, with feed
-    offsets. `referenced` holds the entries that the checkpoint names by feed offset.
+    offsets. `referenced` holds the entries that the checkpoint and its pieces name by feed offset, `pieces` the
+    earlier checkpoints that it names; `checkpoint_offset` is its own.
     """
 
     epoch: int
     checkpoint: str | None
     entries: tuple[Entry, ...]
+    checkpoint_offset: int | None = None
+    pieces: Mapping[int, str] = field(default_factory=dict)
     referenced: Mapping[int, Entry] = field(default_factory=dict)
     chain_key: bytes | None = None
     known_operation: Entry | None = None

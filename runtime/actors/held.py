@@ -572,7 +572,13 @@ DEADLINE_AGAIN_S = 0.5
 
 def _restore(session_id: str, loaded: Loaded) -> SessionState:
     if loaded.checkpoint is not None:
-        state = checkpoints.restore(session_id, loaded.checkpoint, loaded.referenced)
+        state = checkpoints.restore(
+            session_id,
+            loaded.checkpoint,
+            loaded.referenced,
+            loaded.pieces,
+            offset=loaded.checkpoint_offset,
+        )
     else:
         state = SessionState(session_id)
     for entry in loaded.entries:

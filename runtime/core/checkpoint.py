@@ -3,9 +3,13 @@
 Written when a session parks. Large entries stand in it as feed offsets (`{"ref": offset}`); the top-level list
 `refs` names them all, so that the ledger can bring them without reading further into the text.
 
+A run that parks often would write its whole journal each time. So a journal over `PIECE_BYTES_MIN` is written once:
+later checkpoints name the earlier one (`pieces`) and hold what came since. After `PIECES_MAX` of them the next
+checkpoint holds everything again.
+
 ```
-{v: 1, seq, hash, at, refs: [offset…], session: {…}, run: {…, journal: [entry|{ref}…]} | null,
- unconsumed: [record|{ref, …}…], taken: [record|{ref, …}…]}
+{v: 2, seq, hash, at, refs: [offset…], pieces: [[offset, seq, first, count, last_seq]…], session: {…},
+ run: {…, journal: [entry|{ref}…]} | null, unconsumed: [record|{ref, …}…], taken: [record|{ref, …}…]}
 ```
 
 Invariant: `restore(save(state), referenced)` decides and replays as `state` does (S-53).
@@ -13,19 +17,27 @@ Invariant: `restore(save(state), referenced)` decides and replays as `state` doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from runtime.core import jsontext
 from runtime.core.entries import Entry, EntryKind, Principal, body_text, from_iso, iso
-from runtime.core.state import InputRecord, Run, SessionState, Wait
+from runtime.core.state import InputRecord, Piece, Run, SessionState, Wait
 
-VERSION = 1
+VERSION = 2
+VERSIONS_READ = (1, 2)
+"""Version 1 knew no pieces."""
 CHECKPOINT_DEPTH_MAX = jsontext.BODY_DEPTH_MAX + 8
 INLINE_BYTES_MAX = 4096
 """Larger entries are kept by reference: a checkpoint stays small enough to write at every park."""
+
+PIECE_BYTES_MIN = 256 * 1024
+"""A journal of which a checkpoint holds more is not written again."""
+PIECES_MAX = 16
+ENTRY_BYTES = 160
+"""What an entry takes beside its body."""
 
 
 def save(state: SessionState, offsets: Mapping[int, int]) -> str:
@@ -36,6 +48,7 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
         offsets: Seq → feed offset of entries stored since the state was loaded; those loaded know theirs.
     """
     refs = _Refs(offsets)
+    pieces = _pieces(state)
     content = {
         "v": VERSION,
         "seq": state.seq,
@@ -53,7 +66,7 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
             "output_seqs": state.output_seqs,
             "public_tokens": state.public_tokens,
         },
-        "run": _save_run(state.run, refs) if state.run is not None else None,
+        "run": _save_run(state.run, pieces, refs) if state.run is not None else None,
         "unconsumed": [
             _save_record(record, refs)
             for stream in sorted(state.unconsumed)
@@ -62,25 +75,41 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
         "taken": [_save_record(record, refs) for record in state.taken.values()],
     }
     content["refs"] = sorted(refs.named)
+    content["pieces"] = [[p.offset, p.seq, p.first, p.count, p.last_seq] for p in pieces]
     return jsontext.encode(content, depth_max=CHECKPOINT_DEPTH_MAX)
 
 
 def refs(text: str) -> list[int]:
-    """The feed offsets of the entries that `restore` needs beside the text."""
+    """The feed offsets of the entries that `restore` needs beside the text, but for those that its pieces need."""
     return list(jsontext.decode(text)["refs"])
 
 
-def restore(session_id: str, text: str, referenced: Mapping[int, Entry]) -> SessionState:
+def pieces(text: str) -> list[int]:
+    """The feed offsets of the earlier checkpoints that `restore` needs beside the text."""
+    return [piece.offset for piece in _read_pieces(jsontext.decode(text))]
+
+
+def restore(
+    session_id: str,
+    text: str,
+    referenced: Mapping[int, Entry],
+    earlier: Mapping[int, str] | None = None,
+    *,
+    offset: int | None = None,
+) -> SessionState:
     """The state that `save` wrote.
 
+    Args:
+        session_id: Whose.
+        text: The checkpoint.
+        referenced: The entries that it and its pieces name, by feed offset.
+        earlier: The checkpoints that it names, by feed offset.
+        offset: Its own feed offset, so that later checkpoints can name it.
+
     Raises:
-        DataError: Another version, or a referenced entry is missing.
+        DataError: Another version, or something that it names is missing.
     """
-    content = jsontext.decode(text)
-    if content["v"] != VERSION:
-        raise DataError(
-            f"{session_id}: checkpoint has version {content['v']}, this runtime reads {VERSION}"
-        )
+    content = _content(session_id, text)
     state = SessionState(session_id)
     state.seq = content["seq"]
     state.last_hash = bytes.fromhex(content["hash"])
@@ -97,7 +126,20 @@ def restore(session_id: str, text: str, referenced: Mapping[int, Entry]) -> Sess
     state.output_seqs = session["output_seqs"]
     state.public_tokens = session["public_tokens"]
     if content["run"] is not None:
-        state.run = _restore_run(session_id, content["run"], referenced)
+        pieces = _read_pieces(content)
+        journal = [
+            entry
+            for piece in pieces
+            for entry in _piece_journal(
+                session_id, content["run"]["id"], piece, earlier or {}, referenced
+            )
+        ]
+        state.run = _restore_run(session_id, content["run"], journal, referenced)
+        state.run.pieces = tuple(pieces)
+        if offset is not None and _bytes(state.run.journal[len(journal) :]) > PIECE_BYTES_MIN:
+            last, count = state.run.journal[-1], len(state.run.journal)
+            own = Piece(offset, state.seq, len(journal), count, last.seq)
+            state.run.pieces += (own,)
     for item in content["unconsumed"]:
         record = _restore_record(session_id, item, referenced)
         state.unconsumed.setdefault(record.stream, []).append(record)
@@ -107,6 +149,64 @@ def restore(session_id: str, text: str, referenced: Mapping[int, Entry]) -> Sess
         record = _restore_record(session_id, item, referenced)
         state.taken[record.stream, record.seq] = record
     return state
+
+
+def _content(session_id: str, text: str) -> dict[str, Any]:
+    content: dict[str, Any] = jsontext.decode(text)
+    if content["v"] not in VERSIONS_READ:
+        raise DataError(
+            f"{session_id}: checkpoint has version {content['v']}, this runtime reads {VERSION}"
+        )
+    return content
+
+
+def _bytes(entries: Sequence[Entry]) -> int:
+    """About what these entries take in a checkpoint."""
+    return sum(min(len(entry.body_json), INLINE_BYTES_MAX) + ENTRY_BYTES for entry in entries)
+
+
+def _pieces(state: SessionState) -> list[Piece]:
+    """The run's pieces that still hold the journal's beginning and need not be merged.
+
+    A retry may have set entries aside. Seqs rise, so a part with the same count and the same last seq is the same.
+    A checkpoint at the same seq takes the place of the earlier one and can't name it.
+    """
+    if state.run is None or len(state.run.pieces) >= PIECES_MAX:
+        return []
+    journal = state.run.journal
+    kept: list[Piece] = []
+    for piece in state.run.pieces:
+        is_same = len(journal) >= piece.count and journal[piece.count - 1].seq == piece.last_seq
+        if not is_same or piece.seq == state.seq:
+            break
+        kept.append(piece)
+    return kept
+
+
+def _read_pieces(content: Mapping[str, Any]) -> list[Piece]:
+    return [Piece(*numbers) for numbers in content.get("pieces", ())]
+
+
+def _piece_journal(
+    session_id: str,
+    run_id: str,
+    piece: Piece,
+    earlier: Mapping[int, str],
+    referenced: Mapping[int, Entry],
+) -> list[Entry]:
+    """The part of the journal that an earlier checkpoint holds itself."""
+    text = earlier.get(piece.offset)
+    if text is None:
+        raise DataError(
+            f"{session_id}: the checkpoint refers to the one at {piece.offset}, which is not there"
+        )
+    run = _content(session_id, text)["run"]
+    saved = run["journal"] if run is not None else []
+    if len(saved) != piece.count - piece.first or run["id"] != run_id:
+        raise DataError(
+            f"{session_id}: the checkpoint at {piece.offset} holds another part of the journal"
+        )
+    return [_restore_entry(session_id, run_id, one, referenced) for one in saved]
 
 
 class _Refs:
@@ -125,7 +225,8 @@ class _Refs:
         return found
 
 
-def _save_run(run: Run, refs: _Refs) -> dict[str, Any]:
+def _save_run(run: Run, pieces: Sequence[Piece], refs: _Refs) -> dict[str, Any]:
+    stored = pieces[-1].count if pieces else 0
     return {
         "id": run.id,
         "task": run.task,
@@ -142,11 +243,16 @@ def _save_run(run: Run, refs: _Refs) -> dict[str, Any]:
         "is_cautious": run.is_cautious,
         "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
         "failed_op": run.failed_op,
-        "journal": [_save_entry(entry, refs) for entry in run.journal],
+        "journal": [_save_entry(entry, refs) for entry in run.journal[stored:]],
     }
 
 
-def _restore_run(session_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]) -> Run:
+def _restore_run(
+    session_id: str,
+    saved: dict[str, Any],
+    journal: list[Entry],
+    referenced: Mapping[int, Entry],
+) -> Run:
     run = Run(
         id=saved["id"],
         task=saved["task"],
@@ -163,7 +269,10 @@ def _restore_run(session_id: str, saved: dict[str, Any], referenced: Mapping[int
         is_cautious=saved["is_cautious"],
         closed_waits={(s, c): (seq, late) for s, c, seq, late in saved["closed_waits"]},
         failed_op=saved["failed_op"],
-        journal=[_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]],
+        journal=[
+            *journal,
+            *(_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]),
+        ],
     )
     run.index()
     return run

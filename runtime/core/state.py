@@ -76,6 +76,20 @@ class Wait:
         return not self.is_backoff
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the journal that an earlier checkpoint holds: `journal[first:count]`, the last of it at `last_seq`.
+
+    `offset` and `seq` are that checkpoint's: feed offset and seq of the last entry that it covers.
+    """
+
+    offset: int
+    seq: int
+    first: int
+    count: int
+    last_seq: int
+
+
 @dataclass(slots=True)
 class Run:
     """The session's newest run."""
@@ -104,6 +118,8 @@ class Run:
     """Op of a step → (failed tries, retry_at of the last); of the journal."""
     given_up: set[int] = field(default_factory=set)
     """Ops that the code cancelled; of the journal."""
+    pieces: tuple[Piece, ...] = ()
+    """Where the journal's beginning is stored, one behind the other; `checkpoint.save` names those still true."""
 
     def index(self) -> None:
         """Derive `tries` and `given_up` from the journal."""

@@ -16,7 +16,7 @@ from typing import Any
 from helmr.errors import SessionNotFound, StoreUnavailable, TokenNotFound
 from helmr.models import TokenStatus
 from runtime.clock import Clock, Timer
-from runtime.core.checkpoint import refs
+from runtime.core.checkpoint import pieces, refs
 from runtime.core.entries import Draft, Entry, EntryKind, Principal
 from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
@@ -112,15 +112,19 @@ class MemoryLedger:
         head = self._head(session_id)
         epoch = self.book.hold(head, holder, 0, self.clock.now())
         self._held(head)
-        checkpoint = self._checkpoint(head)
+        checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
+        earlier = self._earlier(head.session_id, checkpoint)
+        named = {
+            o for text in (checkpoint, *earlier.values()) if text is not None for o in refs(text)
+        }
         offset = self.book.known_operation(operation_id) if operation_id is not None else None
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
             entries=tuple(self.entry(offset) for offset in head.tail),
-            referenced=(
-                {o: self.entry(o) for o in refs(checkpoint)} if checkpoint is not None else {}
-            ),
+            checkpoint_offset=head.checkpoint_offset or None,
+            pieces=earlier,
+            referenced={offset: self.entry(offset) for offset in named},
             known_operation=self.entry(offset) if offset is not None else None,
             known_key=self._known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
@@ -368,12 +372,21 @@ class MemoryLedger:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
 
-    def _checkpoint(self, head: Head) -> str | None:
-        stored = self.stored.checkpoints.get((head.session_id, head.checkpoint_offset))
+    def _checkpoint(self, session_id: str, offset: int) -> str | None:
+        stored = self.stored.checkpoints.get((session_id, offset))
         if stored is None:
             return None
-        seq = self.entry(head.checkpoint_offset).seq
-        return self._bodies.open_checkpoint(stored, session_id=head.session_id, seq=seq)
+        seq = self.entry(offset).seq
+        return self._bodies.open_checkpoint(stored, session_id=session_id, seq=seq)
+
+    def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
+        """The earlier checkpoints that one names."""
+        found: dict[int, str] = {}
+        for offset in pieces(checkpoint) if checkpoint is not None else ():
+            text = self._checkpoint(session_id, offset)
+            assert text is not None
+            found[offset] = text
+        return found
 
     def _known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         entry = self._keys.get((session_id, stream, key_hash))

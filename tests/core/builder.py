@@ -52,6 +52,8 @@ class Story:
         self.is_hot = is_hot
         self.now = T0
         self.chain_key = chain_key
+        self.parked: dict[int, str] = {}
+        """Checkpoint rows by feed offset."""
         self.state = SessionState("ses_1")
         self.entries: list[Entry] = []
         self._numbers: Iterator[int] = count(1)
@@ -300,6 +302,21 @@ class Story:
         referenced = {offset: self.entries[offset - 1000 - 1] for offset in checkpoint.refs(text)}
         return checkpoint.restore(self.state.id, text, referenced)
 
+    def park(self) -> str:
+        """Go on from a checkpoint row, as the next adoption does; what was written."""
+        known = self.state.operations, self.state.send_keys
+        offsets = {entry.seq: 1000 + entry.seq for entry in self.entries}
+        text = checkpoint.save(self.state, offsets)
+        own = 1000 + self.state.seq
+        self.parked[own] = text
+        earlier = {offset: self.parked[offset] for offset in checkpoint.pieces(text)}
+        named = {offset for one in (text, *earlier.values()) for offset in checkpoint.refs(one)}
+        referenced = {offset: self.entries[offset - 1000 - 1] for offset in named}
+        self.state = checkpoint.restore(self.state.id, text, referenced, earlier, offset=own)
+        # The ledger answers for these.
+        self.state.operations, self.state.send_keys = known
+        return text
+
 
 def journal_ops(story: Story) -> list[tuple[int | None, str]]:
     """(op, kind) of the run's journal."""
@@ -340,7 +357,8 @@ def _record(record: Any) -> tuple[Any, ...]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    values = {f.name: getattr(run, f.name) for f in fields(run)}
+    # Where the journal is stored is no part of what it says.
+    values = {f.name: getattr(run, f.name) for f in fields(run) if f.name != "pieces"}
     values["journal"] = [
         (e.seq, e.kind, e.op, e.principal, e.body, e.body_json, e.recorded_at, e.run_id)
         for e in run.journal

@@ -98,6 +98,91 @@ def test_saving_and_restoring_at_any_point_changes_nothing(data: st.DataObject):
     assert outcomes[0] == outcomes[1]
 
 
+def _make_pieces_small(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoint, "PIECE_BYTES_MIN", 1500)
+    patch.setattr(checkpoint, "PIECES_MAX", 3)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    _make_pieces_small(monkeypatch)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_journal_in_pieces_is_the_journal(data: st.DataObject):
+    with pytest.MonkeyPatch.context() as patch:
+        _make_pieces_small(patch)
+        story = Story(retries=2)
+        for _ in range(data.draw(st.integers(0, 60))):
+            _act(story, lambda n: data.draw(st.integers(0, n - 1)))
+            if data.draw(st.booleans()):
+                story.park()
+        story.park()
+    refolded = story.refold()
+    assert picture(story.state) == picture(refolded)
+    if story.state.run is not None:
+        assert make_script(story.state, {}) == make_script(refolded, {})
+
+
+def _written(ops: int) -> tuple[list[int], list[int]]:
+    """Sizes of the checkpoints of a run that parks after each step, and how many pieces each left."""
+    story = Story().execute()
+    sizes, pieces = [], []
+    for op in range(1, ops + 1):
+        story.open_step(op)
+        story.end_step(op, "v" * 50)
+        sizes.append(len(story.park()))
+        pieces.append(len(story.run.pieces))
+    assert picture(story.state) == picture(story.refold())
+    return sizes, pieces
+
+
+def test_a_long_run_that_parks_often_does_not_write_its_journal_each_time(small_pieces: None):
+    sizes, pieces = _written(120)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "PIECE_BYTES_MIN", 10**9)
+        whole, none = _written(120)
+    assert (max(pieces), max(none)) == (3, 0)
+    merges = [i for i in range(1, len(pieces)) if pieces[i] < pieces[i - 1]]
+    others = [size for i, size in enumerate(sizes) if i not in merges]
+    assert max(others) < 3 * checkpoint.PIECE_BYTES_MIN
+    assert sum(sizes) < sum(whole) / 5
+
+
+def test_a_piece_of_a_part_that_a_retry_set_aside_is_not_named(small_pieces: None):
+    story = Story(retries=0).execute()
+    for op in range(1, 13):
+        story.open_step(op)
+        story.end_step(op, "v" * 100)
+    story.park()
+    (piece,) = story.run.pieces
+    assert piece.count == len(story.run.journal) == 24
+    story.fail(3)
+    story.retry()
+    assert len(story.run.journal) < piece.count
+    assert checkpoint.pieces(story.park()) == []
+    assert picture(story.state) == picture(story.refold())
+
+
+def test_a_checkpoint_at_the_same_seq_holds_what_the_earlier_one_held(small_pieces: None):
+    story = Story().execute()
+    for op in range(1, 13):
+        story.open_step(op)
+        story.end_step(op, "v" * 100)
+    first = story.park()
+    assert story.run.pieces
+    assert story.park() == first
+    story.open_step(13)
+    third = story.park()
+    assert checkpoint.pieces(third) == [1000 + story.state.seq - 1]
+    assert len(third) < len(first) / 2
+    with pytest.raises(DataError, match="which is not there"):
+        checkpoint.restore("ses_1", third, {}, {})
+    with pytest.raises(DataError, match="another part"):
+        checkpoint.restore("ses_1", third, {}, {checkpoint.pieces(third)[0]: third})
+
+
 def test_large_entries_stand_as_references_and_small_ones_inline():
     story = Story().execute()
     story.open_step(1)

@@ -11,6 +11,7 @@ from helmr import streams, task
 from helmr.errors import IdleInputRejected, RunActive, RunNotRetryable, SessionTerminal
 from helmr.testing import RunFailed
 from runtime.catalog import Registry
+from runtime.core import checkpoint
 from tests.engine import tasks
 
 
@@ -265,3 +266,25 @@ async def changed_approve(key: str) -> str:
     """`approve` without its first step."""
     await _approval.wait(correlation_id=key)
     return "changed"
+
+
+async def test_a_run_whose_journal_is_stored_in_pieces_goes_on_with_all_of_it(
+    harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES_MIN", 2_000)
+    monkeypatch.setattr(checkpoint, "PIECES_MAX", 3)
+    seen: set[int] = set()
+    async with harness(tasks.chat) as h:
+        session = await h.start("chat")
+        for n in range(30):
+            await session.send("messages", f"m{n}")
+            await h.park(session.id)
+            stored = list(h.ledger.stored.checkpoints.values())[-1]
+            seen.add(len(checkpoint.pieces(stored)))
+        await session.close(end_input=True)
+        assert await session.result() == 30
+        outputs = [
+            e.body["data"] for e in await session.transcript() if e.kind == "output.appended"
+        ]
+    assert outputs == [f"{n + 1}: m{n}" for n in range(30)]
+    assert seen == {0, 1, 2}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from helmr import ids
 from runtime.clock import Clock
 from runtime.core import jsontext
+from runtime.core.checkpoint import VERSION
 from runtime.core.commands import Operation
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, seal
@@ -120,10 +121,16 @@ class Hand:
             **more,
         )
 
-    def checkpoint(self, refs: Iterable[int] = ()) -> str:
+    def checkpoint(self, refs: Iterable[int] = (), pieces: Iterable[list[int]] = ()) -> str:
         """A checkpoint text at the last entry; only the ledger's part of its shape is real."""
         return jsontext.encode(
-            {"v": 1, "seq": self.seq, "hash": self.last_hash.hex(), "refs": list(refs)}
+            {
+                "v": VERSION,
+                "seq": self.seq,
+                "hash": self.last_hash.hex(),
+                "refs": list(refs),
+                "pieces": list(pieces),
+            }
         )
 
     async def commit(self, *drafts: Draft, **more: Any) -> CommitReply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -410,20 +411,26 @@ async def test_a_checkpoint_brings_the_entries_it_names(ledger, clock):
     await hand.stored(hand.wait())
     flush = hand.flush(release=True)
     text = hand.checkpoint([reply.first_feed_offset])
-    await ledger.commit(
-        type(flush)(
-            session_id=flush.session_id,
-            epoch=flush.epoch,
-            first_seq=flush.first_seq,
-            previous_hash=flush.previous_hash,
-            entries=(),
-            checkpoint=text,
-            release=True,
-        )
-    )
+    await ledger.commit(replace(flush, checkpoint=text))
     loaded = await ledger.load(hand.session_id, "slot-2")
     assert loaded.checkpoint == text
     assert loaded.referenced[reply.first_feed_offset].body["data"] == "x" * 10_000
+
+
+async def test_a_checkpoint_brings_the_earlier_ones_it_names_with_their_entries(ledger, clock):
+    hand = await running(ledger, clock)
+    large = await hand.stored(hand.accepted("x" * 10_000))
+    parked = await hand.stored(hand.wait())
+    first = hand.checkpoint([large.first_feed_offset])
+    await ledger.commit(replace(hand.flush(release=True), checkpoint=first))
+    await hand.adopt("slot-2")
+    await hand.stored(hand.accepted("y"))
+    second = hand.checkpoint(pieces=[[parked.first_feed_offset, 0, 0, 0, 0]])
+    await ledger.commit(replace(hand.flush(release=True), checkpoint=second))
+    loaded = await ledger.load(hand.session_id, "slot-3")
+    assert (loaded.checkpoint, loaded.pieces) == (second, {parked.first_feed_offset: first})
+    assert loaded.checkpoint_offset not in (None, parked.first_feed_offset)
+    assert loaded.referenced[large.first_feed_offset].body["data"] == "x" * 10_000
 
 
 async def test_the_catalog_is_written_once_per_code_hash(ledger):

@@ -23,7 +23,7 @@ from helmr.errors import (
     StoreUnavailable,
 )
 from runtime.clock import Clock
-from runtime.core.checkpoint import refs
+from runtime.core.checkpoint import pieces, refs
 from runtime.core.entries import Entry, EntryKind, Principal
 from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
@@ -406,8 +406,8 @@ class DuckLedger:
     ) -> Loaded:
         session_id = head.session_id
         tail, missing = self._group.recent.split(head.tail)
-        checkpoint, referenced, older = await self._checkpoint(head, missing)
-        tail |= older
+        checkpoint, earlier, named = await self._checkpoint(head, missing)
+        tail |= {offset: named[offset] for offset in missing}
         known_operation = None
         if operation_id is not None:
             offset = await self._operation_offset(operation_id)
@@ -415,8 +415,10 @@ class DuckLedger:
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
+            checkpoint_offset=head.checkpoint_offset or None,
+            pieces=earlier,
             entries=tuple(tail[offset] for offset in head.tail),
-            referenced=referenced,
+            referenced=named,
             chain_key=self._chain.of(head),
             keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,
             known_operation=known_operation,
@@ -426,25 +428,30 @@ class DuckLedger:
 
     async def _checkpoint(
         self, head: Head, missing: Sequence[int]
-    ) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
-        """The checkpoint's text, the entries it names, and those of the tail that left memory."""
+    ) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
+        """The checkpoint's text, the earlier ones that it names, and the entries that they name or that are missing."""
         if not head.checkpoint_offset and not missing:
             return None, {}, {}
 
-        def query(reader: Reader) -> tuple[str | None, dict[int, Entry], dict[int, Entry]]:
-            text = self._checkpoint_text(reader, head) if head.checkpoint_offset else None
-            named = refs(text) if text is not None else []
-            found = reads.entries_at(reader, {*named, *missing})
-            return text, {o: found[o] for o in named}, {o: found[o] for o in missing}
+        def query(reader: Reader) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
+            if not head.checkpoint_offset:
+                return None, {}, reads.entries_at(reader, missing)
+            text = self._checkpoint_text(reader, head.session_id, head.checkpoint_offset)
+            earlier = {
+                offset: self._checkpoint_text(reader, head.session_id, offset)
+                for offset in pieces(text)
+            }
+            named = {offset for one in (text, *earlier.values()) for offset in refs(one)}
+            return text, earlier, reads.entries_at(reader, {*named, *missing})
 
         return await self.read(query)
 
-    def _checkpoint_text(self, reader: Reader, head: Head) -> str:
-        stored = reads.checkpoint_at(reader, head.session_id, head.checkpoint_offset)
+    def _checkpoint_text(self, reader: Reader, session_id: str, offset: int) -> str:
+        stored = reads.checkpoint_at(reader, session_id, offset)
         if stored is None:
-            raise DataError(f"{head.session_id}: its checkpoint is not there")
+            raise DataError(f"{session_id}: its checkpoint at {offset} is not there")
         seq, text = stored
-        return self._chain.bodies.open_checkpoint(text, session_id=head.session_id, seq=seq)
+        return self._chain.bodies.open_checkpoint(text, session_id=session_id, seq=seq)
 
     async def _operation_offset(self, operation_id: str) -> int | None:
         known = self.book.known_operation(operation_id)
