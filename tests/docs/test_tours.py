@@ -1,8 +1,9 @@
 """The README's tour and the tutorial, word for word: files are written, commands run, outputs compared.
 
 In a page, a `python` block whose first line is `# name.py` is a file; a `sh` block holds commands, one a line; a
-`text` block is what the last command prints, where `…` stands for what differs each time. SESSION, RUN and WAIT in a
-command are the ids that were printed last. `# exit code N` behind a command says how it ends; `helmr up` runs on.
+`text` block is what the last command prints, where `…` stands for what differs each time. SESSION, RUN, WAIT and so on
+in a command are the ids that were printed last, SECRET the key or public token. `# exit code N` behind a command says
+how it ends; `helmr up` runs on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", flags=re.M | re.S)
 EXIT_CODE = re.compile(r"\s+# exit code (\d+)$")
-PREFIXES = {"SESSION": "ses", "RUN": "run", "WAIT": "wait"}
+PREFIXES = {
+    "SESSION": r"ses_[0-9a-z]{26}",
+    "RUN": r"run_[0-9a-z]{26}",
+    "WAIT": r"wait_[0-9a-z]{26}",
+    "KEY": r"key_[0-9a-z]{26}",
+    "TOKEN": r"tok_[0-9a-z]{26}",
+    "PUBLIC_TOKEN": r"pat_[0-9a-z]{26}",
+    "SECRET": r"hlmr_(?:key|pat)_[0-9A-Za-z]{49}",
+}
 READY_S = 120
 COMMAND_S = 60
 PORT = 4356
@@ -61,6 +70,7 @@ class Reader:
         self.ids: dict[str, str] = {}
         self.printed = ""
         self.runtime: subprocess.Popen[bytes] | None = None
+        self.port = str(PORT)
 
     def follow(self, kind: str, text: str) -> None:
         if kind == "text":
@@ -76,6 +86,7 @@ class Reader:
         command = EXIT_CODE.sub("", line)
         for word in PREFIXES:
             command = re.sub(rf"\b{word}\b", lambda m: self.ids[m[0]], command)
+        command = command.replace(f":{PORT}", f":{self.port}")
         if command.startswith("helmr up"):
             self.up(command)
             return
@@ -92,8 +103,8 @@ class Reader:
         )
         self.printed = done.stdout
         assert done.returncode == int(code[1] if code else 0), f"$ {command}\n{done.stdout}"
-        for word, prefix in PREFIXES.items():
-            if found := re.search(rf"\b{prefix}_[0-9a-z]{{26}}\b", done.stdout):
+        for word, pattern in PREFIXES.items():
+            if found := re.search(rf"\b{pattern}\b", done.stdout):
                 self.ids[word] = found[0]
         if command.startswith(("kill ", "helmr down")):
             self.ended()
@@ -118,6 +129,8 @@ class Reader:
             assert time.monotonic() < ends_at_s, said
             time.sleep(0.1)
         self.printed = said
+        if ready := re.search(r"ready on http://[\d.]+:(\d+)", said):
+            self.port = ready[1]
 
     def ended(self) -> None:
         assert self.runtime is not None
