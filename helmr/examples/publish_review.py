@@ -6,16 +6,21 @@ an answer always meets the pull request it was meant for. Start it with
 ```
 helmr session start publish-review --payload @pull_request.opened.json
 ```
+
+With the session metadata `{"page_origin": "https://reviews.example.com", "page_dir": "/srv/reviews"}` a web page of
+that origin can answer too: the task makes it a public token for its approval stream.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, step, step_key, streams, task
+from helmr import TaskContext, auth, step, step_key, streams, task
 
 log = logging.getLogger("helmr.examples.publish_review")
 
@@ -108,6 +113,44 @@ async def send_slack_approval(*, session_id: str, stream: str, correlation_id: s
     log.info("asking for %s: %s %s (%s)", correlation_id, session_id, stream, step_key())
 
 
+@step(retries=3)
+def hand_to_page(page_dir: str, *, session_id: str, correlation_id: str, secret: str) -> None:
+    """Give the page what its buttons need. A real task calls the web app; here it is a file that the app reads.
+
+    The secret goes through a step because a step's arguments are never recorded; an output or a result would be.
+    """
+    folder = Path(page_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = {
+        "session": session_id,
+        "stream": approval.id,
+        "correlation_id": correlation_id,
+        "public_access_token": secret,
+    }
+    path = folder / f"{session_id}.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(facts), encoding="utf-8")
+
+
+async def open_page(ctx: TaskContext, key: str) -> None:
+    """Let a web page answer, if the session was started for one: this stream, this pull request, this page only."""
+    origin, page_dir = (ctx.session.metadata.get(name) for name in ("page_origin", "page_dir"))
+    if origin is None or page_dir is None:
+        return
+    button = await auth.create_public_token(
+        scope=auth.send_to(approval, correlation_id=key),
+        max_uses=ROUNDS_MAX,
+        expires_in="1d",
+        allowed_origins=[origin],
+    )
+    await hand_to_page(
+        page_dir,
+        session_id=ctx.session.id,
+        correlation_id=key,
+        secret=button.public_access_token,
+    )
+
+
 @step
 async def post_review(event: PullRequest, review: str) -> str:
     """Publish the review and return where it stands. A real task calls GitHub here."""
@@ -119,6 +162,7 @@ async def publish_review(event: PullRequest, ctx: TaskContext) -> dict[str, str]
     """Draft a review, ask a person, publish it when they approve."""
     key = f"github:{event.owner}/{event.repo}#{event.number}"
     notes: list[str] = []
+    await open_page(ctx, key)
     for _ in range(ROUNDS_MAX):
         review = await draft_review(event, notes=notes)
         await progress.append(f"Drafted the review of {key}")

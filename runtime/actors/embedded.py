@@ -65,6 +65,7 @@ class Runtime:
         host: str = LOOPBACK,
         port: int = 0,
         address: str | None = None,
+        encrypts: bool | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Runtime:
         """A runtime that the `with` statement starts.
@@ -72,6 +73,7 @@ class Runtime:
         Args:
             data_dir: Where sessions are stored; an existing one goes on.
             tasks: Task modules, dotted or as files, looked up from `folder`.
+            encrypts: Whether new entries' payloads are encrypted; None as the data directory remembers.
             environment: Variables for its processes, on top of this one's.
         """
         options = {
@@ -84,6 +86,7 @@ class Runtime:
             "host": host,
             "port": port,
             "address": address,
+            "encrypts": encrypts,
         }
         return cls(options, environment or {})
 

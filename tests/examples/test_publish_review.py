@@ -83,3 +83,32 @@ async def test_an_answer_for_another_pull_request_does_not_count(harness, payloa
 async def test_a_payload_that_is_no_pull_request_is_refused(harness):
     with pytest.raises(SchemaMismatch, match="action"):
         await harness.start("publish-review", {"number": 2})
+
+
+async def test_a_page_is_handed_a_public_token_for_this_question_only(
+    harness, interrupt, payload, tmp_path
+):
+    page_dir = tmp_path / "pages"
+    metadata = {"page_origin": "https://reviews.example.com", "page_dir": str(page_dir)}
+    session = await harness.start("publish-review", payload, metadata=metadata)
+    await interrupt(session)
+    (path,) = page_dir.iterdir()
+    assert path.stat().st_mode & 0o077 == 0
+    handed = json.loads(path.read_text())
+    secret = handed.pop("public_access_token")
+    assert secret.startswith("hlmr_pat_")
+    assert handed == {"session": session.id, "stream": "approval", "correlation_id": KEY}
+    entries = await session.transcript()
+    (made,) = [e.body for e in entries if e.kind == "public_token.created"]
+    assert made["scope"]["correlation_id"] == KEY
+    assert made["allowed_origins"] == ["https://reviews.example.com"]
+    assert all(secret not in e.body_json for e in entries)
+    await session.send("approval", {"decision": "approve"}, correlation_id=KEY)
+    assert (await session.result())["status"] == "posted"
+    assert json.loads(path.read_text())["public_access_token"] == secret  # the same after a replay
+
+
+async def test_without_a_page_no_public_token_is_made(harness, payload):
+    session = await harness.start("publish-review", payload)
+    kinds = [e.kind for e in await session.transcript()]
+    assert "public_token.created" not in kinds

@@ -31,6 +31,7 @@ class Mail(BaseModel):
 @step
 def send_mail(path: str, link: str, secret: str) -> None:
     """The e-mail is a file."""
+    Path(path).parent.mkdir(exist_ok=True)
     Path(path).write_text(f"{link}\n{secret}\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,13 @@ pytestmark = [
 BOUND_S = 60.0
 CHROMIUM = shutil.which("chromium")
 OPTIONS: dict[str, Any] = {
-    "tasks": ["outside_tasks.py"],
+    "tasks": ["outside_tasks.py", "helmr.examples.publish_review"],
     "folder": Path(__file__).parent,
     "slots": 2,
     "desks": 1,
+    "encrypts": True,
 }
+WEBHOOK = "data/pull_request.opened.json"
 APPROVE = {"decision": "approve", "amount": 2, "note": None}
 
 
@@ -81,7 +85,7 @@ def until(condition: Callable[[], Any]) -> Any:
 
 def mailed(client: Client, folder: Path, **parts: str) -> tuple[SessionHandle, str, str]:
     """A session that waits for its link: the session, the link, the token's public token."""
-    path = folder / f"{ids.new_id('mail')}.txt"
+    path = folder / "mail" / f"{ids.new_id('mail')}.txt"
     payload = {"path": str(path), **parts}
     session = client.sessions.start("by-link", payload, result_timeout="30s")
     link, secret = path.read_text().split()
@@ -128,19 +132,27 @@ def test_a_person_opens_the_link_fills_the_form_and_the_session_goes_on(
     context.close()
 
 
-@pytest.mark.browser
-def test_a_page_of_another_origin_sends_only_if_its_origin_is_allowed(
-    client: Client, runtime: Runtime, browser: Any, folder: Path
-) -> None:
-    session = client.sessions.start("talk", result_timeout="30s")
-    site = folder / "site"
-    site.mkdir()
-    (site / "index.html").write_text("<!doctype html><title>app</title>")
-    handler = lambda *a: http.server.SimpleHTTPRequestHandler(*a, directory=str(site))  # noqa: E731
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str, str]]:
+    """A web app's folder, served under two origins."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>app</title>")
+    handler = lambda *a: http.server.SimpleHTTPRequestHandler(*a, directory=str(tmp_path))  # noqa: E731
     servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    allowed, other = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    first, second = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    yield tmp_path, first, second
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.browser
+def test_a_page_of_another_origin_sends_only_if_its_origin_is_allowed(
+    client: Client, runtime: Runtime, browser: Any, site: tuple[Path, str, str]
+) -> None:
+    session = client.sessions.start("talk", result_timeout="30s")
+    _, allowed, other = site
     made = client.auth.create_public_token(
         scope=auth.send_to("words", session=session.id), allowed_origins=[allowed]
     )
@@ -158,18 +170,44 @@ def test_a_page_of_another_origin_sends_only_if_its_origin_is_allowed(
         f"{runtime.url}/v1/sessions/{session.id}/inputs/words",
         made.public_access_token,
     ]
-    try:
-        page = browser.new_page()
-        page.goto(allowed)
-        assert page.evaluate(script, target) == 200
-        page.goto(other)
-        assert "TypeError" in str(page.evaluate(script, target))
-        page.close()
-    finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
+    page = browser.new_page()
+    page.goto(allowed)
+    assert page.evaluate(script, target) == 200
+    page.goto(other)
+    assert "TypeError" in str(page.evaluate(script, target))
+    page.close()
     assert len(list(session.input("words").list())) == 1
+
+
+@pytest.mark.browser
+def test_the_examples_page_answers_with_the_fetch_that_the_docs_show(
+    client: Client, runtime: Runtime, browser: Any, site: tuple[Path, str, str], project_root: Path
+) -> None:
+    folder, origin, other = site
+    session = client.sessions.start(
+        "publish-review",
+        json.loads(files("helmr.examples").joinpath(WEBHOOK).read_text(encoding="utf-8")),
+        metadata={"page_origin": origin, "page_dir": str(folder / "pages")},
+        result_timeout="30s",
+    )
+    docs = (project_root / "docs" / "http.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```js\n(.*?)^```$", docs, flags=re.M | re.S)
+    script = (
+        f"async ([helmr, handed]) => {{ {shown}; return [answer.status, await answer.json()]; }}"
+    )
+    target = [runtime.url, f"/pages/{session.id}.json"]
+    page = browser.new_page()
+    page.goto(other)
+    with pytest.raises(Exception, match="Failed to fetch"):
+        page.evaluate(script, target)
+    page.goto(origin)
+    status, receipt = page.evaluate(script, target)
+    page.close()
+    assert (status, receipt["outcome"]) == (200, "fulfilled")
+    result: Any = ended(session).result
+    assert result["status"] == "posted"
+    sent = next(e for e in session.transcript() if e.kind == "input.accepted")
+    assert sent.principal.type == "public_token"
 
 
 def test_uses_hold_when_gateway_and_actor_are_killed_under_idempotent_retries(
@@ -301,6 +339,8 @@ def test_no_secret_is_left_in_logs_or_data(runtime: Runtime, client: Client, fol
     text = "".join(entry.model_dump_json() for entry in session.transcript())
     assert list(find_secrets(text)) == []
     assert secrets_in(runtime.data_dir) == {}
+    assert files_with(runtime.data_dir, b"three** remarks") == []  # bodies are encrypted
+    assert files_with(runtime.data_dir, b"by-link")  # names of tasks are not
     assert link.rpartition("/")[2] not in runtime.output()
     assert secret not in runtime.output()
 
@@ -315,3 +355,9 @@ def secrets_in(data_dir: Path) -> dict[str, list[str]]:
         if secrets := list(find_secrets(text)):
             found[path.name] = [one[:12] for one in secrets]
     return found
+
+
+def files_with(data_dir: Path, text: bytes) -> list[str]:
+    """The files in which a text can be read."""
+    found = [path for path in data_dir.rglob("*") if path.is_file()]
+    return [path.name for path in found if text in path.read_bytes()]
