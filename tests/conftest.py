@@ -19,6 +19,8 @@ settings.register_profile(
 )
 settings.load_profile("helmr")
 
+pytest_plugins = ["tests.secret_search"]
+
 
 @pytest.fixture(scope="session")
 def project_root() -> Path:

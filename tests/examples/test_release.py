@@ -103,12 +103,12 @@ async def test_a_bad_artifact_fails_the_run_at_its_step(harness):
 
 
 async def test_the_second_signoff_comes_by_an_emailed_link(harness, interrupt, tmp_path):
-    session = await harness.start("release", {**RELEASE, "mail_dir": str(tmp_path)})
+    session = await harness.start("release", {**RELEASE, "mail_dir": str(tmp_path / "mail")})
     await harness.advance("1s")
     await session.send("signoff", {"approve": True}, correlation_id=CANARY)
     await harness.advance("10m")
     await interrupt(session)
-    (mail,) = tmp_path.iterdir()
+    (mail,) = (tmp_path / "mail").iterdir()
     link = mail.read_text().split()[-1]
     await harness.complete_token(link, {"approve": True, "comment": "go"})
     assert (await session.result())["status"] == "released"
