@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any, Generic, Self
 from urllib.parse import quote, urlsplit
 
-import httpx
 from pydantic import ValidationError
 
 from helmr.client import problems
+from helmr.client._httpx import httpx
 from helmr.client.calls import Call, Feed, T
 from helmr.client.discovery import Endpoint
 from helmr.client.retry import Retry, Tries

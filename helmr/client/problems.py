@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 from pydantic import ValidationError
 
+from helmr.client._httpx import httpx
 from helmr.client.calls import Call, T
 from helmr.errors import (
     HelmrError,

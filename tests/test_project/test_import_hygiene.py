@@ -91,3 +91,11 @@ def test_the_core_loads_no_engine(project_root: Path) -> None:
 def test_help_loads_no_engine(project_root: Path) -> None:
     result = run(project_root, SHOW_HELP, ",".join([*ENGINES, "runtime", "console"]))
     assert result.returncode == 0, result.stderr
+
+
+def test_the_client_loads_no_command_line_of_httpx_and_leaves_it_there(project_root: Path) -> None:
+    """It doubles the time of each `helmr` command."""
+    result = run(project_root, IMPORT_EACH, "click,pygments,httpx._main", "helmr.client")
+    assert result.returncode == 0, result.stderr
+    result = run(project_root, "import helmr.client, httpx, httpx._main; httpx._main.main")
+    assert result.returncode == 0, result.stderr
