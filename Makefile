@@ -42,7 +42,7 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
-	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,notebooks,dev]'
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,notebooks,sql,dev]'
 	@touch $(VENV)/.stamp-demo $@
 
 venv: $(VENV)/.stamp-dev

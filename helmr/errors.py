@@ -157,6 +157,34 @@ class BadSchema(UsageError):
     status = 422
 
 
+class BadQuery(UsageError):
+    """SQL that can't be read, or that asks for more than a query may: it says for what."""
+
+    code = "bad_query"
+    status = 422
+    title = "Not a query"
+
+
+class QueryTimeout(UsageError):
+    """A query was ended at its time limit."""
+
+    code = "query_timeout"
+    status = 422
+    title = "The query took too long"
+    default_hint = (
+        "Ask for a shorter range of `feed_offset` or of times, or group by a `…_key` column."
+    )
+
+
+class QueryTooLarge(UsageError):
+    """A query was ended because its result or its memory passed the limit."""
+
+    code = "query_too_large"
+    status = 422
+    title = "The query is too large"
+    default_hint = "Ask for fewer rows or columns; `helmr export` reads whole ranges."
+
+
 class ConcurrentWaitError(UsageError):
     """A run opened a second wait while one is active (S-10); the first is unharmed."""
 
@@ -464,6 +492,14 @@ class Overloaded(Unavailable):
     code = "overloaded"
     status = 429
     title = "Too many"
+
+
+class QueryBusy(Unavailable):
+    """Another query runs; one runs at a time."""
+
+    code = "query_busy"
+    status = 429
+    title = "Another query runs"
 
 
 # --- DataError: stop, keep the file -------------------------------------------------------------

@@ -36,6 +36,14 @@ NAME_MAX = 100
 """Tags, metadata and names are for finding a thing again."""
 
 
+QUERY_TEXT_MAX = 65_536
+QUERY_ROWS_DEFAULT = 10_000
+QUERY_ROWS_MAX = 100_000
+QUERY_BYTES_MAX = 32 * 1024 * 1024
+QUERY_TIMEOUT_S = 30.0
+"""Limits of `POST /v1/query`: characters of SQL, rows and bytes of a result, seconds."""
+
+
 class SessionStatus(StrEnum):
     """S-1."""
 
@@ -168,7 +176,8 @@ class NoteRequest(Request):
 class QueryRequest(Request):
     """POST /v1/query."""
 
-    sql: str = Field(min_length=1, max_length=100_000)
+    sql: str = Field(min_length=1, max_length=QUERY_TEXT_MAX)
+    limit: int = Field(default=QUERY_ROWS_DEFAULT, ge=1, le=QUERY_ROWS_MAX)
 
 
 class VerifyRequest(Request):
@@ -515,6 +524,23 @@ class Problem(Wire):
     hint: str | None = None
     errors: list[FieldProblem] = Field(default_factory=list)
     facts: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class QueryColumn(Wire):
+    """A column of a query's result; `type` is the engine's name of it, e.g. `TIMESTAMP WITH TIME ZONE`."""
+
+    name: str
+    type: str
+
+
+class QueryAnswer(Wire):
+    """POST /v1/query: rows as lists of JSON values, in the order of `columns`."""
+
+    columns: list[QueryColumn]
+    rows: list[list[Any]]
+    truncated: bool
+    """There were more rows than `limit`."""
+    elapsed_s: float
 
 
 class Health(Wire):

@@ -21,6 +21,7 @@ from helmr.cli import (
     output,
     printing,
     public_token,
+    query,
     run,
     session,
     status,
@@ -66,7 +67,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, down, status, demo, console):
+for _module in (up, down, status, demo, console, query):
     _module.register(app)
 for _name, _group in (
     ("session", session.app),

@@ -16,6 +16,7 @@ from helmr.client.discovery import Endpoint, find_runtime
 from helmr.client.retry import Retry
 from helmr.client.sync import Client
 from helmr.client.sync_sessions import Input, Output, SessionHandle, StartedSession
+from helmr.query import QueryResult
 
 __all__ = [
     "AsyncClient",
@@ -27,6 +28,7 @@ __all__ = [
     "Endpoint",
     "Input",
     "Output",
+    "QueryResult",
     "Retry",
     "SessionHandle",
     "StartedSession",

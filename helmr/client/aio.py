@@ -30,6 +30,7 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
 )
+from helmr.query import QueryResult
 
 
 class AsyncClient:
@@ -76,6 +77,10 @@ class AsyncClient:
     async def health(self) -> Health:
         """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
         return await self._transport.call(operations.health())
+
+    async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
+        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md)."""
+        return await self._transport.call(operations.query(sql, limit=limit))
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.

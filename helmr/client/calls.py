@@ -6,7 +6,7 @@ Operations build calls, transports carry them out; so sync and async share every
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -36,6 +36,9 @@ class Call(Generic[T]):
         bearer: Used instead of the client's key, for a public token.
         read_timeout_s: Longest silence of the answer.
         also_ok: Statuses besides 2xx whose body is the answer.
+        accept: The content type to ask for, instead of JSON.
+        read: Reads the answer's bytes by their content type, instead of `reply`.
+        is_read: A POST that changes nothing, so that a second try is harmless.
     """
 
     method: str
@@ -47,11 +50,14 @@ class Call(Generic[T]):
     bearer: str | None = None
     read_timeout_s: float = READ_TIMEOUT_S
     also_ok: tuple[int, ...] = ()
+    accept: str | None = None
+    read: Callable[[str, bytes], T] | None = None
+    is_read: bool = False
 
     @property
     def is_repeatable(self) -> bool:
         """True if a second try can't act twice: reads, and mutations that carry an operation id."""
-        return self.method == "GET" or self.operation_id is not None
+        return self.method == "GET" or self.is_read or self.operation_id is not None
 
     @property
     def name(self) -> str:

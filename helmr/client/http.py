@@ -353,6 +353,8 @@ def _request(call: Call[Any]) -> dict[str, Any]:
     headers = {}
     if call.body is not None:
         headers["Content-Type"] = "application/json"
+    if call.accept is not None:
+        headers["Accept"] = call.accept
     if call.operation_id is not None:
         headers["Operation-Id"] = call.operation_id
     if call.bearer is not None:

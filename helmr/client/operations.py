@@ -15,10 +15,12 @@ from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
     LIST_LIMIT_MAX,
+    QUERY_TIMEOUT_S,
     EntryInfo,
     Health,
     NoteReceipt,
     Page,
+    QueryAnswer,
     RecordInfo,
     RunInfo,
     SendReceipt,
@@ -30,6 +32,7 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
 )
+from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 
 T = TypeVar("T")
 
@@ -294,6 +297,23 @@ def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[P
 def list_streams(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[StreamInfo]]:
     """GET /v1/streams."""
     return list_call("/v1/streams", StreamInfo, {}, limit=limit, cursor=cursor)
+
+
+def query(sql: str, *, limit: int | None) -> Call[QueryResult]:
+    """POST /v1/query; as Arrow if pyarrow is there to read it."""
+    parts: dict[str, Any] = {"sql": sql}
+    if limit is not None:
+        parts["limit"] = limit
+    return Call(
+        method="POST",
+        path="/v1/query",
+        reply=reads(QueryAnswer),
+        body=json_body(parts),
+        read_timeout_s=READ_TIMEOUT_S + QUERY_TIMEOUT_S,
+        accept=ARROW_MEDIA_TYPE if has_arrow() else "application/json",
+        read=QueryResult.read,
+        is_read=True,
+    )
 
 
 def health() -> Call[Health]:

@@ -75,6 +75,9 @@ def answer(call: Call[T], response: httpx.Response, *, url: str) -> T:
     if not (response.is_success or response.status_code in call.also_ok):
         raise problem(response, url=url, name=call.name)
     try:
+        if call.read is not None:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip()
+            return call.read(kind, response.content)
         return call.reply.validate_json(response.content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -36,6 +36,7 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
 )
+from helmr.query import QueryResult
 
 
 class Client:
@@ -82,6 +83,19 @@ class Client:
     def health(self) -> Health:
         """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
         return self._transport.call(operations.health())
+
+    def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
+        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).
+
+        Args:
+            sql: One SELECT statement.
+            limit: Rows at most, to 100,000; 10,000 without it. A result that was cut says `truncated`.
+
+        Raises:
+            BadQuery: It can't be read, or asks for what no query may.
+            QueryTimeout, QueryTooLarge: It was ended at its limit of time, memory or size.
+        """
+        return self._transport.call(operations.query(sql, limit=limit))
 
     def events(self, *, after: int | None = None) -> Generator[EntryInfo, None, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.

@@ -26,6 +26,7 @@ from helmr.errors import (
     TokenNotFound,
     WaitNotFound,
 )
+from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from runtime.clock import Clock
 from runtime.core.entries import Principal
 from runtime.core.tokens import Fact
@@ -341,6 +342,20 @@ class LedgerActor:
         )
         ledger = await self._open()
         return await ledger.read_tables(lists.waits, wanted, cursor, pages.limit_of(limit))
+
+    # --- queries --------------------------------------------------------------------------------
+
+    async def query(
+        self,
+        sql: str,
+        *,
+        limit: int = QUERY_ROWS_DEFAULT,
+        timeout_s: float = QUERY_TIMEOUT_S,
+    ) -> bytes:
+        """Run one SELECT over the public views; the result as an Arrow IPC stream (`helmr.query`)."""
+        ledger = await self._open()
+        rows_max = max(1, min(limit, QUERY_ROWS_MAX))
+        return await ledger.query(sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S))
 
     # --- transcripts and streams ----------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from runtime.http.routes import (
     catalog,
     health,
     keys,
+    queries,
     runs,
     sessions,
     streams,
@@ -43,6 +44,7 @@ ROUTERS = (
     tokens.router,
     callbacks.router,
     keys.router,
+    queries.router,
     catalog.router,
     health.router,
 )

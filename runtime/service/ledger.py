@@ -145,6 +145,15 @@ class LedgerReads(LedgerProxy):
         found: Json | None = await self.call("catalog")
         return found
 
+    async def query(self, sql: str, *, limit: int) -> bytes:
+        """One SELECT over the public views, as an Arrow IPC stream.
+
+        Raises:
+            BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: As `runtime.store.duck.query` says.
+        """
+        stream: bytes = await self.call("query", sql, limit=limit)
+        return stream
+
     async def stats(self) -> Json:
         """Offsets, sizes, latencies and counts; `failure` says why it can't commit, if so."""
         return await self._json("stats")

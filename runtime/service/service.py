@@ -13,6 +13,7 @@ from runtime.service.events import Events
 from runtime.service.feed import FeedHub, FeedItem
 from runtime.service.health import HealthView
 from runtime.service.ledger import LedgerReads
+from runtime.service.queries import Queries
 from runtime.service.recent import Recent
 from runtime.service.router import COMMIT_TIMEOUT_S, Router
 from runtime.service.runs import Runs
@@ -26,7 +27,7 @@ WAITS_KNOWN_MAX = 50_000
 
 class Service:
     """The operations by noun: `sessions`, `runs`, `waits`, `tokens`, `public_tokens`, `api_keys`, `events`,
-    `catalog`, `health`.
+    `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -73,6 +74,7 @@ class Service:
             self._token_of_wait,
         )
         self.sessions = Sessions(ledger, self.router, self.catalog, self.waits, self.runs, self.hub)
+        self.queries = Queries(ledger)
         self.events = Events(ledger, self.catalog, self.hub)
         self.health = HealthView(
             ledger, directory, self.catalog, self.hub, clock, version=version, data_dir=data_dir

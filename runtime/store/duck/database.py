@@ -46,8 +46,17 @@ STORE_ERRORS = (duckdb.Error, OSError, StoreUnavailable)
 def is_about_data(error: Exception) -> bool:
     """The engine refused a value, not the disk: others of the same transaction can be stored."""
     return isinstance(error, duckdb.Error) and not isinstance(
-        error, duckdb.IOException | duckdb.FatalException
+        error, duckdb.IOException | duckdb.FatalException | duckdb.OutOfMemoryException
     )
+
+
+_UNITS = {"MB": 10**6, "GB": 10**9}
+
+SPILL_MAX = "1GB"
+"""Most that the engine may write beside the file when memory is short; a query can't fill the disk."""
+
+QUERY_CLOSE_TIMEOUT_S = 5.0
+"""How long closing waits for an interrupted query to leave the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,12 @@ class Settings:
 
     memory_limit: str = "1GB"
     threads: int = 2
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold: half of all, so that the writer and short reads always find room."""
+        number, unit = self.memory_limit[:-2], self.memory_limit[-2:]
+        return int(float(number) * _UNITS[unit]) // 2
 
 
 class Reader:
@@ -103,6 +118,8 @@ class Database:
         self._connection: Connection | None = None
         self._cursors = threading.local()
         self._generation = 0
+        self._query_connection: Connection | None = None
+        self._query_lock = threading.Lock()
 
     @property
     def writer(self) -> Connection:
@@ -223,6 +240,30 @@ class Database:
             self._cursors.generation = self._generation
         return read(self._cursors.reader)
 
+    def querying(self, query: Callable[[Connection], T]) -> T:
+        """Run a query of somebody's own, for as long as it takes, on the connection that is kept for them.
+
+        One at a time. Its sorts and hash tables are limited apart from all others; `interrupt_query` ends it.
+
+        Raises:
+            StoreUnavailable: The file is not open.
+        """
+        with self._query_lock:
+            if self._query_connection is None:
+                raise StoreUnavailable("the ledger's file is not open")
+            return query(self._query_connection)
+
+    def interrupt_query(self) -> None:
+        """End the query that runs, if one does, where the engine next looks; callable from any thread."""
+        connection = self._query_connection
+        if connection is not None:
+            connection.interrupt()
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold."""
+        return self._settings.query_memory_bytes
+
     def close(self) -> None:
         """Close and let go of the lock. The database checkpoints itself."""
         try:
@@ -239,11 +280,17 @@ class Database:
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "memory_limit": self._settings.memory_limit,
+                "max_temp_directory_size": SPILL_MAX,
+                "python_enable_replacements": "false",
                 "threads": str(self._settings.threads),
             },
         )
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        queries = connection.cursor()
+        # Before the settings are locked: this one is the connection's own.
+        queries.execute(f"SET operator_memory_limit = '{self._settings.query_memory_bytes}B'")
         connection.execute("SET lock_configuration = true")
+        self._query_connection = queries
         self._connection = connection
         self._generation += 1
 
@@ -253,7 +300,23 @@ class Database:
         connection, self._connection = self._connection, None
         # Readers' cursors hold the instance open; after this they fail and are made anew.
         self._generation += 1
+        self._end_queries()
         connection.close()
+
+    def _end_queries(self) -> None:
+        """Close the queries' connection, which holds the instance open as readers' cursors do."""
+        self.interrupt_query()
+        if self._query_lock.acquire(timeout=QUERY_CLOSE_TIMEOUT_S):
+            try:
+                if self._query_connection is not None:
+                    self._query_connection.close()
+            finally:
+                self._query_lock.release()
+        else:
+            logger.warning(
+                "a query that can't be interrupted still runs; its file closes when it ends"
+            )
+        self._query_connection = None
 
     def _check_mark(self, mark: Mark) -> None:
         if mark.feed_offset == 0:

@@ -51,6 +51,7 @@ from runtime.store.duck.jobs import (
     StartJob,
     unplaced,
 )
+from runtime.store.duck.query import QueryRunner
 from runtime.store.duck.restoring import ENCRYPTS, Restored, read_head, restore
 from runtime.store.duck.rounds import Write
 from runtime.store.duck.rows import OpenBody
@@ -81,6 +82,7 @@ class DuckLedger:
         self._chain = chain
         self._openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
+        self._queries = QueryRunner(database)
         self._change = asyncio.Event()
         self._is_closed = False
         self._group = GroupCommit(
@@ -296,6 +298,12 @@ class DuckLedger:
         await self._group.project(object_id)
         return await self.read(query, object_id, *args, **kwargs)
 
+    async def query(self, sql: str, *, rows_max: int, timeout_s: float) -> bytes:
+        """Run SQL of an operator over the public views (`runtime.store.duck.query`), after everything
+        acknowledged stands in the tables; the result as an Arrow IPC stream."""
+        await self._group.project()
+        return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
+
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.
 
@@ -333,6 +341,7 @@ class DuckLedger:
         if self._is_closed:
             return
         self._is_closed = True
+        await self._queries.close()
         await self._group.close()
         self._readers.shutdown(wait=False)
         self._changed()

@@ -1,0 +1,201 @@
+"""The result of a SQL query: rows of JSON values, or Arrow, polars and pandas tables.
+
+Rows need nothing but Python. The tables need the extra `sql`; what is missing is named when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from helmr.errors import MissingExtra, Unavailable
+from helmr.models import QueryAnswer, QueryColumn
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+ARROW_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+METADATA_KEY = b"helmr"
+"""Where the schema of an Arrow stream holds `{columns, truncated, elapsed_s}` as JSON."""
+
+
+class QueryResult:
+    """What a query gave.
+
+    Args:
+        columns: Names and engine types.
+        truncated: True if there were more rows than the limit.
+        elapsed_s: How long the query took in the ledger.
+        rows: The rows as lists of JSON values, if they came so.
+        arrow: The Arrow table, if it came so.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[QueryColumn],
+        *,
+        truncated: bool,
+        elapsed_s: float,
+        rows: Sequence[Sequence[Any]] | None = None,
+        arrow: pyarrow.Table | None = None,
+    ) -> None:
+        self.columns = list(columns)
+        self.truncated = truncated
+        self.elapsed_s = elapsed_s
+        self._rows = rows
+        self._arrow = arrow
+
+    @classmethod
+    def from_answer(cls, answer: QueryAnswer) -> QueryResult:
+        """The result in a JSON answer."""
+        return cls(
+            answer.columns,
+            truncated=answer.truncated,
+            elapsed_s=answer.elapsed_s,
+            rows=answer.rows,
+        )
+
+    @classmethod
+    def from_arrow(cls, stream: bytes) -> QueryResult:
+        """The result in an Arrow IPC stream of the runtime.
+
+        Raises:
+            Unavailable: It can't be read.
+        """
+        pyarrow = _imported("pyarrow", ".arrow()")
+        try:
+            table = importlib.import_module("pyarrow.ipc").open_stream(stream).read_all()
+            facts = json.loads(table.schema.metadata[METADATA_KEY])
+        except (pyarrow.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise Unavailable(f"the query's answer can't be read: {error}") from error
+        return cls(
+            [QueryColumn.model_validate(column) for column in facts["columns"]],
+            truncated=facts["truncated"],
+            elapsed_s=facts["elapsed_s"],
+            arrow=table,
+        )
+
+    @classmethod
+    def read(cls, media_type: str, content: bytes) -> QueryResult:
+        """The result in an answer of the runtime, whichever type it has."""
+        if media_type == ARROW_MEDIA_TYPE:
+            return cls.from_arrow(content)
+        return cls.from_answer(QueryAnswer.model_validate_json(content))
+
+    def __len__(self) -> int:
+        if self._rows is not None:
+            return len(self._rows)
+        assert self._arrow is not None
+        return int(self._arrow.num_rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows())
+
+    def __repr__(self) -> str:
+        more = ", truncated" if self.truncated else ""
+        return f"<QueryResult {len(self)} rows of {', '.join(c.name for c in self.columns)}{more}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, bytes are hex,
+        what JSON has no number for (NaN, infinity) is None."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, row, strict=True)) for row in self.values()]
+
+    def values(self) -> Sequence[Sequence[Any]]:
+        """The rows as lists, in the order of `columns`."""
+        if self._rows is None:
+            assert self._arrow is not None
+            self._rows = list(json_rows(self._arrow.to_batches()))
+        return self._rows
+
+    def arrow(self) -> pyarrow.Table:
+        """The result as an Arrow table.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+        """
+        pyarrow = _imported("pyarrow", ".arrow()")
+        if self._arrow is None:
+            names = [column.name for column in self.columns]
+            columns = [[row[place] for row in self.values()] for place in range(len(names))]
+            self._arrow = pyarrow.table(dict(zip(names, columns, strict=True)))
+        return self._arrow
+
+    def polars(self) -> polars.DataFrame:
+        """The result as a polars frame.
+
+        Raises:
+            MissingExtra: polars or pyarrow is not installed.
+        """
+        frame: polars.DataFrame = _imported("polars", ".polars()").from_arrow(self.arrow())
+        return frame
+
+    def pandas(self) -> pandas.DataFrame:
+        """The result as a pandas frame.
+
+        Raises:
+            MissingExtra: pandas or pyarrow is not installed.
+        """
+        _imported("pandas", ".pandas()")
+        frame: pandas.DataFrame = self.arrow().to_pandas()
+        return frame
+
+
+def has_arrow() -> bool:
+    """True if results can come as Arrow."""
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def json_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[Any]]:
+    """Rows of Arrow batches as lists of JSON values."""
+    for batch in batches:
+        columns = [[json_value(value) for value in column.to_pylist()] for column in batch.columns]
+        yield from map(list, zip(*columns, strict=True))
+
+
+def json_value(value: Any) -> Any:
+    """A value as JSON has it; see `QueryResult.rows`."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime():
+            moment = value.astimezone(UTC) if value.tzinfo is not None else value
+            text = moment.isoformat(timespec="microseconds")
+            return text.removesuffix("+00:00") + "Z" if value.tzinfo is not None else text
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): json_value(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_value(item) for item in value]
+        case _:
+            return str(value)
+
+
+def _imported(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise MissingExtra(
+            f"{what} needs {name}, which is not installed",
+            hint="pip install 'helmr[sql]'",
+            extra="sql",
+        ) from error
