@@ -157,8 +157,15 @@ def has_arrow() -> bool:
 def json_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[Any]]:
     """Rows of Arrow batches as lists of JSON values."""
     for batch in batches:
-        columns = [[json_value(value) for value in column.to_pylist()] for column in batch.columns]
-        yield from map(list, zip(*columns, strict=True))
+        yield from map(list, zip(*map(_json_column, batch.columns), strict=True))
+
+
+def _json_column(column: Any) -> list[Any]:
+    if getattr(column.type, "tz", None) is not None:
+        # Instants are stored in UTC; told as such, no time zone is looked up on this machine.
+        moments = column.cast(importlib.import_module("pyarrow").timestamp("us")).to_pylist()
+        return [None if moment is None else f"{json_value(moment)}Z" for moment in moments]
+    return [json_value(value) for value in column.to_pylist()]
 
 
 def json_value(value: Any) -> Any:

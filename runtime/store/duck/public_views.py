@@ -151,9 +151,8 @@ def _views(base: str) -> dict[str, str]:
 
 def make_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the views in this connection, for it alone."""
-    row = connection.execute("SELECT current_database()").fetchone()
-    assert row is not None
-    name = str(row[0]).replace('"', '""')
+    ((database,),) = connection.execute("SELECT current_database()").fetchall()
+    name = str(database).replace('"', '""')
     # Qualified: inside a temporary view `main` is the temporary schema.
     base = f'"{name}".main'
     connection.execute(_typeid_macro())

@@ -121,9 +121,8 @@ def refused_by_engine(error: duckdb.Error) -> BadQuery:
 
 
 def _tree(connection: Connection, sql: str) -> Node:
-    row = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchone()
-    assert row is not None
-    tree: Node = json.loads(row[0])
+    ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()
+    tree: Node = json.loads(text)
     if tree.get("error"):
         raise BadQuery(
             str(tree.get("error_message", "the query can't be read"))[:500], hint=FORMS_HINT

@@ -1,0 +1,68 @@
+"""The SQL page: its views have exactly the columns that it says, and its queries run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helmr.query import QueryResult
+from runtime.actors.ledger import LedgerActor
+from runtime.clock import SystemClock
+from runtime.core.entries import EntryKind
+from runtime.store.duck.public_views import VIEWS, columns_of, make_views
+from tests.store.sessions import SMALL, parked, running
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
+HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]
+QUERIES = re.findall(r"^### ([^\n]+)$(?:(?!^###).)*?^```sql\n(.*?)^```$", HOW_TO, flags=re.M | re.S)
+
+
+async def test_every_view_has_the_columns_that_the_page_says(tmp_path: Path) -> None:
+    actor = LedgerActor(tmp_path / "helmr.duckdb", clock=SystemClock(), settings=SMALL)
+    ledger = await actor._open()
+
+    def columns(connection):
+        make_views(connection)
+        return {view: columns_of(connection, view) for view in VIEWS}
+
+    found = ledger._database.querying(columns)
+    await actor.close()
+    text = PAGE.read_text("utf-8")
+    told = {}
+    for view in VIEWS:
+        section = re.split(r"^##", text.split(f"\n### {view}\n")[1], flags=re.M)[0]
+        told[view] = re.findall(r"^\| `(\w+)` \| `([A-Z ]+)` \|", section, flags=re.M)
+    assert told == found
+
+
+def test_the_page_has_a_query_for_each_question() -> None:
+    assert len(QUERIES) >= 5
+
+
+@pytest.mark.parametrize(("heading", "sql"), QUERIES, ids=[heading for heading, _ in QUERIES])
+async def test_a_query_of_the_page_runs_and_finds_something(
+    tmp_path: Path, heading: str, sql: str
+) -> None:
+    clock = SystemClock()
+    actor = LedgerActor(tmp_path / "helmr.duckdb", clock=clock, settings=SMALL)
+    hand, wait = await parked(actor, clock, timeout_s=600)
+    await hand.adopt("desk-1")
+    await hand.stored(hand.accepted({"decision": "approve"}), hand.fulfilled(wait))
+    failed = await running(actor, clock)
+    await failed.stored(
+        failed.draft(
+            EntryKind.RUN_FAILED,
+            error={"code": "error", "type": "ValueError", "message": "no", "traceback": ""},
+        )
+    )
+    await parked(actor, clock)
+    # The page's own session and moment are examples.
+    sql = sql.replace("ses_01k0000000e008000000000000", hand.session_id)
+    moment = clock.now().strftime("%Y-%m-%d %H:%M:%S.%f+00")
+    sql = sql.replace("2026-03-01 14:00:00+00", moment)
+    found = QueryResult.from_arrow(await actor.query(sql))
+    await actor.close()
+    assert found.rows(), heading
+    assert not found.truncated

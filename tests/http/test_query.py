@@ -1,0 +1,346 @@
+"""SQL over the public views, through the real route over a real DuckDB ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from helmr.query import ARROW_MEDIA_TYPE, QueryResult
+from runtime.store.duck.public_views import VIEWS
+from tests.service.stack import Stack, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A runtime with one session that waits, for all tests of the module."""
+    stack = Stack(tmp_path_factory.mktemp("query"))
+    try:
+        await stack.start()
+        await stack.started(external_id="pr-7", tags=["a"])
+        yield stack
+    finally:
+        await stack.stop()
+
+
+async def asked(stack: Stack, sql: str, **parts: Any) -> dict[str, Any]:
+    """The answer of a query that runs."""
+    response = await stack.http.post("/v1/query", json={"sql": sql, **parts})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def value(stack: Stack, sql: str) -> Any:
+    """The one value of a query."""
+    return (await asked(stack, sql))["rows"][0][0]
+
+
+REFUSED = {
+    # It writes.
+    "insert": ("INSERT INTO sessions VALUES (1)", "INSERT is refused"),
+    "update": ("UPDATE entries SET body = '{}'", "UPDATE is refused"),
+    "delete": ("DELETE FROM waits", "DELETE is refused"),
+    "delete in a CTE": ("WITH gone AS (DELETE FROM sessions RETURNING *) SELECT * FROM gone", "DELETE_QUERY"),
+    "insert in a CTE": ("WITH x AS (INSERT INTO main.meta VALUES ('a', 1) RETURNING *) SELECT 1", "refused"),
+    "create": ("CREATE TABLE t (a INTEGER)", "CREATE is refused"),
+    "create temp": ("CREATE TEMP VIEW sessions AS SELECT 1", "CREATE is refused"),
+    "drop": ("DROP VIEW sessions", "DROP is refused"),
+    "begin": ("BEGIN TRANSACTION", "TRANSACTION is refused"),
+    "commit": ("COMMIT", "TRANSACTION is refused"),
+    "checkpoint": ("CHECKPOINT", "refused"),
+    "prepare": ("PREPARE p AS SELECT 1", "PREPARE is refused"),
+    "call": ("CALL checkpoint()", "CALL is refused"),
+    "explain analyze": ("EXPLAIN ANALYZE SELECT 1", "EXPLAIN is refused"),
+    # It attaches.
+    "attach": ("ATTACH ':memory:' AS other", "ATTACH is refused"),
+    "detach": ("DETACH helmr", "DETACH is refused"),
+    "use": ("USE memory", "refused"),
+    # It reads or writes files.
+    "file by name": ("FROM '/etc/passwd'", "there is no view"),
+    "csv": ("SELECT * FROM read_csv('/etc/passwd')", "'read_csv' is not for queries"),
+    "text": ("SELECT * FROM read_text('/etc/passwd')", "'read_text' is not for queries"),
+    "parquet": ("SELECT * FROM parquet_scan('x.parquet')", "'parquet_scan' is not for queries"),
+    "glob": ("SELECT * FROM glob('/etc/*')", "'glob' is not for queries"),
+    "file in a subquery": ("SELECT (SELECT count(*) FROM read_blob('/etc/passwd'))", "'read_blob'"),
+    "file in values": ("VALUES ((SELECT content FROM read_text('/etc/passwd')))", "'read_text'"),
+    "copy out": ("COPY sessions TO '/tmp/x.csv'", "COPY is refused"),
+    "export": ("EXPORT DATABASE '/tmp/x'", "EXPORT is refused"),
+    # It installs.
+    "install": ("INSTALL httpfs", "LOAD is refused"),
+    "load": ("LOAD httpfs", "LOAD is refused"),
+    # It sets or reads settings.
+    "set": ("SET threads = 64", "SET is refused"),
+    "set global": ("SET GLOBAL enable_external_access = true", "SET is refused"),
+    "pragma": ("PRAGMA database_list", "PRAGMA is refused"),
+    "read a setting": ("SELECT current_setting('memory_limit')", "'current_setting' is not for queries"),
+    "settings": ("SELECT * FROM duckdb_settings()", "'duckdb_settings' is not for queries"),
+    "secrets": ("SELECT * FROM duckdb_secrets()", "'duckdb_secrets' is not for queries"),
+    "which secret": ("SELECT * FROM which_secret('a', 'b')", "'which_secret'"),
+    "environment": ("SELECT getenv('HOME')", "'getenv' is not for queries"),
+    "variable": ("SELECT getvariable('x')", "'getvariable'"),
+    # It looks at the catalog.
+    "tables": ("SHOW TABLES", "SHOW is refused"),
+    "describe": ("DESCRIBE sessions", "SHOW is refused"),
+    "functions": ("SELECT * FROM duckdb_functions()", "'duckdb_functions'"),
+    "information schema": ("SELECT * FROM information_schema.tables", "there is no view"),
+    "pg_catalog": ("SELECT * FROM pg_catalog.pg_class", "there is no view"),
+    "view text": ("SELECT pg_get_viewdef(1)", "'pg_get_viewdef'"),
+    # It reads a table behind the views.
+    "base table": ("SELECT * FROM main.entries", "there is no view 'main.entries'"),
+    "base table with database": ("SELECT * FROM helmr.main.entries", "there is no view"),
+    "keys": ("SELECT secret_hash FROM api_keys", "there is no view 'api_keys'"),
+    "rows of tokens": ("SELECT callback_hash FROM token_rows", "there is no view 'token_rows'"),
+    "base table by a CTE's name": (
+        "SELECT * FROM (WITH api_keys AS (SELECT 1) SELECT 1), api_keys", "can't be named 'api_keys'",
+    ),
+    "base table by its name as text": ("SELECT * FROM query_table('api_keys')", "'query_table'"),
+    "query as text": ("SELECT * FROM query('SELECT * FROM main.api_keys')", "'query' is not"),
+    "serialized": ("SELECT * FROM json_execute_serialized_sql('{}')", "'json_execute_serialized_sql'"),
+    "the past of a table": ("SELECT * FROM entries AT (VERSION => 1)", "AT is refused"),
+    "qualified function": ("SELECT system.main.abs(1)", "'abs' is not for queries"),
+    # It is not one statement, or none.
+    "two statements": ("SELECT 1; SELECT 2", "one statement is taken, not 2"),
+    "second one behind a comment": ("SELECT 1 /* ; */; DROP TABLE entries", "one statement is taken"),
+    "no statement": ("-- nothing", "empty"),
+    "no SQL": ("selec 1", "syntax error"),
+    "parameter": ("SELECT $1", "parameter"),
+    # It acts on the runtime, or makes gigabytes in one call that can't be interrupted.
+    "sleep": ("SELECT sleep_ms(100000)", "'sleep_ms'"),
+    "log": ("SELECT write_log('x')", "'write_log'"),
+    "sequence": ("SELECT nextval('x')", "'nextval'"),
+    "repeat": ("SELECT length(repeat('a', 4000000000))", "'repeat' is not for queries"),
+    "pad": ("SELECT lpad('a', 2000000000, 'b')", "'lpad'"),
+    "long list": ("SELECT len(range(1000000000))", "'range' is not for queries"),
+    # It can't be bound.
+    "no such column": ("SELECT nope FROM sessions", "nope"),
+    "no such view": ("SELECT * FROM nope", "there is no view 'nope'"),
+    "bad cast": ("SELECT 'a'::INTEGER", "Could not convert"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+async def test_what_a_query_may_not_is_refused_with_one_clear_error(
+    stack: Stack, name: str
+) -> None:
+    sql, words = REFUSED[name]
+    response = await stack.http.post("/v1/query", json={"sql": sql})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "bad_query"), problem
+    assert words in problem["detail"]
+    assert problem["hint"]
+    assert "\n" not in problem["detail"]
+
+
+ENDED = {
+    "runs for ever": (
+        "SELECT count(*) FROM range(100000000000) t(i) WHERE hash(i) % 7 = 3", "query_timeout", "after 0.5 s",
+    ),
+    "recurs for ever": (
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r",
+        "query_timeout", "after 0.5 s",
+    ),
+    "sorts a billion rows": (
+        "SELECT i FROM range(1000000000) t(i) ORDER BY hash(i)", "query_timeout", "after 0.5 s",
+    ),
+    "returns too many bytes": (
+        "SELECT md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) || "
+        "md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) || "
+        "md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) || md5(i::VARCHAR) "
+        "FROM range(1000000000) t(i)", "query_too_large", "32 MiB",
+    ),
+    "gathers too much": ("SELECT len(list(i)) FROM range(2000000000) t(i)", "query_too_large", "500 MB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(ENDED))
+async def test_what_goes_too_far_is_ended_with_one_clear_error(
+    stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql, code, words = ENDED[name]
+    if code == "query_timeout":
+        monkeypatch.setattr("runtime.actors.ledger.QUERY_TIMEOUT_S", 0.5)
+    response = await stack.http.post("/v1/query", json={"sql": sql, "limit": 100_000})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, code), problem
+    assert words in problem["detail"]
+    assert problem["hint"]
+    # The next one runs at once, and the writer never noticed.
+    assert await value(stack, "SELECT count(*) > 0 FROM entries")
+    assert (await stack.started())["created"]
+
+
+async def test_a_billion_rows_are_cut_at_the_limit_and_say_so(stack: Stack) -> None:
+    found = await asked(stack, "SELECT * FROM range(1000000000)", limit=3)
+    assert (found["rows"], found["truncated"]) == ([[0], [1], [2]], True)
+    exactly = await asked(stack, "SELECT * FROM range(3)", limit=3)
+    assert (exactly["rows"], exactly["truncated"]) == ([[0], [1], [2]], False)
+
+
+async def test_what_was_acknowledged_is_seen_at_once(stack: Stack) -> None:
+    for number in range(3):
+        started = await stack.started(external_id=f"seen-{number}")
+        session_id = started["session"]["id"]
+        sql = (
+            "SELECT s.activity, w.status FROM sessions s JOIN waits w USING (session_key) "
+            f"WHERE s.session_id = '{session_id}'"
+        )
+        assert (await asked(stack, sql))["rows"] == [["waiting", "pending"]]
+        await stack.http.post(f"/v1/sessions/{session_id}/cancel")
+        assert (await asked(stack, sql))["rows"] == [["idle", "cancelled"]]
+
+
+async def test_ids_are_those_of_every_other_answer(stack: Stack) -> None:
+    listed = (await stack.http.get("/v1/sessions", params={"limit": 200})).json()["items"]
+    found = await asked(
+        stack, "SELECT session_id, run_id, wait_id, tags, entry_count FROM sessions"
+    )
+    assert {row[0] for row in found["rows"]} == {one["id"] for one in listed}
+    one = next(item for item in listed if item["external_id"] == "pr-7")
+    row = next(row for row in found["rows"] if row[0] == one["id"])
+    assert (row[2], json.loads(row[3])) == (one["wait"]["id"], ["a"])
+    assert await value(
+        stack,
+        f"SELECT session_key = uuid_of('{one['id']}') FROM sessions WHERE external_id = 'pr-7'",
+    )
+    assert await value(
+        stack, "SELECT typeid_of('ses', session_key) = session_id FROM sessions LIMIT 1"
+    )
+    entries = (await stack.http.get(f"/v1/sessions/{one['id']}/transcript")).json()["items"]
+    story = await asked(
+        stack,
+        "SELECT seq, feed_offset, kind, run_id, op, principal_type, recorded_at, body FROM entries "
+        f"WHERE session_key = uuid_of('{one['id']}') ORDER BY seq",
+    )
+    assert [
+        [
+            e["seq"],
+            e["feed_offset"],
+            e["kind"],
+            e["run_id"],
+            e["op"],
+            e["principal"]["type"],
+            e["recorded_at"],
+            e["body"],
+        ]
+        for e in entries
+    ] == [[*row[:7], json.loads(row[7])] for row in story["rows"]]
+
+
+async def test_no_hash_of_a_secret_is_in_any_view(stack: Stack) -> None:
+    token = (await stack.http.post("/v1/tokens", json={"tags": ["t"]})).json()
+    key = (await stack.http.post("/v1/api-keys", json={"role": "viewer", "name": "v"})).json()
+    await stack.started(task="by-link", payload={"title": "News"})
+    assert token["id"]
+    assert key["id"]
+    ledger = stack.ledger._ledger
+    assert ledger is not None
+
+    def hashes(reader: Any) -> list[str]:
+        found = reader.execute(
+            "SELECT callback_hash FROM tokens UNION SELECT secret_hash FROM public_tokens "
+            "UNION SELECT secret_hash FROM api_keys"
+        ).fetchall()
+        return [row[0] for row in found]
+
+    secret = await ledger.read_tables(hashes)
+    assert len(secret) >= 5
+    seen = ""
+    for view in VIEWS:
+        seen += json.dumps(await asked(stack, f"SELECT * FROM {view}"))
+    assert "token.created" in seen
+    assert "api_key.created" in seen
+    assert [one for one in secret if one in seen] == []
+    for word in ("callback_hash", "secret_hash", "public_token_hash", "sealed"):
+        assert word not in seen
+
+
+async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:
+    sql = """
+    SELECT 1 AS small, 12345678901234567890123::HUGEINT AS huge, 1.5::DECIMAL(10, 2) AS decimal,
+        0.1 + 0.2::DOUBLE AS float,
+        'NaN'::DOUBLE AS nan, true AS yes, NULL AS nothing, 'é' AS text, TIMESTAMPTZ '2026-03-01 12:00:00+00' AS moment,
+        TIMESTAMP '2026-03-01 12:00:00.5' AS local, DATE '2026-03-01' AS day, [1, NULL] AS list, {'a': 1} AS struct,
+        MAP {'k': 1} AS map, '\\xAB'::BLOB AS bytes, '00000000-0000-0000-0000-000000000001'::UUID AS uuid,
+        INTERVAL 90 MINUTE AS span, sum(3) AS total
+    """
+    as_json = await asked(stack, sql)
+    response = await stack.http.post(
+        "/v1/query", json={"sql": sql}, headers={"Accept": ARROW_MEDIA_TYPE}
+    )
+    assert response.headers["content-type"] == ARROW_MEDIA_TYPE
+    as_arrow = QueryResult.read(ARROW_MEDIA_TYPE, response.content)
+    assert [list(row) for row in as_arrow.values()] == as_json["rows"]
+    assert [column.model_dump() for column in as_arrow.columns] == as_json["columns"]
+    row = as_arrow.rows()[0]
+    assert (row["huge"], row["decimal"], row["total"]) == (12345678901234567890123, 1.5, 3)
+    assert (row["nan"], row["nothing"], row["bytes"]) == (None, None, "ab")
+    assert (row["moment"], row["local"], row["day"]) == (
+        "2026-03-01T12:00:00.000000Z", "2026-03-01T12:00:00.500000", "2026-03-01",
+    )  # fmt: skip
+    assert as_arrow.arrow().num_rows == 1
+
+
+@pytest.mark.allows_blocking  # pandas looks a time zone up, in the caller's own program
+async def test_a_result_becomes_the_frames_that_people_know(stack: Stack) -> None:
+    response = await stack.http.post(
+        "/v1/query",
+        json={
+            "sql": "SELECT kind, count(*) AS n, max(recorded_at) AS last FROM entries GROUP BY kind ORDER BY kind"
+        },
+        headers={"Accept": ARROW_MEDIA_TYPE},
+    )
+    result = QueryResult.read(ARROW_MEDIA_TYPE, response.content)
+    kinds = [row["kind"] for row in result]
+    assert result.polars()["kind"].to_list() == kinds
+    assert list(result.pandas()["kind"]) == kinds
+    assert str(result.pandas()["last"].dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize("role", ["sender", "viewer"])
+async def test_a_key_without_the_right_may_not_query(stack: Stack, role: str) -> None:
+    made = await stack.http.post("/v1/api-keys", json={"role": role, "name": role})
+    headers = {"Authorization": f"Bearer {made.json()['secret']}"}
+    response = await stack.http.post("/v1/query", json={"sql": "SELECT 1"}, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (403, "role_denied")
+
+
+async def test_one_query_runs_at_a_time_and_answers_go_on_beside_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.actors.ledger.QUERY_TIMEOUT_S", 3.0)
+    endless = (
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
+    )
+    first = asyncio.create_task(stack.http.post("/v1/query", json={"sql": endless}))
+    ledger = stack.ledger._ledger
+    assert ledger is not None
+    await until(lambda: ledger._queries._running is not None)
+    second = await stack.http.post("/v1/query", json={"sql": "SELECT 1"})
+    assert second.json()["code"] == "query_busy"
+    assert second.headers["retry-after"] == "1"
+    took = []
+    while not first.done():
+        began = time.monotonic()
+        await stack.started()
+        took.append(time.monotonic() - began)
+    assert (await first).json()["code"] == "query_timeout"
+    assert len(took) >= 3
+    assert await value(stack, "SELECT 1") == 1
+
+
+async def test_a_text_that_is_too_long_or_nests_too_deeply_is_refused(stack: Stack) -> None:
+    long = await stack.http.post("/v1/query", json={"sql": "SELECT '" + "x" * 70_000 + "'"})
+    assert (long.status_code, long.json()["code"]) == (400, "bad_request")
+    deep = await stack.http.post(
+        "/v1/query", json={"sql": "SELECT " + "(" * 5_000 + "1" + ")" * 5_000}
+    )
+    assert (deep.status_code, deep.json()["code"]) == (422, "bad_query")
+    assert await value(stack, "SELECT 1") == 1
