@@ -6,8 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
+import duckdb
 import pytest
 import pytest_asyncio
 
@@ -175,6 +176,51 @@ async def test_what_goes_too_far_is_ended_with_one_clear_error(
     # The next one runs at once, and the writer never noticed.
     assert await value(stack, "SELECT count(*) > 0 FROM entries")
     assert (await stack.started())["created"]
+
+
+async def test_queries_that_are_ended_again_and_again_leave_nothing_behind(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = (
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
+    )
+    ends = set()
+    for number in range(30):
+        monkeypatch.setattr("runtime.actors.ledger.QUERY_TIMEOUT_S", 0.01 + number / 300)
+        response = await stack.http.post("/v1/query", json={"sql": endless})
+        ends.add((response.status_code, response.json()["code"]))
+    assert ends == {(422, "query_timeout")}
+    monkeypatch.undo()
+    assert await value(stack, "SELECT 1") == 1
+
+
+async def test_an_interrupt_that_hits_the_rollback_does_not_keep_the_transaction(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.store.duck import query as module
+
+    hits = 3
+
+    class Interrupted:
+        """The connection, whose first rollbacks are interrupted."""
+
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        def rollback(self) -> None:
+            nonlocal hits
+            if hits:
+                hits -= 1
+                raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+            self._connection.rollback()
+
+    real = module._rollback
+    monkeypatch.setattr(
+        module, "_rollback", lambda connection: real(cast(Any, Interrupted(connection)))
+    )
+    assert await value(stack, "SELECT 1") == 1
+    assert hits == 0
+    assert await value(stack, "SELECT 2") == 2
 
 
 async def test_a_billion_rows_are_cut_at_the_limit_and_say_so(stack: Stack) -> None:

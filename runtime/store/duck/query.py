@@ -48,6 +48,9 @@ WATCH_EVERY_S = 0.025
 LEAVE_TIMEOUT_S = 2.0
 """How long an interrupted query may take to leave before its caller is answered without it."""
 
+ROLLBACK_TRIES_MAX = 100
+"""Tries to roll back under interrupts, which come every `WATCH_EVERY_S`."""
+
 _MEMORY = (
     "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'"
 )
@@ -250,11 +253,23 @@ class _Execution:
 
 
 def _rollback(connection: Connection) -> None:
-    try:
-        connection.rollback()
-    except duckdb.Error as error:
-        # An error may have ended the transaction; an engine beyond use is met by the next query.
-        logger.debug("rollback of a query: %s", error)
+    """End the query's transaction.
+
+    The watcher interrupts until the query has left, so an interrupt may hit the rollback itself; a transaction
+    left open would refuse every later query and hold the checkpoints up.
+    """
+    for _ in range(ROLLBACK_TRIES_MAX):
+        try:
+            connection.rollback()
+        except duckdb.TransactionException:
+            return  # none is open
+        except duckdb.InterruptException:
+            continue
+        except duckdb.Error as error:
+            logger.warning("a query's transaction can't be rolled back: %s", error)
+            return
+        else:
+            return
 
 
 def _step_back() -> None:
