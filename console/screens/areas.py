@@ -15,8 +15,8 @@ from console.actions import Context, Scope
 from console.clock import SKEW_SHOWN_S
 from console.screens.base import ConsoleScreen, Pairs, bindings
 from console.screens.listing import ListScreen
-from console.screens.session import entry_content
 from console.views import Cell, Row
+from console.widgets.details import entry_in_full
 from console.widgets.lines import Column
 from console.widgets.panes import TextPane, fact, head, lines
 from helmr.filters import Facts, Fields
@@ -95,7 +95,7 @@ class ActivityScreen(ListScreen):
     def moved(self) -> None:
         """The pane follows."""
         entry = self._entry(self.list.cursor)
-        self.pane.say(entry_content(entry) if entry is not None else Content(""), "Act")
+        self.pane.say(entry_in_full(entry) if entry is not None else Content(""), "Act")
 
     def do_open(self) -> None:
         """The session it was done in."""

@@ -7,7 +7,7 @@ until it is accepted, and a send whose outcome is unknown is repeated as the sam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -36,6 +36,9 @@ from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""
 
+Received = SendReceipt | TokenAnswerReceipt | Outcome
+"""What comes back of sending."""
+
 
 class Phase(StrEnum):
     """How far it is."""
@@ -56,6 +59,8 @@ class ComposeScreen(ConsoleScreen):
     BINDINGS = bindings(*SCOPES)
     ACTION = ""
     TITLE_TEXT = ""
+    deliver: Callable[[Permit, Any], Awaitable[Received]]
+    """Sends it, once, with `operation_id`. A screen that sends otherwise has its own `_send`."""
     DEFAULT_CSS = """
     ComposeScreen #middle { layout: horizontal; height: 1fr; }
     ComposeScreen #left { width: 3fr; height: 1fr; border: round $c-accent; padding: 0 1;
@@ -116,12 +121,6 @@ class ComposeScreen(ConsoleScreen):
     def effects(self) -> Sequence[str]:
         """What sending will do."""
         return ()
-
-    async def deliver(
-        self, permit: Permit, data: Any
-    ) -> SendReceipt | TokenAnswerReceipt | Outcome:
-        """Send it, once, with `operation_id`."""
-        raise NotImplementedError
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
         """The wait as it is now, after a refusal."""

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input
 
-from console import countdown, effects, safe, views
+from console import safe, views
 from console.actions import Context, Scope
-from console.difflines import diff, summary
-from console.forms.cells import pretty
-from console.permits import Permit
+from console.screens import ending
 from console.screens.base import ConsoleScreen, Pairs, bindings
-from console.screens.confirm import ConfirmScreen
 from console.screens.overlays import TextScreen
+from console.screens.searching import find
 from console.views import Cell, Row
+from console.widgets.details import ENTRY_CELLS, difference, entry_in_full, run_in_full
 from console.widgets.fields import SafeInput
 from console.widgets.lines import Column, LineList
-from console.widgets.panes import TextPane, fact, head, lines
+from console.widgets.panes import TextPane
 from console.widgets.transcript import PAGE, TranscriptView
 from helmr.models import (
     LIST_LIMIT_MAX,
@@ -37,8 +35,6 @@ from helmr.safe_text import one_line
 
 TABS = ("Transcript", "Waits", "Runs", "Raw")
 RUNS_MAX = 1_000
-SEARCH_ENTRIES_MAX = 20_000
-ENTRY_CELLS = 64_000
 
 
 class SessionScreen(ConsoleScreen):
@@ -213,14 +209,14 @@ class SessionScreen(ConsoleScreen):
             if entry is None:
                 self.pane.say(Content(""), "Entry")
             else:
-                self.pane.say(entry_content(entry), f"Entry {entry.seq} of {self.transcript.count}")
+                self.pane.say(entry_in_full(entry), f"Entry {entry.seq} of {self.transcript.count}")
         elif self.tab == 1:
             wait = self.waits.get(self.wait_list.cursor or "")
             shown = wait.model_dump_json(by_alias=True, indent=2) if wait is not None else ""
             self.pane.say(safe.text(shown), "Wait")
         elif self.tab == 2:
             run = self._run()
-            self.pane.say(run_content(run) if run is not None else Content(""), "Run")
+            self.pane.say(run_in_full(run) if run is not None else Content(""), "Run")
 
     def _show_tab(self, tab: int) -> None:
         self.tab = tab % len(TABS)
@@ -331,9 +327,9 @@ class SessionScreen(ConsoleScreen):
         """In full."""
         if self.tab == 0 and self.transcript.current is not None:
             entry = self.transcript.current
-            self.app.push_screen(TextScreen(f"Entry {entry.seq}", entry_content(entry)))
+            self.app.push_screen(TextScreen(f"Entry {entry.seq}", entry_in_full(entry)))
         elif self.tab == 2 and (run := self._run()) is not None:
-            self.app.push_screen(TextScreen("Run", run_content(run)))
+            self.app.push_screen(TextScreen("Run", run_in_full(run)))
         elif self.tab == 1 and (wait := self._wait()) is not None:
             self.app.push_screen(
                 TextScreen("Wait", safe.text(wait.model_dump_json(by_alias=True, indent=2)))
@@ -369,14 +365,7 @@ class SessionScreen(ConsoleScreen):
         if first is None or second is None or first.seq == second.seq:
             self.console.say("Diff: mark an entry with space, then go to another", "warning")
             return
-        found = diff(first.body, second.body)
-        signs = {"+": "$c-success", "-": "$c-error", "~": "$c-warning"}
-        parts = [head(f"entry {first.seq} against {second.seq}: {summary(found)}"), Content("")]
-        parts += [
-            safe.line(f"{d.sign} {d.path}  {d.text}", signs.get(d.sign, ""), limit=2_000)
-            for d in found
-        ]
-        self.app.push_screen(TextScreen("Diff", lines(parts)))
+        self.app.push_screen(TextScreen("Diff", difference(first, second)))
 
     def do_session_answer(self) -> None:
         """The form for the active wait."""
@@ -395,69 +384,22 @@ class SessionScreen(ConsoleScreen):
 
     def do_session_cancel(self) -> None:
         """Cancel, after the id was typed."""
-
-        async def act(permit: Permit, operation_id: str) -> Any:
-            return await self.console.writer.cancel(
-                permit, self.session_id, operation_id=operation_id
-            )
-
-        texts = (
-            "end the session for good: its run, its waits and its pending tokens are cancelled",
-            "steps that ran stay done; nothing is undone",
-        )
         self.app.push_screen(
-            ConfirmScreen(
-                "session.cancel",
-                "Cancel session",
-                act,
-                expect=self.session_id,
-                texts=texts,
-                given=self.context(),
-            )
+            ending.cancelling(self.console.writer, self.session_id, self.context())
         )
 
     def do_session_close(self) -> None:
         """Close, after the id was typed."""
         waits = self.session is not None and self.session.wait is not None
-
-        async def act(permit: Permit, operation_id: str) -> Any:
-            return await self.console.writer.close(
-                permit, self.session_id, end_input=waits, operation_id=operation_id
-            )
-
-        texts = ["take no more input; the transcript stays readable"]
-        if waits:
-            texts.append("end the input it waits for: the run goes on without an answer")
         self.app.push_screen(
-            ConfirmScreen(
-                "session.close",
-                "Close session",
-                act,
-                expect=self.session_id,
-                texts=texts,
-                given=self.context(),
-            )
+            ending.closing(self.console.writer, self.session_id, self.context(), end_input=waits)
         )
 
     def do_run_retry(self) -> None:
         """Retry, after its effect was read."""
         run = self._run()
-        if run is None:
-            return
-
-        async def act(permit: Permit, operation_id: str) -> Any:
-            return await self.console.writer.retry(permit, run.id, operation_id=operation_id)
-
-        self.app.push_screen(
-            ConfirmScreen(
-                "run.retry",
-                "Retry run",
-                act,
-                expect="",
-                texts=effects.of_retry(run),
-                given=self.context(),
-            )
-        )
+        if run is not None:
+            self.app.push_screen(ending.retrying(self.console.writer, run, self.context()))
 
     def do_copy(self) -> None:
         """What can be copied here."""
@@ -512,21 +454,13 @@ class SessionScreen(ConsoleScreen):
         self.console.background(self._find(by, here=here), group="search", exclusive=True)
 
     async def _find(self, by: int, *, here: bool) -> None:
-        """Walk the entries, reading pages as needed, once round at most."""
-        view, needle = self.transcript, self.search.casefold()
-        seq = view.seq if here else view.seq + by
-        for _ in range(min(view.count, SEARCH_ENTRIES_MAX)):
-            seq = 1 if seq > view.count else view.count if seq < 1 else seq
-            entry = view.entry(seq)
-            if entry is None:
-                await self._read_page((seq - 1) // PAGE)
-                entry = view.entry(seq)
-            if entry is not None and _holds(entry, needle):
-                view.follow = False
-                view.move_to(seq)
-                return
-            seq += by
-        self.console.say("Not found", "warning")
+        view = self.transcript
+        seq = await find(view, self._read_page, self.search, by=by, here=here)
+        if seq is None:
+            self.console.say("Not found", "warning")
+            return
+        view.follow = False
+        view.move_to(seq)
 
     def do_back(self) -> None:
         """Close search, zoom, then the session."""
@@ -556,54 +490,3 @@ RUN_COLUMNS = (
     Column("outcome", 0),
     Column("run", 11),
 )
-
-
-def entry_content(entry: EntryInfo) -> Content:
-    """An entry in full."""
-    line = views.entry_line(entry)
-    parts = [
-        Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
-        fact("at", countdown.stamp(entry.recorded_at)),
-        fact("by", safe.line(views.who(entry.principal), limit=100)),
-    ]
-    if entry.op is not None:
-        parts.append(fact("op", f"{entry.op}"))
-    parts += [Content(""), safe.text(views.entry_full(entry, ENTRY_CELLS), limit=None), Content("")]
-    size = len(pretty(entry.body))
-    parts.append(fact("size", countdown.size(size)))
-    if size > ENTRY_CELLS:
-        parts.append(
-            safe.line(f"cut at {countdown.size(ENTRY_CELLS)}; y copies all of it", "$c-warning")
-        )
-    return lines(parts)
-
-
-def run_content(run: RunInfo) -> Content:
-    """A run in full."""
-    parts = [
-        Content.assemble((run.status.value, "bold"), (f"   attempt {run.attempt}", "$c-muted")),
-        fact("run", safe.line(run.id, limit=80)),
-        fact("created", countdown.stamp(run.created_at)),
-    ]
-    if run.ended_at is not None:
-        parts.append(fact("ended", countdown.stamp(run.ended_at)))
-    if run.error is not None:
-        parts += [
-            Content(""),
-            head("Error"),
-            safe.line(f"{run.error.code} {run.error.type}", "bold $c-error"),
-        ]
-        parts.append(safe.text(run.error.message, limit=4_000))
-        if run.error.traceback:
-            parts.append(safe.text(run.error.traceback, "$c-muted", limit=20_000))
-    parts += [Content(""), head("Result"), safe.text(pretty(run.result), limit=20_000)]
-    parts += [Content(""), head("Payload"), safe.text(pretty(run.payload), limit=20_000)]
-    return lines(parts)
-
-
-def _holds(entry: EntryInfo, needle: str) -> bool:
-    return (
-        needle in entry.kind
-        or needle in views.entry_full(entry, ENTRY_CELLS).casefold()
-        or needle in views.entry_line(entry).text.casefold()
-    )
