@@ -18,7 +18,6 @@ from helmr.cli.main import app
 from tests.cli.test_terminal import SGR, screen
 from tests.console.flow import tasks
 from tests.hostile import HOSTILE, MARKUP, hidden
-from tests.service import stack as service_stack
 from tests.service.stack import Stack
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
@@ -37,6 +36,7 @@ WALKED = {
     "output follow": ["output follow CLOSED said"],
     "token list": ["token list"],
     "token get": ["token get TOKEN", "token get COMPLETED"],
+    "query": ["query SQL", "query SQL --format csv", "query SQL --format json", "query HOSTILE"],
     "public-token list": ["public-token list"],
     "key list": ["key list"],
     # What writes says back what it was given, or what somebody else did first.
@@ -66,6 +66,7 @@ NOT_WALKED = {
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "console": "is the console: tests/console/flow/test_terminal.py",
+    "export": "writes a file; says only how many rows and where",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
 }
 
@@ -163,17 +164,15 @@ async def filled(stack: Stack) -> dict[str, str]:
         "TOKEN": token["id"],
         "COMPLETED": done["id"],
         "HOSTILE": HOSTILE.replace("\x00", ""),  # no argument of a process holds one
+        "SQL": "SELECT * FROM entries",
         "SHORT": HOSTILE[:60],
         "HOSTILE_JSON": '"\\u001b]0;owned\\u0007\\u202e"',
     }
 
 
-async def test_no_command_lets_a_session_speak_to_the_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service_stack, "REGISTRY", tasks.REGISTRY)
+async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    stack = Stack(tmp_path / "data")
+    stack = Stack(tmp_path / "data", registry=tasks.REGISTRY)
     try:
         await stack.start(slots=4)
         names = await filled(stack)
