@@ -6,6 +6,7 @@ boundaries; the protocols have one implementation as a Ray actor and one in-proc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -310,6 +311,17 @@ class Holding:
     code_hash: str
     pid: int
     executing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """What a gateway says of itself to a Ray job that comes to do without it."""
+
+    version: str
+    started_at: datetime
+    data_dir: str | None = None
+    base_url: str = ""
+    pid: int = field(default_factory=os.getpid)
 
 
 class Session(Protocol):

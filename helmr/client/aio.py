@@ -37,8 +37,9 @@ class AsyncClient:
     """A connection to one runtime. Belongs to one event loop; close it, or use it in an `async with`.
 
     Args:
-        url: Where the runtime answers. Without it the runtime is found: `HELMR_URL`, `data_dir`, the nearest
-            `.helmr/` upward, the only live one.
+        url: Where the runtime answers; `ray` is the one in the Ray cluster of this process. Without it the
+            runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster that this process is connected to, the
+            nearest `.helmr/` upward, the only live one.
         key: API key. Without it `HELMR_API_KEY` for a URL, else the one found with the runtime.
         data_dir: The runtime's data directory.
         on_behalf_of: The person for whom this program acts; recorded with everything it does (S-51).

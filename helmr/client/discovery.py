@@ -1,7 +1,8 @@
 """Finds the runtime that a client or a command means, in a fixed order.
 
-1. The `url` argument. 2. `HELMR_URL`. 3. `data_dir`. 4. The nearest `.helmr/` upward from the current folder.
-5. The only live runtime of this user; several are `AmbiguousRuntime`, none is `RuntimeNotFound`.
+1. The `url` argument. 2. `HELMR_URL`. 3. `data_dir`. 4. The Ray cluster that this process is connected to, if a
+runtime is in it. 5. The nearest `.helmr/` upward from the current folder. 6. The only live runtime of this user;
+several are `AmbiguousRuntime`, none is `RuntimeNotFound`.
 The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
 another one. The key is the `key` argument, else that of the credentials found; for a URL `HELMR_API_KEY`, else
 the live pointer with that URL.
@@ -28,6 +29,9 @@ from helmr.models import Credentials
 
 log = logging.getLogger("helmr.client")
 
+RAY = "ray"
+"""As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
+
 CREDENTIALS_FILE = "credentials.json"
 DATA_DIR_NAME = ".helmr"
 CREDENTIALS_BYTES_MAX = 64 * 1024
@@ -38,13 +42,21 @@ START_SLACK_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A runtime: where it answers, the key for it, and its process if it is of this machine."""
+    """A runtime: where it answers, the key for it, and its process if it is of this machine.
+
+    The URL `ray` is no address: this process calls the runtime's actors.
+    """
 
     url: str
     key: str | None
     found_by: str
     pid: int | None = None
     data_dir: str | None = None
+
+    @property
+    def is_ray(self) -> bool:
+        """True if its actors are called, in the Ray cluster of this process."""
+        return self.url == RAY
 
 
 def find_runtime(
@@ -58,7 +70,7 @@ def find_runtime(
     """The runtime that is meant.
 
     Args:
-        url: Where it answers; beats everything else.
+        url: Where it answers, or `ray`; beats everything else.
         key: API key; beats keys that are found.
         data_dir: Its data directory. `HELMR_URL` goes before it, with a warning if it names another one.
         environ: Instead of the process's environment.
@@ -80,6 +92,9 @@ def find_runtime(
         return endpoint
     if data_dir is not None:
         return _by_data_dir(Path(data_dir), key=key, found_by="data_dir")
+    in_cluster = _in_cluster(key)
+    if in_cluster is not None:
+        return in_cluster
     nearest = nearest_data_dir(cwd or Path.cwd())
     if nearest is not None:
         return _by_data_dir(nearest, key=key, found_by=f"{DATA_DIR_NAME}/")
@@ -189,7 +204,7 @@ def normal_url(url: str) -> str:
 
 def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -> Endpoint:
     """The endpoint with its process, if it is a live runtime of this user; else as it is."""
-    if endpoint.pid is not None:
+    if endpoint.pid is not None or endpoint.is_ray:
         return endpoint
     pointer = _pointer_of(endpoint.url, os.environ if environ is None else environ)
     if pointer is None:
@@ -197,7 +212,21 @@ def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -
     return replace(endpoint, pid=pointer.pid, data_dir=pointer.data_dir)
 
 
+def _in_cluster(key: str | None) -> Endpoint | None:
+    from helmr.client import ray  # imports this module, and is needed where Ray is
+
+    return ray.find(key=key)
+
+
 def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: str) -> Endpoint:
+    if url.strip() == RAY:
+        found = _in_cluster(key)
+        if found is None:
+            raise RuntimeNotFound(
+                "no runtime is in a Ray cluster that this process is connected to",
+                hint="Call ray.init() first; `helmr up --address` starts a runtime in a cluster.",
+            )
+        return found
     normal_url(url)
     url = url.strip().rstrip("/")
     key = key or environ.get("HELMR_API_KEY") or None

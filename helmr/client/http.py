@@ -1,7 +1,9 @@
-"""Carries calls out over HTTP, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
+"""Carries calls out, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
 
-Both transports ask the same objects what to do (`Tries` after a failure, `Following` about a feed) and differ
-only in how they wait. A mutating call sends the same body and Operation-Id at every try (S-61).
+The requests go over HTTP; inside a Ray cluster a carrier takes them to the same routes in this process
+(`helmr.client.ray`), and everything else is the same. Both transports ask the same objects what to do (`Tries`
+after a failure, `Following` about a feed) and differ only in how they wait. A mutating call sends the same body
+and Operation-Id at every try (S-61).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 
-from helmr.client import problems
+from helmr.client import problems, ray
 from helmr.client._httpx import httpx
 from helmr.client.calls import Call, Feed, T
 from helmr.client.discovery import Endpoint
@@ -149,7 +151,10 @@ class HttpTransport:
         self.endpoint = endpoint
         self._retry = retry or Retry()
         with _translated(endpoint.url, "connect"):
-            self._http = httpx.Client(**_settings(endpoint, on_behalf_of))
+            self._http = httpx.Client(
+                **_settings(endpoint, on_behalf_of),
+                transport=ray.blocking_carrier() if endpoint.is_ray else None,
+            )
 
     def call(self, call: Call[T]) -> T:
         """The answer of a call, after as many tries as its bounds allow.
@@ -234,7 +239,10 @@ class AsyncHttpTransport:
         self.endpoint = endpoint
         self._retry = retry or Retry()
         with _translated(endpoint.url, "connect"):
-            self._http = httpx.AsyncClient(**_settings(endpoint, on_behalf_of))
+            self._http = httpx.AsyncClient(
+                **_settings(endpoint, on_behalf_of),
+                transport=ray.carrier() if endpoint.is_ray else None,
+            )
 
     async def call(self, call: Call[T]) -> T:
         """As `HttpTransport.call`."""
@@ -335,7 +343,7 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
         headers["On-Behalf-Of"] = quote(on_behalf_of, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
     parts = urlsplit(endpoint.url)
     return {
-        "base_url": endpoint.url,
+        "base_url": "http://ray" if endpoint.is_ray else endpoint.url,
         "headers": headers,
         "timeout": _timeout(None),
         "limits": httpx.Limits(

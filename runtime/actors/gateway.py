@@ -15,6 +15,7 @@ from runtime.actors.proxies import DirectoryProxy, SessionProxy
 from runtime.clock import SystemClock
 from runtime.http.app import create_app
 from runtime.http.settings import HttpSettings
+from runtime.ports import Introduction
 from runtime.security.keys import KeyRing
 from runtime.security.limits import allowed_hosts
 from runtime.service import LedgerReads, Service
@@ -34,11 +35,18 @@ class GatewayActor:
     Args:
         service: What the routes call; started and stopped with the server.
         settings: Keys, hosts and times.
+        introduction: What it says of itself; None if no Ray job can come.
     """
 
-    def __init__(self, service: Service, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: HttpSettings,
+        introduction: Introduction | None = None,
+    ) -> None:
         self._service = service
         self._settings = settings
+        self._introduction = introduction
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -75,6 +83,10 @@ class GatewayActor:
         bound: int = listener.getsockname()[1]
         return bound
 
+    async def introduce(self) -> Introduction | None:
+        """What a Ray job must know to call the actors itself."""
+        return self._introduction
+
     async def stop(self) -> None:
         """Take no more requests, end the event streams, let the others finish. Idempotent."""
         if self._server is not None:
@@ -105,22 +117,27 @@ def make_gateway(
         ring: The master keys.
         base_url: The external base URL; its name is one under which it may be asked.
     """
+    clock = SystemClock()
+    introduction = Introduction(
+        version=version, started_at=clock.now(), data_dir=data_dir, base_url=base_url
+    )
     service = Service(
         ledger=LedgerReads(calls),
         directory=DirectoryProxy(calls),
         session=lambda name: SessionProxy(calls, name),
-        clock=SystemClock(),
+        clock=clock,
         version=version,
         data_dir=data_dir,
         ring=ring,
         base_url=base_url,
+        host=introduction,
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
     )
-    return GatewayActor(service, settings)
+    return GatewayActor(service, settings, introduction)
 
 
 class _Server(uvicorn.Server):

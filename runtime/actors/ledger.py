@@ -41,6 +41,7 @@ from runtime.ports import (
     WorkItem,
 )
 from runtime.security.keys import KeyRing
+from runtime.security.session_keys import SessionKeys
 from runtime.store import pages, views
 from runtime.store.duck import lists, transcripts
 from runtime.store.duck.database import Settings
@@ -104,6 +105,10 @@ class LedgerActor:
         self._ledger: DuckLedger | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """A session's keys, derived from the master keys, which stay here; None if there are none."""
+        return self._ring.session_keys(session_id) if self._ring is not None else None
 
     # --- runtime.ports.Ledger -------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from runtime.core.entries import Principal
 from runtime.http import openapi
-from runtime.http.access import Access
+from runtime.http.access import Access, Trusting
 from runtime.http.edge import Edge
 from runtime.http.metrics import Metrics
 from runtime.http.problems import from_http
@@ -50,12 +51,16 @@ ROUTERS = (
 )
 
 
-def create_app(service: Service, settings: HttpSettings) -> FastAPI:
+def create_app(
+    service: Service, settings: HttpSettings, *, trusts: Principal | None = None
+) -> FastAPI:
     """The app over a service, which the caller starts and stops.
 
     Args:
         service: What the routes call.
         settings: Keys, hosts and times.
+        trusts: Who acts in requests without a secret. Only for an app that nothing listens for: whoever reaches it
+            may do everything.
     """
     app = FastAPI(
         title="Helmr",
@@ -72,13 +77,14 @@ def create_app(service: Service, settings: HttpSettings) -> FastAPI:
     app.state.metrics = metrics
     door = FrontDoor(service.now, settings.limits)
     app.state.door = door
-    app.state.authenticator = Access(
+    access = Access(
         settings.admin_key_hash,
         api_keys=service.api_keys,
         public_tokens=service.public_tokens,
         door=door,
         now=service.now,
     )
+    app.state.authenticator = Trusting(access, trusts) if trusts is not None else access
     for router in ROUTERS:
         app.include_router(router)
     for path, methods in _public_paths().items():

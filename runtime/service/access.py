@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,15 +28,18 @@ from runtime.core.tokens import (
     RevokeApiKey,
     RevokeCompletionToken,
 )
-from runtime.security.keys import KeyRing
 from runtime.security.roles import Role
 from runtime.security.secrets import SecretKind, make_secret, secret_hash
+from runtime.security.session_keys import SessionKeys
 from runtime.security.task_secrets import TaskSecrets
 from runtime.service.caller import Caller
 from runtime.service.catalog import CatalogView
 from runtime.service.ledger import LedgerReads
 from runtime.service.recent import Recent
 from runtime.service.router import Router
+
+KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
+"""The keys of a session, that secrets of its tokens are derived from; None without master keys."""
 
 KEYS_KNOWN_MAX = 1_000
 """API keys known without asking the ledger (authentication is cached)."""
@@ -65,13 +69,13 @@ class AccessTokens:
         ledger: LedgerReads,
         router: Router,
         catalog: CatalogView,
-        ring: KeyRing | None,
+        keys: KeysOf,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._router = router
         self._catalog = catalog
-        self._ring = ring
+        self._keys = keys
         self._clock = clock
 
     async def create(self, caller: Caller, request: PublicTokenRequest) -> PublicTokenReceipt:
@@ -90,7 +94,7 @@ class AccessTokens:
             direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
             session = await self._ledger.get_session(owner)
             await self._catalog.stream(str(session["task"]), scope.stream or "", direction)
-        secrets = self._secrets(owner)
+        secrets = TaskSecrets(await self._keys(owner), "")
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
             scope, tuple(request.allowed_origins)
         )
@@ -165,10 +169,6 @@ class AccessTokens:
         """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""
         found = await self._ledger.find_public_token(hashed)
         return PublicToken.from_json(found["state"]) if found is not None else None
-
-    def _secrets(self, session_id: str) -> TaskSecrets:
-        keys = self._ring.session_keys(session_id) if self._ring is not None else None
-        return TaskSecrets(keys, "")
 
 
 class ApiKeys:

@@ -7,6 +7,7 @@ run when it begins, as `schema_mismatch`.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import logging
 from collections.abc import Iterable
@@ -28,10 +29,13 @@ class CatalogView:
 
     Args:
         ledger: Where it is read.
+        age_max_s: Read it again when it is older; None trusts `forget`.
     """
 
-    def __init__(self, ledger: LedgerReads) -> None:
+    def __init__(self, ledger: LedgerReads, *, age_max_s: float | None = None) -> None:
         self._ledger = ledger
+        self._age_max_s = age_max_s
+        self._read_at_s = 0.0
         self._known: Catalog | None = None
         self._payloads: dict[str, DataSchema | None] = {}
 
@@ -46,7 +50,11 @@ class CatalogView:
         Raises:
             NotReady: None has been written.
         """
+        now_s = asyncio.get_running_loop().time()
+        if self._age_max_s is not None and now_s - self._read_at_s > self._age_max_s:
+            self.forget()
         if self._known is None:
+            self._read_at_s = now_s
             found = await self._ledger.catalog()
             if found is None:
                 raise NotReady("no catalog has been written yet", retry_after_s=1)

@@ -19,8 +19,9 @@ class Events:
         self._catalog = catalog
         self._hub = hub
 
-    def follow_all(self, after: int | None) -> FollowedEntries:
+    async def follow_all(self, after: int | None) -> FollowedEntries:
         """Entries of all sessions after a feed offset; None begins now."""
+        await self._hub.ready()
         return FollowedEntries(self._hub, None, after, self._older)
 
     async def follow_session(self, session_id: str, after: int | None) -> FollowedEntries:
@@ -31,6 +32,7 @@ class Events:
         """
         ids.check_id(session_id, ids.SESSION)
         await self._ledger.get_session(session_id)
+        await self._hub.ready()
         past = _Past(self._ledger, session_id)
         return FollowedEntries(self._hub, session_id, after, past.after)
 
@@ -44,6 +46,8 @@ class Events:
         ids.check_id(session_id, ids.SESSION)
         session = await self._ledger.get_session(session_id)
         await self._catalog.stream(str(session["task"]), stream, "output")
+
+        await self._hub.ready()
 
         async def older(seq: int) -> Sequence[dict[str, object]]:
             page = await self._ledger.outputs(session_id, stream, after=seq, limit=PAGE_ITEMS)

@@ -38,6 +38,9 @@ PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
 """Between polls while the ledger is away."""
 
+BEGIN_WITHIN_S = 1.0
+"""Longest that a follower waits for the first poll."""
+
 
 class FeedSource(Protocol):
     """What the fan-out asks of the ledger."""
@@ -136,11 +139,20 @@ class FeedHub:
     Args:
         source: The ledger.
         on_entry: Called with each entry before any follower gets it.
+        idle_s: Poll only while somebody follows, and so long after; None polls from `start` to `stop`.
     """
 
-    def __init__(self, source: FeedSource, *, on_entry: Callable[[FeedItem], None]) -> None:
+    def __init__(
+        self,
+        source: FeedSource,
+        *,
+        on_entry: Callable[[FeedItem], None],
+        idle_s: float | None = None,
+    ) -> None:
         self._source = source
         self._on_entry = on_entry
+        self._idle_s = idle_s
+        self._begun = asyncio.Event()
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
         self._all: set[Follower] = set()
         self._by_session: dict[str, set[Follower]] = {}
@@ -148,6 +160,7 @@ class FeedHub:
         self._complete_after = 0
         """Everything after this offset is either kept or yet to come."""
         self._poll: asyncio.Task[None] | None = None
+        self._followed_at_s = 0.0
         self.is_closed = False
 
     @property
@@ -169,6 +182,22 @@ class FeedHub:
     def start(self) -> None:
         """Begin to poll for what comes from now on; an absent ledger is waited for."""
         self._poll = asyncio.create_task(self._run(), name="feed")
+
+    async def ready(self) -> None:
+        """Return when followers can join; a hub that polls only for them begins now.
+
+        Raises:
+            NotReady: The ledger does not answer.
+        """
+        if self.is_closed:
+            return
+        if self._idle_s is not None and (self._poll is None or self._poll.done()):
+            self.start()
+        try:
+            async with asyncio.timeout(BEGIN_WITHIN_S):
+                await self._begun.wait()
+        except TimeoutError as error:
+            raise NotReady("the feed has not begun", retry_after_s=1) from error
 
     async def stop(self) -> None:
         """Close every follower and stop polling."""
@@ -223,10 +252,12 @@ class FeedHub:
 
     async def _run(self) -> None:
         pause_s = PAUSE_FIRST_S
-        while True:
+        self._followed_at_s = asyncio.get_running_loop().time()
+        while not self._is_idle():
             try:
                 if self._offset is None:
                     self._offset = self._complete_after = await self._source.feed_head()
+                    self._begun.set()
                 entries = await self._source.feed(self._offset, PAGE_ENTRIES, POLL_S)
             except HelmrError as error:
                 logger.warning("the feed is interrupted: %s", error)
@@ -236,6 +267,20 @@ class FeedHub:
             pause_s = PAUSE_FIRST_S
             for entry in entries:
                 self._hand_on(FeedItem(entry))
+        self._forget()
+
+    def _is_idle(self) -> bool:
+        """Nobody has followed for as long as polling may go on without followers."""
+        now_s = asyncio.get_running_loop().time()
+        if self._idle_s is None or self.followers:
+            self._followed_at_s = now_s
+            return False
+        return now_s - self._followed_at_s >= self._idle_s
+
+    def _forget(self) -> None:
+        self._offset = None
+        self._kept.clear()
+        self._begun.clear()
 
     def _hand_on(self, item: FeedItem) -> None:
         if len(self._kept) == KEPT_MAX:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from helmr.errors import HelmrError
 from helmr.models import Activity, Health
 from runtime.clock import Clock
-from runtime.ports import Directory
+from runtime.ports import Directory, Introduction
 from runtime.service.catalog import CatalogView
 from runtime.service.feed import FeedHub
 from runtime.service.ledger import LedgerReads
@@ -32,17 +31,14 @@ class HealthView:
         hub: FeedHub,
         clock: Clock,
         *,
-        version: str,
-        data_dir: str | None,
+        host: Introduction,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._catalog = catalog
         self._hub = hub
         self._clock = clock
-        self._version = version
-        self._data_dir = data_dir
-        self._started_at = clock.now()
+        self._host = host
 
     async def ready(self) -> Health:
         """Ready when the file is open, the catalog written, and a slot and a desk live."""
@@ -57,10 +53,10 @@ class HealthView:
         return Health(
             ready=not reasons,
             reasons=reasons,
-            version=self._version,
-            pid=os.getpid(),
-            data_dir=self._data_dir,
-            started_at=self._started_at,
+            version=self._host.version,
+            pid=self._host.pid,
+            data_dir=self._host.data_dir,
+            started_at=self._host.started_at,
             now=self._clock.now(),
             feed_offset=ledger.get("feed_offset"),
             counts=_counts(ledger.get("counts", {})),

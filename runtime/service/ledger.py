@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runtime.actors.proxies import LedgerProxy
+from runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
 
@@ -153,6 +154,11 @@ class LedgerReads(LedgerProxy):
         """
         stream: bytes = await self.call("query", sql, limit=limit)
         return stream
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """What the secrets of a session's tokens are derived from."""
+        found: SessionKeys | None = await self.call("session_keys", session_id)
+        return found
 
     async def stats(self) -> Json:
         """Offsets, sizes, latencies and counts; `failure` says why it can't commit, if so."""

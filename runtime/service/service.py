@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.clock import Clock
-from runtime.ports import Directory, Session
+from runtime.ports import Directory, Introduction, Session
 from runtime.security.keys import KeyRing
-from runtime.service.access import AccessTokens, ApiKeys
+from runtime.security.session_keys import SessionKeys
+from runtime.service.access import AccessTokens, ApiKeys, KeysOf
 from runtime.service.catalog import CatalogView
 from runtime.service.events import Events
 from runtime.service.feed import FeedHub, FeedItem
@@ -25,6 +26,13 @@ WAITS_KNOWN_MAX = 50_000
 """Waits whose session is known without asking; an older one costs a read."""
 
 
+GUEST_FEED_IDLE_S = 10.0
+"""A program that follows now and then does not begin anew each time."""
+
+GUEST_CATALOG_AGE_S = 2.0
+"""Nobody tells it of a new catalog."""
+
+
 class Service:
     """The operations by noun: `sessions`, `runs`, `waits`, `tokens`, `public_tokens`, `api_keys`, `events`,
     `queries`, `catalog`, `health`.
@@ -38,7 +46,11 @@ class Service:
         data_dir: Shown by `/readyz`.
         commit_timeout_s: Longest that a command may take.
         ring: The master keys, which secrets of tokens are derived from.
+        keys: Asked instead of the ring, where master keys may not be.
         base_url: What callback URLs begin with.
+        host: Which process `/readyz` tells of; None is this one.
+        is_guest: This process serves one program and not everybody: it follows the feed only while that program
+            does, so what it remembers of others' doings is read again soon.
     """
 
     def __init__(
@@ -52,18 +64,24 @@ class Service:
         data_dir: str | None = None,
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
         ring: KeyRing | None = None,
+        keys: KeysOf | None = None,
         base_url: str = "",
+        host: Introduction | None = None,
+        is_guest: bool = False,
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
         self._token_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
         self._session_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
-        self.hub = FeedHub(ledger, on_entry=self._learn)
-        self.catalog = CatalogView(ledger)
+        self.hub = FeedHub(
+            ledger, on_entry=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
+        )
+        self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
+        keys = keys or _keys_from(ring)
         self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
         self.runs = Runs(ledger, self.router)
-        self.tokens = Tokens(ledger, self.router, ring, base_url)
-        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, ring, clock)
+        self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)
+        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock)
         self.api_keys = ApiKeys(ledger, self.router)
         self.waits = Waits(
             ledger,
@@ -77,7 +95,12 @@ class Service:
         self.queries = Queries(ledger)
         self.events = Events(ledger, self.catalog, self.hub)
         self.health = HealthView(
-            ledger, directory, self.catalog, self.hub, clock, version=version, data_dir=data_dir
+            ledger,
+            directory,
+            self.catalog,
+            self.hub,
+            clock,
+            host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
         )
 
     def start(self) -> None:
@@ -98,3 +121,10 @@ class Service:
             self.api_keys.forget()
         elif item.kind == "catalog.written":
             self.catalog.forget()
+
+
+def _keys_from(ring: KeyRing | None) -> KeysOf:
+    async def keys(session_id: str) -> SessionKeys | None:
+        return ring.session_keys(session_id) if ring is not None else None
+
+    return keys

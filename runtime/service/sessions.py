@@ -315,6 +315,7 @@ class Sessions:
 
     async def _settled(self, session_id: str, run_id: str, timeout_s: float) -> RunInfo:
         """The run once it waits, is blocked or has ended, at most `timeout_s` later."""
+        await self._hub.ready()
         # Followed before the run is read, so that no change falls between.
         follower = self._hub.join(session_id)
         ends_at = asyncio.get_running_loop().time() + timeout_s

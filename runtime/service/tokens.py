@@ -23,6 +23,7 @@ from runtime.security.keys import KeyRing
 from runtime.security.payloads import PayloadCipher
 from runtime.security.signatures import Verification
 from runtime.security.task_secrets import TaskSecrets
+from runtime.service.access import KeysOf
 from runtime.service.caller import Caller
 from runtime.service.ledger import Json, LedgerReads
 from runtime.service.router import Router
@@ -32,18 +33,25 @@ class Tokens:
     """See the module.
 
     Args:
-        ring: The master keys; without them no tokens are made from outside.
+        keys: Of the nil session, which tokens made from outside belong to.
+        ring: The master keys; callbacks need them.
         base_url: What callback URLs begin with.
     """
 
     def __init__(
-        self, ledger: LedgerReads, router: Router, ring: KeyRing | None, base_url: str
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        *,
+        keys: KeysOf,
+        ring: KeyRing | None,
+        base_url: str,
     ) -> None:
         self._ledger = ledger
         self._router = router
+        self._keys = keys
         self._ring = ring
-        keys = ring.session_keys(ids.NIL_SESSION) if ring is not None else None
-        self._secrets = TaskSecrets(keys, base_url)
+        self._base_url = base_url
 
     async def create(self, caller: Caller, request: TokenRequest) -> TokenReceipt:
         """Make a token; a repeated operation shows the same secrets.
@@ -52,7 +60,8 @@ class Tokens:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
         """
         verify = request.verify
-        new = self._secrets.new_token(
+        secrets = TaskSecrets(await self._keys(ids.NIL_SESSION), self._base_url)
+        new = secrets.new_token(
             TokenCall(
                 timeout_s=seconds(request.timeout),
                 tags=tuple(request.tags),
@@ -76,10 +85,8 @@ class Tokens:
         return TokenReceipt.model_validate(
             {
                 **token,
-                "callback_url": self._secrets.callback_url(
-                    token_id, key_id, is_raw=bool(token["raw"])
-                ),
-                "public_access_token": self._secrets.secret("pat", token_id, key_id),
+                "callback_url": secrets.callback_url(token_id, key_id, is_raw=bool(token["raw"])),
+                "public_access_token": secrets.secret("pat", token_id, key_id),
             }
         )
 

@@ -137,7 +137,7 @@ async def follow_all(
 ) -> Response:
     """Follow the entries of all sessions."""
     after = sse.start_of(last_event_id, query.after)
-    return _stream(request, service.events.follow_all(after))
+    return _stream(request, await service.events.follow_all(after))
 
 
 def _stream(request: Request, following: Following) -> Response:

@@ -1,0 +1,244 @@
+"""Carries httpx's requests to an ASGI app in this process, with answers that stream.
+
+httpx's own ASGITransport waits for the whole answer, which a feed never has. `AppTransport` belongs to one
+event loop; `BlockingAppTransport` has a loop in a thread of its own, and may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from typing import Any, Protocol, TypeVar
+
+from helmr.client._httpx import httpx
+
+T = TypeVar("T")
+Message = MutableMapping[str, Any]
+App = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+CHUNKS_MAX = 64
+"""Pieces of an answer that wait for their reader; the app waits when there are more."""
+
+
+class Door(Protocol):
+    """Where the app comes from."""
+
+    async def open(self) -> App:
+        """The app; asked before each request."""
+        ...
+
+    async def close(self) -> None:
+        """No more requests come."""
+        ...
+
+
+class AppTransport(httpx.AsyncBaseTransport):
+    """See the module."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._exchanges: set[_Exchange] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The app's answer, as soon as it begins."""
+        body = await request.aread()
+        app = await self._door.open()
+        exchange = _Exchange(request, body, on_end=self._exchanges.discard)
+        self._exchanges.add(exchange)
+        try:
+            status, headers = await exchange.begin(app)
+        except BaseException:
+            await exchange.aclose()
+            raise
+        return httpx.Response(status, headers=headers, stream=exchange)
+
+    async def aclose(self) -> None:
+        """End what is still answered, and shut the door."""
+        for exchange in tuple(self._exchanges):
+            await exchange.aclose()
+        await self._door.close()
+
+
+class _Exchange(httpx.AsyncByteStream):
+    """One request under way, and the stream of its answer."""
+
+    def __init__(
+        self, request: httpx.Request, body: bytes, *, on_end: Callable[[_Exchange], None]
+    ) -> None:
+        self._request = request
+        self._body: bytes | None = body
+        self._on_end = on_end
+        self._read_s: float | None = request.extensions.get("timeout", {}).get("read")
+        self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(CHUNKS_MAX)
+        self._left = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self, app: App) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Run the app until it answers: status and headers."""
+        self._running = asyncio.create_task(self._run(app), name=f"{self._request.url.path}")
+        start = await self._in_time(asyncio.shield(self._start))
+        return int(start["status"]), list(start["headers"])
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._in_time(self._chunks.get())) is not None:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Tell the app that nobody reads on, and wait for its end."""
+        self._on_end(self)
+        self._left.set()
+        if self._running is not None and not self._running.done():
+            self._running.cancel()
+            await asyncio.wait({self._running})
+        if self._start.done() and not self._start.cancelled():
+            self._start.exception()  # known to whoever awaited it
+
+    async def _in_time(self, awaited: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._read_s):
+                return await awaited
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(
+                f"no answer within {self._read_s:g} s", request=self._request
+            ) from error
+
+    async def _run(self, app: App) -> None:
+        try:
+            await app(self._scope(), self._receive, self._send)
+            if not self._start.done():
+                raise httpx.RemoteProtocolError("the app gave no answer", request=self._request)
+        except Exception as error:  # the edge of the app: its caller hears of it
+            if self._start.done():
+                raise
+            self._start.set_exception(error)
+        finally:
+            if not self._left.is_set():
+                await self._chunks.put(None)
+
+    def _scope(self) -> Message:
+        url = self._request.url
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": self._request.method,
+            "headers": [(name.lower(), value) for name, value in self._request.headers.raw],
+            "scheme": url.scheme,
+            "path": url.path,
+            "raw_path": url.raw_path.split(b"?")[0],
+            "query_string": url.query,
+            "server": (url.host, url.port),
+            "client": None,
+            "root_path": "",
+        }
+
+    async def _receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start.set_result(message)
+        elif message["type"] == "http.response.body" and message.get("body"):
+            await self._chunks.put(message["body"])
+
+
+class BlockingAppTransport(httpx.BaseTransport):
+    """See the module.
+
+    Args:
+        make_door: Makes the door, on the loop that it will belong to.
+    """
+
+    def __init__(self, make_door: Callable[[], Door]) -> None:
+        self._make_door = make_door
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._inner: AppTransport | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The app's answer, as soon as it begins."""
+        request.read()
+        inner = self._started()
+        answer = self._do(inner.handle_async_request(_as_async(request)))
+        assert isinstance(answer.stream, _Exchange)
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, stream=_Blocking(self._do, answer.stream)
+        )
+
+    def close(self) -> None:
+        """End what is still answered, and the thread."""
+        with self._starting:
+            loop, self._loop = self._loop, None
+            if loop is None:
+                return
+            assert self._inner is not None
+            assert self._thread is not None
+            asyncio.run_coroutine_threadsafe(self._inner.aclose(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+
+    def _started(self) -> AppTransport:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="helmr-client", daemon=True
+                )
+                self._thread.start()
+                self._inner = asyncio.run_coroutine_threadsafe(self._opened(), self._loop).result()
+            assert self._inner is not None
+            return self._inner
+
+    async def _opened(self) -> AppTransport:
+        return AppTransport(self._make_door())
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None
+        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return doing.result()
+        except BaseException:
+            doing.cancel()  # Ctrl-C, say; harmless when it is done
+            raise
+
+
+class _Blocking(httpx.SyncByteStream):
+    """The stream of an answer that another thread's loop gives."""
+
+    def __init__(self, do: Callable[[Coroutine[Any, Any, Any]], Any], exchange: _Exchange) -> None:
+        self._do = do
+        self._exchange = exchange
+        self._chunks = aiter(exchange)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := self._do(self._next())) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        """See `_Exchange.aclose`."""
+        self._do(self._exchange.aclose())
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+
+def _as_async(request: httpx.Request) -> httpx.Request:
+    """The same request for the other kind of transport; its body was read."""
+    return httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content,
+        extensions=request.extensions,
+    )
