@@ -64,7 +64,8 @@ class Settings:
     """How much of the machine the database takes."""
 
     memory_limit: str = "1GB"
-    threads: int = 2
+    threads: int = 1
+    """The engine's own workers would run a query at full priority, whatever that of the thread that asked."""
 
     @property
     def query_memory_bytes(self) -> int:

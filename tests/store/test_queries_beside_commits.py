@@ -1,0 +1,47 @@
+"""A heavy query runs and commits go on: the short form of `make perf`'s measurement on a whole runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from helmr.errors import QueryTimeout, QueryTooLarge
+from runtime.clock import FakeClock
+from runtime.store.duck.ledger import open_ledger
+from tests.stack.test_query_load import HEAVY
+from tests.store.sessions import Hand, running
+from tests.store.test_adoption_perf import scatter
+
+ENTRIES = 200_000
+COMMITS = 60
+STUCK_S = 5.0
+
+
+async def commits(hand: Hand) -> list[float]:
+    """Seconds that each of some commits took, fifty of them a second."""
+    took = []
+    for _ in range(COMMITS):
+        began = time.perf_counter()
+        await hand.stored(hand.step(), hand.step_done())
+        took.append(time.perf_counter() - began)
+        await asyncio.sleep(0.02)
+    return took
+
+
+async def test_commits_go_on_beside_a_query_at_its_limit(path, clock: FakeClock) -> None:
+    ledger = await open_ledger(path, clock=clock)
+    try:
+        hand = await running(ledger, clock)
+        await scatter(ledger, ENTRIES)
+        alone = await commits(hand)
+        for sql in HEAVY:
+            query = asyncio.create_task(ledger.query(sql, rows_max=1_000, timeout_s=3.0))
+            await asyncio.sleep(0.05)
+            assert not query.done(), "the query is too light to be beside anything"
+            beside = await commits(hand)
+            # A guard against standing still; the ratio is measured by `make perf`.
+            assert max(beside) < STUCK_S, (max(alone), max(beside))
+            (ended,) = await asyncio.gather(query, return_exceptions=True)
+            assert isinstance(ended, bytes | QueryTimeout | QueryTooLarge), ended
+    finally:
+        await ledger.close()
