@@ -121,6 +121,11 @@ class Calls(Protocol):
         ...
 
 
+def is_of_runtime(actor: str) -> bool:
+    """True for the names that a runtime gives; other actors of a joined cluster are none of its business."""
+    return actor in (LEDGER, DIRECTORY, GATEWAY) or actor.startswith(POOL_PREFIXES)
+
+
 def kind_of(actor: str) -> str:
     """ledger, directory, gateway or session."""
     if actor.startswith(POOL_PREFIXES):

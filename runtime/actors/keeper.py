@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 
 from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, Unavailable
 from helmr.models import Catalog
-from runtime.actors.boundary import DIRECTORY, GATEWAY, LEDGER, ActorDied, ActorNotFound, CallError
+from runtime.actors.boundary import (
+    DIRECTORY,
+    GATEWAY,
+    LEDGER,
+    ActorDied,
+    ActorNotFound,
+    CallError,
+    is_of_runtime,
+)
 from runtime.actors.calls import RayCalls
 from runtime.actors.spawn import create_host
 from runtime.actors.spec import RuntimeSpec
@@ -249,8 +257,8 @@ class Keeper:
         """The cluster goes on without us: what we started in it must not."""
         try:
             async with asyncio.timeout(END_WITHIN_S):
-                names = await self._calls.names()
-                await asyncio.gather(*(self._calls.kill(name) for name in names))
+                ours = filter(is_of_runtime, await self._calls.names())
+                await asyncio.gather(*(self._calls.kill(name) for name in ours))
         except (TimeoutError, HelmrError) as error:
             logger.warning("the actors can't be ended: %s", error)
 

@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 from helmr.errors import HelmrError, Unavailable, WaitResolved
-from runtime.actors.boundary import ActorDied, ActorNotFound, CallError, Failure, kind_of, serve
+from runtime.actors.boundary import (
+    ActorDied,
+    ActorNotFound,
+    CallError,
+    Failure,
+    is_of_runtime,
+    kind_of,
+    serve,
+)
 from runtime.actors.local import LocalCalls
 from runtime.ports import Death
 
@@ -130,3 +138,20 @@ async def test_serve_returns_failures_as_values() -> None:
     failure = await serve(Echo(), "refuse", (), {})
     assert isinstance(failure, Failure)
     assert isinstance(failure.error(), WaitResolved)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        ("helmr-ledger", True),
+        ("helmr-directory", True),
+        ("helmr-gateway", True),
+        ("helmr-slot-01jq", True),
+        ("helmr-desk-01jq", True),
+        ("trainer", False),
+        ("helmr-ledger-of-somebody", False),
+        ("my-helmr-slot-1", False),
+    ],
+)
+def test_a_runtime_that_leaves_a_cluster_knows_its_own_actors(name: str, is_ours: bool) -> None:
+    assert is_of_runtime(name) is is_ours
