@@ -282,6 +282,8 @@ class WaitInfo(Wire):
     deadline_at: datetime | None = None
     resolved_at: datetime | None = None
     resolved_by: PrincipalInfo | None = None
+    problem: str | None = None
+    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
 
 class SessionInfo(Wire):
@@ -317,6 +319,8 @@ class RunInfo(Wire):
     error: ErrorInfo | None = None
     created_at: datetime
     ended_at: datetime | None = None
+    problem: str | None = None
+    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
 
 class EntryInfo(Wire):
@@ -399,6 +403,8 @@ class TokenInfo(Wire):
     ended_at: datetime | None = None
     ended_by: PrincipalInfo | None = None
     data: Any = None
+    problem: str | None = None
+    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
 
 class TokenReceipt(TokenInfo):

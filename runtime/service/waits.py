@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from helmr import ids
 from helmr.errors import (
+    MasterKeyMissing,
     NotReady,
+    PayloadDamaged,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
@@ -71,16 +72,20 @@ class Waits:
 
     async def in_full(self, wait: Json) -> WaitInfo:
         """The wait with its stream's schema, which stands in the catalog."""
-        schema = wait.get("schema")
+        schema, problem = wait.get("schema"), wait.get("problem")
         if schema is None and wait.get("stream") is not None:
             try:
                 schema = await self._catalog.input_schema(wait["task"], wait["stream"])
             except NotReady:
                 schema = None
         if schema is None and wait.get("token_id") is not None:
-            with contextlib.suppress(TokenNotFound):
+            try:
                 schema = (await self._tokens.in_full(wait["token_id"]))["schema"]
-        return WaitInfo.model_validate({**wait, "schema": schema})
+            except TokenNotFound:
+                schema = None
+            except (PayloadDamaged, MasterKeyMissing) as error:
+                problem = problem or error.message
+        return WaitInfo.model_validate({**wait, "schema": schema, "problem": problem})
 
     async def list(
         self,

@@ -9,6 +9,7 @@ from helmr.models import TokenStatus
 from runtime.core.entries import Entry, EntryKind, iso
 from runtime.store.keys import ApiKey, OwnedPublicToken
 from runtime.store.tokens import Token
+from runtime.store.views import UNREADABLE
 
 Json = dict[str, Any]
 
@@ -70,6 +71,23 @@ def token_json(
             "completed_by_public_token": ended.body.get("public_token_id"),
         }
     return found
+
+
+def unreadable_token_json(token: Token, created: Entry, tags: list[str], problem: str) -> Json:
+    """A `TokenInfo` for a list, when the body of one of its entries can't be read."""
+    return {
+        "id": token.id,
+        "status": token.status.value,
+        "session_id": None if token.session_id == NIL_SESSION else token.session_id,
+        "run_id": created.run_id,
+        "tags": tags,
+        "subject": UNREADABLE,
+        "problem": problem,
+        "created_at": iso(token.created_at),
+        "created_by": created.principal.to_json(),
+        "expires_at": iso(token.expires_at),
+        "ended_at": iso(token.ended_at) if token.ended_at is not None else None,
+    }
 
 
 def _asked(body: Any, pinned: Entry | None, name: str) -> Any:

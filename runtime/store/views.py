@@ -19,6 +19,9 @@ from runtime.store.projection import (
 
 Json = dict[str, Any]
 
+UNREADABLE = "(can't be read)"
+"""Stands in a list for the subject of what has a `problem`."""
+
 
 def session_json(row: NewSession, numbers: SessionNumbers, wait: Mapping[str, Any] | None) -> Json:
     """A `SessionInfo`. `wait` is the active wait in full, or None."""
@@ -42,6 +45,8 @@ def run_json(
     numbers: RunNumbers,
     created: Mapping[str, Any],
     outcome: Mapping[str, Any] | None,
+    *,
+    problem: str | None = None,
 ) -> Json:
     """A `RunInfo`.
 
@@ -50,6 +55,7 @@ def run_json(
         numbers: What does.
         created: Body of its `run.created`.
         outcome: Body of the entry that ended or blocked it.
+        problem: Why one of these bodies can't be read, and is empty here.
     """
     return {
         "id": row.run_id,
@@ -61,7 +67,8 @@ def run_json(
         "retry_at": _iso(numbers.retry_at),
         "payload": created.get("payload"),
         "result": outcome.get("result") if outcome is not None else None,
-        "error": _error(numbers.status, outcome),
+        "error": _error(numbers.status, outcome) if problem is None else None,
+        "problem": problem,
         "created_at": iso(row.created_at),
         "ended_at": _iso(numbers.ended_at),
     }
@@ -84,8 +91,12 @@ def wait_json(
     resolved_by: Mapping[str, Any] | None,
     *,
     in_full: bool,
+    problem: str | None = None,
 ) -> Json:
-    """A `WaitInfo` without its schema, which stands in the catalog; the body only `in_full`."""
+    """A `WaitInfo` without its schema, which stands in the catalog; the body only `in_full`.
+
+    `problem` says why the body of one of its entries can't be read, and is empty here.
+    """
     found: Json = {
         "id": row.wait_id,
         "session_id": row.session_id,
@@ -95,7 +106,8 @@ def wait_json(
         "stream": row.stream,
         "correlation_id": row.correlation_id,
         "token_id": row.token_id,
-        "subject": opened.get("subject"),
+        "subject": opened.get("subject") if problem is None else UNREADABLE,
+        "problem": problem,
         "status": numbers.status,
         "opened_at": iso(row.opened_at),
         "deadline_at": _iso(row.deadline_at),

@@ -221,6 +221,64 @@ async def test_a_changed_byte_names_its_entry_and_other_sessions_go_on(tmp_path:
         assert (await start(stack)) != session_id
 
 
+@pytest.mark.parametrize("how", [flipped, lambda body: body[:-20]], ids=["flipped", "cut"])
+async def test_one_damaged_entry_takes_no_list_down(
+    tmp_path: Path, how: Callable[[str], str]
+) -> None:
+    async with running(tmp_path, encrypts=True) as stack:
+        asks, other, done = await start(stack), await start(stack), await start(stack)
+        failed = (await stack.started("fails", MARK))["run"]["id"]
+        await answer(stack, done)
+        await result(stack, done)
+        token = (await stack.http.post("/v1/tokens", json={"tags": ["x"]})).json()["id"]
+        await parked(stack)
+        damaged = [(asks, await seq_of(stack, asks, "wait.opened"))]
+        damaged += [(done, await seq_of(stack, done, "wait.fulfilled"))]
+        damaged += [(done, await seq_of(stack, done, "input.accepted"))]
+        failed_in = (await stack.http.get(f"/v1/runs/{failed}")).json()["session_id"]
+        damaged += [(failed_in, await seq_of(stack, failed_in, "run.failed"))]
+    damaged += [(ids.NIL_SESSION, token_seq(tmp_path))]
+    for session_id, seq in damaged:
+        change(tmp_path, session_id, seq, how)
+    async with running(tmp_path) as stack:
+
+        async def listed(what: str) -> dict[str, dict[str, Any]]:
+            response = await stack.http.get(f"/v1/{what}")
+            assert response.status_code == 200, response.text
+            return {item["id"]: item for item in response.json()["items"]}
+
+        by_session = {one["session_id"]: one for one in (await listed("waits")).values()}
+        assert set(by_session) == {asks, other}
+        assert (by_session[other]["subject"], by_session[other]["problem"]) == (f"{MARK}?", None)
+        assert by_session[asks]["subject"] == "(can't be read)"
+        assert f"{asks} seq {damaged[0][1]} (wait.opened)" in by_session[asks]["problem"]
+        resolved = await listed("waits?status=fulfilled")
+        assert [one["problem"] for one in resolved.values() if one["problem"]]
+        sessions = await listed("sessions")
+        assert {asks, other, done} <= set(sessions)
+        assert sessions[asks]["wait"]["problem"] == by_session[asks]["problem"]
+        assert sessions[other]["wait"]["problem"] is None
+        shown = await stack.http.get(f"/v1/sessions/{asks}")
+        assert shown.json()["wait"]["problem"] == by_session[asks]["problem"]
+        runs = await listed("runs")
+        assert "(run.failed)" in runs[failed]["problem"]
+        tokens_listed = await listed("tokens")
+        assert len(tokens_listed) == 4
+        assert "(token.created)" in tokens_listed[token]["problem"]
+        assert tokens_listed[token]["tags"] == ["x"]
+        for one in (f"waits/{by_session[asks]['id']}", f"runs/{failed}", f"tokens/{token}"):
+            assert (await stack.http.get(f"/v1/{one}")).json()["code"] == "payload_damaged"
+        await answer(stack, other)
+        assert (await result(stack, other))["first"] == {"text": MARK}
+
+
+def token_seq(folder: Path) -> int:
+    """Seq of the one token that no session made."""
+    of = "SELECT seq FROM entries WHERE session = $1 AND kind = 'token.created'"
+    ((seq,),) = stored(folder, of, ids.to_uuid(ids.NIL_SESSION))
+    return int(seq)
+
+
 async def command_line(stack: Stack, *words: str) -> tuple[int | None, str]:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "helmr.cli", *words),

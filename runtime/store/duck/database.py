@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from helmr.errors import LedgerBehind, StoreUnavailable
+from helmr.errors import LedgerBehind, MasterKeyMissing, PayloadDamaged, StoreUnavailable
 from runtime.core.entries import Entry
 from runtime.store.duck.files import (
     LOCK_SUFFIX,
@@ -94,6 +94,23 @@ class Reader:
         """
         rows = self._connection.execute(statement, parameters).fetchall()
         return [entry_of(row[:10], self._open_body) for row in rows]
+
+    def readable_entries(
+        self, statement: str, parameters: Sequence[Any] = ()
+    ) -> tuple[list[Entry], dict[int, str]]:
+        """As `entries`, but one that can't be opened has an empty body, and its feed offset a problem.
+
+        For lists, which one bad entry must not take down; nothing is decided by what this returns.
+        """
+        found: list[Entry] = []
+        problems: dict[int, str] = {}
+        for row in self._connection.execute(statement, parameters).fetchall():
+            try:
+                found.append(entry_of(row[:10], self._open_body))
+            except (PayloadDamaged, MasterKeyMissing) as error:
+                problems[row[0]] = error.message
+                found.append(entry_of((*row[:8], "{}", row[9]), in_the_clear))
+        return found, problems
 
 
 def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:

@@ -6,7 +6,7 @@ changes between two pages is neither skipped nor shown twice unless its sort key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -101,7 +101,7 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
 def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     pairs = [rows.session_of(row) for row in found]
     wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
-    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted)}
+    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
     return [
         views.session_json(fixed, numbers, waits.get(numbers.wait_id or ""))
         for fixed, numbers in pairs
@@ -116,7 +116,7 @@ def run(reader: Reader, run_id: str) -> Json | None:
     found = reader.execute(
         "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
     ).fetchall()
-    return _runs(reader, found)[0] if found else None
+    return _runs(reader, found, strict=True)[0] if found else None
 
 
 def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
@@ -138,23 +138,33 @@ def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> J
     more = len(found) > limit
     found = found[:limit]
     following = pages.encode("runs", [found[-1][2]]) if more else None
-    return pages.page(_runs(reader, found), following)
+    return pages.page(_runs(reader, found, strict=False), following)
 
 
-def _runs(reader: Reader, found: Sequence[Any]) -> list[Json]:
+def _runs(reader: Reader, found: Sequence[Any], *, strict: bool) -> list[Json]:
     pairs: list[tuple[NewRun, RunNumbers]] = [rows.run_of(row) for row in found]
     offsets = {fixed.created_offset for fixed, _ in pairs}
     offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
-    entries = reads.entries_at(reader, offsets)
+    entries, problems = _entries(reader, offsets, strict=strict)
     return [
         views.run_json(
             fixed,
             numbers,
             entries[fixed.created_offset].body,
             entries[numbers.outcome_offset].body if numbers.outcome_offset is not None else None,
+            problem=reads.problem_of(problems, fixed.created_offset, numbers.outcome_offset),
         )
         for fixed, numbers in pairs
     ]
+
+
+def _entries(
+    reader: Reader, offsets: set[int], *, strict: bool
+) -> tuple[dict[int, Entry], dict[int, str]]:
+    """The entries, and the problems of those that can't be opened; strict raises the first of them."""
+    if strict:
+        return reads.entries_at(reader, offsets), {}
+    return reads.listed_entries(reader, offsets)
 
 
 # --- waits ----------------------------------------------------------------------------------------
@@ -162,7 +172,7 @@ def _runs(reader: Reader, found: Sequence[Any]) -> list[Json]:
 
 def wait(reader: Reader, wait_id: str) -> Json | None:
     """One wait in full, but for the schema, which stands in the catalog."""
-    found = _waits_by_id(reader, [wait_id])
+    found = _waits_by_id(reader, [wait_id], strict=True)
     return found[0] if found else None
 
 
@@ -199,7 +209,7 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         deadline_us = found[limit - 1][11]
         sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
         following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
-    return pages.page(_waits(reader, pairs, in_full=False), following)
+    return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
 
 
 def _cursor_wait(wait_id: str) -> UUID:
@@ -209,28 +219,32 @@ def _cursor_wait(wait_id: str) -> UUID:
         raise BadCursor("the cursor can't be read") from error
 
 
-def _waits_by_id(reader: Reader, wait_ids: Sequence[str]) -> list[Json]:
+def _waits_by_id(reader: Reader, wait_ids: Sequence[str], *, strict: bool) -> list[Json]:
     if not wait_ids:
         return []
     found = reader.execute(
         "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
         [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
     ).fetchall()
-    return _waits(reader, [rows.wait_of(row) for row in found], in_full=True)
+    return _waits(reader, [rows.wait_of(row) for row in found], in_full=True, strict=strict)
 
 
 def _waits(
-    reader: Reader, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, in_full: bool
+    reader: Reader,
+    pairs: Sequence[tuple[NewWait, WaitNumbers]],
+    *,
+    in_full: bool,
+    strict: bool,
 ) -> list[Json]:
     offsets = {fixed.opened_offset for fixed, _ in pairs}
     offsets |= {n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
-    entries = reads.entries_at(reader, offsets)
+    entries, problems = _entries(reader, offsets, strict=strict)
     resolved = {
         fixed.wait_id: entries[numbers.resolved_offset]
         for fixed, numbers in pairs
         if numbers.resolved_offset is not None
     }
-    senders = _senders(reader, list(resolved.values()))
+    senders = _senders(reader, resolved)
     return [
         views.wait_json(
             fixed,
@@ -238,27 +252,30 @@ def _waits(
             entries[fixed.opened_offset].body,
             senders.get(fixed.wait_id),
             in_full=in_full,
+            problem=reads.problem_of(problems, fixed.opened_offset, numbers.resolved_offset),
         )
         for fixed, numbers in pairs
     ]
 
 
-def _senders(reader: Reader, resolved: Sequence[Entry]) -> dict[str, Json]:
+def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
     """Who resolved each wait.
 
     An earlier record that satisfied a wait at once was matched by the runtime; who resolved
     the wait is who sent that record.
     """
-    found = {entry.body["wait_id"]: views.principal_of(entry) for entry in resolved}
+    found = {wait_id: views.principal_of(entry) for wait_id, entry in resolved.items()}
     at_once = {
-        entry.body["record_id"]: entry.body["wait_id"]
-        for entry in resolved
+        entry.body["record_id"]: wait_id
+        for wait_id, entry in resolved.items()
         if "record_id" in entry.body and entry.principal.type == "runtime"
     }
     if at_once:
-        sessions_of = sorted({entry.session_id for entry in resolved})
+        sessions_of = sorted({entry.session_id for entry in resolved.values()})
         records = reader.execute(
-            "SELECT json_extract_string(body, '$.record_id') AS record, principal FROM entries "
+            # A damaged body may be no JSON; it fails only those who read it.
+            "SELECT CASE WHEN json_valid(body) THEN json_extract_string(body, '$.record_id') END "
+            "AS record, principal FROM entries "
             "WHERE session IN (SELECT unnest($1::UUID[])) AND kind = 'input.accepted' "
             "AND record IN (SELECT unnest($2::VARCHAR[]))",
             [[rows.uuid_of(s) for s in sessions_of], list(at_once)],

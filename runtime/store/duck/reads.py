@@ -30,6 +30,24 @@ def entries_at(reader: Reader, offsets: Iterable[int]) -> dict[int, Entry]:
     return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}
 
 
+def listed_entries(
+    reader: Reader, offsets: Iterable[int]
+) -> tuple[dict[int, Entry], dict[int, str]]:
+    """The entries at these feed offsets, and why some have an empty body: see `Reader.readable_entries`."""
+    wanted = list(offsets)
+    if not wanted:
+        return {}, {}
+    found, problems = reader.readable_entries(
+        "SELECT * FROM entry_rows WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))", [wanted]
+    )
+    return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}, problems
+
+
+def problem_of(problems: dict[int, str], *offsets: int | None) -> str | None:
+    """The first problem at one of these feed offsets."""
+    return next((problems[o] for o in offsets if o is not None and o in problems), None)
+
+
 def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
     """The feed behind an offset."""
     return reader.entries(

@@ -21,7 +21,12 @@ from runtime.store.book import Book
 from runtime.store.duck import reads, rows
 from runtime.store.duck.database import Reader
 from runtime.store.keys import ApiKey, OwnedPublicToken
-from runtime.store.token_views import api_key_json, public_token_json, token_json
+from runtime.store.token_views import (
+    api_key_json,
+    public_token_json,
+    token_json,
+    unreadable_token_json,
+)
 from runtime.store.tokens import Token
 
 Json = dict[str, Any]
@@ -189,17 +194,20 @@ def token_page(
     ).fetchall()
     shown = [_token_of(row) for row in found[:limit]]
     offsets = {o for t in shown for o in (t.created_offset, t.ended_offset, t.pin_offset) if o}
-    entries = reads.entries_at(reader, offsets)
-    items = [
-        token_json(
-            token,
-            entries[token.created_offset],
-            entries.get(token.ended_offset),
-            entries.get(token.pin_offset),
-            in_full=False,
+    entries, problems = reads.listed_entries(reader, offsets)
+    items = []
+    for token, row in zip(shown, found, strict=False):
+        created, ended, pinned = (
+            entries.get(o) for o in (token.created_offset, token.ended_offset, token.pin_offset)
         )
-        for token in shown
-    ]
+        assert created is not None
+        problem = reads.problem_of(
+            problems, token.created_offset, token.ended_offset, token.pin_offset
+        )
+        if problem is None:
+            items.append(token_json(token, created, ended, pinned, in_full=False))
+        else:
+            items.append(unreadable_token_json(token, created, jsontext.decode(row[6]), problem))
     following = pages.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
     return pages.page(items, following)
 
