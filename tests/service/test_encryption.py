@@ -16,6 +16,7 @@ import pytest
 from helmr import TaskContext, ids, step, streams, task, tokens
 from helmr.errors import MasterKeyMissing, PayloadDamaged
 from runtime.catalog import Registry
+from runtime.core import checkpoint
 from runtime.security.keys import KeyRing, MasterKey
 from runtime.security.payloads import is_sealed
 from tests.service.stack import RING, Stack, until
@@ -53,7 +54,17 @@ async def fails(payload: str) -> None:
     raise ValueError(payload)
 
 
-REGISTRY = Registry([whole, fails], modules=[__name__], code_hash="code-1")
+@task(id="talks")
+async def talks(payload: int) -> list[str]:
+    """Takes so many records, and tells each."""
+    heard = []
+    for _ in range(payload):
+        heard.append((await said.wait().unwrap())["text"])
+        await told.append(heard[-1])
+    return heard
+
+
+REGISTRY = Registry([whole, fails, talks], modules=[__name__], code_hash="code-1")
 
 
 @asynccontextmanager
@@ -330,6 +341,37 @@ async def test_a_damaged_or_moved_checkpoint_is_refused_and_named(tmp_path: Path
             await stack.ledger.load(one, "slot-x")
         await answer(stack, other)
         assert (await result(stack, other))["first"] == {"text": MARK}
+
+
+async def test_a_long_journal_in_sealed_pieces_goes_on_over_restarts_and_a_new_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES_MIN", 1_000)
+    monkeypatch.setattr(checkpoint, "PIECES_MAX", 3)
+    texts = [f"{MARK} {n}" for n in range(24)]
+    seen: set[int] = set()
+    session_id = ""
+    for opening, ring in enumerate((RING, KeyRing((K1, K2)), KeyRing((K1, K2)))):
+        async with running(tmp_path, encrypts=True, ring=ring) as stack:
+            if not session_id:
+                begun = await stack.started("talks", len(texts))
+                session_id = begun["session"]["id"]
+            for text in texts[8 * opening : 8 * opening + 8]:
+                await answer(stack, session_id, text)
+                await parked(stack)
+                loaded = await stack.ledger.load(session_id, "test")
+                await stack.ledger.abandon(session_id, loaded.epoch)
+                seen.add(len(loaded.pieces))
+            if opening == 2:
+                assert await result(stack, session_id) == texts
+                path = f"/v1/sessions/{session_id}/outputs/told?limit=100"
+                outputs = (await stack.http.get(path)).json()["items"]
+                assert [one["data"] for one in outputs] == texts  # each once
+    assert {0, 1, 2} <= seen
+    assert marks(tmp_path) == []
+    bodies = [body for (body,) in stored(tmp_path, "SELECT body FROM checkpoints")]
+    assert all(is_sealed(body) for body in bodies)
+    assert {body.rpartition('"sealed":"')[2][:3] for body in bodies} == {"k1.", "k2."}
 
 
 async def test_keys_rotate_and_a_removed_one_is_named(tmp_path: Path) -> None:
