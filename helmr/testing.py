@@ -15,7 +15,8 @@ full replay, which finds what the code does outside steps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -80,6 +81,8 @@ class Harness:
         linger: A step's longer backoff is a timer that parks.
         start_at: What the clock tells first.
         silence_s: Real seconds of silence after which a replay counts as different from its journal.
+        new_id: Makes the ids of sessions and their runs from a prefix. `ctx.uuid` and `ctx.random` derive from a run's
+            id: the same ids, the same draws.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Harness:
         linger: Duration = "30s",
         start_at: datetime | None = None,
         silence_s: float = 1.0,
+        new_id: Callable[[str], str] = ids.new_id,
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
         self.ledger = MemoryLedger(self.clock)
@@ -96,6 +100,7 @@ class Harness:
         self._replay_always = replay_always
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
+        self._new_id = new_id
         self._actors: dict[str, SessionActor] = {}
         self._deaths: dict[str, Death] = {}
         self._names = 0
@@ -141,8 +146,8 @@ class Harness:
         codec.decode(data)
         started = await self.ledger.start(
             StartSession(
-                session_id=ids.new_id(ids.SESSION),
-                run_id=ids.new_id(ids.RUN),
+                session_id=self._new_id(ids.SESSION),
+                run_id=self._new_id(ids.RUN),
                 task=task_id,
                 payload=data,
                 external_id=external_id,
@@ -189,6 +194,10 @@ class Harness:
                 catalog_hash=self._registry.code_hash,
             )
             return adopted.reply or {}
+
+    def entries(self, *, after: int = 0) -> list[Entry]:
+        """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
+        return self.ledger.stored.entries[after:]
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -347,12 +356,19 @@ class HarnessSession:
         await self._harness.settle()
         return dict(reply)
 
-    async def answer(self, data: Any, *, wait_id: str | None = None) -> dict[str, Any]:
-        """Answer the pending wait, or exactly the one named."""
+    async def answer(
+        self, data: Any, *, wait_id: str | None = None, on_behalf_of: str | None = None
+    ) -> dict[str, Any]:
+        """Answer the pending wait, or exactly the one named, for a person."""
         target = wait_id or (await self.wait())["wait_id"]
         reply = await self._harness.command(
             self.id,
-            Answer(principal=TESTER, wait_id=target, record_id=ids.new_id(ids.RECORD), data=data),
+            Answer(
+                principal=replace(TESTER, on_behalf_of=on_behalf_of),
+                wait_id=target,
+                record_id=ids.new_id(ids.RECORD),
+                data=data,
+            ),
         )
         await self._harness.settle()
         return dict(reply)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import helmr
-from helmr import testing
+from helmr import experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.operations import UNSET
 from helmr.client.sync_sessions import Sessions
@@ -42,10 +42,16 @@ FUNCTIONS = [
     testing.Harness.start,
     testing.Harness.advance,
     testing.Harness.settle,
+    testing.Harness.entries,
     testing.HarnessSession.send,
     testing.HarnessSession.answer,
     testing.HarnessSession.run,
     testing.HarnessSession.close,
+    experiments.always,
+    experiments.choose,
+    experiments.ignore,
+    experiments.run,
+    experiments.sweep,
 ]
 CONSTRUCTORS = [Client, testing.Harness, Retry]
 
@@ -85,6 +91,11 @@ def _default(value: Any) -> str:
 
 def test_every_export_is_on_the_page(page: str) -> None:
     missing = [name for name in helmr.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert missing == []
+
+
+def test_every_export_of_experiments_is_on_the_page(page: str) -> None:
+    missing = [name for name in experiments.__all__ if not re.search(rf"\b{name}\b", page)]
     assert missing == []
 
 

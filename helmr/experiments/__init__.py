@@ -1,0 +1,48 @@
+"""Experiments: many sessions, simulated operators who answer them, one row per session.
+
+```python
+from helmr.experiments import Delay, Experiment, Operator, choose, sweep
+
+
+def reviews(timeout: str) -> Experiment:
+    return Experiment(
+        task=review,
+        sessions=300,
+        payload={"timeout": timeout},
+        operators=[
+            Operator("ada", choose({"approve": 0.8, "reject": 0.2}), Delay.lognormal("20m"))
+        ],
+    )
+
+
+frame = sweep(reviews, over={"timeout": ["10m", "1h", "8h"]}, seed=7).sessions()
+```
+
+Without a client it runs under the clock of `helmr.testing`: days pass in seconds, and one seed always gives the same
+rows. With `client=AsyncClient` the same experiment runs against a live runtime, in real time. Light to import: the
+harness and the frames come when they are needed (extra `experiments`).
+"""
+
+from helmr.experiments.chance import Delay
+from helmr.experiments.experiment import Case, Experiment
+from helmr.experiments.hours import WorkingHours
+from helmr.experiments.operators import Answer, Asked, Operator, Policy, always, choose, ignore
+from helmr.experiments.results import Results
+from helmr.experiments.running import run, sweep
+
+__all__ = [
+    "Answer",
+    "Asked",
+    "Case",
+    "Delay",
+    "Experiment",
+    "Operator",
+    "Policy",
+    "Results",
+    "WorkingHours",
+    "always",
+    "choose",
+    "ignore",
+    "run",
+    "sweep",
+]

@@ -1,0 +1,139 @@
+"""What an experiment gave: a row per session and a row per wait.
+
+Frames are polars: a missing time or number stays missing without turning a column of integers into floats, instants
+keep their zone, and two frames compare exactly. `.to_pandas()` is there for what needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from helmr.errors import MissingExtra, UsageError
+from helmr.experiments.simulation import SessionRow, WaitRow
+
+if TYPE_CHECKING:
+    import polars
+
+SESSION_TYPES = {
+    "session": "Int64",
+    "session_id": "String",
+    "status": "String",
+    "result": "String",
+    "error": "String",
+    "started_at": "Datetime",
+    "ended_at": "Datetime",
+    "duration_s": "Float64",
+    "waits": "Int64",
+    "answered": "Int64",
+    "timed_out": "Int64",
+    "waited_s": "Float64",
+}
+"""Columns of `Results.sessions()` after the parameters, with polars types."""
+
+WAIT_TYPES = {
+    "session": "Int64",
+    "number": "Int64",
+    "kind": "String",
+    "stream": "String",
+    "subject": "String",
+    "opened_at": "Datetime",
+    "deadline_at": "Datetime",
+    "status": "String",
+    "ended_at": "Datetime",
+    "waited_s": "Float64",
+    "operator": "String",
+    "taken_at": "Datetime",
+    "answer": "String",
+}
+"""Columns of `Results.waits()` after the parameters."""
+
+Scalar = str | int | float | bool | None
+
+
+class Results:
+    """The rows of one or more experiments.
+
+    Args:
+        parts: For each experiment its parameters, sessions and waits.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[tuple[Mapping[str, Scalar], Sequence[SessionRow], Sequence[WaitRow]]],
+    ) -> None:
+        self._sessions: list[dict[str, Any]] = []
+        self._waits: list[dict[str, Any]] = []
+        self._parameters: list[str] = []
+        for parameters, sessions, waits in parts:
+            self._parameters = list(parameters)
+            self._sessions += [{**parameters, **asdict(row)} for row in sessions]
+            ordered = sorted(waits, key=lambda row: (row.session, row.number))
+            self._waits += [{**parameters, **asdict(row)} for row in ordered]
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __repr__(self) -> str:
+        return f"<Results {len(self._sessions)} sessions, {len(self._waits)} waits>"
+
+    def session_rows(self) -> list[dict[str, Any]]:
+        """A dict per session, ordered by parameters as they were swept, then by number; needs no extra."""
+        return [dict(row) for row in self._sessions]
+
+    def wait_rows(self) -> list[dict[str, Any]]:
+        """A dict per wait, ordered by parameters, session and number; needs no extra."""
+        return [dict(row) for row in self._waits]
+
+    def sessions(self) -> polars.DataFrame:
+        """A row per session: the parameters, then `SESSION_TYPES`. `result` is JSON; times are UTC, spans seconds.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return self._frame(self._sessions, SESSION_TYPES)
+
+    def waits(self) -> polars.DataFrame:
+        """A row per wait, timers left out: the parameters, then `WAIT_TYPES`. `answer` is JSON.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return self._frame(self._waits, WAIT_TYPES)
+
+    def _frame(self, rows: list[dict[str, Any]], types: Mapping[str, str]) -> polars.DataFrame:
+        frames = _polars()
+        schema: dict[str, Any] = dict.fromkeys(self._parameters)
+        for name, kind in types.items():
+            schema[name] = (
+                frames.Datetime("us", "UTC") if kind == "Datetime" else getattr(frames, kind)
+            )
+        columns = {name: [row[name] for row in rows] for name in schema}
+        frame: polars.DataFrame = frames.DataFrame(columns, schema=schema, strict=True)
+        return frame
+
+
+def check_parameters(names: Iterable[str]) -> None:
+    """Parameters become columns.
+
+    Raises:
+        UsageError: One is called like a column that is there already.
+    """
+    taken = sorted(set(names) & (SESSION_TYPES.keys() | WAIT_TYPES.keys()))
+    if taken:
+        raise UsageError(f"a parameter can't be called {taken[0]}: results have that column")
+
+
+def _polars() -> Any:
+    try:
+        return importlib.import_module("polars")
+    except ModuleNotFoundError as error:
+        if error.name != "polars":
+            raise
+        raise MissingExtra(
+            "frames need polars, which is not installed",
+            hint="pip install 'helmr[experiments]'",
+            extra="experiments",
+        ) from error

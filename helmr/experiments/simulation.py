@@ -1,0 +1,377 @@
+"""The course of an experiment, pure: what happened goes in, what is due comes out. No clock, no I/O, no loop.
+
+Two drivers share it: one moves a fake clock from event to event, the other lives in real time beside a runtime.
+Ties are broken by session and wait numbers, never by the order in which something was noticed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import UsageError
+from helmr.experiments.chance import draws
+from helmr.experiments.experiment import Case, Experiment, to_json
+from helmr.experiments.operators import Answer, Asked, Operator
+
+_ENDS = {
+    "run.succeeded": "succeeded",
+    "run.failed": "failed",
+    "run.cancelled": "cancelled",
+    "run.blocked": "blocked",
+    "session.cancelled": "cancelled",
+}
+_GOES_ON = {"run.created": "queued", "run.started": "running", "run.resumed": "running"}
+_WAIT_ENDS = {
+    "wait.fulfilled": "fulfilled",
+    "wait.timed_out": "timed_out",
+    "wait.cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A session is to be started."""
+
+    session: int
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An operator is to answer a wait."""
+
+    session: int
+    session_id: str
+    wait_id: str
+    token_id: str | None
+    operator: str
+    data: Any
+
+
+@dataclass(slots=True)
+class SessionRow:
+    """What became of one session."""
+
+    session: int
+    session_id: str | None = None
+    status: str = "not_started"
+    result: str | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_s: float | None = None
+    waits: int = 0
+    answered: int = 0
+    timed_out: int = 0
+    waited_s: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more comes unless somebody acts."""
+        return self.status in ("succeeded", "failed", "cancelled", "blocked")
+
+
+@dataclass(slots=True)
+class WaitRow:
+    """What became of one wait."""
+
+    session: int
+    number: int
+    kind: str
+    stream: str | None
+    subject: str | None
+    opened_at: datetime
+    deadline_at: datetime | None
+    status: str = "pending"
+    ended_at: datetime | None = None
+    waited_s: float | None = None
+    operator: str | None = None
+    taken_at: datetime | None = None
+    answer: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A wait that is not over."""
+
+    wait_id: str
+    token_id: str | None
+    session_id: str
+    row: WaitRow
+    body: str | None
+    correlation_id: str | None
+    asked_of: set[str] = field(default_factory=set)
+
+    @property
+    def order(self) -> tuple[datetime, int, int]:
+        return self.row.opened_at, self.row.session, self.row.number
+
+
+class Simulation:
+    """One experiment under one seed.
+
+    Args:
+        experiment: The experiment.
+        seed: What all chance comes from.
+        began_at: When it begins.
+    """
+
+    def __init__(self, experiment: Experiment, *, seed: int, began_at: datetime) -> None:
+        self._experiment = experiment
+        self._seed = seed
+        self.sessions = [SessionRow(number) for number in range(experiment.sessions)]
+        self.waits: list[WaitRow] = []
+        self._payloads: dict[int, Any] = {}
+        self._numbers: dict[str, int] = {}
+        self._open: dict[str, _Open] = {}
+        self._queue: list[_Open] = []
+        self._hands = {operator.name: 0 for operator in experiment.operators}
+        self._due: list[tuple[datetime, int, int, int, Any]] = []
+        self._wakes: set[datetime] = set()
+        self._over = 0
+        gap_at = began_at
+        for number in range(experiment.sessions):
+            heapq.heappush(self._due, (gap_at, 0, number, 0, None))
+            gap_s = experiment.gap.sample_s(draws(seed, "gap", number))
+            gap_at += timedelta(seconds=gap_s)
+
+    # --- what is due ------------------------------------------------------------------------------
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When something is due next; None: nothing unless something happens first."""
+        while self._due and self._is_stale(self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    @property
+    def over(self) -> int:
+        """How many sessions have ended."""
+        return self._over
+
+    @property
+    def is_over(self) -> bool:
+        """Every session has ended."""
+        return self._over == len(self.sessions)
+
+    @property
+    def is_stuck(self) -> bool:
+        """What has not ended waits, without a deadline, for what no operator will answer."""
+        if self.next_at is not None:
+            return False
+        alive = sum(1 for row in self.sessions if not row.is_over)
+        for_ever = sum(
+            1
+            for wait in self._open.values()
+            if wait.row.deadline_at is None and wait.row.operator is None
+        )
+        return alive == for_ever
+
+    def _is_stale(self, item: tuple[datetime, int, int, int, Any]) -> bool:
+        return isinstance(item[4], Reply) and item[4].wait_id not in self._open
+
+    def due(self, now: datetime) -> list[Start | Reply]:
+        """What is to be done by now, in order."""
+        found: list[Start | Reply] = []
+        while (next_at := self.next_at) is not None and next_at <= now:
+            _, kind, number, _, item = heapq.heappop(self._due)
+            if kind == 0:
+                case = Case(number, draws(self._seed, "payload", number))
+                self._payloads[number] = self._experiment.payload_of(case)
+                found.append(Start(number, self._payloads[number]))
+            elif kind == 1:
+                found.append(item)
+            else:
+                self._wakes.discard(next_at)
+        self.hand_out(now)
+        return found
+
+    # --- what happened ----------------------------------------------------------------------------
+
+    def started(self, number: int, session_id: str) -> None:
+        """The session has this id."""
+        self._numbers[session_id] = number
+        self.sessions[number].session_id = session_id
+
+    def knows(self, session_id: str) -> bool:
+        """True for a session of this experiment."""
+        return session_id in self._numbers
+
+    def has_ended(self, session_id: str) -> bool:
+        """True if nothing more comes of that session unless somebody acts."""
+        return self.sessions[self._numbers[session_id]].is_over
+
+    def saw(
+        self,
+        session_id: str,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        recorded_at: datetime,
+    ) -> None:
+        """An entry of one of the sessions, in the order of its transcript; `hand_out` follows the last.
+
+        Args:
+            session_id: The session.
+            kind: The entry's kind.
+            body: Its body.
+            recorded_at: When it happened.
+        """
+        row = self.sessions[self._numbers[session_id]]
+        was_over = row.is_over
+        if kind == "session.created":
+            row.started_at = recorded_at
+        elif kind == "wait.opened" and body["kind"] != "timer":
+            row.status = "waiting"
+            self._opened(row, body, recorded_at)
+        elif kind in _WAIT_ENDS:
+            self._wait_ended(row, str(body["wait_id"]), _WAIT_ENDS[kind], recorded_at)
+        elif kind in _GOES_ON:
+            row.status, row.ended_at, row.result, row.error = _GOES_ON[kind], None, None, None
+        elif kind in _ENDS and not row.is_over:
+            self._ended(row, _ENDS[kind], body, recorded_at)
+        self._over += int(row.is_over) - int(was_over)
+
+    def _ended(
+        self, row: SessionRow, status: str, body: Mapping[str, Any], recorded_at: datetime
+    ) -> None:
+        row.status, row.ended_at = status, recorded_at
+        if row.started_at is not None:
+            row.duration_s = (recorded_at - row.started_at).total_seconds()
+        if status == "succeeded":
+            row.result = _text(body.get("result"))
+        elif status == "failed":
+            error = body["error"]
+            row.error = f"{error.get('type') or error.get('code')}: {error.get('message', '')}"
+        elif status == "blocked":
+            row.error = f"{body.get('code')}: {body.get('message', '')}"
+
+    def _opened(self, row: SessionRow, body: Mapping[str, Any], recorded_at: datetime) -> None:
+        row.waits += 1
+        deadline = body.get("deadline_at")
+        wait = WaitRow(
+            session=row.session,
+            number=row.waits,
+            kind=str(body["kind"]),
+            stream=body.get("stream"),
+            subject=body.get("subject"),
+            opened_at=recorded_at,
+            deadline_at=datetime.fromisoformat(deadline) if deadline is not None else None,
+        )
+        self.waits.append(wait)
+        assert row.session_id is not None
+        opened = _Open(
+            str(body["wait_id"]),
+            body.get("token_id"),
+            row.session_id,
+            wait,
+            body.get("body"),
+            body.get("correlation_id"),
+        )
+        self._open[opened.wait_id] = opened
+        self._queue.append(opened)
+        self._queue.sort(key=lambda one: one.order)
+
+    def _wait_ended(
+        self, row: SessionRow, wait_id: str, status: str, recorded_at: datetime
+    ) -> None:
+        opened = self._open.pop(wait_id, None)
+        if opened is None:
+            return
+        wait = opened.row
+        wait.status, wait.ended_at = status, recorded_at
+        wait.waited_s = (recorded_at - wait.opened_at).total_seconds()
+        if status != "fulfilled":
+            wait.answer = None
+        row.waited_s += wait.waited_s
+        row.answered += status == "fulfilled"
+        row.timed_out += status == "timed_out"
+        row.status = "running"
+        if opened in self._queue:
+            self._queue.remove(opened)
+        elif wait.operator is not None:
+            self._hands[wait.operator] -= 1
+
+    # --- handing out ------------------------------------------------------------------------------
+
+    def hand_out(self, now: datetime) -> None:
+        """Give each queued wait to an operator, oldest first, while there is one with a hand free.
+
+        Only once everything that happened by `now` was seen: which of two waits ended first in one instant must not
+        decide who gets the other.
+        """
+        free = [one for one in self._experiment.operators if self._has_hand(one)]
+        if not self._queue or not free:
+            return
+        at_work = [one for one in free if one.is_at_work(now)]
+        for opened in tuple(self._queue):
+            if not at_work:
+                break
+            self._offer(opened, at_work, now)
+            at_work = [one for one in at_work if self._has_hand(one)]
+        names = {one.name for one in self._experiment.operators}
+        self._queue = [one for one in self._queue if one.asked_of < names]
+        if self._queue:
+            self._wake_for_the_next_shift(free, now)
+
+    def _has_hand(self, operator: Operator) -> bool:
+        return operator.at_once is None or self._hands[operator.name] < operator.at_once
+
+    def _offer(self, opened: _Open, at_work: list[Operator], now: datetime) -> None:
+        row = opened.row
+        left = [one for one in at_work if one.name not in opened.asked_of]
+        draws(self._seed, "lot", row.session, row.number).shuffle(left)
+        for operator in left:
+            opened.asked_of.add(operator.name)
+            place = (operator.name, row.session, row.number)
+            asked = Asked(
+                session=row.session,
+                number=row.number,
+                payload=self._payloads[row.session],
+                task=self._experiment.task_id,
+                kind=row.kind,
+                stream=row.stream,
+                correlation_id=opened.correlation_id,
+                subject=row.subject,
+                body=opened.body,
+                opened_at=row.opened_at,
+                deadline_at=row.deadline_at,
+                random=draws(self._seed, "policy", *place),
+            )
+            answer = operator.policy(asked)
+            if answer is None:
+                continue
+            data = to_json(answer.data if isinstance(answer, Answer) else answer)
+            delay_s = operator.delay.sample_s(draws(self._seed, "delay", *place))
+            hours = operator.hours
+            try:
+                ends_at = now + timedelta(seconds=delay_s)
+            except OverflowError as error:
+                raise UsageError(f"{operator.delay.name} drew {delay_s:.3g} s") from error
+            if hours is not None:
+                ends_at = hours.after(now, delay_s)
+            reply = Reply(
+                row.session, opened.session_id, opened.wait_id, opened.token_id, operator.name, data
+            )
+            heapq.heappush(self._due, (ends_at, 1, row.session, row.number, reply))
+            row.operator, row.taken_at, row.answer = operator.name, now, _text(data)
+            self._hands[operator.name] += 1
+            self._queue.remove(opened)
+            return
+
+    def _wake_for_the_next_shift(self, free: list[Operator], now: datetime) -> None:
+        """The first shift of somebody who was not at work now."""
+        opens = [one.hours.next_open(now) for one in free if one.hours is not None]
+        later = min((one for one in opens if one > now), default=None)
+        if later is not None and later not in self._wakes:
+            self._wakes.add(later)
+            heapq.heappush(self._due, (later, 2, 0, 0, None))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

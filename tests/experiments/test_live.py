@@ -1,0 +1,56 @@
+"""The same experiment against real parts of a runtime over HTTP, in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+from helmr.client import AsyncClient
+from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
+from runtime.catalog import Registry
+from tests.experiments.test_experiments import Order, link, orders
+from tests.service.stack import Stack
+
+
+async def test_operators_answer_a_live_runtime_as_people(tmp_path: Path) -> None:
+    registry = Registry([orders, link], modules=[__name__], code_hash="code-1")
+    stack = Stack(tmp_path, registry=registry)
+    await stack.start()
+    try:
+        connect = partial(AsyncClient, url=stack.url, key=stack.key)
+        decide = choose({"approve": 1, "reject": 1})
+        people = [Operator(name, decide, Delay.uniform("10ms", "80ms")) for name in ("ada", "bob")]
+        experiment = Experiment("orders", 12, people, Order(rounds=2), gap=Delay.fixed("10ms"))
+        by_token = Experiment("link", 1, [Operator("eve", always("yes"))])
+        left_alone = Experiment("orders", 1, [Operator("idle", ignore)], Order(), until="300ms")
+        results, token_results, left = [
+            await asyncio.to_thread(run, one, seed=5, client=connect)
+            for one in (experiment, by_token, left_alone)
+        ]
+        async with connect() as client:
+            answered = await client.query(
+                "SELECT on_behalf_of, count(*) AS n FROM entries WHERE kind = 'wait.fulfilled'"
+                " AND on_behalf_of IN ('ada', 'bob') GROUP BY ALL ORDER BY 1"
+            )
+    finally:
+        await stack.stop()
+    assert [row["status"] for row in results.session_rows()] == ["succeeded"] * 12
+    assert all(row["waited_s"] >= 0.01 for row in results.wait_rows())
+    assert {row["on_behalf_of"]: row["n"] for row in answered.rows()} == {
+        name: sum(row["operator"] == name for row in results.wait_rows()) for name in ("ada", "bob")
+    }
+    assert [row["result"] for row in token_results.session_rows()] == ['"yes"']
+    assert [row["status"] for row in left.wait_rows()] == ["pending"]
+    again = Experiment(orders, 12, people, Order(rounds=2))
+    assert same_decisions(results, await asyncio.to_thread(run, again, seed=5))
+
+
+def same_decisions(live: Results, simulated: Results) -> bool:
+    """Who decides what goes by seed and names, also in real time."""
+
+    def given(results: Results) -> list[object]:
+        return [json.loads(row["result"])["given"] for row in results.session_rows()]
+
+    return given(live) == given(simulated)
