@@ -3,6 +3,7 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make up      a runtime in the foreground with the example tasks
+#   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make lint    ruff, mypy --strict, import contracts
 #
 # Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
@@ -19,7 +20,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test soak perf lint format up lock clean
+.PHONY: help venv demo test soak perf notebooks lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,7 +43,7 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
-	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,notebooks,sql,dev]'
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,sql,dev]'
 	@touch $(VENV)/.stamp-demo $@
 
 venv: $(VENV)/.stamp-dev
@@ -63,6 +64,10 @@ soak: $(VENV)/.stamp-dev
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m perf --timeout=0 -p no:randomly $(PYTEST_ARGS)
+
+# Executed in fresh kernels; the notebooks stay as they are, without outputs.
+notebooks: $(VENV)/.stamp-dev
+	$(BIN)/python notebooks/build.py
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from helmr import html
+
 T = TypeVar("T")
 
 SUBJECT_MAX = 200
@@ -285,6 +287,9 @@ class WaitInfo(Wire):
     problem: str | None = None
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
+    def _repr_html_(self) -> str:
+        return html.wait_card(self)
+
 
 class SessionInfo(Wire):
     """A session's summary; `wait` is the active wait in full, null when there is none."""
@@ -302,6 +307,9 @@ class SessionInfo(Wire):
     last_seq: int
     """The seq of its newest entry: where a reader of the transcript's end begins."""
     warnings: list[str] = Field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        return html.session_card(self)
 
 
 class RunInfo(Wire):
@@ -321,6 +329,9 @@ class RunInfo(Wire):
     ended_at: datetime | None = None
     problem: str | None = None
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+
+    def _repr_html_(self) -> str:
+        return html.run_card(self)
 
 
 class EntryInfo(Wire):

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from helmr import html
 from helmr.errors import MissingExtra, Unavailable
 from helmr.models import QueryAnswer, QueryColumn
 
@@ -102,6 +103,10 @@ class QueryResult:
     def __repr__(self) -> str:
         more = ", truncated" if self.truncated else ""
         return f"<QueryResult {len(self)} rows of {', '.join(c.name for c in self.columns)}{more}>"
+
+    def _repr_html_(self) -> str:
+        shown = self.values()[: html.ROWS_MAX]
+        return html.table([c.name for c in self.columns], shown, more=len(self) - len(shown))
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, bytes are hex,

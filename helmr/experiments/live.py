@@ -82,6 +82,7 @@ class _Bench:
                     if course.is_stuck:
                         break
                     await self._next_entry(ends_at)
+                self._tell(course.over)
                 feed.cancel()
         except* Exception as group_of:  # noqa: BLE001 - the first error is the experiment's
             raise group_of.exceptions[0] from None

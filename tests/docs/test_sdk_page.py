@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import helmr
-from helmr import experiments, testing
+from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.operations import UNSET
 from helmr.client.sync_sessions import Sessions
@@ -39,6 +39,7 @@ FUNCTIONS = [
     helmr.timers.sleep,
     helmr.timers.until,
     helmr.TaskContext.continue_as,
+    embedded.start,
     testing.Harness.start,
     testing.Harness.advance,
     testing.Harness.settle,
