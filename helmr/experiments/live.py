@@ -10,12 +10,12 @@ import contextlib
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.client import AsyncClient
 from helmr.durations import seconds
-from helmr.errors import TokenCompleted, WaitResolved, WaitTimedOut
+from helmr.errors import TokenCompleted, Unavailable, WaitResolved, WaitTimedOut
 from helmr.experiments.experiment import Experiment
 from helmr.experiments.progress import Tell
 from helmr.experiments.running import Connect
@@ -35,11 +35,12 @@ async def live(experiment: Experiment, *, seed: int, connect: Connect, tell: Tel
             for operator in experiment.operators
         }
         health = await client.health()
-        began_at = health.now or datetime.fromtimestamp(0, UTC)
-        bench = _Bench(
-            experiment, client, people, Simulation(experiment, seed=seed, began_at=began_at), tell
-        )
-        return await bench.run(began_at, after=health.feed_offset)
+        began_at = health.now
+        if began_at is None:
+            raise Unavailable("the runtime does not say what time it is")
+        course = Simulation(experiment, seed=seed, began_at=began_at)
+        bench = _Bench(experiment, client, people, course, tell, began_at)
+        return await bench.run(after=health.feed_offset)
 
 
 class _Bench:
@@ -50,6 +51,7 @@ class _Bench:
         people: dict[str, AsyncClient],
         course: Simulation,
         tell: Tell,
+        began_at: datetime,
     ) -> None:
         self._experiment = experiment
         self._client = client
@@ -61,13 +63,12 @@ class _Bench:
         """Entries of sessions that may be ours: their start is not answered yet."""
         self._starting = 0
         self._calls = asyncio.Semaphore(CALLS_MAX)
-        self._began_at = datetime.fromtimestamp(0, UTC)
-        self._began_s = 0.0
+        self._began_at = began_at
+        self._began_s = time.monotonic()
 
-    async def run(self, began_at: datetime, *, after: int | None) -> Simulation:
-        self._began_at, self._began_s = began_at, time.monotonic()
+    async def run(self, *, after: int | None) -> Simulation:
         course, until = self._course, self._experiment.until
-        ends_at = began_at + timedelta(seconds=seconds(until)) if until is not None else None
+        ends_at = self._began_at + timedelta(seconds=seconds(until)) if until is not None else None
         try:
             async with asyncio.TaskGroup() as group:
                 feed = group.create_task(self._follow(after))

@@ -7,12 +7,14 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from helmr.experiments import run
 from helmr.testing import Harness
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,3 +68,15 @@ async def test_the_task_of_the_sdk_page_runs_as_written_in_a_file_of_its_own(
             assert await session.result() == {"status": "posted"}
     finally:
         del sys.modules["docs_sdk_task"]
+
+
+def test_the_experiment_of_its_page_gives_rows(tmp_path: Path) -> None:
+    first = BLOCK.findall((ROOT / "docs" / "experiments.md").read_text(encoding="utf-8"))[0]
+    module = load("docs_experiments_first", first, tmp_path)
+    try:
+        few = replace(module.changes("8h", 2), sessions=6)
+        rows = run(few, seed=7).session_rows()
+        assert {row["result"] for row in rows} <= {'"approve"', '"reject"', '"nobody"'}
+        assert len(rows) == 6
+    finally:
+        del sys.modules["docs_experiments_first"]

@@ -7,7 +7,10 @@ import json
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from helmr.client import AsyncClient
+from helmr.errors import SchemaMismatch
 from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
 from runtime.catalog import Registry
 from tests.experiments.test_experiments import Order, link, orders
@@ -29,6 +32,9 @@ async def test_operators_answer_a_live_runtime_as_people(tmp_path: Path) -> None
             await asyncio.to_thread(run, one, seed=5, client=connect)
             for one in (experiment, by_token, left_alone)
         ]
+        unfit = Experiment("orders", 3, [Operator("ada", always({"decision": "maybe"}))], Order())
+        with pytest.raises(SchemaMismatch, match="decision"):
+            await asyncio.to_thread(run, unfit, client=connect)
         async with connect() as client:
             answered = await client.query(
                 "SELECT on_behalf_of, count(*) AS n FROM entries WHERE kind = 'wait.fulfilled'"
