@@ -171,6 +171,9 @@ class AnswerScreen(ComposeScreen):
 
     async def _their_record(self) -> Any:
         wait = self.now_wait()
+        if wait is not None and wait.token_id is not None:
+            # The refusal brings it only if the token was asked before its completion reached the session.
+            return (await self.console.client.tokens.get(wait.token_id)).data
         if wait is None or wait.kind is not WaitKind.INPUT or wait.stream is None:
             return None
         records = self.console.client.sessions.open(wait.session_id).input(wait.stream)

