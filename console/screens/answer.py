@@ -172,7 +172,7 @@ class AnswerScreen(ComposeScreen):
     async def _their_record(self) -> Any:
         wait = self.now_wait()
         if wait is not None and wait.token_id is not None:
-            # The refusal brings it only if the token was asked before its completion reached the session.
+            # The token's own refusal says who and when; only the wait's, once its session has heard, says what.
             return (await self.console.client.tokens.get(wait.token_id)).data
         if wait is None or wait.kind is not WaitKind.INPUT or wait.stream is None:
             return None

@@ -119,7 +119,7 @@ async def test_somebody_is_first_by_a_blink_and_both_completions_are_shown(bench
 async def test_somebody_is_first_and_the_session_knows_and_both_completions_are_shown(
     bench: Bench,
 ) -> None:
-    """The 409 of the wait, which says who, and not what."""
+    """The 409 of the wait: its session has heard of the completion."""
     wait = await bench.ask("sign", subject="Sign here?")
     await bench.open()
     await bench.inbox(1)
