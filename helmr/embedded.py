@@ -58,14 +58,14 @@ def start(
             extra="runtime",
         ) from error
     temporary = tempfile.mkdtemp(prefix="helmr-") if data_dir is None else None
-    runtime = Runtime.start(
-        data_dir=data_dir if data_dir is not None else str(temporary),
-        tasks=tasks,
-        folder=folder,
-        slots=slots,
-        linger_s=linger_s,
-    )
     try:
+        runtime = Runtime.start(
+            data_dir=data_dir if data_dir is not None else str(temporary),
+            tasks=tasks,
+            folder=folder,
+            slots=slots,
+            linger_s=linger_s,
+        )
         runtime.__enter__()
     except BaseException:
         _remove(temporary)

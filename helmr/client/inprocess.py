@@ -76,6 +76,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(CHUNKS_MAX)
         self._left = asyncio.Event()
+        self._broken: Exception | None = None
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self, app: App) -> tuple[int, list[tuple[bytes, bytes]]]:
@@ -87,6 +88,10 @@ class _Exchange(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await self._in_time(self._chunks.get())) is not None:
             yield chunk
+        if self._broken is not None:
+            raise httpx.RemoteProtocolError(
+                "the app failed in the middle of its answer", request=self._request
+            ) from self._broken
 
     async def aclose(self) -> None:
         """Tell the app that nobody reads on, and wait for its end."""
@@ -112,10 +117,11 @@ class _Exchange(httpx.AsyncByteStream):
             await app(self._scope(), self._receive, self._send)
             if not self._start.done():
                 raise httpx.RemoteProtocolError("the app gave no answer", request=self._request)
-        except Exception as error:  # the edge of the app: its caller hears of it
+        except Exception as error:  # noqa: BLE001 - the edge of the app: its caller hears of it
             if self._start.done():
-                raise
-            self._start.set_exception(error)
+                self._broken = error
+            else:
+                self._start.set_exception(error)
         finally:
             if not self._left.is_set():
                 await self._chunks.put(None)
