@@ -355,11 +355,11 @@ def _string(base: Field, schema: Schema) -> Field:
         "duration": Kind.DURATION,
         "password": Kind.SECRET,
     }
-    form = schema.get("format")
+    form = _text(schema.get("format"))
     length_max = _int(schema.get("maxLength"))
     pattern = schema.get("pattern")
     if form in known or schema.get("writeOnly") is True:
-        kind = known.get(str(form), Kind.SECRET)
+        kind = known.get(form, Kind.SECRET)
     elif pattern or form or (length_max is not None and length_max <= SHORT_TEXT_MAX):
         kind = Kind.TEXT
     else:
