@@ -311,6 +311,8 @@ class Holding:
     code_hash: str
     pid: int
     executing: bool
+    node: str = ""
+    """Ray's id of the node that it runs on, if it is not the directory's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import select
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from helmr import durations
-from helmr.cli import printing
+from helmr.cli import extras, printing
 from helmr.cli.app import Cli, command
 from helmr.errors import NotAllowed, RuntimeNotFound, Unavailable, UsageError
+
+JOINED_RECORD = "joined.json"
+"""In the data directory of a runtime that a Ray cluster has."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +32,37 @@ def down(
 ) -> None:
     """End the runtime: sessions are parked, nothing is lost. Waits until it has ended."""
     timeout_s = durations.seconds(timeout)
+    data_dir = _joined_data_dir(cli)
+    if data_dir is not None:
+        _leave(data_dir)
+    else:
+        _end_process(cli, timeout_s)
+
+
+def _joined_data_dir(cli: Cli) -> Path | None:
+    """The data directory that is meant, if a Ray cluster has its runtime."""
+    from helmr.client.discovery import nearest_data_dir, with_process
+
+    if cli.url is None and not os.environ.get("HELMR_URL"):
+        data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
+        if data_dir is not None:
+            return data_dir if (data_dir / JOINED_RECORD).exists() else None
+    found = with_process(cli.endpoint()).data_dir
+    if found is None or not (Path(found) / JOINED_RECORD).exists():
+        return None
+    return Path(found)
+
+
+def _leave(data_dir: Path) -> None:
+    extras.check("runtime")
+    from runtime.actors.joined import leave
+    from runtime.actors.terminal import Terminal
+
+    address = leave(data_dir.resolve(), Terminal())
+    printing.write(f"The runtime on {data_dir} has ended in the Ray cluster at {address}.")
+
+
+def _end_process(cli: Cli, timeout_s: float) -> None:
     from helmr.client.discovery import with_process
 
     endpoint = with_process(cli.endpoint())

@@ -64,8 +64,19 @@ def up(
         ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Join this Ray cluster; else start one.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Start it in this Ray cluster and return; `auto` is the one of this machine. Run "
+            "again, it puts right what is missing or has changed.",
+        ),
     ] = None,
+    http: Annotated[
+        bool,
+        typer.Option(
+            "--http/--no-http", help="Whether it listens; without, only the cluster reaches it."
+        ),
+    ] = True,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
@@ -78,7 +89,8 @@ def up(
         )
     linger_s = durations.seconds(linger, allow_zero=True)
     extras.check("runtime")
-    from runtime.actors.supervisor import UpOptions, run_up
+    from runtime.actors.preparing import UpOptions
+    from runtime.actors.supervisor import run_up
 
     options = UpOptions(
         tasks=tuple(named),
@@ -91,6 +103,7 @@ def up(
         address=address,
         external_url=external_url,
         encrypts=encrypt,
+        serves_http=http,
     )
     raise typer.Exit(run_up(options))
 

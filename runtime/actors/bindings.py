@@ -170,7 +170,7 @@ class Bindings:
             await self._pool.end(actor, "unreachable while it adopted", is_counted=False)
         cause = error.cause if isinstance(error, ActorDied) else error.message
         self.unbind(actor)
-        await self._burials.bury(session_id, None, actor.name, cause, is_counted=True)
+        await self._burials.bury(session_id, None, actor.place, cause, is_counted=True)
 
     def _bind(self, actor: PoolActor, session_id: str) -> None:
         actor.session_id = session_id
@@ -271,7 +271,7 @@ class Bindings:
         actor.is_recovering = True
         actor.become(ActorState.RESERVED, self._clock.now())
         if session_id is not None:
-            self._burials.start(session_id, epoch, actor.name, detail, is_counted=False)
+            self._burials.start(session_id, epoch, actor.place, detail, is_counted=False)
 
     def lost(self, actor: PoolActor, error: CallError) -> None:
         """A call got no answer. If the actor is only unreachable, its pings decide what it is."""
@@ -289,7 +289,7 @@ class Bindings:
         if session_id is None or actor.state is ActorState.ADOPTING:
             return
         self.unbind(actor)
-        self._burials.start(session_id, epoch, actor.name, cause, is_counted=is_counted)
+        self._burials.start(session_id, epoch, actor.place, cause, is_counted=is_counted)
 
 
 def check_repeatable(session_id: str, command: Command, error: CallError) -> None:

@@ -63,6 +63,13 @@ class ActorNotFound(CallError):
         super().__init__(f"{actor} does not exist", actor=actor, method=method)
 
 
+class NodeGone(Unavailable):
+    """Nothing runs on a node of the cluster: it has left, or does not answer. `node` is a fact."""
+
+    def __init__(self, *, node: str, detail: str) -> None:
+        super().__init__(f"node {node} is not reachable: {detail}", node=node)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An error as an answer."""

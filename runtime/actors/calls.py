@@ -8,9 +8,12 @@ is the caller's decision, with the same operation id.
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -24,10 +27,26 @@ from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from helmr.errors import HelmrError
-from runtime.actors.boundary import ActorDied, ActorNotFound, ActorUnavailable, Failure, kind_of
+from runtime.actors.boundary import (
+    ActorDied,
+    ActorNotFound,
+    ActorUnavailable,
+    Failure,
+    NodeGone,
+    kind_of,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NAMESPACE = "helmr"
 """The Ray namespace of every actor; names are unique in it."""
+
+RUN_ON_WITHIN_S = 20.0
+
+WAKE_WITHIN_S = 5.0
+WAKE_PAUSE_S = 0.5
 
 HANDLES_MAX = 1_000
 """Cached handles; more than any pool, so that dropping all of them is rare."""
@@ -78,12 +97,28 @@ class RayCalls:
         """
         given = dict(options or {})
         if is_here:
-            node = ray.get_runtime_context().get_node_id()
-            given["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+            given["scheduling_strategy"] = NodeAffinitySchedulingStrategy(this_node(), soft=False)
         declared = ray.remote(cls).options(
             name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, **given
         )
         self._handles[name] = await asyncio.to_thread(declared.remote, *args)
+
+    async def run_on(self, node: str, function: Callable[..., T], *args: object) -> T:
+        """What a plain function returns when it runs once in a worker of that node.
+
+        It takes the start of a process, about a second.
+
+        Raises:
+            NodeGone: The node is none of the cluster any more, or did not answer in time.
+        """
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        remote = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+        try:
+            async with asyncio.timeout(RUN_ON_WITHIN_S):
+                answer: T = await (await asyncio.to_thread(remote.remote, *args))
+        except (RayError, TimeoutError) as error:
+            raise NodeGone(node=node, detail=_first_line(error)) from error
+        return answer
 
     async def kill(self, name: str) -> None:
         """End an actor for good, without any clean-up in it. Harmless if there is none."""
@@ -110,6 +145,32 @@ class RayCalls:
             self._handles.clear()
         self._handles[actor] = handle
         return handle
+
+
+def wake(name: str) -> None:
+    """Have the actor of that name, which this process is to become, built once it has been constructed.
+
+    Ray runs nothing but a constructor when it restarts an actor. A call from here may be lost on the
+    way (a restarted actor's first call to itself was, measured): it is repeated until it is answered.
+    """
+    threading.Thread(target=_wake, args=(name,), name="wake", daemon=True).start()
+
+
+def _wake(name: str) -> None:
+    while True:
+        try:
+            handle: Any = ray.get_actor(name, namespace=NAMESPACE)
+            if ray.get(handle.call.remote("wake"), timeout=WAKE_WITHIN_S):
+                return
+        except (RayError, ValueError) as error:
+            logger.info("%s is not awake: %s", name, _first_line(error))
+        time.sleep(WAKE_PAUSE_S)
+
+
+def this_node() -> str:
+    """Ray's id of the node that this process runs on."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
 
 
 def cause_of(error: ActorDiedError) -> str:

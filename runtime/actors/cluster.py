@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import socket
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -28,6 +29,8 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 
 SLOT_RESOURCE = "session_slot"
 SLOT_RESOURCE_COUNT = 1_000
+ANSWERS_WITHIN_S = 5.0
+
 TEMP_PATH_CHARS_MAX = 24
 """A longer temporary folder would make Ray's socket paths longer than the 107 bytes there are."""
 
@@ -40,18 +43,14 @@ def make_run_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX, dir=base))
 
 
-def prepare_environment(*, marker: str, run_dir: Path, is_joined: bool) -> None:
-    """Set what Ray and every process under it read; before ray is imported."""
-    settings = {
-        MARKER: marker,
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-    }
-    if not is_joined:
-        token = run_dir / "token"
-        write_private(token, secrets.token_hex(32))
-        settings |= {
+def prepare_environment(*, marker: str, run_dir: Path) -> None:
+    """Set what a Ray of our own and every process under it read; before ray is imported."""
+    token = run_dir / "token"
+    write_private(token, secrets.token_hex(32))
+    prepare_to_join()
+    os.environ.update(
+        {
+            MARKER: marker,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             # Despite its name: 0 makes Ray take 127.0.0.1 for the address of this node, on every
@@ -64,6 +63,16 @@ def prepare_environment(*, marker: str, run_dir: Path, is_joined: bool) -> None:
             "RAY_worker_niceness": "0",
             "RAY_worker_maximum_startup_concurrency": str(max(2, os.cpu_count() or 1)),
         }
+    )
+
+
+def prepare_to_join() -> None:
+    """Set what this process must have before it imports ray, whichever cluster it is to talk to."""
+    settings = {
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+    }
     os.environ.update(settings)
     os.environ.pop("RAY_ADDRESS", None)
     root = package_root()
@@ -87,9 +96,10 @@ class Cluster:
         address: Join the cluster there; None starts one.
     """
 
-    def __init__(self, run_dir: Path, address: str | None) -> None:
+    def __init__(self, run_dir: Path, address: str | None = None) -> None:
         self._run_dir = run_dir
         self._address = address or None
+        self.address = ""
         self._node: Any = None
 
     def start(self) -> str:
@@ -102,10 +112,11 @@ class Cluster:
 
         Raises:
             Unavailable: Ray can't be started or reached.
-            UsageError: The cluster to join has no room for pool actors.
         """
         import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
+        if self._address is not None:
+            check_answers(self._address)
         try:
             if self._address is None:
                 self._node = _start_node(self._run_dir / "r")
@@ -121,13 +132,25 @@ class Cluster:
                 f"Ray can't be started: {error}" if self._address is None else str(error),
                 hint=f"Its logs are in {self._run_dir}." if self._address is None else None,
             ) from error
-        if self._address is not None and not _resources(ray).get(SLOT_RESOURCE):
+        self.address = str(ray.get_runtime_context().gcs_address)
+        return self.address
+
+    def check_room(self) -> None:
+        """Raise if pool actors find no node to live on.
+
+        Raises:
+            UsageError: No node offers the resource that they take.
+        """
+        import ray  # noqa: PLC0415 - see `start`
+
+        client: Any = ray  # has no types here
+        offered: dict[str, float] = client.cluster_resources()
+        if not offered.get(SLOT_RESOURCE):
             raise UsageError(
-                f"no node of the Ray cluster at {address} offers {SLOT_RESOURCE}",
+                f"no node of the Ray cluster at {self.address} offers {SLOT_RESOURCE}",
                 hint=f"Start nodes with `--resources '{{\"{SLOT_RESOURCE}\": 10}}'`; "
                 "each slot and desk takes one.",
             )
-        return address
 
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes have ended."""
@@ -147,6 +170,24 @@ class Cluster:
         if self._node is not None:
             self._node.kill_all_processes(check_alive=False, allow_graceful=False)
             self._node = None
+
+
+def check_answers(address: str) -> None:
+    """Raise if nothing answers at HOST:PORT, where Ray itself would try for minutes.
+
+    Raises:
+        Unavailable: Nothing does.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit():
+        return  # `auto`, say: Ray knows where that is
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise Unavailable(
+            f"no Ray cluster answers at {address}: {error}",
+            hint="`ray status` on a node of it says its address.",
+        ) from error
 
 
 def _start_node(temp_dir: Path) -> Any:
@@ -180,9 +221,3 @@ def _start_node(temp_dir: Path) -> Any:
         shutdown_at_exit=False,
         spawn_reaper=True,
     )
-
-
-def _resources(ray: Any) -> dict[str, float]:
-    """What the nodes of the cluster offer; Ray's own function has no types."""
-    offered: dict[str, float] = ray.cluster_resources()
-    return offered

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound
-from runtime.actors.pool import Spawner
+from runtime.actors.pool import Place, Spawner
 from runtime.actors.timing import Limits, Tasks, sleep
 from runtime.clock import Clock
 from runtime.faults import Point, reach
@@ -58,21 +58,21 @@ class Burials:
         await self._tasks.stop()
 
     def start(
-        self, session_id: str, epoch: int | None, actor: str, cause: str, *, is_counted: bool
+        self, session_id: str, epoch: int | None, actor: Place, cause: str, *, is_counted: bool
     ) -> None:
         """`bury` in the background; the session counts as being buried at once."""
         self._under_way.add(session_id)
         self._tasks.start(self.bury(session_id, epoch, actor, cause, is_counted=is_counted))
 
     async def bury(
-        self, session_id: str, epoch: int | None, actor: str, cause: str, *, is_counted: bool
+        self, session_id: str, epoch: int | None, actor: Place, cause: str, *, is_counted: bool
     ) -> None:
         """The ledger knows that the holder is gone, however long it takes to say so.
 
         Args:
             session_id: What the actor held.
             epoch: Of its adoption; None if it died before it told.
-            actor: Its name.
+            actor: Where it ran.
             cause: How it died.
             is_counted: False for what the runtime ended itself on purpose.
         """
@@ -85,7 +85,9 @@ class Burials:
                     self.deaths[session_id] = Death(cause=cause, executing=True, op=crumb.op)
             if epoch is None:
                 held = await self.held()
-                epochs = (h.epoch for h in held if (h.session_id, h.holder) == (session_id, actor))
+                epochs = (
+                    h.epoch for h in held if (h.session_id, h.holder) == (session_id, actor.name)
+                )
                 epoch = next(epochs, None)
             if epoch is not None:
                 reach(Point.DIRECTORY_ABANDONING)

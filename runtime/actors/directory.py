@@ -20,7 +20,7 @@ from runtime.actors.bindings import Bindings, check_repeatable
 from runtime.actors.boundary import DESK, LEDGER, SLOT, CallError
 from runtime.actors.deaths import Burials
 from runtime.actors.placing import Placing
-from runtime.actors.pool import ActorState, Pool, PoolActor, Spawner
+from runtime.actors.pool import ActorState, Place, Pool, PoolActor, Spawner
 from runtime.actors.timing import Limits, Tasks, within
 from runtime.actors.worklist import Deliver, WorkList
 from runtime.clock import Clock
@@ -159,8 +159,9 @@ class DirectoryActor:
         """
         for head in await self._burials.held():
             if self._bindings.is_free(head.session_id):
+                holder = Place(head.holder)
                 self._burials.start(
-                    head.session_id, head.epoch, head.holder, "died unwatched", is_counted=True
+                    head.session_id, head.epoch, holder, "died unwatched", is_counted=True
                 )
 
     # --- what others call -------------------------------------------------------------------------

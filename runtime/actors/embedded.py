@@ -23,8 +23,8 @@ from helmr.errors import Conflict, DataError, HelmrError, Unavailable, UsageErro
 from helmr.models import Credentials
 from runtime.actors import leftovers, processes
 from runtime.actors.cluster import LOOPBACK, package_root
+from runtime.actors.preparing import DEFAULT_DESKS, DEFAULT_LINGER_S
 from runtime.actors.processes import Process
-from runtime.actors.supervisor import DEFAULT_DESKS, DEFAULT_LINGER_S
 
 START_WITHIN_S = 150.0
 STOP_WITHIN_S = 20.0

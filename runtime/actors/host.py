@@ -14,17 +14,12 @@ import os
 from typing import Any
 
 from helmr.errors import HelmrError
-from runtime.actors import processes
-from runtime.actors.boundary import Failure, kind_of, serve
-from runtime.actors.calls import RayCalls
+from runtime.actors.boundary import POOL_PREFIXES, Failure, kind_of, serve
+from runtime.actors.calls import RayCalls, wake
 from runtime.actors.spec import RuntimeSpec
 from runtime.actors.terminal import log_to
 
 logger = logging.getLogger(__name__)
-
-LOOK_EVERY_S = 2.0
-ORPHAN_AFTER_S = 60.0
-"""A directory that restarts is back long before."""
 
 
 class Host:
@@ -37,18 +32,23 @@ class Host:
         self._target: object | None = None
         self._building = asyncio.Lock()
         self._is_set_up = False
-        self._called_at = 0.0
-        self._watching: asyncio.Task[None] | None = None
+        if spec.is_joined and not name.startswith(POOL_PREFIXES):
+            # No supervisor asks for it after a restart.
+            wake(name)
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Serve one call; what fails is a `Failure`.
 
-        Three are the host's own: `build` returns when the actor is built; `forever` never returns,
-        it fails when this process ends; `call_counts` is `{"kind.method": calls made from here}`.
+        Five are the host's own: `build` returns when the actor is built; `wake` says
+        whether it could be; `forever` never returns, it fails when this process ends; `spec` is
+        what it is built from; `call_counts` is `{"kind.method": calls made from here}`.
         """
-        self._called_at = asyncio.get_running_loop().time()
         if method == "call_counts":
             return {".".join(key): count for key, count in self._calls.counter.items()}
+        if method == "spec":
+            return self._spec.to_json()
+        if method == "wake":
+            return await self._wake()
         try:
             target = self._target or await self._build()
         except HelmrError as error:
@@ -58,6 +58,15 @@ class Host:
         if method == "forever":
             await asyncio.Event().wait()
         return await serve(target, method, args, kwargs)
+
+    async def _wake(self) -> bool:
+        """Whether it is built, after one more try."""
+        try:
+            await self._build()
+        except HelmrError as error:
+            logger.warning("%s is not up yet: %s", self._name, error)
+            return False
+        return True
 
     async def _build(self) -> object:
         async with self._building:
@@ -79,6 +88,7 @@ class Host:
         if self._is_set_up:
             return
         self._is_set_up = True
+        os.umask(0o077)  # a cluster that was joined has its own
         spec = self._spec
         try:
             for folder in (spec.logs_dir, spec.crumbs_dir):
@@ -88,24 +98,3 @@ class Host:
         except OSError:
             logger.exception("%s has no log file", self._name)
         faulthandler.enable(2)
-        if spec.is_joined:
-            self._watching = asyncio.create_task(self._end_when_orphaned())
-
-    async def _end_when_orphaned(self) -> None:
-        """End this process after the supervisor, which a joined cluster does not.
-
-        On its machine the supervisor's process is looked for. A pool actor on another one is pinged
-        every second while there is a directory.
-        """
-        loop = asyncio.get_running_loop()
-        supervisor = processes.Process(*self._spec.supervisor)
-        is_here = processes.boot_id() == self._spec.boot_id
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if is_here:
-                is_orphan = not await asyncio.to_thread(processes.is_running, supervisor)
-            else:
-                is_orphan = loop.time() - self._called_at > ORPHAN_AFTER_S
-            if is_orphan:
-                logger.warning("the supervisor is gone")
-                os._exit(0)

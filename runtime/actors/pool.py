@@ -51,6 +51,20 @@ class ProcessState(StrEnum):
     GONE = "gone"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an actor runs, or ran.
+
+    Attributes:
+        node: Ray's id of its node; empty is the directory's own, also where nobody knows it.
+        pid: Of its process on that node's machine, once it has said so.
+    """
+
+    name: str
+    node: str = ""
+    pid: int | None = None
+
+
 class Spawner(Protocol):
     """How pool actors come to be and end; over Ray in a runtime, in-process in tests."""
 
@@ -58,7 +72,7 @@ class Spawner(Protocol):
         """Create an actor of that role and return its name; it may still be starting."""
         ...
 
-    async def kill(self, name: str, pid: int | None) -> None:
+    async def kill(self, place: Place) -> None:
         """End the actor's process without asking it. Harmless if it is gone."""
         ...
 
@@ -66,12 +80,12 @@ class Spawner(Protocol):
         """The pool actors there are, whoever created them."""
         ...
 
-    async def look(self, pid: int) -> ProcessState:
+    async def look(self, place: Place) -> ProcessState:
         """The state of an actor's process."""
         ...
 
-    async def crumb(self, name: str) -> Crumb | None:
-        """What the dead actor of that name held and did; None if it held nothing."""
+    async def crumb(self, place: Place) -> Crumb | None:
+        """What the dead actor held and did; None if it held nothing, or its machine is gone."""
         ...
 
 
@@ -85,6 +99,7 @@ class PoolActor:
     state: ActorState
     since: datetime
     pid: int | None = None
+    node: str = ""
     code_hash: str | None = None
     session_id: str | None = None
     epoch: int | None = None
@@ -108,6 +123,11 @@ class PoolActor:
         self.since = now
 
     @property
+    def place(self) -> Place:
+        """Where it runs."""
+        return Place(self.name, self.node, self.pid)
+
+    @property
     def is_alive(self) -> bool:
         """It has started and has not ended."""
         return self.state not in (ActorState.STARTING, ActorState.GONE)
@@ -127,6 +147,7 @@ class PoolActor:
         return {
             "name": self.name,
             "pid": self.pid,
+            "node": self.node or None,
             "role": self.role,
             "session": self.session_id,
             "state": "lingering"
@@ -266,6 +287,7 @@ class Pool:
     def _enter(self, actor: PoolActor, holding: Holding) -> None:
         self.actors[actor.name] = actor
         actor.pid = holding.pid
+        actor.node = holding.node
         actor.code_hash = holding.code_hash
         actor.become(ActorState.FREE, self._clock.now())
         actor.tasks.append(self._tasks.start(self._watch(actor)))
@@ -278,7 +300,7 @@ class Pool:
         """End an actor that has never been free."""
         actor.become(ActorState.GONE, self._clock.now())
         self.actors.pop(actor.name, None)
-        await self._spawner.kill(actor.name, actor.pid)
+        await self._spawner.kill(actor.place)
 
     async def _take_over(self) -> None:
         names = await self._until_answered(self._spawner.names)
@@ -311,7 +333,7 @@ class Pool:
         """Kill an actor and have it replaced."""
         # Its watch may fail before the kill has returned, and knows less of the cause.
         actor.last_words = (cause, is_counted)
-        await self._spawner.kill(actor.name, actor.pid)
+        await self._spawner.kill(actor.place)
         self.bury(actor, cause, is_counted=is_counted)
 
     def bury(self, actor: PoolActor, cause: str, *, is_counted: bool = True) -> None:
@@ -397,7 +419,7 @@ class Pool:
         """Decide about an actor that has not answered."""
         state = ProcessState.RUNNING
         if actor.pid is not None:
-            state = await self._spawner.look(actor.pid)
+            state = await self._spawner.look(actor.place)
         actor.is_looked_up = False
         if not actor.is_alive or actor.ping is None or actor.ping.done():
             return

@@ -67,6 +67,7 @@ class SessionActor:
         replay_always: bool = False,
         silence_s: float = SILENCE_S,
         base_url: str = LOCAL_URL,
+        node: str = "",
     ) -> None:
         self.name = name
         self.role = role
@@ -79,6 +80,7 @@ class SessionActor:
         self._replay_always = replay_always
         self._silence_s = silence_s
         self._base_url = base_url
+        self._node = node
         self._registry: Registry | None = None
         self._crumbs: CrumbWriter | None = None
         self._held: HeldSession | None = None
@@ -189,6 +191,7 @@ class SessionActor:
             code_hash=self._code().code_hash,
             pid=os.getpid(),
             executing=held is not None and held.execution.is_executing(held.state.run),
+            node=self._node,
         )
 
     async def ping(self) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from helmr.ids import new_id
 from runtime.actors import breadcrumb, processes
-from runtime.actors.boundary import POOL_PREFIXES
+from runtime.actors.boundary import POOL_PREFIXES, NodeGone
 from runtime.actors.breadcrumb import Crumb
 from runtime.actors.calls import RayCalls
 from runtime.actors.cluster import SLOT_RESOURCE
 from runtime.actors.host import Host
-from runtime.actors.pool import ProcessState
+from runtime.actors.pool import Place, ProcessState
 from runtime.actors.spec import RuntimeSpec
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 POOL_CALLS_MAX = 1_000
 SHARED_CALLS_MAX = 10_000
@@ -37,16 +43,21 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
             "max_restarts": 0,
             "max_concurrency": POOL_CALLS_MAX,
             "resources": {SLOT_RESOURCE: 1},
+            "scheduling_strategy": "SPREAD",
         }
     await calls.create(name, Host, name, spec, is_here=not is_pool, options=options)
 
 
 class RaySpawner:
-    """Pool actors over Ray; see `runtime.actors.pool.Spawner`."""
+    """Pool actors over Ray; see `runtime.actors.pool.Spawner`.
 
-    def __init__(self, calls: RayCalls, spec: RuntimeSpec) -> None:
+    What is to be done on an actor's machine is done there: a pid or a crumb means nothing elsewhere.
+    """
+
+    def __init__(self, calls: RayCalls, spec: RuntimeSpec, node: str) -> None:
         self._calls = calls
         self._spec = spec
+        self._node = node
 
     async def spawn(self, role: str) -> str:
         """Create an actor with a fresh name."""
@@ -54,45 +65,61 @@ class RaySpawner:
         await create_host(self._calls, name, self._spec)
         return name
 
-    async def kill(self, name: str, pid: int | None) -> None:
-        """SIGKILL the process if it is on this machine, and tell Ray."""
-        await asyncio.to_thread(self._kill_process, name, pid)
-        await self._calls.kill(name)
-
-    def _kill_process(self, name: str, pid: int | None) -> None:
-        path = self._spec.pid_path(name)
-        if pid is None:
-            try:
-                pid = int(path.read_text())
-            except (OSError, ValueError):
-                return
-        one = processes.process(pid)
-        if one is not None and _is_ray_worker(one.pid):
-            processes.kill(one)
-        path.unlink(missing_ok=True)
+    async def kill(self, place: Place) -> None:
+        """SIGKILL the process, and tell Ray."""
+        with contextlib.suppress(NodeGone):
+            await self._there(place, _kill_process, self._spec.pid_path(place.name), place.pid)
+        await self._calls.kill(place.name)
 
     async def names(self) -> Sequence[str]:
         """The pool actors that Ray knows."""
         return [name for name in await self._calls.names() if name.startswith(POOL_PREFIXES)]
 
-    async def look(self, pid: int) -> ProcessState:
+    async def look(self, place: Place) -> ProcessState:
         """What /proc says of a process."""
-        found = await asyncio.to_thread(processes.look, pid)
-        if found is None and self._spec.is_joined:
-            return ProcessState.RUNNING  # perhaps on another machine
+        assert place.pid is not None, "it has started"
+        try:
+            found = await self._there(place, processes.look, place.pid)
+        except NodeGone:
+            return ProcessState.GONE
         if found is None or found[0] in "ZX":
             return ProcessState.GONE
         return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING
 
-    async def crumb(self, name: str) -> Crumb | None:
-        """What a dead actor held and did."""
-        return await asyncio.to_thread(self._take_crumb, name)
+    async def crumb(self, place: Place) -> Crumb | None:
+        """What a dead actor held and did.
 
-    def _take_crumb(self, name: str) -> Crumb | None:
-        path = self._spec.crumb_path(name)
-        crumb = breadcrumb.read(path)
-        path.unlink(missing_ok=True)
-        return crumb
+        None where its node is gone too: the task's code did not end that.
+        """
+        try:
+            return await self._there(place, _take_crumb, self._spec.crumb_path(place.name))
+        except NodeGone as error:
+            logger.info("%s leaves no crumb: %s", place.name, error)
+            return None
+
+    async def _there(self, place: Place, function: Callable[..., T], *args: object) -> T:
+        if place.node in ("", self._node):
+            return await asyncio.to_thread(function, *args)
+        return await self._calls.run_on(place.node, function, *args)
+
+
+def _kill_process(pid_path: Path, pid: int | None) -> None:
+    """SIGKILL the Ray worker with that pid, if there is one, or the one that wrote the file."""
+    if pid is None:
+        try:
+            pid = int(pid_path.read_text())
+        except (OSError, ValueError):
+            return
+    one = processes.process(pid)
+    if one is not None and _is_ray_worker(one.pid):
+        processes.kill(one)
+    pid_path.unlink(missing_ok=True)
+
+
+def _take_crumb(path: Path) -> Crumb | None:
+    crumb = breadcrumb.read(path)
+    path.unlink(missing_ok=True)
+    return crumb
 
 
 def _is_ray_worker(pid: int) -> bool:

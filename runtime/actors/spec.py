@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+LEDGER_NAME = "ledger.duckdb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +21,10 @@ class RuntimeSpec:
         catalog_hash: The code that pool actors must have loaded.
         admin_key_hash: Hex SHA-256 of the local admin key.
         version: Of Helmr.
-        supervisor: Its pid and start time.
-        boot_id: Of its machine.
-        is_joined: Ray was there before; its nodes may be other machines.
+        is_joined: Ray was there before: its nodes may be other machines, and nobody watches over
+            this runtime but itself.
+        pointer_dir: Where a joined runtime's gateway leaves its pointer.
+        serves_http: Whether anything listens; if not, only programs in the cluster reach it.
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: Under which people and providers reach the gateway, if not under host and port.
     """
@@ -36,11 +41,15 @@ class RuntimeSpec:
     port: int
     admin_key_hash: str
     version: str
-    supervisor: tuple[int, int]
-    boot_id: str
     is_joined: bool = False
+    pointer_dir: str | None = None
+    serves_http: bool = True
     encrypts: bool | None = None
     external_url: str | None = None
+
+    def to_json(self) -> Mapping[str, Any]:
+        """All of it; what two processes with other versions of this class can compare."""
+        return {**asdict(self), "tasks": list(self.tasks)}
 
     @property
     def base_url(self) -> str:
@@ -49,6 +58,11 @@ class RuntimeSpec:
             return self.external_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{self.port}"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The database."""
+        return Path(self.data_dir) / LEDGER_NAME
 
     @property
     def ring_path(self) -> Path:

@@ -12,7 +12,7 @@ from helmr.errors import Moved, NotReady, SessionNotFound, StoreUnavailable, Usa
 from runtime.actors.breadcrumb import Crumb
 from runtime.actors.directory import DirectoryActor
 from runtime.actors.local import LocalCalls
-from runtime.actors.pool import ProcessState
+from runtime.actors.pool import Place, ProcessState
 from runtime.actors.proxies import LedgerProxy, SessionProxy
 from runtime.actors.timing import Limits
 from runtime.core.commands import AddNote, Command, Operation, Touch
@@ -377,16 +377,16 @@ class FakeSpawner:
         self._world.calls.register(name, actor)
         return name
 
-    async def kill(self, name: str, pid: int | None) -> None:
-        self.killed.append(name)
-        if name in self._world.calls.names():
-            self._world.kill(name, "killed by the runtime")
+    async def kill(self, place: Place) -> None:
+        self.killed.append(place.name)
+        if place.name in self._world.calls.names():
+            self._world.kill(place.name, "killed by the runtime")
 
     async def names(self) -> Sequence[str]:
         return [actor.name for actor in self._world.living()]
 
-    async def look(self, pid: int) -> ProcessState:
-        return self.process_states.get(pid, ProcessState.RUNNING)
+    async def look(self, place: Place) -> ProcessState:
+        return self.process_states.get(place.pid or 0, ProcessState.RUNNING)
 
-    async def crumb(self, name: str) -> Crumb | None:
-        return self._world.crumbs.get(name)
+    async def crumb(self, place: Place) -> Crumb | None:
+        return self._world.crumbs.get(place.name)

@@ -16,7 +16,8 @@ from helmr.client.discovery import find_runtime, live_runtimes
 from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
 from runtime.actors import leftovers, processes
 from runtime.actors.embedded import Runtime
-from runtime.actors.supervisor import UpOptions, run_up
+from runtime.actors.preparing import UpOptions
+from runtime.actors.supervisor import run_up
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -18,7 +18,7 @@ from runtime.actors.directory import DirectoryActor
 from runtime.actors.gateway import GatewayActor
 from runtime.actors.ledger import LedgerActor
 from runtime.actors.local import LocalCalls
-from runtime.actors.pool import ProcessState
+from runtime.actors.pool import Place, ProcessState
 from runtime.actors.proxies import DirectoryProxy, LedgerProxy, SessionProxy
 from runtime.actors.session import SessionActor
 from runtime.actors.timing import Limits
@@ -87,16 +87,16 @@ class LocalSpawner:
         self._stack.calls.register(name, actor)
         return name
 
-    async def kill(self, name: str, pid: int | None) -> None:
-        self._stack.kill(name, "killed by the runtime")
+    async def kill(self, place: Place) -> None:
+        self._stack.kill(place.name, "killed by the runtime")
 
     async def names(self) -> Sequence[str]:
         return [n for n in self._stack.calls.names() if n in self._stack.actors]
 
-    async def look(self, pid: int) -> ProcessState:
+    async def look(self, place: Place) -> ProcessState:
         return ProcessState.RUNNING
 
-    async def crumb(self, name: str) -> Crumb | None:
+    async def crumb(self, place: Place) -> Crumb | None:
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from runtime.actors.calls import RayCalls
+from runtime.actors.calls import RayCalls, this_node
 from runtime.actors.delivering import delivery
 from runtime.actors.directory import DirectoryActor
 from runtime.actors.proxies import LedgerProxy, SessionProxy
@@ -20,7 +20,7 @@ async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor
     directory = DirectoryActor(
         ledger=ledger,
         sessions=lambda actor: SessionProxy(calls, actor),
-        spawner=RaySpawner(calls, spec),
+        spawner=RaySpawner(calls, spec, this_node()),
         clock=SystemClock(),
         slots=spec.slots,
         desks=spec.desks,

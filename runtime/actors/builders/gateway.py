@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from runtime.actors import published
 from runtime.actors.boundary import Calls
 from runtime.actors.gateway import GatewayActor, make_gateway
+from runtime.actors.preparing import local_key
 from runtime.actors.spec import RuntimeSpec
 from runtime.security.keys import read_key_ring
 
 
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
-    """A gateway that serves."""
+    """A gateway that serves; one of a joined runtime also tells local programs of itself."""
     gateway = make_gateway(
         calls,
         host=spec.host,
@@ -21,5 +24,15 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         ring=read_key_ring(spec.ring_path, os.environ),
         base_url=spec.base_url,
     )
-    await gateway.start(spec.host, spec.port)
+    if spec.serves_http:
+        await gateway.start(spec.host, spec.port)
+        if spec.is_joined:
+            _publish(spec)
     return gateway
+
+
+def _publish(spec: RuntimeSpec) -> None:
+    assert spec.pointer_dir is not None, "a joined runtime has one"
+    data_dir = Path(spec.data_dir)
+    found = published.credentials(spec.host, spec.port, key=local_key(data_dir), data_dir=data_dir)
+    published.publish(found, Path(spec.pointer_dir))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from runtime.actors.boundary import Calls
+from runtime.actors.calls import this_node
 from runtime.actors.proxies import LedgerProxy
 from runtime.actors.session import SessionActor
 from runtime.actors.spec import RuntimeSpec
@@ -37,6 +38,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
         crumb_path=spec.crumb_path(name),
         linger_s=spec.linger_s,
         base_url=spec.base_url,
+        node=this_node() if spec.is_joined else "",
     )
 
 

@@ -1,0 +1,170 @@
+"""What `helmr up` is told, and what it finds out and makes ready before it starts anything."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
+from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
+from helmr.models import Catalog
+from runtime.actors.cluster import LOOPBACK
+from runtime.actors.leftovers import write_private
+from runtime.catalog import load_modules
+from runtime.security.secrets import SecretKind, make_secret, parse_secret
+
+DEFAULT_PORT = 4356
+DEFAULT_DESKS = 2
+DEFAULT_LINGER_S = 30.0
+SLOTS_MAX = 8
+LOCK_NAME = "up.lock"
+KEY_NAME = "admin.key"
+LOGS_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What `helmr up` was told.
+
+    Attributes:
+        tasks: Task modules, dotted or as files, looked up from `folder`.
+        port: 0 takes a free one.
+        slots: None: twice the cores, at most 8.
+        address: Join this Ray cluster instead of starting one; the runtime goes on in it.
+        serves_http: Whether anything listens; only a joined runtime can do without.
+        folder: None is the current folder.
+        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
+        external_url: What the links of tokens begin with, if not with host and port.
+        ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
+    """
+
+    tasks: tuple[str, ...]
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    data_dir: Path = Path(".helmr")
+    slots: int | None = None
+    desks: int = DEFAULT_DESKS
+    linger_s: float = DEFAULT_LINGER_S
+    address: str | None = None
+    folder: Path | None = None
+    ready_fd: int | None = None
+    external_url: str | None = None
+    encrypts: bool | None = None
+    serves_http: bool = True
+
+    @property
+    def slots_count(self) -> int:
+        """What was asked for, or the default."""
+        return self.slots or min(SLOTS_MAX, 2 * (os.cpu_count() or 1))
+
+    def folders(self) -> tuple[Path, Path]:
+        """The folder that tasks are looked up from, and the data directory, which is made."""
+        folder = (self.folder or Path.cwd()).resolve()
+        data_dir = (folder / self.data_dir).resolve()
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder, data_dir
+
+
+def version() -> str:
+    """Of Helmr."""
+    try:
+        return metadata.version("helmr")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+source"
+
+
+@contextmanager
+def lock(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory; the kernel gives it back with this process, whatever ends it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(data_dir / LOCK_NAME, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise _held(data_dir, holder) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held(data_dir: Path, holder: str) -> RuntimeHeld:
+    credentials = read_credentials(data_dir / CREDENTIALS_FILE)
+    url = credentials.url if credentials is not None else None
+    place = f" at {url}" if url is not None else ""
+    return RuntimeHeld(
+        f"{data_dir} is in use by the runtime with pid {holder}{place}",
+        hint=f"Use that one, end it with `helmr down --data-dir {data_dir}`, "
+        "or name another --data-dir.",
+        pid=int(holder) if holder.isdigit() else None,
+        url=url,
+        data_dir=str(data_dir),
+    )
+
+
+def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
+    """Import the task modules, as every slot will, and read what is in them."""
+    try:
+        catalog = load_modules(tasks, folder=folder).catalog()
+    except HelmrError:
+        raise
+    except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
+        raise BadDefinition(
+            f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
+        ) from error
+    say(f"{len(catalog.tasks)} tasks: {', '.join(task.id for task in catalog.tasks)}")
+    return catalog
+
+
+def free_port(host: str, port: int) -> int:
+    """The port if it is free, or a free one for 0; known before anything is started."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise Conflict(
+                f"can't listen on {host}:{port}: {error.strerror}",
+                hint="Choose another with --port, or end what listens there.",
+                port=port,
+            ) from error
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def local_key(data_dir: Path) -> str:
+    """The admin key of this data directory; the same after every restart."""
+    path = data_dir / KEY_NAME
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        key = ""
+    if parse_secret(key) is SecretKind.API_KEY:
+        path.chmod(0o600)
+        return key
+    key = make_secret(SecretKind.API_KEY)
+    write_private(path, key)
+    return key
+
+
+def trim_logs(folder: Path) -> None:
+    """Keep the newest logs of earlier runtimes."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in logs[LOGS_KEPT:]:
+        path.unlink(missing_ok=True)
