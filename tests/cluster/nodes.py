@@ -34,7 +34,7 @@ def main(slots: int) -> None:
     Path(
         os.environ["RAY_TMPDIR"], "ray"
     ).mkdir()  # Ray writes its address there, and does not make it
-    cluster = Cluster(initialize_head=True, head_node_args=options(slots))
+    cluster: Any = Cluster(initialize_head=True, head_node_args=options(slots))
     nodes = {cluster.head_node.node_id: cluster.head_node}
     say({"address": cluster.address, "head": cluster.head_node.node_id})
     try:

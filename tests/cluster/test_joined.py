@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def pid_of(folder: Path, name: str) -> int:
     return int((folder / ".helmr" / "run" / "crumbs" / f"helmr-{name}.pid").read_text())
 
 
+def is_another(folder: Path, name: str, killed: int) -> bool:
+    return pid_of(folder, name) != killed
+
+
 def is_ready(client: Client) -> bool:
     try:
         return client.health().ready
@@ -91,7 +96,8 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     for name in ("gateway", "ledger", "directory"):
         killed = pid_of(folder, name)
         os.kill(killed, signal.SIGKILL)
-        until(lambda k=killed, n=name: pid_of(folder, n) != k, within_s=60, what=f"{name} is back")
+        is_back = partial(is_another, folder, name, killed)
+        until(is_back, within_s=60, what=f"{name} is back")
     client = connect()
     until(lambda: is_ready(client), within_s=60, what="ready again")
 
