@@ -14,6 +14,7 @@ import httpx
 
 from helmr import ids
 from tests.http.test_sessions import code_of
+from tests.security.deliveries import DELIVERY, DELIVERY_HEADERS, DELIVERY_SECRET
 from tests.service import tasks
 from tests.service.stack import BASE_URL, Stack, until
 
@@ -194,7 +195,7 @@ async def test_whatever_is_wrong_with_a_link_gets_one_404(stack: Stack) -> None:
     assert len(bodies) == 1
 
 
-async def test_githubs_signed_webhook_completes_a_raw_token_and_a_changed_byte_does_not(
+async def test_a_pull_request_webhook_signed_here_completes_a_raw_token_and_a_changed_byte_does_not(
     stack: Stack,
 ) -> None:
     body = files("helmr.examples").joinpath("data/pull_request.opened.json").read_bytes()
@@ -212,6 +213,34 @@ async def test_githubs_signed_webhook_completes_a_raw_token_and_a_changed_byte_d
         assert taken.status_code == 200, taken.text
     run = await stack.run_until(waiting["run"]["id"], "succeeded")
     assert run["result"] == json.loads(body)
+
+
+async def test_githubs_webhook_with_githubs_signature_completes_a_token_and_with_one_changed_byte_it_does_not(
+    stack: Stack,
+) -> None:
+    token = await made(stack, raw=True, verify={"scheme": "github", "secret": DELIVERY_SECRET})
+    waiting = await stack.started("by-token", token["id"])
+    path = path_of(token["callback_url"])
+    refused = (403, "signature_refused")
+    async with httpx.AsyncClient(base_url=stack.url, headers=DELIVERY_HEADERS) as http:
+        for place in (0, len(DELIVERY) // 2, len(DELIVERY) - 1):
+            body = DELIVERY[:place] + bytes([DELIVERY[place] ^ 1]) + DELIVERY[place + 1 :]
+            answer = await http.post(path, content=body)
+            assert (answer.status_code, code_of(answer)) == refused
+        for place in (len("sha256="), -1):
+            given = DELIVERY_HEADERS["x-hub-signature-256"]
+            other = "0" if given[place] != "0" else "1"
+            signature = given[:place] + other + (given[place + 1 :] if place >= 0 else "")
+            answer = await http.post(
+                path, content=DELIVERY, headers={"x-hub-signature-256": signature}
+            )
+            assert (answer.status_code, code_of(answer)) == refused
+        pending = await stack.http.get(f"/v1/tokens/{token['id']}")
+        assert pending.json()["status"] == "pending"
+        taken = await http.post(path, content=DELIVERY)
+        assert (taken.status_code, taken.json()["outcome"]) == (200, "completed")
+    run = await stack.run_until(waiting["run"]["id"], "succeeded")
+    assert run["result"] == json.loads(DELIVERY)
 
 
 async def test_published_bodies_with_their_published_github_signatures_are_taken(
