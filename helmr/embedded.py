@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import tempfile
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from helmr.client import AsyncClient, Client
 from helmr.errors import MissingExtra
+from helmr.temporary import remove_folder
 
 if TYPE_CHECKING:
     from runtime.actors.embedded import Runtime
@@ -122,4 +123,4 @@ class Embedded:
 
 def _remove(folder: str | None) -> None:
     if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(Path(folder))

@@ -1,9 +1,10 @@
 """A search for live secrets over everything that the suite leaves or shows; a pytest plugin.
 
 It reads every log record as it stands behind the runtime's filter, every text of an error of ours, every entry
-sealed in this process, what each test printed and why it failed, and at the end every file below pytest's temporary
-folder: data files, logs and output of the runtimes that tests started. A well-formed secret (its CRC fits) in any of
-them fails the test, or the run if no test can be blamed.
+sealed in this process, what each test printed and why it failed, and every file that is left: below pytest's temporary
+folder, in a folder before a test removes it, and in what runtimes and demos would remove at their end, Ray's logs
+above all (`HELMR_KEEP_TEMPORARY` has them moved here). A well-formed secret (its CRC fits) in any of them fails the
+test, or the run if no test can be blamed. So does a master key or Ray's token outside its own file.
 
 `MAY_HOLD_ONE` and the marker `shows_secrets` are all the exceptions there are.
 """
@@ -11,6 +12,9 @@ them fails the test, or the run if no test can be blamed.
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,55 +22,63 @@ from typing import Any
 import pytest
 
 from helmr.errors import HelmrError
+from helmr.temporary import VARIABLE
+from runtime.actors import leftovers
 from runtime.core import entries
 from runtime.security.redaction import RedactingFilter, find_secrets
+from tests import secret_files
 
-MAY_HOLD_ONE = {
-    "credentials.json": "a local program's way in, 0600",
-    "admin.key": "the local key itself, 0600",
-    "*/runtimes/*.json": "the pointer to credentials.json, 0600",
-    "*/pages/*": "what a task handed to a web page's server: the example's public token",
-    "*/mail/*": "an e-mail that a task sent: the demo's and the tests' outbox",
-}
-"""Files whose purpose is to hold a secret, as patterns of their path."""
-
-PREFIX = b"hlmr_"
-FILE_BYTES_MAX = 256 * 1024 * 1024
 SHOWN_CHARS = 14
 """Of a found secret: enough to know its kind, too little to use it."""
 
 
 class SecretSearch:
-    """What was found, by test and place."""
+    """What was found, by test and place.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where what is removed elsewhere is kept until the end, and what goes to the user's own folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.removed = folder / "removed"
+        self.home = folder / "home"
         self.current = "no test"
         self.found: list[str] = []
-        self.searched = {"log": 0, "error": 0, "entry": 0, "output": 0, "file": 0}
+        self.searched = {"log": 0, "error": 0, "entry": 0, "output": 0, "file": 0, "run folder": 0}
+        self.foreign: set[bytes] = set()
+        """Master keys and Ray's tokens that were met."""
 
     def look(self, kind: str, text: str, place: str = "") -> None:
         """Remember the secrets in a text."""
         self.searched[kind] += 1
         for secret in find_secrets(text):
-            shown = f"{secret[:SHOWN_CHARS]}… in {kind} {place}".rstrip()
-            self.found.append(f"{shown} ({self.current})")
+            self._remember(kind, secret, place)
 
-    def look_into(self, folder: Path) -> None:
-        """Search all files below a folder, but those that may hold a secret."""
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not path.is_file() or may_hold_one(path):
-                continue
-            try:
-                content = path.read_bytes() if path.stat().st_size <= FILE_BYTES_MAX else b""
-            except OSError:  # it went away, or a test took its rights
-                continue
-            text = content.decode("latin-1") if PREFIX in content else ""
-            self.look("file", text, str(path.relative_to(folder)))
+    def look_into(self, *folders: Path) -> None:
+        """Search all files below folders, but those that may hold a secret."""
+        for folder in folders:
+            self.foreign |= secret_files.foreign_secrets(folder)
+        for folder in folders:
+            for path in secret_files.searched_in(folder):
+                self.searched["file"] += 1
+                for secret in secret_files.secrets_of(path, self.foreign):
+                    self._remember("file", secret, str(path.relative_to(folder)))
 
+    def look_into_what_is_left(self, temporary: Path | None) -> None:
+        """Search pytest's folder and what was kept; also the run folders of runtimes that nobody cleaned up after."""
+        left = [temporary] if temporary is not None else []
+        runs = list(self.removed.glob(f"{leftovers.RUN_DIR_PREFIX}*"))
+        for record in (one for folder in left for one in folder.rglob(leftovers.RECORD_NAME)):
+            known = leftovers.read_record(record.parent)
+            if known is not None and known.mark.run_dir.is_dir():
+                runs.append(known.mark.run_dir)
+        self.searched["run folder"] += sum((run / "r").is_dir() for run in runs)
+        beside = [run for run in runs if self.removed not in run.parents]
+        self.look_into(*left, *beside, self.removed, self.home)
 
-def may_hold_one(path: Path) -> bool:
-    """The file is one whose purpose is to hold a secret."""
-    return any(path.match(pattern) for pattern in MAY_HOLD_ONE)
+    def _remember(self, kind: str, secret: str, place: str) -> None:
+        shown = f"{secret[:SHOWN_CHARS]}… in {kind} {place}".rstrip()
+        self.found.append(f"{shown} ({self.current})")
 
 
 class _Handler(logging.Handler):
@@ -89,15 +101,18 @@ SEARCH = pytest.StashKey[SecretSearch]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin: listen to logs, errors and entries."""
+    """Begin: listen to logs, errors and entries, and have nothing removed unseen."""
     config.addinivalue_line(
         "markers", "shows_secrets: the test puts a secret where none belongs, on purpose"
     )
-    search = config.stash[SEARCH] = SecretSearch()
+    folder = Path(tempfile.mkdtemp(prefix="helmr-searched-"))
+    search = config.stash[SEARCH] = SecretSearch(folder)
     handler = _Handler(search)
     logging.getLogger().addHandler(handler)
     make_error: Callable[..., None] = HelmrError.__init__
     body_text = entries.body_text
+    remove_tree: Any = shutil.rmtree
+    environ = {name: os.environ.get(name) for name in _environment(search)}
 
     def made_error(self: HelmrError, message: str, **parts: Any) -> None:
         make_error(self, message, **parts)
@@ -108,20 +123,51 @@ def pytest_configure(config: pytest.Config) -> None:
         search.look("entry", text)
         return text
 
+    def removed_tree(path: Any, *arguments: Any, **options: Any) -> None:
+        if not _is_pytests(config, Path(os.fsdecode(path))):
+            search.look_into(Path(os.fsdecode(path)))
+        remove_tree(path, *arguments, **options)
+
     HelmrError.__init__ = made_error  # type: ignore[method-assign]
     entries.body_text = made_body
+    shutil.rmtree = removed_tree  # type: ignore[assignment]
+    os.environ.update(_environment(search))
 
     def undo() -> None:
         logging.getLogger().removeHandler(handler)
         HelmrError.__init__ = make_error  # type: ignore[method-assign]
         entries.body_text = body_text
+        shutil.rmtree = remove_tree
+        for name, value in environ.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+        remove_tree(folder, ignore_errors=True)
 
     config.add_cleanup(undo)
 
 
+def _environment(search: SecretSearch) -> dict[str, str]:
+    """Where programs leave what they would remove, and what they keep in the user's own folders."""
+    return {
+        VARIABLE: str(search.removed),
+        "XDG_STATE_HOME": str(search.home / "state"),
+        "XDG_CONFIG_HOME": str(search.home / "config"),
+    }
+
+
+def _is_pytests(config: pytest.Config, folder: Path) -> bool:
+    """What earlier runs of pytest have left, which it tidies up."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    current = factory._basetemp if factory is not None else None
+    is_current = current is not None and current in folder.parents
+    return not is_current and any(
+        part.startswith(("pytest-of-", "garbage-")) for part in folder.parts
+    )
+
+
 @pytest.fixture(autouse=True)
 def no_secret_shown(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test during which a secret appeared in a log, an error or an entry."""
+    """Fail a test during which a secret appeared in a log, an error, an entry or a folder it removed."""
     search = request.config.stash[SEARCH]
     search.current, before = request.node.nodeid, len(search.found)
     yield
@@ -150,8 +196,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     search = session.config.stash[SEARCH]
     search.current = "at the end"
     factory = getattr(session.config, "_tmp_path_factory", None)
-    if factory is not None and factory._basetemp is not None:
-        search.look_into(factory._basetemp)
+    search.look_into_what_is_left(factory._basetemp if factory is not None else None)
     if search.found and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from helmr.examples.narration import Narrator
 from helmr.examples.seed import Seeder
 from helmr.models import EntryInfo, PrincipalInfo, WaitInfo
 from helmr.safe_text import one_line
+from helmr.temporary import remove_folder
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             narrator.says(f"The data is kept in {demo.data_dir}. Look at it again with")
             narrator.command(f"helmr up {TASKS} --data-dir {shlex.quote(str(demo.data_dir))}")
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
     return 0
 
 

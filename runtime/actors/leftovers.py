@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from helmr.errors import Unavailable
+from helmr.temporary import remove_folder
 from runtime.actors.processes import Mark, Process, end_all, is_running
 
 logger = logging.getLogger(__name__)
@@ -77,9 +77,9 @@ def forget_record(data_dir: Path) -> None:
 
 
 def remove_run_dir(run_dir: Path) -> None:
-    """Remove the temporary folder of a runtime; nothing else, whatever the record says."""
+    """Remove the temporary folder of a runtime (`helmr.temporary`); nothing else, whatever the record says."""
     if run_dir.name.startswith(RUN_DIR_PREFIX) and not run_dir.is_symlink():
-        shutil.rmtree(run_dir, ignore_errors=True)
+        remove_folder(run_dir)
 
 
 def end_leftovers(data_dir: Path) -> int:

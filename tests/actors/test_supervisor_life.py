@@ -14,6 +14,7 @@ import pytest
 from helmr import Client
 from helmr.client.discovery import find_runtime, live_runtimes
 from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
+from helmr.temporary import VARIABLE
 from runtime.actors import leftovers, processes
 from runtime.actors.embedded import Runtime
 from runtime.actors.preparing import UpOptions
@@ -65,7 +66,7 @@ def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., Runtime]]:
 def test_a_runtime_from_start_to_end_and_again(
     start: Callable[..., Runtime], tmp_path: Path, state_home: Path
 ) -> None:
-    data_dir = tmp_path / "data"
+    data_dir, began_at_s = tmp_path / "data", time.time()
     with start() as runtime:
         key, first_pid = runtime.key, runtime.pid
         assert listening_elsewhere(runtime) == []
@@ -95,6 +96,9 @@ def test_a_runtime_from_start_to_end_and_again(
         assert runtime.stop() == 0
         assert time.monotonic() - began < ENDS_WITHIN_S
     assert_nothing_left(everything, data_dir)
+    # Ray's logs go with the runtime, to where the search for secrets reads them.
+    logs = Path(os.environ[VARIABLE]).glob("helmr-*/r/session_*/logs/gcs_server.out")
+    assert any(log.stat().st_mtime > began_at_s for log in logs)
     assert live_runtimes() == []
 
     with start() as runtime:

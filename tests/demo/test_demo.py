@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from helmr.examples import demo, processes
+from helmr.temporary import VARIABLE
 
 WITHIN_S = 240
 LOOK_S = 0.2
@@ -25,7 +26,8 @@ class Watched:
     """A demo under way, and every process that was ever seen below it."""
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("HELMR_")}
+        kept = {VARIABLE: os.environ[VARIABLE]}  # what it removes is searched for secrets
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("HELMR_")} | kept
         self.out = folder / "out"
         self.err = folder / "err"
         self.seen: set[processes.Process] = set()
