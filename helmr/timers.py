@@ -19,7 +19,7 @@ async def until(moment: datetime) -> None:
     """Return at `moment`, at once if it has passed; the run parks meanwhile.
 
     Raises:
-        BadDuration: The datetime has no time zone.
+        BadDuration: The datetime has no time zone, or is more than ten years away.
     """
     if moment.tzinfo is None:
         raise BadDuration(

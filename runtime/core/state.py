@@ -98,6 +98,8 @@ class Run:
     task: str
     payload: Any
     created_seq: int
+    created_at: datetime | None = None
+    """None in a run whose checkpoint was written before it held this."""
     attempt: int = 1
     status: RunStatus = RunStatus.QUEUED
     is_started: bool = False
@@ -257,7 +259,11 @@ def _run_created(state: SessionState, entry: Entry) -> None:
         raise DataError(f"{state.id}: entry {entry.seq} creates a run without an id")
     body = entry.body
     state.run = Run(
-        id=entry.run_id, task=body["task"], payload=body.get("payload"), created_seq=entry.seq
+        id=entry.run_id,
+        task=body["task"],
+        payload=body.get("payload"),
+        created_seq=entry.seq,
+        created_at=entry.recorded_at,
     )
     state.runs_count += 1
     state.taken.clear()

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
 
@@ -34,7 +34,9 @@ from helmr.current import (
     current_run,
     current_step,
 )
+from helmr.durations import TEN_YEARS_S
 from helmr.errors import (
+    BadDuration,
     ConcurrentWaitError,
     HelmrSignal,
     NondeterminismError,
@@ -92,6 +94,9 @@ TREE_END_S = 5.0
 
 EXITS_MAX = 100
 """A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
+
+TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
+"""S-16."""
 
 SILENCE_S = 30.0
 """A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
@@ -187,6 +192,8 @@ class RunDriver(DurableRun):
         self._given_up: set[int] = set()
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._wait_op: int | None = None
+        self._known_at = script.began_at or clock.now()
+        """The latest time that the code can know of, the same in every replay."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
         self._actor_loop = asyncio.get_running_loop()
@@ -392,6 +399,7 @@ class RunDriver(DurableRun):
             self._wait_op = None
         if future is None or future.done():
             return False
+        self._known_at = outcome.recorded_at
         future.set_result(outcome.payload)
         return True
 
@@ -424,9 +432,11 @@ class RunDriver(DurableRun):
         op = self._next_op()
         ask = AskClock(self._clock.now())
         if self._check_recorded(op, ask):
-            return self._script.clocks[op]
-        self._tell(self._host.asked, self, op, ask)
-        return ask.now
+            self._known_at = self._script.clocks[op]
+        else:
+            self._known_at = ask.now
+            self._tell(self._host.asked, self, op, ask)
+        return self._known_at
 
     def uuid(self) -> uuid.UUID:
         """A UUID drawn from the place in the run."""
@@ -447,6 +457,11 @@ class RunDriver(DurableRun):
         if self._wait_op is not None:
             raise ConcurrentWaitError(
                 f"{self.run.id} already waits (op {self._wait_op}); a run has one active wait"
+            )
+        if call.until is not None and call.until > self._known_at + TIMEOUT_MAX:
+            raise BadDuration(
+                f"{call.until.isoformat()} is more than ten years away",
+                hint="A timer lasts at most ten years; begin the next one when it has ended.",
             )
         ask = AskWait(
             wait_kind=call.kind,

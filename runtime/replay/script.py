@@ -61,10 +61,11 @@ Payload = WaitOutcome | StepValue | StepError | Made | int | list[Record]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the code gets for an op."""
+    """What the code gets for an op, and when that was recorded."""
 
     op: int
     payload: Payload
+    recorded_at: datetime
 
 
 Line = Opened | GivenUp | Outcome
@@ -76,6 +77,7 @@ class Script:
 
     Attributes:
         lines: In seq order.
+        began_at: When the run was created, None if that is not known.
         opened: Op → the ask's text, for every op in the journal.
         clocks: Op → the time that `ctx.now()` returned.
         given_up: Ops that the code cancelled; their outcomes were never seen.
@@ -83,6 +85,7 @@ class Script:
     """
 
     lines: tuple[Line, ...]
+    began_at: datetime | None
     opened: Mapping[int, str]
     clocks: Mapping[int, datetime]
     given_up: frozenset[int]
@@ -124,6 +127,7 @@ def make_script(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> 
             lines.append(outcome_of(state, entry, histories.get(op, ())))
     return Script(
         lines=tuple(lines),
+        began_at=run.created_at,
         opened=opened,
         clocks=clocks,
         given_up=frozenset(given_up),
@@ -173,7 +177,7 @@ def outcome_of(state: SessionState, entry: Entry, history: Sequence[Any] = ()) -
     """What the code gets for an entry that `is_outcome`."""
     if entry.op is None:
         raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) has no op")
-    return Outcome(entry.op, _payload(state, entry, entry.op, history))
+    return Outcome(entry.op, _payload(state, entry, entry.op, history), entry.recorded_at)
 
 
 def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any]) -> Payload:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from helmr import ConcurrentWaitError, WaitCancelled, WaitTimeout, step, streams, task, timers
 from helmr.errors import BadDuration, UsageError
+from runtime.clock import FakeClock
 from runtime.core.commands import CloseSession, Deadline
 from runtime.core.entries import EntryKind
 from runtime.replay import Raised
-from tests.core.builder import ALICE, seconds
+from tests.core.builder import ALICE, T0, seconds
 from tests.replay.bench import Bench, bench, finished
 
 messages = streams.input("messages", schema=str)
@@ -225,6 +226,49 @@ async def test_a_timer_waits_and_is_gone():
         await run.until_closed()
         assert run.result == "awake"
         await replayed_whole(run)
+
+
+async def test_a_timer_of_more_than_ten_years_is_refused_where_it_is_called_and_in_every_replay():
+    too_far: list[str] = []
+
+    @task
+    async def body(payload: Any) -> str:
+        await quick("x")
+        for moment in (T0 + timedelta(days=3_661), datetime.max.replace(tzinfo=UTC)):
+            try:
+                await timers.until(moment)
+            except BadDuration as error:
+                too_far.append(error.message)
+        await timers.sleep("1d")
+        return "awake"
+
+    async with bench(body) as run:
+        await run.until_waiting()
+        assert len(too_far) == 2
+        assert all("more than ten years away" in message for message in too_far)
+        # The refused ones asked for nothing; the run goes on with its next op.
+        assert list(run.asks) == [1, 2]
+        run.story.now += timedelta(days=30)
+        run.write(*run.story.decide(Deadline(principal=ALICE, wait_id=run.story.wait.id)).drafts)
+        await run.until_closed()
+        # A month later the first moment is less than ten years away, and yet the replay goes the same way.
+        again = run.replayed(len(run.story.entries) - 1)
+        again.clock = FakeClock(run.story.now)
+        await again.start().until_closed()
+        assert again.asks == {}
+        assert again.end == run.end
+        assert len(too_far) == 4
+
+
+async def test_a_timer_of_ten_years_is_taken():
+    @task
+    async def body(payload: Any) -> str:
+        await timers.until(T0 + timedelta(days=3_660))
+        return "awake"
+
+    async with bench(body) as run:
+        await run.until_waiting()
+        assert run.story.wait.deadline_at == T0 + timedelta(days=3_660)
 
 
 async def test_peek_and_history_show_the_same_in_a_replay_also_when_more_came():
