@@ -1,12 +1,13 @@
-"""The entries that create a session and its first run (S-2), and those that time a wait out (S-14)."""
+"""The entries that create a session and its first run (S-2), and those that end waits on their own (S-14, S-40)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from runtime.core.commands import Operation
-from runtime.core.entries import RUNTIME, Draft, EntryKind, Principal
+from runtime.core.commands import Operation, TokenEnded
+from runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 
 
 def start_drafts(
@@ -65,3 +66,33 @@ def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str
     outcome = EntryKind.WAIT_FULFILLED if kind == "timer" else EntryKind.WAIT_TIMED_OUT
     body = {"wait_id": wait_id, "next": next_status}
     return Draft(outcome, body, run_id=run_id, op=op, principal=RUNTIME)
+
+
+def token_end_draft(
+    *,
+    wait_id: str,
+    run_id: str,
+    op: int,
+    deadline_at: datetime | None,
+    ended: TokenEnded,
+    next_status: str,
+) -> Draft:
+    """The entry by which the end of a token resolves a wait on it (S-40).
+
+    A token that ended at or after the wait's deadline finds the wait timed out, also if its end comes first (S-14).
+    """
+    if deadline_at is not None and ended.ended_at >= deadline_at:
+        return due_draft(
+            wait_id=wait_id, kind="token", run_id=run_id, op=op, next_status=next_status
+        )
+    body: dict[str, Any] = {"wait_id": wait_id, "token_id": ended.token_id, "next": next_status}
+    if ended.status == "completed":
+        kind = EntryKind.WAIT_FULFILLED
+        body["data"] = ended.data
+        body["completed_at"] = iso(ended.ended_at)
+    elif ended.status == "expired":
+        kind = EntryKind.WAIT_TIMED_OUT
+    else:
+        kind = EntryKind.WAIT_CANCELLED
+        body["reason"] = "token_cancelled" if ended.status == "cancelled" else "token_not_found"
+    return Draft(kind, body, run_id=run_id, op=op, principal=ended.ended_by)

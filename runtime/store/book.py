@@ -358,6 +358,19 @@ class Book:
             self._timers.arm(head, _alarm_of(head, now))
         return due
 
+    def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
+        """Sessions that wait on the token and that nobody holds, with the id of the wait."""
+        found = [
+            (head, wait_id)
+            for wait_id, session_id in token.waits.items()
+            if (head := self.heads.get(session_id)) is not None
+        ]
+        return [
+            (head, wait_id)
+            for head, wait_id in found
+            if not head.is_held and head.wait is not None and head.wait.id == wait_id
+        ]
+
     def counts(self) -> dict[str, int]:
         """How many open sessions there are and what they do; `parked` are those that wait unheld."""
         by_activity = {

@@ -25,8 +25,8 @@ from helmr.errors import (
 )
 from helmr.models import TokenStatus
 from runtime.core import jsontext
-from runtime.core.commands import Command
-from runtime.core.entries import Draft, Entry, EntryKind, iso
+from runtime.core.commands import Command, TokenEnded
+from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -69,6 +69,37 @@ def token_of(fact: Fact) -> str | None:
             return fact.token_id
         case _:
             return None
+
+
+def touched_by(fact: Fact) -> frozenset[str]:
+    """What the decision about this fact reads or changes beside its operation; two that share some are decided in turn.
+
+    The book shows a fact only once it is stored; those of one transaction don't see each other.
+    """
+    match fact:
+        case CreateToken():
+            return frozenset()
+        case CompleteToken(public_token_id=public_token_id):
+            names = {fact.token_id, *({public_token_id} if public_token_id is not None else ())}
+            return frozenset(names)
+        case CancelToken() | CreateCompletionToken():
+            return frozenset({fact.token_id})
+        case RevokeCompletionToken():
+            return frozenset({fact.public_token_id})
+        case CreateApiKey() | RevokeApiKey():
+            return frozenset({"api keys"})
+
+
+def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
+    """How the expiry of a token reaches a wait on it."""
+    return TokenEnded(
+        principal=RUNTIME,
+        wait_id=wait_id,
+        token_id=token.id,
+        status=TokenStatus.EXPIRED.value,
+        ended_at=at,
+        ended_by=RUNTIME,
+    )
 
 
 def repeated_fact(fact: Command, entry: Entry) -> Mapping[str, Any]:

@@ -9,7 +9,8 @@ Invariants: S-53 (a head is a function of the entries), S-3 (run status), S-11 (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -112,6 +113,18 @@ def fold(head: Head, entry: Entry) -> None:
     head.last_at = entry.recorded_at
     head.last_offset = entry.feed_offset
     head.tail = (*head.tail, entry.feed_offset)
+
+
+def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
+    """A copy of the head whose chain goes on behind these sealed entries; they need not be stored yet."""
+    moved = copy.copy(head)
+    for entry in entries:
+        if entry.seq == 1:
+            moved.key_id = entry.body.get("chain_key_id")
+        moved.next_seq = entry.seq + 1
+        moved.last_hash = entry.hash
+        moved.last_at = entry.recorded_at
+    return moved
 
 
 def checkpointed(head: Head) -> None:

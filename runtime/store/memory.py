@@ -36,17 +36,24 @@ from runtime.security.keys import KeyRing, MasterKey
 from runtime.store import pages
 from runtime.store.bodies import Bodies
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
-from runtime.store.facts import decide_fact, expired_drafts, repeated_fact, token_of
+from runtime.store.facts import (
+    decide_fact,
+    expired_drafts,
+    expired_end,
+    repeated_fact,
+    token_of,
+)
 from runtime.store.heads import Head, checkpointed, fold
 from runtime.store.token_views import matches, token_json
 from runtime.store.tokens import Token
 from runtime.store.writes import (
-    catalog_entries,
+    catalog_draft,
     continue_head,
     due_entries,
     find_start,
     repeated_start,
     start_entries,
+    token_end_entries,
 )
 
 DUE_MAX = 10_000
@@ -269,7 +276,7 @@ class MemoryLedger:
         known = await self.catalog()
         if known is not None and known["code_hash"] == catalog["code_hash"]:
             return False
-        self._store(catalog_entries(self.book, catalog, principal, self.clock.now()))
+        self._store(self._facts((catalog_draft(catalog, principal),), self.clock.now()))
         return True
 
     async def catalog(self) -> Mapping[str, Any] | None:
@@ -420,7 +427,12 @@ class MemoryLedger:
             self._store(due_entries(head, now, None, cipher))
         expired = self.book.tokens.due(now, DUE_MAX)
         if expired:
-            self._store(self._facts(expired_drafts(expired), now))
+            waits = [(token, wait) for token in expired for wait in self.book.unheld_waits(token)]
+            at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
+            for token, (head, wait_id) in waits:
+                cipher = self._bodies.cipher(head.session_id)
+                end = expired_end(token, wait_id, at)
+                self._store(token_end_entries(head, end, now, None, cipher))
         self._arm()
         self._changed()
 

@@ -16,6 +16,7 @@ from helmr.errors import (
     MasterKeyMissing,
     OperationConflict,
 )
+from runtime.core.commands import TokenEnded
 from runtime.core.decide.inputs import key_hash
 from runtime.core.entries import (
     GENESIS,
@@ -27,7 +28,7 @@ from runtime.core.entries import (
     seal,
 )
 from runtime.core.receipts import receipt_of
-from runtime.core.starting import due_draft, start_drafts
+from runtime.core.starting import due_draft, start_drafts, token_end_draft
 from runtime.ports import Started, StartSession
 from runtime.security.keys import KeyRing
 from runtime.store.bodies import Bodies
@@ -159,15 +160,15 @@ def _keyed(drafts: Sequence[Draft], key_id: str | None) -> tuple[Draft, ...]:
 
 
 def fact_entries(
-    book: Book, drafts: Sequence[Draft], now: datetime, chain: Chain
+    nil: Head, drafts: Sequence[Draft], now: datetime, chain: Chain
 ) -> tuple[Entry, ...]:
-    """The entries of facts of no session, in the nil session."""
-    if book.nil.next_seq == 1:
-        key, key_id = chain.new(book.nil.session_id)
+    """The entries of facts of no session, behind the last one of the nil session."""
+    if nil.next_seq == 1:
+        key, key_id = chain.new(nil.session_id)
         drafts = _keyed(drafts, key_id)
     else:
-        key = chain.of(book.nil)
-    return continue_head(book.nil, drafts, now, key, chain.bodies.cipher(book.nil.session_id))
+        key = chain.of(nil)
+    return continue_head(nil, drafts, now, key, chain.bodies.cipher(nil.session_id))
 
 
 def start_entries(
@@ -216,16 +217,32 @@ def due_entries(
     return continue_head(head, (draft,), now, key, cipher)
 
 
-def catalog_entries(
-    book: Book,
-    catalog: Mapping[str, Any],
-    principal: Principal,
+def token_end_entries(
+    head: Head,
+    ended: TokenEnded,
     now: datetime,
-    chain: Chain | None = None,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """The entry of a new catalog, in the nil session."""
-    draft = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
-    return fact_entries(book, (draft,), now, chain or Chain())
+    """The entry by which the end of a token resolves the pending wait of an unheld session."""
+    wait = head.wait
+    assert wait is not None
+    assert wait.id == ended.wait_id
+    assert head.run_id is not None
+    draft = token_end_draft(
+        wait_id=wait.id,
+        run_id=head.run_id,
+        op=wait.op,
+        deadline_at=wait.deadline_at,
+        ended=ended,
+        next_status="queued",
+    )
+    return continue_head(head, (draft,), now, key, cipher)
+
+
+def catalog_draft(catalog: Mapping[str, Any], principal: Principal) -> Draft:
+    """A new catalog; a fact of the nil session."""
+    return Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
 
 
 def continue_head(

@@ -7,18 +7,23 @@ import itertools
 import sys
 import time
 from datetime import timedelta
+from typing import Any
 
 import duckdb
 import pytest
 
-from helmr.errors import DataError, StoreUnavailable
+from helmr import ids
+from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
 from runtime.clock import FakeClock, SystemClock
 from runtime.core.entries import EntryKind, from_iso
+from runtime.core.tokens import CancelToken, Fact, RevokeCompletionToken
 from runtime.ports import Committed
+from runtime.security.keys import KeyRing, MasterKey
 from runtime.store.duck import appends as appends_module
-from runtime.store.duck import group
+from runtime.store.duck import group, reads
 from runtime.store.duck.ledger import DuckLedger, open_ledger
-from tests.store.sessions import SMALL, begin, parked, running, start_of
+from tests.store.facts import complete_token, create_public_token, create_token
+from tests.store.sessions import ALICE, SMALL, begin, parked, running, start_of
 
 
 @pytest.mark.slow
@@ -79,6 +84,113 @@ async def test_what_is_queued_is_one_transaction(duck, clock, monkeypatch):
     await asyncio.gather(*(hand.stored(hand.step()) for hand in hands))
     assert sum(sizes) == 40
     assert len(sizes) <= 3
+
+
+async def test_facts_of_many_clients_are_one_transaction(duck, clock, monkeypatch):
+    sizes = []
+    commit = group.GroupCommit._commit
+
+    async def counted(self, writes):
+        sizes.append(len(writes))
+        await commit(self, writes)
+
+    monkeypatch.setattr(group.GroupCommit, "_commit", counted)
+    made = await asyncio.gather(*(duck.fact(create_token()) for _ in range(40)))
+    tokens = [one["token_id"] for one in made]
+    assert len(set(tokens)) == 40
+    hands = [await running(duck, clock) for _ in range(5)]
+    sizes.clear()
+    ends: list[Fact] = [complete_token(token_id, n) for n, token_id in enumerate(tokens[:30])]
+    ends += [CancelToken(principal=ALICE, token_id=token_id) for token_id in tokens[30:]]
+    replies = await asyncio.gather(
+        *(duck.fact(end) for end in ends), *(hand.stored(hand.step()) for hand in hands)
+    )
+    assert [reply["token_id"] for reply in replies[:40]] == tokens
+    assert sum(sizes) == 45
+    assert len(sizes) <= 3
+    for n, token_id in enumerate(tokens):
+        end = await duck.token_end(token_id)
+        assert (end["status"], end.get("data")) == (
+            ("completed", n) if n < 30 else ("cancelled", None)
+        )
+    found = await duck.read(reads.verify_chain, ids.NIL_SESSION, 0, None)
+    assert found == 80
+
+
+async def test_facts_about_one_thing_are_decided_in_the_order_in_which_they_came(duck, clock):
+    token_id = (await duck.fact(create_token()))["token_id"]
+    public = await duck.fact(create_public_token(token_id, clock.now()))
+    replies: Any = await asyncio.gather(
+        duck.fact(complete_token(token_id, "first")),
+        duck.fact(complete_token(token_id, "second")),
+        duck.fact(
+            RevokeCompletionToken(principal=ALICE, public_token_id=public["public_token_id"])
+        ),
+        duck.fact(complete_token(token_id, "first", public["public_token_id"])),
+        duck.fact(create_token()),
+        return_exceptions=True,
+    )
+    first, second, revoked, too_late, other = replies
+    assert first["outcome"] == "completed"
+    assert isinstance(second, TokenCompleted)
+    assert second.facts["completed_at"] == first["completed_at"]
+    assert revoked["status"] == "revoked"
+    assert isinstance(too_late, NotAllowed)
+    assert other["token_id"] != token_id
+
+
+async def test_a_stream_of_facts_does_not_keep_tokens_from_expiring(duck, clock):
+    short = [(await duck.fact(create_token(timeout_s=60)))["token_id"] for _ in range(3)]
+    clock.move_to(clock.now() + timedelta(seconds=60))
+    for _ in range(5):
+        await asyncio.gather(*(duck.fact(create_token()) for _ in range(20)))
+    assert [(await duck.token_end(one) or {}).get("status") for one in short] == ["expired"] * 3
+
+
+async def test_facts_behind_one_that_the_engine_refuses_are_to_be_sent_again(duck, monkeypatch):
+    tokens = [(await duck.fact(create_token()))["token_id"] for _ in range(5)]
+
+    def refusing(connection, appends):
+        appends_module.append(connection, appends)
+        if any("poison" in entry.body_json for entry in appends.entries):
+            raise duckdb.ConversionException("this value can't be stored")
+
+    monkeypatch.setattr(group, "append", refusing)
+    ends = [complete_token(one, "poison" if n == 2 else n) for n, one in enumerate(tokens)]
+    replies = await asyncio.gather(*map(duck.fact, ends), return_exceptions=True)
+    monkeypatch.undo()
+    assert [isinstance(reply, StoreUnavailable) for reply in replies] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    for end in ends[3:]:
+        assert (await duck.fact(end))["outcome"] == "completed"
+    assert await duck.read(reads.verify_chain, ids.NIL_SESSION, 0, None) == 9
+
+
+async def test_a_session_whose_master_key_is_gone_does_not_keep_others_from_timing_out(path, clock):
+    old, new = (MasterKey(name, name.encode() * 16) for name in ("k1", "k2"))
+    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old,)))
+    lost, _ = await parked(ledger, clock, timeout_s=60)
+    await ledger.close()
+    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((new,)))
+    found, _ = await parked(ledger, clock, timeout_s=60)
+    clock.move_to(clock.now() + timedelta(seconds=60))
+    async with asyncio.timeout(10):
+        while ledger.book.heads[found.session_id].wait is not None:
+            await ledger.changed(1)
+    assert not ledger.is_broken
+    assert ledger.book.heads[lost.session_id].wait is not None
+    await ledger.close()
+    # The key is back, and the wait is overdue.
+    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old, new)))
+    async with asyncio.timeout(10):
+        while ledger.book.heads[lost.session_id].wait is not None:
+            await ledger.changed(1)
+    await ledger.close()
 
 
 async def test_a_flush_that_the_engine_refuses_does_not_harm_its_neighbours(
@@ -219,3 +331,25 @@ async def test_parked_sessions_cost_little_memory(clock, capsys):
     with capsys.disabled():
         sys.stdout.write(f"\n{size:.0f} bytes for a parked session")
     assert size < 2_000
+
+
+@pytest.mark.perf
+async def test_facts_of_many_clients_beat_one_by_one(duck, capsys):
+    async def rate(concurrent: int, rounds: int) -> tuple[float, float]:
+        made, began = [], time.perf_counter()
+        for _ in range(rounds):
+            made += await asyncio.gather(*(duck.fact(create_token()) for _ in range(concurrent)))
+        created_s, began = time.perf_counter() - began, time.perf_counter()
+        for first in range(0, len(made), concurrent):
+            some = made[first : first + concurrent]
+            await asyncio.gather(*(duck.fact(complete_token(one["token_id"])) for one in some))
+        return len(made) / created_s, len(made) / (time.perf_counter() - began)
+
+    one, many = await rate(1, 200), await rate(128, 20)
+    with capsys.disabled():
+        for what, single, together in zip(("created", "completed"), one, many, strict=True):
+            sys.stdout.write(
+                f"\ntokens {what}: one caller {single:.0f}/s, 128 callers {together:.0f}/s: "
+                f"{together / single:.1f} times"
+            )
+    assert min(together / single for single, together in zip(one, many, strict=True)) > 3

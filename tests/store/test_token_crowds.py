@@ -1,4 +1,4 @@
-"""Ten thousand tokens whose time is over at once: the bound of S-14, commits in between, deliveries (S-40)."""
+"""Ten thousand tokens whose time is over at once: the bound of S-14, commits in between, their waits (S-40)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from typing import Any
 
 import pytest
 
-from helmr import ids
 from helmr.current import TokenCall
 from helmr.models import TokenStatus
 from runtime.clock import FakeClock
-from runtime.core.entries import Draft, EntryKind
+from runtime.core.entries import RUNTIME, Draft, EntryKind
 from runtime.ports import Committed, TokenOpen, WorkItem
-from runtime.security.keys import KeyRing, MasterKey
-from runtime.security.task_secrets import TaskSecrets
+from runtime.store.duck import rounds
 from runtime.store.duck.ledger import DuckLedger
 from runtime.store.duck.rounds import DUE_MAX
+from tests.store.facts import SECRETS, create_token
 from tests.store.sessions import Hand, begin, running
 
 TOKENS = 10_000
 WAITERS = 1_100
-"""More than one look at the work list shows."""
+HELD = 60
+"""So many of the waiting sessions are held by an actor."""
 
-SECRETS = TaskSecrets(
-    KeyRing((MasterKey("k1", b"1" * 32),)).session_keys(ids.NIL_SESSION), "http://h"
-)
+
+async def waiting_on(duck: DuckLedger, clock: FakeClock, token_id: str) -> tuple[Hand, Draft]:
+    """A parked session that waits on the token."""
+    hand = await begin(duck, clock)
+    await hand.adopt()
+    wait = hand.wait(kind="token", token_id=token_id)
+    guard = TokenOpen(token_id, wait.body["wait_id"])
+    await hand.stored(hand.started(), wait, checkpoint=True, release=True, preconditions=(guard,))
+    return hand, wait
 
 
 async def crowd(duck: DuckLedger, clock: FakeClock) -> dict[str, tuple[Hand, Draft]]:
@@ -41,20 +47,13 @@ async def crowd(duck: DuckLedger, clock: FakeClock) -> dict[str, tuple[Hand, Dra
         await maker.stored(*(maker.draft(EntryKind.TOKEN_CREATED, **body) for body in bodies))
         made += [str(body["token_id"]) for body in bodies]
 
-    async def wait_on(token_id: str) -> tuple[Hand, Draft]:
-        hand = await begin(duck, clock)
-        await hand.adopt()
-        wait = hand.wait(kind="token", token_id=token_id)
-        guard = TokenOpen(token_id, wait.body["wait_id"])
-        await hand.stored(
-            hand.started(), wait, checkpoint=True, release=True, preconditions=(guard,)
-        )
-        return hand, wait
-
     waiting: dict[str, tuple[Hand, Draft]] = {}
     for first in range(0, WAITERS, 100):
-        for hand, wait in await asyncio.gather(*map(wait_on, made[first : first + 100])):
+        some = made[first : first + 100]
+        for hand, wait in await asyncio.gather(*(waiting_on(duck, clock, one) for one in some)):
             waiting[hand.session_id] = hand, wait
+    for hand, _ in list(waiting.values())[:HELD]:
+        await hand.adopt()
     return waiting
 
 
@@ -76,18 +75,20 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
         while expired() < TOKENS:
             await hand.stored(hand.step(), hand.step_done())
             expired_at_commits.append(expired())
+    # The waits of sessions that nobody holds timed out with their tokens, the others are delivered.
+    assert sum(head.wait is None for head in map(duck.book.heads.get, waiting) if head) == (
+        WAITERS - HELD
+    )
     assert time.perf_counter() - began < 5
     # A commit never waited for more than one batch of them.
     steps = [0, *expired_at_commits]
     assert max(later - earlier for earlier, later in pairwise(steps)) <= DUE_MAX
     assert sum(0 < count < TOKENS for count in expired_at_commits) >= TOKENS // DUE_MAX - 1
 
-    delivered = 0
-    async with asyncio.timeout(60):
-        while items := [item for item in duck.work()[1] if item.kind == "delivery"]:
-            await asyncio.gather(*(deliver(duck, item, waiting) for item in items))
-            delivered += len(items)
-    assert delivered == WAITERS  # each once
+    items = [item for item in duck.work()[1] if item.kind == "delivery"]
+    assert len(items) == HELD
+    await asyncio.gather(*(deliver(duck, item, waiting) for item in items))
+    assert not [item for item in duck.work()[1] if item.kind == "delivery"]
     outcomes = await duck.read_tables(
         lambda reader: (
             reader.execute("SELECT status, count(*) FROM waits GROUP BY ALL").fetchall(),
@@ -95,16 +96,40 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
         )
     )
     assert outcomes == ([("timed_out", WAITERS)], [("expired", TOKENS)])
+    # The ledger wrote what an actor would have written.
+    hand, opened = list(waiting.values())[HELD]
+    last, wait = (await hand.adopt()).entries[-1], opened.body
+    assert (last.kind, last.op, last.principal) == (EntryKind.WAIT_TIMED_OUT, opened.op, RUNTIME)
+    assert last.body == {
+        "wait_id": wait["wait_id"],
+        "token_id": wait["token_id"],
+        "next": "queued",
+    }
+
+
+async def test_more_waits_on_one_token_than_fit_a_transaction_are_delivered(
+    duck: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "DUE_MAX", 5)
+    made = await duck.fact(create_token(timeout_s=60))
+    waiting = [await waiting_on(duck, clock, str(made["token_id"])) for _ in range(7)]
+    clock.move_to(clock.now() + timedelta(seconds=60))
+    async with asyncio.timeout(10):
+        while (await duck.token_end(str(made["token_id"]))) is None:
+            await duck.changed(1)
+    items = [item for item in duck.work()[1] if item.kind == "delivery"]
+    timed_out = [hand for hand, _ in waiting if duck.book.heads[hand.session_id].wait is None]
+    assert (len(timed_out), len(items)) == (4, 3)
+    assert {item.session_id for item in items}.isdisjoint(hand.session_id for hand in timed_out)
 
 
 async def deliver(duck: DuckLedger, item: WorkItem, waiting: dict[str, tuple[Hand, Draft]]) -> Any:
-    """What the directory and a session actor do: ask how the token ended, adopt, resolve the wait."""
+    """What the directory and the holder do: ask how the token ended, resolve the wait."""
     assert item.token_id is not None
     end = await duck.token_end(item.token_id)
     assert end is not None
     assert end["status"] == TokenStatus.EXPIRED
     hand, wait = waiting[item.session_id]
-    await hand.adopt()
     body = {"wait_id": wait.body["wait_id"], "next": "queued"}
     ended = Draft(EntryKind.WAIT_TIMED_OUT, body, run_id=hand.run_id, op=wait.op)
     reply = await hand.commit(ended, checkpoint=True, release=True)

@@ -21,7 +21,7 @@ from runtime.core.decide.decision import Context
 from runtime.core.entries import Draft, EntryKind, iso, task_principal
 from runtime.core.matching import first_match
 from runtime.core.public_tokens import PublicToken
-from runtime.core.starting import due_draft
+from runtime.core.starting import due_draft, token_end_draft
 from runtime.core.state import Run, SessionState
 
 STEP_BACKOFF_MAX_S = 3600.0
@@ -173,7 +173,14 @@ def _resolved_at_once(
             wait_id=ask.wait_id, kind="timer", run_id=run.id, op=op, next_status="running"
         )
     if token_ended is not None:
-        return token_draft(ask.wait_id, run, op, token_ended, "running")
+        return token_end_draft(
+            wait_id=ask.wait_id,
+            run_id=run.id,
+            op=op,
+            deadline_at=None,
+            ended=token_ended,
+            next_status="running",
+        )
     return None
 
 
@@ -185,37 +192,20 @@ def _supersede_backoff(run: Run) -> tuple[Draft, ...]:
     return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=wait.op),)
 
 
-def token_draft(wait_id: str, run: Run, op: int, ended: TokenEnded, following: str) -> Draft:
-    """How the end of a token resolves a wait on it (S-40)."""
-    body: dict[str, Any] = {"wait_id": wait_id, "token_id": ended.token_id, "next": following}
-    if ended.status == "completed":
-        kind = EntryKind.WAIT_FULFILLED
-        body["data"] = ended.data
-        body["completed_at"] = iso(ended.ended_at)
-    elif ended.status == "expired":
-        kind = EntryKind.WAIT_TIMED_OUT
-    else:
-        kind = EntryKind.WAIT_CANCELLED
-        body["reason"] = "token_cancelled" if ended.status == "cancelled" else "token_not_found"
-    return Draft(kind, body, run_id=run.id, op=op, principal=ended.ended_by)
-
-
 def token_ended(state: SessionState, command: TokenEnded, context: Context) -> tuple[Draft, ...]:
-    """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41).
-
-    A token that ended at or after the wait's deadline finds the wait timed out, also if this
-    comes first (S-14).
-    """
+    """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41)."""
     run, wait = state.run, state.wait
     if run is None or wait is None or wait.id != command.wait_id:
         return ()
-    following = context.status_after_wait(run)
-    if wait.deadline_at is not None and command.ended_at >= wait.deadline_at:
-        draft = due_draft(
-            wait_id=wait.id, kind=wait.kind, run_id=run.id, op=wait.op, next_status=following
-        )
-        return (draft,)
-    return (token_draft(wait.id, run, wait.op, command, following),)
+    draft = token_end_draft(
+        wait_id=wait.id,
+        run_id=run.id,
+        op=wait.op,
+        deadline_at=wait.deadline_at,
+        ended=command,
+        next_status=context.status_after_wait(run),
+    )
+    return (draft,)
 
 
 def create_token(run: Run, op: int, ask: AskToken, context: Context) -> Draft:

@@ -1,8 +1,7 @@
 """Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one transaction.
 
 The book is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
-after: a failed transaction leaves the book as it was. Within a round no two jobs touch the same session, external
-id, key or operation; the later one waits for the next round.
+after: a failed transaction leaves the book as it was. What shares a round is decided by `gathering`.
 
 Invariants: S-60 (answers follow the commit), S-62, S-65.
 """
@@ -13,7 +12,7 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,13 +26,14 @@ from runtime.store.book import UNKNOWN_HOLDER, Book
 from runtime.store.duck.appends import Appends, Checkpoint, Holding, append
 from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
 from runtime.store.duck.files import Mark
+from runtime.store.duck.gathering import Gathering
+from runtime.store.duck.own_writes import OwnWrites
 from runtime.store.duck.projector import Projector
 from runtime.store.duck.restoring import Restored
-from runtime.store.duck.rounds import JOBS_MAX, Job, Round, Write
+from runtime.store.duck.rounds import Job, Round, Write
 from runtime.store.heads import Head, fold
 from runtime.store.latency import Latency
 from runtime.store.recent import Recent
-from runtime.store.tokens import Token
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ class GroupCommit:
         database: Open; its writer's methods are called in this object's one thread.
         restored: The ledger's memory.
         clock: Tells the time.
-        due_writes: Makes the entry that times out the wait of an unheld session.
-        expiry_write: Makes the entries of tokens whose time is over.
+        own: Makes what the ledger writes of its own.
         changed: Called after every change of the book, on the loop.
     """
 
@@ -64,8 +63,7 @@ class GroupCommit:
         database: Database,
         restored: Restored,
         clock: Clock,
-        due_writes: Callable[[Head, datetime], Write],
-        expiry_write: Callable[[Sequence[Token], datetime], Write],
+        own: OwnWrites,
         changed: Callable[[], None],
     ) -> None:
         self.database = database
@@ -76,8 +74,7 @@ class GroupCommit:
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._due_write = due_writes
-        self._expiry_write = expiry_write
+        self._gathering = Gathering(self.book, own)
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._queue: deque[Job] = deque()
@@ -105,6 +102,12 @@ class GroupCommit:
         else:
             self._queue.append(job)
             self._wake.set()
+
+    def facts_now(self) -> datetime:
+        """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
+        nil = (self._round.nil if self._round is not None else None) or self.book.nil
+        now = self._clock.now()
+        return now if nil.last_at is None else max(now, nil.last_at)
 
     def is_claimed(self, key: Hashable) -> bool:
         """A round in flight touches the key."""
@@ -233,61 +236,13 @@ class GroupCommit:
         self._changed()
 
     async def _gather(self, current: Round) -> None:
-        waiting: list[Job] = []
-        blocked: set[Hashable] = set()
-        for _ in range(min(len(self._queue), JOBS_MAX)):
-            job = self._queue.popleft()
-            # A job also waits behind one that waits: what was queued first is decided first.
-            if current.is_full or job.keys & (current.claimed | blocked):
-                blocked |= job.keys
-                waiting.append(job)
-                continue
-            current.claimed |= job.keys
-            current.jobs.append(job)
-            await self._prepare(current, job)
-        self._queue.extendleft(reversed(waiting))
-        if self._due_asked:
-            self._gather_due(current, blocked)
-
-    async def _prepare(self, current: Round, job: Job) -> None:
-        try:
-            write = await job.prepare()
-        except HelmrError as error:
-            job.fail(error)
-        except ENGINE_ERROR as error:
-            refusal = StoreUnavailable(f"the ledger can't be read: {error}", retry_after_s=1)
-            refusal.__cause__ = error
-            job.fail(refusal)
-        else:
-            if write is not None:
-                current.add(write)
-
-    def _gather_due(self, current: Round, blocked: set[Hashable]) -> None:
+        blocked = await self._gathering.jobs(current, self._queue)
+        if not self._due_asked:
+            return
         now = self._clock.now()
         self._due_asked = False
-        if self._due_not_before is not None and now < self._due_not_before:
-            return
-        busy = [key for key in current.claimed | blocked if isinstance(key, str)]
-        current.due = self.book.take_due(now, current.room_for_due, busy)
-        if current.due:
-            reach(Point.LEDGER_TIMING_OUT)
-        for head in current.due:
-            current.claimed.add(head.session_id)
-            current.add(self._due_write(head, now))
-        self._gather_expired(current, frozenset(busy), now)
-
-    def _gather_expired(self, current: Round, busy: frozenset[str], now: datetime) -> None:
-        if self.book.nil.session_id in busy:
-            # The next ring of the alarm finds them still due.
-            return
-        expired = [
-            token
-            for token in self.book.tokens.due(now, current.room_for_due)
-            if token.session_id not in busy
-        ]
-        if expired:
-            current.claimed.add(self.book.nil.session_id)
-            current.add(self._expiry_write(expired, now))
+        if self._due_not_before is None or now >= self._due_not_before:
+            self._gathering.due(current, blocked, now)
 
     # --- storing --------------------------------------------------------------------------------
 
@@ -325,13 +280,22 @@ class GroupCommit:
         """Give the entries their feed offsets, and make sure that they can be folded once stored."""
         offset = self.book.head_offset
         stamped: list[Write] = []
+        heads: dict[str, Head] = {}
         for write in writes:
             placed = tuple(
                 replace(entry, feed_offset=number)
                 for number, entry in enumerate(write.entries, start=offset + 1)
             )
+            head = heads.get(write.session_id) or self.book.heads.get(write.session_id)
+            if placed and head is not None and placed[0].seq > head.next_seq:
+                # A fact of the same round before it could not be stored.
+                if write.failed is not None:
+                    write.failed(
+                        StoreUnavailable("what came before was not stored", retry_after_s=1)
+                    )
+                continue
             try:
-                self._rehearse(write.session_id, placed)
+                heads[write.session_id] = _rehearsed(head or Head(write.session_id), placed)
             except DataError as error:
                 if write.failed is not None:
                     write.failed(error)
@@ -339,11 +303,6 @@ class GroupCommit:
             offset += len(placed)
             stamped.append(replace(write, entries=placed))
         return stamped
-
-    def _rehearse(self, session_id: str, entries: tuple[Entry, ...]) -> None:
-        head = copy.copy(self.book.heads.get(session_id) or Head(session_id))
-        for entry in entries:
-            fold(head, entry)
 
     async def _commit(self, writes: list[Write]) -> None:
         if not writes:
@@ -432,3 +391,15 @@ class GroupCommit:
             if write.stored is not None:
                 write.stored(write)
         self.projector.tick_soon()
+
+
+def _rehearsed(head: Head, entries: tuple[Entry, ...]) -> Head:
+    """What the head will be.
+
+    Raises:
+        DataError: The entries can't be folded into it.
+    """
+    rehearsed = copy.copy(head)
+    for entry in entries:
+        fold(rehearsed, entry)
+    return rehearsed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from helmr.errors import HelmrError, SessionNotFound
@@ -29,15 +30,14 @@ from runtime.ports import (
     TokenOpen,
 )
 from runtime.store.book import Book, Done, Fits, OperationKnown, Uncertain, digest, next_deadline
-from runtime.store.duck.rounds import Write
-from runtime.store.facts import decide_fact, repeated_fact, token_of
+from runtime.store.duck.rounds import Facts, Write
+from runtime.store.facts import decide_fact, repeated_fact, token_of, touched_by
 from runtime.store.heads import Head
 from runtime.store.tokens import Token
 from runtime.store.writes import (
     Chain,
     StartMatch,
-    catalog_entries,
-    fact_entries,
+    catalog_draft,
     find_start,
     repeated_start,
     start_entries,
@@ -231,64 +231,60 @@ class StartJob(Answered[Started]):
 class CatalogJob(Answered[bool]):
     """A new catalog, if its code hash is new. Answers whether it was written."""
 
+    keys = frozenset({"catalog"})
+
     def __init__(
         self,
         catalog: Mapping[str, Any],
         principal: Principal,
         book: Book,
         lookups: Lookups,
-        clock: Clock,
-        chain: Chain,
+        now: Callable[[], datetime],
     ) -> None:
         super().__init__()
-        self.keys = frozenset({book.nil.session_id})
-        self._chain = chain
         self._catalog = catalog
         self._principal = principal
         self._book = book
         self._lookups = lookups
-        self._clock = clock
+        self._now = now
 
-    async def prepare(self) -> Write | None:
+    async def prepare(self) -> Facts | None:
         """Compare with the catalog that is there."""
         if self._book.catalog_offset:
             entry = await self._lookups.entry(self._book.catalog_offset)
             if entry.body["code_hash"] == self._catalog["code_hash"]:
                 self.answer(False)
                 return None
-        entries = catalog_entries(
-            self._book, self._catalog, self._principal, self._clock.now(), self._chain
-        )
-        return Write(
-            self._book.nil.session_id, entries, stored=lambda _: self.answer(True), failed=self.fail
-        )
+        draft = catalog_draft(self._catalog, self._principal)
+        return Facts((draft,), self._now(), stored=lambda _: self.answer(True), failed=self.fail)
 
 
 class FactJob(Answered[Mapping[str, Any]]):
-    """A fact of the nil session: a token, its end, a public token, an API key."""
+    """A fact of the nil session: a token, its end, a public token, an API key.
+
+    Args:
+        now: The time of a decision made now, not before the last fact's.
+    """
 
     def __init__(
-        self, fact: Fact, book: Book, lookups: Lookups, clock: Clock, chain: Chain
+        self, fact: Fact, book: Book, lookups: Lookups, now: Callable[[], datetime]
     ) -> None:
         super().__init__()
-        names: set[Hashable] = {book.nil.session_id}
+        names: set[Hashable] = set(touched_by(fact))
         token_id = token_of(fact)
-        if token_id is not None:
-            names.add(token_id)
-            token = book.tokens.get(token_id)
-            if token is not None:
-                # Its session's cancellation ends it too: the two are decided one after the other.
-                names.add(token.session_id)
+        token = book.tokens.get(token_id) if token_id is not None else None
+        if token is not None and token.session_id != book.nil.session_id:
+            # Its session's cancellation ends it too: the two are decided one after the other.
+            names.add(token.session_id)
         if fact.operation is not None:
             names.add(digest(fact.operation.id))
         self.keys = frozenset(names)
         self._fact = fact
         self._book = book
         self._lookups = lookups
-        self._clock = clock
-        self._chain = chain
+        self._now = now
 
-    async def prepare(self) -> Write | None:
+    async def prepare(self) -> Facts | None:
         """Answer a repeated operation, else decide."""
         fact = self._fact
         if fact.operation is not None:
@@ -305,18 +301,13 @@ class FactJob(Answered[Mapping[str, Any]]):
             if token is not None and token.ended_offset
             else None
         )
-        now = self._clock.now()
-        if self._book.nil.last_at is not None:
-            now = max(now, self._book.nil.last_at)
+        now = self._now()
         decided = decide_fact(self._book, fact, now, ended_by)
         if not decided.drafts:
             self.answer(decided.reply)
             return None
-        return Write(
-            self._book.nil.session_id,
-            fact_entries(self._book, decided.drafts, now, self._chain),
-            stored=lambda _: self.answer(decided.reply),
-            failed=self.fail,
+        return Facts(
+            decided.drafts, now, stored=lambda _: self.answer(decided.reply), failed=self.fail
         )
 
 

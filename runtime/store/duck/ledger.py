@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -51,16 +50,15 @@ from runtime.store.duck.jobs import (
     StartJob,
     unplaced,
 )
+from runtime.store.duck.own_writes import OwnWrites
 from runtime.store.duck.query import QueryRunner
 from runtime.store.duck.restoring import ENCRYPTS, Restored, read_head, restore
-from runtime.store.duck.rounds import Write
 from runtime.store.duck.rows import OpenBody
 from runtime.store.duck.tokens import read_by_callback, read_token
-from runtime.store.facts import expired_drafts
 from runtime.store.heads import Head
 from runtime.store.token_views import token_json
 from runtime.store.tokens import Token
-from runtime.store.writes import Chain, due_entries, fact_entries
+from runtime.store.writes import Chain
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,9 +83,7 @@ class DuckLedger:
         self._queries = QueryRunner(database)
         self._change = asyncio.Event()
         self._is_closed = False
-        self._group = GroupCommit(
-            database, restored, clock, self._due_write, self._expiry_write, self._changed
-        )
+        self._group = GroupCommit(database, restored, clock, OwnWrites(chain), self._changed)
 
     @property
     def is_broken(self) -> bool:
@@ -184,7 +180,7 @@ class DuckLedger:
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the nil session, if its code hash is new."""
-        job = CatalogJob(catalog, principal, self.book, self, self._clock, self._chain)
+        job = CatalogJob(catalog, principal, self.book, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
 
@@ -198,7 +194,7 @@ class DuckLedger:
 
     async def fact(self, fact: Fact) -> Mapping[str, Any]:
         """Write a fact of the nil session; on disk when it returns."""
-        job = FactJob(fact, self.book, self, self._clock, self._chain)
+        job = FactJob(fact, self.book, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
 
@@ -384,14 +380,6 @@ class DuckLedger:
     def _changed(self) -> None:
         event, self._change = self._change, asyncio.Event()
         event.set()
-
-    def _due_write(self, head: Head, now: datetime) -> Write:
-        cipher = self._chain.bodies.cipher(head.session_id)
-        return Write(head.session_id, due_entries(head, now, self._chain.of(head), cipher))
-
-    def _expiry_write(self, expired: Sequence[Token], now: datetime) -> Write:
-        drafts = expired_drafts(expired)
-        return Write(self.book.nil.session_id, fact_entries(self.book, drafts, now, self._chain))
 
     def _read_head(self, session_id: str) -> Head | None:
         return read_head(self._database.writers_reader, self.book, session_id, self._clock.now())

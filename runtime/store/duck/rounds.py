@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from helmr.errors import HelmrError
-from runtime.core.entries import Entry
+from runtime.core.entries import Draft, Entry
 from runtime.ports import Flush
 from runtime.store.heads import Head
 
@@ -37,13 +38,27 @@ class Write:
         return sum(len(e.body_json) for e in self.entries) + len(checkpoint or "")
 
 
+@dataclass(slots=True)
+class Facts:
+    """What a job wants written into the nil session: sealed behind those that the round has already.
+
+    Attributes:
+        at: The time of its entries.
+    """
+
+    drafts: Sequence[Draft]
+    at: datetime
+    stored: Callable[[Write], None] | None = None
+    failed: Callable[[HelmrError], None] | None = None
+
+
 class Job(Protocol):
     """Something queued for the writer."""
 
     keys: frozenset[Hashable]
     """What no two jobs of one round may share."""
 
-    def prepare(self) -> Awaitable[Write | None]:
+    def prepare(self) -> Awaitable[Write | Facts | None]:
         """Check against the book; None if the job was answered without a write."""
         ...
 
@@ -54,12 +69,17 @@ class Job(Protocol):
 
 @dataclass(slots=True)
 class Round:
-    """The transaction that is being made."""
+    """The transaction that is being made.
+
+    Attributes:
+        nil: The nil session behind the round's own facts; None before the first.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     claimed: set[Hashable] = field(default_factory=set)
     writes: list[Write] = field(default_factory=list)
     due: list[Head] = field(default_factory=list)
+    nil: Head | None = None
     entries: int = 0
     text: int = 0
 
