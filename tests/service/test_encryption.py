@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,12 +20,16 @@ from runtime.catalog import Registry
 from runtime.core import checkpoint
 from runtime.security.keys import KeyRing, MasterKey
 from runtime.security.payloads import is_sealed
+from runtime.store.duck.public_views import VIEWS
 from tests.service.stack import RING, Stack, until
 
 (K1,) = RING.keys
 K2 = MasterKey("k2", b"2" * 32)
 MARK = "zimtstern"
 """Stands in everything that is a payload, and in nothing else."""
+
+CLEAR_OF_INPUT = {"stream", "stream_seq", "record_id", "wait_id"}
+"""What of an accepted input's body stands in the clear."""
 
 said = streams.input("said", schema=dict[str, Any])
 told = streams.output("told", schema=str)
@@ -299,6 +304,80 @@ async def command_line(stack: Stack, *words: str) -> tuple[int | None, str]:
     )
     _, error = await child.communicate()
     return child.returncode, error.decode()
+
+
+async def test_queries_and_exports_show_what_stands_in_the_file_and_no_payload(
+    tmp_path: Path,
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    out.mkdir()
+    async with running(data, encrypts=True) as stack:
+        session_id = await start(stack)
+        await answer(stack, session_id)
+        await result(stack, session_id)
+        await stack.started("fails", MARK)
+        token_id = (await stack.http.post("/v1/tokens", json={"subject": MARK})).json()["id"]
+        await stack.http.post(f"/v1/tokens/{token_id}/complete", json={"data": MARK})
+        await parked(stack)
+
+        async def query(sql: str) -> list[list[Any]]:
+            response = await stack.http.post("/v1/query", json={"sql": sql})
+            assert response.status_code == 200, response.text
+            assert MARK not in response.text
+            rows: list[list[Any]] = response.json()["rows"]
+            return rows
+
+        for view in VIEWS:
+            assert await query(f"SELECT * FROM {view}")
+        # Sorting and grouping by a body neither opens it nor writes it anywhere.
+        await query("SELECT body, count(*) FROM entries GROUP BY body ORDER BY body DESC")
+        shown = await query(
+            "SELECT direction, stream, stream_seq, outcome, data, is_encrypted FROM records"
+        )
+        assert sorted(shown, key=str) == [
+            ["input", "said", 1, None, None, True],
+            ["output", "told", 1, None, None, True],
+        ]
+        bodies = await query(
+            "SELECT DISTINCT kind, body FROM entries WHERE kind = 'input.accepted'"
+        )
+        assert [json.loads(body).keys() for _, body in bodies] == [CLEAR_OF_INPUT]
+        assert await query(
+            "SELECT bool_and(is_encrypted), bool_or(contains(body, 'sealed')) FROM entries"
+        ) == [[True, False]]
+        subjects = "SELECT e.body->>'$.subject' FROM waits w JOIN entries e ON e.feed_offset = w.opened_offset"
+        assert {subject for (subject,) in await query(subjects)} == {None}
+        for words in (
+            ("query", "SELECT * FROM entries", "--out", str(out / "entries.csv")),
+            ("query", "SELECT * FROM records", "--out", str(out / "records.json")),
+            ("export", "--parquet", str(out / "entries.parquet")),
+        ):
+            code, error = await command_line(stack, *words)
+            assert (code, MARK in error) == (0, False), error
+    assert {path.name for path in out.iterdir()} == {
+        "entries.csv",
+        "records.json",
+        "entries.parquet",
+    }
+    with duckdb.connect() as connection:
+        source = f"read_parquet('{out / 'entries.parquet'}')"
+        exported = connection.execute(f"SELECT body, is_encrypted FROM {source}").fetchall()
+    assert len(exported) > 20
+    assert not [body for body, is_encrypted in exported if MARK in body or not is_encrypted]
+    assert marks(tmp_path) == []  # data, logs and whatever the engine put aside
+
+
+async def test_queries_show_payloads_from_before_and_after_encryption(tmp_path: Path) -> None:
+    for encrypts in (False, True, False):
+        async with running(tmp_path, encrypts=encrypts) as stack:
+            session_id = await start(stack)
+            await answer(stack, session_id)
+            await result(stack, session_id)
+            sql = "SELECT data, is_encrypted FROM records WHERE direction = 'input' ORDER BY feed_offset"
+            response = await stack.http.post("/v1/query", json={"sql": sql})
+    plain = ['{"text":"' + MARK + '"}', False]
+    assert response.json()["rows"] == [plain, [None, True], plain]
 
 
 @pytest.mark.parametrize("what", ["another entry's body", "a lookup field", "a cut body", "plain"])
