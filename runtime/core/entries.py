@@ -26,11 +26,13 @@ step.succeeded     value                                 op outcome
 step.failed        error                                 op outcome
 step.abandoned     reason: task|run_end                  op closed by the code or by the run's end
 wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? timeout_s? deadline_at? backoff?
-wait.fulfilled     wait_id record_id? record_seq? stream? token_id? next    next: running|queued
+wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? next    next: running|queued
+                   answer: given to exactly this wait (S-18)
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|input_ended|token_cancelled|superseded next?
 input.accepted     record_id stream stream_seq data outcome correlation_id? key_hash? data_hash? wait_id? run_id?
                    operation?
+input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
 output.appended    record_id stream stream_seq data      op, opened and outcome in one
 clock.read         now                                   op, opened and outcome in one
 peek.read          stream record_seqs[]                  op, opened and outcome in one
@@ -83,6 +85,7 @@ class EntryKind(StrEnum):
     WAIT_TIMED_OUT = "wait.timed_out"
     WAIT_CANCELLED = "wait.cancelled"
     INPUT_ACCEPTED = "input.accepted"
+    INPUT_RETURNED = "input.returned"
     OUTPUT_APPENDED = "output.appended"
     CLOCK_READ = "clock.read"
     PEEK_READ = "peek.read"

@@ -6,6 +6,7 @@ What is kept is what deciding and replaying the newest run need: the session's p
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -464,6 +465,19 @@ def _consume(state: SessionState, stream: str, seq: int) -> None:
     state.taken[stream, seq] = record
 
 
+def _input_returned(state: SessionState, entry: Entry) -> None:
+    """The code gave the wait up before it had the record: the next wait may take it, in its old place."""
+    run = state.the_run(entry)
+    stream, seq = entry.body["stream"], entry.body["record_seq"]
+    record = state.taken.pop((stream, seq), None)
+    if record is None:
+        raise DataError(f"{state.id}: record {seq} of stream {stream} is returned and not taken")
+    insort(state.unconsumed.setdefault(stream, []), record, key=lambda one: one.seq)
+    state.unconsumed_count += 1
+    state.unconsumed_bytes += record.size_bytes
+    _journal(run, entry)
+
+
 def _input_accepted(state: SessionState, entry: Entry) -> None:
     body = entry.body
     stream, seq = body["stream"], body["stream_seq"]
@@ -538,6 +552,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,
     EntryKind.INPUT_ACCEPTED: _input_accepted,
+    EntryKind.INPUT_RETURNED: _input_returned,
     EntryKind.OUTPUT_APPENDED: _instant,
     EntryKind.CLOCK_READ: _instant,
     EntryKind.PEEK_READ: _instant,

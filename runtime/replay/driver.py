@@ -617,8 +617,8 @@ class RunDriver(DurableRun):
         except asyncio.CancelledError:
             if self._severed is not None:
                 raise self._severed from None
-            if future.cancelled():
-                self._give_up(op)
+            # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
+            self._give_up(op)
             raise
         return (op, payload) if isinstance(ask, AskStep) else payload
 

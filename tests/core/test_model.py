@@ -56,6 +56,8 @@ class ModelWait:
     correlation: str | None
     deadline: datetime | None
     outcome: str = "pending"
+    is_answered: bool = False
+    is_given_up: bool = False
 
     def would_take(self, record: ModelRecord) -> bool:
         if self.kind != "input" or self.stream != record.stream:
@@ -191,6 +193,7 @@ class Sessions(RuleBasedStateMachine):
                 ModelRecord(wait.stream, seq, wait.correlation, self.model.waits.index(wait))
             )
             wait.outcome = "fulfilled"
+            wait.is_answered = True
 
     @rule(end_input=st.booleans(), dice=st.integers(0, 20))
     def close(self, end_input: bool, dice: int) -> None:
@@ -357,6 +360,29 @@ class Sessions(RuleBasedStateMachine):
         self.story.give_up(self.story.wait.op)
         wait.outcome = "cancelled"
 
+    @precondition(lambda self: self.story.state.activity.value == "running")
+    @rule(dice=st.integers(0, 2))
+    def give_up_too_late(self, dice: int) -> None:
+        """The code gives a wait up that was fulfilled before it had the record."""
+        run = self.story.run
+        ops = {e.body["wait_id"]: e.op for e in run.journal if e.kind is EntryKind.WAIT_OPENED}
+        for record in self.model.records:
+            wait = None if record.consumed_by is None else self.model.waits[record.consumed_by]
+            if wait is None or wait.run != run.id or wait.is_given_up or dice != 1:
+                continue
+            op = ops.get(wait.id)
+            if op is None:  # set aside by a retry
+                continue
+            self.story.give_up(op)
+            self.story.give_up(op)  # a second time changes nothing
+            wait.is_given_up = True
+            if wait.is_answered:
+                self.seen["answer kept"] += 1
+            else:
+                record.consumed_by = None
+                self.seen["given back"] += 1
+            return
+
     @precondition(lambda self: self.story.state.activity.value in ("running", "waiting"))
     @rule(how=st.sampled_from(["succeed", "fail"]), dice=st.integers(0, 6))
     def end(self, how: str, dice: int) -> None:
@@ -419,8 +445,11 @@ class Sessions(RuleBasedStateMachine):
                 outcomes[entry.body["wait_id"]] = kinds[entry.kind]
             if "record_seq" in entry.body:
                 key = entry.body["stream"], entry.body["record_seq"]
-                assert key not in consumed, "S-24: consumed twice"
-                consumed[key] = entry.body["wait_id"]
+                if entry.kind is EntryKind.INPUT_RETURNED:
+                    assert consumed.pop(key) == entry.body["wait_id"]
+                else:
+                    assert key not in consumed, "S-24: consumed twice"
+                    consumed[key] = entry.body["wait_id"]
         assert outcomes == {w.id: w.outcome for w in model.waits if w.outcome != "pending"}
         assert consumed == {
             (r.stream, r.seq): model.waits[r.consumed_by].id
@@ -442,4 +471,5 @@ def test_sessions_keep_to_the_model_over_ten_thousand_steps():
     seen = Sessions.seen
     assert seen["steps"] >= STEPS_MIN
     rare = ["fulfilled", "buffered", "late", "unmatched", "duplicate", "conflict"]
+    rare += ["given back", "answer kept"]
     assert [name for name in rare if not seen[name]] == []

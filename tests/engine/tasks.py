@@ -206,6 +206,18 @@ async def gives_up(payload: Any) -> str:
 
 
 @task
+async def gives_up_too_late(payload: Any) -> list[Any]:
+    """Cancels a wait while its fulfilment is on the way, then takes the next record."""
+    waiting = asyncio.create_task(messages.wait(correlation_id="x").unwrap())
+    await touch("open")
+    switches["entered"].set()
+    switches["gate"].wait(20)  # blocks the code's loop, so that nothing that comes now is delivered
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    return [await messages.history(), await messages.wait().unwrap()]
+
+
+@task
 async def group_fails(payload: Any) -> str:
     """A failing step of a TaskGroup cancels the wait beside it."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -14,6 +15,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.testing import HarnessSession
 from tests.engine import tasks
 
 YES = {"decision": "approve"}
@@ -132,6 +134,32 @@ async def test_wait_cancelled_by_an_asyncio_timeout_is_recorded_and_the_run_goes
         await session.send("messages", "now", correlation_id="later")
         async with asyncio.timeout(10):
             assert await session.result() == "now"
+
+
+@pytest.mark.allows_blocking
+async def test_record_that_came_before_the_code_gave_up_its_wait_is_taken_by_the_next(
+    harness,
+) -> None:
+    entered, gate = (tasks.switches.setdefault(n, threading.Event()) for n in ("entered", "gate"))
+    async with harness(tasks.gives_up_too_late) as h:
+        # Neither call returns before the code is still, which it is only behind the gate.
+        starting = asyncio.create_task(h.start("gives_up_too_late"))
+        assert await asyncio.to_thread(entered.wait, 20)
+        session_id = h.ledger.stored.entries[0].session_id
+        sending = asyncio.create_task(
+            HarnessSession(h, session_id).send("messages", "early", correlation_id="x")
+        )
+        async with asyncio.timeout(20):
+            while "wait.fulfilled" not in [e.kind for e in h.ledger.entries_of(session_id)]:
+                await asyncio.sleep(0.005)
+            gate.set()
+            session = await starting
+            assert (await sending)["outcome"] == "fulfilled"
+            assert await session.result() == [["early"], "early"]
+        kinds = [e.kind for e in await session.transcript()]
+        assert kinds.count("wait.fulfilled") == 2
+        assert kinds.index("wait.fulfilled") < kinds.index("input.returned")
+    assert tasks.done == {"open": 1}
 
 
 async def test_failing_branch_of_a_group_cancels_the_wait_beside_it(harness) -> None:

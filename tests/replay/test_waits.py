@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from runtime.core.commands import CloseSession, Deadline
 from runtime.core.entries import EntryKind
 from runtime.replay import Raised
 from tests.core.builder import ALICE, T0, seconds
-from tests.replay.bench import Bench, bench, finished
+from tests.replay.bench import WAIT_S, Bench, bench, finished
 
 messages = streams.input("messages", schema=str)
 
@@ -154,6 +155,77 @@ async def test_a_wait_given_up_by_an_asyncio_timeout_is_cancelled_and_replays_so
         assert run.result == ["gave up", "hello"]
         cancelled = [e for e in run.story.entries if e.kind is EntryKind.WAIT_CANCELLED]
         assert [e.body["reason"] for e in cancelled] == ["task"]
+        await replayed_whole(run)
+
+
+@pytest.mark.allows_blocking
+@pytest.mark.parametrize("kept_by", ["send", "answer"])
+async def test_a_record_that_came_before_the_code_gave_up_is_there_for_the_next_wait(kept_by: str):
+    """Given up while the fulfilment is under way: a sent record is given back, an answer was for that wait alone."""
+    entered, gate = threading.Event(), threading.Event()
+
+    @task
+    async def body(payload: Any) -> list[Any]:
+        waiting = asyncio.create_task(messages.wait(correlation_id="X").unwrap())
+        await quick("the wait is open")
+        entered.set()
+        gate.wait(WAIT_S)  # blocks the code's loop: what comes now is on its way and not there
+        waiting.cancel()
+        (gone,) = await asyncio.gather(waiting, return_exceptions=True)
+        seen: list[Any] = [isinstance(gone, asyncio.CancelledError)]
+        seen += [await messages.peek(), await messages.history()]
+        return [*seen, await messages.wait().unwrap()]
+
+    async with bench(body) as run:
+        await run.until_waiting()
+        assert await asyncio.to_thread(entered.wait, WAIT_S)
+        if kept_by == "send":
+            run.send("early", correlation_id="X")
+        else:
+            before = len(run.story.entries)
+            run.story.answer("early")
+            run._hand_over(run.story.entries[before:])
+        gate.set()
+        await run.until(lambda: run.given_up == [2], "given up")
+        if kept_by == "answer":
+            await run.until_waiting()
+            run.send("later")
+        await run.until_closed()
+        returned = [e.body for e in run.story.entries if e.kind is EntryKind.INPUT_RETURNED]
+        first = next(e for e in run.story.entries if e.kind is EntryKind.WAIT_FULFILLED)
+        if kept_by == "send":
+            assert run.result == [True, ["early"], ["early"], "early"]
+            assert [body["wait_id"] for body in returned] == [first.body["wait_id"]]
+        else:
+            assert run.result == [True, [], ["early"], "later"]
+            assert returned == []
+        await replayed_whole(run)
+        # A crash at any point after the fulfilment: the code comes to the same end.
+        for following in run.story.entries[first.seq :]:
+            # A wait and what fulfils it at once are one commit.
+            if kept_by == "send" and following.kind is not EntryKind.WAIT_FULFILLED:
+                again = await run.replayed(following.seq - 1).start().until_closed()
+                assert again.result == run.result, following
+
+
+async def test_a_record_that_came_after_the_code_gave_up_is_there_for_the_next_wait():
+    @task
+    async def body(payload: Any) -> list[Any]:
+        waiting = asyncio.create_task(messages.wait(correlation_id="X").unwrap())
+        await quick("the wait is open")
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await messages.wait(correlation_id="other")
+        return [await messages.peek(), await messages.wait().unwrap()]
+
+    async with bench(body) as run:
+        await run.until(lambda: run.given_up == [2], "given up")
+        await run.until_waiting()
+        run.send("late", correlation_id="X")
+        run.send("", correlation_id="other")
+        await run.until_closed()
+        assert run.result == [["late"], "late"]
+        assert "input.returned" not in run.story.kinds
         await replayed_whole(run)
 
 

@@ -369,15 +369,16 @@ async def test_queries_and_exports_show_what_stands_in_the_file_and_no_payload(
 
 
 async def test_queries_show_payloads_from_before_and_after_encryption(tmp_path: Path) -> None:
+    rows: Any = None
     for encrypts in (False, True, False):
         async with running(tmp_path, encrypts=encrypts) as stack:
             session_id = await start(stack)
             await answer(stack, session_id)
             await result(stack, session_id)
             sql = "SELECT data, is_encrypted FROM records WHERE direction = 'input' ORDER BY feed_offset"
-            response = await stack.http.post("/v1/query", json={"sql": sql})
+            rows = (await stack.http.post("/v1/query", json={"sql": sql})).json()["rows"]
     plain = ['{"text":"' + MARK + '"}', False]
-    assert response.json()["rows"] == [plain, [None, True], plain]
+    assert rows == [plain, [None, True], plain]
 
 
 @pytest.mark.parametrize("what", ["another entry's body", "a lookup field", "a cut body", "plain"])

@@ -242,6 +242,23 @@ async def test_streams_are_paged_by_their_own_seq(actor, clock):
     assert (await actor.inputs(hand.session_id, "other"))["items"] == []
 
 
+async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next_wait(actor, clock):
+    hand = await running(actor, clock)
+    first, second = hand.wait(), hand.wait()
+    taken = hand.accepted("x", stream_seq=1)
+    names = {"record_id": taken.body["record_id"], "record_seq": 1, "stream": "approval"}
+    await hand.stored(first, taken, hand.fulfilled(first, **names))
+    body = {**names, "wait_id": first.body["wait_id"], "reason": "task"}
+    await hand.stored(hand.draft(EntryKind.INPUT_RETURNED, op=first.op, **body))
+
+    async def consumed_by() -> Any:
+        return (await actor.inputs(hand.session_id, "approval"))["items"][0]["consumed_by"]
+
+    assert await consumed_by() is None
+    await hand.stored(second, hand.fulfilled(second, **names))
+    assert await consumed_by() == second.body["wait_id"]
+
+
 async def test_following_the_feed_skips_and_repeats_nothing(actor, clock):
     seen: list[int] = []
 

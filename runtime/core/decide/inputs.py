@@ -100,7 +100,9 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         data=command.data,
         correlation_id=wait.correlation_id,
     )
-    drafts, reply = _accept(state, command, accepted, context, wait, timed_out=False)
+    drafts, reply = _accept(
+        state, command, accepted, context, wait, timed_out=False, is_answer=True
+    )
     return Decision(drafts, reply)
 
 
@@ -165,6 +167,7 @@ def _accept(
     wait: Wait | None,
     *,
     timed_out: bool,
+    is_answer: bool = False,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
     run = state.active_run
     seq = state.input_seqs.get(accepted.stream, 0) + 1
@@ -200,6 +203,7 @@ def _accept(
                     "record_id": accepted.record_id,
                     "record_seq": seq,
                     "stream": accepted.stream,
+                    **({"answer": True} if is_answer else {}),
                     "next": context.status_after_wait(run),
                 },
                 run_id=run.id,

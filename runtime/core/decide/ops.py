@@ -85,7 +85,11 @@ def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
 
 
 def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
-    """The code cancelled an op it awaited (asyncio timeout, TaskGroup): S-10."""
+    """The code cancelled an op it awaited (asyncio timeout, TaskGroup): S-10.
+
+    A wait may have been fulfilled meanwhile. The code never saw the record then, so it is given back (S-24); an answer
+    is not, it was for exactly that wait (S-18).
+    """
     principal = task_principal(run.id)
     wait = run.wait
     if wait is not None and wait.op == op and wait.has_own_op:
@@ -93,11 +97,26 @@ def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
         return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op, principal=principal),)
     if op in run.given_up:
         return ()
+    taken = _record_taken_by(run, op)
+    if taken is not None:
+        body = {**taken, "reason": "task"}
+        return (Draft(EntryKind.INPUT_RETURNED, body, run_id=run.id, op=op, principal=principal),)
     abandoned = Draft(
         EntryKind.STEP_ABANDONED, {"reason": "task"}, run_id=run.id, op=op, principal=principal
     )
     backoff = _supersede_backoff(run) if wait is not None and wait.op == op else ()
     return (*backoff, abandoned)
+
+
+def _record_taken_by(run: Run, op: int) -> dict[str, Any] | None:
+    """What names the record that this op's wait took from its stream."""
+    for entry in reversed(run.journal):
+        if entry.op == op and entry.kind is EntryKind.WAIT_FULFILLED:
+            body = entry.body
+            if "record_seq" not in body or body.get("answer"):
+                return None
+            return {name: body[name] for name in ("record_id", "record_seq", "stream", "wait_id")}
+    return None
 
 
 def open_wait(

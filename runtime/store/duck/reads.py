@@ -117,12 +117,18 @@ def consumers(
     if not record_ids:
         return {}
     found = reader.execute(
-        "SELECT json_extract_string(body, '$.record_id'), json_extract_string(body, '$.wait_id') "
-        "FROM entries WHERE session = $1 AND feed_offset >= $2 AND kind = 'wait.fulfilled' "
-        "AND json_extract_string(body, '$.record_id') IN (SELECT unnest($3::VARCHAR[]))",
+        "SELECT json_extract_string(body, '$.record_id'), json_extract_string(body, '$.wait_id'), kind "
+        "FROM entries WHERE session = $1 AND feed_offset >= $2 "
+        "AND kind IN ('wait.fulfilled', 'input.returned') "
+        "AND json_extract_string(body, '$.record_id') IN (SELECT unnest($3::VARCHAR[])) ORDER BY seq",
         [uuid_of(session_id), since_offset, list(record_ids)],
     ).fetchall()
-    return dict(found)
+    last = {record_id: (wait_id, kind) for record_id, wait_id, kind in found}
+    return {
+        record_id: wait_id
+        for record_id, (wait_id, kind) in last.items()
+        if kind == EntryKind.WAIT_FULFILLED
+    }
 
 
 def send_key(reader: Reader, session_id: str, stream: str, key_hash: str) -> tuple[str, int] | None:
