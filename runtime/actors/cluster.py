@@ -209,7 +209,7 @@ def _start_node(temp_dir: Path) -> Any:
             **params,
             node_ip_address=LOOPBACK,
             gcs_server_port=0,
-            num_cpus=0,
+            num_cpus=None,  # the machine's: what steps hand to `@ray.remote` functions asks for one
             resources={SLOT_RESOURCE: SLOT_RESOURCE_COUNT},
             object_store_memory=OBJECT_STORE_BYTES,
             temp_dir=str(temp_dir),

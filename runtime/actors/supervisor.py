@@ -69,12 +69,11 @@ def run_up(options: UpOptions) -> int:
     folder, data_dir = options.folders()
     with lock(data_dir):
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
-        catalog = load_catalog(options.tasks, folder, TERMINAL.say)
         ended = leftovers.end_leftovers(data_dir)
         if ended:
             TERMINAL.say(f"ended {ended} processes that an earlier runtime had left")
         port = free_port(options.host, options.port)
-        run = _Run(options, folder=folder, data_dir=data_dir, port=port, catalog=catalog)
+        run = _Run(options, folder=folder, data_dir=data_dir, port=port)
         try:
             return run.run()
         except KeyboardInterrupt:
@@ -87,14 +86,11 @@ def run_up(options: UpOptions) -> int:
 class _Run:
     """One runtime from its first process to its last."""
 
-    def __init__(
-        self, options: UpOptions, *, folder: Path, data_dir: Path, port: int, catalog: Catalog
-    ) -> None:
+    def __init__(self, options: UpOptions, *, folder: Path, data_dir: Path, port: int) -> None:
         self._options = options
         self._folder = folder
         self._data_dir = data_dir
         self._port = port
-        self._catalog = catalog
         self._run_dir = make_run_dir()
         self._mark = processes.Mark(os.urandom(16).hex(), self._run_dir)
         self._key = local_key(data_dir)
@@ -112,6 +108,8 @@ class _Run:
             marker=self._mark.marker,
             run_dir=self._run_dir,
         )
+        # A task module may import ray, which reads the environment then.
+        catalog = load_catalog(self._options.tasks, self._folder, TERMINAL.say)
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
@@ -120,11 +118,11 @@ class _Run:
         TERMINAL.say(f"Ray runs on {address}")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
 
-        spec = self._spec()
+        spec = self._spec(catalog)
         ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         keeper = Keeper(
             spec,
-            self._catalog,
+            catalog,
             is_cluster_alive=lambda: not self._cluster.dead_processes(),
             look_after=self._look_after,
             on_ready=self._ready,
@@ -132,14 +130,14 @@ class _Run:
         )
         return asyncio.run(keeper.run())
 
-    def _spec(self) -> RuntimeSpec:
+    def _spec(self, catalog: Catalog) -> RuntimeSpec:
         """What every actor is built from."""
         return RuntimeSpec(
             data_dir=str(self._data_dir),
             run_dir=str(self._run_dir),
             tasks=self._options.tasks,
             folder=str(self._folder),
-            catalog_hash=self._catalog.code_hash,
+            catalog_hash=catalog.code_hash,
             slots=self._options.slots_count,
             desks=self._options.desks,
             linger_s=self._options.linger_s,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,16 +61,44 @@ RunEnd = Returned | Raised | Mismatch | Unreadable
 
 
 def error_of(error: BaseException) -> dict[str, Any]:
-    """An exception as it stands in the transcript; the traceback names code, never values."""
+    """An exception as it stands in the transcript; the traceback names code, never values.
+
+    What a remote function of Ray raised stands there as itself, behind the frames that awaited it.
+    """
+    raised = raised_by(error)
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_ours(frame.filename)] or frames
-    lines = traceback.format_list(theirs[-TRACEBACK_FRAMES_MAX:])
+    lines = traceback.format_list(theirs)
+    if raised is not error:
+        lines += _remote_frames(str(error))
+    shown = "".join(lines[-TRACEBACK_FRAMES_MAX:])
     return {
-        "code": error.code if isinstance(error, HelmrError) else "exception",
-        "type": type(error).__name__,
-        "message": _text(error)[:4000],
-        "traceback": "".join(lines).encode("utf-8", "replace").decode("utf-8") or None,
+        "code": raised.code if isinstance(raised, HelmrError) else "exception",
+        "type": type(raised).__name__,
+        "message": _text(raised)[:4000],
+        "traceback": shown.encode("utf-8", "replace").decode("utf-8") or None,
     }
+
+
+def raised_by(error: BaseException) -> BaseException:
+    """What a remote function raised, if this is the error that Ray wraps it in; else the error itself.
+
+    Looks only at a Ray that is loaded: without one nothing of it can have been raised.
+    """
+    wrapper = getattr(sys.modules.get("ray.exceptions"), "RayTaskError", None)
+    if wrapper is None or not isinstance(error, wrapper):
+        return error
+    cause: Any = error.cause
+    return cause if isinstance(cause, BaseException) else error
+
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r'^  File "[^"\n]*", line \d+.*\n(?:^ {4}.*\n)*', re.MULTILINE)
+
+
+def _remote_frames(text: str) -> list[str]:
+    """The frames in the traceback of another process; the lines between them may hold values."""
+    return _FRAME.findall(_COLOR.sub("", text) + "\n")
 
 
 _OURS = (Path(runtime.__file__).parent, Path(helmr.__file__).parent)

@@ -12,7 +12,7 @@ from helmr.current import StepCall, StepRef, current_step
 from helmr.errors import HelmrSignal, SchemaMismatch
 from helmr.models import VALUE_BYTES_MAX
 from runtime.core import jsontext
-from runtime.replay.ends import StepEnd, error_of
+from runtime.replay.ends import StepEnd, error_of, raised_by
 
 
 class StepRunner:
@@ -77,7 +77,8 @@ class StepRunner:
         except SchemaMismatch as error:
             end = StepEnd(error=error_of(error))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
-            may_retry = isinstance(error, Exception) and isinstance(error, call.retry_on)
+            raised = raised_by(error)
+            may_retry = isinstance(raised, Exception) and isinstance(raised, call.retry_on)
             end = StepEnd(error=error_of(error), may_retry=may_retry)
         self._on_end(op, end)
         self._tasks.pop(op, None)

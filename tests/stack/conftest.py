@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ import pytest
 
 from tests.stack.live import LiveRuntime, is_alive, until
 
+HERE = Path(__file__).parent
+RAY_PAGE = HERE.parents[1] / "docs" / "ray.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.M | re.S)
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     """One runtime for tests that leave the supervisor alive."""
-    live = LiveRuntime(tmp_path_factory.mktemp("live"), slots=3)
+    page = tmp_path_factory.mktemp("docs") / "docs_ray.py"
+    page.write_text("\n\n".join(BLOCK.findall(RAY_PAGE.read_text(encoding="utf-8"))))
+    live = LiveRuntime(
+        tmp_path_factory.mktemp("live"),
+        also=[HERE / "ray_tasks.py", page],
+        beside=[HERE / "ray_beside.py"],
+        slots=3,
+    )
     try:
         yield live.start()
     finally:

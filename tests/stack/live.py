@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,13 +42,22 @@ def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
 
 
 class LiveRuntime:
-    """One `helmr up` over a folder."""
+    """One `helmr up` over a folder.
+
+    Args:
+        folder: For everything it leaves.
+        tasks: The task file; a copy of it is started.
+        also: More task files.
+        beside: Modules that they import.
+    """
 
     def __init__(
         self,
         folder: Path,
         *,
         tasks: Path = TASKS,
+        also: Sequence[Path] = (),
+        beside: Sequence[Path] = (),
         slots: int = 2,
         desks: int = 1,
         linger: str = "30s",
@@ -58,9 +67,11 @@ class LiveRuntime:
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)
         self.tasks = folder / tasks.name
-        shutil.copy(tasks, self.tasks)
+        for path in (tasks, *also, *beside):
+            shutil.copy(path, folder / path.name)
         self._arguments = [
             self.tasks.name,
+            *(path.name for path in also),
             "--port=0",
             f"--data-dir={self.data_dir}",
             f"--slots={slots}",
@@ -71,6 +82,8 @@ class LiveRuntime:
         self._client: Client | None = None
         self.marks = folder / "marks"
         self.marks.mkdir(exist_ok=True)
+        self.idle_at_start: list[str] = []
+        """Ray workers that did nothing when it was ready."""
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -94,6 +107,7 @@ class LiveRuntime:
         )
         log.close()
         until(self._is_ready, within_s=START_S, what="ready")
+        self.idle_at_start = [one for one in map(command, self.pids()) if "ray::IDLE" in one]
         return self
 
     def _is_ready(self) -> bool:
@@ -208,11 +222,28 @@ class LiveRuntime:
         path = self.marks / name
         return len(path.read_text()) if path.exists() else 0
 
+    def lines(self, name: str) -> list[str]:
+        """What task code wrote there, one mark a line."""
+        path = self.marks / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def allow(self, name: str) -> None:
+        """Let task code that waits for this go on."""
+        (self.marks / f"{name}-go").touch()
+
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Signal a process that may be gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def command(pid: int) -> str:
+    """What a process calls itself; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return ""
 
 
 def is_alive(pid: int) -> bool:

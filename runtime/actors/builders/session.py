@@ -8,12 +8,15 @@ import os
 import sys
 from pathlib import Path
 
+from ray import cloudpickle
+
+from runtime.actors import by_value
 from runtime.actors.boundary import Calls
 from runtime.actors.calls import this_node
 from runtime.actors.proxies import LedgerProxy
 from runtime.actors.session import SessionActor
 from runtime.actors.spec import RuntimeSpec
-from runtime.catalog import load_modules
+from runtime.catalog import Registry, load_modules
 from runtime.clock import SystemClock
 
 logger = logging.getLogger(__name__)
@@ -33,12 +36,20 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
         name.split("-")[1],
         LedgerProxy(calls),
         SystemClock(),
-        lambda: load_modules(spec.tasks, folder=Path(spec.folder)),
+        lambda: _load(spec),
         on_doom=_end_soon,
         crumb_path=spec.crumb_path(name),
         linger_s=spec.linger_s,
         base_url=spec.base_url,
         node=this_node() if spec.is_joined else "",
+    )
+
+
+def _load(spec: RuntimeSpec) -> Registry:
+    """Import the task modules; steps may hand what is in them to Ray."""
+    return by_value.loaded(
+        lambda: load_modules(spec.tasks, folder=Path(spec.folder)),
+        cloudpickle.register_pickle_by_value,
     )
 
 
