@@ -60,7 +60,17 @@ class AsyncClient:
         retry: Retry | None = None,
     ) -> None:
         endpoint = find_runtime(url=url, key=key, data_dir=data_dir)
-        self._transport = AsyncHttpTransport(endpoint, retry=retry, on_behalf_of=on_behalf_of)
+        self._bind(AsyncHttpTransport(endpoint, retry=retry, on_behalf_of=on_behalf_of))
+
+    @classmethod
+    def _over(cls, transport: AsyncHttpTransport) -> Self:
+        """A client over a transport that somebody else has made."""
+        client = cls.__new__(cls)
+        client._bind(transport)
+        return client
+
+    def _bind(self, transport: AsyncHttpTransport) -> None:
+        self._transport = transport
         self.sessions = AsyncSessions(self._transport)
         self.runs = AsyncRuns(self._transport)
         self.waits = AsyncWaits(self._transport)

@@ -1,9 +1,9 @@
 """Carries calls out, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
 
-The requests go over HTTP; inside a Ray cluster a carrier takes them to the same routes in this process
-(`helmr.client.ray`), and everything else is the same. Both transports ask the same objects what to do (`Tries`
-after a failure, `Following` about a feed) and differ only in how they wait. A mutating call sends the same body
-and Operation-Id at every try (S-61).
+The requests go over HTTP; inside a Ray cluster, and in a test's harness, a carrier takes them to the same routes in
+this process (`helmr.client.ray`, `helmr.testing`), and everything else is the same. Both transports ask the same
+objects what to do (`Tries` after a failure, `Following` about a feed) and differ only in how they wait. A mutating call
+sends the same body and Operation-Id at every try (S-61).
 """
 
 from __future__ import annotations
@@ -146,14 +146,19 @@ class HttpTransport:
     """Carries calls out, blocking. May be used from several threads."""
 
     def __init__(
-        self, endpoint: Endpoint, *, retry: Retry | None = None, on_behalf_of: str | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: Retry | None = None,
+        on_behalf_of: str | None = None,
+        carrier: httpx.BaseTransport | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._retry = retry or Retry()
         with _translated(endpoint.url, "connect"):
             self._http = httpx.Client(
                 **_settings(endpoint, on_behalf_of),
-                transport=ray.blocking_carrier() if endpoint.is_ray else None,
+                transport=ray.blocking_carrier() if endpoint.is_ray else carrier,
             )
 
     def call(self, call: Call[T]) -> T:
@@ -234,14 +239,19 @@ class AsyncHttpTransport:
     """Carries calls out without blocking, on one event loop."""
 
     def __init__(
-        self, endpoint: Endpoint, *, retry: Retry | None = None, on_behalf_of: str | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: Retry | None = None,
+        on_behalf_of: str | None = None,
+        carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._retry = retry or Retry()
         with _translated(endpoint.url, "connect"):
             self._http = httpx.AsyncClient(
                 **_settings(endpoint, on_behalf_of),
-                transport=ray.carrier() if endpoint.is_ray else None,
+                transport=ray.carrier() if endpoint.is_ray else carrier,
             )
 
     async def call(self, call: Call[T]) -> T:

@@ -1,7 +1,8 @@
 """Carries httpx's requests to an ASGI app in this process, with answers that stream.
 
 httpx's own ASGITransport waits for the whole answer, which a feed never has. `AppTransport` belongs to one
-event loop; `BlockingAppTransport` has a loop in a thread of its own, and may be used from several threads.
+event loop; `BlockingAppTransport` has a loop in a thread of its own, or borrows one that another thread runs, and
+may be used from several threads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from typing import Any, Protocol, TypeVar
 
 from helmr.client._httpx import httpx
+from helmr.errors import UsageError
 
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -162,11 +164,15 @@ class BlockingAppTransport(httpx.BaseTransport):
 
     Args:
         make_door: Makes the door, on the loop that it will belong to.
+        loop: The running loop that the app belongs to; None starts one.
     """
 
-    def __init__(self, make_door: Callable[[], Door]) -> None:
+    def __init__(
+        self, make_door: Callable[[], Door], *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._make_door = make_door
         self._starting = threading.Lock()
+        self._borrowed = loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._inner: AppTransport | None = None
@@ -188,35 +194,55 @@ class BlockingAppTransport(httpx.BaseTransport):
             if loop is None:
                 return
             assert self._inner is not None
-            assert self._thread is not None
+            _check_elsewhere(loop)
             asyncio.run_coroutine_threadsafe(self._inner.aclose(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
+            if self._thread is not None:
+                loop.call_soon_threadsafe(loop.stop)
+                self._thread.join()
+                loop.close()
 
     def _started(self) -> AppTransport:
         with self._starting:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="helmr-client", daemon=True
-                )
-                self._thread.start()
-                self._inner = asyncio.run_coroutine_threadsafe(self._opened(), self._loop).result()
+                if self._borrowed is not None:
+                    _check_elsewhere(self._borrowed)
+                loop = self._borrowed or self._new_loop()
+                self._inner = asyncio.run_coroutine_threadsafe(self._opened(), loop).result()
+                self._loop = loop
             assert self._inner is not None
             return self._inner
+
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="helmr-client", daemon=True)
+        self._thread.start()
+        return loop
 
     async def _opened(self) -> AppTransport:
         return AppTransport(self._make_door())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None
+        _check_elsewhere(self._loop)
         doing = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return doing.result()
         except BaseException:
             doing.cancel()  # Ctrl-C, say; harmless when it is done
             raise
+
+
+def _check_elsewhere(loop: asyncio.AbstractEventLoop) -> None:
+    """Waiting for a loop in its own thread would never end."""
+    try:
+        is_here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return
+    if is_here:
+        raise UsageError(
+            "a blocking client was called in the event loop that has to answer it",
+            hint="Use the async client here; the blocking one is for other threads.",
+        )
 
 
 class _Blocking(httpx.SyncByteStream):

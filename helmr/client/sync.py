@@ -66,7 +66,17 @@ class Client:
         retry: Retry | None = None,
     ) -> None:
         endpoint = find_runtime(url=url, key=key, data_dir=data_dir)
-        self._transport = HttpTransport(endpoint, retry=retry, on_behalf_of=on_behalf_of)
+        self._bind(HttpTransport(endpoint, retry=retry, on_behalf_of=on_behalf_of))
+
+    @classmethod
+    def _over(cls, transport: HttpTransport) -> Self:
+        """A client over a transport that somebody else has made."""
+        client = cls.__new__(cls)
+        client._bind(transport)
+        return client
+
+    def _bind(self, transport: HttpTransport) -> None:
+        self._transport = transport
         self.sessions = Sessions(self._transport)
         self.runs = Runs(self._transport)
         self.waits = Waits(self._transport)

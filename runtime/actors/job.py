@@ -8,6 +8,7 @@ recorded as the job's (`ray_job`, S-51). Master keys stay in the ledger: the job
 from __future__ import annotations
 
 import asyncio
+import threading
 from importlib import metadata
 
 import ray
@@ -20,21 +21,9 @@ from runtime.actors.proxies import DirectoryProxy, SessionProxy
 from runtime.clock import SystemClock
 from runtime.core.entries import Principal
 from runtime.http.app import create_app
-from runtime.http.settings import HttpSettings
+from runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from runtime.ports import Introduction
-from runtime.security.limits import LimitConfig
 from runtime.service import LedgerReads, Service
-
-UNLIMITED = LimitConfig(
-    per_secret="1000000/second",
-    per_source="1000000/second",
-    failures_per_source="1000000/second",
-    failures="1000000/second",
-)
-"""Limits are for strangers at a port; there is none."""
-
-NO_KEY_HASH = ""
-"""The local admin key is the gateway's; a job has no use for it."""
 
 
 def _version() -> str:
@@ -46,6 +35,10 @@ def _version() -> str:
 
 VERSION = _version()
 """Of this process; read once, since that reads files."""
+
+
+_MAKING = threading.Lock()
+"""The web framework silences a warning of pydantic's meanwhile, which works for one thread at a time."""
 
 
 def this_job() -> Principal:
@@ -119,4 +112,5 @@ class JobDoor:
             is_guest=True,
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=host.version, limits=UNLIMITED)
-        return create_app(self._service, settings, trusts=self._principal)
+        with _MAKING:
+            return create_app(self._service, settings, trusts=self._principal)

@@ -9,6 +9,17 @@ from runtime.security.limits import LimitConfig
 KEEP_ALIVE_S = 15.0
 """A comment on an event stream that is silent for so long, so that proxies keep it open."""
 
+UNLIMITED = LimitConfig(
+    per_secret="1000000/second",
+    per_source="1000000/second",
+    failures_per_source="1000000/second",
+    failures="1000000/second",
+)
+"""Limits are for strangers at a port; an app that nothing listens for has none."""
+
+NO_KEY_HASH = ""
+"""Nor has it a local admin key: the hash of no secret."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:

@@ -44,6 +44,8 @@ FUNCTIONS = [
     testing.Harness.advance,
     testing.Harness.settle,
     testing.Harness.entries,
+    testing.Harness.async_client,
+    testing.Harness.client,
     testing.HarnessSession.send,
     testing.HarnessSession.answer,
     testing.HarnessSession.run,

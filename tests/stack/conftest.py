@@ -23,7 +23,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     page.write_text("\n\n".join(BLOCK.findall(RAY_PAGE.read_text(encoding="utf-8"))))
     live = LiveRuntime(
         tmp_path_factory.mktemp("live"),
-        also=[HERE / "ray_tasks.py", page],
+        also=[HERE / "ray_tasks.py", HERE.parent / "contract" / "contract_tasks.py", page],
         beside=[HERE / "ray_beside.py"],
         slots=3,
     )

@@ -1,32 +1,33 @@
-"""Test tasks in milliseconds: the same deciding and replay as a runtime, in this process, with a clock that skips.
-
-```python
-async def test_times_out():
-    async with Harness(publish_review) as harness:
-        session = await harness.start("publish-review", payload)
-        await harness.advance("30m")
-        assert await session.result() == {"status": "skipped"}
-```
-
-Loads neither Ray nor DuckDB. With `replay_always=True` every outcome is met by a
-full replay, which finds what the code does outside steps.
-"""
+"""The harness: sessions of some tasks over the engine of a runtime, in memory, on a fake clock."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
 from helmr import ids
+from helmr.client.aio import AsyncClient
+from helmr.client.discovery import Endpoint
+from helmr.client.http import AsyncHttpTransport, HttpTransport
+from helmr.client.inprocess import AppTransport, BlockingAppTransport, Door
+from helmr.client.sync import Client
 from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
-from helmr.errors import HelmrError, Moved, TaskNotFound, TokenNotFound, UsageError
-from helmr.models import RunStatus, TokenInfo
+from helmr.errors import (
+    MissingExtra,
+    Moved,
+    SessionNotFound,
+    TaskNotFound,
+    TokenNotFound,
+    UsageError,
+)
+from helmr.models import TokenInfo
 from helmr.tasks import Task
+from helmr.testing.session import TESTER, HarnessSession
 from helmr.tokens import Token
 from runtime.actors.completing import complete
 from runtime.actors.delivering import delivery
@@ -35,41 +36,27 @@ from runtime.catalog import Registry
 from runtime.clock import FakeClock
 from runtime.core import jsontext
 from runtime.core.commands import (
-    Answer,
-    CancelRun,
-    CancelSession,
-    CloseSession,
     Command,
-    Operation,
-    RetryRun,
-    Send,
-    StartRun,
     Touch,
 )
 from runtime.core.entries import Entry, Principal
-from runtime.core.state import SessionState
 from runtime.core.tokens import CancelToken, CompleteToken, CreateToken
-from runtime.ports import Busy, Death, Released, StartSession
+from runtime.ports import Busy, Death, Released, StartSession, WorkItem
 from runtime.security.secrets import secret_hash
 from runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
-from runtime.store.memory import TEST_RING, MemoryLedger
+from runtime.store.memory import TEST_RING
+from runtime.store.memory_reads import ReadableLedger
 
-TESTER = Principal("api_key", name="test")
+BASE_URL = "http://helmr.test"
+"""What the links of tokens begin with."""
+
+HERE = Endpoint(url="http://harness", key=None, found_by="the harness")
+
+LOOK_S = 60.0
+"""Longest that the harness waits for news of its own ledger before it asks again."""
 
 SETTLE_S = 30.0
 """Code that neither waits nor ends for so long (real time) fails the test."""
-
-
-class RunNotEnded(UsageError):
-    """`result()` was asked of a run that waits for something the test has to provide."""
-
-    code = "run_not_ended"
-
-
-class RunFailed(HelmrError):
-    """`result()` was asked of a run that did not succeed; facts: status, error."""
-
-    code = "run_failed"
 
 
 class Harness:
@@ -95,7 +82,7 @@ class Harness:
         new_id: Callable[[str], str] = ids.new_id,
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
-        self.ledger = MemoryLedger(self.clock)
+        self.ledger = ReadableLedger(self.clock)
         self._registry = Registry(tasks, code_hash="test")
         self._replay_always = replay_always
         self._linger_s = seconds(linger)
@@ -105,6 +92,8 @@ class Harness:
         self._deaths: dict[str, Death] = {}
         self._names = 0
         self._settling = asyncio.Lock()
+        self._binding: dict[str, asyncio.Lock] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Harness:
         return self
@@ -115,6 +104,10 @@ class Harness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
         for session_id in tuple(self._actors):
             await self._drop(session_id)
 
@@ -167,37 +160,110 @@ class Harness:
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
         """Have a command decided; the session is adopted if nothing holds it."""
         while True:
-            actor = self._actors.get(session_id)
-            if actor is not None:
-                try:
-                    return await actor.command(session_id, command)
-                except Moved:
-                    self._actors.pop(session_id, None)
-                    continue
-            self._names += 1
-            actor = SessionActor(
-                f"harness-{self._names}",
-                "slot",
-                self.ledger,
-                self.clock,
-                lambda: self._registry,
-                on_doom=lambda reason: None,
-                linger_s=self._linger_s,
-                replay_always=self._replay_always,
-                silence_s=self._silence_s,
-            )
-            self._actors[session_id] = actor
+            async with self._binding.setdefault(session_id, asyncio.Lock()):
+                actor = self._actors.get(session_id)
+                if actor is None:
+                    return await self._adopt(session_id, command)
+            try:
+                return await actor.command(session_id, command)
+            except Moved:
+                if self._actors.get(session_id) is actor:
+                    self._actors.pop(session_id)
+
+    async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
+        self._names += 1
+        actor = SessionActor(
+            f"harness-{self._names}",
+            "slot",
+            self.ledger,
+            self.clock,
+            lambda: self._registry,
+            on_doom=lambda reason: None,
+            linger_s=self._linger_s,
+            replay_always=self._replay_always,
+            silence_s=self._silence_s,
+        )
+        self._actors[session_id] = actor
+        try:
             adopted = await actor.adopt(
                 session_id,
                 command=command,
                 death=self._deaths.pop(session_id, None),
                 catalog_hash=self._registry.code_hash,
             )
-            return adopted.reply or {}
+        except SessionNotFound:
+            self._actors.pop(session_id)
+            raise
+        return adopted.reply or {}
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
         return self.ledger.stored.entries[after:]
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def async_client(self, *, on_behalf_of: str | None = None) -> AsyncClient:
+        """A client of these sessions, for code that is handed one: the same calls, answers and errors as a runtime's.
+
+        A call that changes something returns when all code waits or has ended, as this harness's own methods do.
+
+        Args:
+            on_behalf_of: The person for whom it acts.
+
+        Raises:
+            MissingExtra: The routes need the extra `runtime`.
+        """
+        carrier = AppTransport(self._door(self.settle))
+        return AsyncClient._over(
+            AsyncHttpTransport(HERE, carrier=carrier, on_behalf_of=on_behalf_of)
+        )
+
+    def client(self, *, on_behalf_of: str | None = None) -> Client:
+        """The blocking client, for code in other threads, such as sync steps; the harness's loop has to answer it.
+
+        Its calls return at once: the code they set off goes on by itself.
+
+        Args:
+            on_behalf_of: The person for whom it acts.
+
+        Raises:
+            MissingExtra: The routes need the extra `runtime`.
+        """
+        self._look_after()
+        door = self._door(None)
+        carrier = BlockingAppTransport(lambda: door, loop=asyncio.get_running_loop())
+        return Client._over(HttpTransport(HERE, carrier=carrier, on_behalf_of=on_behalf_of))
+
+    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> Door:
+        try:
+            from helmr.testing.routes import HarnessDoor
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"a client of the harness needs the extra `runtime` (no module {error.name})",
+                hint="pip install 'helmr[runtime]'; the harness's own methods need nothing.",
+                extra="runtime",
+            ) from error
+        self._look_after()
+        return HarnessDoor(
+            self.ledger,
+            self.clock,
+            self._registry,
+            self.command,
+            principal=TESTER,
+            base_url=BASE_URL,
+            settle=settle,
+        )
+
+    def _look_after(self) -> None:
+        """From now on, adopt and deliver by itself: a client may wait for what nobody settles."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="harness")
+
+    async def _look(self) -> None:
+        version = -1
+        while True:
+            version, items = await self.ledger.work(version, LOOK_S)
+            await self._wake(items)
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -228,6 +294,9 @@ class Harness:
     async def _wake_due(self) -> None:
         """Adopt parked sessions that the ledger has made ready, and deliver ended tokens, as a directory does."""
         _, items = await self.ledger.work(-1, 0)
+        await self._wake(items)
+
+    async def _wake(self, items: Sequence[WorkItem]) -> None:
         for item in items:
             if item.kind == "delivery":
                 ended = await delivery(self.ledger, item)
@@ -240,7 +309,7 @@ class Harness:
 
     async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
         """Make a token as a client does; its id. Options as those of `TokenCall`."""
-        secrets = TaskSecrets(TEST_RING.session_keys(ids.NIL_SESSION), "http://helmr.test")
+        secrets = TaskSecrets(TEST_RING.session_keys(ids.NIL_SESSION), BASE_URL)
         new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
         await self.ledger.fact(CreateToken(principal=TESTER, new=new))
         return new.token_id
@@ -316,176 +385,6 @@ class Harness:
     async def _drop(self, session_id: str) -> None:
         actor = self._actors.pop(session_id)
         await actor.vanish()
-
-
-class HarnessSession:
-    """A session in a harness."""
-
-    def __init__(self, harness: Harness, session_id: str) -> None:
-        self._harness = harness
-        self.id = session_id
-
-    async def send(
-        self,
-        stream: str,
-        data: Any,
-        *,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        operation_id: str | None = None,
-    ) -> dict[str, Any]:
-        """Send input; the receipt. The code then runs until it waits or ends."""
-        operation = None
-        if operation_id is not None:
-            operation = Operation(
-                id=operation_id, request_hash=jsontext.same_data_hash([stream, data])
-            )
-        reply = await self._harness.command(
-            self.id,
-            Send(
-                principal=TESTER,
-                operation=operation,
-                record_id=ids.new_id(ids.RECORD),
-                stream=stream,
-                data=data,
-                correlation_id=correlation_id,
-                idempotency_key=idempotency_key,
-                next_run_id=ids.new_id(ids.RUN),
-            ),
-        )
-        await self._harness.settle()
-        return dict(reply)
-
-    async def answer(
-        self, data: Any, *, wait_id: str | None = None, on_behalf_of: str | None = None
-    ) -> dict[str, Any]:
-        """Answer the pending wait, or exactly the one named, for a person."""
-        target = wait_id or (await self.wait())["wait_id"]
-        reply = await self._harness.command(
-            self.id,
-            Answer(
-                principal=replace(TESTER, on_behalf_of=on_behalf_of),
-                wait_id=target,
-                record_id=ids.new_id(ids.RECORD),
-                data=data,
-            ),
-        )
-        await self._harness.settle()
-        return dict(reply)
-
-    async def wait(self) -> dict[str, Any]:
-        """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.
-
-        Raises:
-            UsageError: Nothing is waited for.
-        """
-        await self._harness.settle()
-        state = await self.state()
-        if state.wait is None:
-            raise UsageError(f"{self.id} waits for nothing; it is {state.activity.value}")
-        opened = [e for e in await self.transcript() if e.kind == "wait.opened"]
-        return dict(opened[-1].body)
-
-    async def result(self) -> Any:
-        """The newest run's result. Time skips to timers and retries, but not past a wait that a person can answer.
-
-        Raises:
-            RunFailed: The run failed, was cancelled or is blocked.
-            RunNotEnded: It waits for input or a token: send it, or `advance` the clock.
-        """
-        while True:
-            await self._harness.settle()
-            state = await self.state()
-            run = state.run
-            assert run is not None
-            if run.status is RunStatus.SUCCEEDED:
-                ended = [e for e in await self.transcript() if e.kind == "run.succeeded"]
-                return ended[-1].body["result"]
-            if run.status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED):
-                last = [e for e in await self.transcript() if e.kind == f"run.{run.status.value}"][
-                    -1
-                ]
-                error = last.body.get("error", last.body)
-                raise RunFailed(
-                    f"{run.id} {run.status.value}: {error.get('message', '')}",
-                    status=run.status.value,
-                    error=dict(error),
-                )
-            if run.wait is not None and run.wait.kind != "timer":
-                raise RunNotEnded(
-                    f"{run.id} waits for {run.wait.kind} {run.wait.stream or ''}".strip(),
-                    hint="Send what it waits for, or advance the clock.",
-                )
-            due = self._harness.clock.next_at
-            if due is None:
-                await asyncio.sleep(0.005)
-            else:
-                self._harness.clock.move_to(due)
-
-    async def state(self) -> SessionState:
-        """The session's state, folded from what is stored."""
-        state = SessionState(self.id)
-        for entry in await self.transcript():
-            state.apply(entry)
-        return state
-
-    async def transcript(self) -> list[Entry]:
-        """The stored entries, in seq order."""
-        return self._harness.ledger.entries_of(self.id)
-
-    async def outputs(self, stream: str) -> list[Any]:
-        """The data of an output stream's records."""
-        return [
-            e.body["data"]
-            for e in await self.transcript()
-            if e.kind == "output.appended" and e.body["stream"] == stream
-        ]
-
-    async def run(self, payload: Any = None, *, as_before: bool = False) -> None:
-        """Start the next run."""
-        await self._harness.command(
-            self.id,
-            StartRun(
-                principal=TESTER,
-                run_id=ids.new_id(ids.RUN),
-                payload=payload,
-                payload_given=not as_before,
-            ),
-        )
-        await self._harness.settle()
-
-    async def retry(self) -> None:
-        """Retry the newest run."""
-        state = await self.state()
-        assert state.run is not None
-        await self._harness.command(self.id, RetryRun(principal=TESTER, run_id=state.run.id))
-        await self._harness.settle()
-
-    async def cancel(self) -> None:
-        """Cancel the session."""
-        await self._harness.command(self.id, CancelSession(principal=TESTER))
-        await self._harness.settle()
-
-    async def cancel_run(self) -> None:
-        """Cancel the newest run."""
-        state = await self.state()
-        assert state.run is not None
-        command = CancelRun(principal=TESTER, run_id=state.run.id, next_run_id=ids.new_id(ids.RUN))
-        await self._harness.command(self.id, command)
-        await self._harness.settle()
-
-    async def close(self, *, end_input: bool = False) -> None:
-        """Close the session."""
-        await self._harness.command(self.id, CloseSession(principal=TESTER, end_input=end_input))
-        await self._harness.settle()
-
-    async def park(self) -> None:
-        """Park: the code leaves memory and comes back, replayed, when its wait is resolved."""
-        await self._harness.park(self.id)
-
-    async def kill(self) -> None:
-        """Kill the session's actor; the session is adopted again at the next command or settle."""
-        await self._harness.kill(self.id)
 
 
 def _is_json(value: Any) -> bool:

@@ -1,0 +1,136 @@
+"""The gateway's routes over a harness, for its clients: the same validation, answers and errors as over HTTP.
+
+Nothing listens. This is what `Harness.async_client` and `Harness.client` load, and with it the web framework of the
+extra `runtime`; the harness alone needs neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from helmr.client.inprocess import App, Message
+from runtime.catalog import Registry
+from runtime.clock import Clock
+from runtime.core.commands import Command
+from runtime.core.entries import RUNTIME, Principal
+from runtime.http.app import create_app
+from runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
+from runtime.ports import Introduction, Routed, Session
+from runtime.service import LedgerReads, Service
+from runtime.store.memory_reads import ReadableLedger
+
+VERSION = "test"
+READS = ("GET", "HEAD", "OPTIONS")
+
+Decide = Callable[[str, Command], Awaitable[Mapping[str, Any]]]
+
+
+class HarnessDoor:
+    """Opens the app at its first use; belongs to the harness's loop.
+
+    Args:
+        ledger: What is read, and where sessions start.
+        clock: The harness's.
+        registry: Its tasks.
+        decide: Has a command decided.
+        principal: Who acts in calls without a secret.
+        base_url: What callback URLs begin with.
+        settle: Awaited before a call that may have changed something is answered; None answers at once.
+    """
+
+    def __init__(
+        self,
+        ledger: ReadableLedger,
+        clock: Clock,
+        registry: Registry,
+        decide: Decide,
+        *,
+        principal: Principal,
+        base_url: str,
+        settle: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._settle = settle
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._service = Service(
+            ledger=LedgerReads(_LedgerCalls(ledger)),
+            directory=_Directory(decide),
+            session=_no_actor,
+            clock=clock,
+            version=VERSION,
+            ring=ledger.ring,
+            base_url=base_url,
+            host=Introduction(version=VERSION, started_at=clock.now(), base_url=base_url),
+        )
+        settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=VERSION, limits=UNLIMITED)
+        self._app: App = create_app(self._service, settings, trusts=principal)
+
+    async def open(self) -> App:
+        """The app; the catalog is written before its first use."""
+        async with self._opening:
+            if not self._is_open:
+                catalog = self._registry.catalog().model_dump(by_alias=True)
+                await self._ledger.write_catalog(catalog, RUNTIME)
+                self._service.start()
+                self._is_open = True
+        return self._serve
+
+    async def close(self) -> None:
+        """End what follows."""
+        await self._service.stop()
+
+    async def _serve(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        settle = self._settle if scope["method"] not in READS else None
+
+        async def send_settled(message: Message) -> None:
+            if settle is not None and message["type"] == "http.response.start":
+                await settle()
+            await send(message)
+
+        await self._app(scope, receive, send_settled)
+
+
+class _LedgerCalls:
+    """`runtime.actors.boundary.Calls` to the one ledger there is."""
+
+    def __init__(self, ledger: ReadableLedger) -> None:
+        self.counter: Counter[tuple[str, str]] = Counter()
+        self._ledger = ledger
+
+    async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the ledger's method."""
+        return await getattr(self._ledger, method)(*args, **kwargs)
+
+
+class _Directory:
+    """`runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+
+    async def route(self, session_id: str, command: Command) -> Routed:
+        """See `Directory.route`."""
+        return Routed(reply=await self._decide(session_id, command), actor=None)
+
+    async def locate(self, session_id: str) -> str | None:
+        """See `Directory.locate`."""
+        return None
+
+    async def status(self) -> Mapping[str, Any]:
+        """See `Directory.status`."""
+        one = {"total": 1, "starting": 0}
+        return {"ready": True, "slots": one, "desks": one, "actors": [], "queue": 0, "warnings": []}
+
+
+def _no_actor(name: str) -> Session:
+    raise AssertionError(f"the harness's directory names no actors, so nobody calls {name}")

@@ -1,0 +1,211 @@
+"""One session of a harness, and who acts in it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from helmr import ids
+from helmr.errors import HelmrError, UsageError
+from helmr.models import RunStatus
+from runtime.core import jsontext
+from runtime.core.commands import (
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Operation,
+    RetryRun,
+    Send,
+    StartRun,
+)
+from runtime.core.entries import Entry, Principal
+from runtime.core.state import SessionState
+
+if TYPE_CHECKING:
+    from helmr.testing.harness import Harness
+
+TESTER = Principal("api_key", name="test")
+
+
+class RunNotEnded(UsageError):
+    """`result()` was asked of a run that waits for something the test has to provide."""
+
+    code = "run_not_ended"
+
+
+class RunFailed(HelmrError):
+    """`result()` was asked of a run that did not succeed; facts: status, error."""
+
+    code = "run_failed"
+
+
+class HarnessSession:
+    """A session in a harness."""
+
+    def __init__(self, harness: Harness, session_id: str) -> None:
+        self._harness = harness
+        self.id = session_id
+
+    async def send(
+        self,
+        stream: str,
+        data: Any,
+        *,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        operation_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Send input; the receipt. The code then runs until it waits or ends."""
+        operation = None
+        if operation_id is not None:
+            operation = Operation(
+                id=operation_id, request_hash=jsontext.same_data_hash([stream, data])
+            )
+        reply = await self._harness.command(
+            self.id,
+            Send(
+                principal=TESTER,
+                operation=operation,
+                record_id=ids.new_id(ids.RECORD),
+                stream=stream,
+                data=data,
+                correlation_id=correlation_id,
+                idempotency_key=idempotency_key,
+                next_run_id=ids.new_id(ids.RUN),
+            ),
+        )
+        await self._harness.settle()
+        return dict(reply)
+
+    async def answer(
+        self, data: Any, *, wait_id: str | None = None, on_behalf_of: str | None = None
+    ) -> dict[str, Any]:
+        """Answer the pending wait, or exactly the one named, for a person."""
+        target = wait_id or (await self.wait())["wait_id"]
+        reply = await self._harness.command(
+            self.id,
+            Answer(
+                principal=replace(TESTER, on_behalf_of=on_behalf_of),
+                wait_id=target,
+                record_id=ids.new_id(ids.RECORD),
+                data=data,
+            ),
+        )
+        await self._harness.settle()
+        return dict(reply)
+
+    async def wait(self) -> dict[str, Any]:
+        """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.
+
+        Raises:
+            UsageError: Nothing is waited for.
+        """
+        await self._harness.settle()
+        state = await self.state()
+        if state.wait is None:
+            raise UsageError(f"{self.id} waits for nothing; it is {state.activity.value}")
+        opened = [e for e in await self.transcript() if e.kind == "wait.opened"]
+        return dict(opened[-1].body)
+
+    async def result(self) -> Any:
+        """The newest run's result. Time skips to timers and retries, but not past a wait that a person can answer.
+
+        Raises:
+            RunFailed: The run failed, was cancelled or is blocked.
+            RunNotEnded: It waits for input or a token: send it, or `advance` the clock.
+        """
+        while True:
+            await self._harness.settle()
+            state = await self.state()
+            run = state.run
+            assert run is not None
+            if run.status is RunStatus.SUCCEEDED:
+                ended = [e for e in await self.transcript() if e.kind == "run.succeeded"]
+                return ended[-1].body["result"]
+            if run.status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED):
+                last = [e for e in await self.transcript() if e.kind == f"run.{run.status.value}"][
+                    -1
+                ]
+                error = last.body.get("error", last.body)
+                raise RunFailed(
+                    f"{run.id} {run.status.value}: {error.get('message', '')}",
+                    status=run.status.value,
+                    error=dict(error),
+                )
+            if run.wait is not None and run.wait.kind != "timer":
+                raise RunNotEnded(
+                    f"{run.id} waits for {run.wait.kind} {run.wait.stream or ''}".strip(),
+                    hint="Send what it waits for, or advance the clock.",
+                )
+            due = self._harness.clock.next_at
+            if due is None:
+                await asyncio.sleep(0.005)
+            else:
+                self._harness.clock.move_to(due)
+
+    async def state(self) -> SessionState:
+        """The session's state, folded from what is stored."""
+        state = SessionState(self.id)
+        for entry in await self.transcript():
+            state.apply(entry)
+        return state
+
+    async def transcript(self) -> list[Entry]:
+        """The stored entries, in seq order."""
+        return self._harness.ledger.entries_of(self.id)
+
+    async def outputs(self, stream: str) -> list[Any]:
+        """The data of an output stream's records."""
+        return [
+            e.body["data"]
+            for e in await self.transcript()
+            if e.kind == "output.appended" and e.body["stream"] == stream
+        ]
+
+    async def run(self, payload: Any = None, *, as_before: bool = False) -> None:
+        """Start the next run."""
+        await self._harness.command(
+            self.id,
+            StartRun(
+                principal=TESTER,
+                run_id=ids.new_id(ids.RUN),
+                payload=payload,
+                payload_given=not as_before,
+            ),
+        )
+        await self._harness.settle()
+
+    async def retry(self) -> None:
+        """Retry the newest run."""
+        state = await self.state()
+        assert state.run is not None
+        await self._harness.command(self.id, RetryRun(principal=TESTER, run_id=state.run.id))
+        await self._harness.settle()
+
+    async def cancel(self) -> None:
+        """Cancel the session."""
+        await self._harness.command(self.id, CancelSession(principal=TESTER))
+        await self._harness.settle()
+
+    async def cancel_run(self) -> None:
+        """Cancel the newest run."""
+        state = await self.state()
+        assert state.run is not None
+        command = CancelRun(principal=TESTER, run_id=state.run.id, next_run_id=ids.new_id(ids.RUN))
+        await self._harness.command(self.id, command)
+        await self._harness.settle()
+
+    async def close(self, *, end_input: bool = False) -> None:
+        """Close the session."""
+        await self._harness.command(self.id, CloseSession(principal=TESTER, end_input=end_input))
+        await self._harness.settle()
+
+    async def park(self) -> None:
+        """Park: the code leaves memory and comes back, replayed, when its wait is resolved."""
+        await self._harness.park(self.id)
+
+    async def kill(self) -> None:
+        """Kill the session's actor; the session is adopted again at the next command or settle."""
+        await self._harness.kill(self.id)

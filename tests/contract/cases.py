@@ -1,0 +1,455 @@
+"""The contract: what a client can do, whichever way it goes. Each case is a coroutine of a client and its way.
+
+The cases run in tests of their own, in a child process and beside other sessions of the same runtime: they name what
+they make by fresh tags and ids, and look only at that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from helmr import auth, ids
+from helmr.errors import (
+    BadId,
+    BadQuery,
+    ExternalIdConflict,
+    IdempotencyConflict,
+    KeyNotFound,
+    OperationConflict,
+    RunActive,
+    RunNotFound,
+    RunNotRetryable,
+    SchemaMismatch,
+    ScopeDenied,
+    SessionNotFound,
+    SessionTerminal,
+    StreamNotFound,
+    TaskNotFound,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExhausted,
+    TokenNotFound,
+    Unauthenticated,
+    UsageError,
+    WaitNotFound,
+    WaitResolved,
+    WaitTimedOut,
+)
+
+BOUND_S = 30.0
+MISSING = "01h455vb4pex5vsknk084sn02q"
+PERSON = "Zoë"
+APPROVE, REJECT = {"decision": "approve"}, {"decision": "reject"}
+
+
+async def _real_time(seconds: float) -> None:
+    """Passes by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How the client reaches the sessions, and what differs with it.
+
+    Attributes:
+        principal: Who acts, in transcripts.
+        has_sql: There is a database to ask.
+        pass_time: Lets a fake clock move.
+    """
+
+    principal: str
+    has_sql: bool = True
+    pass_time: Callable[[float], Awaitable[None]] = _real_time
+
+
+def fresh(what: str) -> str:
+    """A name that nobody else uses."""
+    return f"{what}-{secrets.token_hex(6)}"
+
+
+async def all_of(found: Any) -> list[Any]:
+    """What an async iterator gives."""
+    return [one async for one in found]
+
+
+async def reviewing(client: Any, **options: Any) -> tuple[Any, Any]:
+    """A session that waits for its decision, and the wait."""
+    started = await client.sessions.start_and_wait(
+        "contract-review", {"title": "News"}, timeout=BOUND_S, **options
+    )
+    [wait] = await all_of(client.waits.list(session_id=started.id))
+    return started, wait
+
+
+# --- the cases ------------------------------------------------------------------------------------
+
+
+async def a_session_from_start_to_close(client: Any, way: Way) -> None:
+    name, tag = fresh("external"), fresh("tag")
+    started, wait = await reviewing(client, external_id=name, tags=[tag], metadata={"a": [1, 1.0]})
+    assert started.created
+    receipt = await client.waits.answer(wait.id, APPROVE)
+    assert receipt.run_id == started.started_run.id
+    run = await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    assert run.result == {"status": "approve"}
+    session = await client.sessions.find(name)
+    assert session.id == started.id
+    found = await session.get()
+    assert (found.tags, found.metadata, found.wait) == ([tag], {"a": [1, 1.0]}, None)
+    note = await session.note("seen")
+    again = await session.run()
+    assert (await client.runs.cancel(again.id)).status == "cancelled"
+    assert [one.id for one in await all_of(session.runs())] == [again.id, run.id]
+    assert (await session.close()).status == "closed"
+    assert (await session.close()).status == "closed"
+    entries = await all_of(session.transcript(limit=3))
+    assert [one.seq for one in entries] == list(range(1, len(entries) + 1))
+    assert entries[note.seq - 1].kind == "note.added"
+
+
+async def who_acted_is_recorded(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    await client.waits.answer(wait.id, APPROVE)
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    session = client.sessions.open(started.id)
+    [record] = await all_of(session.input("approval").list())
+    assert (record.principal.type, record.principal.on_behalf_of) == (way.principal, PERSON)
+    assert record.consumed_by == wait.id
+    resolved = await client.waits.get(wait.id)
+    assert resolved.resolved_by.type == way.principal
+    first = await session.transcript_page(limit=1)
+    assert first.items[0].principal.on_behalf_of == PERSON
+
+
+async def sessions_are_found_by_what_they_are(client: Any, way: Way) -> None:
+    tag = fresh("tag")
+    made = [
+        (await client.sessions.start("contract-echo", number, tags=[tag])).id for number in range(3)
+    ]
+    await client.sessions.open(made[0]).cancel()
+    assert [one.id for one in await all_of(client.sessions.list(tag=tag, limit=1))] == made[::-1]
+    assert [one.id for one in await all_of(client.sessions.list(tag=tag, status="open"))] == [
+        made[2],
+        made[1],
+    ]
+    assert await all_of(client.sessions.list(tag=tag, task="contract-review")) == []
+    page = await client.sessions.page(tag=tag, limit=2)
+    rest = await client.sessions.page(tag=tag, limit=2, cursor=page.next_cursor)
+    assert [one.id for one in (*page.items, *rest.items)] == made[::-1]
+    assert rest.next_cursor is None
+
+
+async def runs_are_listed_and_waited_for(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-fails", "why")
+    run = await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    assert (run.status, run.attempt, run.error.message) == ("failed", 1, "why")
+    await client.runs.retry(run.id)
+    again = await client.runs.wait(run.id, timeout=BOUND_S)
+    assert (again.status, again.attempt) == ("failed", 2)
+    assert (await client.runs.get(run.id)).attempt == 2
+    mine = {"session_id": started.id}
+    assert [one.id for one in await all_of(client.runs.list(**mine, status="failed"))] == [run.id]
+    assert (await client.runs.page(**mine, status="succeeded", limit=1)).items == []
+    waiting = await client.sessions.start("contract-review", {"title": "A"})
+    found = await client.runs.wait(waiting.started_run.id, timeout=BOUND_S, until="stopped")
+    assert found.status == "waiting"
+
+
+async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    mine = {"session_id": started.id, "task": "contract-review", "stream": "approval"}
+    assert wait.body is None  # lists leave the long parts out
+    full = await client.waits.get(wait.id)
+    assert (full.subject, full.body) == ("Publish News?", "# Look")
+    assert full.json_schema["properties"]["decision"]["enum"] == ["approve", "reject"]
+    assert (await client.sessions.open(started.id).get()).wait.id == wait.id
+    page = await client.waits.page(**mine, kind="input", limit=1)
+    assert [one.id for one in page.items] == [wait.id]
+    await client.waits.answer(wait.id, REJECT)
+    assert await all_of(client.waits.list(**mine)) == []
+    assert [one.id for one in await all_of(client.waits.list(**mine, status="fulfilled"))] == [
+        wait.id
+    ]
+
+
+async def sends_say_what_they_did(client: Any, way: Way) -> None:
+    started, _ = await reviewing(client)
+    approval = client.sessions.open(started.id).input("approval")
+    first = await approval.send(REJECT, correlation_id="other", idempotency_key="k")
+    assert first.outcome == "unmatched"
+    again = await approval.send(REJECT, correlation_id="other", idempotency_key="k")
+    assert (again.duplicate, again.record_id) == (True, first.record_id)
+    assert (await approval.send(REJECT, correlation_id="review-1")).outcome == "fulfilled"
+    page = await approval.page(limit=1)
+    assert [one.seq for one in page.items] == [1]
+    assert [one.seq for one in await all_of(approval.list(after=1))] == [2]
+
+
+async def what_comes_after_a_deadline_is_late(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-deadline", "1s")
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S, until="stopped")
+    [wait] = await all_of(client.waits.list(session_id=started.id))
+    await way.pass_time(2.0)
+    run = await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    assert run.result == "late"
+    with pytest.raises(WaitTimedOut):
+        await client.waits.answer(wait.id, APPROVE)
+    sent = await client.sessions.open(started.id).input("approval").send(APPROVE)
+    assert sent.outcome in ("late", "buffered")
+
+
+async def a_repeated_operation_gives_its_first_receipt(client: Any, way: Way) -> None:
+    operation_id = ids.new_id(ids.OPERATION)
+    first = await client.sessions.start("contract-echo", 0, operation_id=operation_id)
+    again = await client.sessions.start("contract-echo", 0, operation_id=operation_id)
+    assert again.id == first.id
+    with pytest.raises(OperationConflict):
+        await client.sessions.start("contract-echo", 1, operation_id=operation_id)
+    words = client.sessions.open(first.id).input("words")
+    operation_id = ids.new_id(ids.OPERATION)
+    sent = [await words.send("x", operation_id=operation_id) for _ in range(2)]
+    assert sent[0].record_id == sent[1].record_id
+    key = fresh("key")
+    started = [
+        await client.sessions.start("contract-echo", 7, idempotency_key=key) for _ in range(2)
+    ]
+    assert started[0].id == started[1].id
+    with pytest.raises(IdempotencyConflict):
+        await client.sessions.start("contract-echo", 8, idempotency_key=key)
+
+
+async def following_meets_every_record_once(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-echo", 0)
+    session = client.sessions.open(started.id)
+
+    async def send() -> None:
+        for number in range(20):
+            await session.input("words").send(str(number))
+
+    sending = asyncio.create_task(send())
+    found: list[str] = []
+    async with asyncio.timeout(BOUND_S), aclosing(session.output("echoes").follow()) as feed:
+        async for record in feed:
+            found.append(record.data["word"])
+            if len(found) == 20:
+                break
+    await sending
+    assert found == [str(number) for number in range(20)]
+    read = await all_of(session.output("echoes").read(limit=7))
+    assert [one.data["count"] for one in read] == list(range(1, 21))
+    page = await session.output("echoes").page(after=18)
+    assert [one.seq for one in page.items] == [19, 20]
+    ended = await session.close(end_input=True)
+    assert ended.status == "closed"
+
+
+async def entries_are_followed(client: Any, way: Way) -> None:
+    offset = (await client.health()).feed_offset
+    started, wait = await reviewing(client)
+    session = client.sessions.open(started.id)
+    answering = asyncio.create_task(_awaited(client.waits.answer(wait.id, APPROVE)))
+    kinds: list[str] = []
+    async with asyncio.timeout(BOUND_S), aclosing(session.follow()) as feed:
+        async for entry in feed:
+            kinds.append(entry.kind)
+            if entry.kind == "run.succeeded":
+                break
+    await answering
+    assert kinds[0] == "session.created"
+    assert kinds.count("wait.fulfilled") == 1
+    seen: list[int] = []
+    async with asyncio.timeout(BOUND_S), aclosing(client.events(after=offset)) as feed:
+        async for entry in feed:
+            assert not seen or entry.feed_offset == seen[-1] + 1
+            seen.append(entry.feed_offset)
+            if entry.session_id == started.id and entry.kind == "run.succeeded":
+                break
+    assert seen[0] == offset + 1
+
+
+async def tokens_are_completed_once(client: Any, way: Way) -> None:
+    tag = fresh("tag")
+    token = await client.tokens.create(timeout="1h", tags=[tag], subject="Go?")
+    assert "/v1/callbacks/" in token.callback_url
+    started = await client.sessions.start("contract-token", token.id)
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S, until="stopped")
+    assert (await client.tokens.complete(token.id, {"n": 1})).outcome == "completed"
+    assert (await client.tokens.complete(token.id, {"n": 1})).outcome == "already_completed"
+    with pytest.raises(TokenCompleted) as completed:
+        await client.tokens.complete(token.id, 2)
+    assert completed.value.facts["completed_by"]["type"] == way.principal
+    run = await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    assert run.result == {"n": 1}
+    assert (await client.tokens.get(token.id)).data == {"n": 1}
+    other = await client.tokens.create(timeout="1h", tags=[tag])
+    assert (await client.tokens.cancel(other.id)).status == "cancelled"
+    with pytest.raises(TokenCancelled):
+        await client.tokens.complete(other.id, 1)
+    assert [one.id for one in await all_of(client.tokens.list(tag=tag, limit=1))] == [
+        other.id,
+        token.id,
+    ]
+    assert [one.id for one in (await client.tokens.page(tag=tag, status="completed")).items] == [
+        token.id
+    ]
+    third = await client.tokens.create(timeout="1h")
+    secret = third.public_access_token
+    assert (
+        await client.tokens.complete(third.id, 3, public_access_token=secret)
+    ).outcome == "completed"
+
+
+async def public_tokens_open_one_thing(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-echo", 0)
+    session = client.sessions.open(started.id)
+    words, echoes = session.input("words"), session.output("echoes")
+    sends = await client.auth.create_public_token(
+        scope=auth.send_to("words", session=started.id), max_uses=1
+    )
+    reads = await client.auth.create_public_token(
+        scope=auth.read_from("echoes", session=started.id), expires_in="1h"
+    )
+    await words.send("x", public_access_token=sends.public_access_token)
+    with pytest.raises(TokenExhausted):
+        await words.send("y", public_access_token=sends.public_access_token)
+    with pytest.raises(ScopeDenied):
+        await words.send("y", public_access_token=reads.public_access_token)
+    async with asyncio.timeout(BOUND_S):
+        feed = echoes.follow(public_access_token=reads.public_access_token)
+        async with aclosing(feed):
+            assert (await anext(feed)).data["word"] == "x"
+    [record] = await all_of(words.list())
+    assert record.principal.type == "public_token"
+    listed = {one.id: one for one in await all_of(client.auth.list(limit=100))}
+    assert (listed[sends.id].uses_left, listed[reads.id].uses_left) == (0, None)
+    assert reads.id in [one.id for one in (await client.auth.page(limit=100)).items]
+    await client.auth.revoke(reads.id)
+    with pytest.raises(Unauthenticated):
+        await all_of(echoes.read(public_access_token=reads.public_access_token))
+
+
+async def keys_are_made_and_revoked(client: Any, way: Way) -> None:
+    key = await client.keys.create("viewer", name=fresh("looks"))
+    assert key.secret.startswith("hlmr_")
+    assert key.id in [one.id for one in await all_of(client.keys.list(limit=100))]
+    revoked = await client.keys.revoke(key.id)
+    assert revoked.revoked_at is not None
+    page = await client.keys.page(limit=100)
+    assert key.id in [one.id for one in page.items if one.revoked_at is not None]
+
+
+async def the_runtime_says_what_it_is(client: Any, way: Way) -> None:
+    health = await client.health()
+    assert health.ready, health.reasons
+    tasks = {one.id: one for one in await all_of(client.tasks.list())}
+    assert tasks["contract-review"].inputs == ["approval", "words"]
+    assert tasks["contract-review"].payload_schema["required"] == ["title"]
+    streams = await all_of(client.streams.list())
+    assert {"approval", "progress", "words", "echoes"} <= {one.name for one in streams}
+
+
+async def history_is_asked_in_sql(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-echo", 5)
+    statement = f"SELECT count(*) AS n FROM sessions WHERE session_id = '{started.id}'"
+    if not way.has_sql:
+        with pytest.raises(BadQuery):
+            await client.query(statement)
+        return
+    result = await client.query(statement)
+    assert list(result.rows()) == [{"n": 1}]
+    with pytest.raises(BadQuery):
+        await client.query("DELETE FROM sessions")
+
+
+async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client, external_id=fresh("external"))
+    session = client.sessions.open(started.id)
+    approval = session.input("approval")
+    with pytest.raises(TaskNotFound):
+        await client.sessions.start("nope")
+    with pytest.raises(ExternalIdConflict):
+        await client.sessions.start(
+            "contract-review", {"title": "B"}, external_id=started.session.external_id
+        )
+    with pytest.raises(SchemaMismatch) as bad:
+        await approval.send({"decision": "maybe"})
+    assert [one["path"] for one in bad.value.errors] == ["decision"]
+    with pytest.raises(SchemaMismatch):
+        await client.sessions.start("contract-review", {"title": ""})
+    with pytest.raises(StreamNotFound):
+        await anext(session.output("nope").follow())
+    with pytest.raises(RunActive):
+        await session.close()
+    with pytest.raises(RunNotRetryable):
+        await client.runs.retry(started.started_run.id)
+    await approval.send(REJECT, correlation_id="x", idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        await approval.send(APPROVE, correlation_id="x", idempotency_key="k")
+    await client.waits.answer(wait.id, APPROVE)
+    with pytest.raises(WaitResolved) as resolved:
+        await client.waits.answer(wait.id, REJECT)
+    assert resolved.value.facts["data"] == APPROVE
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    assert (await session.cancel()).status == "cancelled"
+    with pytest.raises(SessionTerminal):
+        await approval.send(APPROVE)
+
+
+async def what_is_not_there_is_not_found(client: Any, way: Way) -> None:
+    with pytest.raises(SessionNotFound):
+        await client.sessions.open(f"ses_{MISSING}").get()
+    with pytest.raises(SessionNotFound):
+        await client.sessions.open(f"ses_{MISSING}").note("x")
+    with pytest.raises(SessionNotFound):
+        await client.sessions.find(fresh("external"))
+    with pytest.raises(RunNotFound):
+        await client.runs.get(f"run_{MISSING}")
+    with pytest.raises(WaitNotFound):
+        await client.waits.get(f"wait_{MISSING}")
+    with pytest.raises(TokenNotFound):
+        await client.tokens.get(f"tok_{MISSING}")
+    with pytest.raises(KeyNotFound):
+        await client.keys.revoke(f"key_{MISSING}")
+    with pytest.raises(KeyNotFound):
+        await client.auth.revoke(f"pat_{MISSING}")
+    with pytest.raises(BadId):
+        await client.sessions.open("ses_nonsense").get()
+
+
+async def a_closed_client_says_so(client: Any, way: Way) -> None:
+    """The last thing that is done with a client: each case has its own."""
+    await client.close()
+    with pytest.raises(UsageError):
+        await client.health()
+
+
+async def _awaited(call: Awaitable[Any]) -> Any:
+    return await call
+
+
+CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
+    a_session_from_start_to_close,
+    who_acted_is_recorded,
+    sessions_are_found_by_what_they_are,
+    runs_are_listed_and_waited_for,
+    the_inbox_is_read_and_answered,
+    sends_say_what_they_did,
+    what_comes_after_a_deadline_is_late,
+    a_repeated_operation_gives_its_first_receipt,
+    following_meets_every_record_once,
+    entries_are_followed,
+    tokens_are_completed_once,
+    public_tokens_open_one_thing,
+    keys_are_made_and_revoked,
+    the_runtime_says_what_it_is,
+    history_is_asked_in_sql,
+    every_refusal_is_its_own_error,
+    what_is_not_there_is_not_found,
+    a_closed_client_says_so,
+)

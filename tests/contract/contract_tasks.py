@@ -1,0 +1,65 @@
+"""Tasks that the contract runs."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from helmr import streams, task, tokens
+
+
+class Draft(BaseModel):
+    title: str = Field(min_length=1)
+
+
+class Decision(BaseModel):
+    decision: Literal["approve", "reject"]
+
+
+approval = streams.input("approval", schema=Decision)
+progress = streams.output("progress", schema=str)
+words = streams.input("words", schema=str)
+echoes = streams.output("echoes")
+
+
+@task(id="contract-review")
+async def review(draft: Draft) -> dict[str, str]:
+    """Asks for a decision."""
+    await progress.append("asked")
+    decision = await approval.wait(
+        correlation_id="review-1", subject=f"Publish {draft.title}?", body="# Look"
+    ).unwrap()
+    await progress.append(decision.decision)
+    return {"status": decision.decision}
+
+
+@task(id="contract-deadline")
+async def deadline(payload: str) -> str:
+    """Asks with a deadline that passes soon."""
+    result = await approval.wait(timeout=payload)
+    return "answered" if result.ok else "late"
+
+
+@task(id="contract-echo", streams=[words, echoes])
+async def echo(payload: int) -> int:
+    """Echoes words until its input ends."""
+    count = payload
+    async for word in words.iter():
+        count += 1
+        await echoes.append({"word": word, "count": count})
+    return count
+
+
+@task(id="contract-fails")
+async def fails(payload: str) -> str:
+    """Fails."""
+    raise ValueError(payload)
+
+
+@task(id="contract-token")
+async def by_token(token_id: str) -> object:
+    """Waits on somebody else's token."""
+    result = await tokens.wait(token_id)
+    return result.value if result.ok else type(result.error).__name__
+
+
+TASKS = (review, deadline, echo, fails, by_token)

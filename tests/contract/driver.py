@@ -1,0 +1,130 @@
+"""A Ray driver that runs the contract: `python -m tests.contract.driver OPTIONS RESULT`, both files of JSON.
+
+A process of its own, as Ray's state is one per process. Over HTTP it asks the gateway like any client; over Ray it, a
+task and an actor of the cluster call the runtime's actors, and the ports that Python code connected to meanwhile are
+written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from helmr.client import AsyncClient, Client
+from tests.contract import cases
+from tests.contract.cases import CASES, PERSON, Way
+from tests.contract.faces import Awaited, recorded
+
+AT_ONCE = 6
+IN_WORKERS = (
+    cases.a_session_from_start_to_close,
+    cases.following_meets_every_record_once,
+    cases.tokens_are_completed_once,
+    cases.every_refusal_is_its_own_error,
+)
+"""What a task and an actor do again."""
+
+
+class Ports:
+    """The ports that Python code of this process connects to."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and isinstance(arguments[1], tuple):
+            self.seen.add(int(arguments[1][1]))
+
+    def taken(self) -> list[int]:
+        """Those since the last call."""
+        seen, self.seen = self.seen, set()
+        return sorted(seen)
+
+
+async def run(face: str, chosen: Sequence[Any], way: Way, **target: Any) -> dict[str, str | None]:
+    """What each case said: None if it held."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(case: Any) -> str | None:
+        async with turn, AsyncExitStack() as stack:
+            client: Any
+            if face == "async":
+                client = await stack.enter_async_context(AsyncClient(on_behalf_of=PERSON, **target))
+            else:
+                blocking = await asyncio.to_thread(Client, on_behalf_of=PERSON, **target)
+                stack.push_async_callback(asyncio.to_thread, blocking.close)
+                client = Awaited(blocking)
+            try:
+                await case(client, way)
+            except Exception:
+                return traceback.format_exc()
+            return None
+
+    said = await asyncio.gather(*(one(case) for case in chosen))
+    return {case.__name__: what for case, what in zip(chosen, said, strict=True)}
+
+
+def found_by() -> str:
+    """How a client without arguments finds its runtime here."""
+    with Client() as client:
+        return client.endpoint.found_by
+
+
+@ray.remote(num_cpus=0)
+def in_a_task() -> dict[str, Any]:
+    """The blocking client in a Ray task."""
+    ports = Ports()
+    said = asyncio.run(run("blocking", IN_WORKERS, Way(principal="ray_job")))
+    return {"cases": said, "ports": ports.taken(), "found_by": found_by()}
+
+
+@ray.remote(num_cpus=0)
+class Actor:
+    """The awaited client in an async Ray actor."""
+
+    async def run(self) -> dict[str, Any]:
+        """Run what workers run."""
+        ports = Ports()
+        said = await run("async", IN_WORKERS, Way(principal="ray_job"))
+        found = await asyncio.to_thread(found_by)
+        return {"cases": said, "ports": ports.taken(), "found_by": found}
+
+
+def main(options: dict[str, Any]) -> dict[str, Any]:
+    """Run everything; the results by where it ran."""
+    ports = Ports()
+    ray.init(address=options["address"], log_to_driver=False, configure_logging=False)
+    results: dict[str, Any] = {"job_id": ray.get_runtime_context().get_job_id()}
+    ports.taken()
+    by_key = {"url": options["url"], "key": options["key"]}
+    for name, face, way, target in (
+        ("ray", "async", Way(principal="ray_job"), {}),
+        ("ray", "blocking", Way(principal="ray_job"), {}),
+        ("http", "async", Way(principal="api_key"), by_key),
+        ("http", "blocking", Way(principal="api_key"), by_key),
+    ):
+        with recorded() as called:
+            said = asyncio.run(run(face, CASES, way, **target))
+        results[f"{name}-{face}"] = {
+            "cases": said,
+            "called": sorted(called),
+            "ports": ports.taken(),
+        }
+    results["ray-async"]["found_by"] = found_by()
+    actor: Any = Actor.remote()  # type: ignore[attr-defined]
+    results["task"], results["actor"] = ray.get([in_a_task.remote(), actor.run.remote()])
+    return results
+
+
+if __name__ == "__main__":
+    found = main(json.loads(Path(sys.argv[1]).read_text()))
+    Path(sys.argv[2]).write_text(json.dumps(found))

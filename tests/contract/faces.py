@@ -1,0 +1,149 @@
+"""The blocking client behind the awaited one's face, so that one contract holds for both; and what was called."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from helmr.client import aio, aio_access, aio_sessions, sync, sync_access, sync_sessions
+
+HERE = str(Path(__file__).parent)
+AT_ONCE = ("open", "input", "output")
+"""Methods that ask nothing and are not awaited."""
+
+NAMES = {
+    "Client": "client",
+    "Sessions": "client.sessions",
+    "SessionHandle": "session",
+    "Input": "session.input()",
+    "Output": "session.output()",
+    "Runs": "client.runs",
+    "Waits": "client.waits",
+    "Tokens": "client.tokens",
+    "Auth": "client.auth",
+    "Keys": "client.keys",
+    "Tasks": "client.tasks",
+    "Streams": "client.streams",
+}
+"""How a program reaches the methods of each class. `StartedSession` is a session handle."""
+
+
+class Awaited:
+    """A blocking client, or a part of one: its calls run in threads and are awaited, its iterators are async."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not inspect.ismethod(found):
+            return _wrapped(found)
+        if name in AT_ONCE:
+            return lambda *args, **options: _wrapped(found(*args, **options))
+        return lambda *args, **options: _Call(functools.partial(found, *args, **options))
+
+
+class _Call:
+    """A call under way: awaited for its answer, or iterated."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._items: Iterator[Any] | None = None
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    def __aiter__(self) -> _Call:
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await asyncio.to_thread(self._next)
+        if item is _END:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """End an iterator that nobody reads on."""
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            await asyncio.to_thread(close)
+
+    async def _answer(self) -> Any:
+        return _wrapped(await asyncio.to_thread(self._asked))
+
+    def _asked(self) -> Any:
+        return self._call()
+
+    def _next(self) -> Any:
+        if self._items is None:
+            self._items = iter(self._call())
+        return next(self._items, _END)
+
+
+_END = object()
+
+
+def _wrapped(found: Any) -> Any:
+    is_part = type(found).__module__.startswith("helmr.client.")
+    return Awaited(found) if is_part else found
+
+
+def operations() -> list[str]:
+    """Everything that a client can be asked, as a program writes it."""
+    return [f"{NAMES[cls.__name__]}.{name}" for cls in _classes(sync) for name in _methods(cls)]
+
+
+@contextmanager
+def recorded() -> Iterator[set[str]]:
+    """What this folder's code calls meanwhile, of both faces."""
+    called: set[str] = set()
+    undo: list[tuple[type, str, Any]] = []
+    for module in (sync, aio):
+        for cls in _classes(module):
+            for name in _methods(cls):
+                undo.append((cls, name, vars(cls)[name]))
+                shown = f"{NAMES[cls.__name__.removeprefix('Async')]}.{name}"
+                setattr(cls, name, _noting(vars(cls)[name], shown, called))
+    try:
+        yield called
+    finally:
+        for cls, name, method in undo:
+            setattr(cls, name, method)
+
+
+def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def noting(*args: Any, **options: Any) -> Any:
+        if sys._getframe(1).f_code.co_filename.startswith(HERE):
+            called.add(shown)
+        return method(*args, **options)
+
+    return noting
+
+
+def _classes(main: Any) -> list[type]:
+    modules = (
+        (sync, sync_sessions, sync_access) if main is sync else (aio, aio_sessions, aio_access)
+    )
+    return [
+        cls
+        for module in modules
+        for cls in vars(module).values()
+        if inspect.isclass(cls)
+        and cls.__module__ == module.__name__
+        and cls.__name__.removeprefix("Async") in NAMES
+    ]
+
+
+def _methods(cls: type) -> list[str]:
+    return [
+        name
+        for name, member in vars(cls).items()
+        if not name.startswith("_") and inspect.isfunction(member)
+    ]
