@@ -1,4 +1,4 @@
-"""A Ray driver that runs the contract: `python -m tests.contract.driver OPTIONS RESULT`, both files of JSON.
+"""A Ray driver that runs the contract: `python -m tests.contract.driver RESULT`; options are JSON on its input.
 
 A process of its own, as Ray's state is one per process. Over HTTP it asks the gateway like any client; over Ray it, a
 task and an actor of the cluster call the runtime's actors, and the ports that Python code connected to meanwhile are
@@ -105,6 +105,8 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     ray.init(address=options["address"], log_to_driver=False, configure_logging=False)
     results: dict[str, Any] = {"job_id": ray.get_runtime_context().get_job_id()}
     ports.taken()
+    with Client() as client:
+        results["session_id"] = client.sessions.start("contract-echo", 0).id
     by_key = {"url": options["url"], "key": options["key"]}
     for name, face, way, target in (
         ("ray", "async", Way(principal="ray_job"), {}),
@@ -126,5 +128,5 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = main(json.loads(Path(sys.argv[1]).read_text()))
-    Path(sys.argv[2]).write_text(json.dumps(found))
+    found = main(json.load(sys.stdin))
+    Path(sys.argv[1]).write_text(json.dumps(found))

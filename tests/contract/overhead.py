@@ -1,4 +1,4 @@
-"""The Ray way beside HTTP, in one process and in turns: `python -m tests.contract.overhead OPTIONS RESULT`."""
+"""The Ray way beside HTTP, in one process and in turns: `python -m tests.contract.overhead RESULT`; asked by stdin."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ async def measure(options: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    given = json.loads(Path(sys.argv[1]).read_text())
+    given = json.load(sys.stdin)
     ray.init(address=given["address"], log_to_driver=False, configure_logging=False)
-    Path(sys.argv[2]).write_text(json.dumps(asyncio.run(measure(given))))
+    Path(sys.argv[1]).write_text(json.dumps(asyncio.run(measure(given))))

@@ -42,12 +42,12 @@ def ray_of(live: LiveRuntime) -> tuple[str, dict[str, str]]:
 def from_a_driver(live: LiveRuntime, module: str, folder: Path) -> dict[str, Any]:
     """What a program of the tests says that runs as a driver of the runtime's Ray."""
     address, joining = ray_of(live)
-    asked, answered = folder / "options.json", folder / "result.json"
+    answered = folder / "result.json"
     found = live.credentials
-    asked.write_text(json.dumps({"address": address, "url": found.url, "key": found.key}))
     environment = {name: text for name, text in os.environ.items() if name != "HELMR_URL"}
     done = subprocess.run(
-        [sys.executable, "-m", module, asked, answered],
+        [sys.executable, "-m", module, answered],
+        input=json.dumps({"address": address, "url": found.url, "key": found.key}),
         cwd=Path(__file__).parents[2],
         env={**environment, **joining, "XDG_STATE_HOME": str(folder)},
         capture_output=True,
@@ -99,14 +99,9 @@ def test_programs_in_the_cluster_never_ask_the_gateway(
 
 
 def test_what_a_job_did_is_recorded_as_the_jobs(seen: dict[str, Any], shared: LiveRuntime) -> None:
-    principals = {
-        (entry.principal.type, entry.principal.id)
-        for session in shared.client.sessions.list(task="contract-echo", limit=200)
-        for entry in shared.client.sessions.open(session.id).transcript(limit=1)
-        if entry.seq == 1
-    }
-    jobs = {one for kind, one in principals if kind == "ray_job"}
-    assert seen["job_id"] in jobs
+    session = shared.client.sessions.open(seen["session_id"])
+    created = session.transcript_page(limit=1).items[0]
+    assert (created.principal.type, created.principal.id) == ("ray_job", seen["job_id"])
 
 
 @pytest.mark.perf
