@@ -61,10 +61,14 @@ def _parse(value: Duration) -> float:
 
 
 def spell(duration_s: float) -> str:
-    """A duration for people, two units at most: `1h 30m`, `45s`, `0.2s`."""
+    """A duration for people, two units at most, the smaller one rounded: `1h 30m`, `45s`, `0.2s`."""
     if duration_s < 10:
         return f"{duration_s:.1f}".rstrip("0").rstrip(".") + "s"
     rest = round(duration_s)
+    for largest_s, smaller_s in ((86_400, 3600), (3600, 60)):
+        if rest >= largest_s:
+            rest = round(duration_s / smaller_s) * smaller_s
+            break
     parts = []
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, size)

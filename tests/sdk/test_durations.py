@@ -134,6 +134,16 @@ def test_every_duration_can_be_spelt_and_without_its_space_read_again(value: flo
         (3600, "1h"),
         (86_400 * 7, "7d"),
         (90_061, "1d 1h"),
+        # A moment after a wait of seven days was opened it ends in seven days.
+        (86_400 * 7 - 0.9, "7d"),
+        (86_400 * 7 - 1_790, "7d"),
+        (86_400 * 7 - 1_810, "6d 23h"),
+        (86_399.6, "1d"),
+        (86_400 - 45, "23h 59m"),
+        (86_400 - 15, "1d"),
+        (3600 - 15, "59m 45s"),
+        (7200 - 20, "2h"),
+        (7200 - 40, "1h 59m"),
     ],
 )
 def test_durations_for_people(value: float, text: str):
