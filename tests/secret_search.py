@@ -58,11 +58,12 @@ class SecretSearch:
         """Search all files below folders, but those that may hold a secret."""
         for folder in folders:
             self.foreign |= secret_files.foreign_secrets(folder)
-        for folder in folders:
-            for path in secret_files.searched_in(folder):
-                self.searched["file"] += 1
-                for secret in secret_files.secrets_of(path, self.foreign):
-                    self._remember("file", secret, str(path.relative_to(folder)))
+        with secret_files.Columns() as columns:
+            for folder in folders:
+                for path in secret_files.searched_in(folder):
+                    self.searched["file"] += 1
+                    for secret in secret_files.secrets_of(path, self.foreign, columns):
+                        self._remember("file", secret, str(path.relative_to(folder)))
 
     def look_into_what_is_left(self, temporary: Path | None) -> None:
         """Search pytest's folder and what was kept; also the run folders of runtimes that nobody cleaned up after."""

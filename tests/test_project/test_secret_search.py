@@ -70,7 +70,7 @@ def test_in_rays_log_of_a_runtime_that_ends():
     (folder / "r").mkdir()
     (folder / "token").write_text(secrets.token_hex(32))
     (folder / "r" / "raylet.out").write_text(make_secret("key"))
-    (folder / "r" / "gcs.out").write_text("Bearer " + (folder / "token").read_text())
+    (folder / "r" / "gcs.out").write_text("RAY_AUTH_TOKEN=" + (folder / "token").read_text())
     remove_folder(folder)
 
 def test_in_rays_log_of_a_runtime_that_was_killed(tmp_path):
