@@ -23,19 +23,21 @@ from runtime.store.duck import appends as appends_module
 from runtime.store.duck import group, reads
 from runtime.store.duck.ledger import DuckLedger, open_ledger
 from tests.store.facts import complete_token, create_public_token, create_token
+from tests.store.own_time import OwnTime
 from tests.store.sessions import ALICE, SMALL, begin, parked, running, start_of
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_ten_thousand_deadlines_at_once_are_on_disk_within_five_seconds(duck, clock):
     count = 10_000
     await _park_many(duck, clock, count)
-    began = time.perf_counter()
+    began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while len(duck.book._ready) < count:
             await duck.changed(1)
-    assert time.perf_counter() - began < 5
+    assert began.seconds() < 5
     outcomes = await duck.read_tables(
         lambda connection: connection.execute(
             "SELECT status, count(*) FROM waits GROUP BY status"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -19,6 +18,7 @@ from runtime.store.duck import rounds
 from runtime.store.duck.ledger import DuckLedger
 from runtime.store.duck.rounds import DUE_MAX
 from tests.store.facts import SECRETS, create_token
+from tests.store.own_time import OwnTime
 from tests.store.sessions import Hand, begin, running
 
 TOKENS = 10_000
@@ -69,9 +69,9 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
     def expired() -> int:
         return TOKENS - sum(token.is_pending for token in duck.book.tokens)
 
-    began = time.perf_counter()
+    began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while expired() < TOKENS:
             await hand.stored(hand.step(), hand.step_done())
             expired_at_commits.append(expired())
@@ -79,7 +79,7 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
     assert sum(head.wait is None for head in map(duck.book.heads.get, waiting) if head) == (
         WAITERS - HELD
     )
-    assert time.perf_counter() - began < 5
+    assert began.seconds() < 5
     # A commit never waited for more than one batch of them.
     steps = [0, *expired_at_commits]
     assert max(later - earlier for earlier, later in pairwise(steps)) <= DUE_MAX
