@@ -2,11 +2,13 @@
 
 The first mostly wait for processes, the others mostly compute; one after the other they leave a core idle. Each half is
 a pytest run of its own, with a cache of its own, and so a `--last-failed` of its own. The first half is shown as it
-runs, the other when both have ended. Arguments go to both.
+runs, the other when both have ended. Arguments go to both; of `--junit-xml=report.xml` each half makes a file of its
+own, `report-runtimes.xml` and `report-others.xml`.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,12 +16,14 @@ import tempfile
 RUNTIMES = "ray and not soak and not perf"
 OTHERS = "not ray and not soak and not perf"
 NONE_COLLECTED = 5
+JUNIT = re.compile(r"^(--junit-?xml=.*?)((?:\.xml)?)$")
 
 
 def command(half: str, marks: str, arguments: list[str]) -> list[str]:
     """A pytest run over the tests with these marks."""
     cache = f"cache_dir=.pytest_cache/{half}"
-    return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *arguments]
+    own = [JUNIT.sub(rf"\1-{half}\2", argument) for argument in arguments]
+    return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *own]
 
 
 def main(arguments: list[str]) -> int:
