@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from helmr.models import Health
 
 
-ACTOR_COLUMNS = ("NAME", "ROLE", "STATE", "SESSION", "PID", "SINCE")
+ACTOR_COLUMNS = ("NAME", "ROLE", "STATE", "SESSION", "PID", "NODE", "SINCE")
+"""`NODE` is Ray's id of it, where a runtime has several."""
 
 
 def register(app: typer.Typer) -> None:

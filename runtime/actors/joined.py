@@ -87,6 +87,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
     folder, data_dir = options.folders()
     with lock(data_dir):
         terminal.say(f"Helmr {version()} on {data_dir}")
+        prepare_to_join()  # a task module may import ray, which reads the environment then
         catalog = load_catalog(options.tasks, folder, terminal.say)
         leftovers.end_leftovers(data_dir)
         spec = _spec(options, folder=folder, data_dir=data_dir, catalog_hash=catalog.code_hash)

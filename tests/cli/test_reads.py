@@ -233,7 +233,7 @@ def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     assert f"url {here.url}" in lines
     assert "ready yes" in lines
     assert "slots total 8" in lines
-    assert "slot-1 slot busy - 7 -" in lines
+    assert "slot-1 slot busy - 7 - -" in lines
     assert not any("failure" in line for line in lines)
     assert "ledger feed offset 12" in lines
     here.health |= {"ready": False, "reasons": ["no slot is live"]}
