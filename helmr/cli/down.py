@@ -15,10 +15,6 @@ from helmr.cli import extras, printing
 from helmr.cli.app import Cli, command
 from helmr.errors import NotAllowed, RuntimeNotFound, Unavailable, UsageError
 
-JOINED_RECORD = "joined.json"
-"""In the data directory of a runtime that a Ray cluster has."""
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "down")(down)
@@ -41,14 +37,14 @@ def down(
 
 def _joined_data_dir(cli: Cli) -> Path | None:
     """The data directory that is meant, if a Ray cluster has its runtime."""
-    from helmr.client.discovery import nearest_data_dir, with_process
+    from helmr.client.discovery import JOINED_FILE, nearest_data_dir, with_process
 
     if cli.url is None and not os.environ.get("HELMR_URL"):
         data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
         if data_dir is not None:
-            return data_dir if (data_dir / JOINED_RECORD).exists() else None
+            return data_dir if (data_dir / JOINED_FILE).exists() else None
     found = with_process(cli.endpoint()).data_dir
-    if found is None or not (Path(found) / JOINED_RECORD).exists():
+    if found is None or not (Path(found) / JOINED_FILE).exists():
         return None
     return Path(found)
 

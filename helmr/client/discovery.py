@@ -34,6 +34,8 @@ RAY = "ray"
 
 CREDENTIALS_FILE = "credentials.json"
 DATA_DIR_NAME = ".helmr"
+JOINED_FILE = "joined.json"
+"""In the data directory of a runtime that a Ray cluster has."""
 CREDENTIALS_BYTES_MAX = 64 * 1024
 POINTERS_MAX = 1000
 START_SLACK_S = 2.0
@@ -246,6 +248,13 @@ def _by_data_dir(data_dir: Path, *, key: str | None, found_by: str) -> Endpoint:
     credentials = read_credentials(path)
     if credentials is None:
         place = os.path.abspath(data_dir)
+        if (data_dir / JOINED_FILE).exists():
+            raise RuntimeNotFound(
+                f"the runtime on {place} is in a Ray cluster, and no gateway of it answers here",
+                hint="Without HTTP only programs in the cluster reach it; else `helmr up --address` "
+                "puts it right.",
+                data_dir=place,
+            )
         raise RuntimeNotFound(
             f"no runtime is running on {place}",
             hint=f"Start it with `helmr up --data-dir {place}`, or set HELMR_URL.",

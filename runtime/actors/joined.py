@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helmr.client.discovery import pointer_dir
+from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
 from runtime.actors import leftovers, published
@@ -42,7 +42,6 @@ from runtime.store.duck.files import LOCK_SUFFIX, FileLock
 if TYPE_CHECKING:
     from runtime.actors.joining import Joining
 
-RECORD_NAME = "joined.json"
 RECORD_BYTES_MAX = 64 * 1024
 RUN_NAME = "run"
 LOG_NAME = "up.log"
@@ -64,7 +63,7 @@ class JoinedRecord:
 def read_joined(data_dir: Path) -> JoinedRecord | None:
     """The record; None if there is none that can be read."""
     try:
-        with (data_dir / RECORD_NAME).open() as file:
+        with (data_dir / JOINED_FILE).open() as file:
             body = json.loads(file.read(RECORD_BYTES_MAX))
         pointer = body["pointer"]
         return JoinedRecord(
@@ -124,7 +123,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
         _until_let_go(data_dir)
         pointer = Path(record.pointer) if record.pointer is not None else None
         published.withdraw(data_dir, pointer)
-        (data_dir / RECORD_NAME).unlink(missing_ok=True)
+        (data_dir / JOINED_FILE).unlink(missing_ok=True)
     return record.address
 
 
@@ -174,7 +173,7 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str) -> None:
         port = await asyncio.to_thread(_port, spec.host, port or spec.port, fallback=spec.port)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = {"address": address, "pointer": None if pointer is None else str(pointer)}
-    write_private(data_dir / RECORD_NAME, json.dumps(record))
+    write_private(data_dir / JOINED_FILE, json.dumps(record))
     await joining.create(port=port if port is not None else spec.port)
 
 

@@ -218,6 +218,7 @@ def test_a_job_fans_documents_out_and_nothing_listens(cluster: RayCluster, folde
     assert "ray_job" in out.split()
     refused = cluster.helmr(folder, "wait", "list")
     assert refused.returncode == 6
+    assert "only programs in the cluster" in refused.stderr
 
 
 def listening(pid: int) -> list[int]:
