@@ -15,6 +15,7 @@ from helmr.cli import extras, printing
 from helmr.cli.app import Cli, command
 from helmr.errors import NotAllowed, RuntimeNotFound, Unavailable, UsageError
 
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "down")(down)
