@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
 from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.worker import Worker
 
-from console import look
+from console import fatal, look
 from console.actions import ACTIONS, Context, Scope, key_name
 from console.clock import Clock, ServerClock, SystemClock
 from console.drafts import DraftStore
@@ -110,6 +111,8 @@ class ConsoleApp(App[int]):
             action_id: " ".join(key_name(key) for key in keys.split(",")[:1])
             for action_id, keys in options.keys.items()
         }
+        self.fatal = ""
+        """What broke the console itself, in one line; the trace is in the log."""
         self.sending = 0
         self.paused = False
         self._paused_at_s = 0.0
@@ -143,6 +146,20 @@ class ConsoleApp(App[int]):
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
         self.background(self.link.run(), group="link")
         self.background(self._tick(), group="tick")
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """The console can't go on: Textual's input thread ends here. One line instead of a trace on the terminal."""
+        self.fatal = self.fatal or fatal.of_renderables(renderables)
+        self._return_code = 1
+        self._close_messages_no_wait()
+
+    def _handle_exception(self, error: Exception) -> None:
+        self.fatal = self.fatal or fatal.of_error(error)
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        # Textual would print the trace with its local values: what sessions say is among them.
+        self._close_messages_no_wait()
 
     async def on_unmount(self) -> None:
         """End what runs in the background, then close the connections it used."""

@@ -84,7 +84,15 @@ def _run(endpoint: Endpoint, options: Options) -> int:
         url=endpoint.url, key=endpoint.key, on_behalf_of=options.identity, retry=RETRY
     )
     settle()
-    return ConsoleApp(client, options).run() or 0
+    app = ConsoleApp(client, options)
+    code = app.run()
+    if app.fatal:
+        sys.stderr.write(
+            f"helmr: the console met a fault of its own: {app.fatal}\n"
+            f"hint: Start it again, drafts are kept; the trace is in {app.log_path}.\n"
+        )
+    # A fault ends the app without a result; that is not a good end.
+    return code if code is not None else app.return_code or 0
 
 
 def settle() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -23,7 +23,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from helmr.client import Client
-from helmr.errors import HelmrError, Unavailable
+from helmr.client.discovery import find_runtime
+from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.examples import processes
 from helmr.examples.narration import Narrator
 from helmr.examples.seed import Seeder
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="helmr-demo-"))
     demo = Demo(narrator, folder, tasks=LIVING_TASKS if given.console else (TASKS,))
     try:
+        if given.console:
+            needs_terminal(os.environ)
         with _ended_by_signals():
             if given.console:
                 demo.live()
@@ -103,6 +106,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             remove_folder(folder)
     return 0
+
+
+def needs_terminal(environ: Mapping[str, str]) -> None:
+    """Say before anything starts that there is no terminal for the console, not a minute later.
+
+    Raises:
+        UsageError: There is none, or it can't move its cursor.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or environ.get("TERM") == "dumb":
+        raise UsageError(
+            "the console needs a terminal that can move its cursor",
+            hint="`helmr demo` without --console shows the runtime in plain lines.",
+        )
 
 
 class Demo:
@@ -171,17 +187,52 @@ class Demo:
         tell.chapter("Start a runtime with the example tasks")
         self._start_runtime()
         tell.chapter("Start sessions that wait, run, fail and end")
-        with Client(data_dir=self.data_dir) as client:
-            for state, count in sorted(Seeder(client).seed(1).counts.items()):
-                tell.says(f"{count:>3}  {state}")
+        self._seed()
         tell.chapter("Open the console; q leaves it")
+        self._open_console()
+
+    def _seed(self) -> None:
+        """One session of each state; one that can't be made is named, and the others are there all the same."""
+        tell = self._tell
+        with self._client() as client:
+            seeder = Seeder(client)
+            for state in seeder.states(1):
+                tell.says((state.__doc__ or state.__name__).partition("\n")[0])
+                try:
+                    seeder.make(state)
+                except HelmrError as error:
+                    self._still_runs()
+                    tell.fails(f"that one is missing: {error.message}", error.hint)
+            counts = sorted(seeder.seeded.counts.items())
+        tell.says(", ".join(f"{count} {state}" for state, count in counts))
+
+    def _open_console(self) -> None:
         arguments = ["--data-dir", str(self.data_dir), "console"]
-        tell.command(f"helmr {shlex.join(arguments)}")
+        self._tell.command(f"helmr {shlex.join(arguments)}")
         code = subprocess.run(
             [sys.executable, "-m", "helmr.cli", *arguments], env=self._environ, check=False
         ).returncode
+        self._still_runs()
         if code != 0:
-            raise DemoFailed(f"the console ended with code {code}")
+            log = _tail(self._folder / "state" / "helmr" / "console" / "console.log")
+            if log:
+                self._tell.fails(f"the console's last words:\n{log}")
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            raise DemoFailed(
+                f"the console {how}",
+                hint="What it said stands above; `helmr console --check` tells what the terminal can do.",
+            )
+
+    def _still_runs(self) -> None:
+        assert self._up is not None
+        code = self._up.poll()
+        if code is not None:
+            raise DemoFailed(f"the runtime has ended with code {code}")
+
+    def _client(self) -> Client:
+        """Of this runtime, whatever else the environment names: HELMR_URL goes before a data directory."""
+        endpoint = find_runtime(data_dir=self.data_dir, environ=self._environ)
+        return Client(url=endpoint.url, key=endpoint.key)
 
     def _start_runtime(self) -> None:
         arguments = ["up", *self._tasks, "--data-dir", str(self.data_dir), "--port", "0"]
@@ -207,7 +258,7 @@ class Demo:
         if code is not None:
             raise DemoFailed(f"the runtime ended with code {code} before it was ready")
         try:
-            with Client(data_dir=self.data_dir) as client:
+            with self._client() as client:
                 return client.endpoint.url if client.health().ready else None
         except Unavailable:
             return None
@@ -219,7 +270,7 @@ class Demo:
             self._tell.command(f"helmr {shlex.join(shown)}")
             receipt = json.loads(self._cli(*given))
         session_id = receipt["session"]["id"]
-        with Client(data_dir=self.data_dir) as client:
+        with self._client() as client:
             wait = client.sessions.open(session_id).get().wait
         if wait is None:
             raise DemoFailed(f"{session_id} does not wait; its run is {receipt['run']['status']}")
@@ -228,7 +279,7 @@ class Demo:
 
     def _kill_actor(self, session_id: str, wait: WaitInfo) -> None:
         def actor() -> int | None:
-            with Client(data_dir=self.data_dir) as client:
+            with self._client() as client:
                 actors = client.health().pool.get("actors", [])
             return next((a["pid"] for a in actors if a.get("session") == session_id), None)
 
@@ -255,14 +306,14 @@ class Demo:
         )
 
     def _same_wait(self, session_id: str, wait: WaitInfo) -> None:
-        with Client(data_dir=self.data_dir) as client:
+        with self._client() as client:
             found = client.sessions.open(session_id).get().wait
         if found is None or (found.id, found.deadline_at) != (wait.id, wait.deadline_at):
             raise DemoFailed(f"{session_id} no longer waits at {wait.id}")
         self._tell.holds(f"{wait.id} is still open, with the same deadline")
 
     def _result(self, session_id: str, wait: WaitInfo) -> None:
-        with Client(data_dir=self.data_dir) as client:
+        with self._client() as client:
             run = client.runs.wait(wait.run_id, timeout=RESULT_S)
             entries = list(client.sessions.open(session_id).transcript())
         if run.status != "succeeded":
@@ -276,7 +327,7 @@ class Demo:
 
     def _transcript(self, session_id: str) -> None:
         self._tell.command(f"helmr session transcript {session_id}")
-        with Client(data_dir=self.data_dir) as client:
+        with self._client() as client:
             entries = list(client.sessions.open(session_id).transcript())
         self._tell.shown("\n".join(_line(entry) for entry in entries))
         answers = [e for e in entries if e.kind == "input.accepted"]
@@ -316,10 +367,7 @@ class Demo:
 
     def log_tail(self) -> str:
         """The last lines that the runtime wrote."""
-        try:
-            return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-        except OSError:
-            return ""
+        return _tail(self._log)
 
     def _processes(self) -> list[processes.Process]:
         """All of the runtime: what it wrote down, and its supervisor's descendants."""
@@ -385,6 +433,14 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a log; empty if there is none."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+    except OSError:
+        return ""
 
 
 def _line(entry: EntryInfo) -> str:

@@ -16,13 +16,13 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr.client import Client, SessionHandle
-from helmr.errors import HelmrError, Unavailable
+from helmr.client import Client, SessionHandle, StartedSession
+from helmr.errors import HelmrError, RunActive, Unavailable
 from helmr.models import WaitInfo
 
 PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Katherine Johnson", "Edsger Dijkstra")
@@ -91,38 +91,42 @@ class Seeder:
 
     def seed(self, rounds: int) -> Seeded:
         """Start `rounds` sessions of each state; those that hold slots and cost processes only once."""
-        states: list[Callable[[], None]] = [
-            self.review_waits,
-            self.review_sent_back,
-            self.review_approved,
-            self.review_rejected,
-            self.review_cancelled,
-            self.release_waits,
-            self.release_soaks,
-            self.release_second_signoff,
-            self.release_answered_too_early,
-            self.release_done,
-            self.release_not_signed,
-            self.release_failed,
-            self.run_cancelled,
-            self.chat_waits,
-            self.chat_continued,
-            self.chat_closed,
-        ]
-        once = [
-            state
-            for task, state in (
-                ("nightly-import", self.import_blocked),
-                ("slow-report", self.report_runs),
-            )
-            if task in self._tasks
-        ]
-        for state in (*states * rounds, *once):
-            self._number += 1
-            self._sent = 0
-            with contextlib.suppress(_SeededBeforeError):
-                state()
+        for state in self.states(rounds):
+            self.make(state)
         return self.seeded
+
+    def states(self, rounds: int) -> Iterator[Callable[[], None]]:
+        """What `seed` makes, in order; the docstring of each says what it is."""
+        for _ in range(rounds):
+            yield from (
+                self.review_waits,
+                self.review_sent_back,
+                self.review_approved,
+                self.review_rejected,
+                self.review_cancelled,
+                self.release_waits,
+                self.release_soaks,
+                self.release_second_signoff,
+                self.release_answered_too_early,
+                self.release_done,
+                self.release_not_signed,
+                self.release_failed,
+                self.run_cancelled,
+                self.chat_waits,
+                self.chat_continued,
+                self.chat_closed,
+            )
+        if "nightly-import" in self._tasks:
+            yield self.import_blocked
+        if "slow-report" in self._tasks:
+            yield self.report_runs
+
+    def make(self, state: Callable[[], None]) -> None:
+        """Make the next one of `states`; one that an earlier seeding made is left alone."""
+        self._number += 1
+        self._sent = 0
+        with contextlib.suppress(_SeededBeforeError):
+            state()
 
     # --- reviews --------------------------------------------------------------------------------
 
@@ -195,8 +199,9 @@ class Seeder:
 
     def release_not_signed(self) -> None:
         """A release whose question timed out."""
-        session, wait = self._release(signoff_timeout="1s")
-        self._client.runs.wait(wait.run_id, timeout=WAIT_S)
+        # Its wait is not looked for: on a busy machine it is over before it can be seen.
+        session = self._start("release", self._release_payload(signoff_timeout="1s"))
+        self._client.runs.wait(session.started_run.id, timeout=WAIT_S)
         self.seeded.add("timed out", session)
 
     def release_failed(self) -> None:
@@ -228,7 +233,7 @@ class Seeder:
     def chat_closed(self) -> None:
         """A conversation that was ended."""
         session = self._chat(TALKS[self._number % len(TALKS)])
-        session.close(end_input=True)
+        self._close(session)
         self.seeded.add("closed", session)
 
     def _chat(self, said: Sequence[str]) -> SessionHandle:
@@ -243,7 +248,7 @@ class Seeder:
         """A run whose code took its process down three times."""
         payload = {"file": "ledger-2024-05.csv", "rows": 12_000}
         session = self._start("nightly-import", payload, within_s=BLOCKED_S)
-        self.seeded.add("blocked", session)
+        self.seeded.add(session.get().activity.value, session)
 
     def report_runs(self) -> None:
         """A run that executes a long step."""
@@ -288,7 +293,7 @@ class Seeder:
         session = self._start(task, payload)
         return session, self._wait_of(session, kind="input")
 
-    def _start(self, task: str, payload: Any, *, within_s: float | None = WAIT_S) -> SessionHandle:
+    def _start(self, task: str, payload: Any, *, within_s: float | None = WAIT_S) -> StartedSession:
         """Start this number's session and return when it waits or has ended."""
         started = self._client.sessions.start(
             task,
@@ -311,6 +316,19 @@ class Seeder:
         with Client(url=endpoint.url, key=endpoint.key, on_behalf_of=person) as client:
             client.waits.answer(wait.id, data)
         self._client.runs.wait(wait.run_id, timeout=WAIT_S, until="stopped")
+
+    def _close(self, session: SessionHandle) -> None:
+        """Close the session as soon as it waits for input; while it still answers, its run is active (S-6)."""
+        ends_at_s = time.monotonic() + WAIT_S
+        while True:
+            try:
+                session.close(end_input=True)
+            except RunActive:
+                if time.monotonic() > ends_at_s:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                return
 
     def _wait_of(self, session: SessionHandle, *, kind: str) -> WaitInfo:
         """The session's wait of that kind, as soon as it has one."""

@@ -1,4 +1,4 @@
-"""The console as its own process on a real pseudo-terminal, read through a terminal emulator."""
+"""A command as its own process on a real pseudo-terminal, read through a terminal emulator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.service.stack import until
 
 
 class Terminal:
-    """A pseudo-terminal with `helmr console` in it. `raw` is every byte it wrote."""
+    """A pseudo-terminal with a command in it. `raw` is every byte it wrote."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self.screen = pyte.Screen(columns, lines)
@@ -28,26 +28,38 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         self._size(columns, lines)
         self.before = termios.tcgetattr(self.slave)
-        self.process: asyncio.subprocess.Process
+        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, url: str, key: str, folder: Path, *options: str, **environ: str) -> None:
-        """Run the installed command."""
-        env = {
-            **os.environ,
-            "TERM": "xterm-256color",
-            "COLORTERM": "truecolor",
+        """Run the installed `helmr console`."""
+        places = {
             "HELMR_API_KEY": key,
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_CONFIG_HOME": str(folder / "config"),
-            **environ,
         }
+        await self.run("-m", "helmr.cli", "console", "--url", url, *options, **places, **environ)
+
+    async def run(self, *arguments: str, **environ: str) -> None:
+        """Run Python with these arguments; the terminal is its own."""
+        env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
         env.pop("NO_COLOR", None)
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "helmr.cli", "console", "--url", url, *options,
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments,
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
             preexec_fn=self._take_terminal,
         )  # fmt: skip
         asyncio.get_running_loop().add_reader(self.master, self._read)
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The command."""
+        assert self._process is not None, "nothing was started"
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the command was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
 
     def _take_terminal(self) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
@@ -75,6 +87,16 @@ class Terminal:
         except TimeoutError:
             raise AssertionError(f"{text!r} is not on:\n{self.text()}") from None
 
+    async def comes_to(self, text: str, *, within_s: float) -> None:
+        """Return when this is on the screen; fails at once if the command ends before."""
+        try:
+            async with asyncio.timeout(within_s):
+                while text not in self.text():
+                    assert self.process.returncode is None, self.text()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not on:\n{self.text()}") from None
+
     async def press(self, keys: str) -> None:
         """Type."""
         os.write(self.master, keys.encode())
@@ -89,9 +111,9 @@ class Terminal:
     def _size(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    async def ended(self) -> int:
+    async def ended(self, *, within_s: float = 20) -> int:
         """The exit code."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(within_s):
             return await self.process.wait()
 
     def modes(self) -> list[Any]:
@@ -101,7 +123,7 @@ class Terminal:
     async def close(self) -> None:
         """End what still runs."""
         asyncio.get_running_loop().remove_reader(self.master)
-        if self.process.returncode is None:
+        if self.is_running:
             self.process.kill()
             await self.process.wait()
         os.close(self.master)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,17 @@ import pytest
 from tests.console.flow.bench import Bench
 from tests.console.flow.terminal import Terminal
 from tests.console.flow.test_hostile import hostile
+from tests.service.stack import until
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
 ALTERNATE_OFF = b"\x1b[?1049l"
 CURSOR_ON = b"\x1b[?25h"
 MOUSE_OFF = b"\x1b[?1000l"
+
+
+def _more_than(terminal: Terminal, written: int) -> bool:
+    return len(terminal.raw) > written
 
 
 @pytest.fixture(params=[(120, 36), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -67,6 +73,59 @@ async def test_sigterm_leaves_the_terminal_sane(
     terminal.process.send_signal(signal.SIGTERM)
     assert await terminal.ended() == 128 + signal.SIGTERM
     is_sane(terminal)
+
+
+async def test_keys_typed_before_it_is_there_are_not_for_it(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    """Somebody who waits for a slow start presses keys; an early `q` would end the console unseen."""
+    await bench.ask(subject="Publish A?")
+    await terminal.press("q")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    await terminal.sees("Publish A?")
+    await terminal.press("q")
+    assert await terminal.ended() == 0
+
+
+BROKEN = """
+from console.app import ConsoleApp
+def on_mount(self):
+    secret = "said by a session"
+    raise RuntimeError(secret)
+ConsoleApp.on_mount = on_mount
+from helmr.cli.main import main
+main()
+"""
+
+
+async def test_a_fault_at_the_start_is_one_clear_line(terminal: Terminal, tmp_path: Path) -> None:
+    await terminal.run(
+        "-c", BROKEN, "console", "--url", "http://127.0.0.1:9", XDG_STATE_HOME=str(tmp_path)
+    )
+    assert await terminal.ended() == 1
+    await terminal.sees("helmr: the console met a fault of its own: RuntimeError at")
+    await terminal.sees("hint: Start it again, drafts are kept; the trace is in")
+    assert "Traceback" not in terminal.text()
+    assert b"said by a session" not in terminal.raw
+    is_sane(terminal)
+    log = (tmp_path / "helmr" / "console" / "console.log").read_text()
+    assert "RuntimeError: said by a session" in log
+
+
+async def test_a_resize_while_it_starts_is_followed(
+    bench: Bench, terminal: Terminal, tmp_path: Path
+) -> None:
+    await bench.ask(subject="Publish A?")
+    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    terminal.resize(50, 12)  # before it reads its size
+    for columns, lines in ((130, 40), (61, 17), (100, 30)):  # while it draws its first frames
+        written = len(terminal.raw)
+        await until(partial(_more_than, terminal, written))
+        terminal.resize(columns, lines)
+    await terminal.sees("Publish A?")
+    await terminal.sees("Effect of answering")
+    await terminal.press("q")
+    assert await terminal.ended() == 0
 
 
 async def test_a_resize_is_followed(bench: Bench, terminal: Terminal, tmp_path: Path) -> None:

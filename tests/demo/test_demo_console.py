@@ -1,0 +1,200 @@
+"""`helmr demo --console` on a real terminal: from the command to an answered approval, on screen and in the ledger.
+
+docs/console-five-keys.md shows these screens; HELMR_UPDATE_GOLDENS=1 writes them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from helmr.client.aio import AsyncClient
+from helmr.client.discovery import find_runtime
+from helmr.examples import demo, processes
+from helmr.models import WaitInfo
+from tests.console.flow.terminal import Terminal
+
+READY_S = 240
+END_S = 90
+KEYS_MAX = 6
+REVIEW = SEND = "\x13"
+PERSON = "ana"
+DOC = "docs/console-five-keys.md"
+BLOCK = re.compile(r"```text\n(.*?)\n```", re.DOTALL)
+LINE_CHARS = 118
+AFTERWARDS = ("x answered  approval", "1 gone, . merges", "Accepted: Publish the")
+
+
+class Operator:
+    """Somebody at a terminal, the keys they pressed and the screens they looked at."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.keys: list[str] = []
+        self.screens: list[str] = []
+
+    async def press(self, key: str, *, then: str) -> None:
+        self.keys.append(key)
+        await self.terminal.press(key)
+        await self.terminal.sees(then)
+
+    def look(self) -> None:
+        self.screens.append(self.terminal.text().rstrip("\n"))
+
+    async def answers_the_first_approval(self) -> None:
+        """Go to it, open it, choose, review, send."""
+        await self.terminal.sees("security: passed")  # the pane of the first row is there
+        self.look()
+        rows = [line for line in self.terminal.text().splitlines() if re.search("│.*ses….*│", line)]
+        place = next(number for number, row in enumerate(rows) if " approval " in row)
+        for row in rows[1 : place + 1]:
+            await self.press("j", then="│▌" + row[2:40])
+        await self.press("a", then="( ) approve")
+        await self.press(" ", then="(•) approve")
+        await self.press(REVIEW, then="This is sent, exactly")
+        await self.terminal.sees("^s Send")
+        self.look()
+        await self.press(SEND, then="Accepted:")
+        self.look()
+
+
+@asynccontextmanager
+async def opened(columns: int, lines: int) -> AsyncIterator[Terminal]:
+    terminal = Terminal(columns, lines)
+    try:
+        yield terminal
+    finally:
+        if terminal.is_running:
+            terminal.process.send_signal(signal.SIGTERM)
+            await terminal.ended(within_s=END_S)
+        await terminal.close()
+
+
+async def went_on(client: AsyncClient, wait: WaitInfo) -> None:
+    """The ledger has exactly this answer, by this person, and the run that went on behind it."""
+    run = await client.runs.wait(wait.run_id, timeout=60)
+    assert run.status == "succeeded"
+    assert run.result["status"] == "posted"
+    held = await client.waits.get(wait.id)
+    assert held.status == "fulfilled"
+    assert held.resolved_by is not None
+    assert held.resolved_by.on_behalf_of == PERSON
+    session = client.sessions.open(wait.session_id)
+    records = [one async for one in session.input("approval").list()]
+    assert [one.data for one in records if one.consumed_by == wait.id] == [{"decision": "approve"}]
+    kinds = [entry.kind async for entry in session.transcript()]
+    assert kinds[-6:] == [
+        "input.accepted", "wait.fulfilled", "step.started", "step.succeeded", "output.appended",
+        "run.succeeded",
+    ]  # fmt: skip
+
+
+async def printed(place: Path, *arguments: str) -> str:
+    """What a command prints, each line cut to what the page has room for."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "helmr.cli", "--data-dir", str(place / "data"), *arguments,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return "\n".join(line[:LINE_CHARS].rstrip() for line in out.decode().splitlines())
+
+
+def steady(text: str) -> str:
+    """The same text for every run: what differs are digits and the letters of ids."""
+    text = re.sub(r"(?<=_)[0-9a-z]+|(?<=ses…)[0-9a-z]+", lambda found: "x" * len(found[0]), text)
+    return re.sub(r"\d", "0", text)
+
+
+def agrees(page: Path, blocks: list[str]) -> None:
+    """The page shows these screens; those after the answer are in motion and are only written."""
+    text = page.read_text("utf-8")
+    if os.environ.get("HELMR_UPDATE_GOLDENS"):
+        anew = iter(blocks)
+        text = BLOCK.sub(lambda found: f"```text\n{next(anew)}\n```", text)
+        page.write_text(text, "utf-8")
+    kept = BLOCK.findall(text)
+    assert len(kept) == len(blocks) == 8
+    for number in (0, 1, 3, 4, 5, 7):
+        assert steady(blocks[number]) == steady(kept[number]), (
+            f"{DOC} differs: HELMR_UPDATE_GOLDENS=1"
+        )
+    for number in (2, 6):
+        for sign in AFTERWARDS:
+            assert sign in blocks[number]
+            assert sign in kept[number]
+
+
+@pytest.mark.ray
+@pytest.mark.pty
+@pytest.mark.slow
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(500)
+async def test_five_keys_from_the_demo_to_an_answer_at_both_sizes(project_root: Path) -> None:
+    """At 120x36 in the demo's own console, then at 80x24 in a second one on the same runtime."""
+    # Ray's sockets need a short path, which pytest's own folders are not.
+    with tempfile.TemporaryDirectory(prefix="hd-") as folder:
+        # HELMR_URL names another runtime, which is not to be touched.
+        environ = {"TMPDIR": folder, "USER": PERSON, "HELMR_URL": "http://127.0.0.1:9"}
+        async with opened(120, 36) as terminal:
+            await terminal.run("-m", "helmr.cli", "demo", "--console", **environ)
+            await terminal.comes_to("Inbox, by deadline", within_s=READY_S)
+            seen = set(processes.family(terminal.process.pid))
+            (place,) = places(folder)
+            blocks = await both_sizes(terminal, place)
+            seen |= set(processes.family(terminal.process.pid))
+            await terminal.press("q")
+            assert await terminal.ended(within_s=END_S) == 0
+            await terminal.sees("no process is left")
+            assert processes.alive(seen) == []
+            assert places(folder) == []
+    agrees(project_root / DOC, blocks)
+
+
+def places(folder: str) -> list[Path]:
+    """The demos' own folders."""
+    return list(Path(folder).glob("helmr-demo-*"))
+
+
+async def both_sizes(terminal: Terminal, place: Path) -> list[str]:
+    """Answer the first approval in this terminal and the next in a smaller one; what there was to see."""
+    endpoint = find_runtime(data_dir=place / "data", environ={})
+    async with AsyncClient(url=endpoint.url, key=endpoint.key) as client, opened(80, 24) as other:
+        waits = [one async for one in client.waits.list() if one.stream == "approval"]
+        waits.sort(key=lambda wait: str(wait.deadline_at))
+        blocks = []
+        for wait, seat in zip(waits, (terminal, other), strict=True):
+            if seat is other:
+                await other.run(
+                    "-m", "helmr.cli", "--data-dir", str(place / "data"), "console",
+                    USER=PERSON, XDG_STATE_HOME=str(place / "state"),
+                )  # fmt: skip
+                await other.comes_to("Inbox, by deadline", within_s=60)
+            operator = Operator(seat)
+            await operator.answers_the_first_approval()
+            assert operator.keys[-4:] == ["a", " ", REVIEW, SEND]
+            assert len(operator.keys) <= KEYS_MAX
+            await went_on(client, wait)
+            told = await printed(place, "session", "transcript", wait.session_id)
+            blocks += [*operator.screens, "\n".join(told.splitlines()[-6:])]
+        await other.press("q")
+        assert await other.ended() == 0
+        return blocks
+
+
+def test_without_a_terminal_it_says_so_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert demo.main(["--console"]) == 2
+    out, err = capsys.readouterr()
+    assert "the console needs a terminal" in err
+    assert out == ""
