@@ -141,11 +141,11 @@ class SafeInput(Input):
     SafeInput:focus { border: none; background: $c-cursor; }
     """
 
-    def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
+        """Clean what the field's own handler, which Textual calls next, puts in."""
         event.text, dropped = typed(event.text)
         if dropped:
             self.post_message(PasteCut(dropped))
-        super()._on_paste(event)
 
 
 class SafeText(TextArea):
@@ -156,8 +156,8 @@ class SafeText(TextArea):
     SafeText:focus { border: round $c-accent; }
     """
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
+        """Clean what the field's own handler, which Textual calls next, puts in."""
         event.text, dropped = typed(event.text)
         if dropped:
             self.post_message(PasteCut(dropped))
-        await super()._on_paste(event)
