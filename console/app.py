@@ -51,8 +51,12 @@ log = logging.getLogger("helmr.console")
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
 TOAST_S = 5.0
-CLOSE_S = 2.0
-"""Longest that leaving waits for work in the background."""
+CLOSE_S = 10.0
+"""Longest that leaving waits for work in the background.
+
+A call that is cancelled while it connects leaves its socket to the client, so the client is closed last: closed
+before the call has ended, it would never close that one.
+"""
 PALETTE_ROWS_MAX = 500
 
 
@@ -304,6 +308,8 @@ class ConsoleApp(App[int]):
 
     def open_copy(self, items: Sequence[tuple[str, str]]) -> None:
         """The copy menu."""
+        chosen = self.screen.get_selected_text()
+        items = [("selection", chosen), *items] if chosen else items
         choices = [Choice(name, text, partial(self._copy, name, text)) for name, text in items]
         self.push_screen(PickScreen("Copy", choices, typed=False))
 
@@ -382,7 +388,9 @@ class ConsoleApp(App[int]):
         """Help for what is in front."""
         screen = self.screen
         if isinstance(screen, ConsoleScreen) and not isinstance(screen, TextScreen):
-            content = help_content(screen.HELP_TEXT, screen.SCOPES, self.key_names)
+            content = help_content(
+                screen.focus_help(), screen.HELP_TEXT, screen.SCOPES, self.key_names
+            )
             self.push_screen(TextScreen("Help", content))
 
     def do_palette(self) -> None:
@@ -426,7 +434,7 @@ class ConsoleApp(App[int]):
     def do_quit(self) -> None:
         """Leave; not while something is being sent."""
         if self.sending:
-            self.say("Something is being sent; wait for what comes back, or press ^c", "warning")
+            self.say("Something is being sent; wait for what comes back", "warning")
             return
         self.exit(0)
 

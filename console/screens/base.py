@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 WIDTH_MIN = 60
 HEIGHT_MIN = 16
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A widget that can say what it is to whoever has it in focus."""
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """A title, and lines about it."""
+        ...
+
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -54,6 +64,9 @@ class ConsoleScreen(Screen[None]):
     method `do_<action id>` for each action they take; the app takes the rest.
     """
 
+    AUTO_FOCUS = (
+        ""  # Textual would give it to the filter line that is not shown, where keys are lost
+    )
     SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
     AREA = ""
     HELP_TEXT = ""
@@ -110,6 +123,12 @@ class ConsoleScreen(Screen[None]):
             await done
         self.refresh_bars()
 
+    def action_copy_text(self) -> None:
+        """^c: copy what was chosen with the mouse, and say so."""
+        super().action_copy_text()
+        chosen = self.get_selected_text() or ""
+        self.console.say(f"Copied {len(chosen)} characters", "information")
+
     def permit(self, action_id: str) -> Permit:
         """The permit to write, asked for at the moment of sending.
 
@@ -122,6 +141,18 @@ class ConsoleScreen(Screen[None]):
         """Clicks in bars are keys."""
         event.stop()
         self.run_worker(self.perform(event.action_id), group="click")
+
+    # --- help
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What has the focus: a title and lines about it; None if nothing special has."""
+        node = self.focused
+        for part in node.ancestors_with_self if node is not None else ():
+            if part is self:
+                break
+            if isinstance(part, Explained):
+                return part.focus_help()
+        return None
 
     # --- drawing
 

@@ -124,6 +124,14 @@ class BatchScreen(ComposeScreen):
             parts.append(safe.line(f"           {said}", "$c-muted", limit=200))
         return lines([*parts, Content(""), *([] if self._begun else self.preview())])
 
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """The count is the one field that is not the schema's."""
+        if not self.count.has_focus:
+            return super().focus_help()
+        return "The number of waits", (
+            f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
+        )
+
     def path(self) -> str:
         """Inbox > Answer n waits."""
         return f"Inbox > Answer {len(self.plan.items)} marked waits"

@@ -89,6 +89,7 @@ class ComposeScreen(ConsoleScreen):
         self.tried = False
         self.draft_state = ""
         self._reviewed: Any = None
+        self._before_aside: Widget | None = None
         self._draft_timer: Timer | None = None
         self._drafting: asyncio.Lock = asyncio.Lock()
         self.facts_text = Static(id="facts", markup=False)
@@ -384,8 +385,13 @@ class ComposeScreen(ConsoleScreen):
             self.redraw()
 
     def do_context(self) -> None:
-        """Show or hide the context where there is no room for both."""
+        """Show or hide the context where there is no room for both; what had the focus has it again."""
+        if not self.has_class("aside"):
+            self._before_aside = self.focused
         self.toggle_class("aside")
+        if not self.has_class("aside") and self._before_aside is not None:
+            # A field that is not shown loses the focus.
+            self.call_after_refresh(self._before_aside.focus)
 
     def do_blank(self) -> None:
         """Not sent, empty, null."""

@@ -114,6 +114,15 @@ class ConfirmScreen(ComposeScreen):
             run_is_newest=given.run_is_newest,
         )
 
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What must be typed."""
+        return self.TITLE_TEXT, (
+            f"type {self.expect} and press ^s"
+            if self.expect
+            else "^s does it, esc leaves it undone",
+            "it stands in the facts above: what can't be taken back is not done by one key",
+        )
+
     def path(self) -> str:
         """The title."""
         return f"Sessions > {self.TITLE_TEXT}"

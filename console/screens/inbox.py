@@ -209,6 +209,11 @@ class InboxScreen(ListScreen):
         over = views.wait_over(wait, self.console.store.now()) if wait is not None else ""
         return replace(super().context(), wait=wait is not None, wait_over=over)
 
+    def do_zoom(self) -> None:
+        """The pane alone says more than beside a narrow list."""
+        super().do_zoom()
+        self.call_after_refresh(self._draw_pane)
+
     def do_open(self) -> None:
         """The wait in full; answering needs its own key."""
         self.do_zoom() if self.has_class("-narrow") else self.do_session()

@@ -282,6 +282,19 @@ class ListScreen(ConsoleScreen):
         self.list.focus()
         self.refresh_bars()
 
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """In the filter line: what can be written there."""
+        if not self.has_class("filtering"):
+            return super().focus_help()
+        fields = self.FIELDS
+        return "The filter", (
+            'a word finds rows that hold it anywhere; "two words" in quotes; all words must hold',
+            f"a field equals a value: {', '.join(f'{name}:' for name in fields.texts)}",
+            "several values by comma (kind:input,token), a beginning by star (task:pub*), -field:value for all others",
+            f"times: {', '.join(f'{name}<10m {name}>1h' for name in fields.times)}",
+            "enter keeps the filter, esc puts back the one before",
+        )
+
     # --- status line
 
     def status(self) -> tuple[Pairs, Pairs]:

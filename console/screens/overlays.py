@@ -20,6 +20,7 @@ from console.widgets.panes import TextPane, lines
 from helmr.safe_text import one_line
 
 FOUND_MAX = 200
+HELP_LINE_CELLS = 400
 
 
 class TextScreen(ConsoleScreen):
@@ -71,9 +72,21 @@ class TextScreen(ConsoleScreen):
         self.dismiss()
 
 
-def help_content(text: str, scopes: Sequence[Scope], keys: dict[str, str]) -> Content:
-    """Help for what is in front, then every key."""
-    parts = [safe.text(text)] if text else []
+def help_content(
+    focus: tuple[str, Sequence[str]] | None,
+    text: str,
+    scopes: Sequence[Scope],
+    keys: dict[str, str],
+) -> Content:
+    """Help for what has the focus, for the screen around it, then every key."""
+    parts: list[Content] = []
+    if focus is not None:
+        title, about = focus
+        parts.append(safe.line(title, "bold $c-accent", limit=100))
+        parts += [safe.line(f"  {line}", limit=HELP_LINE_CELLS) for line in about]
+        parts.append(Content(""))
+    if text:
+        parts.append(safe.text(text))
     here = [*scopes]
     for scope in [*here, *(scope for scope in Scope if scope not in here)]:
         found = in_scopes([scope])
@@ -139,6 +152,13 @@ class PickScreen(ConsoleScreen):
     def _row(self, key: str) -> Row:
         choice = self.choices[int(key)]
         return (Cell(one_line(choice.label, 120)), Cell(one_line(choice.detail, 400), "muted"))
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What is typed here."""
+        return self.title_text, (
+            "words find lines that hold all of them; arrows move, enter picks, esc closes",
+            "ids, correlation ids and external ids can be pasted",
+        )
 
     def _find(self, text: str) -> None:
         words = text.casefold().split()

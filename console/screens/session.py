@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from textual.containers import Container, Vertical
@@ -80,6 +80,7 @@ class SessionScreen(ConsoleScreen):
         self.wait_list = LineList(WAIT_COLUMNS, self._wait_row, empty="no waits yet", id="waits")
         self.run_list = LineList(RUN_COLUMNS, self._run_row, empty="no runs yet", id="runs")
         self.raw = TextPane(id="raw")
+        self.raw.can_focus = True
         self.pane = TextPane(id="entry")
 
     def body(self) -> Iterable[Widget]:
@@ -229,8 +230,7 @@ class SessionScreen(ConsoleScreen):
             parts.append((text, "bold" if index == self.tab else "$c-muted"))
         frame.border_title = Content.assemble(*parts)
         focus: Widget = (self.transcript, self.wait_list, self.run_list, self.raw)[self.tab]
-        if focus.can_focus:
-            focus.focus()
+        focus.focus()
         self._draw_entry()
         self.refresh_bars()
 
@@ -279,8 +279,17 @@ class SessionScreen(ConsoleScreen):
         words = f"{left}   {one_line(session.task, 40)}   {state}   {runs}"
         words += f"   {self.transcript.count} entries"
         follow = "following" if self.transcript.follow else "follow off, G follows"
-        found = f"/{self.search}   n N   " if self.search else ""
-        return ((words, "foreground"),), ((one_line(found, 60) + follow, "muted"),)
+        found = f"/{one_line(self.search, 30)}   n N   " if self.search else ""
+        return ((words, "foreground"),), ((found + follow, "muted"),)
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """In the search line: what is searched."""
+        if not self.has_class("filtering"):
+            return super().focus_help()
+        return "The search", (
+            "finds entries that hold this text, in either case, from the cursor on",
+            "enter goes to the first; then n and N go to the next and the one before, esc ends the search",
+        )
 
     # --- actions
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from textual.content import Content
+from textual.widgets import Input
 
 from console import countdown, safe, views
 from console.actions import Context, Scope
@@ -236,11 +237,24 @@ class SessionsScreen(ListScreen):
         self.console.do_refresh()
         self._ask(anew=True)
 
-    def _close_filter(self) -> None:
-        super()._close_filter()
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""
+        super().on_input_submitted(event)
         word = self.filter_text.strip()
-        if word and not self.list.keys and " " not in word:
+        if not word or " " in word:
+            return
+        keys = self.list.keys
+        if not keys or (len(keys) == 1 and word in self._ids(keys[0])):
             self.console.background(self._look_up(word), group="lookup")
+
+    def _ids(self, key: str) -> tuple[str | None, ...]:
+        """What names this session and no other."""
+        session = self.console.store.sessions.get(key)
+        if session is None:
+            return (key,)
+        wait = session.wait
+        names = (wait.id, wait.run_id, wait.correlation_id) if wait is not None else ()
+        return (key, session.external_id, *names)
 
     async def _look_up(self, word: str) -> None:
         session_id = await find_session(self.console.client, self.console.store, word)

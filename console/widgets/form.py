@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from textual.app import ComposeResult
@@ -15,6 +15,7 @@ from textual.widgets import Input, Select, Static, TextArea
 from console import safe
 from console.forms import cells as typing
 from console.forms import check
+from console.forms.about import about
 from console.forms.cells import Blank, Built, Cell, Cells
 from console.forms.model import Field, Form, Kind
 from console.guard import typed
@@ -88,6 +89,10 @@ class FieldRow(Vertical):
         """Show what is wrong with this field, or nothing."""
         self.set_class(bool(problem), "wrong")
         self._problem.update(safe.line(f"! {problem}", limit=200) if problem else Content(""))
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """What this field is and takes."""
+        return f"The field {self.field.label}", tuple(about(self.field))
 
     def text(self) -> str | None:
         """The text of a text field, for the editor; None for others."""
@@ -271,6 +276,13 @@ class SchemaForm(Vertical):
         if not self.is_raw and first is not None and first.editor is not None:
             first.editor.focus()
         return "" if self.is_raw else text
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """The JSON view; fields speak for themselves."""
+        return "The answer as JSON", (
+            "judged against the schema as you type; what is wrong stands below it",
+            "F2 goes back to the fields if they can show it; what they can't is sent as it stands here",
+        )
 
     # --- actions
 

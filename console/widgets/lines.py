@@ -137,6 +137,14 @@ class LineList(ScrollView, can_focus=True):
             self.marks ^= {self.cursor}
             self.refresh()
 
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one moves in a list."""
+        return "The list", (
+            "j k and the arrows move by rows, pgup pgdn by screens, g G to the ends",
+            "a click selects, a second one opens",
+            "the cursor stays on its row, whatever comes and goes around it",
+        )
+
     def redraw(self) -> None:
         """Draw again what changes by itself, such as countdowns."""
         self.refresh()

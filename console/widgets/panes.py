@@ -41,6 +41,12 @@ class TextPane(VerticalScroll, can_focus=False):
         """One text."""
         yield self._text
 
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one reads a long text."""
+        return "The text", (
+            "the arrows and pgup pgdn scroll; drag the mouse to choose text, ^c copies it",
+        )
+
     def say(self, content: Content, title: str | None = None) -> None:
         """Show this. The title is safe text."""
         if title is not None:

@@ -19,11 +19,13 @@ from textual.binding import Binding
 from textual.geometry import Offset, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 
 from console import countdown, look
 from console.views import EntryLine, entry_full, entry_line
 from console.widgets.lines import fit
+from console.widgets.selecting import chosen_text, highlighted
 from helmr.models import EntryInfo
 
 PAGE = 128
@@ -43,7 +45,6 @@ class Times(StrEnum):
 class TranscriptView(ScrollView, can_focus=True):
     """Entries by seq; asks for the pages it is about to draw."""
 
-    ALLOW_SELECT = False
     DEFAULT_CSS = """
     TranscriptView { background: $c-background; color: $c-foreground; scrollbar-size-vertical: 1; overflow-x: hidden; }
     """
@@ -202,6 +203,16 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
         return self.times
 
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one reads a transcript."""
+        return "The transcript", (
+            "one line per entry, oldest first: number, time, what it is, what it says, by whom",
+            "j k move, g goes to the first entry, G to the last and follows what comes",
+            "enter shows the entry in full; f unfolds those on screen, w wraps or cuts their long lines",
+            "/ searches, n N go through what it found; space marks an entry, d compares another with it",
+            "drag the mouse to choose text, ^c copies it",
+        )
+
     # --- geometry
 
     def _resize(self) -> None:
@@ -279,9 +290,32 @@ class TranscriptView(ScrollView, can_focus=True):
     # --- drawing
 
     def render_line(self, y: int) -> Strip:
-        """One line of the transcript."""
+        """One line of the transcript; it knows its place, so that text can be chosen with the mouse."""
+        line = self.scroll_offset.y + y
+        strip = self._strip(line)
+        selection = self.text_selection
+        if selection is not None:
+            strip = highlighted(strip, selection.get_span(line))
+        return strip.apply_offsets(0, line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """The chosen text as it stands there; entries that are not here yet are `…`."""
+        return chosen_text(selection, self._text_at, self.virtual_size.height), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        """Draw it."""
+        self.refresh()
+
+    def _text_at(self, line: int) -> str:
+        """The text of a line; what is not here is not asked for: a selection may be long."""
+        seq, _ = self._at_line(line)
+        if seq <= self.count and self._held(seq) is None:
+            return self._pending(seq, self.size.width, "").text
+        return self._strip(line).text
+
+    def _strip(self, line: int) -> Strip:
         width = self.size.width
-        seq, below = self._at_line(self.scroll_offset.y + y)
+        seq, below = self._at_line(line)
         if seq > self.count:
             return Strip.blank(width, self._style(""))
         ground = "cursor" if seq == self.seq else ""

@@ -85,6 +85,10 @@ class Bench:
         with suppress(ValueError):
             await self.exit.aclose()
         await self.wire.cut()
+        # The context's error above hides the app's own.
+        broken = self.app._exception if hasattr(self, "app") else None
+        if broken is not None:
+            raise broken
 
     # --- doing
 
@@ -128,6 +132,13 @@ class Bench:
             await self.stack.http.get(f"/v1/sessions/{session_id}/inputs/{stream}")
         ).json()["items"]
         return found
+
+    async def entries(self, session_id: str, after: str = "") -> list[dict[str, Any]]:
+        """The session's transcript as the ledger has it, from the first entry of that kind on."""
+        path = f"/v1/sessions/{session_id}/transcript"
+        found: list[dict[str, Any]] = (await self.stack.http.get(path)).json()["items"]
+        kinds = [entry["kind"] for entry in found]
+        return found[kinds.index(after) :] if after else found
 
     async def wait(self, wait_id: str) -> dict[str, Any]:
         """The wait as the gateway has it."""

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import sys
@@ -15,7 +16,32 @@ from typing import Any
 
 import pyte
 
+from tests.console.flow.walk import FAILED, PASTE, PASTED
 from tests.service.stack import until
+
+CODES = {
+    "escape": "\x1b",
+    "enter": "\r",
+    "tab": "\t",
+    "space": " ",
+    "slash": "/",
+    "question_mark": "?",
+    "right_square_bracket": "]",
+    "ctrl+p": "\x10",
+    "ctrl+s": "\x13",
+    "f1": "\x1bOP",
+    "f2": "\x1bOQ",
+    "f3": "\x1bOR",
+}
+"""What a terminal sends for a key."""
+
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Makes the terminal the command's own. Not a `preexec_fn`: between fork and exec in a process with threads it may
+wait for ever on a lock that one of them held."""
 
 
 class Terminal:
@@ -44,9 +70,8 @@ class Terminal:
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
         env.pop("NO_COLOR", None)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments,
+            sys.executable, "-c", TAKE_TERMINAL, *arguments,
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
-            preexec_fn=self._take_terminal,
         )  # fmt: skip
         asyncio.get_running_loop().add_reader(self.master, self._read)
 
@@ -60,9 +85,6 @@ class Terminal:
     def is_running(self) -> bool:
         """Whether the command was started and has not ended."""
         return self._process is not None and self._process.returncode is None
-
-    def _take_terminal(self) -> None:
-        fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
 
     def _read(self) -> None:
         try:
@@ -102,6 +124,16 @@ class Terminal:
         os.write(self.master, keys.encode())
         await asyncio.sleep(0)
 
+    async def presses(self, key: str, failed: str) -> None:
+        """A key of the walk by Textual's name; returns when the console has drawn something for it."""
+        written, before = len(self.raw), _words(self.text())
+        codes = {**CODES, FAILED: failed, PASTE: f"\x1b[200~{PASTED}\x1b[201~"}
+        await self.press(codes.get(key, key))
+        await until(lambda: len(self.raw) > written)
+        # With a key right behind it escape would be another one; the others move the focus, a turn later.
+        if key in ("escape", "slash", "tab", PASTE):
+            await until(lambda: _words(self.text()) != before)
+
     def resize(self, columns: int, lines: int) -> None:
         """Another window size."""
         self.screen.resize(lines, columns)
@@ -128,3 +160,8 @@ class Terminal:
             await self.process.wait()
         os.close(self.master)
         os.close(self.slave)
+
+
+def _words(text: str) -> str:
+    """What stands there, without what changes by itself: counts and times."""
+    return re.sub(r"\d", "", text)

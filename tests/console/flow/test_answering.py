@@ -33,6 +33,16 @@ async def test_the_first_wait_is_answered_in_four_keys_and_the_session_goes_on(
     await bench.stack.run_until(first["run"]["id"], "succeeded")
     wait = await bench.wait(first["id"])
     assert (wait["status"], wait["resolved_by"]["on_behalf_of"]) == ("fulfilled", "ana")
+    session_id = first["session"]["id"]
+    held = await bench.entries(session_id, "input.accepted")
+    assert [entry["kind"] for entry in held] == [
+        "input.accepted",
+        "wait.fulfilled",
+        "run.succeeded",
+    ]
+    assert held[0]["body"]["data"] == {"decision": "approve"}, "what was not typed was not sent"
+    assert held[0]["body"]["correlation_id"] == "github:acme/api#1"
+    assert {entry["principal"].get("on_behalf_of") for entry in held[:2]} == {"ana"}
     assert any("Accepted: Publish A?" in text for text in bench.toasts())
     assert inbox.list.cursor != first["id"], "the cursor goes on to the next wait"
 

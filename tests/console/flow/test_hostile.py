@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import pytest
+from textual import events
 
 from console.screens.base import ConsoleScreen
-from console.screens.compose import ComposeScreen, Phase
-from console.screens.session import TABS
 from tests.console.flow.bench import Bench
+from tests.console.flow.walk import FAILED, PASTE, STEPS, hostile, hostile_everywhere
 from tests.console.golden import strips
 from tests.hostile import BIDI, HOSTILE, hidden
 
@@ -22,17 +21,6 @@ async def walked(bench: Bench) -> None:
     assert found == [], bench.text()
     assert bench.app.is_running
     assert bench.app.return_code in (None, 0)
-
-
-async def hostile(bench: Bench) -> dict[str, object]:
-    subject = HOSTILE.replace("\n", " ")[:190]
-    return await bench.ask(
-        subject=subject,
-        body=f"# {HOSTILE}\n- {HOSTILE}",
-        correlation=HOSTILE[:300],
-        say=[HOSTILE],
-        timeout="5m",
-    )
 
 
 def every_screen() -> set[str]:
@@ -50,76 +38,24 @@ def every_screen() -> set[str]:
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
 async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple[int, int]) -> None:
-    """Each screen, each tab, each text that opens from it; a screen that is added has to be added here."""
-    been: set[str] = set()
-
-    async def walk(*keys: str, to: str = "") -> None:
-        await bench.press(*keys)
-        if to:
-            await bench.on(to)
-        screen = bench.app.screen
-        if isinstance(screen, ComposeScreen):
-            await bench.until(lambda: screen.phase is not Phase.LOADING)
-        await walked(bench)
-        been.add(type(screen).__name__)
-
-    wait = await hostile(bench)
-    await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300])
-    await bench.stack.started("sign", {"subject": HOSTILE[:190], "body": HOSTILE})
-    failed = await bench.ask("break", subject=HOSTILE)
-    await bench.stack.http.post(
-        f"/v1/sessions/{wait['session']['id']}/notes",  # type: ignore[index]
-        json={"text": HOSTILE},
-        headers={"On-Behalf-Of": quote(HOSTILE[:100])},
-    )
+    """Each screen, each tab, each text that opens from it; a screen that is added has to be added to the walk."""
+    wait, failed = await hostile_everywhere(bench)
     await bench.open(size=size, identity=HOSTILE[:60], name=HOSTILE[:40])
     inbox = await bench.inbox(3)
     await bench.until(lambda: inbox._previews)
-    await walk(to="InboxScreen")
-    await walk("z")
-    await walk("z", "y", to="PickScreen")
-    await walk("escape", "ctrl+p", to="PickScreen")
-    await walk("escape", "question_mark", to="TextScreen")
-    await walk("escape", "space", "j", "space", "B", to="BatchScreen")
-    await walk("space", "ctrl+s")
-    await walk("escape", "escape", "escape", "g", to="InboxScreen")
-    await walk("a", to="AnswerScreen")
-    await walk("f3")
-    await walk("f3", "space", "ctrl+s")
-    await walk("escape", "escape", to="InboxScreen")
-    await walk("o", to="SessionScreen")
-    session = bench.app.screen
-    await bench.until(lambda: session.runs)
-    for key in ("f", "w", "t"):
-        await walk(key)
-    await walk("k", "enter", to="TextScreen")
-    await walk("escape", "space", "k", "d", to="TextScreen")
-    await walk("escape", "y", to="PickScreen")
-    await walk("escape", to="SessionScreen")
-    for tab in TABS:
-        assert TABS[session.tab] == tab
-        await walk()
-        if tab in ("Waits", "Runs"):
-            await walk("enter", to="TextScreen")
-            await walk("escape", to="SessionScreen")
-        await walk("right_square_bracket")
-    await walk("c", to="SendScreen")
-    await walk("escape", "m", to="NoteScreen")
-    await walk("escape", "X", to="ConfirmScreen")
-    await walk("escape", "escape", "2", to="SessionsScreen")
-    await bench.until(lambda: bench.app.screen.list.keys)
-    await walk()
-    bench.app.open_session(failed["session"]["id"])
-    await walk(to="SessionScreen")
-    await bench.until(lambda: bench.app.screen.runs)
-    await walk("R", to="ConfirmScreen")
-    await walk("escape", "right_square_bracket", "right_square_bracket", to="SessionScreen")
-    await walk("enter", to="TextScreen")
-    await walk("escape", "escape", "3", to="ActivityScreen")
-    await bench.until(lambda: bench.app.screen.list.keys)
-    await walk()
-    await walk("4", to="SystemScreen")
-    assert been == every_screen()
+    for step in STEPS:
+        for key in step.keys:
+            if key == PASTE:
+                assert bench.app.focused is not None
+                bench.app.post_message(events.Paste(HOSTILE))
+            elif key == FAILED:
+                await bench.press(*failed["session"]["id"])
+            else:
+                await bench.press(key)
+        await bench.sees(step.sees)
+        assert type(bench.app.screen).__name__ == step.screen, step
+        await walked(bench)
+    assert {step.screen for step in STEPS} == every_screen()
     assert (await bench.wait(str(wait["id"])))["status"] == "pending", "no action ran"
 
 
@@ -160,15 +96,29 @@ async def test_a_toast_is_text(bench: Bench) -> None:
 
 
 async def test_a_paste_loses_what_no_field_can_show_and_says_so(bench: Bench) -> None:
-    from textual import events
-
     await bench.ask("talk", subject="-")
     await bench.open()
     await bench.inbox(1)
     await bench.press("a")
     screen = await bench.form()
-    editor = screen.form.rows["$"].editor
-    editor.post_message(events.Paste(f"a\x1b[31mb{BIDI}"))
+    assert bench.app.focused is screen.form.rows["$"].editor
+    bench.app.post_message(events.Paste(f"a\x1b[31mb{BIDI}"))
     await bench.until(lambda: screen.form.cells()["$"])
-    assert hidden(screen.form.cells()["$"]) == []
     await bench.until(lambda: any("left out of the paste" in text for text in bench.toasts()))
+    assert screen.form.cells()["$"] == "a[31mbgnp.exex", "once, and clean"
+
+
+async def test_an_id_is_pasted_once(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("o")
+    await bench.sees("following")
+    await bench.press("X")
+    screen = await bench.on("ConfirmScreen")
+    await bench.until(lambda: screen.typed.has_focus)
+    bench.app.post_message(events.Paste(wait["session"]["id"]))
+    await bench.until(lambda: screen.typed.value)
+    await bench.press("ctrl+s")
+    await bench.on("SessionScreen")
+    assert (await bench.wait(wait["id"]))["status"] == "cancelled"

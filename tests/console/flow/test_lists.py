@@ -99,6 +99,14 @@ async def test_a_batch_goes_one_by_one_and_reports_each(bench: Bench) -> None:
     assert statuses == ["fulfilled"] * 4 + ["pending"]
     sent = [(await bench.records(wait["session"]["id"]))[0]["data"]["decision"] for wait in waits]
     assert sent == ["approve", "reject", "approve", "approve"]
+    by = [(await bench.wait(wait["id"]))["resolved_by"]["on_behalf_of"] for wait in waits]
+    assert by == ["ana", "ben", "ana", "ana"]
+    accepted = [
+        (await bench.entries(wait["session"]["id"], "input.accepted"))[0]["recorded_at"]
+        for n, wait in enumerate(waits)
+        if n != 1
+    ]
+    assert accepted == sorted(accepted), "soonest deadline first"
 
 
 async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
@@ -123,8 +131,9 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     assert statuses == ["fulfilled", "pending", "pending"]
 
 
+@pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("kind", ["session", "wait", "correlation", "external"])
-async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str) -> None:
+async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str, listed: bool) -> None:
     await bench.ask(subject="Other?")
     receipt = await bench.stack.started(
         "publish", {"subject": "Mine?", "correlation": "github:acme/api#7"}, external_id="ticket-7"
@@ -141,9 +150,10 @@ async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str) -> None:
     await bench.press("2")
     screen = await bench.on("SessionsScreen")
     await bench.until(lambda: len(screen.list.keys) == 2)
-    screen._order.clear()  # as if it lay many pages down
-    screen._more = False
-    screen.show_now()
+    if not listed:
+        screen._order.clear()  # as if it lay many pages down
+        screen._more = False
+        screen.show_now()
     await bench.press("slash")
     screen.query_one("#filter").value = word
     await bench.press("enter")
@@ -201,6 +211,36 @@ async def test_help_is_about_what_is_in_front_and_complete(bench: Bench) -> None
     text = bench.text()
     assert "the list never moves under you" in text
     assert all(action.label in text for action in ACTIONS)
+
+
+async def test_help_is_about_what_has_the_focus(bench: Bench) -> None:
+    await bench.ask("order", subject="How many?")
+    await bench.open(size=(120, 60))
+    await bench.inbox(1)
+    await bench.press("question_mark")
+    await bench.sees("The list")
+    await bench.press("escape", "slash", "f1")
+    await bench.sees("a field equals a value: id:, session:")
+    await bench.press("escape", "escape", "a")
+    await bench.form()
+    await bench.press("f1")
+    await bench.sees("The field size")
+    await bench.sees("1 to 10 pieces")
+    await bench.press("escape", "tab", "f1")
+    await bench.sees("The field sure")
+    await bench.press("escape", "f2", "f1")
+    await bench.sees("The answer as JSON")
+    await bench.press("escape", "escape", "o")
+    await bench.on("SessionScreen")
+    await bench.press("f1")
+    await bench.sees("The transcript")
+    await bench.press("escape", "slash", "f1")
+    await bench.sees("The search")
+    await bench.press("escape", "escape", "X")
+    screen = await bench.on("ConfirmScreen")
+    await bench.until(lambda: screen.typed.has_focus)
+    await bench.press("f1")
+    await bench.sees(f"type {screen.expect} and press ^s")
 
 
 async def test_copy_gives_every_id_and_the_command(bench: Bench) -> None:

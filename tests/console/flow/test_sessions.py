@@ -100,6 +100,9 @@ async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
     await bench.press(*"seen", "ctrl+s", "ctrl+s")
     await bench.on("SessionScreen")
     await bench.sees("seen")
+    (note,) = await bench.entries(wait["session"]["id"], "note.added")
+    assert note["body"]["text"] == "seen"
+    assert note["principal"]["on_behalf_of"] == "ana"
     assert (await bench.wait(wait["id"]))["status"] == "pending"
     await bench.press("escape", "3")
     await bench.on("ActivityScreen")
@@ -124,6 +127,14 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     await bench.on("SessionScreen")
     session = (await bench.stack.http.get(f"/v1/sessions/{session_id}")).json()
     assert session["status"] == "cancelled"
+    held = await bench.entries(session_id, "wait.cancelled")
+    assert [entry["kind"] for entry in held] == [
+        "wait.cancelled",
+        "run.cancelled",
+        "session.cancelled",
+    ]
+    assert held[-1]["principal"]["on_behalf_of"] == "ana"
+    assert (await bench.wait(wait["id"]))["status"] == "cancelled"
     await bench.advance(2)
     await bench.until(lambda: bench.app.screen.session.status.value == "cancelled")
     await bench.press("c")
@@ -141,7 +152,16 @@ async def test_closing_ends_the_input_it_waits_for(bench: Bench) -> None:
     confirm.typed.value = session_id
     await bench.press("ctrl+s")
     await bench.on("SessionScreen")
-    await bench.stack.run_until(wait["run"]["id"], "succeeded")
+    run = await bench.stack.run_until(wait["run"]["id"], "succeeded")
+    assert run["result"] == 0, "it went on without a message"
+    held = await bench.entries(session_id, "wait.cancelled")
+    assert [entry["kind"] for entry in held] == [
+        "wait.cancelled",
+        "session.closed",
+        "run.succeeded",
+    ]
+    assert held[1]["body"]["end_input"] is True
+    assert held[1]["principal"]["on_behalf_of"] == "ana"
 
 
 async def test_a_failed_run_is_retried_after_its_effect_was_read(bench: Bench) -> None:
@@ -161,6 +181,12 @@ async def test_a_failed_run_is_retried_after_its_effect_was_read(bench: Bench) -
         return run["attempt"] == 2 and run["status"] == "failed"
 
     await bench.until(again)
+    held = await bench.entries(asked["session"]["id"], "run.failed")
+    assert [entry["kind"] for entry in held] == [
+        "run.failed", "run.retried", "run.started", "run.failed",
+    ]  # fmt: skip
+    assert held[1]["body"]["attempt"] == 2
+    assert held[1]["principal"]["on_behalf_of"] == "ana"
 
 
 async def test_two_entries_are_compared(bench: Bench) -> None:
@@ -208,3 +234,49 @@ async def test_activity_tells_who_did_what(bench: Bench) -> None:
     await bench.sees("ready")
     await bench.press("minus")
     await bench.on("ActivityScreen")
+
+
+async def test_the_raw_tab_keeps_the_keys_when_something_closed_over_it(bench: Bench) -> None:
+    await bench.ask()
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("o")
+    await bench.on("SessionScreen")
+    await bench.press("left_square_bracket")
+    await bench.sees("[Raw]")
+    await bench.press("c")
+    await bench.form()
+    await bench.press("escape")
+    await bench.on("SessionScreen")
+    await bench.press("m")
+    await bench.on("NoteScreen")
+
+
+def place_of(bench: Bench, text: str, *, last: bool = False) -> tuple[int, int]:
+    """Where a text that was said begins, or ends, on the terminal."""
+    for y, line in enumerate(bench.text().splitlines()):
+        if "said: " in line and text in line:
+            return line.index(text) + (len(text) - 1 if last else 0), y
+    raise AssertionError(f"{text!r} is not on:\n{bench.text()}")
+
+
+async def test_text_of_the_transcript_is_chosen_with_the_mouse_and_copied(bench: Bench) -> None:
+    wait = await bench.ask(say=["first", "second \x1b[31mred"])
+    await bench.open()
+    screen = await opened(bench, wait["session"]["id"])
+    await bench.sees("said: second")
+    start = place_of(bench, "first")
+    end = place_of(bench, "red", last=True)
+    await bench.pilot.mouse_down(offset=start)
+    await bench.pilot.hover(offset=end)
+    await bench.pilot.mouse_up(offset=end)
+    await bench.press("ctrl+c")
+    copied = bench.app.clipboard.splitlines()
+    assert copied[0].startswith("first")
+    assert copied[-1].endswith("second ␛[31mred")
+    assert any(text.startswith("Copied ") for text in bench.toasts())
+    await bench.press("y")
+    await bench.sees("selection")
+    await bench.press("escape")
+    await bench.on("SessionScreen")
+    assert screen.transcript.seq >= 1

@@ -12,7 +12,8 @@ import pytest
 
 from tests.console.flow.bench import Bench
 from tests.console.flow.terminal import Terminal
-from tests.console.flow.test_hostile import hostile
+from tests.console.flow.walk import STEPS, hostile_everywhere
+from tests.hostile import HOSTILE
 from tests.service.stack import until
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
@@ -160,21 +161,24 @@ async def test_a_killed_gateway_is_shown_and_the_console_stays(
     assert await terminal.ended() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("terminal", [(120, 36)], indirect=True, ids=["120x36"])
 async def test_hostile_text_sends_no_byte_of_its_own(
     bench: Bench, terminal: Terminal, tmp_path: Path
 ) -> None:
-    await hostile(bench)
-    await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
+    """Every screen, by the walk that the in-process test checks for completeness."""
+    wait, failed = await hostile_everywhere(bench)
+    await terminal.start(
+        bench.stack.url, bench.stack.key, tmp_path, "--on-behalf-of", HOSTILE[:60].replace("\0", "")
+    )
     await terminal.sees("⟨U+202E⟩")
-    await terminal.press("o")
-    await terminal.sees("said:")
-    for keys in ("f", "]", "]", "]"):
-        await terminal.press(keys)
-    await terminal.sees("[Raw]")
-    await terminal.press("\x1b")
-    await terminal.sees("Inbox, by deadline")
-    await terminal.press("3")
-    await terminal.sees("Activity, newest first")
+    for step in STEPS:
+        for key in step.keys:
+            await terminal.presses(key, failed["session"]["id"])
+        await terminal.sees(step.sees)
+    assert terminal.is_running
+    assert (await bench.wait(wait["id"]))["status"] == "pending", "no action ran"
     await terminal.press("q")
     assert await terminal.ended() == 0
     own = terminal.raw.decode("utf-8", "strict")

@@ -44,6 +44,9 @@ async def test_a_token_wait_is_completed_by_its_pinned_schema_and_the_run_goes_o
     assert (token["status"], token["data"]["decision"]) == ("completed", "approve")
     assert token["ended_by"]["on_behalf_of"] == "ana"
     assert (await bench.wait(wait["id"]))["status"] == "fulfilled"
+    held = await bench.entries(wait["session"]["id"], "wait.fulfilled")
+    assert [entry["kind"] for entry in held] == ["wait.fulfilled", "run.succeeded"]
+    assert held[0]["principal"]["on_behalf_of"] == "ana"
     assert any("completed" in text for text in bench.toasts())
 
 

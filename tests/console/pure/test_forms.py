@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from console.forms import cells as c
+from console.forms.about import about
 from console.forms.cells import Blank, build, carry, fill, first_cells, parse_json, redacted
 from console.forms.check import problems
 from console.forms.model import Kind, form_of
@@ -273,3 +274,26 @@ def test_no_schema_breaks_the_form(odd: dict[str, Any], data: Any) -> None:
     filled = fill(form, data)
     if filled is not None:
         assert c.pretty(build(form, filled).data) is not None
+
+
+def test_help_for_a_field_says_what_it_takes() -> None:
+    schema = {
+        "type": "object",
+        "required": ["size", "decision"],
+        "properties": {
+            "decision": {"enum": ["approve", "reject"], "description": "What to do."},
+            "size": {"type": "integer", "minimum": 1, "maximum": 10},
+            "day": {"type": "string", "format": "date"},
+            "note": {"anyOf": [{"type": "string", "maxLength": 80}, {"type": "null"}]},
+        },
+    }
+    told = {leaf.label: "; ".join(about(leaf)) for leaf in form_of(schema).leaves()}
+    assert told["decision"].startswith(
+        "What to do.; arrows move between the choices, space chooses"
+    )
+    assert "one of: approve, reject; required" in told["decision"]
+    assert "a whole number; 1 to 10; required" in told["size"]
+    assert "written like 2" in told["day"]
+    assert "optional: not sent unless you fill it" in told["day"]
+    assert "0 to 80 characters" in told["note"]
+    assert "^n goes through not sent, empty, null: 3 different answers" in told["note"]

@@ -1,0 +1,137 @@
+"""A walk through every screen of the console by key presses: in-process and on a real terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from tests.console.flow.bench import Bench
+from tests.hostile import BIDI, HOSTILE, MARKUP
+
+PASTE = "paste"
+"""As a key: `PASTED` pasted into the field that has the focus."""
+PASTED = f"{BIDI}\u200b{MARKUP}"
+"""What a terminal lets through: it keeps control characters out of a paste itself."""
+FAILED = "failed"
+"""As a key: the id of the failed session, typed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Keys by Textual's names, the screen they lead to, and what then stands on it at any size."""
+
+    keys: tuple[str, ...]
+    screen: str
+    sees: str
+
+
+def _steps() -> list[Step]:
+    inbox, session, text = "InboxScreen", "SessionScreen", "TextScreen"
+    answer, batch, pick = "AnswerScreen", "BatchScreen", "PickScreen"
+    table = [
+        # --- inbox, and what opens over it
+        ("", inbox, "⟨U+202E⟩"),
+        ("z", inbox, "correlation"),
+        ("z", inbox, "Inbox, by deadline"),
+        ("y", pick, "enter picks"),
+        ("escape", inbox, "Inbox, by deadline"),
+        ("ctrl+p", pick, "enter picks"),
+        ("paste", pick, "enter picks"),
+        ("escape", inbox, "Inbox, by deadline"),
+        ("question_mark", text, "esc closes"),
+        ("escape", inbox, "Inbox, by deadline"),
+        ("slash paste", inbox, "0 of 3 waits"),
+        ("escape", inbox, "no filter"),
+        # --- answer
+        ("a", answer, "( ) approve"),
+        ("f3", answer, "Transcript"),
+        ("f3", answer, ">( ) approve"),  # in sight again, and in focus
+        ("space", answer, "(•) approve"),
+        ("tab paste", answer, "control characters"),
+        ("f2", answer, "answer as JSON"),
+        ("f2", answer, "(•) approve"),
+        ("ctrl+s", answer, "This is sent, exactly"),
+        ("escape", answer, "(•) approve"),
+        ("f1", text, "esc closes"),
+        ("escape", answer, "(•) approve"),
+        ("escape", inbox, "Inbox, by deadline"),
+        # --- batch
+        ("space", inbox, "1 marked"),
+        ("space", inbox, "2 marked"),
+        ("B", batch, "( ) approve"),
+        ("space", batch, "(•) approve"),
+        ("ctrl+s", batch, "1 field(s) need"),
+        ("2 ctrl+s", batch, "This is sent, exactly"),
+        ("escape", batch, "(•) approve"),
+        ("escape", inbox, "2 marked"),
+        ("escape", inbox, "3 waits"),
+        # --- a session, its tabs, and what opens from it
+        ("g o", session, "following"),
+        ("g j j j f", session, "said:"),
+        ("w t", session, "times:"),
+        ("enter", text, "esc closes"),
+        ("escape", session, "[Transcript]"),
+        ("f space k d", text, "esc closes"),
+        ("escape", session, "[Transcript]"),
+        ("slash paste enter", session, "n N"),
+        ("y", pick, "enter picks"),
+        ("escape", session, "[Transcript]"),
+        ("right_square_bracket", session, "[Waits]"),
+        ("enter", text, "esc closes"),
+        ("escape", session, "[Waits]"),
+        ("right_square_bracket", session, "[Runs]"),
+        ("enter", text, "esc closes"),
+        ("escape", session, "[Runs]"),
+        ("right_square_bracket", session, "[Raw]"),
+        ("c", "SendScreen", "> Send input"),
+        ("escape", session, "[Raw]"),
+        ("m", "NoteScreen", "0/5000"),
+        ("paste", "NoteScreen", "control characters"),
+        ("escape", session, "[Raw]"),
+        ("X", "ConfirmScreen", "> Cancel session"),
+        ("paste", "ConfirmScreen", "control characters"),
+        ("escape", session, "[Raw]"),
+        ("escape escape", inbox, "Inbox, by deadline"),  # the first one takes the search away
+        # --- the other areas
+        ("2", "SessionsScreen", "Sessions, newest activity first"),
+        ("slash failed enter", session, "following"),
+        ("right_square_bracket right_square_bracket", session, "ValueError"),
+        ("R", "ConfirmScreen", "> Retry run"),
+        ("escape", session, "[Runs]"),
+        ("escape", "SessionsScreen", "Sessions, newest activity first"),
+        ("3", "ActivityScreen", "Activity, newest first"),
+        ("z", "ActivityScreen", "note.added"),
+        ("z", "ActivityScreen", "Activity, newest first"),
+        ("4", "SystemScreen", "Runtime"),
+    ]
+    return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
+
+
+STEPS = _steps()
+
+
+async def hostile(bench: Bench, **given: Any) -> dict[str, Any]:
+    """A session whose every word tries to act on its reader; its wait."""
+    asked = {
+        "subject": HOSTILE.replace("\n", " ")[:190],
+        "body": f"# {HOSTILE}\n- {HOSTILE}",
+        "correlation": HOSTILE[:300],
+        "say": [HOSTILE],
+        "timeout": "5m",
+    }
+    return await bench.ask(**{**asked, **given})
+
+
+async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Waits, a token, a note and a failed run that are full of it; the first wait and the failed session."""
+    wait = await hostile(bench)
+    await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300])
+    await bench.stack.started("sign", {"subject": HOSTILE[:190], "body": HOSTILE})
+    failed = await bench.ask("break", subject=HOSTILE)
+    await bench.stack.http.post(
+        f"/v1/sessions/{wait['session']['id']}/notes",
+        json={"text": HOSTILE},
+        headers={"On-Behalf-Of": quote(HOSTILE[:100])},
+    )
+    return wait, failed
