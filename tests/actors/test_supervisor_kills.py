@@ -53,7 +53,7 @@ def until(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + BOUND_S
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def until(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + BOUND_S
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 
@@ -319,12 +320,16 @@ def test_completed_before_the_deadline_and_dead_until_after_it_is_fulfilled(
         late = client.tokens.create(timeout="1d")
         waiting = client.sessions.start("by-token", late.id, result_timeout="30s")
         session_ids = (session.id, waiting.id)
+        wait = session.get().wait
+        assert wait is not None
+        assert wait.deadline_at is not None
         # Stopped, the directory delivers nothing.
         os.kill(runtime.pids()["helmr-directory"], signal.SIGSTOP)
         assert httpx.post(link, json={"data": APPROVE}, timeout=20).status_code == 200
         assert client.tokens.complete(late.id, "told").outcome == "completed"
         runtime.kill()
-    time.sleep(9)  # the deadline passes while nobody lives
+    # The deadline passes while nobody lives.
+    time.sleep(max(0.1, (wait.deadline_at - datetime.now(UTC)).total_seconds() + 0.1))
     again = Runtime.start(data_dir=tmp_path / "data", **options)
     with again, Client(url=again.url, key=again.key) as client:
         assert ended(client.sessions.open(session_ids[0])).result == APPROVE

@@ -24,6 +24,8 @@ T = TypeVar("T")
 TASKS = Path(__file__).with_name("stack_tasks.py")
 START_S = 90.0
 STOP_S = 20.0
+POLL_S = 0.05
+"""Each look costs gateway and ledger some 10 ms."""
 
 
 def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
@@ -38,7 +40,7 @@ def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
         if answer:
             return answer
         assert time.monotonic() < ending, f"{what}: not within {within_s} s"
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
 class LiveRuntime:

@@ -15,10 +15,10 @@ def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
     shared: LiveRuntime,
 ) -> None:
     live = shared
-    blocked = live.begin("blocks", 30.0)
     spinning = live.begin("spins")
-    until(lambda: live.marked("blocks-began"), within_s=20, what="blocks")
     until(lambda: live.marked("spins-began"), within_s=20, what="spins")
+    blocked = live.begin("blocks", 12.0)  # longer than both sends may take
+    until(lambda: live.marked("blocks-began"), within_s=20, what="blocks")
     for session_id in (blocked, spinning):
         began = time.monotonic()
         receipt = live.client.sessions.open(session_id).input("messages").send("hello")
