@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from runtime.actors.cluster import Cluster, prepare_to_join
 from runtime.actors.leftovers import write_private
 from runtime.actors.preparing import (
     UpOptions,
-    free_port,
+    hold_port,
     load_catalog,
     local_key,
     lock,
@@ -151,12 +152,13 @@ def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str
 
 
 async def _bring_up(joining: Joining, spec: RuntimeSpec, catalog: Catalog, address: str) -> None:
-    await _put_right(joining, spec, address)
-    await joining.until_ready(catalog)
+    with ExitStack() as held:
+        await _put_right(joining, spec, address, held)
+        await joining.until_ready(catalog)
 
 
-async def _put_right(joining: Joining, spec: RuntimeSpec, address: str) -> None:
-    """Afterwards the cluster has the shared actors of this spec, and no others."""
+async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: ExitStack) -> None:
+    """Afterwards the cluster has the shared actors of this spec, and no others; `held` keeps their port."""
     data_dir = Path(spec.data_dir)
     running = await joining.look(spec)
     if running is not None and joining.changed:
@@ -170,23 +172,26 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str) -> None:
         )
     port = joining.port
     if spec.serves_http and (running is None or port is None):
-        port = await asyncio.to_thread(_port, spec.host, port or spec.port, fallback=spec.port)
+        port, holder = await asyncio.to_thread(
+            _port, spec.host, port or spec.port, fallback=spec.port
+        )
+        held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = {"address": address, "pointer": None if pointer is None else str(pointer)}
     write_private(data_dir / JOINED_FILE, json.dumps(record))
     await joining.create(port=port if port is not None else spec.port)
 
 
-def _port(host: str, port: int, *, fallback: int) -> int:
+def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:
     """The port to listen on; that of a gateway that has just been ended is free in a moment."""
     deadline = time.monotonic() + GONE_WITHIN_S / 3
     while True:
         try:
-            return free_port(host, port)
+            return hold_port(host, port)
         except Conflict:
             if time.monotonic() >= deadline:
                 if fallback != port:
-                    return free_port(host, fallback)
+                    return hold_port(host, fallback)
                 raise
         time.sleep(LOOK_EVERY_S)
 

@@ -126,25 +126,29 @@ def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None
     return catalog
 
 
-def free_port(host: str, port: int) -> int:
-    """The port if it is free, or a free one for 0; known before anything is started."""
+def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
+    """The port if it is free, or a free one for 0; known before anything is started.
+
+    The socket keeps the port from being given to anybody who asks for a free one, and does not listen: the
+    gateway may. Close it when the runtime has ended.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
     family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise Conflict(
-                f"can't listen on {host}:{port}: {error.strerror}",
-                hint="Choose another with --port, or end what listens there.",
-                port=port,
-            ) from error
-        free: int = probe.getsockname()[1]
-        return free
+    holder = socket.socket(family, kind, protocol)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind(address)
+    except OSError as error:
+        holder.close()
+        raise Conflict(
+            f"can't listen on {host}:{port}: {error.strerror}",
+            hint="Choose another with --port, or end what listens there.",
+            port=port,
+        ) from error
+    return holder.getsockname()[1], holder
 
 
 def local_key(data_dir: Path) -> str:

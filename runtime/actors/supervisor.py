@@ -24,7 +24,7 @@ from runtime.actors.joined import join
 from runtime.actors.leftovers import Record
 from runtime.actors.preparing import (
     UpOptions,
-    free_port,
+    hold_port,
     load_catalog,
     local_key,
     lock,
@@ -72,15 +72,16 @@ def run_up(options: UpOptions) -> int:
         ended = leftovers.end_leftovers(data_dir)
         if ended:
             TERMINAL.say(f"ended {ended} processes that an earlier runtime had left")
-        port = free_port(options.host, options.port)
-        run = _Run(options, folder=folder, data_dir=data_dir, port=port)
-        try:
-            return run.run()
-        except KeyboardInterrupt:
-            TERMINAL.say("stopped before it was ready")
-            return 0
-        finally:
-            run.clean_up()
+        port, held = hold_port(options.host, options.port)
+        with held:
+            run = _Run(options, folder=folder, data_dir=data_dir, port=port)
+            try:
+                return run.run()
+            except KeyboardInterrupt:
+                TERMINAL.say("stopped before it was ready")
+                return 0
+            finally:
+                run.clean_up()
 
 
 class _Run:
