@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+import termios
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,6 +86,8 @@ def _run(endpoint: Endpoint, options: Options) -> int:
     )
     settle()
     app = ConsoleApp(client, options)
+    # What was typed while nothing was there to see was not meant for it: an early `q` would end it.
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
     code = app.run()
     if app.fatal:
         sys.stderr.write(
