@@ -35,6 +35,11 @@ CODES = {
 }
 """What a terminal sends for a key."""
 
+LOOK_EVERY_S = 0.04
+QUIET_LOOKS = 4
+"""Without a change on the screen, and what a key set off has been drawn."""
+SETTLES_WITHIN_S = 20.0
+
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -125,14 +130,22 @@ class Terminal:
         await asyncio.sleep(0)
 
     async def presses(self, key: str, failed: str) -> None:
-        """A key of the walk by Textual's name; returns when the console has drawn something for it."""
-        written, before = len(self.raw), _words(self.text())
+        """A key of the walk by Textual's name; returns when the console has read it and draws no more for it."""
         codes = {**CODES, FAILED: failed, PASTE: f"\x1b[200~{PASTED}\x1b[201~"}
         await self.press(codes.get(key, key))
-        await until(lambda: len(self.raw) > written)
-        # With a key right behind it escape would be another one; the others move the focus, a turn later.
-        if key in ("escape", "slash", "tab", PASTE):
-            await until(lambda: _words(self.text()) != before)
+        async with asyncio.timeout(SETTLES_WITHIN_S):
+            while self._unread():
+                await asyncio.sleep(LOOK_EVERY_S)
+            looks, seen = 0, ""
+            while looks < QUIET_LOOKS:
+                await asyncio.sleep(LOOK_EVERY_S)
+                now = _words(self.text())
+                looks, seen = (looks + 1, seen) if now == seen else (0, now)
+
+    def _unread(self) -> int:
+        """Bytes typed that the command has not read."""
+        waiting = fcntl.ioctl(self.slave, termios.FIONREAD, struct.pack("i", 0))
+        return int(struct.unpack("i", waiting)[0])
 
     def resize(self, columns: int, lines: int) -> None:
         """Another window size."""
