@@ -36,7 +36,7 @@ from runtime.store.duck.query_guard import Guard, refused_by_engine
 
 logger = logging.getLogger(__name__)
 
-NICENESS = 10
+NICENESS = 19
 """Priority of the thread of queries: the writer, the loop and other processes go first."""
 
 BATCH_ROWS = 2_048
