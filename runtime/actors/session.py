@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ LOCAL_URL = "http://127.0.0.1:4356"
 
 WATCH_S = 3600.0
 """A watch that nobody changes is answered after an hour, so that no call waits for ever."""
+
+REPORT_AFTER_S = 0.25
+"""That a waiting session works again is reported so late, with whatever it does then: one that is called again and
+again would be reported twice a call."""
 
 log = logging.getLogger("helmr.session")
 
@@ -95,6 +100,7 @@ class SessionActor:
         self._since = clock.now()
         self._detail: str | None = None
         self._changed = asyncio.Event()
+        self._told: Report | None = None
 
     # --- Session port ---------------------------------------------------------------------------
 
@@ -164,21 +170,38 @@ class SessionActor:
 
     async def watch(self, known: int) -> Report:
         """Long poll: returns when the report's version differs from `known`."""
-        if self._version == known:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(WATCH_S):
-                    while self._version == known:
-                        await self._changed.wait()
-                        self._changed.clear()
-            except TimeoutError:
-                log.debug("%s: nothing changed for %.0f s", self.name, WATCH_S)
-        return Report(
+        try:
+            await self._until(lambda: self._version != known, WATCH_S)
+        except TimeoutError:
+            log.debug("%s: nothing changed for %.0f s", self.name, WATCH_S)
+        with suppress(TimeoutError):
+            await self._until(lambda: not self._is_called_again(), REPORT_AFTER_S)
+        self._told = Report(
             state=self._state,
             session_id=self._held.id if self._held is not None else None,
             since=self._since,
             version=self._version,
             detail=self._detail or self._doomed,
+        )
+        return self._told
+
+    async def _until(self, holds: Callable[[], bool], within_s: float) -> None:
+        async with asyncio.timeout(within_s):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _is_called_again(self) -> bool:
+        """The session that was last reported as parkable has been called since, and nothing else happened."""
+        told, held = self._told, self._held
+        return (
+            told is not None
+            and told.state == "parkable"
+            and held is not None
+            and held.id == told.session_id
+            and self._state in ("parkable", "busy")
+            and self._version != told.version
+            and (self._detail or self._doomed) is None
         )
 
     async def who(self) -> Holding:

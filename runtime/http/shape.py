@@ -23,9 +23,10 @@ def json_response(model: BaseModel, status_code: int = 200, *, exclude: Any = No
 
 
 # --- what a handler is given ----------------------------------------------------------------------
+# Coroutines, though they await nothing: the framework would run functions in threads, twice a request.
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -35,7 +36,7 @@ def _id_pattern(prefix: str) -> dict[str, Any]:
     return {"pattern": f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"}
 
 
-def _caller(
+async def _caller(
     request: Request,
     operation_id: Annotated[
         str | None,

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -37,6 +38,9 @@ POLL_S = 20.0
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
 """Between polls while the ledger is away."""
+
+QUIET_S = 0.1
+"""Between polls while nobody follows: a busy ledger is not asked after each commit."""
 
 BEGIN_WITHIN_S = 1.0
 """Longest that a follower waits for the first poll."""
@@ -153,6 +157,7 @@ class FeedHub:
         self._on_entry = on_entry
         self._idle_s = idle_s
         self._begun = asyncio.Event()
+        self._joined = asyncio.Event()
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
         self._all: set[Follower] = set()
         self._by_session: dict[str, set[Follower]] = {}
@@ -218,6 +223,7 @@ class FeedHub:
         if self.followers >= FOLLOWERS_MAX:
             raise Overloaded(f"{FOLLOWERS_MAX} clients follow the feed", retry_after_s=5)
         follower = Follower(self, session_id, self.offset)
+        self._joined.set()
         if self.is_closed:
             follower.is_closed = True
         elif session_id is None:
@@ -267,7 +273,16 @@ class FeedHub:
             pause_s = PAUSE_FIRST_S
             for entry in entries:
                 self._hand_on(FeedItem(entry))
+            await self._pause()
         self._forget()
+
+    async def _pause(self) -> None:
+        """Until somebody follows, or a moment later."""
+        self._joined.clear()
+        if not self.followers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await self._joined.wait()
 
     def _is_idle(self) -> bool:
         """Nobody has followed for as long as polling may go on without followers."""

@@ -1,4 +1,4 @@
-"""When the tables are written: a quarter of a second after a change, or before somebody reads them.
+"""When the tables are written: a second after a change, sooner after many, or before somebody reads them.
 
 Runs in the group commit's loop, between two rounds: what it writes is the book at one feed offset.
 
@@ -24,8 +24,12 @@ from runtime.store.duck.tokens import Touched
 from runtime.store.heads import Head
 from runtime.store.projection import Projection, session_numbers
 
-PROJECT_AFTER_S = 0.25
-"""How long a change may stay out of the tables."""
+PROJECT_AFTER_S = 1.0
+"""How long a change may stay out of the tables. To write them holds commits up for some 25 ms."""
+
+PROJECT_MANY_AFTER_S = 0.25
+PROJECT_MANY = 250
+"""So soon if as many entries lack: the more there are, the longer it takes."""
 
 HOLDINGS_MAX = 1_000
 """Rows of `holdings` after which the projection replaces them by those that still hold."""
@@ -118,8 +122,7 @@ class Projector:
     def tick_soon(self) -> None:
         """Have the tables written within `PROJECT_AFTER_S`."""
         if self._tick is None:
-            loop = asyncio.get_running_loop()
-            self._tick = loop.call_later(PROJECT_AFTER_S, self._on_tick)
+            self._tick_in(PROJECT_MANY_AFTER_S, PROJECT_AFTER_S - PROJECT_MANY_AFTER_S)
 
     def stop(self, error: HelmrError) -> None:
         """Write no more; those who wait are told why."""
@@ -204,9 +207,15 @@ class Projector:
                 raise
         self._database.sync_mark()
 
-    def _on_tick(self) -> None:
+    def _tick_in(self, delay_s: float, more_s: float) -> None:
+        self._tick = asyncio.get_running_loop().call_later(delay_s, self._on_tick, more_s)
+
+    def _on_tick(self, more_s: float) -> None:
         self._tick = None
-        self.ask()
+        if more_s and self.projection.through - self.projected_offset < PROJECT_MANY:
+            self._tick_in(more_s, 0.0)
+        else:
+            self.ask()
 
     @staticmethod
     def _answer(asked: list[asyncio.Future[None]], error: HelmrError | None = None) -> None:
