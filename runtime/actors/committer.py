@@ -39,12 +39,13 @@ class Committer:
         epoch: Of the adoption.
         last_seq: Seq of the last stored entry.
         last_hash: Its hash.
-        checkpoint: Makes the checkpoint text of the state at the last buffered entry; called every
-            `CHECKPOINT_ENTRIES` entries.
+        checkpoint: Makes the checkpoint text of the state at the last buffered entry; called after
+            `CHECKPOINT_ENTRIES` entries, and whenever their number has doubled since.
         on_lost: Called once when a flush is declined or refused: this adoption is over.
     """
 
     CHECKPOINT_ENTRIES = 1000
+    """Each checkpoint holds all entries again: one every so many would take a hot session ever more time."""
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class Committer:
         self._preconditions: list[Precondition] = []
         self._sent_seq = last_seq
         self._sent_hash = last_hash
-        self._since_checkpoint = 0
+        self._written_count = 0
+        self._checkpoint_at_count = self.CHECKPOINT_ENTRIES
         self._waiters: list[tuple[int, int, Callable[[], None]]] = []
         self._futures: set[asyncio.Future[bool]] = set()
         self._order = count()
@@ -148,11 +150,11 @@ class Committer:
         try:
             while self._buffer and not self.is_lost:
                 entries = tuple(self._buffer)
-                self._since_checkpoint += len(entries)
+                self._written_count += len(entries)
                 checkpoint = None
-                if self._since_checkpoint >= self.CHECKPOINT_ENTRIES:
+                if self._written_count >= self._checkpoint_at_count:
                     checkpoint = self._checkpoint()
-                    self._since_checkpoint = 0
+                    self._checkpoint_at_count = 2 * self._written_count
                 flush = self._flush(entries, tuple(self._preconditions), checkpoint=checkpoint)
                 self._buffer.clear()
                 self._preconditions.clear()

@@ -23,13 +23,20 @@ from typing import Any
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from runtime.core import jsontext
-from runtime.core.entries import Entry, EntryKind, Principal, body_text, from_iso, iso
+from runtime.core.entries import (
+    Entry,
+    EntryKind,
+    Principal,
+    body_text,
+    from_iso,
+    iso,
+    principal_text,
+)
 from runtime.core.state import InputRecord, Piece, Run, SessionState, Wait
 
 VERSION = 2
 VERSIONS_READ = (1, 2)
 """Version 1 knew no pieces."""
-CHECKPOINT_DEPTH_MAX = jsontext.BODY_DEPTH_MAX + 8
 INLINE_BYTES_MAX = 4096
 """Larger entries are kept by reference: a checkpoint stays small enough to write at every park."""
 
@@ -49,6 +56,9 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
     """
     refs = _Refs(offsets)
     pieces = _pieces(state)
+    run = state.run
+    stored = pieces[-1].count if pieces else 0
+    journal = [_entry_text(one, refs) for one in run.journal[stored:]] if run is not None else []
     content = {
         "v": VERSION,
         "seq": state.seq,
@@ -66,17 +76,25 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
             "output_seqs": state.output_seqs,
             "public_tokens": state.public_tokens,
         },
-        "run": _save_run(state.run, pieces, refs) if state.run is not None else None,
         "unconsumed": [
             _save_record(record, refs)
             for stream in sorted(state.unconsumed)
             for record in state.unconsumed[stream]
         ],
         "taken": [_save_record(record, refs) for record in state.taken.values()],
+        "pieces": [[p.offset, p.seq, p.first, p.count, p.last_seq] for p in pieces],
     }
     content["refs"] = sorted(refs.named)
-    content["pieces"] = [[p.offset, p.seq, p.first, p.count, p.last_seq] for p in pieces]
-    return jsontext.encode(content, depth_max=CHECKPOINT_DEPTH_MAX)
+    content["run"] = _save_run(run) if run is not None else None
+    text = jsontext.encode(content, depth_max=None)
+    if not journal:
+        return text
+    # The run is the last of the content, and the journal the run's last: its entries have their text already.
+    assert text.endswith(_END)
+    return "".join((text[: -len(_END)], ",".join(journal), _END))
+
+
+_END = "]}}"
 
 
 def refs(text: str) -> list[int]:
@@ -225,8 +243,8 @@ class _Refs:
         return found
 
 
-def _save_run(run: Run, pieces: Sequence[Piece], refs: _Refs) -> dict[str, Any]:
-    stored = pieces[-1].count if pieces else 0
+def _save_run(run: Run) -> dict[str, Any]:
+    """All but the journal's entries."""
     return {
         "id": run.id,
         "task": run.task,
@@ -244,7 +262,7 @@ def _save_run(run: Run, pieces: Sequence[Piece], refs: _Refs) -> dict[str, Any]:
         "is_cautious": run.is_cautious,
         "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
         "failed_op": run.failed_op,
-        "journal": [_save_entry(entry, refs) for entry in run.journal[stored:]],
+        "journal": [],
     }
 
 
@@ -299,18 +317,15 @@ def _restore_wait(saved: dict[str, Any]) -> Wait:
     return Wait(**{**saved, "deadline_at": from_iso(deadline) if deadline is not None else None})
 
 
-def _save_entry(entry: Entry, refs: _Refs) -> dict[str, Any]:
+def _entry_text(entry: Entry, refs: _Refs) -> str:
     offset = refs.offset(entry.seq, entry.feed_offset, len(entry.body_json))
     if offset is not None:
-        return {"ref": offset}
-    return {
-        "seq": entry.seq,
-        "at": iso(entry.recorded_at),
-        "kind": entry.kind.value,
-        "op": entry.op,
-        "principal": entry.principal.to_json(),
-        "body": entry.body,
-    }
+        return f'{{"ref":{offset}}}'
+    op = entry.op if entry.op is not None else "null"
+    return (
+        f'{{"seq":{entry.seq},"at":"{iso(entry.recorded_at)}","kind":"{entry.kind.value}","op":{op},'
+        f'"principal":{principal_text(entry.principal)},"body":{entry.clear_json}}}'
+    )
 
 
 def _restore_entry(

@@ -53,6 +53,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from runtime.core import jsontext
@@ -169,9 +170,13 @@ class Entry:
     @property
     def size_bytes(self) -> int:
         """Bytes of the body's JSON text, whatever sealing made of it: what limits count (S-28)."""
+        return len(self.clear_json.encode())
+
+    @property
+    def clear_json(self) -> str:
+        """The body's JSON text, whatever sealing made of it."""
         is_sealed = self.body_json.startswith(SEALED_MARK)
-        text = body_text(self.body) if is_sealed else self.body_json
-        return len(text.encode())
+        return body_text(self.body) if is_sealed else self.body_json
 
 
 SEALED_MARK = '{"enc":1,'
@@ -275,6 +280,7 @@ def body_text(body: Mapping[str, Any]) -> str:
     return jsontext.encode(body, depth_max=jsontext.BODY_DEPTH_MAX)
 
 
+@lru_cache(1024)
 def principal_text(principal: Principal) -> str:
     """The stored text of a principal."""
     return jsontext.encode(principal.to_json())
@@ -282,7 +288,7 @@ def principal_text(principal: Principal) -> str:
 
 def iso(moment: datetime) -> str:
     """ISO 8601 UTC with microseconds: sorts as text, the form of every time in a body."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def from_iso(text: str) -> datetime:

@@ -19,8 +19,12 @@ BODY_DEPTH_MAX = DEPTH_MAX + 8
 """Deepest nesting of an entry's body, which holds such values."""
 
 
-def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> str:
+def encode(value: Any, *, depth_max: int | None = DEPTH_MAX) -> str:
     """Compact JSON text of a JSON value.
+
+    Args:
+        value: What to encode.
+        depth_max: Deepest nesting; None if all that is nested in it has been encoded before.
 
     Raises:
         SchemaMismatch: NaN, an infinity, a lone surrogate, a non-JSON type, or nesting over `depth_max`.
@@ -30,7 +34,7 @@ def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> str:
         text.encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaMismatch(f"not a JSON value: {error}") from error
-    if _is_deeper(text, depth_max):
+    if depth_max is not None and _is_deeper(text, depth_max):
         raise SchemaMismatch(f"nested deeper than {depth_max} levels")
     return text
 
