@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import importlib
 import logging
 import os
@@ -81,6 +82,8 @@ class Host:
             except Exception as error:  # the edge of an actor, as in `serve`
                 logger.exception("%s can't be built", self._name)
                 raise HelmrError(f"{self._name}: {type(error).__name__}: {error}") from error
+            # What there is now stays: looking through it for garbage took the gateway 0.14 s, and every call waited.
+            gc.freeze()
             return self._target
 
     def _set_up(self) -> None:
