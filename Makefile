@@ -58,7 +58,7 @@ up: $(VENV)/.stamp-demo
 	$(BIN)/helmr up $(TASKS)
 
 test: $(VENV)/.stamp-dev
-	$(BIN)/python tests/halves.py $(PYTEST_ARGS)
+	$(BIN)/python tests/parts.py $(PYTEST_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev

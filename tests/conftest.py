@@ -25,6 +25,19 @@ settings.load_profile("helmr")
 pytest_plugins = ["tests.secret_search"]
 
 
+SEEN = ("console", "http", "answer_page")
+"""Folders of the tests of what people see: about half of those without Ray (`tests/parts.py`)."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of those folders."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.path.relative_to(here).parts[0] in SEEN:
+            item.add_marker(pytest.mark.seen)
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The checkout."""

@@ -83,10 +83,10 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client], tmp_path_factory: Any
 ) -> None:
     assert cluster.run(FOREIGN) == "pong\n"
-    said = cluster.up(folder, "--slots=5", "--desks=1", "tasks.py")
+    said = cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
     assert "ready on http://127.0.0.1:" in said
     client = connect()
-    until(lambda: len(actors(client)) == 6, within_s=60, what="six pool actors")
+    until(lambda: len(actors(client)) == 4, within_s=60, what="four pool actors")
     until(lambda: all(one["pid"] for one in actors(client)), within_s=60, what="all have started")
     assert len({one["node"] for one in actors(client)}) == 3
     session = client.sessions.start_and_wait("approve", {"name": "joined"}, timeout="30s")
@@ -102,9 +102,9 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     until(lambda: is_ready(client), within_s=60, what="ready again")
 
     # Run again: all is there; what Ray has given up is started again; changed code replaces it.
-    assert "all is there" in cluster.up(folder, "--slots=5", "--desks=1", "tasks.py")
+    assert "all is there" in cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
     cluster.run(KILL_FOR_GOOD, "helmr-directory")
-    said = cluster.up(folder, "--slots=5", "--desks=1", "tasks.py")
+    said = cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
     assert "started again: directory" in said
     with (folder / "tasks.py").open("a") as file:
         file.write("# changed\n")
@@ -136,9 +136,9 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
 def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:
-    cluster.up(folder, "--slots=6", "--desks=1", "--linger=0s", "tasks.py")
+    cluster.up(folder, "--slots=4", "--desks=1", "--linger=0s", "tasks.py")
     client = connect()
-    until(lambda: len(actors(client)) == 7, within_s=60, what="seven pool actors")
+    until(lambda: len(actors(client)) == 5, within_s=60, what="five pool actors")
     until(lambda: all(one["pid"] for one in actors(client)), within_s=90, what="all have started")
     parked = client.sessions.start_and_wait("approve", {"name": "parked"}, timeout="30s")
     until(lambda: not holders(client), within_s=30, what="it is parked")
@@ -146,11 +146,11 @@ def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
 
     live = [
         client.sessions.start("long_step", {"name": f"live-{number}", "duration_s": 4.0}).id
-        for number in range(6)
+        for number in range(4)
     ]
     # Each slot is in a step; that it has begun is on disk, and in the mark.
     until(
-        lambda: all((cluster.marks / f"live-{n}-began").exists() for n in range(6)),
+        lambda: all((cluster.marks / f"live-{n}-began").exists() for n in range(4)),
         within_s=60,
         what="every step has begun",
     )

@@ -172,8 +172,10 @@ class Sessions(RuleBasedStateMachine):
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         wait = self.some_wait(data)
-        if wait.kind != "input" and wait.outcome == "pending":
-            return
+        if wait.kind == "input" or wait.outcome != "pending":
+            self.answer_one(wait)
+
+    def answer_one(self, wait: ModelWait) -> None:
         try:
             receipt = self.story.answer("answer", wait.id)
         except WaitTimedOut:
@@ -364,24 +366,42 @@ class Sessions(RuleBasedStateMachine):
     @rule(dice=st.integers(0, 2))
     def give_up_too_late(self, dice: int) -> None:
         """The code gives a wait up that was fulfilled before it had the record."""
+        for record in self.model.records:
+            if dice == 1 and self.give_up_taken(record):
+                return
+
+    @rule(stream=st.sampled_from(STREAMS), dice=st.integers(0, 6))
+    def give_up_an_answer(self, stream: str, dice: int) -> None:
+        """The code waits, a person answers, and the code had given the wait up."""
+        if dice != 3 or self.model.pending() is not None or not self.go_on():
+            return
+        self.open_one("input", stream, None, None)
+        wait = self.model.pending()
+        if wait is None:
+            return
+        self.answer_one(wait)
+        if self.story.state.activity.value == "running":
+            assert self.give_up_taken(self.model.records[-1])
+
+    def give_up_taken(self, record: ModelRecord) -> bool:
+        """Give up the wait that took a record, if the run that runs had opened it."""
         run = self.story.run
         ops = {e.body["wait_id"]: e.op for e in run.journal if e.kind is EntryKind.WAIT_OPENED}
-        for record in self.model.records:
-            wait = None if record.consumed_by is None else self.model.waits[record.consumed_by]
-            if wait is None or wait.run != run.id or wait.is_given_up or dice != 1:
-                continue
-            op = ops.get(wait.id)
-            if op is None:  # set aside by a retry
-                continue
-            self.story.give_up(op)
-            self.story.give_up(op)  # a second time changes nothing
-            wait.is_given_up = True
-            if wait.is_answered:
-                self.seen["answer kept"] += 1
-            else:
-                record.consumed_by = None
-                self.seen["given back"] += 1
-            return
+        wait = None if record.consumed_by is None else self.model.waits[record.consumed_by]
+        if wait is None or wait.run != run.id or wait.is_given_up:
+            return False
+        op = ops.get(wait.id)
+        if op is None:  # set aside by a retry
+            return False
+        self.story.give_up(op)
+        self.story.give_up(op)  # a second time changes nothing
+        wait.is_given_up = True
+        if wait.is_answered:
+            self.seen["answer kept"] += 1
+        else:
+            record.consumed_by = None
+            self.seen["given back"] += 1
+        return True
 
     @precondition(lambda self: self.story.state.activity.value in ("running", "waiting"))
     @rule(how=st.sampled_from(["succeed", "fail"]), dice=st.integers(0, 6))

@@ -31,12 +31,14 @@ CHECKS = [
     response_schema_conformance,
 ]
 STREAMS = ("/v1/events", "/v1/sessions/{session_id}/events")
-EXAMPLES = 12
+EXAMPLES = [6, pytest.param(48, marks=pytest.mark.soak)]
+"""Of each operation, as many good ones as bad ones."""
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("has_key", [True, False], ids=["key", "no_key"])
 async def test_no_route_answers_what_its_document_does_not_say(
-    tmp_path: Path, has_key: bool
+    tmp_path: Path, has_key: bool, examples: int
 ) -> None:
     stack = Stack(tmp_path)
     await stack.start()
@@ -44,13 +46,15 @@ async def test_no_route_answers_what_its_document_does_not_say(
         await stack.started()
         document = (await stack.http.get("/v1/openapi.json")).json()
         headers = {"Authorization": f"Bearer {stack.key}"} if has_key else {}
-        failures = await asyncio.to_thread(walk, document, stack.url, headers)
+        failures = await asyncio.to_thread(walk, document, stack.url, headers, examples)
         assert failures == []
     finally:
         await stack.stop()
 
 
-def walk(document: dict[str, Any], url: str, headers: dict[str, str]) -> list[str]:
+def walk(
+    document: dict[str, Any], url: str, headers: dict[str, str], examples: int
+) -> list[str]:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     failures: list[str] = []
@@ -61,16 +65,22 @@ def walk(document: dict[str, Any], url: str, headers: dict[str, str]) -> list[st
         if operation.path in STREAMS:
             continue  # they never end
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            calls += _try(operation, mode, headers, failures)
+            calls += _try(operation, mode, headers, failures, examples)
     assert calls > 300
     return failures
 
 
-def _try(operation: Any, mode: GenerationMode, headers: dict[str, str], failures: list[str]) -> int:
+def _try(
+    operation: Any,
+    mode: GenerationMode,
+    headers: dict[str, str],
+    failures: list[str],
+    examples: int,
+) -> int:
     calls = 0
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=[Phase.generate],

@@ -28,9 +28,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
         slots=3,
     )
     try:
-        yield live.start()
+        live.start()
+        until(lambda: has_whole_pool(live, 4), within_s=60, what="three slots and a desk")
+        live.idle_at_start = live.idle_workers()
+        yield live
     finally:
         live.stop()
+
+
+def has_whole_pool(live: LiveRuntime, size: int) -> bool:
+    """All actors have started."""
+    actors = live.actors()
+    return len(actors) == size and all(one["pid"] for one in actors)
 
 
 @pytest.fixture

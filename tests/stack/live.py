@@ -85,7 +85,7 @@ class LiveRuntime:
         self.marks = folder / "marks"
         self.marks.mkdir(exist_ok=True)
         self.idle_at_start: list[str] = []
-        """Ray workers that did nothing when it was ready."""
+        """Ray workers that did nothing when the whole pool was there; of `shared`."""
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -109,7 +109,6 @@ class LiveRuntime:
         )
         log.close()
         until(self._is_ready, within_s=START_S, what="ready")
-        self.idle_at_start = [one for one in map(command, self.pids()) if "ray::IDLE" in one]
         return self
 
     def _is_ready(self) -> bool:
@@ -171,6 +170,10 @@ class LiveRuntime:
     def actors(self) -> list[dict[str, Any]]:
         """The pool actors, as the directory sees them."""
         return list(self.client.health().pool["actors"])
+
+    def idle_workers(self) -> list[str]:
+        """Ray workers that do nothing, or are about to become actors."""
+        return [one for one in map(command, self.pids()) if "ray::IDLE" in one]
 
     def holder(self, session_id: str) -> dict[str, Any] | None:
         """The pool actor that holds a session."""

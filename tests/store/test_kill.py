@@ -19,7 +19,6 @@ from runtime.store.duck.ledger import open_ledger
 from tests.store.completing_child import TOKENS
 from tests.store.sessions import ALICE, SMALL
 
-KILLS = 20
 COMPLETIONS = """
 SELECT count(*), count(DISTINCT json_extract_string(body, '$.token_id')) FROM entries
 WHERE kind = 'token.completed'
@@ -60,9 +59,10 @@ def acknowledged_until_killed(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.allows_blocking
-async def test_nothing_acknowledged_is_lost_over_twenty_kills(path):
+@pytest.mark.parametrize("kills", [8, pytest.param(40, marks=pytest.mark.soak)])
+async def test_nothing_acknowledged_is_lost_over_many_kills(path, kills):
     total = 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         acknowledged = acknowledged_until_killed(path, lines=10 + 17 * kill)
         ledger = await open_ledger(path, clock=FakeClock(), settings=SMALL)
         for session_id, (last, hashed) in acknowledged.items():
@@ -75,7 +75,7 @@ async def test_nothing_acknowledged_is_lost_over_twenty_kills(path):
             assert await ledger.verify_chain(session_id) == head.next_seq - 1
             total += 1
         await ledger.close()
-    assert total >= KILLS
+    assert total >= kills
 
 
 @pytest.mark.slow

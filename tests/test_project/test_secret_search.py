@@ -157,7 +157,7 @@ def test_every_planted_secret_is_found_and_no_other(folder: Path) -> None:
     ]
 
 
-IN_HALVES = """
+IN_PARTS = """
 import pytest
 from helmr.temporary import remove_folder
 from runtime.security.secrets import make_secret
@@ -173,10 +173,10 @@ def test_of_the_others(tmp_path):
 """
 
 
-def test_both_halves_of_a_run_that_passed_fail_for_a_file_that_is_left(folder: Path) -> None:
-    (folder / "test_halves.py").write_text(IN_HALVES)
+def test_each_part_of_a_run_that_passed_fails_for_a_file_that_is_left(folder: Path) -> None:
+    (folder / "test_parts.py").write_text(IN_PARTS)
     done = subprocess.run(
-        [sys.executable, "tests/halves.py", *OPTIONS, f"--rootdir={folder}", str(folder)],
+        [sys.executable, "tests/parts.py", *OPTIONS, f"--rootdir={folder}", str(folder)],
         capture_output=True,
         text=True,
         timeout=50,

@@ -1,10 +1,10 @@
-"""What each half of `make test` is told."""
+"""What each part of `make test` is told."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.halves import command
+from tests.parts import command
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,6 @@ from tests.halves import command
         ("tests/test_junit.xml", "tests/test_junit.xml"),
     ],
 )
-def test_a_report_is_written_by_one_half_alone(given: str, told: str) -> None:
-    words = command("runtimes", "ray", ["-x", given])
+def test_a_report_is_written_by_one_part_alone(given: str, told: str) -> None:
+    words = command("runtimes", ["-x", given])
     assert words[-2:] == ["-x", told]
