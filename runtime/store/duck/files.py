@@ -6,7 +6,7 @@ database file; nothing but DuckDB ever does.
 The head mark holds the offset and hash of the last entry. It is written in place, after the commit that it
 names has returned from disk, so it is never ahead of what is durable, whatever is lost; a commit does not wait
 for it (one small pwrite, 2 µs, no fsync: a killed process loses none of it, and the projection's tick syncs it,
-so that a power cut loses a second of it). Read at open, it shows a lost write-ahead log or an older
+so that a power cut loses some seconds of it). Read at open, it shows a lost write-ahead log or an older
 copy of the file (S-52).
 """
 

@@ -1,4 +1,4 @@
-"""When the tables are written: a second after a change, sooner after many, or before somebody reads them.
+"""When the tables are written: five seconds after a change, sooner after many, or before somebody reads them.
 
 Runs in the group commit's loop, between two rounds: what it writes is the book at one feed offset.
 
@@ -24,11 +24,11 @@ from runtime.store.duck.tokens import Touched
 from runtime.store.heads import Head
 from runtime.store.projection import Projection, session_numbers
 
-PROJECT_AFTER_S = 1.0
-"""How long a change may stay out of the tables. To write them holds commits up for some 25 ms."""
+PROJECT_AFTER_S = 5.0
+"""How long a change may stay out of the tables. To write them holds commits up for some 20 ms, 40 beside a query."""
 
 PROJECT_MANY_AFTER_S = 0.25
-PROJECT_MANY = 250
+PROJECT_MANY = 1_000
 """So soon if as many entries lack: the more there are, the longer it takes."""
 
 HOLDINGS_MAX = 1_000
