@@ -52,9 +52,7 @@ async def test_no_route_answers_what_its_document_does_not_say(
         await stack.stop()
 
 
-def walk(
-    document: dict[str, Any], url: str, headers: dict[str, str], examples: int
-) -> list[str]:
+def walk(document: dict[str, Any], url: str, headers: dict[str, str], examples: int) -> list[str]:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     failures: list[str] = []

@@ -43,7 +43,7 @@ BATCH_ROWS = 2_048
 """Rows fetched at a time: the engine's own vector, between which limits are looked at."""
 
 WATCH_EVERY_S = 0.05
-"""How often the watcher looks, which takes half a millisecond; a query that gathers 1 GB a second is met 50 MB later."""
+"""How often the watcher looks, which takes half a millisecond; one that gathers 1 GB a second is met 50 MB later."""
 
 LEAVE_TIMEOUT_S = 2.0
 """How long an interrupted query may take to leave before its caller is answered without it."""
