@@ -1,4 +1,4 @@
-"""`make test`: three pytest runs side by side.
+"""`make test`: four pytest runs side by side.
 
 The tests that start whole runtimes mostly wait for processes, those of what people see wait for screens, the others
 compute; one after the other they leave a core idle. Each part has a cache of its own, and so a `--last-failed` of its
@@ -17,12 +17,19 @@ from contextlib import ExitStack, contextmanager
 from typing import IO
 
 DEFAULT = "not soak and not perf"
+FOLDERS = {
+    "tours": ("demo", "docs", "examples", "notebooks"),
+    "seen": ("console", "http", "answer_page"),
+}
+"""Whose tests `tests/conftest.py` marks so: about half of those with Ray, and of those without."""
+
 PARTS = {
-    "runtimes": f"ray and {DEFAULT}",
+    "runtimes": f"ray and not tours and {DEFAULT}",
+    "tours": f"ray and tours and {DEFAULT}",
     "seen": f"not ray and seen and {DEFAULT}",
     "others": f"not ray and not seen and {DEFAULT}",
 }
-"""Marks of each part's tests; `tests/conftest.py` sets `seen`."""
+"""Marks of each part's tests."""
 
 NONE_COLLECTED = 5
 JUNIT = re.compile(r"^(--junit-?xml=.*?)((?:\.xml)?)$")

@@ -58,7 +58,8 @@ class _Bench:
         self._people = people
         self._course = course
         self._tell = tell
-        self._entries: asyncio.Queue[EntryInfo] = asyncio.Queue()
+        self._entries: asyncio.Queue[EntryInfo | None] = asyncio.Queue()
+        """None only wakes: something else than an entry may have made something due."""
         self._early: dict[str, list[EntryInfo]] = {}
         """Entries of sessions that may be ours: their start is not answered yet."""
         self._starting = 0
@@ -109,7 +110,9 @@ class _Bench:
             self._take(self._entries.get_nowait())
         self._course.hand_out(self._now())
 
-    def _take(self, entry: EntryInfo) -> None:
+    def _take(self, entry: EntryInfo | None) -> None:
+        if entry is None:
+            return
         if self._course.knows(entry.session_id):
             self._saw(entry)
         elif self._starting:
@@ -129,6 +132,7 @@ class _Bench:
             self._starting -= 1
             for entry in self._early.pop(started.id, ()):
                 self._saw(entry)
+            self._entries.put_nowait(None)
             if not self._starting:
                 self._early.clear()
             return

@@ -45,8 +45,8 @@ class Committer:
     """
 
     CHECKPOINT_ENTRIES = 10_000
-    """After a crash as many are read one by one: 0.2 s, no more than their replay takes. Each checkpoint holds all entries
-    again, so that one every so many would take a hot session ever more time."""
+    """After a crash as many are read one by one: 0.2 s, no more than their replay takes. Each checkpoint holds all
+    entries again, so that one every so many would take a hot session ever more time."""
 
     def __init__(
         self,

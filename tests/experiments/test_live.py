@@ -6,10 +6,12 @@ import asyncio
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helmr.client import AsyncClient
+from helmr.client.aio_sessions import AsyncSessions
 from helmr.errors import SchemaMismatch
 from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
 from runtime.catalog import Registry
@@ -51,6 +53,29 @@ async def test_operators_answer_a_live_runtime_as_people(tmp_path: Path) -> None
     assert [row["status"] for row in left.wait_rows()] == ["pending"]
     again = Experiment(orders, 12, people, Order(rounds=2))
     assert same_decisions(results, await asyncio.to_thread(run, again, seed=5))
+
+
+async def test_a_start_that_is_answered_after_its_wait_has_opened_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = AsyncSessions.start
+
+    async def start_slowly(self: AsyncSessions, *arguments: Any, **more: Any) -> Any:
+        started = await start(self, *arguments, **more)
+        await asyncio.sleep(0.5)  # meanwhile the feed tells all there is
+        return started
+
+    monkeypatch.setattr(AsyncSessions, "start", start_slowly)
+    stack = Stack(tmp_path, registry=Registry([link], modules=[__name__], code_hash="code-1"))
+    await stack.start()
+    try:
+        connect = partial(AsyncClient, url=stack.url, key=stack.key)
+        by_token = Experiment("link", 1, [Operator("eve", always("yes"))])
+        async with asyncio.timeout(20):
+            results = await asyncio.to_thread(run, by_token, seed=5, client=connect)
+    finally:
+        await stack.stop()
+    assert [row["result"] for row in results.session_rows()] == ['"yes"']
 
 
 def same_decisions(live: Results, simulated: Results) -> bool:
