@@ -161,6 +161,7 @@ class Placing:
         if actor.state is not ActorState.HOLDING or session_id is None:
             return False
         actor.become(ActorState.RELEASING, self._clock.now())
+        known = actor.report
         try:
             reply = await actor.session.release(session_id, reason)
         except Moved:
@@ -183,7 +184,11 @@ class Placing:
             return False  # it died meanwhile
         if isinstance(reply, Busy):
             self._still_holds(actor)
-            self.arm(actor, self._limits.linger_s)
+            said = actor.report
+            if said is not known and said is not None and said.state == "parkable":
+                self.parkable(actor)  # it was said while the actor was asked, and is not said again
+            else:
+                self.arm(actor, self._limits.linger_s)
             return False
         self._on_unbound(actor)
         actor.become(ActorState.RESERVED, self._clock.now())

@@ -6,9 +6,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import pytest
+
 from helmr.errors import StoreUnavailable
 from runtime.core.commands import Command
-from runtime.ports import WorkItem
+from runtime.ports import Busy, Released, WorkItem
 from tests.actors.fakes import World, note, settle, until
 
 
@@ -86,6 +88,34 @@ async def test_a_session_that_is_busy_again_is_not_parked(world: World) -> None:
     await settle()
     await world.clock.advance(40.0, step_s=1.0)
     assert slot.releases == []
+
+
+async def test_what_an_actor_says_while_it_is_asked_for_its_session_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = await world.directory(slots=1)
+    world.ledger.add("s1")
+    world.ledger.add("s2")
+    await directory.route("s1", note("x"))
+    slot = world.holder("s1")
+    await slot.report("parkable")
+    await settle()
+    slot.is_executing = True
+    release = slot.release
+
+    async def waits_again(session_id: str, reason: str) -> Released | Busy:
+        reply = await release(session_id, reason)
+        await slot.report("parkable")
+        await settle()  # the directory hears of it before it gets the reply
+        return reply
+
+    monkeypatch.setattr(slot, "release", waits_again)
+    await world.clock.advance(31.0, step_s=1.0)
+    assert slot.releases == ["linger"]
+    assert (await directory.status())["slots"]["lingering"] == 1
+    await directory.route("s2", note("x"))
+    assert slot.session_id == "s2"
+    assert slot.releases == ["linger", "evict"]
 
 
 async def test_the_session_that_waits_longest_gives_its_slot_up(world: World) -> None:

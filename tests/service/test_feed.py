@@ -258,3 +258,21 @@ async def test_a_session_that_is_quiet_for_long_is_waited_for_not_read_again(
     assert await taking == [22]
     assert pages == 1
     await hub.stop()
+
+
+async def test_without_followers_the_ledger_is_asked_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "QUIET_S", 60.0)
+    log = Log()
+    hub = await started(log)
+    log.append()
+    await reach(hub, log)
+    log.append()
+    await asyncio.sleep(0.05)
+    assert hub.offset == 1
+    source = FollowedEntries(hub, None, 1, log.older(None))
+    assert await take_until(source, 2) == [2]
+    log.append()
+    assert await take_until(source, 3) == [3]
+    await hub.stop()

@@ -27,9 +27,10 @@ from runtime.store.projection import Projection, session_numbers
 PROJECT_AFTER_S = 5.0
 """How long a change may stay out of the tables. To write them holds commits up for some 20 ms, 40 beside a query."""
 
-PROJECT_MANY_AFTER_S = 0.25
 PROJECT_MANY = 1_000
-"""So soon if as many entries lack: the more there are, the longer it takes."""
+PROJECT_LOOK_S = 0.25
+"""So often it is looked whether as many entries lack: they are written at once. The more there are, the longer it
+takes."""
 
 HOLDINGS_MAX = 1_000
 """Rows of `holdings` after which the projection replaces them by those that still hold."""
@@ -69,6 +70,7 @@ class Projector:
         self._asked: list[asyncio.Future[None]] = []
         self._is_writing = False
         self._tick: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
         # Replaces the rows that earlier lives of the ledger left at the first occasion.
         self._holdings_rows = HOLDINGS_MAX + 1
         self._forget_at = clock.now()
@@ -122,7 +124,8 @@ class Projector:
     def tick_soon(self) -> None:
         """Have the tables written within `PROJECT_AFTER_S`."""
         if self._tick is None:
-            self._tick_in(PROJECT_MANY_AFTER_S, PROJECT_AFTER_S - PROJECT_MANY_AFTER_S)
+            self._due_s = asyncio.get_running_loop().time() + PROJECT_AFTER_S
+            self._look_later()
 
     def stop(self, error: HelmrError) -> None:
         """Write no more; those who wait are told why."""
@@ -207,15 +210,18 @@ class Projector:
                 raise
         self._database.sync_mark()
 
-    def _tick_in(self, delay_s: float, more_s: float) -> None:
-        self._tick = asyncio.get_running_loop().call_later(delay_s, self._on_tick, more_s)
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        at_s = min(self._due_s, loop.time() + PROJECT_LOOK_S)
+        self._tick = loop.call_at(at_s, self._look)
 
-    def _on_tick(self, more_s: float) -> None:
-        self._tick = None
-        if more_s and self.projection.through - self.projected_offset < PROJECT_MANY:
-            self._tick_in(more_s, 0.0)
-        else:
+    def _look(self) -> None:
+        is_due = asyncio.get_running_loop().time() >= self._due_s
+        if is_due or self.projection.through - self.projected_offset >= PROJECT_MANY:
+            self._tick = None
             self.ask()
+        else:
+            self._look_later()
 
     @staticmethod
     def _answer(asked: list[asyncio.Future[None]], error: HelmrError | None = None) -> None:

@@ -1,0 +1,80 @@
+"""When tables are written: late for few entries, soon for many, at once for who asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runtime.clock import FakeClock
+from runtime.core.entries import Draft, EntryKind
+from runtime.store.duck import projector
+from runtime.store.duck.ledger import DuckLedger
+from tests.store.sessions import ALICE, Hand, running
+
+FEW, MANY = 20, 60
+
+
+@pytest.fixture(autouse=True)
+def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few entries are written after a minute, which no test here takes."""
+    monkeypatch.setattr(projector, "PROJECT_AFTER_S", 60.0)
+    monkeypatch.setattr(projector, "PROJECT_LOOK_S", 0.02)
+    monkeypatch.setattr(projector, "PROJECT_MANY", MANY)
+
+
+def lack(duck: DuckLedger) -> int:
+    """Entries that the tables don't show."""
+    own = duck._group.projector
+    return own.projection.through - own.projected_offset
+
+
+async def add(hand: Hand, count: int) -> None:
+    notes = (
+        Draft(EntryKind.NOTE_ADDED, {"note_id": f"note_{n}"}, principal=ALICE) for n in range(count)
+    )
+    await hand.stored(*notes)
+
+
+async def until_written(duck: DuckLedger) -> None:
+    async with asyncio.timeout(10):
+        while lack(duck):
+            await asyncio.sleep(0.01)
+
+
+async def test_few_entries_wait(duck: DuckLedger, clock: FakeClock) -> None:
+    await add(await running(duck, clock), FEW)
+    lacking = lack(duck)
+    await asyncio.sleep(0.3)
+    assert lack(duck) == lacking >= FEW
+
+
+async def test_many_entries_are_written_soon_however_late_they_come(
+    duck: DuckLedger, clock: FakeClock
+) -> None:
+    hand = await running(duck, clock)
+    await add(hand, FEW)
+    await asyncio.sleep(0.2)  # several looks later
+    await add(hand, MANY)
+    await until_written(duck)
+    await add(hand, MANY)
+    await until_written(duck)
+
+
+async def test_few_entries_are_written_when_their_time_is_over(
+    duck: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "PROJECT_AFTER_S", 0.1)
+    await add(await running(duck, clock), FEW)
+    assert lack(duck) >= FEW
+    await until_written(duck)
+
+
+async def test_who_asks_does_not_wait_for_others(duck: DuckLedger, clock: FakeClock) -> None:
+    hand = await running(duck, clock)
+    await add(hand, FEW)
+    counted = await duck.read_tables(
+        lambda connection: connection.execute("SELECT next_seq - 1 FROM sessions").fetchall()
+    )
+    assert counted == [(hand.seq,)]
+    assert not lack(duck)
