@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,8 +177,8 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: Ex
         )
         held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
-    record = {"address": address, "pointer": None if pointer is None else str(pointer)}
-    write_private(data_dir / JOINED_FILE, json.dumps(record))
+    record = JoinedRecord(address=address, pointer=None if pointer is None else str(pointer))
+    write_private(data_dir / JOINED_FILE, json.dumps(asdict(record)))
     await joining.create(port=port if port is not None else spec.port)
 
 

@@ -26,7 +26,8 @@ JOB_WITHIN_S = 120.0
 class RayCluster:
     """A head and two more nodes, three slots each. `marks` is where the stack's tasks leave their marks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slots: int = 3, more_nodes: int = 2) -> None:
+        self._slots = slots
         # Ray's socket paths have 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
         self.marks = self.folder / "marks"
@@ -45,7 +46,7 @@ class RayCluster:
         }
         self._log = (self.folder / "nodes.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, str(NODES), "3"],
+            [sys.executable, str(NODES), str(slots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -55,11 +56,11 @@ class RayCluster:
         started = self._answer()
         self.address: str = started["address"]
         self.head: str = started["head"]
-        self.nodes = {self.head, self.add_node(), self.add_node()}
+        self.nodes = {self.head, *(self.add_node() for _ in range(more_nodes))}
 
     def add_node(self) -> str:
         """Ray's id of a new node."""
-        return str(self._ask("add 3")["node"])
+        return str(self._ask(f"add {self._slots}")["node"])
 
     def kill_node(self, node: str) -> None:
         """All its processes at once; another one takes its place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 
 from helmr.client import Client
 from helmr.errors import HelmrError
-from tests.cluster.conftest import RayCluster
+from tests.cluster.conftest import TASKS, RayCluster
 from tests.stack.live import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -77,6 +78,22 @@ def is_ready(client: Client) -> bool:
 
 def actors(client: Client) -> list[dict[str, Any]]:
     return list(client.health().pool["actors"])
+
+
+def test_a_cluster_without_room_for_pool_actors_is_refused(tmp_path: Path) -> None:
+    shutil.copy(TASKS, tmp_path / "tasks.py")
+    cluster = RayCluster(slots=0, more_nodes=0)
+    try:
+        refused = cluster.helmr(
+            tmp_path, "up", "--address", cluster.address, "--port=0", "tasks.py"
+        )
+        assert cluster.run(NAMES) == "\n"
+    finally:
+        cluster.close()
+    assert refused.returncode == 2
+    assert f"no node of the Ray cluster at {cluster.address} offers session_slot" in refused.stderr
+    assert """--resources '{"session_slot": 10}'""" in refused.stderr
+    assert not (tmp_path / ".helmr" / "joined.json").exists()
 
 
 def test_a_runtime_is_started_put_right_replaced_and_ended(
