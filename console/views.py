@@ -182,6 +182,7 @@ _WORDS = {
     "session.cancelled": ("session", "warning"),
     "note.added": ("note", "accent"),
     "input.accepted": ("input", "accent"),
+    "input.returned": ("input", "warning"),
     "output.appended": ("output", ""),
     "wait.opened": ("wait", "accent"),
     "wait.fulfilled": ("wait", "success"),
@@ -198,6 +199,16 @@ _WORDS = {
     "run.attempt_failed": ("run", "warning"),
     "run.succeeded": ("run", "success"),
     "run.cancelled": ("run", "warning"),
+    "token.created": ("token", "accent"),
+    "token.completed": ("token", "success"),
+    "token.expired": ("token", "warning"),
+    "token.cancelled": ("token", "muted"),
+    "public_token.created": ("public", "accent"),
+    "public_token.spent": ("public", "muted"),
+    "public_token.revoked": ("public", "warning"),
+    "api_key.created": ("key", "accent"),
+    "api_key.revoked": ("key", "warning"),
+    "catalog.written": ("catalog", ""),
 }
 
 
@@ -273,10 +284,30 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "input.accepted": lambda: (
             f"{get('stream')} #{get('stream_seq')} {get('outcome')}: {_json(get('data'))}"
         ),
+        "input.returned": lambda: (
+            f"{get('stream')} #{get('record_seq')} given back: the code gave its wait up"
+        ),
         "output.appended": lambda: f"{get('stream')}: {_json(get('data'))}",
         "clock.read": lambda: f"now {get('now')}",
         "peek.read": lambda: f"peek at {get('stream')}",
         "history.read": lambda: f"history of {get('stream')}",
+        "token.created": lambda: f"{_short('token_id', body)} created{_about(body)}",
+        "token.completed": lambda: f"{_short('token_id', body)} completed: {_json(get('data'))}",
+        "token.expired": lambda: f"{_short('token_id', body)} expired",
+        "token.cancelled": lambda: f"{_short('token_id', body)} cancelled",
+        "public_token.created": lambda: (
+            f"{_short('public_token_id', body)} created for {_scope(get('scope'))}, "
+            f"{get('max_uses') or 'any number of'} uses"
+        ),
+        "public_token.spent": lambda: (
+            f"{_short('public_token_id', body)} used, {get('uses')} so far"
+        ),
+        "public_token.revoked": lambda: f"{_short('public_token_id', body)} revoked",
+        "api_key.created": lambda: (
+            f"{_short('key_id', body)} created: {get('name')}, {get('role')}"
+        ),
+        "api_key.revoked": lambda: f"{_short('key_id', body)} revoked",
+        "catalog.written": lambda: f"tasks {_ids(get('tasks'))}",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"
@@ -284,10 +315,30 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
 
 def _opened(body: Mapping[str, Any]) -> str:
     what = body.get("stream") or body.get("token_id") or body.get("kind")
-    about = body.get("subject") or body.get("correlation_id") or ""
     due = body.get("deadline_at")
     tail = f", due {str(due)[11:19]}" if due else ""
-    return f"{body.get('kind')} {what} opened{tail}" + (f": {about}" if about else "")
+    return f"{body.get('kind')} {what} opened{tail}{_about(body)}"
+
+
+def _about(body: Mapping[str, Any]) -> str:
+    about = body.get("subject") or body.get("correlation_id")
+    return f": {about}" if about else ""
+
+
+def _short(key: str, body: Mapping[str, Any]) -> str:
+    return short_id(str(body.get(key, "")))
+
+
+def _scope(scope: Any) -> str:
+    if not isinstance(scope, Mapping):
+        return "?"
+    return " ".join(str(scope[key]) for key in ("type", "stream") if scope.get(key))
+
+
+def _ids(tasks: Any) -> str:
+    if not isinstance(tasks, list):
+        return ""
+    return ", ".join(str(task.get("id")) for task in tasks if isinstance(task, Mapping))
 
 
 def _error(error: Any) -> str:

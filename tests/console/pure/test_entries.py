@@ -1,0 +1,93 @@
+"""Entries in words: each kind has some, and none of them is only its name and its JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from console.views import entry_line
+from helmr import ids
+from helmr.models import EntryInfo, PrincipalInfo
+from runtime.core.entries import EntryKind
+
+AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
+TOKEN = ids.new_id(ids.TOKEN)
+PUBLIC = ids.new_id(ids.PUBLIC_TOKEN)
+KEY = ids.new_id(ids.API_KEY)
+
+
+def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:
+    """An entry's word and text."""
+    entry = EntryInfo(
+        session_id=ids.new_id(ids.SESSION),
+        seq=1,
+        feed_offset=1,
+        recorded_at=AT,
+        kind=kind,
+        principal=PrincipalInfo(type="api_key", id=KEY, name="ada"),
+        body=body,
+    )
+    made = entry_line(entry)
+    return made.word, made.text
+
+
+@pytest.mark.parametrize("kind", list(EntryKind))
+def test_each_kind_has_words_whatever_its_body_lacks(kind: EntryKind) -> None:
+    _, text = line(kind, {})
+    assert not text.startswith(kind.value)
+
+
+def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
+    assert line("moon.landed", {"on": 1}) == ("moon", 'moon.landed {"on": 1}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "word", "text"),
+    [
+        (
+            "input.returned",
+            {"stream": "approval", "record_seq": 3, "reason": "task"},
+            "input",
+            "approval #3 given back: the code gave its wait up",
+        ),
+        (
+            "token.created",
+            {"token_id": TOKEN, "subject": "Pay the invoice?", "callback_hash": "c0ffee"},
+            "token",
+            f"tok…{TOKEN[-7:]} created: Pay the invoice?",
+        ),
+        (
+            "token.completed",
+            {"token_id": TOKEN, "data": {"paid": True}},
+            "token",
+            f'tok…{TOKEN[-7:]} completed: {{"paid": true}}',
+        ),
+        (
+            "public_token.created",
+            {
+                "public_token_id": PUBLIC,
+                "scope": {"type": "input.send", "stream": "approval"},
+                "max_uses": None,
+                "secret_hash": "c0ffee",
+            },
+            "public",
+            f"pat…{PUBLIC[-7:]} created for input.send approval, any number of uses",
+        ),
+        (
+            "api_key.created",
+            {"key_id": KEY, "name": "ci", "role": "sender", "secret_hash": "c0ffee"},
+            "key",
+            f"key…{KEY[-7:]} created: ci, sender",
+        ),
+        (
+            "catalog.written",
+            {"tasks": [{"id": "review"}, {"id": "chat"}]},
+            "catalog",
+            "tasks review, chat",
+        ),
+    ],
+)
+def test_what_the_words_say(kind: str, body: dict[str, Any], word: str, text: str) -> None:
+    assert line(kind, body) == (word, text)
