@@ -136,13 +136,13 @@ def _admit(
     for session_id, op, kind in _lists(reader, _OPEN_STEPS, [r[0] for r in found if r[22]]):
         if kind == "step.started":
             steps.setdefault(session_id, set()).add(op)
-    offsets = {session_id: tuple(tail) for session_id, tail in tails}
+    offsets = dict(tails)
     key_ids = chain_keys(reader, [row[0] for row in found])
     for row in found:
         head = _head_of(row)
         head.key_id = key_ids.get(head.session_id)
         if row[24] == 1:
-            head.tail = (head.last_offset,)
+            head.tail = [head.last_offset]
         elif row[24] > 1:
             head.tail = offsets[head.session_id]
         head.open_steps = frozenset(steps.get(head.session_id, ()))
