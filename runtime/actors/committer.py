@@ -40,13 +40,14 @@ class Committer:
         last_seq: Seq of the last stored entry.
         last_hash: Its hash.
         checkpoint: Makes the checkpoint text of the state at the last buffered entry; called after
-            `CHECKPOINT_ENTRIES` entries, and whenever their number has doubled since.
+            `CHECKPOINT_ENTRIES` entries, and again after as many as the last one held, if they are more.
+        held_count: How many entries a checkpoint made now would hold.
         on_lost: Called once when a flush is declined or refused: this adoption is over.
     """
 
     CHECKPOINT_ENTRIES = 10_000
     """After a crash as many are read one by one: 0.2 s, no more than their replay takes. Each checkpoint holds all
-    entries again, so that one every so many would take a hot session ever more time."""
+    entries of the run again, so that one every so many would take a long run ever more time."""
 
     def __init__(
         self,
@@ -57,19 +58,21 @@ class Committer:
         last_seq: int,
         last_hash: bytes,
         checkpoint: Callable[[], str],
+        held_count: Callable[[], int],
         on_lost: Callable[[CommitReply], None],
     ) -> None:
         self._ledger = ledger
         self._session_id = session_id
         self._epoch = epoch
         self._checkpoint = checkpoint
+        self._held_count = held_count
         self._on_lost = on_lost
         self._buffer: list[Entry] = []
         self._preconditions: list[Precondition] = []
         self._sent_seq = last_seq
         self._sent_hash = last_hash
-        self._written_count = 0
-        self._checkpoint_at_count = self.CHECKPOINT_ENTRIES
+        self._unsaved_count = 0
+        self._unsaved_max = self.CHECKPOINT_ENTRIES
         self._waiters: list[tuple[int, int, Callable[[], None]]] = []
         self._futures: set[asyncio.Future[bool]] = set()
         self._order = count()
@@ -151,11 +154,10 @@ class Committer:
         try:
             while self._buffer and not self.is_lost:
                 entries = tuple(self._buffer)
-                self._written_count += len(entries)
                 checkpoint = None
-                if self._written_count >= self._checkpoint_at_count:
+                if self._unsaved_count + len(entries) >= self._unsaved_max:
                     checkpoint = self._checkpoint()
-                    self._checkpoint_at_count = 2 * self._written_count
+                    self._unsaved_max = max(self.CHECKPOINT_ENTRIES, self._held_count())
                 flush = self._flush(entries, tuple(self._preconditions), checkpoint=checkpoint)
                 self._buffer.clear()
                 self._preconditions.clear()
@@ -214,6 +216,7 @@ class Committer:
         for position, entry in enumerate(flush.entries):
             if len(entry.body_json) > INLINE_BYTES_MAX:
                 self.offsets[entry.seq] = reply.first_feed_offset + position
+        self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
         self.durable_seq = flush.entries[-1].seq
         while self._waiters and self._waiters[0][0] <= self.durable_seq:
             heapq.heappop(self._waiters)[2]()

@@ -98,7 +98,7 @@ class Owner(Protocol):
         ...
 
     def code_closed(self) -> None:
-        """The run's code has ended."""
+        """The run's code has ended, or did not start, or a thread that it left has ended."""
         ...
 
     async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
@@ -269,6 +269,7 @@ class Execution:
             if self.driver is None:
                 self._closed.set()
                 self.run_if_ready()
+                self._owner.code_closed()
 
     def _launch(self, run: Run, script: Script) -> None:
         registered = self._owner.registered
@@ -494,6 +495,7 @@ class Execution:
         if not driver.has_threads:
             self._severed.remove(driver)
             self.run_if_ready()
+            self._owner.code_closed()
         elif left_s <= 0:
             self._owner.doom(f"a step of {driver.run.id} did not end in time")
         else:

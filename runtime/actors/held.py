@@ -135,6 +135,7 @@ class HeldSession:
             last_seq=self.state.seq,
             last_hash=self.state.last_hash,
             checkpoint=self._checkpoint,
+            held_count=lambda: len(run.journal) if (run := self.state.run) is not None else 0,
             on_lost=self._lost,
         )
         self.execution = Execution(self, ledger, clock)

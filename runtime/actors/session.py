@@ -151,6 +151,8 @@ class SessionActor:
         """
         held = self._holding(session_id)
         if not held.is_parkable:
+            # Whoever asked takes it for busy, so that "parkable" must be told again even if no call changes anything.
+            self._report()
             return Busy(reason=f"{session_id} is not parkable")
         self._is_releasing = True
         try:

@@ -273,7 +273,8 @@ class FeedHub:
             pause_s = PAUSE_FIRST_S
             for entry in entries:
                 self._hand_on(FeedItem(entry))
-            await self._pause()
+            if len(entries) < PAGE_ENTRIES:
+                await self._pause()
         self._forget()
 
     async def _pause(self) -> None:

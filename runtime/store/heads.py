@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from helmr.errors import DataError
@@ -72,7 +72,7 @@ class Head:
     wait: PendingWait | None = None
     open_steps: frozenset[int] = frozenset()
     checkpoint_offset: int = 0
-    tail: tuple[int, ...] = ()
+    tail: list[int] = field(default_factory=list)
     has_keys: bool = False
     external_key: bytes | None = None
     start_key: bytes | None = None
@@ -112,7 +112,20 @@ def fold(head: Head, entry: Entry) -> None:
     head.last_hash = entry.hash
     head.last_at = entry.recorded_at
     head.last_offset = entry.feed_offset
-    head.tail = (*head.tail, entry.feed_offset)
+    head.tail.append(entry.feed_offset)
+
+
+def rehearsed(head: Head, entries: Sequence[Entry]) -> Head:
+    """What the head will be when these entries are stored, but for its tail.
+
+    Raises:
+        DataError: They can't be folded into it.
+    """
+    future = copy.copy(head)
+    future.tail = []  # not the head's own; nor a copy, which takes ever longer
+    for entry in entries:
+        fold(future, entry)
+    return future
 
 
 def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
@@ -130,7 +143,7 @@ def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
 def checkpointed(head: Head) -> None:
     """A checkpoint that covers the last entry was stored with it."""
     head.checkpoint_offset = head.last_offset
-    head.tail = ()
+    head.tail = []
 
 
 Handler = Callable[[Head, Entry], None]

@@ -7,7 +7,6 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -43,7 +42,7 @@ from runtime.store.facts import (
     repeated_fact,
     token_of,
 )
-from runtime.store.heads import Head, checkpointed, fold
+from runtime.store.heads import Head, checkpointed, rehearsed
 from runtime.store.token_views import matches, token_json
 from runtime.store.tokens import Token
 from runtime.store.writes import (
@@ -330,12 +329,10 @@ class MemoryLedger:
         start = len(self.stored.entries) + 1
         placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
         session_id = flush.session_id if flush is not None else entries[0].session_id
-        rehearsed = copy.copy(self.book.heads.get(session_id) or Head(session_id))
-        for entry in placed:
-            fold(rehearsed, entry)
+        future = rehearsed(self.book.heads.get(session_id) or Head(session_id), placed)
         self.stored.entries += placed
         if flush is not None and flush.checkpoint is not None:
-            last = len(self.stored.entries) if placed else rehearsed.last_offset
+            last = len(self.stored.entries) if placed else future.last_offset
             self.stored.checkpoints[session_id, last] = flush.checkpoint
         for entry in placed:
             self._apply(entry)

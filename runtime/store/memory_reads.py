@@ -51,7 +51,7 @@ class ReadableLedger(MemoryLedger):
         for entry in self.stored.entries[self._rows.through :]:
             head = self._heads.setdefault(entry.session_id, Head(entry.session_id))
             fold(head, entry)
-            head.tail = ()
+            head.tail.clear()
             self._rows.fold(entry, head)
         return self._rows
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from helmr import streams, task
+from helmr import ids, step, streams, task
 from helmr.testing import TESTER, Harness
 from runtime.actors import session as session_module
 from runtime.actors.session import SessionActor
-from runtime.core.commands import Touch
+from runtime.core.commands import CancelRun, Touch
+from runtime.ports import Busy, KnownKey
 from tests.engine.test_losing import actor_of, send, until
 
 messages = streams.input("messages", schema=str)
+go_on = threading.Event()
 
 
 @task
@@ -23,6 +28,33 @@ async def listens(payload: Any) -> str:
         if message == "end":
             break
     return "done"
+
+
+@step
+def in_a_thread() -> str:
+    """A sync step, which nothing interrupts."""
+    go_on.wait(20)
+    return "done"
+
+
+@task
+async def holds_a_thread(payload: Any) -> str:
+    await messages.wait()
+    return await in_a_thread()
+
+
+@task
+async def looks_back(payload: Any) -> str:
+    await messages.wait()
+    await messages.history()
+    return await messages.wait().unwrap()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Any:
+    go_on.clear()
+    yield
+    go_on.set()
 
 
 async def waiting(h: Harness) -> tuple[SessionActor, str, int]:
@@ -63,3 +95,90 @@ async def test_while_a_waiting_session_is_called_its_loss_is_told_at_once(
         async with asyncio.timeout(5):
             report = await watch
         assert (report.state, report.session_id) == ("free", None)
+
+
+async def test_who_was_refused_a_session_hears_when_it_can_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the call that kept it decided nothing."""
+    async with Harness(listens) as h:
+        session = await h.start(listens)
+        once = replace(send(), idempotency_key="once")
+        await session.park()
+        actor = actor_of(h, [])
+        await actor.adopt(session.id, command=once, death=None, catalog_hash="test")
+        await until(lambda: actor.is_settled and actor._state == "parkable")
+        await actor.release(session.id, "linger")
+        await actor.adopt(
+            session.id, command=Touch(principal=TESTER), death=None, catalog_hash="test"
+        )
+        await until(lambda: actor.is_settled and actor._state == "parkable")
+        told = await actor.watch(-1)
+        known_key, asked, may_answer = h.ledger.known_key, asyncio.Event(), asyncio.Event()
+
+        async def slowly(session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+            asked.set()
+            await may_answer.wait()
+            return await known_key(session_id, stream, key_hash)
+
+        monkeypatch.setattr(h.ledger, "known_key", slowly)
+        repeated = asyncio.ensure_future(actor.command(session.id, once))
+        await asked.wait()
+        assert isinstance(await actor.release(session.id, "evict"), Busy)
+        may_answer.set()
+        assert (await repeated)["duplicate"]
+        async with asyncio.timeout(5):
+            report = await actor.watch(told.version)
+        assert (report.state, report.session_id) == ("parkable", session.id)
+        await actor.vanish()
+
+
+def cancel(actor: SessionActor) -> CancelRun:
+    held = actor._held
+    assert held is not None
+    assert held.state.run is not None
+    return CancelRun(principal=TESTER, run_id=held.state.run.id, next_run_id=ids.new_id(ids.RUN))
+
+
+@pytest.mark.allows_blocking
+async def test_the_end_of_a_cancelled_runs_last_thread_is_told() -> None:
+    async with Harness(holds_a_thread) as h:
+        session = await h.start(holds_a_thread)
+        await session.park()
+        actor = actor_of(h, [])
+        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        held = actor._held
+        assert held is not None
+        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
+        await actor.command(session.id, cancel(actor))
+        await until(lambda: not held.execution.has_code)
+        assert (await actor.watch(-1)).state == "busy"
+        go_on.set()
+        await until(lambda: not held.execution.is_busy)
+        await until(lambda: actor._state == "parkable")
+        await actor.vanish()
+
+
+async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Harness(looks_back) as h:
+        session = await h.start(looks_back)
+        await session.send("messages", "hello")
+        await session.park()
+        records, asked, may_answer = h.ledger.records, asyncio.Event(), asyncio.Event()
+
+        async def slowly(session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+            asked.set()
+            await may_answer.wait()
+            return await records(session_id, stream, through_seq)
+
+        monkeypatch.setattr(h.ledger, "records", slowly)
+        actor = actor_of(h, [])
+        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        await asked.wait()
+        await actor.command(session.id, cancel(actor))
+        may_answer.set()
+        await until(lambda: actor.is_settled)
+        await until(lambda: actor._state == "parkable")
+        await actor.vanish()

@@ -276,3 +276,17 @@ async def test_without_followers_the_ledger_is_asked_now_and_then(
     log.append()
     assert await take_until(source, 3) == [3]
     await hub.stop()
+
+
+async def test_without_followers_what_is_more_than_a_page_is_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else many commits are heard of ever later, a revoked key among them."""
+    monkeypatch.setattr(feed, "QUIET_S", 60.0)
+    monkeypatch.setattr(feed, "PAGE_ENTRIES", 5)
+    log = Log()
+    hub = await started(log)
+    for _ in range(52):
+        log.append()
+    await reach(hub, log)
+    await hub.stop()

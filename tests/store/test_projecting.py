@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from helmr.errors import DataError, StoreUnavailable
 from runtime.clock import FakeClock
 from runtime.core.entries import Draft, EntryKind
 from runtime.store.duck import projector
 from runtime.store.duck.ledger import DuckLedger
+from runtime.store.duck.projecting import Tables
 from tests.store.sessions import ALICE, Hand, running
 
 FEW, MANY = 20, 60
@@ -78,3 +81,43 @@ async def test_who_asks_does_not_wait_for_others(duck: DuckLedger, clock: FakeCl
     )
     assert counted == [(hand.seq,)]
     assert not lack(duck)
+
+
+async def test_who_waits_for_tables_while_the_ledger_closes_is_told(
+    duck: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(await running(duck, clock), FEW)
+    own, writes, may_write = duck._group.projector, threading.Event(), threading.Event()
+    write_tables = own._write_tables
+
+    def slowly(tables: Tables) -> None:
+        writes.set()
+        may_write.wait(10)
+        write_tables(tables)
+
+    monkeypatch.setattr(own, "_write_tables", slowly)
+    reading = asyncio.ensure_future(duck.read_tables(lambda _: None))
+    await asyncio.to_thread(writes.wait, 10)
+    duck._group.failing_since = clock.now()  # it does not try to write them at the end
+    closing = asyncio.ensure_future(duck.close())
+    await asyncio.sleep(0.05)
+    may_write.set()
+    async with asyncio.timeout(5):
+        await closing
+        with pytest.raises(StoreUnavailable):
+            await reading
+
+
+async def test_who_waits_for_tables_that_can_not_be_made_is_told(
+    duck: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(await running(duck, clock), FEW)
+
+    def failing(*_: object) -> Tables:
+        raise KeyError("what nobody expected")
+
+    monkeypatch.setattr(duck._group.projector, "_tables", failing)
+    async with asyncio.timeout(5):
+        with pytest.raises(DataError):
+            await duck.read_tables(lambda _: None)
+    assert duck.is_broken

@@ -251,6 +251,21 @@ async def test_a_release_is_there_after_a_kill_at_once(duck, path, clock, tmp_pa
     await again.close()
 
 
+async def test_a_checkpoint_written_after_the_tables_is_used_after_a_kill(
+    duck, path, clock, tmp_path
+):
+    """Its session's entries stood in the tables already; none of them is read again."""
+    hand = await running(duck, clock)
+    await hand.stored(*[hand.draft(EntryKind.NOTE_ADDED, note_id="note_1") for _ in range(20)])
+    await duck.read_tables(lambda _: None)
+    await hand.stored(checkpoint=True, release=True)
+    again = await open_ledger(killed(path, tmp_path / "killed"), clock=clock, settings=SMALL)
+    assert await tables_of(again) == await folded(again, clock)
+    loaded = await again.load(hand.session_id, "slot-2")
+    assert (loaded.checkpoint, loaded.entries) == (hand.checkpoint(), ())
+    await again.close()
+
+
 async def test_an_adoption_forgotten_by_a_crash_never_shares_its_epoch(duck, path, clock, tmp_path):
     hand = await begin(duck, clock)
     killed_path = killed(path, tmp_path / "killed")

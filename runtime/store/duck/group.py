@@ -9,7 +9,6 @@ Invariants: S-60 (answers follow the commit), S-62, S-65.
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -20,7 +19,6 @@ from typing import Any
 
 from helmr.errors import DataError, HelmrError, StoreUnavailable
 from runtime.clock import Clock, Timer
-from runtime.core.entries import Entry
 from runtime.faults import Point, reach
 from runtime.store.book import UNKNOWN_HOLDER, Book
 from runtime.store.duck.appends import Appends, Checkpoint, Holding, append
@@ -31,7 +29,7 @@ from runtime.store.duck.own_writes import OwnWrites
 from runtime.store.duck.projector import Projector
 from runtime.store.duck.restoring import Restored
 from runtime.store.duck.rounds import Job, Round, Write
-from runtime.store.heads import Head, fold
+from runtime.store.heads import Head, rehearsed
 from runtime.store.latency import Latency
 from runtime.store.recent import Recent
 
@@ -295,7 +293,7 @@ class GroupCommit:
                     )
                 continue
             try:
-                heads[write.session_id] = _rehearsed(head or Head(write.session_id), placed)
+                heads[write.session_id] = rehearsed(head or Head(write.session_id), placed)
             except DataError as error:
                 if write.failed is not None:
                     write.failed(error)
@@ -391,15 +389,3 @@ class GroupCommit:
             if write.stored is not None:
                 write.stored(write)
         self.projector.tick_soon()
-
-
-def _rehearsed(head: Head, entries: tuple[Entry, ...]) -> Head:
-    """What the head will be.
-
-    Raises:
-        DataError: The entries can't be folded into it.
-    """
-    rehearsed = copy.copy(head)
-    for entry in entries:
-        fold(rehearsed, entry)
-    return rehearsed

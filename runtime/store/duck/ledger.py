@@ -402,7 +402,8 @@ class DuckLedger:
         self, head: Head, epoch: int, operation_id: str | None, key: tuple[str, str] | None
     ) -> Loaded:
         session_id = head.session_id
-        tail, missing = self._group.recent.split(head.tail)
+        offsets = tuple(head.tail)
+        tail, missing = self._group.recent.split(offsets)
         checkpoint, earlier, named = await self._checkpoint(head, missing)
         tail |= {offset: named[offset] for offset in missing}
         known_operation = None
@@ -414,7 +415,7 @@ class DuckLedger:
             checkpoint=checkpoint,
             checkpoint_offset=head.checkpoint_offset or None,
             pieces=earlier,
-            entries=tuple(tail[offset] for offset in head.tail),
+            entries=tuple(tail[offset] for offset in offsets),
             referenced=named,
             chain_key=self._chain.of(head),
             keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,

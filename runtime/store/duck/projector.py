@@ -149,6 +149,10 @@ class Projector:
                 self._answer(asked, refusal)
                 self.tick_soon()
                 raise
+            except BaseException:
+                # Whoever ends the writer for this tells them, in `stop`.
+                self._asked += asked
+                raise
         self._answer(asked)
 
     async def _write(self) -> None:

@@ -56,6 +56,12 @@ _HOLDINGS = """
 SELECT session, arg_max(epoch, rowid), arg_max(coalesce(holder, ''), rowid) FROM holdings
 GROUP BY session
 """
+_SAVED_SINCE = """
+SELECT DISTINCT s.session
+FROM sessions s JOIN checkpoints c ON c.session = s.session AND c.feed_offset = s.last_offset
+WHERE s.checkpoint_offset < s.last_offset
+"""
+"""Sessions whose last entry the tables know, and a checkpoint that covers it not: they parked after that."""
 _ENTRIES_AFTER = """
 SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset
 """
@@ -102,6 +108,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
         nil_offset=meta["nil_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
     )
+    _saved_since(reader, restored)
     _fold_rest(reader, restored, now)
     _deliver(book, now)
     for session_id, (epoch, holder) in holdings.items():
@@ -136,13 +143,13 @@ def _admit(
     for session_id, op, kind in _lists(reader, _OPEN_STEPS, [r[0] for r in found if r[22]]):
         if kind == "step.started":
             steps.setdefault(session_id, set()).add(op)
-    offsets = {session_id: tuple(tail) for session_id, tail in tails}
+    offsets = dict(tails)
     key_ids = chain_keys(reader, [row[0] for row in found])
     for row in found:
         head = _head_of(row)
         head.key_id = key_ids.get(head.session_id)
         if row[24] == 1:
-            head.tail = (head.last_offset,)
+            head.tail = [head.last_offset]
         elif row[24] > 1:
             head.tail = offsets[head.session_id]
         head.open_steps = frozenset(steps.get(head.session_id, ()))
@@ -213,6 +220,15 @@ def _deliver(book: Book, now: datetime) -> None:
         if not token.is_pending:
             for wait_id, session_id in tuple(token.waits.items()):
                 book.deliver(session_id, wait_id, now)
+
+
+def _saved_since(reader: Reader, restored: Restored) -> None:
+    for (session,) in reader.execute(_SAVED_SINCE).fetchall():
+        session_id = rows.id_of(ids.SESSION, session)
+        head = restored.book.heads.get(session_id)
+        if head is not None:
+            checkpointed(head)
+            restored.projection.touched.add(session_id)
 
 
 def _fold_rest(reader: Reader, restored: Restored, now: datetime) -> None:
