@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helmr import ids
 from helmr.errors import (
     DataError,
     KeyNotFound,
@@ -266,6 +267,13 @@ class LedgerActor:
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return found
+
+    async def task_of(self, session_id: str) -> str:
+        """A session's task, which never changes: the tables are not written for it."""
+        head = await (await self._open()).head(session_id)
+        if head is None or session_id == ids.NIL_SESSION:
+            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        return head.task
 
     async def find_session(self, external_id: str) -> Json:
         """The open session with that external id, else the newest (S-2)."""

@@ -92,8 +92,8 @@ class AccessTokens:
         else:
             owner = ids.check_id(scope.session_id or "", ids.SESSION)
             direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
-            session = await self._ledger.get_session(owner)
-            await self._catalog.stream(str(session["task"]), scope.stream or "", direction)
+            task = await self._ledger.task_of(owner)
+            await self._catalog.stream(task, scope.stream or "", direction)
         secrets = TaskSecrets(await self._keys(owner), "")
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
             scope, tuple(request.allowed_origins)

@@ -31,7 +31,7 @@ class Events:
             SessionNotFound: No session with that id.
         """
         ids.check_id(session_id, ids.SESSION)
-        await self._ledger.get_session(session_id)
+        await self._ledger.task_of(session_id)
         await self._hub.ready()
         past = _Past(self._ledger, session_id)
         return FollowedEntries(self._hub, session_id, after, past.after)
@@ -44,8 +44,7 @@ class Events:
             StreamNotFound: The task has no such stream.
         """
         ids.check_id(session_id, ids.SESSION)
-        session = await self._ledger.get_session(session_id)
-        await self._catalog.stream(str(session["task"]), stream, "output")
+        await self._catalog.stream(await self._ledger.task_of(session_id), stream, "output")
 
         await self._hub.ready()
 

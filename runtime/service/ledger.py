@@ -26,6 +26,14 @@ class LedgerReads(LedgerProxy):
         """
         return await self._json("get_session", session_id)
 
+    async def task_of(self, session_id: str) -> str:
+        """A session's task. Costs the ledger less than `get_session`.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        return str(await self.call("task_of", session_id))
+
     async def list_sessions(self, **filters: Any) -> Json:
         """Sessions, newest first. Filters: external_id, task, status, activity, tag, limit, cursor."""
         return await self._json("list_sessions", **filters)

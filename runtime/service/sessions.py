@@ -310,8 +310,7 @@ class Sessions:
 
     async def _check_stream(self, session_id: str, stream: str, direction: str) -> None:
         ids.check_id(session_id, ids.SESSION)
-        session = await self._ledger.get_session(session_id)
-        await self._catalog.stream(str(session["task"]), stream, direction)
+        await self._catalog.stream(await self._ledger.task_of(session_id), stream, direction)
 
     async def _settled(self, session_id: str, run_id: str, timeout_s: float) -> RunInfo:
         """The run once it waits, is blocked or has ended, at most `timeout_s` later."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from helmr import ids
 from helmr.errors import (
     BadQuery,
     KeyNotFound,
@@ -62,6 +63,13 @@ class ReadableLedger(MemoryLedger):
         if session_id not in self._tables().new_sessions:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return self._session_json(session_id)
+
+    async def task_of(self, session_id: str) -> str:
+        """A session's task."""
+        head = self.book.heads.get(session_id)
+        if head is None or session_id == ids.NIL_SESSION:
+            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        return head.task
 
     async def list_sessions(
         self,

@@ -15,6 +15,7 @@ from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
 from runtime.core.entries import EntryKind
+from runtime.store.memory_reads import ReadableLedger
 from tests.store.sessions import ALICE, begin, parked, running
 
 
@@ -51,6 +52,22 @@ async def test_reads_show_what_was_acknowledged_a_moment_ago(actor, clock):
         await hand.stored(hand.fulfilled(wait))
         assert (await actor.get_wait(wait.body["wait_id"]))["status"] == "fulfilled"
         assert len((await actor.list_waits(status="fulfilled"))["items"]) == number
+
+
+async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
+    hand = await running(actor, clock)
+    projected_offset = actor._ledger._group.projector.projected_offset
+    assert await actor.task_of(hand.session_id) == "review"
+    assert actor._ledger._group.projector.projected_offset == projected_offset
+    assert actor._ledger._group.projector.is_behind(hand.session_id)
+
+
+async def test_a_session_that_is_not_there_has_no_task(actor, clock):
+    for ledger in (actor, ReadableLedger(clock)):
+        assert await ledger.task_of((await running(ledger, clock)).session_id) == "review"
+        for nobody in (ids.new_id(ids.SESSION), ids.NIL_SESSION):
+            with pytest.raises(SessionNotFound):
+                await ledger.task_of(nobody)
 
 
 async def test_a_run_shows_payload_result_and_error(actor, clock):
