@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
 import logging
 import threading
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
@@ -80,7 +78,8 @@ from runtime.replay.ends import (
     text_of,
 )
 from runtime.replay.loop import make_loop
-from runtime.replay.script import GivenUp, Line, Made, Outcome, Script, StepError, StepValue
+from runtime.replay.place import Place
+from runtime.replay.script import Made, Outcome, Script, StepError, StepValue
 from runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
@@ -184,16 +183,9 @@ class RunDriver(DurableRun):
         self._script = script
         self._host = host
         self._clock = clock
-        self._lines: deque[Line] = deque(script.lines)
-        self._script_left = len(script.lines)
-        self._op = 0
-        self._draws = 0
-        self._asked: set[int] = set()
-        self._given_up: set[int] = set()
+        self._place = Place(run.id, script, script.began_at or clock.now())
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._wait_op: int | None = None
-        self._known_at = script.began_at or clock.now()
-        """The latest time that the code can know of, the same in every replay."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
         self._actor_loop = asyncio.get_running_loop()
@@ -219,7 +211,7 @@ class RunDriver(DurableRun):
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
-        self._lines.append(outcome)
+        self._place.add(outcome)
         self._wake(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
@@ -310,17 +302,12 @@ class RunDriver(DurableRun):
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        op = self._first_unasked()
-        if op is not None:
-            met = "the end of the task" if error is None else text_of(error)
-            return Mismatch(NondeterminismError(op=op, recorded=self._script.opened[op], met=met))
+        unasked = self._place.unasked("the end of the task" if error is None else text_of(error))
+        if unasked is not None:
+            return Mismatch(unasked)
         if error is None:
             return Returned(root.result())
         return Raised(error_of(error), failed_op(error))
-
-    def _first_unasked(self) -> int | None:
-        """The first op of the journal that this replay has not asked for."""
-        return min((op for op in self._script.opened if op not in self._asked), default=None)
 
     def _finish(self, end: RunEnd) -> None:
         if self._severed is None:
@@ -371,24 +358,17 @@ class RunDriver(DurableRun):
 
     def _deliver_next(self) -> bool:
         """Deliver the next outcome, if the script allows one now. Called when the loop has nothing ready."""
-        while self._lines and self._severed is None:
-            line = self._lines[0]
-            if not self._is_passed(line):
+        while self._severed is None:
+            outcome = self._place.next_outcome()
+            if outcome is None:
                 break
-            self._lines.popleft()
-            self._script_left = max(0, self._script_left - 1)
-            if isinstance(line, Outcome) and self._hand_over(line):
+            if self._hand_over(outcome):
                 return True
         self._is_quiet = True
         return False
 
     def _on_wake(self) -> None:
         self._is_quiet = False
-
-    def _is_passed(self, line: Line) -> bool:
-        if isinstance(line, GivenUp):
-            return line.op in self._given_up
-        return line.op in self._asked
 
     def _hand_over(self, outcome: Outcome) -> bool:
         self._steps.forget(outcome.op)
@@ -399,21 +379,16 @@ class RunDriver(DurableRun):
             self._wait_op = None
         if future is None or future.done():
             return False
-        self._known_at = outcome.recorded_at
+        self._place.known_at = outcome.recorded_at
         future.set_result(outcome.payload)
         return True
 
     def _on_silence(self) -> None:
-        if self._severed is not None or not self._lines or self._steps.is_busy:
+        if self._severed is not None or self._steps.is_busy:
             return
-        line = self._lines[0]
-        if self._is_passed(line):
-            return
-        recorded = self._script.opened.get(line.op, "?")
-        if isinstance(line, GivenUp):
-            recorded = f"the end of {recorded}"
-        met = "nothing: it awaits something that is not a durable call"
-        self._fail(Mismatch(NondeterminismError(op=line.op, recorded=recorded, met=met)))
+        error = self._place.awaited_in_vain()
+        if error is not None:
+            self._fail(Mismatch(error))
 
     def _fail(self, end: RunEnd) -> None:
         self._end = end
@@ -425,18 +400,18 @@ class RunDriver(DurableRun):
     @property
     def replaying(self) -> bool:
         """True while recorded outcomes are being delivered again."""
-        return self._script_left > 0
+        return self._place.is_replaying
 
     def now(self) -> datetime:
         """The time, recorded."""
         op = self._next_op()
         ask = AskClock(self._clock.now())
         if self._check_recorded(op, ask):
-            self._known_at = self._script.clocks[op]
+            self._place.known_at = self._script.clocks[op]
         else:
-            self._known_at = ask.now
+            self._place.known_at = ask.now
             self._tell(self._host.asked, self, op, ask)
-        return self._known_at
+        return self._place.known_at
 
     def uuid(self) -> uuid.UUID:
         """A UUID drawn from the place in the run."""
@@ -448,8 +423,7 @@ class RunDriver(DurableRun):
 
     def _draw(self) -> bytes:
         self._check_severed()
-        self._draws += 1
-        return hashlib.sha256(f"{self.run.id}|{self._op}|{self._draws}".encode()).digest()
+        return self._place.draw()
 
     async def wait(self, call: WaitCall) -> WaitOutcome:
         """Open a wait and await its outcome."""
@@ -458,7 +432,7 @@ class RunDriver(DurableRun):
             raise ConcurrentWaitError(
                 f"{self.run.id} already waits (op {self._wait_op}); a run has one active wait"
             )
-        if call.until is not None and call.until > self._known_at + TIMEOUT_MAX:
+        if call.until is not None and call.until > self._place.known_at + TIMEOUT_MAX:
             raise BadDuration(
                 f"{call.until.isoformat()} is more than ten years away",
                 hint="A timer lasts at most ten years; begin the next one when it has ended.",
@@ -580,13 +554,9 @@ class RunDriver(DurableRun):
         codec = self._task.payload_codec
         encoded = codec.encode(codec.decode(payload) if _is_json(payload) else payload)
         _check_size(encoded, "the payload")
-        unasked = self._first_unasked()
+        unasked = self._place.unasked(str(AskContinue(None, "")))
         if unasked is not None:
-            met = str(AskContinue(None, ""))
-            error = NondeterminismError(op=unasked, recorded=self._script.opened[unasked], met=met)
-            self._fail(Mismatch(error))
-            self._severed = error
-            raise error
+            raise self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
         self._tell(self._host.asked, self, 0, AskContinue(encoded, new_id(RUN)))
         self._cut_now()
@@ -628,14 +598,11 @@ class RunDriver(DurableRun):
 
     def _next_op(self) -> int:
         self._check_severed()
-        if self._op >= OPS_MAX:
+        if self._place.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
-        self._op += 1
-        self._draws = 0
-        self._asked.add(self._op)
-        return self._op
+        return self._place.next_op()
 
     def _check_severed(self) -> None:
         if self._severed is not None:
@@ -644,18 +611,19 @@ class RunDriver(DurableRun):
 
     def _check_recorded(self, op: int, ask: Ask) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
-        recorded = self._script.opened.get(op)
-        if recorded is None:
-            return False
-        if recorded != str(ask):
-            error = NondeterminismError(op=op, recorded=recorded, met=str(ask))
-            self._fail(Mismatch(error))
-            self._severed = error
-            raise error
-        return True
+        error = self._place.difference(op, ask)
+        if error is not None:
+            raise self._differs(error)
+        return self._place.is_recorded(op)
+
+    def _differs(self, error: NondeterminismError) -> NondeterminismError:
+        """Sever the run by what this returns, also if the code catches it."""
+        self._fail(Mismatch(error))
+        self._severed = error
+        return error
 
     def _give_up(self, op: int) -> None:
-        self._given_up.add(op)
+        self._place.given_up.add(op)
         self._pending.pop(op, None)
         self._steps.give_up(op)
         if self._wait_op == op:
@@ -666,7 +634,7 @@ class RunDriver(DurableRun):
     # --- steps --------------------------------------------------------------------------------
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
-        if self._severed is None and op not in self._given_up:
+        if self._severed is None and op not in self._place.given_up:
             self._steps.start(op, key, tries)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
