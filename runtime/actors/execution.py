@@ -50,7 +50,8 @@ from runtime.replay import (
     Unreadable,
     make_script,
 )
-from runtime.replay.driver import TREE_END_S, Secrets
+from runtime.replay.code import Secrets
+from runtime.replay.driver import TREE_END_S
 from runtime.replay.script import is_outcome, outcome_of
 
 SEVER_S = TREE_END_S + 1.0

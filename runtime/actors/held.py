@@ -60,7 +60,7 @@ from runtime.ports import (
     TokenOpen,
 )
 from runtime.replay import RunDriver
-from runtime.replay.driver import Secrets
+from runtime.replay.code import Secrets
 from runtime.security.payloads import CHECKPOINT, PayloadCipher
 from runtime.security.task_secrets import TaskSecrets
 

@@ -1,7 +1,10 @@
 """One run's coroutine tree on its own loop and thread, and its conversation with the session actor.
 
 The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `Host` as
-calls on the actor's loop, in order. Nothing the tree does can delay that loop (S-34).
+calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
+Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
+that differs from its journal is severed, whatever its code catches), S-34 (nothing the tree does can delay the actor's
+loop).
 """
 
 from __future__ import annotations
@@ -10,62 +13,17 @@ import asyncio
 import contextvars
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from random import Random  # noqa: TID251 - seeded by the place in the run
+from datetime import datetime
 from typing import Any, Protocol
 
-from helmr.context import TaskContext
-from helmr.current import (
-    DurableRun,
-    PublicTokenCall,
-    PublicTokenMade,
-    Record,
-    RunRef,
-    SessionRef,
-    StepCall,
-    TokenCall,
-    TokenMade,
-    WaitCall,
-    WaitOutcome,
-    current_run,
-    current_step,
-)
-from helmr.durations import TEN_YEARS_S
-from helmr.errors import (
-    BadDuration,
-    ConcurrentWaitError,
-    HelmrSignal,
-    NondeterminismError,
-    NotReady,
-    RunContinued,
-    RunParked,
-    RunTooLong,
-    SchemaMismatch,
-    StepFailed,
-    TooLarge,
-    Unavailable,
-)
-from helmr.ids import RECORD, RUN, WAIT, new_id
-from helmr.models import RECORD_BYTES_MAX, VALUE_BYTES_MAX
+from helmr.current import RunRef, SessionRef, StepCall, current_run
+from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
+from helmr.ids import RUN, new_id
 from helmr.tasks import Task
 from runtime.clock import Clock
-from runtime.core import jsontext
-from runtime.core.asks import (
-    Ask,
-    AskClock,
-    AskContinue,
-    AskHistory,
-    AskOutput,
-    AskPeek,
-    AskPublicToken,
-    AskStep,
-    AskToken,
-    AskWait,
-)
-from runtime.core.public_tokens import Scope, scope_of_request
-from runtime.core.tokens import NewToken
+from runtime.core.asks import Ask, AskClock, AskContinue, AskStep, AskWait
+from runtime.replay.code import RunCode, Secrets
 from runtime.replay.ends import (
     Mismatch,
     Raised,
@@ -79,23 +37,17 @@ from runtime.replay.ends import (
 )
 from runtime.replay.loop import make_loop
 from runtime.replay.place import Place
-from runtime.replay.script import Made, Outcome, Script, StepError, StepValue
+from runtime.replay.script import Outcome, Script, StepError, StepValue
 from runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
 """S-8."""
-
-TOKEN_CALL_RETRIES = 5
-"""A task's question about tokens outlasts a restart of the ledger."""
 
 TREE_END_S = 5.0
 """A severed tree has this long to end (S-34)."""
 
 EXITS_MAX = 100
 """A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
-
-TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
-"""S-16."""
 
 SILENCE_S = 30.0
 """A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
@@ -137,29 +89,7 @@ class Host(Protocol):
         ...
 
 
-class Secrets(Protocol):
-    """Makes tokens of the session's keys; see `runtime.security.task_secrets`."""
-
-    def new_token(self, call: TokenCall) -> NewToken:
-        """The token that the code asks for, with a fresh id."""
-        ...
-
-    def new_public_token(
-        self, scope: Scope, allowed_origins: tuple[str, ...]
-    ) -> tuple[str, str, str, tuple[str, ...]]:
-        """Id, key id, secret's hash and origins of a fresh public token."""
-        ...
-
-    def secret(self, kind: str, object_id: str, key_id: str) -> str:
-        """The secret of an object of this session."""
-        ...
-
-    def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
-        """Where an outside system completes the token."""
-        ...
-
-
-class RunDriver(DurableRun):
+class RunDriver:
     """Runs one attempt of a run from its journal on."""
 
     def __init__(
@@ -175,17 +105,18 @@ class RunDriver(DurableRun):
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
     ) -> None:
-        self._secrets = secrets
-        self.session = session
         self.run = run
-        self._task = task
-        self._payload = payload
+        self._name = task.id
         self._script = script
         self._host = host
         self._clock = clock
         self._place = Place(run.id, script, script.began_at or clock.now())
+        self._code = RunCode(
+            task, payload, session=session, run=run, place=self._place, asking=self, secrets=secrets
+        )
         self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._wait_op: int | None = None
+        self.wait_op: int | None = None
+        """The op of the wait that the code awaits."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
         self._actor_loop = asyncio.get_running_loop()
@@ -277,23 +208,12 @@ class RunDriver(DurableRun):
 
     async def _main(self) -> bool:
         context = contextvars.copy_context()
-        context.run(current_run.set, self)
-        root = self._loop.create_task(self._body(), name=self._task.id, context=context)
+        context.run(current_run.set, self._code)
+        root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         if root.done() and self._severed is None:
             self._finish(self._end_of(root))
         return await self._end_tree()
-
-    async def _body(self) -> Any:
-        try:
-            payload = self._task.payload_codec.decode(self._payload)
-        except SchemaMismatch as error:
-            raise self.unreadable(0, error.message) from error
-        arguments = (payload, TaskContext(self, self._task.id))
-        result = await self._task.function(*arguments[: 2 if self._task.takes_context else 1])
-        encoded = self._task.result_codec.encode(result)
-        _check_size(encoded, "the result")
-        return encoded
 
     def _end_of(self, root: asyncio.Task[Any]) -> RunEnd:
         if self._end is not None:
@@ -375,8 +295,8 @@ class RunDriver(DurableRun):
         if outcome.op in self._script.given_up:
             return False
         future = self._pending.pop(outcome.op, None)
-        if self._wait_op == outcome.op:
-            self._wait_op = None
+        if self.wait_op == outcome.op:
+            self.wait_op = None
         if future is None or future.done():
             return False
         self._place.known_at = outcome.recorded_at
@@ -395,14 +315,39 @@ class RunDriver(DurableRun):
         self._finish(end)
         self._cut_now()
 
-    # --- DurableRun: called by the code ---------------------------------------------------------
+    # --- Asking: called by the code ---------------------------------------------------------------
 
-    @property
-    def replaying(self) -> bool:
-        """True while recorded outcomes are being delivered again."""
-        return self._place.is_replaying
+    async def perform(self, ask: Ask) -> Any:
+        """Ask for the next op and await its outcome."""
+        return await self._outcome(self._next_op(), ask)
 
-    def now(self) -> datetime:
+    async def perform_step(self, ask: AskStep, call: StepCall) -> tuple[int, StepValue | StepError]:
+        """Ask for a step; its op and its outcome."""
+        op = self._next_op()
+        self._steps.expect(op, call)
+        outcome: StepValue | StepError = await self._outcome(op, ask)
+        return op, outcome
+
+    async def _outcome(self, op: int, ask: Ask) -> Any:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(_retrieve)
+        self._pending[op] = future
+        if isinstance(ask, AskWait):
+            self.wait_op = op
+        if not self._check_recorded(op, ask):
+            self._tell(self._host.asked, self, op, ask)
+        elif op in self._script.unfinished:
+            self._tell(self._host.asked_again, self, op, ask)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._severed is not None:
+                raise self._severed from None
+            # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
+            self._give_up(op)
+            raise
+
+    def read_clock(self) -> datetime:
         """The time, recorded."""
         op = self._next_op()
         ask = AskClock(self._clock.now())
@@ -413,201 +358,43 @@ class RunDriver(DurableRun):
             self._tell(self._host.asked, self, op, ask)
         return self._place.known_at
 
-    def uuid(self) -> uuid.UUID:
-        """A UUID drawn from the place in the run."""
-        return uuid.UUID(bytes=self._draw()[:16], version=4)
-
-    def random(self) -> Random:
-        """A generator seeded by the place in the run."""
-        return Random(self._draw())
-
-    def _draw(self) -> bytes:
-        self._check_severed()
-        return self._place.draw()
-
-    async def wait(self, call: WaitCall) -> WaitOutcome:
-        """Open a wait and await its outcome."""
-        self._check_severed()
-        if self._wait_op is not None:
-            raise ConcurrentWaitError(
-                f"{self.run.id} already waits (op {self._wait_op}); a run has one active wait"
-            )
-        if call.until is not None and call.until > self._place.known_at + TIMEOUT_MAX:
-            raise BadDuration(
-                f"{call.until.isoformat()} is more than ten years away",
-                hint="A timer lasts at most ten years; begin the next one when it has ended.",
-            )
-        ask = AskWait(
-            wait_kind=call.kind,
-            wait_id=new_id(WAIT),
-            stream=call.stream,
-            correlation_id=call.correlation_id,
-            token_id=call.token_id,
-            timeout_s=call.timeout_s,
-            until=call.until,
-            subject=call.subject,
-            body=call.body,
-            schema=call.schema,
-        )
-        outcome: WaitOutcome = await self._perform(ask)
-        return outcome
-
-    async def step(self, call: StepCall) -> Any:
-        """Run a step once, or return its recorded value."""
-        ask = AskStep(
-            step=call.name,
-            retries=call.retries,
-            backoff_s=call.backoff_s,
-            timeout_s=call.timeout_s,
-        )
-        payload = await self._perform(ask, before=lambda op: self._steps.expect(op, call))
-        op = self._outcome_op(payload)
-        if isinstance(payload[1], StepError):
-            raise _step_failure(call.name, op, payload[1])
-        try:
-            return call.decode(payload[1].value)
-        except SchemaMismatch as error:
-            message = f"the recorded value of step {call.name} no longer fits: {error.message}"
-            raise self.unreadable(op, message) from error
-
-    async def append(self, stream: str, data: Any) -> int:
-        """Append to an output stream; the record's seq."""
-        _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
-        seq: int = await self._perform(AskOutput(stream, new_id(RECORD), data))
-        return seq
-
-    async def create_token(self, call: TokenCall) -> TokenMade:
-        """Make a token; a replay gets the same one with the same secrets."""
-        self._check_severed()
-        secrets = self._require_secrets()
-        made: Made = await self._perform(AskToken(secrets.new_token(call)))
-        return TokenMade(
-            id=made.id,
-            expires_at=made.expires_at,
-            callback_url=secrets.callback_url(made.id, made.key_id, is_raw=made.is_raw),
-            public_access_token=secrets.secret("pat", made.id, made.key_id),
-        )
-
-    async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
-        """Make a public token; a replay gets the same one with the same secret."""
-        self._check_severed()
-        secrets = self._require_secrets()
-        scope = scope_of_request(call.scope, own_session=self.session.id)
-        public_token_id, key_id, hashed, origins = secrets.new_public_token(
-            scope, call.allowed_origins
-        )
-        ask = AskPublicToken(
-            public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
-        )
-        made: Made = await self._perform(ask)
-        return PublicTokenMade(
-            id=made.id,
-            expires_at=made.expires_at,
-            public_access_token=secrets.secret("pat", made.id, made.key_id),
-        )
-
     async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any]
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
     ) -> Any:
-        """Ask the ledger about tokens; recorded once, as a step is."""
-
-        async def ask() -> Any:
-            step = current_step.get()
-            assert step is not None
-            coroutine = self._host.token_call(method, token_id, arguments, step.key)
-            return await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
-            )
-
-        return await self.step(
-            StepCall(
-                name=f"tokens.{method}",
-                call=ask,
-                is_async=True,
-                encode=lambda value: value,
-                decode=lambda value: value,
-                retries=TOKEN_CALL_RETRIES,
-                backoff_s=1.0,
-                retry_on=(Unavailable,),
-                timeout_s=None,
-            )
+        """Ask the host about tokens."""
+        coroutine = self._host.token_call(method, token_id, arguments, key)
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
         )
 
-    def _require_secrets(self) -> Secrets:
-        if self._secrets is None:
-            raise NotReady("this runtime makes no tokens: it has no master key")
-        return self._secrets
-
-    async def peek(self, stream: str) -> list[Record]:
-        """The unconsumed records of an input stream."""
-        records: list[Record] = await self._perform(AskPeek(stream))
-        return records
-
-    async def history(self, stream: str) -> list[Record]:
-        """All records of an input stream."""
-        records: list[Record] = await self._perform(AskHistory(stream))
-        return records
-
-    async def continue_as(self, payload: Any) -> None:
-        """End this run and begin the next; does not return."""
-        self._check_severed()
-        codec = self._task.payload_codec
-        encoded = codec.encode(codec.decode(payload) if _is_json(payload) else payload)
-        _check_size(encoded, "the payload")
+    def continued(self, payload: Any) -> HelmrSignal:
+        """End this run, and begin the next with that payload."""
         unasked = self._place.unasked(str(AskContinue(None, "")))
         if unasked is not None:
-            raise self._differs(unasked)
+            return self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
-        self._tell(self._host.asked, self, 0, AskContinue(encoded, new_id(RUN)))
+        self._tell(self._host.asked, self, 0, AskContinue(payload, new_id(RUN)))
         self._cut_now()
-        raise self._severed
+        return self._severed
 
-    def unreadable(self, op: int, message: str) -> BaseException:
-        """Block the run: recorded data no longer fits."""
-        self._fail(Unreadable(op or None, message))
-        return self._severed or RunParked(message)
+    def blocked(self, end: Unreadable) -> HelmrSignal:
+        """Block the run."""
+        self._fail(end)
+        return self._severed or RunParked(end.message)
 
-    # --- asking -------------------------------------------------------------------------------
-
-    async def _perform(self, ask: Ask, before: Callable[[int], None] | None = None) -> Any:
-        op = self._next_op()
-        future: asyncio.Future[Any] = self._loop.create_future()
-        future.add_done_callback(_retrieve)
-        self._pending[op] = future
-        if isinstance(ask, AskWait):
-            self._wait_op = op
-        if before is not None:
-            before(op)
-        if not self._check_recorded(op, ask):
-            self._tell(self._host.asked, self, op, ask)
-        elif op in self._script.unfinished:
-            self._tell(self._host.asked_again, self, op, ask)
-        try:
-            payload = await future
-        except asyncio.CancelledError:
-            if self._severed is not None:
-                raise self._severed from None
-            # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
-            self._give_up(op)
-            raise
-        return (op, payload) if isinstance(ask, AskStep) else payload
-
-    @staticmethod
-    def _outcome_op(payload: tuple[int, StepValue | StepError]) -> int:
-        return payload[0]
+    def check_severed(self) -> None:
+        """Raise the signal of a run that was cut off."""
+        if self._severed is not None:
+            # Code that swallows it in a loop would otherwise grow its traceback without end.
+            raise self._severed.with_traceback(None)
 
     def _next_op(self) -> int:
-        self._check_severed()
+        self.check_severed()
         if self._place.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
         return self._place.next_op()
-
-    def _check_severed(self) -> None:
-        if self._severed is not None:
-            # Code that swallows it in a loop would otherwise grow its traceback without end.
-            raise self._severed.with_traceback(None)
 
     def _check_recorded(self, op: int, ask: Ask) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
@@ -626,8 +413,8 @@ class RunDriver(DurableRun):
         self._place.given_up.add(op)
         self._pending.pop(op, None)
         self._steps.give_up(op)
-        if self._wait_op == op:
-            self._wait_op = None
+        if self.wait_op == op:
+            self.wait_op = None
         if op not in self._script.given_up:
             self._tell(self._host.gave_up, self, op)
 
@@ -646,32 +433,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
     """Mark a signal as seen: whether the code looks at it is the code's affair."""
     if not future.cancelled():
         future.exception()
-
-
-def _step_failure(name: str, op: int, failure: StepError) -> Exception:
-    error = failure.error
-    if error.get("code") in (SchemaMismatch.code, TooLarge.code):
-        mismatch = SchemaMismatch(f"step {name} (op {op}): {error['message']}")
-        mismatch.op = op
-        return mismatch
-    failed = StepFailed(
-        f"step {name} (op {op}) failed: {error['type']}: {error['message']}",
-        step=name,
-        type=error["type"],
-        text=error["message"],
-    )
-    failed.op = op
-    return failed
-
-
-def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-def _check_size(value: Any, what: str, limit: int = VALUE_BYTES_MAX) -> None:
-    size = len(jsontext.encode(value).encode("utf-8"))
-    if size > limit:
-        raise SchemaMismatch(
-            f"{what} has {size} bytes of JSON, the limit is {limit}",
-            hint="Store it elsewhere and keep a reference.",
-        )
