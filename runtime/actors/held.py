@@ -1,7 +1,7 @@
 """One adoption of one session: decides its commands, commits them, and keeps its code going.
 
 Invariants: S-60 (nothing is answered before it is on disk), S-11 and S-24 (decisions are made one after another on
-one loop), S-14 (a held session's deadlines are fired here), S-62 (all writes go through one committer).
+one loop), S-62 (all writes go through one committer).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from helmr.errors import (
 )
 from helmr.models import RunStatus
 from runtime.actors.committer import Committer
+from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
 from runtime.catalog import Registered, Registry
-from runtime.clock import Clock, Timer
+from runtime.clock import Clock
 from runtime.core import checkpoint as checkpoints
 from runtime.core.asks import AskWait
 from runtime.core.commands import (
@@ -125,9 +126,9 @@ class HeldSession:
         self._alone = asyncio.Lock()
         self.is_exclusive = False
         """A decision with a precondition outside the session is being committed: nothing else is written."""
-        self._timer: Timer | None = None
-        self._timer_at: datetime | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines(
+            self.state, clock, is_hot=is_hot, command=self.command, proceed=self._proceed
+        )
         self.committer = Committer(
             ledger,
             session_id=session_id,
@@ -198,7 +199,7 @@ class HeldSession:
             self._proceed()
             return None
         self.is_lost = True
-        self._disarm()
+        self._deadlines.stop()
         reach(Point.SESSION_PARKING)
         reply = await self.committer.release(self._checkpoint())
         reach(Point.SESSION_PARKED)
@@ -214,7 +215,7 @@ class HeldSession:
     def drop(self) -> None:
         """The adoption is over; nothing more is written."""
         self.is_lost = True
-        self._disarm()
+        self._deadlines.stop()
         self.committer.stop()
         self.execution.stop()
 
@@ -515,59 +516,14 @@ class HeldSession:
         self._changed()
 
     def _changed(self) -> None:
-        self._arm()
+        self._deadlines.arm()
         self._on_change()
-
-    def _arm(self) -> None:
-        """Fire the held session's next time: a wait's deadline, or a retry (S-14)."""
-        run = self.state.active_run
-        due: datetime | None = None
-        if run is not None and run.wait is not None:
-            due = run.wait.deadline_at
-        elif run is not None and run.status is RunStatus.QUEUED and self._is_hot:
-            due = run.retry_at
-        if due == self._timer_at and self._timer is not None:
-            return
-        self._disarm()
-        if due is not None:
-            self._timer_at = due
-            self._timer = self._clock.call_at(due, self._on_time)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_at = None, None
-
-    def _on_time(self) -> None:
-        self._timer, self._timer_at = None, None
-        if self.is_lost:
-            return
-        wait = self.state.wait
-        if wait is None:
-            self._proceed()
-            return
-        task = asyncio.get_running_loop().create_task(self._time_out(wait.id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _time_out(self, wait_id: str) -> None:
-        try:
-            await self.command(Deadline(principal=RUNTIME, wait_id=wait_id))
-        except HelmrError as error:
-            if not self.is_lost:
-                log.warning("%s: deadline of %s: %s", self.id, wait_id, error.message)
-                await asyncio.sleep(DEADLINE_AGAIN_S)
-                self._arm()
 
     def _checkpoint(self) -> str:
         text = checkpoints.save(self.state, self.committer.offsets)
         if self._cipher is None:
             return text
         return self._cipher.seal(text, seq=self.state.seq, kind=CHECKPOINT)
-
-
-DEADLINE_AGAIN_S = 0.5
-"""A deadline that the failing store did not take is tried again after this."""
 
 
 def _restore(session_id: str, loaded: Loaded) -> SessionState:
