@@ -26,6 +26,7 @@ from helmr.models import RunStatus
 from runtime.actors.committer import Committer
 from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
+from runtime.actors.repeats import Repeats
 from runtime.catalog import Registered, Registry
 from runtime.clock import Clock
 from runtime.core import checkpoint as checkpoints
@@ -41,11 +42,8 @@ from runtime.core.commands import (
     TokenEnded,
 )
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
-from runtime.core.decide.commands import repeated_operation
-from runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
+from runtime.core.decide.inputs import require_open, require_stream
 from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso, seal
-from runtime.core.jsontext import same_data_hash
-from runtime.core.receipts import receipt_of
 from runtime.core.state import SessionState
 from runtime.faults import Point, reach
 from runtime.ports import (
@@ -110,7 +108,6 @@ class HeldSession:
         self.replay_always = replay_always
         self.silence_s = silence_s
         self.is_lost = False
-        self._loaded = loaded
         self._chain_key = loaded.chain_key
         self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
         self.secrets: Secrets | None = (
@@ -122,6 +119,7 @@ class HeldSession:
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_doom = on_doom
+        self._repeats = Repeats(self.state, loaded, ledger)
         self._in_flight = 0
         self._alone = asyncio.Lock()
         self.is_exclusive = False
@@ -256,10 +254,10 @@ class HeldSession:
                 self._changed()
 
     async def _decide(self, command: Command) -> Decision:
-        known = await self._known(command)
+        known = await self._repeats.answer(command)
         if known is not None:
             return known
-        if not self._is_repeated(command):
+        if not self._repeats.is_in_state(command):
             self._check_data(command)
         preconditions = _preconditions(command)
         wait = self.state.wait
@@ -276,47 +274,6 @@ class HeldSession:
             if not self._code_goes_on(decision):
                 self.committer.flush_now()
         return decision
-
-    async def _known(self, command: Command) -> Decision | None:
-        """A repeated operation or idempotency key from before this adoption."""
-        operation = command.operation
-        entry = self._loaded.known_operation
-        if operation is not None and entry is not None:
-            body = entry.body.get("operation", {})
-            if body.get("id") == operation.id:
-                known = (body["request_hash"], receipt_of(entry))
-                try:
-                    return Decision(reply=repeated_operation(known, command))
-                except HelmrError as error:
-                    return Decision(error=error)
-        if not isinstance(command, Send) or command.idempotency_key is None:
-            return None
-        hashed = key_hash(command.idempotency_key)
-        if (command.stream, hashed) in self.state.send_keys:
-            return None
-        if not (self._loaded.has_older_keys or self.state.has_forgotten_keys):
-            return None
-        older = self._loaded.known_key
-        if older is None or older.entry.body.get("key_hash") != hashed:
-            older = await self._ledger.known_key(self.id, command.stream, hashed)
-        if older is None:
-            return None
-        try:
-            return Decision(
-                reply=repeated(
-                    (older.data_hash, receipt_of(older.entry)), same_data_hash(command.data)
-                )
-            )
-        except HelmrError as error:
-            return Decision(error=error)
-
-    def _is_repeated(self, command: Command) -> bool:
-        """`decide` answers it with its first receipt, whatever the session's state is now."""
-        if command.operation is not None and command.operation.id in self.state.operations:
-            return True
-        if not isinstance(command, Send) or command.idempotency_key is None:
-            return False
-        return (command.stream, key_hash(command.idempotency_key)) in self.state.send_keys
 
     def _check_data(self, command: Command) -> None:
         """Validate what the command carries by the task's own types (S-4, S-21)."""
