@@ -27,9 +27,9 @@ from runtime.actors.committer import Committer
 from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
 from runtime.actors.repeats import Repeats
+from runtime.actors.sealing import Sealer, restore
 from runtime.catalog import Registered, Registry
 from runtime.clock import Clock
-from runtime.core import checkpoint as checkpoints
 from runtime.core.asks import AskWait
 from runtime.core.commands import (
     Answer,
@@ -43,8 +43,7 @@ from runtime.core.commands import (
 )
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
 from runtime.core.decide.inputs import require_open, require_stream
-from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso, seal
-from runtime.core.state import SessionState
+from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
 from runtime.faults import Point, reach
 from runtime.ports import (
     CommitReply,
@@ -60,7 +59,6 @@ from runtime.ports import (
 )
 from runtime.replay import RunDriver
 from runtime.replay.code import Secrets
-from runtime.security.payloads import CHECKPOINT, PayloadCipher
 from runtime.security.task_secrets import TaskSecrets
 
 COMMIT_WAIT_S = 10.0
@@ -101,15 +99,14 @@ class HeldSession:
     ) -> None:
         self.id = session_id
         self.epoch = loaded.epoch
-        self.state = _restore(session_id, loaded)
+        self.state = restore(session_id, loaded)
         self.registered: Registered | None = registry.tasks.get(self.state.task)
         self.code_hash = registry.code_hash
         self.linger_s = linger_s
         self.replay_always = replay_always
         self.silence_s = silence_s
         self.is_lost = False
-        self._chain_key = loaded.chain_key
-        self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
+        self._sealer = Sealer(loaded)
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
@@ -413,23 +410,7 @@ class HeldSession:
         return entries
 
     def _seal(self, drafts: Sequence[Draft]) -> list[Entry]:
-        now = self.context(None).now
-        entries: list[Entry] = []
-        seq, previous = self.state.seq, self.state.last_hash
-        for draft in drafts:
-            seq += 1
-            entry = seal(
-                draft,
-                session_id=self.id,
-                seq=seq,
-                recorded_at=now,
-                previous=previous,
-                key=self._chain_key,
-                cipher=self._cipher,
-            )
-            previous = entry.hash
-            entries.append(entry)
-        return entries
+        return self._sealer.entries(self.state, drafts, self.context().now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         wait = self.state.wait
@@ -477,26 +458,7 @@ class HeldSession:
         self._on_change()
 
     def _checkpoint(self) -> str:
-        text = checkpoints.save(self.state, self.committer.offsets)
-        if self._cipher is None:
-            return text
-        return self._cipher.seal(text, seq=self.state.seq, kind=CHECKPOINT)
-
-
-def _restore(session_id: str, loaded: Loaded) -> SessionState:
-    if loaded.checkpoint is not None:
-        state = checkpoints.restore(
-            session_id,
-            loaded.checkpoint,
-            loaded.referenced,
-            loaded.pieces,
-            offset=loaded.checkpoint_offset,
-        )
-    else:
-        state = SessionState(session_id)
-    for entry in loaded.entries:
-        state.apply(entry)
-    return state
+        return self._sealer.checkpoint(self.state, self.committer.offsets)
 
 
 def _preconditions(command: Command) -> tuple[Precondition, ...]:
