@@ -1,7 +1,8 @@
 """One adoption of one session: decides its commands, commits them, and keeps its code going.
 
-Invariants: S-60 (nothing is answered before it is on disk), S-11 and S-24 (decisions are made one after another on
-one loop), S-62 (all writes go through one committer).
+Owns the session's state while it is held, and the order in which things happen to it. Invariants: S-60 (nothing is
+answered before it is on disk), S-11 and S-24 (decisions are made one after another on one loop), S-13 (a wait on a
+token hangs on a fact outside the session), S-62 (all writes go through one committer).
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from helmr.errors import (
     RunCancelled,
     RunParked,
     StoreUnavailable,
-    TaskNotFound,
 )
 from helmr.models import RunStatus
+from runtime.actors.checking import check_data
 from runtime.actors.committer import Committer
 from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
@@ -31,18 +32,8 @@ from runtime.actors.sealing import Sealer, restore
 from runtime.catalog import Registered, Registry
 from runtime.clock import Clock
 from runtime.core.asks import AskWait
-from runtime.core.commands import (
-    Answer,
-    CancelRun,
-    CancelSession,
-    Command,
-    Deadline,
-    Send,
-    StartRun,
-    TokenEnded,
-)
+from runtime.core.commands import CancelRun, CancelSession, Command, Deadline, TokenEnded
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
-from runtime.core.decide.inputs import require_open, require_stream
 from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
 from runtime.faults import Point, reach
 from runtime.ports import (
@@ -110,7 +101,6 @@ class HeldSession:
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
-        self._ledger = ledger
         self._clock = clock
         self._is_hot = is_hot
         self._on_change = on_change
@@ -255,7 +245,7 @@ class HeldSession:
         if known is not None:
             return known
         if not self._repeats.is_in_state(command):
-            self._check_data(command)
+            check_data(command, self.state, self.registered, self.context())
         preconditions = _preconditions(command)
         wait = self.state.wait
         if wait is not None and wait.kind == "token" and _times_out(command, wait.id):
@@ -271,29 +261,6 @@ class HeldSession:
             if not self._code_goes_on(decision):
                 self.committer.flush_now()
         return decision
-
-    def _check_data(self, command: Command) -> None:
-        """Validate what the command carries by the task's own types (S-4, S-21)."""
-        if not isinstance(command, Send | Answer | StartRun):
-            return
-        if self.registered is None:
-            raise TaskNotFound(
-                f"task {self.state.task} of {self.id} is not in the code of this runtime",
-                hint="Start the runtime with the module that declares it.",
-            )
-        if isinstance(command, StartRun):
-            if command.payload_given:
-                self.registered.task.payload_codec.decode(command.payload)
-            return
-        wait = self.state.wait
-        stream = command.stream if isinstance(command, Send) else None
-        if isinstance(command, Answer) and wait is not None and wait.id == command.wait_id:
-            stream = wait.stream
-        if stream is not None:
-            if isinstance(command, Send):
-                require_open(self.state)
-                require_stream(self.state, stream, self.context(None))
-            self.registered.streams[stream].codec.decode(command.data)
 
     def _code_goes_on(self, decision: Decision) -> bool:
         """The code has been handed something and its next op will bring the flush."""
