@@ -37,7 +37,7 @@ from runtime.core.asks import (
 )
 from runtime.core.decide import lifecycle, ops
 from runtime.core.entries import Draft, Entry, EntryKind
-from runtime.core.state import Run
+from runtime.core.run import Run
 from runtime.ports import Ledger
 from runtime.replay import (
     Mismatch,

@@ -15,7 +15,7 @@ from runtime.clock import Clock, Timer
 from runtime.core.asks import AskStep
 from runtime.core.decide import ops
 from runtime.core.entries import Entry, EntryKind, from_iso
-from runtime.core.state import WAIT_OUTCOMES, Run
+from runtime.core.run import WAIT_OUTCOMES, Run
 from runtime.replay import RunDriver, StepEnd
 
 STEP_TIMEOUT_S = 600.0
