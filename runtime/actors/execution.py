@@ -1,7 +1,8 @@
 """Running a session's code: starts the driver, turns its asks into entries, hands outcomes back in order.
 
-Owned by `HeldSession` of a slot; a desk has none. Invariants: S-30 (outcomes are handed over in seq order), S-32 (a
-step starts when its opening is on disk), S-34 (a severed run's asks are ignored).
+Owned by `HeldSession` of a slot; a desk has none. Of steps it owns the asking only, their tries are in `tries`.
+Invariants: S-3 (caution after a death), S-30 (outcomes are handed over in seq order), S-34 (a severed run's asks are
+ignored).
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from helmr.current import RunRef, SessionRef
 from helmr.errors import HelmrSignal, RunParked, Unavailable
-from helmr.ids import RUN, WAIT, new_id
+from helmr.ids import RUN, new_id
 from helmr.models import RunStatus
+from runtime.actors.owner import Owner
 from runtime.actors.task_tokens import task_token_call
-from runtime.catalog import Registered
-from runtime.clock import Clock, Timer
+from runtime.actors.tries import StepTries
+from runtime.clock import Clock
 from runtime.core.asks import (
     Ask,
     AskClock,
@@ -34,9 +36,8 @@ from runtime.core.asks import (
     AskWait,
 )
 from runtime.core.decide import lifecycle, ops
-from runtime.core.decide.decision import Context
-from runtime.core.entries import Draft, Entry, EntryKind, from_iso
-from runtime.core.state import Run, SessionState
+from runtime.core.entries import Draft, Entry, EntryKind
+from runtime.core.run import Run
 from runtime.ports import Ledger
 from runtime.replay import (
     Mismatch,
@@ -50,7 +51,7 @@ from runtime.replay import (
     Unreadable,
     make_script,
 )
-from runtime.replay.driver import TREE_END_S, Secrets
+from runtime.replay.driver import TREE_END_S
 from runtime.replay.script import is_outcome, outcome_of
 
 SEVER_S = TREE_END_S + 1.0
@@ -59,51 +60,6 @@ SEVER_S = TREE_END_S + 1.0
 RETRY_LOAD_S = 0.2
 
 log = logging.getLogger("helmr.session")
-
-
-class Owner(Protocol):
-    """What execution needs of the adoption it belongs to."""
-
-    state: SessionState
-    registered: Registered | None
-    code_hash: str
-    linger_s: float
-    replay_always: bool
-    silence_s: float
-    is_exclusive: bool
-    secrets: Secrets | None
-
-    def context(self) -> Context:
-        """The circumstances of a decision made now."""
-        ...
-
-    def write(self, drafts: Sequence[Draft]) -> list[Entry]:
-        """Seal, apply and buffer."""
-        ...
-
-    def flush_now(self) -> None:
-        """Write what is buffered."""
-        ...
-
-    def when_durable(self, seq: int, call: Any) -> None:
-        """Call when that seq is on disk."""
-        ...
-
-    def doom(self, reason: str) -> None:
-        """Parts of this actor did not end: it must not serve another session."""
-        ...
-
-    async def durable(self, seq: int) -> bool:
-        """Wait until that seq is on disk; false if the adoption ended before."""
-        ...
-
-    def code_closed(self) -> None:
-        """The run's code has ended, or did not start, or a thread that it left has ended."""
-        ...
-
-    async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
-        """Open a wait whose precondition lies outside the session."""
-        ...
 
 
 @dataclass(slots=True)
@@ -125,8 +81,7 @@ class Execution:
         self._starting: asyncio.Task[None] | None = None
         self._severed: list[RunDriver] = []
         self._out: deque[_Pending] = deque()
-        self._step_timers: dict[int, Timer] = {}
-        self._asks: dict[int, AskStep] = {}
+        self._tries = StepTries(owner, clock, self._run_of)
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deferred: list[Callable[[], None]] = []
@@ -179,7 +134,7 @@ class Execution:
         driver = self.driver
         if driver is None or not is_outcome(entry) or entry.body.get("reason") == "task":
             return
-        if entry.body.get("reason") == "run_end" or _is_backoff_outcome(entry, self._asks):
+        if entry.body.get("reason") == "run_end" or self._tries.is_backoff(entry):
             return
         if self._owner.replay_always and self._may_replay():
             self.sever(RunParked("replayed at every await"))
@@ -213,25 +168,19 @@ class Execution:
         return True
 
     def backoff_ended(self, op: int) -> None:
-        """A step's backoff timer fired while its code is here: the next try."""
-        if self.driver is not None and op in self._asks:
-            self._run_step(self.driver, op)
+        """A step's backoff timer fired: if its code is here, the next try."""
+        if self.driver is not None:
+            self._tries.backoff_ended(self.driver, op)
 
     def backoff_superseded(self, op: int) -> None:
-        """A step's backoff is no longer a timer that parks: it goes on in memory."""
-        run = self._owner.state.active_run
-        driver = self.driver
-        if driver is None or run is None or op not in run.open_steps or op not in run.tries:
-            return
-        retry_at = from_iso(run.tries[op][1])
-        self._step_timers[op] = self._clock.call_at(retry_at, lambda: self._run_step(driver, op))
+        """A step's backoff is no longer a timer that parks: if its code is here, it goes on in memory."""
+        if self.driver is not None:
+            self._tries.backoff_superseded(self.driver, op)
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the code off; `wait_closed` tells when it has ended."""
         self._out.clear()
-        for timer in self._step_timers.values():
-            timer.cancel()
-        self._step_timers.clear()
+        self._tries.stop_timers()
         if self.driver is not None:
             self.driver.sever(signal)
             driver = self.driver
@@ -275,7 +224,7 @@ class Execution:
         registered = self._owner.registered
         assert registered is not None
         state = self._owner.state
-        self._asks.clear()
+        self._tries.forget()
         self._out.clear()
         self.driver = RunDriver(
             registered.task,
@@ -332,10 +281,7 @@ class Execution:
         state, context = self._owner.state, self._owner.context()
         match ask:
             case AskStep():
-                self._asks[op] = ask
-                [entry] = self._owner.write([ops.open_step(state, run, op, ask)])
-                self._owner.when_durable(entry.seq, lambda: self._run_step(driver, op))
-                self._owner.flush_now()
+                self._tries.opened(driver, run, op, ask)
             case AskWait(wait_kind="token"):
                 self._spawn(self._owner.open_token_wait(driver, op, ask))
             case AskWait():
@@ -364,15 +310,8 @@ class Execution:
         if self._defer(self.asked_again, driver, op, ask):
             return
         run = self._run_of(driver)
-        if run is None or not isinstance(ask, AskStep) or op not in run.open_steps:
-            return
-        self._asks[op] = ask
-        retry_at = _retry_at(run, op)
-        if retry_at is not None and retry_at > self._clock.now():
-            self._retry_later(driver, run, op, retry_at)
-        else:
-            self._owner.when_durable(self._owner.state.seq, lambda: self._run_step(driver, op))
-            self._owner.flush_now()
+        if run is not None and isinstance(ask, AskStep):
+            self._tries.asked_again(driver, run, op, ask)
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
@@ -389,9 +328,7 @@ class Execution:
         run = self._run_of(driver)
         if run is None:
             return
-        timer = self._step_timers.pop(op, None)
-        if timer is not None:
-            timer.cancel()
+        self._tries.gave_up(op)
         self._owner.write(ops.op_given_up(run, op))
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
@@ -399,16 +336,8 @@ class Execution:
         if self._defer(self.step_ended, driver, op, end):
             return
         run = self._run_of(driver)
-        if run is None or op not in run.open_steps or op not in self._asks:
-            return
-        if end.error is None:
-            self._owner.write([ops.step_succeeded(run, op, end.value)])
-            return
-        ask, context = self._asks[op], self._owner.context()
-        draft = ops.step_raised(run, op, ask, end.error, context, may_retry=end.may_retry)
-        self._owner.write([draft])
-        if draft.kind is EntryKind.STEP_TRY_FAILED:
-            self._retry_later(driver, run, op, from_iso(draft.body["retry_at"]))
+        if run is not None:
+            self._tries.ended(driver, run, op, end)
 
     def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
         """The task returned, raised or can't be replayed."""
@@ -457,38 +386,17 @@ class Execution:
         if driver is not self.driver:
             return
         self.driver = None
-        self._asks.clear()
+        self._tries.forget()
         if not is_clean:
             self._owner.doom(f"the code of {driver.run.id} did not end when severed")
         elif driver.has_threads:
             self._severed.append(driver)
-            self._watch_threads(driver, self._longest_step_s())
+            self._watch_threads(driver, self._tries.longest_s())
         self._closed.set()
         self.run_if_ready()
         self._owner.code_closed()
 
-    # --- steps --------------------------------------------------------------------------------
-
-    def _run_step(self, driver: RunDriver, op: int) -> None:
-        run = self._run_of(driver)
-        if run is None or op not in run.open_steps:
-            return
-        self._step_timers.pop(op, None)
-        key = ops.step_key(self._owner.state.id, run.id, op)
-        driver.run_step(op, key, ops.tries_of(run, op))
-
-    def _retry_later(self, driver: RunDriver, run: Run, op: int, retry_at: datetime) -> None:
-        remaining_s = (retry_at - self._clock.now()).total_seconds()
-        is_alone = run.wait is None and run.open_steps == {op}
-        if remaining_s > self._owner.linger_s and is_alone:
-            self._owner.write([ops.open_backoff(run, op, new_id(WAIT), retry_at)])
-            self._owner.flush_now()
-            return
-        self._step_timers[op] = self._clock.call_at(retry_at, lambda: self._run_step(driver, op))
-
-    def _longest_step_s(self) -> float:
-        timeouts = [ask.timeout_s or STEP_TIMEOUT_S for ask in self._asks.values()]
-        return max(timeouts, default=STEP_TIMEOUT_S)
+    # --- what is left of severed code ---------------------------------------------------------
 
     def _watch_threads(self, driver: RunDriver, left_s: float) -> None:
         """Hold the actor until a severed run's sync steps end, at most a step's timeout (S-32)."""
@@ -528,9 +436,6 @@ class Execution:
         asyncio.get_running_loop().call_later(delay_s, call)
 
 
-STEP_TIMEOUT_S = 600.0
-"""How long a severed actor is held for a sync step without a timeout (S-32)."""
-
 THREAD_POLL_S = 0.1
 
 
@@ -550,14 +455,3 @@ def _lost_steps(run: Run) -> set[int]:
     """Open steps besides one in a backoff that parks."""
     wait = run.wait
     return run.open_steps - {wait.op} if wait is not None and wait.is_backoff else run.open_steps
-
-
-def _retry_at(run: Run, op: int) -> datetime | None:
-    return from_iso(run.tries[op][1]) if op in run.tries else None
-
-
-def _is_backoff_outcome(entry: Entry, asks: dict[int, AskStep]) -> bool:
-    return entry.kind in _WAIT_KINDS and entry.op in asks
-
-
-_WAIT_KINDS = (EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED)

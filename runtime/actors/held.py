@@ -1,7 +1,8 @@
 """One adoption of one session: decides its commands, commits them, and keeps its code going.
 
-Invariants: S-60 (nothing is answered before it is on disk), S-11 and S-24 (decisions are made one after another on
-one loop), S-14 (a held session's deadlines are fired here), S-62 (all writes go through one committer).
+Owns the session's state while it is held, and the order in which things happen to it. Invariants: S-60 (nothing is
+answered before it is on disk), S-11 and S-24 (decisions are made one after another on one loop), S-13 (a wait on a
+token hangs on a fact outside the session), S-62 (all writes go through one committer).
 """
 
 from __future__ import annotations
@@ -20,32 +21,20 @@ from helmr.errors import (
     RunCancelled,
     RunParked,
     StoreUnavailable,
-    TaskNotFound,
 )
 from helmr.models import RunStatus
+from runtime.actors.checking import check_data
 from runtime.actors.committer import Committer
+from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
+from runtime.actors.repeats import Repeats
+from runtime.actors.sealing import Sealer, restore
 from runtime.catalog import Registered, Registry
-from runtime.clock import Clock, Timer
-from runtime.core import checkpoint as checkpoints
+from runtime.clock import Clock
 from runtime.core.asks import AskWait
-from runtime.core.commands import (
-    Answer,
-    CancelRun,
-    CancelSession,
-    Command,
-    Deadline,
-    Send,
-    StartRun,
-    TokenEnded,
-)
+from runtime.core.commands import CancelRun, CancelSession, Command, Deadline, TokenEnded
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
-from runtime.core.decide.commands import repeated_operation
-from runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
-from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso, seal
-from runtime.core.jsontext import same_data_hash
-from runtime.core.receipts import receipt_of
-from runtime.core.state import SessionState
+from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
 from runtime.faults import Point, reach
 from runtime.ports import (
     CommitReply,
@@ -60,8 +49,7 @@ from runtime.ports import (
     TokenOpen,
 )
 from runtime.replay import RunDriver
-from runtime.replay.driver import Secrets
-from runtime.security.payloads import CHECKPOINT, PayloadCipher
+from runtime.replay.code import Secrets
 from runtime.security.task_secrets import TaskSecrets
 
 COMMIT_WAIT_S = 10.0
@@ -102,32 +90,30 @@ class HeldSession:
     ) -> None:
         self.id = session_id
         self.epoch = loaded.epoch
-        self.state = _restore(session_id, loaded)
+        self.state = restore(session_id, loaded)
         self.registered: Registered | None = registry.tasks.get(self.state.task)
         self.code_hash = registry.code_hash
         self.linger_s = linger_s
         self.replay_always = replay_always
         self.silence_s = silence_s
         self.is_lost = False
-        self._loaded = loaded
-        self._chain_key = loaded.chain_key
-        self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
+        self._sealer = Sealer(loaded)
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
-        self._ledger = ledger
         self._clock = clock
         self._is_hot = is_hot
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_doom = on_doom
+        self._repeats = Repeats(self.state, loaded, ledger)
         self._in_flight = 0
         self._alone = asyncio.Lock()
         self.is_exclusive = False
         """A decision with a precondition outside the session is being committed: nothing else is written."""
-        self._timer: Timer | None = None
-        self._timer_at: datetime | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines(
+            self.state, clock, is_hot=is_hot, command=self.command, proceed=self._proceed
+        )
         self.committer = Committer(
             ledger,
             session_id=session_id,
@@ -199,7 +185,7 @@ class HeldSession:
             self._proceed()
             return None
         self.is_lost = True
-        self._disarm()
+        self._deadlines.stop()
         reach(Point.SESSION_PARKING)
         reply = await self.committer.release(self._checkpoint())
         reach(Point.SESSION_PARKED)
@@ -215,7 +201,7 @@ class HeldSession:
     def drop(self) -> None:
         """The adoption is over; nothing more is written."""
         self.is_lost = True
-        self._disarm()
+        self._deadlines.stop()
         self.committer.stop()
         self.execution.stop()
 
@@ -256,11 +242,11 @@ class HeldSession:
                 self._changed()
 
     async def _decide(self, command: Command) -> Decision:
-        known = await self._known(command)
+        known = await self._repeats.answer(command)
         if known is not None:
             return known
-        if not self._is_repeated(command):
-            self._check_data(command)
+        if not self._repeats.is_in_state(command):
+            check_data(command, self.state, self.registered, self.context())
         preconditions = _preconditions(command)
         wait = self.state.wait
         if wait is not None and wait.kind == "token" and _times_out(command, wait.id):
@@ -276,70 +262,6 @@ class HeldSession:
             if not self._code_goes_on(decision):
                 self.committer.flush_now()
         return decision
-
-    async def _known(self, command: Command) -> Decision | None:
-        """A repeated operation or idempotency key from before this adoption."""
-        operation = command.operation
-        entry = self._loaded.known_operation
-        if operation is not None and entry is not None:
-            body = entry.body.get("operation", {})
-            if body.get("id") == operation.id:
-                known = (body["request_hash"], receipt_of(entry))
-                try:
-                    return Decision(reply=repeated_operation(known, command))
-                except HelmrError as error:
-                    return Decision(error=error)
-        if not isinstance(command, Send) or command.idempotency_key is None:
-            return None
-        hashed = key_hash(command.idempotency_key)
-        if (command.stream, hashed) in self.state.send_keys:
-            return None
-        if not (self._loaded.has_older_keys or self.state.has_forgotten_keys):
-            return None
-        older = self._loaded.known_key
-        if older is None or older.entry.body.get("key_hash") != hashed:
-            older = await self._ledger.known_key(self.id, command.stream, hashed)
-        if older is None:
-            return None
-        try:
-            return Decision(
-                reply=repeated(
-                    (older.data_hash, receipt_of(older.entry)), same_data_hash(command.data)
-                )
-            )
-        except HelmrError as error:
-            return Decision(error=error)
-
-    def _is_repeated(self, command: Command) -> bool:
-        """`decide` answers it with its first receipt, whatever the session's state is now."""
-        if command.operation is not None and command.operation.id in self.state.operations:
-            return True
-        if not isinstance(command, Send) or command.idempotency_key is None:
-            return False
-        return (command.stream, key_hash(command.idempotency_key)) in self.state.send_keys
-
-    def _check_data(self, command: Command) -> None:
-        """Validate what the command carries by the task's own types (S-4, S-21)."""
-        if not isinstance(command, Send | Answer | StartRun):
-            return
-        if self.registered is None:
-            raise TaskNotFound(
-                f"task {self.state.task} of {self.id} is not in the code of this runtime",
-                hint="Start the runtime with the module that declares it.",
-            )
-        if isinstance(command, StartRun):
-            if command.payload_given:
-                self.registered.task.payload_codec.decode(command.payload)
-            return
-        wait = self.state.wait
-        stream = command.stream if isinstance(command, Send) else None
-        if isinstance(command, Answer) and wait is not None and wait.id == command.wait_id:
-            stream = wait.stream
-        if stream is not None:
-            if isinstance(command, Send):
-                require_open(self.state)
-                require_stream(self.state, stream, self.context(None))
-            self.registered.streams[stream].codec.decode(command.data)
 
     def _code_goes_on(self, decision: Decision) -> bool:
         """The code has been handed something and its next op will bring the flush."""
@@ -456,23 +378,7 @@ class HeldSession:
         return entries
 
     def _seal(self, drafts: Sequence[Draft]) -> list[Entry]:
-        now = self.context(None).now
-        entries: list[Entry] = []
-        seq, previous = self.state.seq, self.state.last_hash
-        for draft in drafts:
-            seq += 1
-            entry = seal(
-                draft,
-                session_id=self.id,
-                seq=seq,
-                recorded_at=now,
-                previous=previous,
-                key=self._chain_key,
-                cipher=self._cipher,
-            )
-            previous = entry.hash
-            entries.append(entry)
-        return entries
+        return self._sealer.entries(self.state, drafts, self.context().now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         wait = self.state.wait
@@ -516,75 +422,11 @@ class HeldSession:
         self._changed()
 
     def _changed(self) -> None:
-        self._arm()
+        self._deadlines.arm()
         self._on_change()
 
-    def _arm(self) -> None:
-        """Fire the held session's next time: a wait's deadline, or a retry (S-14)."""
-        run = self.state.active_run
-        due: datetime | None = None
-        if run is not None and run.wait is not None:
-            due = run.wait.deadline_at
-        elif run is not None and run.status is RunStatus.QUEUED and self._is_hot:
-            due = run.retry_at
-        if due == self._timer_at and self._timer is not None:
-            return
-        self._disarm()
-        if due is not None:
-            self._timer_at = due
-            self._timer = self._clock.call_at(due, self._on_time)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_at = None, None
-
-    def _on_time(self) -> None:
-        self._timer, self._timer_at = None, None
-        if self.is_lost:
-            return
-        wait = self.state.wait
-        if wait is None:
-            self._proceed()
-            return
-        task = asyncio.get_running_loop().create_task(self._time_out(wait.id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _time_out(self, wait_id: str) -> None:
-        try:
-            await self.command(Deadline(principal=RUNTIME, wait_id=wait_id))
-        except HelmrError as error:
-            if not self.is_lost:
-                log.warning("%s: deadline of %s: %s", self.id, wait_id, error.message)
-                await asyncio.sleep(DEADLINE_AGAIN_S)
-                self._arm()
-
     def _checkpoint(self) -> str:
-        text = checkpoints.save(self.state, self.committer.offsets)
-        if self._cipher is None:
-            return text
-        return self._cipher.seal(text, seq=self.state.seq, kind=CHECKPOINT)
-
-
-DEADLINE_AGAIN_S = 0.5
-"""A deadline that the failing store did not take is tried again after this."""
-
-
-def _restore(session_id: str, loaded: Loaded) -> SessionState:
-    if loaded.checkpoint is not None:
-        state = checkpoints.restore(
-            session_id,
-            loaded.checkpoint,
-            loaded.referenced,
-            loaded.pieces,
-            offset=loaded.checkpoint_offset,
-        )
-    else:
-        state = SessionState(session_id)
-    for entry in loaded.entries:
-        state.apply(entry)
-    return state
+        return self._sealer.checkpoint(self.state, self.committer.offsets)
 
 
 def _preconditions(command: Command) -> tuple[Precondition, ...]:

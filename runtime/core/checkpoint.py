@@ -32,7 +32,8 @@ from runtime.core.entries import (
     iso,
     principal_text,
 )
-from runtime.core.state import InputRecord, Piece, Run, SessionState, Wait
+from runtime.core.run import Piece, Run, Wait
+from runtime.core.state import InputRecord, SessionState
 
 VERSION = 2
 VERSIONS_READ = (1, 2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from helmr.errors import BadRequest
 from helmr.models import CORRELATION_ID_MAX
-from runtime.core.state import InputRecord, SessionState, Wait
+from runtime.core.run import Wait
+from runtime.core.state import InputRecord, SessionState
 
 
 def takes(wait: Wait, stream: str, correlation_id: str | None) -> bool:

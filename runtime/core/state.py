@@ -1,6 +1,6 @@
-"""A session's state, folded from its entries (S-53), and its checkpoint.
+"""A session's state, folded from its entries (S-53): what each kind of entry does to it.
 
-`SessionState.apply` is the only way the state changes. Deciding reads it; replay walks `run.journal`.
+`SessionState.apply` is the only way the state changes. Deciding reads it; replay walks the journal, which is in `run`.
 What is kept is what deciding and replaying the newest run need: the session's past costs nothing.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,29 +17,11 @@ from helmr.models import Activity, RunStatus, SessionStatus
 from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from runtime.core.public_tokens import PublicToken
 from runtime.core.receipts import receipt_of
-
-ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
-"""Run statuses that are not an end (S-3)."""
+from runtime.core.run import Run, Wait
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
 """A hot session's memory of receipts; the ledger remembers the older ones."""
-
-STEP_OUTCOMES = frozenset({EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED})
-WAIT_OUTCOMES = frozenset(
-    {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
-)
-INSTANT = frozenset(
-    {
-        EntryKind.OUTPUT_APPENDED,
-        EntryKind.CLOCK_READ,
-        EntryKind.PEEK_READ,
-        EntryKind.HISTORY_READ,
-        EntryKind.TOKEN_CREATED,
-        EntryKind.PUBLIC_TOKEN_CREATED,
-    }
-)
-"""Ops whose one entry is both opening and outcome. A public token that a client made has no op."""
 
 
 @dataclass(slots=True)
@@ -55,94 +37,6 @@ class InputRecord:
     entry_seq: int
     feed_offset: int | None
     has_started_run: bool = False
-
-
-@dataclass(slots=True)
-class Wait:
-    """The run's pending wait."""
-
-    id: str
-    run_id: str
-    op: int
-    kind: str
-    stream: str | None
-    correlation_id: str | None
-    token_id: str | None
-    deadline_at: datetime | None
-    is_backoff: bool
-
-    @property
-    def has_own_op(self) -> bool:
-        """False for a step's backoff, which the code did not ask for."""
-        return not self.is_backoff
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of the journal that an earlier checkpoint holds: `journal[first:count]`, the last of it at `last_seq`.
-
-    `offset` and `seq` are that checkpoint's: feed offset and seq of the last entry that it covers.
-    """
-
-    offset: int
-    seq: int
-    first: int
-    count: int
-    last_seq: int
-
-
-@dataclass(slots=True)
-class Run:
-    """The session's newest run."""
-
-    id: str
-    task: str
-    payload: Any
-    created_seq: int
-    created_at: datetime | None = None
-    """None in a run whose checkpoint was written before it held this."""
-    attempt: int = 1
-    status: RunStatus = RunStatus.QUEUED
-    is_started: bool = False
-    """This attempt has executed before (`run.started` was written)."""
-    retry_at: datetime | None = None
-    wait: Wait | None = None
-    open_steps: set[int] = field(default_factory=set)
-    journal: list[Entry] = field(default_factory=list)
-    op_max: int = 0
-    """Highest op number opened in this run."""
-    deaths: int = 0
-    is_cautious: bool = False
-    """An actor died in this run and no outcome came since: commit before code sees anything (S-3)."""
-    closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
-    """(stream, correlation id) → (seq of its newest resolution, it was a timeout); for `late` (S-25)."""
-    failed_op: int | None = None
-    tries: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """Op of a step → (failed tries, retry_at of the last); of the journal."""
-    given_up: set[int] = field(default_factory=set)
-    """Ops that the code cancelled; of the journal."""
-    pieces: tuple[Piece, ...] = ()
-    """Where the journal's beginning is stored, one behind the other; `checkpoint.save` names those still true."""
-
-    def index(self) -> None:
-        """Derive `tries` and `given_up` from the journal."""
-        self.tries, self.given_up = {}, set()
-        for entry in self.journal:
-            self.note(entry)
-
-    def note(self, entry: Entry) -> None:
-        """Keep the indexes up with one entry of the journal."""
-        if entry.op is None:
-            return
-        if entry.kind is EntryKind.STEP_TRY_FAILED:
-            self.tries[entry.op] = (entry.body["try"], entry.body["retry_at"])
-        elif entry.body.get("reason") == "task":
-            self.given_up.add(entry.op)
-
-    @property
-    def is_active(self) -> bool:
-        """The run has not ended."""
-        return self.status in ACTIVE
 
 
 class SessionState:
@@ -286,50 +180,14 @@ def _run_executes(state: SessionState, entry: Entry) -> None:
 def _run_attempt_failed(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     failed_op = entry.body.get("failed_op")
-    _next_attempt(run, entry.body["next_attempt"], failed_op, has_failed=True)
+    run.next_attempt(entry.body["next_attempt"], failed_op, has_failed=True)
     run.retry_at = from_iso(entry.body["retry_at"])
 
 
 def _run_retried(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     has_failed = run.status is RunStatus.FAILED
-    _next_attempt(run, entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
-
-
-def _next_attempt(run: Run, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
-    run.attempt = attempt
-    run.status = RunStatus.QUEUED if run.wait is None else RunStatus.WAITING
-    run.is_started = False
-    run.retry_at = None
-    run.deaths = 0
-    run.is_cautious = False
-    run.failed_op = None
-    if has_failed:
-        _set_aside(run, failed_op)
-
-
-def _set_aside(run: Run, failed_op: int | None) -> None:
-    """Drop the failed op and every op opened after its outcome from the journal (S-5).
-
-    Ops that the code gave up after that outcome go too, without a failed op those that it gave up at the very end: the
-    exception cancelled them on its way out of the task, and an attempt that doesn't meet it cancels nothing.
-    """
-    outcomes = (e for e in run.journal if e.op == failed_op or failed_op is None)
-    end_seq = max((e.seq for e in outcomes if e.body.get("reason") != "task"), default=None)
-    if end_seq is None:
-        return
-    opened: dict[int, int] = {}
-    gone: set[int] = set()
-    for entry in run.journal:
-        if entry.op is None:
-            continue
-        opened.setdefault(entry.op, entry.seq)
-        if entry.body.get("reason") == "task" and entry.seq > end_seq:
-            gone.add(entry.op)
-    gone |= {op for op, seq in opened.items() if op == failed_op or seq > end_seq}
-    run.journal = [e for e in run.journal if e.op not in gone]
-    run.open_steps -= gone
-    run.index()
+    run.next_attempt(entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
 
 
 def _run_ended(status: RunStatus) -> Handler:
@@ -357,35 +215,35 @@ def _run_actor_died(state: SessionState, entry: Entry) -> None:
 def _step_started(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     run.open_steps.add(_op(entry))
-    _journal(run, entry)
+    run.add(entry)
 
 
 def _step_try_failed(state: SessionState, entry: Entry) -> None:
-    _journal(state.the_run(entry), entry)
+    state.the_run(entry).add(entry)
 
 
 def _step_outcome(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     run.open_steps.discard(_op(entry))
-    _journal(run, entry)
-    _outcome_seen(run)
+    run.add(entry)
+    run.outcome_seen()
 
 
 def _step_abandoned(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     run.open_steps.discard(_op(entry))
     if entry.body["reason"] == "task":
-        _journal(run, entry)
+        run.add(entry)
     else:  # the run's end: the next attempt asks for it anew
-        _forget(run, _op(entry))
+        run.forget(_op(entry))
 
 
 def _instant(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     if entry.kind is EntryKind.OUTPUT_APPENDED:
         state.output_seqs[entry.body["stream"]] = entry.body["stream_seq"]
-    _journal(run, entry)
-    _outcome_seen(run)
+    run.add(entry)
+    run.outcome_seen()
 
 
 def _public_token_created(state: SessionState, entry: Entry) -> None:
@@ -424,7 +282,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
-        _journal(run, entry)
+        run.add(entry)
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:
@@ -442,10 +300,10 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
     if wait.is_backoff:
         return
     if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
-        _forget(run, wait.op)
+        run.forget(wait.op)
         return
-    _journal(run, entry)
-    _outcome_seen(run)
+    run.add(entry)
+    run.outcome_seen()
 
 
 def _status_after_wait(run: Run, entry: Entry) -> None:
@@ -475,7 +333,7 @@ def _input_returned(state: SessionState, entry: Entry) -> None:
     insort(state.unconsumed.setdefault(stream, []), record, key=lambda one: one.seq)
     state.unconsumed_count += 1
     state.unconsumed_bytes += record.size_bytes
-    _journal(run, entry)
+    run.add(entry)
 
 
 def _input_accepted(state: SessionState, entry: Entry) -> None:
@@ -503,23 +361,6 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
         if len(state.send_keys) > SEND_KEYS_KEPT_MAX:
             del state.send_keys[next(iter(state.send_keys))]
             state.has_forgotten_keys = True
-
-
-def _forget(run: Run, op: int) -> None:
-    run.journal = [e for e in run.journal if e.op != op]
-    run.index()
-
-
-def _journal(run: Run, entry: Entry) -> None:
-    run.journal.append(entry)
-    run.note(entry)
-    if entry.op is not None:
-        run.op_max = max(run.op_max, entry.op)
-
-
-def _outcome_seen(run: Run) -> None:
-    run.deaths = 0
-    run.is_cautious = False
 
 
 def _op(entry: Entry) -> int:

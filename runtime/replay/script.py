@@ -14,7 +14,8 @@ from typing import Any
 from helmr.current import Record, WaitOutcome
 from helmr.errors import DataError
 from runtime.core.entries import Entry, EntryKind, from_iso
-from runtime.core.state import INSTANT, STEP_OUTCOMES, WAIT_OUTCOMES, InputRecord, SessionState
+from runtime.core.run import INSTANT, STEP_OUTCOMES, WAIT_OUTCOMES
+from runtime.core.state import InputRecord, SessionState
 
 
 @dataclass(frozen=True, slots=True)

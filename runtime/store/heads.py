@@ -17,7 +17,7 @@ from datetime import datetime
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
-from runtime.core.state import ACTIVE
+from runtime.core.run import ACTIVE
 
 
 @dataclass(slots=True)

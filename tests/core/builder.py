@@ -25,8 +25,9 @@ from runtime.core.commands import (
 )
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
 from runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
+from runtime.core.run import Run, Wait
 from runtime.core.starting import start_drafts
-from runtime.core.state import Run, SessionState, Wait
+from runtime.core.state import SessionState
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 ALICE = Principal("api_key", "key_alice", "alice")

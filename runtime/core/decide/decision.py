@@ -10,7 +10,7 @@ from typing import Any
 from helmr.errors import HelmrError
 from helmr.models import RunStatus
 from runtime.core.entries import Draft
-from runtime.core.state import Run
+from runtime.core.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ from runtime.core.decide.public_tokens import sending_token, spend_draft
 from runtime.core.entries import Draft, EntryKind, iso
 from runtime.core.matching import normal_correlation_id, takes
 from runtime.core.public_tokens import check_send
+from runtime.core.run import Run, Wait
 from runtime.core.starting import due_draft, operation_json
-from runtime.core.state import Run, SessionState, Wait
+from runtime.core.state import SessionState
 
 
 def key_hash(key: str) -> str:

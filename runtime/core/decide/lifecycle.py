@@ -20,8 +20,9 @@ from runtime.core.commands import (
 from runtime.core.decide.decision import Context, Decision
 from runtime.core.decide.inputs import next_run_draft, require_open
 from runtime.core.entries import Draft, EntryKind, iso, task_principal
+from runtime.core.run import Run
 from runtime.core.starting import operation_json
-from runtime.core.state import Run, SessionState
+from runtime.core.state import SessionState
 
 BACKOFF_MAX_S = 3600.0
 """A retry waits an hour at most: a day of outage then costs two dozen attempts, not a lost night."""

@@ -21,8 +21,9 @@ from runtime.core.decide.decision import Context
 from runtime.core.entries import Draft, EntryKind, iso, task_principal
 from runtime.core.matching import first_match
 from runtime.core.public_tokens import PublicToken
+from runtime.core.run import Run
 from runtime.core.starting import due_draft, token_end_draft
-from runtime.core.state import Run, SessionState
+from runtime.core.state import SessionState
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""
