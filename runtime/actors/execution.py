@@ -122,6 +122,8 @@ class Execution:
         run = self._owner.state.active_run
         if run is None or self.has_code or self.is_stopped or self._owner.registered is None:
             return
+        if self._owner.is_doomed:
+            return
         if self._severed or not _is_ready(run, self._clock.now()):
             return
         self._closed.clear()
@@ -386,12 +388,13 @@ class Execution:
         if driver is not self.driver:
             return
         self.driver = None
+        longest_s = self._tries.longest_s()
         self._tries.forget()
         if not is_clean:
             self._owner.doom(f"the code of {driver.run.id} did not end when severed")
         elif driver.has_threads:
             self._severed.append(driver)
-            self._watch_threads(driver, self._tries.longest_s())
+            self._watch_threads(driver, longest_s)
         self._closed.set()
         self.run_if_ready()
         self._owner.code_closed()
@@ -405,6 +408,7 @@ class Execution:
             self.run_if_ready()
             self._owner.code_closed()
         elif left_s <= 0:
+            self._severed.remove(driver)
             self._owner.doom(f"a step of {driver.run.id} did not end in time")
         else:
             self._clock_real(

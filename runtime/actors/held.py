@@ -97,6 +97,8 @@ class HeldSession:
         self.replay_always = replay_always
         self.silence_s = silence_s
         self.is_lost = False
+        self.is_doomed = False
+        """Parts of earlier code did not end: what is to run runs elsewhere."""
         self._sealer = Sealer(loaded)
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
@@ -161,9 +163,10 @@ class HeldSession:
         if run.status is RunStatus.WAITING:
             wait = run.wait
             return wait is not None and run.open_steps <= ({wait.op} if wait.is_backoff else set())
-        if run.status is RunStatus.QUEUED and not self.execution.has_code:
-            return run.retry_at is not None and run.retry_at > self._clock.now()
-        return False
+        if self.execution.has_code:
+            return False
+        is_later = run.retry_at is not None and run.retry_at > self._clock.now()
+        return self.is_doomed or (run.status is RunStatus.QUEUED and is_later)
 
     @property
     def is_settled(self) -> bool:
@@ -404,7 +407,8 @@ class HeldSession:
         self.committer.when_durable(seq, call)
 
     def doom(self, reason: str) -> None:
-        """Parts of this actor did not end: it must not serve another session."""
+        """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
+        self.is_doomed = True
         self._on_doom(reason)
 
     # --- what follows a change ------------------------------------------------------------------

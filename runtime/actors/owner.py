@@ -24,6 +24,7 @@ class Owner(Protocol):
     replay_always: bool
     silence_s: float
     is_exclusive: bool
+    is_doomed: bool
     secrets: Secrets | None
 
     def context(self) -> Context:
@@ -43,7 +44,7 @@ class Owner(Protocol):
         ...
 
     def doom(self, reason: str) -> None:
-        """Parts of this actor did not end: it must not serve another session."""
+        """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
         ...
 
     async def durable(self, seq: int) -> bool:

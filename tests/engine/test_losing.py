@@ -11,9 +11,10 @@ import pytest
 
 from helmr import ids, step, streams, task
 from helmr.errors import Moved
+from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from runtime.actors.session import SessionActor
-from runtime.core.commands import Send, Touch
+from runtime.core.commands import CancelRun, CancelSession, Send, StartRun, Touch
 from runtime.ports import Death, Flush
 
 messages = streams.input("messages", schema=str)
@@ -25,6 +26,18 @@ def in_a_thread() -> str:
     """A sync step, which nothing interrupts."""
     go_on.wait(20)
     return "done"
+
+
+@step(timeout="300ms")
+def in_a_thread_for_long() -> None:
+    """Takes longer than it may, and nothing interrupts it."""
+    go_on.wait(20)
+
+
+@task
+async def holds_a_thread_for_long(payload: Any) -> None:
+    await messages.wait()
+    await in_a_thread_for_long()
 
 
 @task
@@ -126,3 +139,46 @@ async def test_an_actor_that_must_end_and_loses_its_session_ends() -> None:
         steal_at_the_next_commit(h, session.id)
         actor.end("its code did not end")
         await until(lambda: ended == ["its code did not end"])
+
+
+@pytest.mark.allows_blocking
+async def test_a_severed_steps_thread_is_waited_for_no_longer_than_the_step_may_take() -> None:
+    async with Harness(holds_a_thread_for_long) as h:
+        session = await h.start(holds_a_thread_for_long)
+        await session.park()
+        ended: list[str] = []
+        actor = actor_of(h, ended)
+        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        held = actor._held
+        assert held is not None
+        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
+        await actor.command(session.id, CancelSession(principal=TESTER))
+        await until(lambda: bool(ended))
+        assert "did not end in time" in ended[0]
+
+
+@pytest.mark.allows_blocking
+async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> None:
+    async with Harness(holds_a_thread_for_long) as h:
+        session = await h.start(holds_a_thread_for_long)
+        await session.park()
+        ended: list[str] = []
+        actor = actor_of(h, ended)
+        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        held = actor._held
+        assert held is not None
+        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
+        run = held.state.run
+        assert run is not None
+        cancel = CancelRun(principal=TESTER, run_id=run.id, next_run_id=ids.new_id(ids.RUN))
+        await actor.command(session.id, cancel)
+        next_run = StartRun(
+            principal=TESTER, run_id=ids.new_id(ids.RUN), payload=None, payload_given=True
+        )
+        await actor.command(session.id, next_run)
+        assert held.state.run is not None
+        assert held.state.run.status is RunStatus.QUEUED
+        await until(lambda: bool(ended))
+        assert actor._held is None
+        [left] = [item for item in h.ledger.book.work_items() if item.session_id == session.id]
+        assert left.kind == "run"
