@@ -102,6 +102,9 @@ REFUSED = {
     "base table by a CTE's name": (
         "SELECT * FROM (WITH api_keys AS (SELECT 1) SELECT 1), api_keys", "can't be named 'api_keys'",
     ),
+    "base table in a macro": ("FROM histogram(api_keys, secret_hash)", "'histogram' is not for queries"),
+    "bodies as they are stored": ("FROM histogram(helmr.main.entries, body)", "'histogram' is not"),
+    "types of the catalog": ("SELECT format_type(1, 2)", "'format_type' is not for queries"),
     "base table by its name as text": ("SELECT * FROM query_table('api_keys')", "'query_table'"),
     "query as text": ("SELECT * FROM query('SELECT * FROM main.api_keys')", "'query' is not"),
     "serialized": ("SELECT * FROM json_execute_serialized_sql('{}')", "'json_execute_serialized_sql'"),
@@ -306,6 +309,11 @@ async def test_no_hash_of_a_secret_is_in_any_view(stack: Stack) -> None:
     assert [one for one in secret if one in seen] == []
     for word in ("callback_hash", "secret_hash", "public_token_hash", "sealed"):
         assert word not in seen
+
+
+async def test_a_histogram_is_made_by_the_aggregate(stack: Stack) -> None:
+    found = await value(stack, "SELECT histogram(task) FROM sessions WHERE task = 'review'")
+    assert found[0][0] == "review"
 
 
 async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:

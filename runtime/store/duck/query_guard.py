@@ -20,10 +20,9 @@ from runtime.store.duck.public_views import MACROS, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
 
-TABLE_FUNCTIONS = frozenset(
-    ("range", "generate_series", "unnest", "json_each", "json_tree", "histogram")
-)
-"""Functions that give rows out of their arguments; all others read files, settings or the catalog."""
+TABLE_FUNCTIONS = frozenset(("range", "generate_series", "unnest", "json_each", "json_tree"))
+"""Functions that give rows out of their arguments; all others read files, settings, the catalog or, as `histogram`
+does, whichever table they are given by name."""
 
 HARMLESS_VOLATILE = frozenset(("random", "gen_random_uuid", "uuid", "uuidv4", "uuidv7"))
 """Volatile, but no more than that; what else the engine calls volatile touches state or waits."""
@@ -39,7 +38,7 @@ REFUSED = frozenset(
         "current_setting", "getvariable", "getenv", "in_search_path", "txid_current", "version",
         "parse_duckdb_log_message", "current_catalog", "current_database", "current_query", "current_role",
         "current_schema", "current_schemas", "current_user", "session_user", "user", "get_block_size",
-        "col_description", "obj_description", "shobj_description",
+        "col_description", "obj_description", "shobj_description", "format_type",
         # Plans and texts of statements.
         "json_serialize_sql", "json_serialize_plan", "json_deserialize_sql",
         # One call may make gigabytes out of a number, in memory that no limit counts, and can't be interrupted.
