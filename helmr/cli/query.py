@@ -188,15 +188,29 @@ def _bytes(result: QueryResult, form: Format) -> bytes:
             )
             return f"{text}\n".encode()
         case Format.PARQUET:
-            sink = io.BytesIO()
-            _parquet().write_table(_plain(result.arrow()), sink)
-            return sink.getvalue()
+            return _parquet_bytes(result)
         case Format.CSV:
             return _csv(result).encode()
         case Format.TABLE:
             raise UsageError(
                 "a table is for the terminal", hint="Use --format csv, json or parquet."
             )
+
+
+def _parquet_bytes(result: QueryResult) -> bytes:
+    from pyarrow import ArrowNotImplementedError
+
+    from helmr.query import with_durations
+
+    sink = io.BytesIO()
+    table = with_durations(_plain(result.arrow()))
+    try:
+        _parquet().write_table(table, sink)
+    except ArrowNotImplementedError as error:
+        raise UsageError(
+            f"Parquet can't hold the result: {error}", hint="Cast that column to VARCHAR."
+        ) from error
+    return sink.getvalue()
 
 
 def _csv(result: QueryResult, show: Callable[[str], str] = str) -> str:
@@ -217,8 +231,13 @@ def _csv_field(value: Any, show: Callable[[str], str]) -> Any:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole; a failed command leaves what was there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A file that takes its name when it is whole; a failed command leaves what was there.
+
+    What is no file (a device, a pipe) is written into, and a link stays one.
+    """
+    is_file = path.is_file() or not path.exists()
+    whole = path.resolve()
+    beside = whole.with_name(f".{whole.name}.{os.getpid()}.part") if is_file else whole
     try:
         file = beside.open("wb")
     except OSError as error:
@@ -226,9 +245,13 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-        beside.replace(path)
+        if is_file:
+            beside.replace(whole)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        if is_file:
+            beside.unlink(missing_ok=True)
 
 
 # --- parts of export ------------------------------------------------------------------------------

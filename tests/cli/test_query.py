@@ -90,6 +90,33 @@ async def test_a_file_gets_what_its_name_says_and_only_when_whole(
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
+async def test_what_is_no_file_is_written_into_and_a_link_stays_one(
+    stack: Stack, said, tmp_path: Path
+) -> None:
+    pipe, real, link = tmp_path / "pipe", tmp_path / "real.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    real.write_text("before")
+    link.symlink_to(real.name)
+    reader = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    code, _, err = await said("query", "SELECT 1 AS n", "--format", "csv", "--out", str(pipe))
+    assert (code, err) == (0, "")
+    assert await asyncio.wait_for(reader, 10) == b"n\n1\n"
+    assert pipe.is_fifo()
+    code, _, _ = await said("query", "SELECT 1 AS n", "--out", str(link))
+    assert (code, link.is_symlink(), real.read_text()) == (0, True, "n\n1\n")
+
+
+async def test_what_parquet_can_not_hold_is_said(stack: Stack, said, tmp_path: Path) -> None:
+    path = tmp_path / "found.parquet"
+    code, _, _ = await said("query", "SELECT INTERVAL 90 MINUTE AS span", "--out", str(path))
+    assert code == 0
+    assert str(polars.read_parquet(path)["span"][0]) == "1:30:00"
+    for sql in ("SELECT INTERVAL 1 MONTH", "SELECT union_value(n := 1)"):
+        code, _, err = await said("query", sql, "--out", str(path))
+        assert (code, "Traceback" in err) == (2, False)
+        assert "VARCHAR" in err
+
+
 async def test_a_cut_result_says_so_apart_from_the_output(stack: Stack, said) -> None:
     code, out, err = await said(
         "query", "SELECT * FROM range(10)", "--limit", "2", "--format", "csv"

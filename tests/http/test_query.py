@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, cast
 
 import duckdb
 import pytest
 import pytest_asyncio
 
+from helmr.errors import BadQuery
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult
 from runtime.store.duck.public_views import VIEWS
 from tests.service.stack import Stack, until
@@ -127,6 +129,13 @@ REFUSED = {
     "no such column": ("SELECT nope FROM sessions", "nope"),
     "no such view": ("SELECT * FROM nope", "there is no view 'nope'"),
     "bad cast": ("SELECT 'a'::INTEGER", "Could not convert"),
+    # No result holds its values as they are.
+    "unsigned 128 bits": ("SELECT 340282366920938463463374607431768211455::UHUGEINT", "UHUGEINT"),
+    "bits in a list": ("SELECT [{'a': '101'::BIT}] AS x", "column 'x' holds what no result can: BIT"),
+    "time with a zone": ("SELECT '12:30:00+02'::TIMETZ AS t", "TIME WITH TIME ZONE"),
+    "variant": ("SELECT 5::VARIANT", "VARIANT"),
+    "infinite time": ("SELECT 'infinity'::TIMESTAMPTZ", "the years 1 to 9999"),
+    "date before Christ": ("SELECT [DATE '0044-03-15 (BC)']", "the years 1 to 9999"),
 }  # fmt: skip
 
 
@@ -339,7 +348,58 @@ async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:
     assert (row["moment"], row["local"], row["day"]) == (
         "2026-03-01T12:00:00.000000Z", "2026-03-01T12:00:00.500000", "2026-03-01",
     )  # fmt: skip
+    assert row["span"] == "01:30:00"
     assert as_arrow.arrow().num_rows == 1
+
+
+async def in_arrow(stack: Stack, sql: str) -> QueryResult:
+    """The result, as a client with pyarrow gets it."""
+    response = await stack.http.post(
+        "/v1/query", json={"sql": sql}, headers={"Accept": ARROW_MEDIA_TYPE}
+    )
+    return QueryResult.read(ARROW_MEDIA_TYPE, response.content)
+
+
+async def test_columns_of_one_name_are_told_apart(stack: Stack) -> None:
+    result = await in_arrow(stack, "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a, 5 AS b")
+    assert result.rows() == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "b": 5}]
+    assert result.polars().columns == result.arrow().column_names == list(result.rows()[0])
+    joined = await in_arrow(
+        stack, "SELECT * FROM sessions s JOIN waits w ON w.session_key = s.session_key"
+    )
+    assert {"session_id", "session_id_1"} < joined.rows()[0].keys()
+    wide = await in_arrow(stack, f"SELECT {', '.join(['1 AS a'] * 7_000)}")
+    assert len(wide.rows()[0]) == 7_000
+
+
+async def test_an_interval_is_as_sql_writes_it(stack: Stack) -> None:
+    spans = (
+        "1 year 2 days 3 hours", "-14 months", "-1 days", "0 days", "1 month -2 days", "100 hours",
+        "-3 seconds 500 milliseconds", "1 microsecond",
+    )  # fmt: skip
+    pairs = ", ".join(f"(INTERVAL '{span}', (INTERVAL '{span}')::VARCHAR)" for span in spans)
+    rows = (await asked(stack, f"VALUES {pairs}, (NULL, NULL)"))["rows"]
+    assert [row[0] for row in rows] == [row[1] for row in rows]
+    assert rows[0][0] == "1 year 2 days 03:00:00"
+
+
+@pytest.mark.allows_blocking  # pandas looks a time zone up, in the caller's own program
+async def test_an_interval_is_a_duration_in_a_frame(stack: Stack) -> None:
+    result = await in_arrow(
+        stack, "SELECT INTERVAL '1 day 2 seconds' AS span UNION ALL SELECT NULL ORDER BY span"
+    )
+    day = timedelta(days=1, seconds=2)
+    assert result.polars()["span"].to_list() == [day, None]
+    assert result.pandas()["span"][0] == day
+    for sql in ("SELECT INTERVAL 1 MONTH AS span", "SELECT [INTERVAL 1 DAY] AS span"):
+        with pytest.raises(BadQuery, match="'span' has intervals"):
+            (await in_arrow(stack, sql)).polars()
+
+
+async def test_a_date_that_json_has_not_is_refused_by_the_client_too(stack: Stack) -> None:
+    result = await in_arrow(stack, "SELECT 'infinity'::DATE AS day")
+    with pytest.raises(BadQuery, match="the years 1 to 9999"):
+        result.rows()
 
 
 @pytest.mark.allows_blocking  # pandas looks a time zone up, in the caller's own program
