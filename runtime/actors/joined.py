@@ -178,8 +178,16 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: Ex
         held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = {"address": address, "pointer": None if pointer is None else str(pointer)}
+    _withdraw_if_moved(data_dir, record["pointer"])
     write_private(data_dir / JOINED_FILE, json.dumps(record))
     await joining.create(port=port if port is not None else spec.port)
+
+
+def _withdraw_if_moved(data_dir: Path, pointer: str | None) -> None:
+    """The gateway listens elsewhere from now on, or nowhere: what says where it did holds the key."""
+    before = read_joined(data_dir)
+    if before is not None and before.pointer not in (None, pointer):
+        published.withdraw(data_dir, Path(before.pointer))
 
 
 def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:
