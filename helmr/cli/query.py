@@ -32,6 +32,8 @@ EXPORT_CHUNK_ROWS = 20_000
 EXPORT_VIEWS = ("entries", "records")
 """The views that have a place in the feed, so that a range of it is a range of them."""
 
+DEVICES = (Path("/dev"), Path("/dev/fd"))
+
 
 class Format(StrEnum):
     """What a result is written as."""
@@ -233,9 +235,9 @@ def _csv_field(value: Any, show: Callable[[str], str]) -> Any:
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its name when it is whole; a failed command leaves what was there.
 
-    What is no file (a device, a pipe) is written into, and a link stays one.
+    What is no file (a device, a pipe, `/dev/stdout` wherever that leads) is written into, and a link stays one.
     """
-    is_file = path.is_file() or not path.exists()
+    is_file = not path.exists() or (path.is_file() and path.parent not in DEVICES)
     whole = path.resolve()
     beside = whole.with_name(f".{whole.name}.{os.getpid()}.part") if is_file else whole
     try:

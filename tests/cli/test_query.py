@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -104,6 +106,18 @@ async def test_what_is_no_file_is_written_into_and_a_link_stays_one(
     assert pipe.is_fifo()
     code, _, _ = await said("query", "SELECT 1 AS n", "--out", str(link))
     assert (code, link.is_symlink(), real.read_text()) == (0, True, "n\n1\n")
+
+
+def test_dev_stdout_is_written_into_also_if_it_is_a_file(tmp_path: Path) -> None:
+    written = tmp_path / "out"
+    program = (
+        "from pathlib import Path; from helmr.cli.query import _replacing\n"
+        "with _replacing(Path('/dev/stdout')) as file: file.write(b'rows')"
+    )
+    with written.open("wb") as out:
+        inode = os.fstat(out.fileno()).st_ino
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True, timeout=60)
+    assert (written.stat().st_ino, written.read_bytes()) == (inode, b"rows")
 
 
 async def test_what_parquet_can_not_hold_is_said(stack: Stack, said, tmp_path: Path) -> None:
