@@ -143,7 +143,8 @@ def export(
         finally:
             if writer is not None:
                 writer.close()
-    printing.note(f"helmr: {rows} {view} of feed offsets {start + 1} to {end} written to {parquet}")
+    place = f"of feed offsets {start + 1} to {end}" if rows else "are in the range; the columns are"
+    printing.note(f"helmr: {rows} {view} {place} written to {parquet}")
 
 
 # --- parts of query -------------------------------------------------------------------------------
@@ -168,7 +169,9 @@ def _text(sql: str) -> str:
 def _print(result: QueryResult, form: Format) -> None:
     match form:
         case Format.TABLE:
-            printing.table([c.name for c in result.columns], result.values())
+            names = [one_line(column.name, None) for column in result.columns]
+            rows = result.values()
+            printing.table(names, ([_csv_field(value, str) for value in row] for row in rows))
         case Format.CSV if printing.is_terminal(sys.stdout):
             # Others' text: a terminal would obey what stands in it.
             printing.write(_csv(result, show=lambda text: one_line(text, None)).rstrip("\n"))

@@ -60,6 +60,12 @@ async def test_a_result_is_printed_as_table_csv_json_and_parquet(stack: Stack, s
     code, out, err = await said("query", SQL)
     assert (code, err) == (0, "")
     assert out.decode().splitlines()[1].split()[:2] == ["pr-0", "open"]
+    columns = "[1, NULL] AS l, {'a': NULL} AS s, 1 AS \"\x1b[31m\""
+    _, out, _ = await said("query", f"SELECT {columns}")
+    assert out.decode().splitlines() == [
+        "l          s            ␛[31m",
+        '[1, null]  {"a": null}  1',
+    ]
     code, out, _ = await said("query", SQL, "--format", "csv")
     rows = list(csv.reader(io.StringIO(out.decode())))
     assert rows[0] == ["external_id", "status", "entries"]
@@ -165,8 +171,8 @@ async def test_a_range_is_exported_in_pieces(
     )
     assert set(polars.read_parquet(path)["direction"].to_list()) == {"output"}
     # Nothing is there: a file with the columns and no rows.
-    code, _, _ = await said("export", "--parquet", str(path), "--until", "2000-01-01T00:00:00")
-    assert code == 0
+    code, _, err = await said("export", "--parquet", str(path), "--until", "2000-01-01T00:00:00")
+    assert (code, "0 entries are in the range" in err) == (0, True)
     assert polars.read_parquet(path).height == 0
     assert "body" in polars.read_parquet(path).columns
 
