@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
                 raise
             terminal.say(f"the cluster has ended, and the runtime with it ({error.message})")
         _until_let_go(data_dir)
+        shutil.rmtree(data_dir / RUN_NAME, ignore_errors=True)
         pointer = Path(record.pointer) if record.pointer is not None else None
         published.withdraw(data_dir, pointer)
         (data_dir / JOINED_FILE).unlink(missing_ok=True)

@@ -127,6 +127,7 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     assert cluster.run(NAMES).split() == ["other"]
     assert cluster.run(FOREIGN) == "pong\n"
     assert not (folder / ".helmr" / "credentials.json").exists()
+    assert not (folder / ".helmr" / "run").exists()
     assert not is_ready(client)
     again = cluster.helmr(folder, "down")
     assert again.returncode == 6
