@@ -284,6 +284,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: WorkingHours(zone="Atlantis/Centre"), "no time zone 'Atlantis/Centre'"),
     (lambda: run(Experiment("orders", 1, [])), "only a task's id"),
     (lambda: run(Experiment(orders, 1, [], Order()), seed="x"), "the seed"),  # type: ignore[arg-type]
+    (lambda: run(Experiment(orders, 1, [], Order()), client=7), "makes no clients"),  # type: ignore[arg-type]
     (lambda: sweep(busy, over={}), "combinations"),
     (lambda: sweep(busy, over={"timeout": []}), "one or more values"),
     (lambda: sweep(busy, over={"timeout": "1h"}), "not over a list"),

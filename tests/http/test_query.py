@@ -126,6 +126,7 @@ REFUSED = {
     "pad": ("SELECT lpad('a', 2000000000, 'b')", "'lpad'"),
     "long list": ("SELECT len(range(1000000000))", "'range' is not for queries"),
     # It can't be bound.
+    "pivot over what there is": ("PIVOT entries ON kind USING count(*)", "PIVOT is refused without IN"),
     "no such column": ("SELECT nope FROM sessions", "nope"),
     "no such view": ("SELECT * FROM nope", "there is no view 'nope'"),
     "bad cast": ("SELECT 'a'::INTEGER", "Could not convert"),

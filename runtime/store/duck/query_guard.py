@@ -96,6 +96,8 @@ class Guard:
         if len(statements) > 1:
             raise BadQuery(f"one statement is taken, not {len(statements)}", hint=FORMS_HINT)
         kind = statements[0].type
+        if kind == duckdb.StatementType.MULTI:
+            raise BadQuery("PIVOT is refused without IN, which names its columns", hint=FORMS_HINT)
         if kind != duckdb.StatementType.SELECT:
             raise BadQuery(f"{kind.name} is refused: a query only reads", hint=FORMS_HINT)
         self._check_tree(_tree(self._connection, sql))
