@@ -136,8 +136,8 @@ class Cluster:
         self.address = str(ray.get_runtime_context().gcs_address)
         return self.address
 
-    def check_room(self) -> None:
-        """Raise if pool actors find no node to live on.
+    def room(self) -> int:
+        """How many pool actors the nodes have a place for.
 
         Raises:
             UsageError: No node offers the resource that they take.
@@ -152,6 +152,7 @@ class Cluster:
                 hint=f"Start nodes with `--resources '{{\"{SLOT_RESOURCE}\": 10}}'`; "
                 "each slot and desk takes one.",
             )
+        return int(offered[SLOT_RESOURCE])
 
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes have ended."""

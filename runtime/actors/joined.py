@@ -95,7 +95,12 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         try:
             with _connected(data_dir, options.address, terminal) as (cluster, joining):
-                cluster.check_room()
+                room, wanted = cluster.room(), options.slots_count + options.desks
+                if room < wanted:
+                    terminal.say(
+                        f"the nodes have places for {room} of {wanted} slots and desks; "
+                        "the others wait for more nodes"
+                    )
                 asyncio.run(_bring_up(joining, spec, catalog, cluster.address))
         except KeyboardInterrupt:
             terminal.say("stopped before it was ready; `helmr down` ends what has started")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.errors import Unavailable
+from helmr.errors import Unavailable, UsageError
 from runtime.actors.cluster import Cluster
 
 
@@ -27,3 +27,12 @@ def test_auto_is_looked_up_and_must_answer_as_any_other(
     monkeypatch.setattr(f"{services}.find_bootstrap_address", lambda temp_dir: None)
     with pytest.raises(Unavailable, match=says):
         Cluster(tmp_path, "auto").start()
+
+
+def test_room_is_what_the_nodes_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"CPU": 2.0, "session_slot": 3.0}
+    monkeypatch.setattr("ray.cluster_resources", lambda: offered)
+    assert Cluster(tmp_path, "127.0.0.1:1").room() == 3
+    del offered["session_slot"]
+    with pytest.raises(UsageError, match="offers session_slot"):
+        Cluster(tmp_path, "127.0.0.1:1").room()

@@ -138,7 +138,7 @@ def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:
     options = ("--slots=1", "--desks=1", "tasks.py")
-    cluster.up(folder, *options)
+    assert "places for" not in cluster.up(folder, *options)
     pointers = cluster.folder / "state" / "helmr" / "runtimes"
     assert [json.loads(one.read_text())["data_dir"] for one in pointers.iterdir()] == [
         str(folder / ".helmr")
