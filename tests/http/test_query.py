@@ -79,6 +79,7 @@ REFUSED = {
     # It installs.
     "install": ("INSTALL httpfs", "LOAD is refused"),
     "load": ("LOAD httpfs", "LOAD is refused"),
+    "update extensions": ("UPDATE EXTENSIONS", "this is refused"),
     # It sets or reads settings.
     "set": ("SET threads = 64", "SET is refused"),
     "set global": ("SET GLOBAL enable_external_access = true", "SET is refused"),
@@ -457,5 +458,8 @@ async def test_a_text_that_is_too_long_or_nests_too_deeply_is_refused(stack: Sta
     deep = await stack.http.post(
         "/v1/query", json={"sql": "SELECT " + "(" * 5_000 + "1" + ")" * 5_000}
     )
+    assert (deep.status_code, deep.json()["code"]) == (422, "bad_query")
+    nested = "SELECT " + "(SELECT " * 300 + "1" + ")" * 300
+    deep = await stack.http.post("/v1/query", json={"sql": nested})
     assert (deep.status_code, deep.json()["code"]) == (422, "bad_query")
     assert await value(stack, "SELECT 1") == 1

@@ -95,7 +95,10 @@ class Guard:
             raise BadQuery("the query is empty", hint=FORMS_HINT)
         if len(statements) > 1:
             raise BadQuery(f"one statement is taken, not {len(statements)}", hint=FORMS_HINT)
-        kind = statements[0].type
+        try:
+            kind = statements[0].type
+        except ValueError as error:  # a kind that the engine's Python does not know
+            raise BadQuery("this is refused: a query only reads", hint=FORMS_HINT) from error
         if kind == duckdb.StatementType.MULTI:
             raise BadQuery("PIVOT is refused without IN, which names its columns", hint=FORMS_HINT)
         if kind != duckdb.StatementType.SELECT:
@@ -123,7 +126,10 @@ def refused_by_engine(error: duckdb.Error) -> BadQuery:
 
 def _tree(connection: Connection, sql: str) -> Node:
     ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()
-    tree: Node = json.loads(text)
+    try:
+        tree: Node = json.loads(text)
+    except RecursionError as error:
+        raise BadQuery("the query nests too deeply", hint=FORMS_HINT) from error
     if tree.get("error"):
         raise BadQuery(
             str(tree.get("error_message", "the query can't be read"))[:500], hint=FORMS_HINT
