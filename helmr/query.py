@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from helmr import html
-from helmr.errors import MissingExtra, Unavailable
+from helmr.errors import BadQuery, MissingExtra, Unavailable
 from helmr.models import QueryAnswer, QueryColumn
 
 if TYPE_CHECKING:
@@ -109,16 +109,26 @@ class QueryResult:
         return html.table([c.name for c in self.columns], shown, more=len(self) - len(shown))
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, bytes are hex,
-        what JSON has no number for (NaN, infinity) is None."""
+        """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, intervals the texts
+        of SQL, bytes are hex, what JSON has no number for (NaN, infinity) is None.
+
+        Raises:
+            BadQuery: A date is not in the years 1 to 9999.
+        """
         names = [column.name for column in self.columns]
         return [dict(zip(names, row, strict=True)) for row in self.values()]
 
     def values(self) -> Sequence[Sequence[Any]]:
-        """The rows as lists, in the order of `columns`."""
+        """The rows as lists, in the order of `columns`; raises as `rows`."""
         if self._rows is None:
             assert self._arrow is not None
-            self._rows = list(json_rows(self._arrow.to_batches()))
+            try:
+                self._rows = list(json_rows(self._arrow.to_batches()))
+            except OverflowError as error:
+                raise BadQuery(
+                    "a date that is infinite or not in the years 1 to 9999 has no JSON",
+                    hint="Cast it to VARCHAR.",
+                ) from error
         return self._rows
 
     def arrow(self) -> pyarrow.Table:
@@ -135,28 +145,56 @@ class QueryResult:
         return self._arrow
 
     def polars(self) -> polars.DataFrame:
-        """The result as a polars frame.
+        """The result as a polars frame; intervals are durations.
 
         Raises:
             MissingExtra: polars or pyarrow is not installed.
+            BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
-        frame: polars.DataFrame = _imported("polars", ".polars()").from_arrow(self.arrow())
+        frames = _imported("polars", ".polars()")
+        frame: polars.DataFrame = frames.from_arrow(with_durations(self.arrow()))
         return frame
 
     def pandas(self) -> pandas.DataFrame:
-        """The result as a pandas frame.
+        """The result as a pandas frame; intervals are durations.
 
         Raises:
             MissingExtra: pandas or pyarrow is not installed.
+            BadQuery: An interval has months, which are no duration, or stands in a list or structure.
         """
         _imported("pandas", ".pandas()")
-        frame: pandas.DataFrame = self.arrow().to_pandas()
+        frame: pandas.DataFrame = with_durations(self.arrow()).to_pandas()
         return frame
 
 
 def has_arrow() -> bool:
     """True if results can come as Arrow."""
     return importlib.util.find_spec("pyarrow") is not None
+
+
+def with_durations(table: pyarrow.Table) -> pyarrow.Table:
+    """The table with durations for intervals, which neither frames nor Parquet have. A day has 24 hours.
+
+    Raises:
+        BadQuery: An interval has months or stands in a list or structure.
+    """
+    arrow = importlib.import_module("pyarrow")
+    interval = arrow.month_day_nano_interval()
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if str(interval) not in str(column.type):
+            continue
+        values = column.to_pylist() if column.type == interval else None
+        if values is None or any(value.months for value in values if value is not None):
+            raise BadQuery(
+                f"column {name!r} has intervals that are no durations: of months, or in others",
+                hint="Cast it to VARCHAR.",
+            )
+        lengths = [
+            None if value is None else timedelta(value.days, 0, value.nanoseconds // 1000)
+            for value in values
+        ]
+        table = table.set_column(place, name, arrow.array(lengths, arrow.duration("us")))
+    return table
 
 
 def json_rows(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[Any]]:
@@ -194,10 +232,26 @@ def json_value(value: Any) -> Any:
             return value.hex()
         case dict():
             return {str(key): json_value(item) for key, item in value.items()}
+        case tuple() if hasattr(value, "nanoseconds"):
+            return _interval(*value)
         case list() | tuple():
             return [json_value(item) for item in value]
         case _:
             return str(value)
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    """As SQL writes it: `1 year 2 days 03:00:00.5`."""
+    years = int(months / 12)
+    counts = ((years, "year"), (months - 12 * years, "month"), (days, "day"))
+    parts = [f"{count} {unit}{'s' * (abs(count) != 1)}" for count, unit in counts if count]
+    if nanoseconds or not parts:
+        whole_s, microseconds = divmod(abs(nanoseconds) // 1000, 1_000_000)
+        minutes, second = divmod(whole_s, 60)
+        fraction = f".{microseconds:06}".rstrip("0") if microseconds else ""
+        sign = "-" if nanoseconds < 0 else ""
+        parts.append(f"{sign}{minutes // 60:02}:{minutes % 60:02}:{second:02}{fraction}")
+    return " ".join(parts)
 
 
 def _imported(name: str, what: str) -> Any:

@@ -32,6 +32,8 @@ EXPORT_CHUNK_ROWS = 20_000
 EXPORT_VIEWS = ("entries", "records")
 """The views that have a place in the feed, so that a range of it is a range of them."""
 
+DEVICES = (Path("/dev"), Path("/dev/fd"))
+
 
 class Format(StrEnum):
     """What a result is written as."""
@@ -141,7 +143,8 @@ def export(
         finally:
             if writer is not None:
                 writer.close()
-    printing.note(f"helmr: {rows} {view} of feed offsets {start + 1} to {end} written to {parquet}")
+    place = f"of feed offsets {start + 1} to {end}" if rows else "are in the range; the columns are"
+    printing.note(f"helmr: {rows} {view} {place} written to {parquet}")
 
 
 # --- parts of query -------------------------------------------------------------------------------
@@ -166,7 +169,9 @@ def _text(sql: str) -> str:
 def _print(result: QueryResult, form: Format) -> None:
     match form:
         case Format.TABLE:
-            printing.table([c.name for c in result.columns], result.values())
+            names = [one_line(column.name, None) for column in result.columns]
+            rows = result.values()
+            printing.table(names, ([_csv_field(value, str) for value in row] for row in rows))
         case Format.CSV if printing.is_terminal(sys.stdout):
             # Others' text: a terminal would obey what stands in it.
             printing.write(_csv(result, show=lambda text: one_line(text, None)).rstrip("\n"))
@@ -188,15 +193,29 @@ def _bytes(result: QueryResult, form: Format) -> bytes:
             )
             return f"{text}\n".encode()
         case Format.PARQUET:
-            sink = io.BytesIO()
-            _parquet().write_table(_plain(result.arrow()), sink)
-            return sink.getvalue()
+            return _parquet_bytes(result)
         case Format.CSV:
             return _csv(result).encode()
         case Format.TABLE:
             raise UsageError(
                 "a table is for the terminal", hint="Use --format csv, json or parquet."
             )
+
+
+def _parquet_bytes(result: QueryResult) -> bytes:
+    from pyarrow import ArrowNotImplementedError
+
+    from helmr.query import with_durations
+
+    sink = io.BytesIO()
+    table = with_durations(_plain(result.arrow()))
+    try:
+        _parquet().write_table(table, sink)
+    except ArrowNotImplementedError as error:
+        raise UsageError(
+            f"Parquet can't hold the result: {error}", hint="Cast that column to VARCHAR."
+        ) from error
+    return sink.getvalue()
 
 
 def _csv(result: QueryResult, show: Callable[[str], str] = str) -> str:
@@ -217,8 +236,13 @@ def _csv_field(value: Any, show: Callable[[str], str]) -> Any:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole; a failed command leaves what was there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A file that takes its name when it is whole; a failed command leaves what was there.
+
+    What is no file (a device, a pipe, `/dev/stdout` wherever that leads) is written into, and a link stays one.
+    """
+    is_file = not path.exists() or (path.is_file() and path.parent not in DEVICES)
+    whole = path.resolve()
+    beside = whole.with_name(f".{whole.name}.{os.getpid()}.part") if is_file else whole
     try:
         file = beside.open("wb")
     except OSError as error:
@@ -226,9 +250,13 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-        beside.replace(path)
+        if is_file:
+            beside.replace(whole)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        if is_file:
+            beside.unlink(missing_ok=True)
 
 
 # --- parts of export ------------------------------------------------------------------------------

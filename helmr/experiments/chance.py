@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - seeded by name
 from statistics import NormalDist
+from typing import Any
 
 from helmr.durations import Duration, seconds, spell
 from helmr.errors import UsageError
@@ -46,8 +47,8 @@ class Delay:
         Raises:
             UsageError: The quantile function gave what is no time.
         """
-        value = self.quantile(min(max(random.random(), _EDGE), 1 - _EDGE))
-        if not (math.isfinite(value) and value >= 0):
+        value: Any = self.quantile(min(max(random.random(), _EDGE), 1 - _EDGE))
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
             raise UsageError(f"{self.name} drew {value!r}, which is not a number of seconds >= 0")
         return float(value)
 

@@ -63,8 +63,10 @@ class Experiment:
             raise UsageError(f"task is neither a task nor an id: {self.task!r}")
         if type(self.sessions) is not int or not 1 <= self.sessions <= SESSIONS_MAX:
             raise UsageError(f"sessions must be 1 to {SESSIONS_MAX:,}, not {self.sessions!r}")
-        if not all(isinstance(one, Operator) for one in self.operators):
+        if not _are_all(self.operators, Operator):
             raise UsageError("operators must be a sequence of Operator")
+        if not _are_all(self.also, Task):
+            raise UsageError("also must be a sequence of tasks")
         names = [one.name for one in self.operators]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -84,6 +86,10 @@ class Experiment:
     def payload_of(self, case: Case) -> Any:
         """The payload of one session, as JSON."""
         return to_json(self.payload(case) if callable(self.payload) else self.payload)
+
+
+def _are_all(values: Any, kind: type) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(one, kind) for one in values)
 
 
 def to_json(value: Any) -> Any:

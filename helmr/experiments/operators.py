@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,7 +71,7 @@ def choose(weights: Mapping[str, float], *, field_name: str = "decision") -> Pol
     Raises:
         UsageError: No decision, or a weight that is not positive.
     """
-    if not weights or not all(_is_number(weight) and weight > 0 for weight in weights.values()):
+    if not weights or not all(_is_weight(weight) for weight in weights.values()):
         raise UsageError(f"choose needs decisions with weights > 0, not {dict(weights)!r}")
     decisions, total = list(weights.items()), sum(weights.values())
 
@@ -110,6 +112,8 @@ class Operator:
             raise UsageError(f"an operator needs a name of 1 to 100 characters, not {self.name!r}")
         if not callable(self.policy):
             raise UsageError(f"the policy of {self.name} is no function: {self.policy!r}")
+        if inspect.iscoroutinefunction(self.policy):
+            raise UsageError(f"the policy of {self.name} is an `async def`, not a plain function")
         if not isinstance(self.delay, Delay):
             raise UsageError(
                 f"the delay of {self.name} is no Delay: {self.delay!r}",
@@ -123,5 +127,6 @@ class Operator:
         return self.hours is None or self.hours.is_open(moment)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_weight(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf

@@ -135,6 +135,11 @@ def _run_one(
         from helmr.experiments.simulated import simulate
 
         course = _in_thread(simulate(experiment, seed=seed, tell=tell))
+    elif not callable(client):
+        raise UsageError(
+            f"client is {client!r}, which makes no clients",
+            hint="client=AsyncClient, or a partial of it.",
+        )
     else:
         from helmr.experiments.live import live
 

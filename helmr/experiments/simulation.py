@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import UsageError
-from helmr.experiments.chance import draws
+from helmr.experiments.chance import Delay, draws
 from helmr.experiments.experiment import Case, Experiment, to_json
 from helmr.experiments.operators import Answer, Asked, Operator
 
@@ -138,7 +138,7 @@ class Simulation:
         for number in range(experiment.sessions):
             heapq.heappush(self._due, (gap_at, 0, number, 0, None))
             gap_s = experiment.gap.sample_s(draws(seed, "gap", number))
-            gap_at += timedelta(seconds=gap_s)
+            gap_at = _later(gap_at, gap_s, experiment.gap)
 
     # --- what is due ------------------------------------------------------------------------------
 
@@ -349,10 +349,7 @@ class Simulation:
             data = to_json(answer.data if isinstance(answer, Answer) else answer)
             delay_s = operator.delay.sample_s(draws(self._seed, "delay", *place))
             hours = operator.hours
-            try:
-                ends_at = now + timedelta(seconds=delay_s)
-            except OverflowError as error:
-                raise UsageError(f"{operator.delay.name} drew {delay_s:.3g} s") from error
+            ends_at = _later(now, delay_s, operator.delay)
             if hours is not None:
                 ends_at = hours.after(now, delay_s)
             reply = Reply(
@@ -371,6 +368,13 @@ class Simulation:
         if later is not None and later not in self._wakes:
             self._wakes.add(later)
             heapq.heappush(self._due, (later, 2, 0, 0, None))
+
+
+def _later(moment: datetime, by_s: float, drawn: Delay) -> datetime:
+    try:
+        return moment + timedelta(seconds=by_s)
+    except OverflowError as error:
+        raise UsageError(f"{drawn.name} drew {by_s:.3g} s, which ends after year 9999") from error
 
 
 def _text(value: Any) -> str:

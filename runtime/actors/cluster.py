@@ -116,6 +116,7 @@ class Cluster:
         import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
         if self._address is not None:
+            self._address = _found(self._address)
             check_answers(self._address)
         try:
             if self._address is None:
@@ -135,8 +136,8 @@ class Cluster:
         self.address = str(ray.get_runtime_context().gcs_address)
         return self.address
 
-    def check_room(self) -> None:
-        """Raise if pool actors find no node to live on.
+    def room(self) -> int:
+        """How many pool actors the nodes have a place for.
 
         Raises:
             UsageError: No node offers the resource that they take.
@@ -151,6 +152,7 @@ class Cluster:
                 hint=f"Start nodes with `--resources '{{\"{SLOT_RESOURCE}\": 10}}'`; "
                 "each slot and desk takes one.",
             )
+        return int(offered[SLOT_RESOURCE])
 
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes have ended."""
@@ -180,7 +182,7 @@ def check_answers(address: str) -> None:
     """
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():
-        return  # `auto`, say: Ray knows where that is
+        return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN_S).close()
     except (OSError, OverflowError) as error:
@@ -188,6 +190,26 @@ def check_answers(address: str) -> None:
             f"no Ray cluster answers at {address}: {error}",
             hint="`ray status` on a node of it says its address.",
         ) from error
+
+
+def _found(address: str) -> str:
+    """The address that `auto` stands for, a Ray of this machine; any other as it is.
+
+    Raises:
+        Unavailable: There is none.
+    """
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 - see `start`
+
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except (ConnectionError, ValueError) as error:
+        raise Unavailable(
+            "no Ray cluster is found on this machine",
+            hint="Start one, or name it: --address HOST:PORT.",
+        ) from error
+    return str(found or address)
 
 
 def _start_node(temp_dir: Path) -> Any:

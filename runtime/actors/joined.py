@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -94,7 +95,12 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         try:
             with _connected(data_dir, options.address, terminal) as (cluster, joining):
-                cluster.check_room()
+                room, wanted = cluster.room(), options.slots_count + options.desks
+                if room < wanted:
+                    terminal.say(
+                        f"the nodes have places for {room} of {wanted} slots and desks; "
+                        "the others wait for more nodes"
+                    )
                 asyncio.run(_bring_up(joining, spec, catalog, cluster.address))
         except KeyboardInterrupt:
             terminal.say("stopped before it was ready; `helmr down` ends what has started")
@@ -122,6 +128,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
                 raise
             terminal.say(f"the cluster has ended, and the runtime with it ({error.message})")
         _until_let_go(data_dir)
+        shutil.rmtree(data_dir / RUN_NAME, ignore_errors=True)
         pointer = Path(record.pointer) if record.pointer is not None else None
         published.withdraw(data_dir, pointer)
         (data_dir / JOINED_FILE).unlink(missing_ok=True)
@@ -178,8 +185,16 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: Ex
         held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = JoinedRecord(address=address, pointer=None if pointer is None else str(pointer))
+    _withdraw_if_moved(data_dir, record.pointer)
     write_private(data_dir / JOINED_FILE, json.dumps(asdict(record)))
     await joining.create(port=port if port is not None else spec.port)
+
+
+def _withdraw_if_moved(data_dir: Path, pointer: str | None) -> None:
+    """The gateway listens elsewhere from now on, or nowhere: what says where it did holds the key."""
+    before = read_joined(data_dir)
+    if before is not None and before.pointer not in (None, pointer):
+        published.withdraw(data_dir, Path(before.pointer))
 
 
 def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:

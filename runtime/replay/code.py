@@ -318,8 +318,9 @@ def _step_failure(name: str, op: int, failure: StepError) -> Exception:
         mismatch = SchemaMismatch(f"step {name} (op {op}): {error['message']}")
         mismatch.op = op
         return mismatch
+    said = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     failed = StepFailed(
-        f"step {name} (op {op}) failed: {error['type']}: {error['message']}",
+        f"step {name} (op {op}) failed: {said}",
         step=name,
         type=error["type"],
         text=error["message"],

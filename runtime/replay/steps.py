@@ -84,11 +84,17 @@ class StepRunner:
         self._tasks.pop(op, None)
 
     async def _value(self, call: StepCall, context: contextvars.Context) -> Any:
-        async with asyncio.timeout(call.timeout_s):
-            if call.is_async:
-                value = await call.call()
-            else:
-                value = await self._in_thread(call, context)
+        bound = asyncio.timeout(call.timeout_s)
+        try:
+            async with bound:
+                if call.is_async:
+                    value = await call.call()
+                else:
+                    value = await self._in_thread(call, context)
+        except TimeoutError as error:
+            if call.timeout_s is None or not bound.expired():
+                raise
+            raise TimeoutError(f"took longer than {call.timeout_s:g} s") from error
         encoded = call.encode(value)
         size = len(jsontext.encode(encoded).encode("utf-8"))
         if size > VALUE_BYTES_MAX:

@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,6 +60,12 @@ async def test_a_result_is_printed_as_table_csv_json_and_parquet(stack: Stack, s
     code, out, err = await said("query", SQL)
     assert (code, err) == (0, "")
     assert out.decode().splitlines()[1].split()[:2] == ["pr-0", "open"]
+    columns = "[1, NULL] AS l, {'a': NULL} AS s, 1 AS \"\x1b[31m\""
+    _, out, _ = await said("query", f"SELECT {columns}")
+    assert out.decode().splitlines() == [
+        "l          s            ␛[31m",
+        '[1, null]  {"a": null}  1',
+    ]
     code, out, _ = await said("query", SQL, "--format", "csv")
     rows = list(csv.reader(io.StringIO(out.decode())))
     assert rows[0] == ["external_id", "status", "entries"]
@@ -88,6 +96,45 @@ async def test_a_file_gets_what_its_name_says_and_only_when_whole(
     code, _, err = await said("query", SQL, "--out", str(tmp_path / "found.xlsx"))
     assert code == 2
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+async def test_what_is_no_file_is_written_into_and_a_link_stays_one(
+    stack: Stack, said, tmp_path: Path
+) -> None:
+    pipe, real, link = tmp_path / "pipe", tmp_path / "real.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    real.write_text("before")
+    link.symlink_to(real.name)
+    reader = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    code, _, err = await said("query", "SELECT 1 AS n", "--format", "csv", "--out", str(pipe))
+    assert (code, err) == (0, "")
+    assert await asyncio.wait_for(reader, 10) == b"n\n1\n"
+    assert pipe.is_fifo()
+    code, _, _ = await said("query", "SELECT 1 AS n", "--out", str(link))
+    assert (code, link.is_symlink(), real.read_text()) == (0, True, "n\n1\n")
+
+
+def test_dev_stdout_is_written_into_also_if_it_is_a_file(tmp_path: Path) -> None:
+    written = tmp_path / "out"
+    program = (
+        "from pathlib import Path; from helmr.cli.query import _replacing\n"
+        "with _replacing(Path('/dev/stdout')) as file: file.write(b'rows')"
+    )
+    with written.open("wb") as out:
+        inode = os.fstat(out.fileno()).st_ino
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True, timeout=60)
+    assert (written.stat().st_ino, written.read_bytes()) == (inode, b"rows")
+
+
+async def test_what_parquet_can_not_hold_is_said(stack: Stack, said, tmp_path: Path) -> None:
+    path = tmp_path / "found.parquet"
+    code, _, _ = await said("query", "SELECT INTERVAL 90 MINUTE AS span", "--out", str(path))
+    assert code == 0
+    assert str(polars.read_parquet(path)["span"][0]) == "1:30:00"
+    for sql in ("SELECT INTERVAL 1 MONTH", "SELECT union_value(n := 1)"):
+        code, _, err = await said("query", sql, "--out", str(path))
+        assert (code, "Traceback" in err) == (2, False)
+        assert "VARCHAR" in err
 
 
 async def test_a_cut_result_says_so_apart_from_the_output(stack: Stack, said) -> None:
@@ -124,8 +171,8 @@ async def test_a_range_is_exported_in_pieces(
     )
     assert set(polars.read_parquet(path)["direction"].to_list()) == {"output"}
     # Nothing is there: a file with the columns and no rows.
-    code, _, _ = await said("export", "--parquet", str(path), "--until", "2000-01-01T00:00:00")
-    assert code == 0
+    code, _, err = await said("export", "--parquet", str(path), "--until", "2000-01-01T00:00:00")
+    assert (code, "0 entries are in the range" in err) == (0, True)
     assert polars.read_parquet(path).height == 0
     assert "body" in polars.read_parquet(path).columns
 

@@ -144,10 +144,30 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     assert cluster.run(NAMES).split() == ["other"]
     assert cluster.run(FOREIGN) == "pong\n"
     assert not (folder / ".helmr" / "credentials.json").exists()
+    assert not (folder / ".helmr" / "run").exists()
     assert not is_ready(client)
     again = cluster.helmr(folder, "down")
     assert again.returncode == 6
     assert "no runtime is running" in again.stderr
+
+
+def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
+    cluster: RayCluster, folder: Path, connect: Callable[[], Client]
+) -> None:
+    options = ("--slots=1", "--desks=1", "tasks.py")
+    assert "places for" not in cluster.up(folder, *options)
+    pointers = cluster.folder / "state" / "helmr" / "runtimes"
+    assert [json.loads(one.read_text())["data_dir"] for one in pointers.iterdir()] == [
+        str(folder / ".helmr")
+    ]
+    before = connect()
+    said = cluster.up(folder, "--no-http", *options)
+    assert "this has changed: HTTP" in said
+    assert list(pointers.iterdir()) == []
+    assert not (folder / ".helmr" / "credentials.json").exists()
+    assert not is_ready(before)
+    assert "ready on http://127.0.0.1:" in cluster.up(folder, *options)
+    assert is_ready(connect())
 
 
 def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(

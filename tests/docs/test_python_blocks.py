@@ -70,13 +70,19 @@ async def test_the_task_of_the_sdk_page_runs_as_written_in_a_file_of_its_own(
         del sys.modules["docs_sdk_task"]
 
 
-def test_the_experiment_of_its_page_gives_rows(tmp_path: Path) -> None:
+def test_the_experiment_of_its_page_gives_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = BLOCK.findall((ROOT / "docs" / "experiments.md").read_text(encoding="utf-8"))[0]
     module = load("docs_experiments_first", first, tmp_path)
     try:
-        few = replace(module.changes("8h", 2), sessions=6)
+        make = module.changes
+        few = replace(make("8h", 2), sessions=6)
         rows = run(few, seed=7).session_rows()
         assert {row["result"] for row in rows} <= {'"approve"', '"reject"', '"nobody"'}
         assert len(rows) == 6
+        monkeypatch.setattr(module, "changes", lambda **parts: replace(make(**parts), sessions=2))
+        module.compare()
+        assert "timed_out" in capsys.readouterr().out
     finally:
         del sys.modules["docs_experiments_first"]

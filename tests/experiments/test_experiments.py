@@ -249,21 +249,29 @@ def test_a_payload_that_does_not_fit_ends_the_experiment() -> None:
         run(Experiment(orders, 1, [], {"rounds": "many"}))
 
 
+async def answers_later(asked: Asked) -> Any:
+    """No policy."""
+
+
 BAD: list[tuple[Any, str]] = [
     (lambda: Experiment(orders, 0, []), "sessions must be"),
     (lambda: Experiment(orders, True, []), "sessions must be"),
     (lambda: Experiment(7, 1, []), "neither a task nor an id"),  # type: ignore[arg-type]
     (lambda: Experiment(orders, 1, ["ada"]), "sequence of Operator"),  # type: ignore[list-item]
+    (lambda: Experiment(orders, 1, Operator("a", ignore)), "sequence of Operator"),  # type: ignore[arg-type]
+    (lambda: Experiment(orders, 1, [], also=[print]), "sequence of tasks"),  # type: ignore[list-item]
     (lambda: Experiment(orders, 1, [], until="soon"), "soon"),
     (lambda: Experiment(orders, 1, [], gap="1m"), "gap is no Delay"),  # type: ignore[arg-type]
     (lambda: Experiment(orders, 1, [Operator("a", ignore)] * 2), "two operators are called a"),
     (lambda: Operator("", ignore), "name"),
     (lambda: Operator("a\x1bb", ignore), "name"),
     (lambda: Operator("a", {"x": 1}), "policy of a is no function"),  # type: ignore[arg-type]
+    (lambda: Operator("a", answers_later), "policy of a is an `async def`"),
     (lambda: Operator("a", ignore, "5m"), "delay of a is no Delay"),  # type: ignore[arg-type]
     (lambda: Operator("a", ignore, at_once=0), "at_once of a"),
     (lambda: choose({}), "weights > 0"),
     (lambda: choose({"a": -1}), "weights > 0"),
+    (lambda: choose({"a": float("inf"), "b": 1}), "weights > 0"),
     (lambda: Delay.uniform("2m", "1m"), "longer than"),
     (lambda: Delay.lognormal("2m", spread=0.5), "spread"),
     (lambda: Delay.exponential(0), "duration"),
@@ -276,6 +284,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: WorkingHours(zone="Atlantis/Centre"), "no time zone 'Atlantis/Centre'"),
     (lambda: run(Experiment("orders", 1, [])), "only a task's id"),
     (lambda: run(Experiment(orders, 1, [], Order()), seed="x"), "the seed"),  # type: ignore[arg-type]
+    (lambda: run(Experiment(orders, 1, [], Order()), client=7), "makes no clients"),  # type: ignore[arg-type]
     (lambda: sweep(busy, over={}), "combinations"),
     (lambda: sweep(busy, over={"timeout": []}), "one or more values"),
     (lambda: sweep(busy, over={"timeout": "1h"}), "not over a list"),
@@ -285,6 +294,8 @@ BAD: list[tuple[Any, str]] = [
     (lambda: sweep(lambda x: None, over={"x": [1]}), "gave no Experiment"),  # type: ignore[arg-type, return-value]
     (lambda: Delay(lambda u: -1.0).sample_s(draws(1)), "not a number of seconds"),
     (lambda: Delay(lambda u: float("nan")).sample_s(draws(1)), "not a number of seconds"),
+    (lambda: Delay(lambda u: "1h").sample_s(draws(1)), "not a number of seconds"),  # type: ignore[arg-type, return-value]
+    (lambda: run(Experiment(orders, 2, [], Order(), Delay(lambda u: 1e12))), "after year 9999"),
     (lambda: run(Experiment(orders, 1, [Operator("a", always(object()))], Order())), "not JSON"),
 ]
 

@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, cast
 
 import duckdb
 import pytest
 import pytest_asyncio
 
+from helmr.errors import BadQuery
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult
 from runtime.store.duck.public_views import VIEWS
 from tests.service.stack import Stack, until
@@ -77,6 +79,7 @@ REFUSED = {
     # It installs.
     "install": ("INSTALL httpfs", "LOAD is refused"),
     "load": ("LOAD httpfs", "LOAD is refused"),
+    "update extensions": ("UPDATE EXTENSIONS", "this is refused"),
     # It sets or reads settings.
     "set": ("SET threads = 64", "SET is refused"),
     "set global": ("SET GLOBAL enable_external_access = true", "SET is refused"),
@@ -102,6 +105,9 @@ REFUSED = {
     "base table by a CTE's name": (
         "SELECT * FROM (WITH api_keys AS (SELECT 1) SELECT 1), api_keys", "can't be named 'api_keys'",
     ),
+    "base table in a macro": ("FROM histogram(api_keys, secret_hash)", "'histogram' is not for queries"),
+    "bodies as they are stored": ("FROM histogram(helmr.main.entries, body)", "'histogram' is not"),
+    "types of the catalog": ("SELECT format_type(1, 2)", "'format_type' is not for queries"),
     "base table by its name as text": ("SELECT * FROM query_table('api_keys')", "'query_table'"),
     "query as text": ("SELECT * FROM query('SELECT * FROM main.api_keys')", "'query' is not"),
     "serialized": ("SELECT * FROM json_execute_serialized_sql('{}')", "'json_execute_serialized_sql'"),
@@ -121,9 +127,17 @@ REFUSED = {
     "pad": ("SELECT lpad('a', 2000000000, 'b')", "'lpad'"),
     "long list": ("SELECT len(range(1000000000))", "'range' is not for queries"),
     # It can't be bound.
+    "pivot over what there is": ("PIVOT entries ON kind USING count(*)", "PIVOT is refused without IN"),
     "no such column": ("SELECT nope FROM sessions", "nope"),
     "no such view": ("SELECT * FROM nope", "there is no view 'nope'"),
     "bad cast": ("SELECT 'a'::INTEGER", "Could not convert"),
+    # No result holds its values as they are.
+    "unsigned 128 bits": ("SELECT 340282366920938463463374607431768211455::UHUGEINT", "UHUGEINT"),
+    "bits in a list": ("SELECT [{'a': '101'::BIT}] AS x", "column 'x' holds what no result can: BIT"),
+    "time with a zone": ("SELECT '12:30:00+02'::TIMETZ AS t", "TIME WITH TIME ZONE"),
+    "variant": ("SELECT 5::VARIANT", "VARIANT"),
+    "infinite time": ("SELECT 'infinity'::TIMESTAMPTZ", "the years 1 to 9999"),
+    "date before Christ": ("SELECT [DATE '0044-03-15 (BC)']", "the years 1 to 9999"),
 }  # fmt: skip
 
 
@@ -308,6 +322,11 @@ async def test_no_hash_of_a_secret_is_in_any_view(stack: Stack) -> None:
         assert word not in seen
 
 
+async def test_a_histogram_is_made_by_the_aggregate(stack: Stack) -> None:
+    found = await value(stack, "SELECT histogram(task) FROM sessions WHERE task = 'review'")
+    assert found[0][0] == "review"
+
+
 async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:
     sql = """
     SELECT 1 AS small, 12345678901234567890123::HUGEINT AS huge, 1.5::DECIMAL(10, 2) AS decimal,
@@ -331,7 +350,58 @@ async def test_rows_are_the_same_as_json_and_as_arrow(stack: Stack) -> None:
     assert (row["moment"], row["local"], row["day"]) == (
         "2026-03-01T12:00:00.000000Z", "2026-03-01T12:00:00.500000", "2026-03-01",
     )  # fmt: skip
+    assert row["span"] == "01:30:00"
     assert as_arrow.arrow().num_rows == 1
+
+
+async def in_arrow(stack: Stack, sql: str) -> QueryResult:
+    """The result, as a client with pyarrow gets it."""
+    response = await stack.http.post(
+        "/v1/query", json={"sql": sql}, headers={"Accept": ARROW_MEDIA_TYPE}
+    )
+    return QueryResult.read(ARROW_MEDIA_TYPE, response.content)
+
+
+async def test_columns_of_one_name_are_told_apart(stack: Stack) -> None:
+    result = await in_arrow(stack, "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a, 5 AS b")
+    assert result.rows() == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "b": 5}]
+    assert result.polars().columns == result.arrow().column_names == list(result.rows()[0])
+    joined = await in_arrow(
+        stack, "SELECT * FROM sessions s JOIN waits w ON w.session_key = s.session_key"
+    )
+    assert {"session_id", "session_id_1"} < joined.rows()[0].keys()
+    wide = await in_arrow(stack, f"SELECT {', '.join(['1 AS a'] * 7_000)}")
+    assert len(wide.rows()[0]) == 7_000
+
+
+async def test_an_interval_is_as_sql_writes_it(stack: Stack) -> None:
+    spans = (
+        "1 year 2 days 3 hours", "-14 months", "-1 days", "0 days", "1 month -2 days", "100 hours",
+        "-3 seconds 500 milliseconds", "1 microsecond",
+    )  # fmt: skip
+    pairs = ", ".join(f"(INTERVAL '{span}', (INTERVAL '{span}')::VARCHAR)" for span in spans)
+    rows = (await asked(stack, f"VALUES {pairs}, (NULL, NULL)"))["rows"]
+    assert [row[0] for row in rows] == [row[1] for row in rows]
+    assert rows[0][0] == "1 year 2 days 03:00:00"
+
+
+@pytest.mark.allows_blocking  # pandas looks a time zone up, in the caller's own program
+async def test_an_interval_is_a_duration_in_a_frame(stack: Stack) -> None:
+    result = await in_arrow(
+        stack, "SELECT INTERVAL '1 day 2 seconds' AS span UNION ALL SELECT NULL ORDER BY span"
+    )
+    day = timedelta(days=1, seconds=2)
+    assert result.polars()["span"].to_list() == [day, None]
+    assert result.pandas()["span"][0] == day
+    for sql in ("SELECT INTERVAL 1 MONTH AS span", "SELECT [INTERVAL 1 DAY] AS span"):
+        with pytest.raises(BadQuery, match="'span' has intervals"):
+            (await in_arrow(stack, sql)).polars()
+
+
+async def test_a_date_that_json_has_not_is_refused_by_the_client_too(stack: Stack) -> None:
+    result = await in_arrow(stack, "SELECT 'infinity'::DATE AS day")
+    with pytest.raises(BadQuery, match="the years 1 to 9999"):
+        result.rows()
 
 
 @pytest.mark.allows_blocking  # pandas looks a time zone up, in the caller's own program
@@ -388,5 +458,8 @@ async def test_a_text_that_is_too_long_or_nests_too_deeply_is_refused(stack: Sta
     deep = await stack.http.post(
         "/v1/query", json={"sql": "SELECT " + "(" * 5_000 + "1" + ")" * 5_000}
     )
+    assert (deep.status_code, deep.json()["code"]) == (422, "bad_query")
+    nested = "SELECT " + "(SELECT " * 300 + "1" + ")" * 300
+    deep = await stack.http.post("/v1/query", json={"sql": nested})
     assert (deep.status_code, deep.json()["code"]) == (422, "bad_query")
     assert await value(stack, "SELECT 1") == 1

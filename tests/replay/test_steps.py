@@ -261,7 +261,21 @@ async def test_a_timeout_of_an_async_step_is_a_failure():
         await asyncio.Event().wait()
 
     error = await error_of(only(hangs))
-    assert "TimeoutError" in error["message"]
+    assert error["message"] == "step hangs (op 1) failed: TimeoutError: took longer than 0.05 s"
+
+
+async def test_a_failure_without_words_is_its_type():
+    @step
+    async def quits() -> None:
+        raise LookupError
+
+    @step(timeout="1m")
+    async def gives_up() -> None:
+        raise TimeoutError
+
+    for one, type_ in ((quits, "LookupError"), (gives_up, "TimeoutError")):
+        message = (await error_of(only(one)))["message"]
+        assert message == f"step {one.name} (op 1) failed: {type_}"
 
 
 async def test_a_timeout_of_a_sync_step_drops_its_late_result():

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
+
+import pytest
 
 from helmr.errors import QueryTimeout, QueryTooLarge
 from runtime.clock import FakeClock
+from runtime.store.duck.database import Database
 from runtime.store.duck.ledger import open_ledger
 from tests.stack.test_query_load import HEAVY
 from tests.store.sessions import Hand, running
@@ -15,6 +19,7 @@ from tests.store.test_adoption_perf import scatter
 ENTRIES = 200_000
 COMMITS = 60
 STUCK_S = 5.0
+ENDLESS = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
 
 
 async def commits(hand: Hand) -> list[float]:
@@ -26,6 +31,30 @@ async def commits(hand: Hand) -> list[float]:
         took.append(time.perf_counter() - began)
         await asyncio.sleep(0.02)
     return took
+
+
+async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.store.duck.query.LEAVE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("runtime.store.duck.database.QUERY_CLOSE_TIMEOUT_S", 0.1)
+    ledger = await open_ledger(path, clock=clock)
+    queries = ledger._database._query_connection
+    assert queries is not None
+    monkeypatch.setattr(Database, "interrupt_query", lambda self: None)
+    try:
+        with pytest.raises(QueryTimeout):
+            await ledger.query(ENDLESS, rows_max=1, timeout_s=0.1)
+        running = ledger._queries._running
+        assert running is not None
+        await ledger.close()
+    finally:
+        while ledger._queries._running is not None:
+            queries.interrupt()
+            await asyncio.sleep(0.01)
+    assert isinstance(running.exception(), QueryTimeout)
+    # The file is whole, and free for who comes next.
+    await (await open_ledger(path, clock=clock)).close()
 
 
 async def test_commits_go_on_beside_a_query_at_its_limit(path, clock: FakeClock) -> None:

@@ -138,6 +138,8 @@ class Database:
         self._generation = 0
         self._query_connection: Connection | None = None
         self._query_lock = threading.Lock()
+        self._left_open: Connection | None = None
+        """What could not be closed because of a query that does not leave."""
 
     @property
     def writer(self) -> Connection:
@@ -269,7 +271,11 @@ class Database:
         with self._query_lock:
             if self._query_connection is None:
                 raise StoreUnavailable("the ledger's file is not open")
-            return query(self._query_connection)
+            try:
+                return query(self._query_connection)
+            finally:
+                if self._left_open is not None:
+                    self._left_open.close()
 
     def interrupt_query(self) -> None:
         """End the query that runs, if one does, where the engine next looks; callable from any thread."""
@@ -318,23 +324,29 @@ class Database:
         connection, self._connection = self._connection, None
         # Readers' cursors hold the instance open; after this they fail and are made anew.
         self._generation += 1
-        self._end_queries()
-        connection.close()
+        self._left_open = connection
+        if self._end_queries():
+            connection.close()
+            self._left_open = None
 
-    def _end_queries(self) -> None:
-        """Close the queries' connection, which holds the instance open as readers' cursors do."""
+    def _end_queries(self) -> bool:
+        """Close the queries' connection, which holds the instance open as readers' cursors do; False if one is busy.
+
+        The engine closes nothing that is busy: whoever runs the query does it then.
+        """
         self.interrupt_query()
-        if self._query_lock.acquire(timeout=QUERY_CLOSE_TIMEOUT_S):
-            try:
-                if self._query_connection is not None:
-                    self._query_connection.close()
-            finally:
-                self._query_lock.release()
-        else:
+        queries, self._query_connection = self._query_connection, None
+        if not self._query_lock.acquire(timeout=QUERY_CLOSE_TIMEOUT_S):
             logger.warning(
                 "a query that can't be interrupted still runs; its file closes when it ends"
             )
-        self._query_connection = None
+            return False
+        try:
+            if queries is not None:
+                queries.close()
+        finally:
+            self._query_lock.release()
+        return True
 
     def _check_mark(self, mark: Mark) -> None:
         if mark.feed_offset == 0:

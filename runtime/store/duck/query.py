@@ -10,11 +10,14 @@ Raises only `BadQuery`, `QueryTimeout`, `QueryTooLarge`, `QueryBusy` and `StoreU
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,6 +58,9 @@ _MEMORY = (
     "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'"
 )
 """What can't be given back at once: all but cached blocks of the file."""
+
+_UNFIT = frozenset(("uhugeint", "bignum", "bit", "variant", "time with time zone"))
+"""Types whose values Arrow does not hold as they are."""
 
 
 class QueryRunner:
@@ -195,10 +201,16 @@ class _Execution:
         relation = connection.sql(self._sql)
         if relation is None:
             raise BadQuery("the query gives no rows")
-        columns = [
-            {"name": name, "type": str(kind)}
-            for name, kind in zip(relation.columns, relation.types, strict=True)
-        ]
+        names = _apart(relation.columns)
+        columns = []
+        for name, kind in zip(names, relation.types, strict=True):
+            unfit = sorted(_UNFIT & set(_type_ids(kind)))
+            if unfit:
+                raise BadQuery(
+                    f"column {name!r} holds what no result can: {unfit[0].upper()}",
+                    hint="Cast it to VARCHAR.",
+                )
+            columns.append({"name": name, "type": str(kind)})
         with relation.to_arrow_reader(BATCH_ROWS) as reader:
             batches, is_cut = self._fetch(reader)
             facts = {
@@ -206,15 +218,18 @@ class _Execution:
                 "truncated": is_cut,
                 "elapsed_s": time.monotonic() - began_s,
             }
-            schema = reader.schema.with_metadata({METADATA_KEY: json.dumps(facts)})
+            fields = [
+                field.with_name(name) for field, name in zip(reader.schema, names, strict=True)
+            ]
         # Here and not above: pool actors import this module and never run a query.
         import pyarrow
         from pyarrow import ipc
 
+        schema = pyarrow.schema(fields, {METADATA_KEY: json.dumps(facts)})
         sink = pyarrow.BufferOutputStream()
         with ipc.new_stream(sink, schema) as writer:
             for batch in batches:
-                writer.write_batch(batch)
+                writer.write_batch(batch.rename_columns(names))
         return bytes(sink.getvalue().to_pybytes())
 
     def _fetch(self, reader: Any) -> tuple[list[Any], bool]:
@@ -250,6 +265,28 @@ class _Execution:
                 return StoreUnavailable(f"the ledger can't be read: {error}", retry_after_s=1)
             case _:
                 return refused_by_engine(error)
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """The names, each once, since rows are dicts of them: a second `a` is `a_1`, as in a subquery."""
+    found: dict[str, None] = {}
+    taken = set(names)
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+    for name in names:
+        free = name
+        while free in found or (free is not name and free in taken):
+            free = f"{name}_{next(numbers[name]) + 1}"
+        found[free] = None
+    return list(found)
+
+
+def _type_ids(kind: Any) -> Iterator[str]:
+    """A type's id and those of what it nests."""
+    yield kind.id
+    if kind.id in ("list", "array", "struct", "map", "union"):
+        for _, child in kind.children:
+            if not isinstance(child, int):  # an array's size
+                yield from _type_ids(child)
 
 
 def _rollback(connection: Connection) -> None:

@@ -20,10 +20,9 @@ from runtime.store.duck.public_views import MACROS, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
 
-TABLE_FUNCTIONS = frozenset(
-    ("range", "generate_series", "unnest", "json_each", "json_tree", "histogram")
-)
-"""Functions that give rows out of their arguments; all others read files, settings or the catalog."""
+TABLE_FUNCTIONS = frozenset(("range", "generate_series", "unnest", "json_each", "json_tree"))
+"""Functions that give rows out of their arguments; all others read files, settings, the catalog or, as `histogram`
+does, whichever table they are given by name."""
 
 HARMLESS_VOLATILE = frozenset(("random", "gen_random_uuid", "uuid", "uuidv4", "uuidv7"))
 """Volatile, but no more than that; what else the engine calls volatile touches state or waits."""
@@ -39,7 +38,7 @@ REFUSED = frozenset(
         "current_setting", "getvariable", "getenv", "in_search_path", "txid_current", "version",
         "parse_duckdb_log_message", "current_catalog", "current_database", "current_query", "current_role",
         "current_schema", "current_schemas", "current_user", "session_user", "user", "get_block_size",
-        "col_description", "obj_description", "shobj_description",
+        "col_description", "obj_description", "shobj_description", "format_type",
         # Plans and texts of statements.
         "json_serialize_sql", "json_serialize_plan", "json_deserialize_sql",
         # One call may make gigabytes out of a number, in memory that no limit counts, and can't be interrupted.
@@ -96,7 +95,12 @@ class Guard:
             raise BadQuery("the query is empty", hint=FORMS_HINT)
         if len(statements) > 1:
             raise BadQuery(f"one statement is taken, not {len(statements)}", hint=FORMS_HINT)
-        kind = statements[0].type
+        try:
+            kind = statements[0].type
+        except ValueError as error:  # a kind that the engine's Python does not know
+            raise BadQuery("this is refused: a query only reads", hint=FORMS_HINT) from error
+        if kind == duckdb.StatementType.MULTI:
+            raise BadQuery("PIVOT is refused without IN, which names its columns", hint=FORMS_HINT)
         if kind != duckdb.StatementType.SELECT:
             raise BadQuery(f"{kind.name} is refused: a query only reads", hint=FORMS_HINT)
         self._check_tree(_tree(self._connection, sql))
@@ -122,7 +126,10 @@ def refused_by_engine(error: duckdb.Error) -> BadQuery:
 
 def _tree(connection: Connection, sql: str) -> Node:
     ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()
-    tree: Node = json.loads(text)
+    try:
+        tree: Node = json.loads(text)
+    except RecursionError as error:
+        raise BadQuery("the query nests too deeply", hint=FORMS_HINT) from error
     if tree.get("error"):
         raise BadQuery(
             str(tree.get("error_message", "the query can't be read"))[:500], hint=FORMS_HINT
