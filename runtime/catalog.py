@@ -182,7 +182,7 @@ def _import(name: str, spec: str) -> ModuleType:
 
 
 def raised_at(error: BaseException) -> str:
-    """` (tasks.py, line 3)`: the innermost line of the user's own code; empty if there is none, or if the error says it."""
+    """` (tasks.py, line 3)`: the innermost line of the user's own code; empty if there is none or the error says it."""
     if isinstance(error, SyntaxError):
         return ""
     theirs = [f for f in traceback.extract_tb(error.__traceback__) if not _is_installed(f.filename)]

@@ -43,7 +43,7 @@ async def sleep_in_step(name: str, duration_s: float) -> str:
 
 
 @step
-async def write_beside() -> str:
+def write_beside() -> str:
     Path("beside.txt").write_text("kept")
     return str(Path.cwd())
 
