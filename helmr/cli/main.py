@@ -134,7 +134,7 @@ def _give_up_output() -> None:
 def _prepare() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123,SIM115 - as long as the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         # An odd locale is no reason to end in the middle of a list.
         if hasattr(stream, "reconfigure"):

@@ -100,6 +100,18 @@ def test_a_table_has_weight_on_a_terminal_and_keeps_ids_whole(here: Gateway) -> 
     assert session_id in seen
 
 
+def test_a_table_without_room_is_a_block_per_row(here: Gateway) -> None:
+    first, second = here.session(), here.session(external_id="order-7")
+    code, seen = screen("session", "list", width=70)
+    assert code == 0
+    blocks = [block.splitlines() for block in seen.replace("\r", "").split("\n\n")]
+    assert len(blocks) == 2
+    for block, session_id in zip(blocks, (first, second), strict=True):
+        assert block[0].split() == ["id", session_id]
+    assert "external id  order-7" in blocks[1]
+    assert not any("external id" in line for line in blocks[0])
+
+
 def test_a_line_of_a_transcript_is_one_line(here: Gateway) -> None:
     names = _filled(here)
     _, seen = screen("session", "transcript", names["SESSION"], width=60)
