@@ -198,6 +198,11 @@ _WORDS = {
     "run.attempt_failed": ("run", "warning"),
     "run.succeeded": ("run", "success"),
     "run.cancelled": ("run", "warning"),
+    "public_token.created": ("token", "muted"),
+    "public_token.spent": ("token", "muted"),
+    "public_token.revoked": ("token", "muted"),
+    "api_key.created": ("key", "muted"),
+    "api_key.revoked": ("key", "muted"),
 }
 
 
@@ -277,6 +282,15 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "clock.read": lambda: f"now {get('now')}",
         "peek.read": lambda: f"peek at {get('stream')}",
         "history.read": lambda: f"history of {get('stream')}",
+        "token.created": lambda: f"made {get('token_id')}" + _about(body),
+        "token.completed": lambda: f"completed {get('token_id')}: {_json(get('data'))}",
+        "token.expired": lambda: f"{get('token_id')} expired",
+        "token.cancelled": lambda: f"cancelled {get('token_id')}",
+        "public_token.created": lambda: f"made {get('public_token_id')}",
+        "public_token.spent": lambda: f"{get('public_token_id')} used, {get('uses')} in all",
+        "public_token.revoked": lambda: f"revoked {get('public_token_id')}",
+        "api_key.created": lambda: f"made {get('name')}, {get('role')} {get('key_id')}",
+        "api_key.revoked": lambda: f"revoked {get('key_id')}",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"
@@ -284,10 +298,14 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
 
 def _opened(body: Mapping[str, Any]) -> str:
     what = body.get("stream") or body.get("token_id") or body.get("kind")
-    about = body.get("subject") or body.get("correlation_id") or ""
     due = body.get("deadline_at")
     tail = f", due {str(due)[11:19]}" if due else ""
-    return f"{body.get('kind')} {what} opened{tail}" + (f": {about}" if about else "")
+    return f"{body.get('kind')} {what} opened{tail}{_about(body)}"
+
+
+def _about(body: Mapping[str, Any]) -> str:
+    about = body.get("subject") or body.get("correlation_id")
+    return f": {about}" if about else ""
 
 
 def _error(error: Any) -> str:
