@@ -1,7 +1,8 @@
 """Writes to stdout and stderr. Whatever a session supplied goes through `safe_text` here and nowhere else.
 
-To a terminal: tables and colour, by rich, or a block per row where a table has no room. Otherwise: plain aligned columns, no colour, nothing cut, one line per
-row. With `--json`: one document, or one line per item when following.
+To a terminal: tables and colour, by rich, or a block per row where a table has no room.
+Otherwise: plain aligned columns, no colour, nothing cut, one line per row. With `--json`: one document, or one line per
+item when following.
 """
 
 from __future__ import annotations

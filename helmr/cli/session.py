@@ -70,6 +70,7 @@ def start(
             ("run", started.started_run.id),
             ("created", "yes" if started.created else "no, it was there"),
             ("run status", started.started_run.status),
+            *describe.outcome_fields(started.started_run),
         ]
     )
     if started.session.wait is not None:

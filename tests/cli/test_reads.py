@@ -273,6 +273,25 @@ def test_a_run_that_failed_shows_why(helmr, here: Gateway) -> None:
     assert "  File a\n    line b\n" in said.out
 
 
+def test_a_run_that_goes_on_has_no_result_yet(helmr, here: Gateway) -> None:
+    run_id = here.run(here.session(), status="waiting")
+    assert "result" not in helmr("run", "get", run_id).out
+    here.runs[run_id]["status"] = "succeeded"
+    assert "result      null\n" in helmr("run", "get", run_id).out
+
+
+def test_a_start_that_waited_says_how_the_run_ended(helmr, here: Gateway, monkeypatch) -> None:
+    ended: dict[str, Any] = {"status": "succeeded", "result": {"n": 1}}
+    begin = here.run
+    monkeypatch.setattr(
+        here, "run", lambda session_id, **parts: begin(session_id, **parts, **ended)
+    )
+    assert 'result      {"n": 1}\n' in helmr("session", "start", "review", "--wait", "1s").out
+    ended = {"status": "failed", "error": {"code": "x", "type": "ValueError", "message": "no"}}
+    said = helmr("session", "start", "review", "--wait", "1s")
+    assert "error       ValueError\nmessage     no\n" in said.out
+
+
 def test_a_missing_run(helmr, here: Gateway) -> None:
     assert helmr("run", "get", ids.new_id(ids.RUN)).code == 3
 
