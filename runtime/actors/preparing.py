@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
+from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
@@ -24,7 +24,6 @@ DEFAULT_PORT = 4356
 DEFAULT_DESKS = 2
 DEFAULT_LINGER_S = 30.0
 SLOTS_MAX = 8
-LOCK_NAME = "up.lock"
 KEY_NAME = "admin.key"
 LOGS_KEPT = 100
 
@@ -98,7 +97,7 @@ def lock(data_dir: Path) -> Iterator[None]:
     """Hold the data directory; the kernel gives it back with this process, whatever ends it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     with writing(data_dir):
-        descriptor = os.open(data_dir / LOCK_NAME, flags, 0o600)
+        descriptor = os.open(data_dir / LOCK_FILE, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -59,6 +59,20 @@ def test_a_runtime_that_is_gone(helmr, nowhere: Path) -> None:
     assert len(said.err.splitlines()) == 2
 
 
+def test_a_runtime_whose_gateway_is_away(helmr, nowhere: Path) -> None:
+    with running(Gateway()) as gateway:
+        url = gateway.url
+    pointer = nowhere / "state" / "helmr" / "runtimes" / "1.json"
+    pointer.parent.mkdir(parents=True)
+    found = {"url": url, "key": "k", "pid": os.getpid(), "data_dir": "/data"}
+    pointer.write_text(json.dumps(found))
+    pointer.chmod(0o600)
+    said = helmr("session", "list", "--url", url)
+    assert said.code == 6
+    hint = f"hint: Its process runs (pid {os.getpid()}): try again in a moment."
+    assert said.err.splitlines()[1] == hint
+
+
 def test_a_wrong_id(helmr, here: Gateway) -> None:
     said = helmr("session", "get", "run_01h455vb4pex5vsknk084sn02q")
     assert said.code == 2
