@@ -106,6 +106,8 @@ def invoke(arguments: Sequence[str]) -> int:
         code: Any = app(list(arguments), prog_name="helmr", standalone_mode=False)
         sys.stdout.flush()
     except HelmrError as error:
+        if error.facts.get("connecting"):
+            error.hint = _hint_if_it_runs(error.facts["url"]) or error.hint
         printing.error(error)
         return exit_code(error)
     except TyperException as error:
@@ -124,6 +126,14 @@ def invoke(arguments: Sequence[str]) -> int:
         printing.error_lines(f"the output can't be written: {error.strerror}", None)
         return ExitCode.USAGE
     return int(code or ExitCode.OK)
+
+
+def _hint_if_it_runs(url: str) -> str | None:
+    """What to do if the runtime's process is of this machine and lives: its gateway is being started again."""
+    from helmr.client.discovery import Endpoint, with_process
+
+    pid = with_process(Endpoint(url=url, key=None, found_by="url")).pid
+    return f"Its process runs (pid {pid}): try again in a moment." if pid is not None else None
 
 
 def _give_up_output() -> None:

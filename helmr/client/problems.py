@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from helmr.client._httpx import httpx
 from helmr.client.calls import Call, T
-from helmr.client.discovery import Endpoint, with_process
 from helmr.errors import (
     HelmrError,
     OutcomeUnknown,
@@ -43,7 +42,6 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return RuntimeNotFound(
                 f"no runtime answers at {url} ({_said(error)})",
-                hint=_if_it_runs(url),
                 url=url,
                 connecting=True,
             )
@@ -62,12 +60,6 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
             return OutcomeUnknown(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
         case _:
             return Unavailable(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
-
-
-def _if_it_runs(url: str) -> str | None:
-    """What to do if the runtime's process is of this machine and lives; its gateway is being started again."""
-    pid = with_process(Endpoint(url=url, key=None, found_by="url")).pid
-    return f"Its process runs (pid {pid}): try again in a moment." if pid is not None else None
 
 
 def not_a_runtime(url: str, why: str) -> RuntimeNotFound:
