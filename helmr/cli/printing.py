@@ -71,11 +71,11 @@ def error_lines(message: str, hint: str | None) -> None:
 
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
-    paths = "; ".join(
-        f"{one['path']}: {one.get('message', '')}" for one in failed.errors if one.get("path")
-    )
+    found = [(one["path"], one.get("message", "")) for one in failed.errors if one.get("path")]
+    paths = "; ".join(f"{path}: {text}" for path, text in found)
     message = failed.message
-    if paths and paths not in message:
+    is_said = all(f"{path} {text[:1].lower()}{text[1:]}" in message for path, text in found)
+    if not is_said and paths not in message:
         message = f"{message.rstrip('.')}: {paths}"
     error_lines(message, failed.hint)
 

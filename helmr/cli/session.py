@@ -133,6 +133,8 @@ def get(cli: Cli, session: Session, json: Json = False) -> None:
     printing.write("")
     if found.wait is None:
         printing.write("No active wait.")
+        if found.activity == "blocked":
+            printing.note(f"Why it is blocked: helmr run list --session {found.id}")
         return
     printing.write("Active wait")
     printing.fields(describe.wait_fields(found.wait), indent=2)

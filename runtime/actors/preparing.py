@@ -137,7 +137,8 @@ def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None
             f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
             f"{raised_at(error)}"
         ) from error
-    say(f"{len(catalog.tasks)} tasks: {', '.join(task.id for task in catalog.tasks)}")
+    noun = "task" if len(catalog.tasks) == 1 else "tasks"
+    say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
     return catalog
 
 

@@ -72,7 +72,8 @@ def run_up(options: UpOptions) -> int:
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
         ended = leftovers.end_leftovers(data_dir)
         if ended:
-            TERMINAL.say(f"ended {ended} processes that an earlier runtime had left")
+            noun = "process" if ended == 1 else "processes"
+            TERMINAL.say(f"ended {ended} {noun} that an earlier runtime had left")
         port, held = hold_port(options.host, options.port)
         with held:
             with writing(data_dir):

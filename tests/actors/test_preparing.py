@@ -71,6 +71,19 @@ def test_an_import_that_fails_says_where(
         load_catalog(("odd_tasks.py",), tmp_path, print)
 
 
+def test_what_was_found_is_counted_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    one = "from helmr import task\n@task\nasync def first(n: int) -> int:\n    return n\n"
+    (tmp_path / "one_task.py").write_text(one)
+    (tmp_path / "two_tasks.py").write_text(one.replace("first", "second"))
+    heard: list[str] = []
+    load_catalog(("one_task.py",), tmp_path, heard.append)
+    load_catalog(("one_task.py", "two_tasks.py"), tmp_path, heard.append)
+    assert heard == ["1 task: first", "2 tasks: first, second"]
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 def test_a_host_of_another_machine_is_a_usage_error(host: str) -> None:
     with pytest.raises(UsageError, match="no address of this machine"):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from helmr.cli import printing
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
-from helmr.errors import all_codes, error_from_code
+from helmr.errors import SchemaMismatch, all_codes, error_from_code
 from tests.cli.conftest import process
 from tests.client.gateway import Fault, Gateway, running
 
@@ -121,6 +122,17 @@ def test_data_that_does_not_fit_names_the_paths(helmr, here: Gateway) -> None:
     assert said.err.splitlines() == [
         "helmr: the data does not fit approval: decision: Input should be 'approve' or 'reject'"
     ]
+
+
+def test_a_path_that_the_message_says_is_not_said_again(capsys) -> None:
+    errors = [{"path": "lines", "message": "Must have at least 1 item."}]
+    said = SchemaMismatch("no fit: lines must have at least 1 item.", errors=errors)
+    printing.error(said)
+    assert capsys.readouterr().err.splitlines()[0] == f"helmr: {said.message}"
+    printing.error(SchemaMismatch("no fit", errors=errors))
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "helmr: no fit: lines: Must have at least 1 item."
+    )
 
 
 def test_a_closed_session(helmr, here: Gateway) -> None:

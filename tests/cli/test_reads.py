@@ -54,7 +54,14 @@ def test_session_get_shows_the_active_wait_in_full(helmr, here: Gateway) -> None
 
 
 def test_session_get_without_a_wait_says_so(helmr, here: Gateway) -> None:
-    assert "No active wait." in helmr("session", "get", here.session()).out
+    said = helmr("session", "get", here.session())
+    assert ("No active wait." in said.out, said.err) == (True, "")
+
+
+def test_session_get_of_a_blocked_one_says_where_the_reason_stands(helmr, here: Gateway) -> None:
+    session_id = here.session(activity="blocked")
+    said = helmr("session", "get", session_id)
+    assert said.err == f"Why it is blocked: helmr run list --session {session_id}\n"
 
 
 def _filled(here: Gateway) -> dict[str, str]:
