@@ -58,9 +58,10 @@ def main(
     if check:
         sys.stdout.write(asyncio.run(report(endpoint, environ)) + "\n")
         return asyncio.run(_reachable(endpoint))
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or environ.get("TERM") == "dumb":
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # Textual draws on stderr
+    if not all(one.isatty() for one in streams) or environ.get("TERM") == "dumb":
         raise UsageError(
-            "the console needs a terminal that can move its cursor",
+            "the console needs a terminal that can move its cursor, also as stderr",
             hint="`helmr wait list` and `helmr wait answer` do the same in plain lines.",
         )
     folder = state_folder(environ)

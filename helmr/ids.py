@@ -55,9 +55,9 @@ def check_id(value: str, prefix: str) -> str:
     """
     try:
         parsed = TypeID.from_string(value)
-    except (TypeIDException, ValueError) as error:
+    except (TypeIDException, ValueError, TypeError, AttributeError) as error:
         raise BadId(
-            f"{value[:80]!r} is not an id", hint=f"Ids here look like {prefix}_…"
+            f"{str(value)[:80]!r} is not an id", hint=f"Ids here look like {prefix}_…"
         ) from error
     if parsed.prefix != prefix:
         raise BadId(f"{value} is not a {prefix}_… id", hint=f"Ids here look like {prefix}_…")

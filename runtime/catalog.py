@@ -11,6 +11,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +176,26 @@ def _import(name: str, spec: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and name.startswith(error.name):
             raise BadDefinition(f"{spec}: no module named {error.name}") from error
-        raise BadDefinition(f"{spec}: {error}", hint="Install what it imports.") from error
+        raise BadDefinition(
+            f"{spec}: {error}{raised_at(error)}", hint="Install what it imports."
+        ) from error
+
+
+def raised_at(error: BaseException) -> str:
+    """` (tasks.py, line 3)`: the innermost line of the user's own code; empty if there is none or the error says it."""
+    if isinstance(error, SyntaxError):
+        return ""
+    theirs = [f for f in traceback.extract_tb(error.__traceback__) if not _is_installed(f.filename)]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+
+
+def _is_installed(filename: str) -> bool:
+    """A file of Python, of an installed package or of this one."""
+    places = (
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+        str(Path(__file__).parent),
+    )
+    return filename.startswith(("<", *places))
 
 
 def _code_hash(modules: Sequence[ModuleType]) -> str:

@@ -52,7 +52,8 @@ def run_in_full(run: RunInfo) -> Content:
         parts.append(safe.text(run.error.message, limit=4_000))
         if run.error.traceback:
             parts.append(safe.text(run.error.traceback, "$c-muted", limit=20_000))
-    parts += [Content(""), head("Result"), safe.text(pretty(run.result), limit=20_000)]
+    if run.status == "succeeded":
+        parts += [Content(""), head("Result"), safe.text(pretty(run.result), limit=20_000)]
     parts += [Content(""), head("Payload"), safe.text(pretty(run.payload), limit=20_000)]
     return lines(parts)
 

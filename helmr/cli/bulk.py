@@ -73,7 +73,7 @@ def send_lines(
         try:
             with _progress(file) as advance:
                 _send_all(target, file, batch=batch, tally=tally, advance=advance)
-        except (KeyboardInterrupt, printing.ReaderGone):
+        except (KeyboardInterrupt, printing.ReaderGone, OSError):
             tally.stopped = True
             raise
         finally:

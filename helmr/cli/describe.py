@@ -129,15 +129,17 @@ def run_fields(one: RunInfo) -> list[tuple[str, object]]:
     if one.retry_at is not None:
         pairs.append(("next attempt", time_and_distance(one.retry_at)))
     pairs.append(("payload", value_text(one.payload)))
-    if one.error is None:
-        pairs.append(("result", value_text(one.result)))
-    else:
-        pairs += [
-            ("error", one.error.type or one.error.code),
-            ("message", one.error.message),
-            ("traceback", one.error.traceback),
-        ]
+    pairs += outcome_fields(one)
+    if one.error is not None:
+        pairs.append(("traceback", one.error.traceback))
     return pairs
+
+
+def outcome_fields(one: RunInfo) -> list[tuple[str, object]]:
+    """A run's result, or why it failed or is blocked; nothing while it goes on."""
+    if one.error is not None:
+        return [("error", one.error.type or one.error.code), ("message", one.error.message)]
+    return [("result", value_text(one.result))] if one.status == "succeeded" else []
 
 
 def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:

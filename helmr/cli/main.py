@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import os
@@ -33,6 +34,9 @@ from helmr.cli.app import Cli, DataDir, KeyFile, OnBehalfOf, Url
 from helmr.cli.exit_codes import ExitCode, exit_code
 from helmr.errors import HelmrError
 from helmr.safe_text import one_line
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a file that the shell has opened for stdout takes no more."""
 
 app = typer.Typer(
     name="helmr",
@@ -102,6 +106,8 @@ def invoke(arguments: Sequence[str]) -> int:
         code: Any = app(list(arguments), prog_name="helmr", standalone_mode=False)
         sys.stdout.flush()
     except HelmrError as error:
+        if error.facts.get("connecting"):
+            error.hint = _hint_if_it_runs(error.facts["url"]) or error.hint
         printing.error(error)
         return exit_code(error)
     except TyperException as error:
@@ -111,13 +117,34 @@ def invoke(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except printing.ReaderGone:
-        # The interpreter would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _give_up_output()
+        printing.error_lines(f"the output can't be written: {error.strerror}", None)
+        return ExitCode.USAGE
     return int(code or ExitCode.OK)
 
 
+def _hint_if_it_runs(url: str) -> str | None:
+    """What to do if the runtime's process is of this machine and lives: its gateway is being started again."""
+    from helmr.client.discovery import Endpoint, with_process
+
+    pid = with_process(Endpoint(url=url, key=None, found_by="url")).pid
+    return f"Its process runs (pid {pid}): try again in a moment." if pid is not None else None
+
+
+def _give_up_output() -> None:
+    """The interpreter would flush once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _prepare() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         # An odd locale is no reason to end in the middle of a list.
         if hasattr(stream, "reconfigure"):

@@ -1,7 +1,8 @@
 """Writes to stdout and stderr. Whatever a session supplied goes through `safe_text` here and nowhere else.
 
-To a terminal: tables and colour, by rich. Otherwise: plain aligned columns, no colour, nothing cut, one line per
-row. With `--json`: one document, or one line per item when following.
+To a terminal: tables and colour, by rich, or a block per row where a table has no room.
+Otherwise: plain aligned columns, no colour, nothing cut, one line per row. With `--json`: one document, or one line per
+item when following.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ M = TypeVar("M", bound="BaseModel")
 
 GAP = "  "
 NOTHING = "-"
+UNFOLDED = ("ID", "SEQ")
+"""Columns whose cells are for copying."""
+
+FOLDED_CELLS_MIN = 8
+"""A cell that is folded narrower than this is not read but deciphered."""
 
 
 class ReaderGone(Exception):
@@ -65,11 +71,11 @@ def error_lines(message: str, hint: str | None) -> None:
 
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
-    paths = "; ".join(
-        f"{one['path']}: {one.get('message', '')}" for one in failed.errors if one.get("path")
-    )
+    found = [(one["path"], one.get("message", "")) for one in failed.errors if one.get("path")]
+    paths = "; ".join(f"{path}: {text}" for path, text in found)
     message = failed.message
-    if paths and paths not in message:
+    is_said = all(f"{path} {text[:1].lower()}{text[1:]}" in message for path, text in found)
+    if not is_said and paths not in message:
         message = f"{message.rstrip('.')}: {paths}"
     error_lines(message, failed.hint)
 
@@ -103,13 +109,16 @@ def cell(value: object) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table for people; headings are ours, cells are anybody's."""
     texts = [[cell(value) for value in row] for row in rows]
-    if is_terminal(sys.stdout):
-        _rich_table(columns, texts)
-        return
     widths = [
         max([cells(heading), *(cells(row[index]) for row in texts)])
         for index, heading in enumerate(columns)
     ]
+    if is_terminal(sys.stdout):
+        if texts and _least_width(columns, widths) > shutil.get_terminal_size().columns:
+            _blocks(columns, texts)
+        else:
+            _rich_table(columns, texts)
+        return
     for row in [list(columns), *texts]:
         padded = [
             text + " " * (width - cells(text)) for text, width in zip(row, widths, strict=True)
@@ -190,6 +199,24 @@ def _field(value: object) -> str:
     return plain(value, None)
 
 
+def _least_width(columns: Sequence[str], widths: Sequence[int]) -> int:
+    """How wide a table must be to be read: headings and ids whole, nothing folded to a few letters."""
+    least = [
+        width if heading in UNFOLDED else max(cells(heading), min(width, FOLDED_CELLS_MIN))
+        for heading, width in zip(columns, widths, strict=True)
+    ]
+    return sum(least) + len(GAP) * (len(columns) - 1)
+
+
+def _blocks(columns: Sequence[str], rows: list[list[str]]) -> None:
+    """A table where there is no room for one: a block for each row, without what it does not have."""
+    for index, row in enumerate(rows):
+        if index:
+            write("")
+        named = zip((heading.lower() for heading in columns), row, strict=True)
+        fields([(name, text) for name, text in named if text != NOTHING])
+
+
 def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -198,7 +225,7 @@ def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in columns:
         # Ids are for copying: they keep their line while there is room; long texts fold.
-        shown.add_column(heading, overflow="fold", no_wrap=heading in ("ID", "SEQ"))
+        shown.add_column(heading, overflow="fold", no_wrap=heading in UNFOLDED)
     for row in rows:
         shown.add_row(*(Text(text) for text in row))
     Console(highlight=False, emoji=False, markup=False).print(shown)

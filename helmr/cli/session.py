@@ -70,6 +70,7 @@ def start(
             ("run", started.started_run.id),
             ("created", "yes" if started.created else "no, it was there"),
             ("run status", started.started_run.status),
+            *describe.outcome_fields(started.started_run),
         ]
     )
     if started.session.wait is not None:
@@ -132,6 +133,8 @@ def get(cli: Cli, session: Session, json: Json = False) -> None:
     printing.write("")
     if found.wait is None:
         printing.write("No active wait.")
+        if found.activity == "blocked":
+            printing.note(f"Why it is blocked: helmr run list --session {found.id}")
         return
     printing.write("Active wait")
     printing.fields(describe.wait_fields(found.wait), indent=2)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
-from helmr.errors import AmbiguousRuntime, NotAllowed, RuntimeNotFound, UsageError
+from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
 
 log = logging.getLogger("helmr.client")
@@ -33,6 +33,9 @@ RAY = "ray"
 """As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
 
 CREDENTIALS_FILE = "credentials.json"
+LOCK_FILE = "up.lock"
+"""In the data directory: held by the `helmr up` whose pid it names, from before it is ready until it has ended."""
+
 DATA_DIR_NAME = ".helmr"
 JOINED_FILE = "joined.json"
 """In the data directory of a runtime that a Ray cluster has."""
@@ -80,6 +83,7 @@ def find_runtime(
 
     Raises:
         RuntimeNotFound: None is running where this looked.
+        NotReady: The one on that data directory is starting or stopping.
         AmbiguousRuntime: Several are, and nothing says which one.
         NotAllowed: The credentials could have been written by somebody else.
         UsageError: The URL is none.
@@ -255,12 +259,30 @@ def _by_data_dir(data_dir: Path, *, key: str | None, found_by: str) -> Endpoint:
                 "puts it right.",
                 data_dir=place,
             )
+        holder = _holder(data_dir)
+        if holder is not None:
+            raise NotReady(
+                f"the runtime on {place} (pid {holder}) is starting or stopping",
+                hint="Try again in a moment; its terminal or its log says what it does.",
+                data_dir=place,
+                pid=holder,
+            )
         raise RuntimeNotFound(
             f"no runtime is running on {place}",
-            hint=f"Start it with `helmr up --data-dir {place}`, or set HELMR_URL.",
+            hint=f"Start it with `helmr up --data-dir {place} TASKS`, or set HELMR_URL.",
             data_dir=place,
         )
     return _endpoint(credentials, key=key, found_by=found_by)
+
+
+def _holder(data_dir: Path) -> int | None:
+    """The process that holds the data directory, ready or not."""
+    path = data_dir / LOCK_FILE
+    try:
+        pid, written_at_s = int(path.read_text()), path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    return pid if is_live(pid, written_at_s=written_at_s) else None
 
 
 def _only_live(*, key: str | None, environ: Mapping[str, str]) -> Endpoint:

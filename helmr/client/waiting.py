@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from helmr.client import operations
 from helmr.client.operations import RESULT_TIMEOUT_MAX_S
 from helmr.durations import Duration, seconds
+from helmr.errors import UsageError
 from helmr.models import EntryInfo, RunInfo, RunStatus
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ _STOPPED = frozenset((RunStatus.WAITING, RunStatus.BLOCKED))
 
 
 def is_far_enough(run: RunInfo, until: Until) -> bool:
-    """True if nothing more is to be waited for."""
+    """True if nothing more is to be waited for.
+
+    Raises:
+        UsageError: There is no such `until`.
+    """
+    if until not in ("ended", "stopped"):
+        raise UsageError(f"until is 'ended' or 'stopped', not {until!r}")
     return run.status.is_final or (until == "stopped" and run.status in _STOPPED)
 
 

@@ -114,9 +114,10 @@ def needs_terminal(environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: There is none, or it can't move its cursor.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or environ.get("TERM") == "dumb":
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # Textual draws on stderr
+    if not all(one.isatty() for one in streams) or environ.get("TERM") == "dumb":
         raise UsageError(
-            "the console needs a terminal that can move its cursor",
+            "the console needs a terminal that can move its cursor, also as stderr",
             hint="`helmr demo` without --console shows the runtime in plain lines.",
         )
 

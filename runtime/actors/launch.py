@@ -10,7 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, Unavailable
+from helmr.errors import (
+    DataError,
+    HelmrError,
+    NotReady,
+    RuntimeHeld,
+    StoreUnavailable,
+    Unavailable,
+)
 from helmr.models import Catalog
 from runtime.actors.boundary import DIRECTORY, GATEWAY, LEDGER, is_of_runtime
 from runtime.actors.calls import RayCalls
@@ -121,7 +128,7 @@ class Launch:
             return
         self._not_ready = error.message
         logger.info("%s is not ready: %s", name, error)
-        if error.facts.get("is_trouble"):
+        if error.facts.get("is_trouble") or isinstance(error, StoreUnavailable):
             self._say(error.message)
 
 

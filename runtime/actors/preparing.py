@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -11,19 +12,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
+from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
 from runtime.actors.leftovers import write_private
-from runtime.catalog import load_modules
+from runtime.catalog import load_modules, raised_at
 from runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 DEFAULT_PORT = 4356
 DEFAULT_DESKS = 2
 DEFAULT_LINGER_S = 30.0
 SLOTS_MAX = 8
-LOCK_NAME = "up.lock"
 KEY_NAME = "admin.key"
 LOGS_KEPT = 100
 
@@ -67,7 +67,8 @@ class UpOptions:
         """The folder that tasks are looked up from, and the data directory, which is made."""
         folder = (self.folder or Path.cwd()).resolve()
         data_dir = (folder / self.data_dir).resolve()
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with writing(data_dir):
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder, data_dir
 
 
@@ -80,10 +81,23 @@ def version() -> str:
 
 
 @contextmanager
+def writing(data_dir: Path) -> Iterator[None]:
+    """What fails to be made or written here is told as the data directory's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{data_dir} can't be used as data directory: {error.filename}: {error.strerror}",
+            hint="Make it a folder that this user may write, or name another --data-dir.",
+        ) from error
+
+
+@contextmanager
 def lock(data_dir: Path) -> Iterator[None]:
     """Hold the data directory; the kernel gives it back with this process, whatever ends it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    descriptor = os.open(data_dir / LOCK_NAME, flags, 0o600)
+    with writing(data_dir):
+        descriptor = os.open(data_dir / LOCK_FILE, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -121,8 +135,10 @@ def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None
     except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
         raise BadDefinition(
             f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
+            f"{raised_at(error)}"
         ) from error
-    say(f"{len(catalog.tasks)} tasks: {', '.join(task.id for task in catalog.tasks)}")
+    noun = "task" if len(catalog.tasks) == 1 else "tasks"
+    say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
     return catalog
 
 
@@ -135,7 +151,7 @@ def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
+        raise _no_address(host) from error
     family, kind, protocol, _, address = found[0]
     holder = socket.socket(family, kind, protocol)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,12 +159,18 @@ def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
         holder.bind(address)
     except OSError as error:
         holder.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host) from error
         raise Conflict(
             f"can't listen on {host}:{port}: {error.strerror}",
             hint="Choose another with --port, or end what listens there.",
             port=port,
         ) from error
     return holder.getsockname()[1], holder
+
+
+def _no_address(host: str) -> UsageError:
+    return UsageError(f"{host!r} is no address of this machine", hint="Check --host.")
 
 
 def local_key(data_dir: Path) -> str:

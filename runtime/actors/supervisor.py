@@ -30,6 +30,7 @@ from runtime.actors.preparing import (
     lock,
     trim_logs,
     version,
+    writing,
 )
 from runtime.actors.spec import RuntimeSpec
 from runtime.actors.terminal import Terminal
@@ -71,10 +72,12 @@ def run_up(options: UpOptions) -> int:
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
         ended = leftovers.end_leftovers(data_dir)
         if ended:
-            TERMINAL.say(f"ended {ended} processes that an earlier runtime had left")
+            noun = "process" if ended == 1 else "processes"
+            TERMINAL.say(f"ended {ended} {noun} that an earlier runtime had left")
         port, held = hold_port(options.host, options.port)
         with held:
-            run = _Run(options, folder=folder, data_dir=data_dir, port=port)
+            with writing(data_dir):
+                run = _Run(options, folder=folder, data_dir=data_dir, port=port)
             try:
                 return run.run()
             except KeyboardInterrupt:
@@ -104,7 +107,8 @@ class _Run:
 
     def run(self) -> int:
         """Start everything, serve until a signal, park and stop."""
-        self._record(())
+        with writing(self._data_dir):
+            self._record(())
         prepare_environment(
             marker=self._mark.marker,
             run_dir=self._run_dir,

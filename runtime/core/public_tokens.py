@@ -246,7 +246,7 @@ def check_uses(token: PublicToken) -> None:
     """
     if token.uses_left == 0:
         raise TokenExhausted(
-            f"{token.id}: all {token.max_uses} uses are spent", max_uses=token.max_uses
+            f"{token.id}: every use is spent ({token.max_uses})", max_uses=token.max_uses
         )
 
 

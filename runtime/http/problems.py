@@ -57,6 +57,13 @@ def problem_response(error: HelmrError) -> Response:
     )
 
 
+NO_ROUTE = {
+    HTTPStatus.NOT_FOUND: "there is no such route",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this route does not take this method",
+}
+"""What the framework refuses by itself."""
+
+
 def unexpected(error_id: str) -> HelmrError:
     """What a caller is told of a bug: the id under which the log tells it, nothing else."""
     return HelmrError(
@@ -82,7 +89,13 @@ def from_http(error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     code = NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower()
     problem = Problem(
-        title=status.phrase, status=status.value, detail=f"{status.phrase}.", code=code
+        title=status.phrase,
+        status=status.value,
+        detail=NO_ROUTE.get(status, f"{status.phrase}."),
+        hint="The routes stand in /v1/openapi.json, below the runtime's URL."
+        if status in NO_ROUTE
+        else None,
+        code=code,
     )
     return Response(
         problem.model_dump_json(),

@@ -105,7 +105,7 @@ class CatalogView:
         names = sorted(task.inputs if direction == "input" else task.outputs)
         if name not in names:
             raise StreamNotFound(
-                f"{task_id} has no {direction} stream {name[:128]!r}; {_there_are(names)}",
+                f"{task_id} has no {direction} stream {name[:128]!r}; it has {_listed(names)}",
                 hint=_hint(name, names),
                 streams=names[:NAMES_SHOWN_MAX],
             )
@@ -142,7 +142,11 @@ def _compiled(task: TaskInfo) -> DataSchema | None:
 
 
 def _there_are(names: list[str]) -> str:
-    return f"there are {', '.join(names[:NAMES_SHOWN_MAX])}" if names else "there are none"
+    return f"there {'is' if len(names) == 1 else 'are'} {_listed(names)}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN_MAX]) or "none"
 
 
 def _hint(name: str, known: Iterable[str], *, empty: str | None = None) -> str | None:

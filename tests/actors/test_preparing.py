@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
-from helmr.errors import Conflict
-from runtime.actors.preparing import hold_port
+from helmr.errors import BadDefinition, Conflict, UsageError
+from runtime.actors.preparing import UpOptions, hold_port, load_catalog, lock
 
 HOST = "127.0.0.1"
 
@@ -28,3 +32,59 @@ def test_a_held_port_is_given_to_nobody_and_the_gateway_may_listen_there() -> No
     again, holder = hold_port(HOST, port)
     holder.close()
     assert again == port
+
+
+def test_a_data_directory_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(UsageError, match=r"taken can't be used as data directory: .*File exists"):
+        UpOptions(tasks=("tasks.py",), folder=tmp_path, data_dir=Path("taken")).folders()
+
+
+def test_a_data_directory_that_can_not_be_written_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", refused)  # root may write anywhere
+    with pytest.raises(UsageError, match=r"up\.lock: Read-only file system"), lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n\n1 / 0\n", r"ZeroDivisionError: division by zero \(odd_tasks.py, line 3\)"),
+        ("import odd_beside\n", r"KeyError: 'x' \(odd_beside.py, line 2\)"),
+        ("\nimport nothing_of_that_name\n", r"nothing_of_that_name' \(odd_tasks.py, line 2\)"),
+        ("import json\njson.loads('')\n", r"JSONDecodeError.* \(odd_tasks.py, line 2\)"),
+        ("def x(:\n", r"SyntaxError: invalid syntax \(odd_tasks.py, line 1\)$"),
+    ],
+)
+def test_an_import_that_fails_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "odd_tasks.py").write_text(text)
+    (tmp_path / "odd_beside.py").write_text("def look():\n    return {}['x']\nlook()\n")
+    with pytest.raises(BadDefinition, match=said):
+        load_catalog(("odd_tasks.py",), tmp_path, print)
+
+
+def test_what_was_found_is_counted_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    one = "from helmr import task\n@task\nasync def first(n: int) -> int:\n    return n\n"
+    (tmp_path / "one_task.py").write_text(one)
+    (tmp_path / "two_tasks.py").write_text(one.replace("first", "second"))
+    heard: list[str] = []
+    load_catalog(("one_task.py",), tmp_path, heard.append)
+    load_catalog(("one_task.py", "two_tasks.py"), tmp_path, heard.append)
+    assert heard == ["1 task: first", "2 tasks: first, second"]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_a_host_of_another_machine_is_a_usage_error(host: str) -> None:
+    with pytest.raises(UsageError, match="no address of this machine"):
+        hold_port(host, 0)

@@ -79,4 +79,4 @@ def process(*arguments: str, **given) -> Said:
     stdin = given.pop("input", b"")
     with spawn(*arguments, stdin=subprocess.PIPE, **given) as one:
         out, err = one.communicate(stdin, timeout=PROCESS_BOUND_S)
-    return Said(one.returncode, out.decode(), err.decode())
+    return Said(one.returncode, (out or b"").decode(), err.decode())

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from helmr.cli import printing
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
-from helmr.errors import all_codes, error_from_code
+from helmr.errors import SchemaMismatch, all_codes, error_from_code
 from tests.cli.conftest import process
 from tests.client.gateway import Fault, Gateway, running
 
@@ -57,6 +58,20 @@ def test_a_runtime_that_is_gone(helmr, nowhere: Path) -> None:
     assert said.code == 6
     assert said.err.startswith(f"helmr: no runtime answers at {url} (ConnectError: ")
     assert len(said.err.splitlines()) == 2
+
+
+def test_a_runtime_whose_gateway_is_away(helmr, nowhere: Path) -> None:
+    with running(Gateway()) as gateway:
+        url = gateway.url
+    pointer = nowhere / "state" / "helmr" / "runtimes" / "1.json"
+    pointer.parent.mkdir(parents=True)
+    found = {"url": url, "key": "k", "pid": os.getpid(), "data_dir": "/data"}
+    pointer.write_text(json.dumps(found))
+    pointer.chmod(0o600)
+    said = helmr("session", "list", "--url", url)
+    assert said.code == 6
+    hint = f"hint: Its process runs (pid {os.getpid()}): try again in a moment."
+    assert said.err.splitlines()[1] == hint
 
 
 def test_a_wrong_id(helmr, here: Gateway) -> None:
@@ -107,6 +122,17 @@ def test_data_that_does_not_fit_names_the_paths(helmr, here: Gateway) -> None:
     assert said.err.splitlines() == [
         "helmr: the data does not fit approval: decision: Input should be 'approve' or 'reject'"
     ]
+
+
+def test_a_path_that_the_message_says_is_not_said_again(capsys) -> None:
+    errors = [{"path": "lines", "message": "Must have at least 1 item."}]
+    said = SchemaMismatch("no fit: lines must have at least 1 item.", errors=errors)
+    printing.error(said)
+    assert capsys.readouterr().err.splitlines()[0] == f"helmr: {said.message}"
+    printing.error(SchemaMismatch("no fit", errors=errors))
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "helmr: no fit: lines: Must have at least 1 item."
+    )
 
 
 def test_a_closed_session(helmr, here: Gateway) -> None:

@@ -54,7 +54,14 @@ def test_session_get_shows_the_active_wait_in_full(helmr, here: Gateway) -> None
 
 
 def test_session_get_without_a_wait_says_so(helmr, here: Gateway) -> None:
-    assert "No active wait." in helmr("session", "get", here.session()).out
+    said = helmr("session", "get", here.session())
+    assert ("No active wait." in said.out, said.err) == (True, "")
+
+
+def test_session_get_of_a_blocked_one_says_where_the_reason_stands(helmr, here: Gateway) -> None:
+    session_id = here.session(activity="blocked")
+    said = helmr("session", "get", session_id)
+    assert said.err == f"Why it is blocked: helmr run list --session {session_id}\n"
 
 
 def _filled(here: Gateway) -> dict[str, str]:
@@ -271,6 +278,25 @@ def test_a_run_that_failed_shows_why(helmr, here: Gateway) -> None:
     said = helmr("run", "get", run_id)
     assert "ValueError" in said.out
     assert "  File a\n    line b\n" in said.out
+
+
+def test_a_run_that_goes_on_has_no_result_yet(helmr, here: Gateway) -> None:
+    run_id = here.run(here.session(), status="waiting")
+    assert "result" not in helmr("run", "get", run_id).out
+    here.runs[run_id]["status"] = "succeeded"
+    assert "result      null\n" in helmr("run", "get", run_id).out
+
+
+def test_a_start_that_waited_says_how_the_run_ended(helmr, here: Gateway, monkeypatch) -> None:
+    ended: dict[str, Any] = {"status": "succeeded", "result": {"n": 1}}
+    begin = here.run
+    monkeypatch.setattr(
+        here, "run", lambda session_id, **parts: begin(session_id, **parts, **ended)
+    )
+    assert 'result      {"n": 1}\n' in helmr("session", "start", "review", "--wait", "1s").out
+    ended = {"status": "failed", "error": {"code": "x", "type": "ValueError", "message": "no"}}
+    said = helmr("session", "start", "review", "--wait", "1s")
+    assert "error       ValueError\nmessage     no\n" in said.out
 
 
 def test_a_missing_run(helmr, here: Gateway) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import spawn
+from tests.cli.conftest import process, spawn
 from tests.cli.test_reads import EVIL, READS, _filled
 from tests.client.gateway import Gateway
 
@@ -100,6 +100,18 @@ def test_a_table_has_weight_on_a_terminal_and_keeps_ids_whole(here: Gateway) -> 
     assert session_id in seen
 
 
+def test_a_table_without_room_is_a_block_per_row(here: Gateway) -> None:
+    first, second = here.session(), here.session(external_id="order-7")
+    code, seen = screen("session", "list", width=70)
+    assert code == 0
+    blocks = [block.splitlines() for block in seen.replace("\r", "").split("\n\n")]
+    assert len(blocks) == 2
+    for block, session_id in zip(blocks, (first, second), strict=True):
+        assert block[0].split() == ["id", session_id]
+    assert "external id  order-7" in blocks[1]
+    assert not any("external id" in line for line in blocks[0])
+
+
 def test_a_line_of_a_transcript_is_one_line(here: Gateway) -> None:
     names = _filled(here)
     _, seen = screen("session", "transcript", names["SESSION"], width=60)
@@ -170,3 +182,29 @@ def test_an_odd_locale_loses_nothing_and_ends_nothing(
         out, err = one.communicate(timeout=BOUND_S)
     assert (one.returncode, err) == (0, b"")
     assert b"\\u65e5\\u672c" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "session list", "session list --json", "input send SESSION approval --jsonl"],
+)
+def test_a_full_disk_behind_the_output_is_one_line(here: Gateway, words: str) -> None:
+    names = {"SESSION": here.session()}
+    with Path("/dev/full").open("wb") as full:
+        said = process(
+            *(names.get(word, word) for word in words.split()),
+            stdout=full,
+            input=b'{"data": 1}\n{"data": 2}\n',
+        )
+    assert said.code == 2
+    line = "helmr: the output can't be written: No space left on device"
+    assert said.err.splitlines()[-1] == line
+    assert "Traceback" not in said.err
+    if "--jsonl" in words:
+        assert "go on with: helmr input send" in said.err
+
+
+def test_a_closed_output_is_no_bug(here: Gateway) -> None:
+    shell = f"{sys.executable} -m helmr.cli session list >&-"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -22,7 +22,7 @@ from helmr.client.discovery import (
     pointer_dir,
     with_process,
 )
-from helmr.errors import AmbiguousRuntime, NotAllowed, RuntimeNotFound, UsageError
+from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 
 
 class Place:
@@ -122,6 +122,18 @@ def test_a_data_dir_without_a_running_runtime_is_told(place: Place, dead_pid: in
         with pytest.raises(RuntimeNotFound, match=name) as caught:
             place.find(data_dir=place.root / name)
         assert f"helmr up --data-dir {place.root / name}" in str(caught.value.hint)
+
+
+def test_a_runtime_that_starts_is_not_missing(place: Place, dead_pid: int) -> None:
+    data_dir = place.root / "starts"
+    data_dir.mkdir()
+    (data_dir / "up.lock").write_text(str(os.getpid()))
+    with pytest.raises(NotReady, match=rf"pid {os.getpid()}\) is starting or stopping"):
+        place.find(data_dir=data_dir)
+    for text in (str(dead_pid), "", "x"):
+        (data_dir / "up.lock").write_text(text)
+        with pytest.raises(RuntimeNotFound, match="no runtime is running"):
+            place.find(data_dir=data_dir)
 
 
 def test_the_nearest_folder_upward_is_found(place: Place) -> None:

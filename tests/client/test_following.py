@@ -11,7 +11,7 @@ import pytest
 
 from helmr.client import AsyncClient, Client, Retry
 from helmr.client.retry import Tries
-from helmr.errors import RuntimeNotFound, SessionNotFound, StoreUnavailable, Unavailable
+from helmr.errors import RuntimeNotFound, SessionNotFound, StoreUnavailable, Unavailable, UsageError
 from tests.client.gateway import Fault, Gateway
 from tests.client.test_trying_again import BUSY
 
@@ -199,6 +199,12 @@ async def test_waiting_is_the_same_awaited(gateway: Gateway, async_client: Async
     assert (await async_client.runs.wait(run_id, timeout=0.3)).status == "running"
     gateway.runs[run_id]["status"] = "waiting"
     assert (await async_client.runs.wait(run_id, until="stopped")).status == "waiting"
+
+
+def test_an_unknown_until_is_refused_at_once(gateway: Gateway, client: Client) -> None:
+    run_id = gateway.run(gateway.session())
+    with pytest.raises(UsageError, match="'ended' or 'stopped', not 'waiting'"):
+        client.runs.wait(run_id, until="waiting")  # type: ignore[arg-type]  # what is tested
 
 
 def test_start_and_wait_returns_the_run_as_it_came_to_rest(

@@ -1,4 +1,4 @@
-"""Links between pages lead somewhere, down to the heading."""
+"""Links between pages lead somewhere, down to the heading; tables are tables."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def test_every_link_leads_somewhere(project_root: Path) -> None:
             there = (page.parent / path).resolve() if path else page
             if not there.exists() or (anchor and anchor not in _anchors(there)):
                 broken.append(f"{page.relative_to(project_root)}: {target}")
+    assert broken == []
+
+
+def test_every_table_begins_with_its_heading(project_root: Path) -> None:
+    """Rows below a paragraph are drawn as text with bars in it."""
+    broken = []
+    for page in _pages(project_root):
+        lines = FENCE.sub("", page.read_text(encoding="utf-8")).split("\n")
+        for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            is_first = line.startswith("|") and not above.startswith("|")
+            if is_first and (above.strip() or not below.startswith("|--")):
+                broken.append(f"{page.relative_to(project_root)}: {line[:60]}")
     assert broken == []
 
 

@@ -87,6 +87,8 @@ async def test_no_answer_is_cached_or_names_the_server(stack: Stack) -> None:
 async def test_paths_and_methods_that_do_not_exist(stack: Stack) -> None:
     missing = await stack.http.get("/v1/nothing")
     assert (missing.status_code, code_of(missing)) == (404, "not_found")
+    assert missing.json()["detail"] == "there is no such route"
+    assert "/v1/openapi.json" in missing.json()["hint"]
     slash = await stack.http.get("/v1/sessions/")
     assert slash.status_code == 404
     method = await stack.http.delete("/v1/sessions")

@@ -61,6 +61,7 @@ async def test_another_stream_is_404_and_lists_those_there_are(stack: Stack, pat
         if path != "inputs/a%2Fb":  # the framework decodes the slash: no such route
             assert code_of(response) == "stream_not_found"
             assert response.json()["facts"]["streams"] == ["approval", "words"]
+            assert response.json()["detail"].endswith("; it has approval, words")
 
 
 async def test_data_that_does_not_fit_is_refused_with_its_paths(stack: Stack) -> None:

@@ -78,6 +78,12 @@ def test_what_is_not_an_id(change: str):
         ids.check_id(_changed(change), ids.SESSION)
 
 
+@pytest.mark.parametrize("value", [None, 5, b"ses_01h455vb4pex5vsknk084sn02q"])
+def test_what_is_no_text_is_no_id(value: object):
+    with pytest.raises(BadId, match="is not an id"):
+        ids.check_id(value, ids.SESSION)  # type: ignore[arg-type]  # as untyped code does
+
+
 @given(st.text())
 def test_any_text_is_an_id_of_one_spelling_or_a_bad_id(text: str):
     with pytest.raises(BadId):

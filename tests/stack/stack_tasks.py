@@ -42,6 +42,18 @@ async def sleep_in_step(name: str, duration_s: float) -> str:
     return name
 
 
+@step
+def write_beside() -> str:
+    Path("beside.txt").write_text("kept")
+    return str(Path.cwd())
+
+
+@task
+async def writes_beside(payload: Any) -> str:
+    """Writes a file under a relative name."""
+    return await write_beside()
+
+
 @task
 async def approve(payload: dict[str, Any]) -> str:
     """Waits for one decision between two steps."""

@@ -101,6 +101,18 @@ async def test_a_file_that_is_no_database_is_unavailable_and_stays_as_it_is(path
     assert path.read_bytes().startswith(b"not a database")
 
 
+async def test_a_damaged_file_is_a_data_error_and_stays_as_it_is(opener, path, clock):
+    duck = await opener()
+    await duck.close()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"garbage")
+    damaged = path.read_bytes()
+    with pytest.raises(DataError, match="Corrupt database file"):
+        await open_ledger(path, clock=clock, settings=SMALL)
+    assert path.read_bytes() == damaged
+
+
 async def test_the_engine_can_reach_no_other_file(duck, tmp_path):
     (tmp_path / "secret.csv").write_text("a\n1\n")
 

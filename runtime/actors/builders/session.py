@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ray import cloudpickle
@@ -46,7 +47,9 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
 
 
 def _load(spec: RuntimeSpec) -> Registry:
-    """Import the task modules; steps may hand what is in them to Ray."""
+    """Import the task modules, in the folder where `up` was typed; steps may hand what is in them to Ray."""
+    with suppress(OSError):  # on another machine of a cluster it may not be there
+        os.chdir(spec.folder)
     return by_value.loaded(
         lambda: load_modules(spec.tasks, folder=Path(spec.folder)),
         cloudpickle.register_pickle_by_value,

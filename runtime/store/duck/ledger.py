@@ -63,6 +63,9 @@ from runtime.store.writes import Chain
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CORRUPT = "Corrupt database file"
+"""What the engine says of a block whose checksum is wrong; it has no class for that."""
+
 READERS = 2
 """Threads that read, each with its own cursor."""
 
@@ -491,6 +494,7 @@ async def open_ledger(
         MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
+        DataError: The engine finds it damaged.
         StoreUnavailable: It can't be opened now.
     """
     database = Database(path, settings or Settings(), _opens(Bodies(ring)))
@@ -519,6 +523,12 @@ async def open_ledger(
     try:
         restored = await asyncio.to_thread(open_and_restore)
     except (ENGINE_ERROR, OSError) as error:
+        if CORRUPT in str(error):
+            raise DataError(
+                f"{path} can't be opened: {error}",
+                hint="Keep the data directory as it is, and go on with a copy of it that was made "
+                "while the runtime was stopped.",
+            ) from error
         raise StoreUnavailable(f"{path} can't be opened: {error}") from error
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
