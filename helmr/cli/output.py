@@ -43,7 +43,7 @@ def read(
 def follow(
     cli: Cli, session: Session, stream: Stream, after: After = 0, json: Json = False
 ) -> None:
-    """Show records as they are written, from the beginning, until Ctrl-C."""
+    """Show records as they are written, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
         for record in client.sessions.open(session).output(stream).follow(after=after):
             if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from helmr import filters
 from helmr.cli import describe, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+
+if TYPE_CHECKING:
+    from helmr.models import SessionInfo
 
 app = group("Start sessions, look at them, end them.")
 
@@ -22,8 +25,8 @@ Payload = Annotated[
     ),
 ]
 
-ENDS = ("session.closed", "session.cancelled")
-"""Entries after which a session does nothing more."""
+ENDS = ("session.closed", "session.cancelled", "run.succeeded", "run.failed", "run.cancelled")
+"""Entries after which a session may be over."""
 
 
 @command(app, "start")
@@ -171,10 +174,11 @@ def follow(
     ] = 0,
     json: Json = False,
 ) -> None:
-    """Show entries as they happen, from the beginning, until the session ends or Ctrl-C."""
+    """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
         handle = client.sessions.open(session)
-        if handle.get().status == "open":
+        last_seq = _last_seq(handle.get())
+        if last_seq is None:
             entries = handle.follow(after=after)
         else:  # nothing more comes that would end the loop
             entries = (one for one in handle.transcript() if one.feed_offset > after)
@@ -183,8 +187,16 @@ def follow(
                 printing.write_json(entry)
             else:
                 printing.write_line(describe.entry_line(entry))
-            if entry.kind in ENDS:
+            if entry.kind in ENDS and last_seq is None:
+                last_seq = _last_seq(handle.get())
+            if last_seq is not None and entry.seq >= last_seq:
                 return
+
+
+def _last_seq(session: SessionInfo) -> int | None:
+    """Of a session that is over: closed or cancelled, and without a run that could do more."""
+    is_over = session.status != "open" and session.activity == "idle"
+    return session.last_seq if is_over else None
 
 
 @command(app, "close")

@@ -338,7 +338,7 @@ class AsyncOutput:
     def follow(
         self, *, after: int | None = None, public_access_token: str | None = None
     ) -> AsyncGenerator[RecordInfo, None]:
-        """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
+        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
         feed = operations.follow_output(
             self.session_id, self.stream, after=after, public_access_token=public_access_token
         )

@@ -212,7 +212,7 @@ class HttpTransport:
                 time.sleep(following.broke(error))
 
     def items(self, feed: Feed[T]) -> Generator[T, None, None]:
-        """Items of a feed, for ever."""
+        """Items of a feed, to its end if it has one."""
         found = self.follow(feed)
         with closing(found) as pieces:
             for item in pieces:
@@ -294,7 +294,7 @@ class AsyncHttpTransport:
                 await asyncio.sleep(following.broke(error))
 
     async def items(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
-        """Items of a feed, for ever."""
+        """Items of a feed, to its end if it has one."""
         found = self.follow(feed)
         async with aclosing(found) as pieces:
             async for item in pieces:

@@ -423,7 +423,7 @@ class Output:
     def follow(
         self, *, after: int | None = None, public_access_token: str | None = None
     ) -> Generator[RecordInfo, None, None]:
-        """Records after that seq and then as they are appended, for ever; leave the loop to stop."""
+        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
         feed = operations.follow_output(
             self.session_id, self.stream, after=after, public_access_token=public_access_token
         )

@@ -268,12 +268,12 @@ class LedgerActor:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return found
 
-    async def task_of(self, session_id: str) -> str:
-        """A session's task, which never changes: the tables are not written for it."""
+    async def brief(self, session_id: str) -> Json:
+        """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
         head = await (await self._open()).head(session_id)
         if head is None or session_id == ids.NIL_SESSION:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return head.task
+        return {"task": head.task, "is_over": head.is_over}
 
     async def find_session(self, external_id: str) -> Json:
         """The open session with that external id, else the newest (S-2)."""

@@ -36,8 +36,10 @@ class Events:
         past = _Past(self._ledger, session_id)
         return FollowedEntries(self._hub, session_id, after, past.after)
 
-    async def follow_output(self, session_id: str, stream: str, after: int) -> FollowedRecords:
-        """Records of an output stream after a seq.
+    async def follow_output(
+        self, session_id: str, stream: str, after: int
+    ) -> FollowedRecords | None:
+        """Records of an output stream after a seq, to the session's end; None if none will come.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -45,14 +47,18 @@ class Events:
         """
         ids.check_id(session_id, ids.SESSION)
         await self._catalog.stream(await self._ledger.task_of(session_id), stream, "output")
-
         await self._hub.ready()
 
         async def older(seq: int) -> Sequence[dict[str, object]]:
             page = await self._ledger.outputs(session_id, stream, after=seq, limit=PAGE_ITEMS)
             return list(page["items"])
 
-        return FollowedRecords(self._hub, session_id, stream, after, older)
+        async def is_over() -> bool:
+            return await self._ledger.is_over(session_id)
+
+        if await is_over() and not await older(after):
+            return None
+        return FollowedRecords(self._hub, session_id, stream, after, older, is_over)
 
     async def _older(self, after: int) -> Sequence[FeedItem]:
         return [FeedItem(entry) for entry in await self._ledger.feed(after, PAGE_ITEMS, 0.0)]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from runtime.core import jsontext
+from runtime.core.entries import EntryKind
 from runtime.service.feed import FeedHub, FeedItem, Follower
 
 Followed = tuple[int, str]
@@ -16,6 +17,17 @@ Followed = tuple[int, str]
 
 PAGE_ITEMS = 200
 """Older items read from the ledger at once."""
+
+ENDS = frozenset(
+    (
+        EntryKind.SESSION_CLOSED,
+        EntryKind.SESSION_CANCELLED,
+        EntryKind.RUN_SUCCEEDED,
+        EntryKind.RUN_FAILED,
+        EntryKind.RUN_CANCELLED,
+    )
+)
+"""Entries after which a session may be over."""
 
 
 class Following(Protocol):
@@ -100,7 +112,7 @@ class FollowedEntries:
 
 
 class FollowedRecords:
-    """Records of one output stream of a session, by their seq.
+    """Records of one output stream of a session, by their seq, until its code has ended for good.
 
     Args:
         hub: The feed.
@@ -108,6 +120,7 @@ class FollowedRecords:
         stream: Of which stream.
         after: The seq to begin after.
         older: The records after a seq, from the ledger, at most `PAGE_ITEMS`.
+        is_over: Whether the session's last record is written.
     """
 
     event = "record"
@@ -120,27 +133,34 @@ class FollowedRecords:
         stream: str,
         after: int,
         older: Callable[[int], Awaitable[Sequence[dict[str, Any]]]],
+        is_over: Callable[[], Awaitable[bool]],
     ) -> None:
         # Joined before the first read, so that what comes during the reads is not missed.
         self._follower = hub.join(session_id)
         self._stream = stream
         self._after = after
         self._older = older
+        self._is_over = is_over
         self._has_caught_up = False
+        self._has_all = False
 
     @property
     def is_closed(self) -> bool:
         """See `Following`."""
-        return self._follower.is_closed
+        return self._has_all or self._follower.is_closed
 
     async def take(self, timeout_s: float) -> list[Followed]:
         """See `Following`."""
         if self._has_caught_up:
             items = await self._follower.take(timeout_s)
             records = [record_of(i) for i in items if is_output(i, self._stream)]
+            # The feed does not say whether more comes behind an end; the ledger does.
+            self._has_caught_up = not any(item.kind in ENDS for item in items)
         else:
+            is_over = await self._is_over()  # asked first, so that the records read then are all
             records = list(await self._older(self._after))
             self._has_caught_up = len(records) < PAGE_ITEMS
+            self._has_all = is_over and self._has_caught_up
         new = [record for record in records if record["seq"] > self._after]
         if new:
             self._after = new[-1]["seq"]

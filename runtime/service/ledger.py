@@ -32,7 +32,15 @@ class LedgerReads(LedgerProxy):
         Raises:
             SessionNotFound: No session with that id.
         """
-        return str(await self.call("task_of", session_id))
+        return str((await self._json("brief", session_id))["task"])
+
+    async def is_over(self, session_id: str) -> bool:
+        """No code of the session runs any more, nor will.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        return bool((await self._json("brief", session_id))["is_over"])
 
     async def list_sessions(self, **filters: Any) -> Json:
         """Sessions, newest first. Filters: external_id, task, status, activity, tag, limit, cursor."""

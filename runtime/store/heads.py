@@ -90,6 +90,11 @@ class Head:
         return self.run_status is not None and self.run_status in ACTIVE
 
     @property
+    def is_over(self) -> bool:
+        """No code of the session runs any more, nor will."""
+        return self.status is not SessionStatus.OPEN and not self.has_active_run
+
+    @property
     def activity(self) -> Activity:
         """S-1."""
         if self.run_status is None or self.run_status not in ACTIVE:

@@ -64,12 +64,12 @@ class ReadableLedger(MemoryLedger):
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return self._session_json(session_id)
 
-    async def task_of(self, session_id: str) -> str:
-        """A session's task."""
+    async def brief(self, session_id: str) -> Json:
+        """`{task, is_over}` of a session."""
         head = self.book.heads.get(session_id)
         if head is None or session_id == ids.NIL_SESSION:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return head.task
+        return {"task": head.task, "is_over": head.is_over}
 
     async def list_sessions(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helmr import ids
+from tests.cli.conftest import PROCESS_BOUND_S, spawn
 from tests.client.gateway import Gateway
 
 LONG = "word " * 100
@@ -252,15 +253,21 @@ def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     assert json.loads(said.out)["health"]["reasons"] == ["no slot is live"]
 
 
-def test_a_follow_ends_with_its_session(helmr, here: Gateway) -> None:
-    session_id = here.session()
+def test_a_follow_ends_with_its_session(here: Gateway) -> None:
+    """Closed with the end of its input, a session is over when its run is."""
+    session_id = here.session(activity="waiting")
     here.entry(session_id, "session.created")
-    here.entry(session_id, "session.cancelled")
-    said = helmr("session", "follow", session_id, "--json")
-    assert [json.loads(line)["kind"] for line in said.out.splitlines()] == [
-        "session.created",
-        "session.cancelled",
-    ]
+    with spawn("session", "follow", session_id, "--json") as one:
+        assert one.stdout is not None
+        kinds = [json.loads(one.stdout.readline())["kind"]]
+        for kind in ("session.closed", "output.appended"):
+            here.entry(session_id, kind)
+            kinds.append(json.loads(one.stdout.readline())["kind"])
+        here.sessions[session_id]["activity"] = "idle"
+        here.entry(session_id, "run.succeeded")
+        kinds += [json.loads(line)["kind"] for line in one.stdout]
+        assert one.wait(PROCESS_BOUND_S) == 0
+    assert kinds == ["session.created", "session.closed", "output.appended", "run.succeeded"]
 
 
 def test_a_follow_of_an_ended_session_does_not_wait_for_more(helmr, here: Gateway) -> None:

@@ -140,8 +140,12 @@ class Gateway:
         return self.waits[wait_id]
 
     def entry(self, session_id: str, kind: str, **parts: Any) -> dict[str, Any]:
-        """Add an entry to the feed."""
+        """Add an entry to the feed, and to its session what it says."""
         seq = 1 + sum(one["session_id"] == session_id for one in self.entries)
+        if session_id in self.sessions:
+            self.sessions[session_id]["last_seq"] = seq
+            if kind in ("session.closed", "session.cancelled"):
+                self.sessions[session_id]["status"] = kind.partition(".")[2]
         self.entries.append(
             {
                 "session_id": session_id,

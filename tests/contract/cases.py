@@ -249,6 +249,36 @@ async def following_meets_every_record_once(client: Any, way: Way) -> None:
     assert ended.status == "closed"
 
 
+async def following_an_output_ends_with_its_session(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-echo", 0)
+    session = client.sessions.open(started.id)
+    echoes = session.output("echoes")
+    await session.input("words").send("a")
+    found: list[str] = []
+    async with asyncio.timeout(BOUND_S):
+        async with aclosing(echoes.follow()) as feed:
+            async for record in feed:
+                found.append(record.data["word"])
+                if found == ["a"]:
+                    await session.input("words").send("b")
+                else:
+                    await _close(session)
+        assert [one.seq async for one in echoes.follow(after=1)] == [2]
+        assert [one.seq async for one in echoes.follow(after=2)] == []
+    assert found == ["a", "b"]
+
+
+async def _close(session: Any) -> None:
+    """Once its run waits again."""
+    while True:
+        try:
+            await session.close(end_input=True)
+        except RunActive:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
 async def entries_are_followed(client: Any, way: Way) -> None:
     offset = (await client.health()).feed_offset
     started, wait = await reviewing(client)
@@ -443,6 +473,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     what_comes_after_a_deadline_is_late,
     a_repeated_operation_gives_its_first_receipt,
     following_meets_every_record_once,
+    following_an_output_ends_with_its_session,
     entries_are_followed,
     tokens_are_completed_once,
     public_tokens_open_one_thing,

@@ -27,6 +27,7 @@ AT_ONCE = 6
 IN_WORKERS = (
     cases.a_session_from_start_to_close,
     cases.following_meets_every_record_once,
+    cases.following_an_output_ends_with_its_session,
     cases.tokens_are_completed_once,
     cases.every_refusal_is_its_own_error,
 )

@@ -222,7 +222,7 @@ async def test_records_are_read_then_followed_each_once() -> None:
 
     append(1)
     append(1, "other")
-    source = FollowedRecords(hub, "a", "out", 0, older)
+    source = FollowedRecords(hub, "a", "out", 0, older, goes_on)
     seen = [seq for seq, _ in await source.take(1.0)]
     append(3)
     while not seen or seen[-1] < 3:
@@ -230,6 +230,57 @@ async def test_records_are_read_then_followed_each_once() -> None:
     assert seen == [1, 2, 3]
     source.close()
     assert hub.followers == 0
+    await hub.stop()
+
+
+async def goes_on() -> bool:
+    return False
+
+
+@pytest.mark.parametrize("page", [1, 200])
+@pytest.mark.parametrize("behind", [0, 3])
+async def test_records_are_followed_to_the_last_one_that_a_session_writes(
+    monkeypatch: pytest.MonkeyPatch, page: int, behind: int
+) -> None:
+    """The ledger knows that a session is over before the feed has told of its last records."""
+    monkeypatch.setattr(following, "PAGE_ITEMS", page)
+    log = Log()
+    hub = await started(log)
+    written: list[dict[str, Any]] = []
+    has_ended = False
+
+    def append() -> None:
+        seq = len(written) + 1
+        log.append(
+            "a", "output.appended", record_id=f"r{seq}", stream="out", stream_seq=seq, data=seq
+        )
+        written.append(following.record_of(FeedItem(log.entries[-1])))
+
+    async def older(after: int) -> Sequence[dict[str, Any]]:
+        return written[after : after + page]
+
+    async def is_over() -> bool:
+        return has_ended
+
+    append()
+    source = FollowedRecords(hub, "a", "out", 0, older, is_over)
+    seen: list[int] = []
+    while len(seen) < 2:
+        if len(seen) == 1 and len(written) == 1:
+            append()
+        seen += [seq for seq, _ in await source.take(1.0)]
+    log.append("a", "run.succeeded")  # of many: more comes
+    while source._has_caught_up:
+        seen += [seq for seq, _ in await source.take(1.0)]
+    for _ in range(behind):
+        append()
+    log.append("a", "session.closed")
+    has_ended = True
+    async with asyncio.timeout(BOUND_S):
+        while not source.is_closed:
+            seen += [seq for seq, _ in await source.take(1.0)]
+    assert seen == list(range(1, 3 + behind))
+    source.close()
     await hub.stop()
 
 

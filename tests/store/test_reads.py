@@ -57,17 +57,18 @@ async def test_reads_show_what_was_acknowledged_a_moment_ago(actor, clock):
 async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
     hand = await running(actor, clock)
     projected_offset = actor._ledger._group.projector.projected_offset
-    assert await actor.task_of(hand.session_id) == "review"
+    assert (await actor.brief(hand.session_id))["task"] == "review"
     assert actor._ledger._group.projector.projected_offset == projected_offset
     assert actor._ledger._group.projector.is_behind(hand.session_id)
 
 
 async def test_a_session_that_is_not_there_has_no_task(actor, clock):
     for ledger in (actor, ReadableLedger(clock)):
-        assert await ledger.task_of((await running(ledger, clock)).session_id) == "review"
+        hand = await running(ledger, clock)
+        assert await ledger.brief(hand.session_id) == {"task": "review", "is_over": False}
         for nobody in (ids.new_id(ids.SESSION), ids.NIL_SESSION):
             with pytest.raises(SessionNotFound):
-                await ledger.task_of(nobody)
+                await ledger.brief(nobody)
 
 
 async def test_a_run_shows_payload_result_and_error(actor, clock):

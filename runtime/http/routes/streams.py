@@ -81,6 +81,7 @@ async def list_inputs(
     response_model=Page[RecordInfo],
     responses={
         200: {"content": EVENT_STREAM["content"], "description": "Records, or an event stream"},
+        204: {"description": "Of an event stream: the session is over, and no record follows"},
         **documented(400, 404, 429),
     },
 )
@@ -95,7 +96,8 @@ async def read_outputs(
 ) -> Response:
     """Read an output stream's records by seq, or follow them with `Accept: text/event-stream`.
 
-    Following begins after `after` or the Last-Event-ID, with the first record if there is neither.
+    Following begins after `after` or the Last-Event-ID, with the first record if there is neither. It ends when the
+    session is over; who comes back is then told that nothing follows, and so comes no more.
     """
     token = public_token_of(request)
     if token is not None:
@@ -104,7 +106,10 @@ async def read_outputs(
         page = await service.sessions.outputs(session_id, stream, **query.model_dump())
         return json_response(page)
     after = sse.start_of(last_event_id, query.after) or 0
-    return _stream(request, await service.events.follow_output(session_id, stream, after))
+    following = await service.events.follow_output(session_id, stream, after)
+    if following is None:
+        return Response(status_code=204)
+    return _stream(request, following)
 
 
 @router.get(

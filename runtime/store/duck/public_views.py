@@ -56,9 +56,7 @@ def _typeid_macro() -> str:
         _pair(f"({half} >> {shift}) & 1023") for half in (high, low) for shift in range(50, -1, -10)
     ]
     text = f"concat(prefix, '_', {', '.join(pairs)})"
-    return (
-        f"CREATE TEMP MACRO typeid_of(prefix, id) AS CASE WHEN id IS NULL THEN NULL ELSE {text} END"
-    )
+    return f"CREATE OR REPLACE TEMP MACRO typeid_of(prefix, id) AS CASE WHEN id IS NULL THEN NULL ELSE {text} END"
 
 
 def _uuid_macro() -> str:
@@ -71,7 +69,7 @@ def _uuid_macro() -> str:
     digits.append(f"((strpos('{_ALPHABET}', substr(typeid, -26, 1)) - 1)::UHUGEINT << 125)")
     number = " + ".join(digits)
     return (
-        "CREATE TEMP MACRO uuid_of(typeid) AS "
+        "CREATE OR REPLACE TEMP MACRO uuid_of(typeid) AS "
         f"CASE WHEN length(typeid) >= 26 THEN ({number})::UUID END"
     )
 
@@ -158,7 +156,7 @@ def make_views(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_typeid_macro())
     connection.execute(_uuid_macro())
     for view, select in _views(base).items():
-        connection.execute(f"CREATE TEMP VIEW {view} AS {select}")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {select}")
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, view: str) -> list[tuple[str, str]]:
