@@ -41,9 +41,7 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return RuntimeNotFound(
-                f"no runtime answers at {url} ({_said(error)})",
-                url=url,
-                connecting=True,
+                f"no runtime answers at {url} ({_said(error)})", url=url, connecting=True
             )
         case httpx.PoolTimeout():
             return Unavailable(f"{name}: every connection to {url} is in use", url=url)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from helmr.testing import Harness
+from tests.engine.adopting import go_on
 
 
 @pytest.fixture(params=[False, True], ids=["live", "replay_always"])
@@ -24,3 +25,11 @@ def harness(replay_always: bool) -> Callable[..., Harness]:
         return Harness(*tasks, replay_always=replay_always, **options)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def threads_wait() -> Iterator[None]:
+    """Threads of `in_a_thread` wait for the test, and end with it."""
+    go_on.clear()
+    yield
+    go_on.set()

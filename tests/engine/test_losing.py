@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from helmr import ids, step, streams, task
+from helmr import ids, step, task
 from helmr.errors import Moved
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
-from runtime.actors.session import SessionActor
-from runtime.core.commands import CancelRun, CancelSession, Send, StartRun, Touch
+from runtime.core.commands import CancelSession, StartRun, Touch
 from runtime.ports import Death, Flush
-
-messages = streams.input("messages", schema=str)
-go_on = threading.Event()
-
-
-@step
-def in_a_thread() -> str:
-    """A sync step, which nothing interrupts."""
-    go_on.wait(20)
-    return "done"
+from tests.engine.adopting import (
+    actor_of,
+    cancel,
+    go_on,
+    holds_a_thread,
+    in_a_steps_thread,
+    messages,
+    send,
+    until,
+)
 
 
 @step(timeout="300ms")
@@ -43,41 +39,6 @@ async def holds_a_thread_for_long(payload: Any) -> None:
 @task
 async def waits(payload: Any) -> str:
     return await messages.wait().unwrap()
-
-
-@task
-async def holds_a_thread(payload: Any) -> str:
-    await messages.wait()
-    return await in_a_thread()
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Any:
-    go_on.clear()
-    yield
-    go_on.set()
-
-
-def send() -> Send:
-    return Send(
-        principal=TESTER,
-        record_id=ids.new_id(ids.RECORD),
-        stream="messages",
-        data="hello",
-        next_run_id=ids.new_id(ids.RUN),
-    )
-
-
-def actor_of(h: Harness, ended: list[str]) -> SessionActor:
-    return SessionActor(
-        "slot-of-the-test", "slot", h.ledger, h.clock, lambda: h._registry, on_doom=ended.append
-    )
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 def steal_at_the_next_commit(h: Harness, session_id: str) -> None:
@@ -112,19 +73,13 @@ async def test_a_session_lost_before_its_code_started_leaves_the_actor_free() ->
 @pytest.mark.allows_blocking
 async def test_a_lost_sessions_thread_is_waited_for_before_another_session_comes() -> None:
     async with Harness(holds_a_thread) as h:
-        session = await h.start(holds_a_thread)
-        await session.park()
-        actor = actor_of(h, [])
-        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
-        held = actor._held
-        assert held is not None
-        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
-        steal_at_the_next_commit(h, session.id)
+        actor, held = await in_a_steps_thread(h, holds_a_thread, [])
+        steal_at_the_next_commit(h, held.id)
         with pytest.raises(Moved):
-            await actor.command(session.id, send())
+            await actor.command(held.id, send())
         await until(lambda: not held.execution.has_code)
         with pytest.raises(Moved):
-            await actor.adopt(session.id, command=None, death=None, catalog_hash="test")
+            await actor.adopt(held.id, command=None, death=None, catalog_hash="test")
         go_on.set()
         await until(lambda: actor._state == "free")
 
@@ -144,15 +99,9 @@ async def test_an_actor_that_must_end_and_loses_its_session_ends() -> None:
 @pytest.mark.allows_blocking
 async def test_a_severed_steps_thread_is_waited_for_no_longer_than_the_step_may_take() -> None:
     async with Harness(holds_a_thread_for_long) as h:
-        session = await h.start(holds_a_thread_for_long)
-        await session.park()
         ended: list[str] = []
-        actor = actor_of(h, ended)
-        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
-        held = actor._held
-        assert held is not None
-        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
-        await actor.command(session.id, CancelSession(principal=TESTER))
+        actor, held = await in_a_steps_thread(h, holds_a_thread_for_long, ended)
+        await actor.command(held.id, CancelSession(principal=TESTER))
         await until(lambda: bool(ended))
         assert "did not end in time" in ended[0]
 
@@ -160,25 +109,16 @@ async def test_a_severed_steps_thread_is_waited_for_no_longer_than_the_step_may_
 @pytest.mark.allows_blocking
 async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> None:
     async with Harness(holds_a_thread_for_long) as h:
-        session = await h.start(holds_a_thread_for_long)
-        await session.park()
         ended: list[str] = []
-        actor = actor_of(h, ended)
-        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
-        held = actor._held
-        assert held is not None
-        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
-        run = held.state.run
-        assert run is not None
-        cancel = CancelRun(principal=TESTER, run_id=run.id, next_run_id=ids.new_id(ids.RUN))
-        await actor.command(session.id, cancel)
+        actor, held = await in_a_steps_thread(h, holds_a_thread_for_long, ended)
+        await actor.command(held.id, cancel(held))
         next_run = StartRun(
             principal=TESTER, run_id=ids.new_id(ids.RUN), payload=None, payload_given=True
         )
-        await actor.command(session.id, next_run)
+        await actor.command(held.id, next_run)
         assert held.state.run is not None
         assert held.state.run.status is RunStatus.QUEUED
         await until(lambda: bool(ended))
         assert actor._held is None
-        [left] = [item for item in h.ledger.book.work_items() if item.session_id == session.id]
+        [left] = [item for item in h.ledger.book.work_items() if item.session_id == held.id]
         assert left.kind == "run"

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from helmr import ids, step, streams, task
+from helmr import task
 from helmr.testing import TESTER, Harness
 from runtime.actors import session as session_module
 from runtime.actors.session import SessionActor
-from runtime.core.commands import CancelRun, Touch
+from runtime.core.commands import Touch
 from runtime.ports import Busy, KnownKey
-from tests.engine.test_losing import actor_of, send, until
-
-messages = streams.input("messages", schema=str)
-go_on = threading.Event()
+from tests.engine.adopting import (
+    actor_of,
+    cancel,
+    go_on,
+    holds_a_thread,
+    in_a_steps_thread,
+    messages,
+    send,
+    until,
+)
 
 
 @task
@@ -30,31 +35,11 @@ async def listens(payload: Any) -> str:
     return "done"
 
 
-@step
-def in_a_thread() -> str:
-    """A sync step, which nothing interrupts."""
-    go_on.wait(20)
-    return "done"
-
-
-@task
-async def holds_a_thread(payload: Any) -> str:
-    await messages.wait()
-    return await in_a_thread()
-
-
 @task
 async def looks_back(payload: Any) -> str:
     await messages.wait()
     await messages.history()
     return await messages.wait().unwrap()
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Any:
-    go_on.clear()
-    yield
-    go_on.set()
 
 
 async def waiting(h: Harness) -> tuple[SessionActor, str, int]:
@@ -133,24 +118,11 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         await actor.vanish()
 
 
-def cancel(actor: SessionActor) -> CancelRun:
-    held = actor._held
-    assert held is not None
-    assert held.state.run is not None
-    return CancelRun(principal=TESTER, run_id=held.state.run.id, next_run_id=ids.new_id(ids.RUN))
-
-
 @pytest.mark.allows_blocking
 async def test_the_end_of_a_cancelled_runs_last_thread_is_told() -> None:
     async with Harness(holds_a_thread) as h:
-        session = await h.start(holds_a_thread)
-        await session.park()
-        actor = actor_of(h, [])
-        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
-        held = actor._held
-        assert held is not None
-        await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
-        await actor.command(session.id, cancel(actor))
+        actor, held = await in_a_steps_thread(h, holds_a_thread, [])
+        await actor.command(held.id, cancel(held))
         await until(lambda: not held.execution.has_code)
         assert (await actor.watch(-1)).state == "busy"
         go_on.set()
@@ -177,7 +149,9 @@ async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
         actor = actor_of(h, [])
         await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
         await asked.wait()
-        await actor.command(session.id, cancel(actor))
+        held = actor._held
+        assert held is not None
+        await actor.command(held.id, cancel(held))
         may_answer.set()
         await until(lambda: actor.is_settled)
         await until(lambda: actor._state == "parkable")

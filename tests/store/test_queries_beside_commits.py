@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+from pyarrow import ipc
 
-from helmr.errors import QueryTimeout, QueryTooLarge
+from helmr.errors import HelmrError, QueryTimeout, QueryTooLarge
 from runtime.clock import FakeClock
+from runtime.store.duck import public_views
 from runtime.store.duck.database import Database
 from runtime.store.duck.ledger import open_ledger
 from tests.stack.test_query_load import HEAVY
@@ -58,6 +61,30 @@ async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
     assert isinstance(running.exception(), QueryTimeout)
     # The file is whole, and free for who comes next.
     await (await open_ledger(path, clock=clock)).close()
+
+
+@pytest.mark.parametrize("part", ["_typeid_macro", "_uuid_macro", "_views"])
+async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
+    path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The first query of a file makes them, and may be at its limit by then."""
+    ledger = await open_ledger(path, clock=clock)
+
+    def ended(*_: Any) -> Any:
+        raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+
+    try:
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(public_views, part, ended)
+            with pytest.raises(HelmrError):
+                await ledger.query("SELECT 1 AS n", rows_max=1, timeout_s=5.0)
+        for _ in range(2):
+            stream = await ledger.query(
+                "SELECT count(*) AS n FROM sessions", rows_max=1, timeout_s=5.0
+            )
+            assert ipc.open_stream(stream).read_all().to_pylist() == [{"n": 0}]
+    finally:
+        await ledger.close()
 
 
 async def test_commits_go_on_beside_a_query_at_its_limit(path, clock: FakeClock) -> None:
