@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from helmr.errors import HelmrError, QueryTimeout, QueryTooLarge
 from runtime.clock import FakeClock
 from runtime.store.duck import public_views
 from runtime.store.duck.database import Database
-from runtime.store.duck.ledger import open_ledger
+from runtime.store.duck.ledger import DuckLedger, open_ledger
 from tests.stack.test_query_load import HEAVY
 from tests.store.sessions import Hand, running
 from tests.store.test_adoption_perf import scatter
@@ -63,6 +64,37 @@ async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
     await (await open_ledger(path, clock=clock)).close()
 
 
+async def rows(ledger: DuckLedger, sql: str) -> list[dict[str, Any]]:
+    stream = await ledger.query(sql, rows_max=10, timeout_s=5.0)
+    found: list[dict[str, Any]] = ipc.open_stream(stream).read_all().to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("view", public_views.VIEWS)
+async def test_the_tables_are_written_first_for_who_reads_them(
+    path, clock: FakeClock, view: str
+) -> None:
+    """The entries are there since their commit: a query of them holds no commit up."""
+    ledger = await open_ledger(path, clock=clock)
+    try:
+        hand = await running(ledger, clock)
+        await hand.stored(hand.wait())
+        projector = ledger._group.projector
+        assert projector.is_behind()
+        found = await rows(ledger, f'SELECT count(*) AS n FROM "{view.upper()}"')
+        assert projector.is_behind() == (view in ("entries", "records"))
+        expected = {"entries": hand.seq, "sessions": 1, "runs": 1, "waits": 1}
+        assert found == [{"n": expected.get(view, 0)}]
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize("view", public_views.VIEWS)
+def test_a_view_is_late_if_it_reads_more_than_the_entries(view: str) -> None:
+    tables = set(re.findall(r"\bbase\.(\w+)", public_views._views("base")[view]))
+    assert tables == ({view} if view in public_views.LATE else {"entries"})
+
+
 @pytest.mark.parametrize("part", ["_typeid_macro", "_uuid_macro", "_views"])
 async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
     path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, part: str
@@ -79,10 +111,7 @@ async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
             with pytest.raises(HelmrError):
                 await ledger.query("SELECT 1 AS n", rows_max=1, timeout_s=5.0)
         for _ in range(2):
-            stream = await ledger.query(
-                "SELECT count(*) AS n FROM sessions", rows_max=1, timeout_s=5.0
-            )
-            assert ipc.open_stream(stream).read_all().to_pylist() == [{"n": 0}]
+            assert await rows(ledger, "SELECT count(*) AS n FROM sessions") == [{"n": 0}]
     finally:
         await ledger.close()
 

@@ -51,6 +51,7 @@ from runtime.store.duck.jobs import (
     unplaced,
 )
 from runtime.store.duck.own_writes import OwnWrites
+from runtime.store.duck.public_views import reads_late
 from runtime.store.duck.query import QueryRunner
 from runtime.store.duck.restoring import ENCRYPTS, Restored, read_head, restore
 from runtime.store.duck.rows import OpenBody
@@ -299,8 +300,9 @@ class DuckLedger:
 
     async def query(self, sql: str, *, rows_max: int, timeout_s: float) -> bytes:
         """Run SQL of an operator over the public views (`runtime.store.duck.query`), after everything
-        acknowledged stands in the tables; the result as an Arrow IPC stream."""
-        await self._group.project()
+        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream."""
+        if reads_late(sql):
+            await self._group.project()
         return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
 
     async def verify_chain(self, session_id: str) -> int:
