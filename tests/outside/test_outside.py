@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -241,7 +241,7 @@ def test_uses_hold_when_gateway_and_actor_are_killed_under_idempotent_retries(
     pids = runtime.pids()
     with ThreadPoolExecutor(25) as pool:
         sending = [pool.submit(send, n) for n in range(50)]
-        until(lambda: any(one.done() for one in sending))
+        wait(sending, timeout=BOUND_S, return_when=FIRST_COMPLETED)
         for name, pid in pids.items():
             if "slot" in name or "desk" in name or "gateway" in name:
                 os.kill(pid, signal.SIGKILL)
