@@ -9,6 +9,7 @@ Source: TypeID 0.3; RFC 9562 for UUIDv7.
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 import uuid_utils
 from typeid import TypeID
@@ -45,6 +46,15 @@ def to_uuid(value: str) -> uuid.UUID:
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """The id with this prefix that holds `value`."""
     return str(TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix))
+
+
+def made_at(value: str) -> datetime | None:
+    """When an id was made, by the clock of whoever made it, to the millisecond; None if its UUID tells no time."""
+    try:
+        found = to_uuid(value)
+        return datetime.fromtimestamp((found.int >> 80) / 1000, UTC) if found.version == 7 else None
+    except (TypeIDException, ValueError, OverflowError):
+        return None
 
 
 def check_id(value: str, prefix: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from runtime.core.commands import Command, Operation
 from runtime.core.entries import Entry, Principal
+from runtime.core.receipts import FirstReceipt
 from runtime.core.tokens import Fact
 from runtime.security.session_keys import SessionKeys
 
@@ -117,7 +118,7 @@ class Loaded:
     pieces: Mapping[int, str] = field(default_factory=dict)
     referenced: Mapping[int, Entry] = field(default_factory=dict)
     chain_key: bytes | None = None
-    known_operation: Entry | None = None
+    known_operation: FirstReceipt | None = None
     known_key: KnownKey | None = None
     has_older_keys: bool = False
     keys: SessionKeys | None = None
@@ -204,6 +205,10 @@ class Ledger(Protocol):
 
     async def held(self) -> Sequence[Held]:
         """The sessions marked held: how a directory that starts finds those whose holder is gone."""
+        ...
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """Look an operation up that was accepted in the last day (S-61)."""
         ...
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:

@@ -32,7 +32,14 @@ from runtime.actors.sealing import Sealer, restore
 from runtime.catalog import Registered, Registry
 from runtime.clock import Clock
 from runtime.core.asks import AskWait
-from runtime.core.commands import CancelRun, CancelSession, Command, Deadline, TokenEnded
+from runtime.core.commands import (
+    CancelRun,
+    CancelSession,
+    Command,
+    Deadline,
+    Operation,
+    TokenEnded,
+)
 from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
 from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
 from runtime.faults import Point, reach
@@ -63,6 +70,7 @@ class HeldSession:
 
     Args:
         loaded: What the ledger gave.
+        asked_operation: The operation that it was asked for meanwhile.
         session_id: Whose.
         registry: The tasks of this actor's code.
         is_hot: True in a slot, which runs code; False at a desk.
@@ -75,6 +83,7 @@ class HeldSession:
         self,
         loaded: Loaded,
         *,
+        asked_operation: Operation | None,
         session_id: str,
         ledger: Ledger,
         clock: Clock,
@@ -108,7 +117,9 @@ class HeldSession:
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_doom = on_doom
-        self._repeats = Repeats(self.state, loaded, ledger)
+        self._repeats = Repeats(
+            self.state, loaded, ledger, asked=asked_operation, since=clock.now()
+        )
         self._in_flight = 0
         self._alone = asyncio.Lock()
         self.is_exclusive = False
@@ -245,26 +256,33 @@ class HeldSession:
                 self._changed()
 
     async def _decide(self, command: Command) -> Decision:
-        known = await self._repeats.answer(command)
-        if known is not None:
-            return known
-        if not self._repeats.is_in_state(command):
-            check_data(command, self.state, self.registered, self.context())
-        preconditions = _preconditions(command)
         wait = self.state.wait
         if wait is not None and wait.kind == "token" and _times_out(command, wait.id):
             return await self._time_token_out(command)
-        try:
-            decision = decide(self.state, command, self.context(command.sent_at))
-        except HelmrError as error:
-            return Decision(error=error)
-        self.write(decision.drafts, preconditions)
+        first = await self._repeats.before(command)
+        if first is not None:
+            return first
+        by_key = await self._repeats.by_key(command)
+        decision = by_key or self._decided(command)
+        if self._repeats.is_open(command, decision):
+            first = await self._repeats.again(command)
+            decision = first or by_key or self._decided(command)  # the code may have gone on
+        self.write(decision.drafts, _preconditions(command))
         if decision.drafts:
             self._cut_if_ended(command)
             self.committer.flush_soon()
             if not self._code_goes_on(decision):
                 self.committer.flush_now()
         return decision
+
+    def _decided(self, command: Command) -> Decision:
+        """What the command does now, a refusal too."""
+        try:
+            if not self._repeats.is_in_state(command):
+                check_data(command, self.state, self.registered, self.context())
+            return decide(self.state, command, self.context(command.sent_at))
+        except HelmrError as error:
+            return Decision(error=error)
 
     def _code_goes_on(self, decision: Decision) -> bool:
         """The code has been handed something and its next op will bring the flush."""

@@ -30,6 +30,7 @@ from helmr.errors import (
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from runtime.clock import Clock
 from runtime.core.entries import Principal
+from runtime.core.receipts import FirstReceipt
 from runtime.core.tokens import Fact
 from runtime.ports import (
     CommitReply,
@@ -138,6 +139,10 @@ class LedgerActor:
     async def abandon(self, session_id: str, epoch: int) -> None:
         """The holder of that epoch died: raise the epoch and mark the session unheld, durably."""
         await (await self._open()).abandon(session_id, epoch)
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """Look an accepted operation of the last day up (S-61)."""
+        return await (await self._open()).known_operation(operation_id)
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """Look an idempotency key up (S-26)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.actors.boundary import DIRECTORY, LEDGER, Calls
 from runtime.core.commands import Command
+from runtime.core.receipts import FirstReceipt
 from runtime.core.tokens import Fact
 from runtime.ports import (
     Adopted,
@@ -72,6 +73,11 @@ class LedgerProxy(Proxy):
         """See `Ledger.held`."""
         held: Sequence[Held] = await self.call("held")
         return held
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """See `Ledger.known_operation`."""
+        known: FirstReceipt | None = await self.call("known_operation", operation_id)
+        return known
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """See `Ledger.known_key`."""

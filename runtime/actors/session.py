@@ -252,6 +252,7 @@ class SessionActor:
         )
         return HeldSession(
             loaded,
+            asked_operation=operation,
             session_id=session_id,
             ledger=self._ledger,
             clock=self._clock,

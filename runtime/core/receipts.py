@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from helmr.errors import DataError
-from runtime.core.entries import Entry, EntryKind, iso
+from helmr.errors import DataError, OperationConflict
+from runtime.core.commands import Operation
+from runtime.core.entries import Entry, EntryKind, Principal, iso
+
+
+@dataclass(frozen=True, slots=True)
+class FirstReceipt:
+    """An operation that was accepted: who asked, what for, and the receipt they got."""
+
+    operation: Operation
+    principal: Principal
+    receipt: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: Entry) -> FirstReceipt | None:
+        """What the entry says of an operation; None if it carries none."""
+        operation = entry.body.get("operation")
+        if operation is None:
+            return None
+        return cls(
+            Operation(id=operation["id"], request_hash=operation["request_hash"]),
+            entry.principal,
+            receipt_of(entry),
+        )
+
+    def again(self, operation: Operation, principal: Principal) -> dict[str, Any]:
+        """The receipt, for the caller who asks the same again.
+
+        Operation ids are no secrets, they stand in transcripts: another key or public token that uses one learns
+        nothing of what it was used for.
+
+        Raises:
+            OperationConflict: The id was used with another request or by another caller.
+        """
+        is_callers = (principal.type, principal.id) == (self.principal.type, self.principal.id)
+        if not is_callers or operation.request_hash != self.operation.request_hash:
+            raise OperationConflict(
+                f"operation {operation.id} was used with another request",
+                hint="Use a new Operation-Id for a new request.",
+                operation_id=operation.id,
+            )
+        return dict(self.receipt)
 
 
 def receipt_of(entry: Entry) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from runtime.core.public_tokens import PublicToken
-from runtime.core.receipts import receipt_of
+from runtime.core.receipts import FirstReceipt, receipt_of
 from runtime.core.run import Run, Wait
 
 OPERATIONS_KEPT_MAX = 10_000
@@ -48,7 +48,7 @@ class SessionState:
         last_at: Time of the last entry; no later entry is earlier (S-50).
         unconsumed: Per stream, the unconsumed records in stream seq order.
         taken: Records that the newest run consumed, by (stream, seq); a replay reads their data.
-        operations: Receipts of operations folded since this state was made: id → (request hash, receipt).
+        operations: Receipts of operations folded since this state was made, by operation id.
         send_keys: Idempotency keys likewise: (stream, key hash) → (data hash, receipt).
     """
 
@@ -71,7 +71,7 @@ class SessionState:
         self.taken: dict[tuple[str, int], InputRecord] = {}
         self.input_seqs: dict[str, int] = {}
         self.output_seqs: dict[str, int] = {}
-        self.operations: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.operations: dict[str, FirstReceipt] = {}
         self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.has_forgotten_keys = False
         """`send_keys` no longer holds all since this state was made: the ledger knows."""
@@ -110,9 +110,9 @@ class SessionState:
         self.seq = entry.seq
         self.last_hash = entry.hash
         self.last_at = entry.recorded_at
-        operation = entry.body.get("operation")
-        if operation is not None:
-            self.operations[operation["id"]] = (operation["request_hash"], receipt_of(entry))
+        first = FirstReceipt.of(entry)
+        if first is not None:
+            self.operations[first.operation.id] = first
             if len(self.operations) > OPERATIONS_KEPT_MAX:
                 del self.operations[next(iter(self.operations))]
 

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from helmr import ids
+from helmr.errors import BadId
 from helmr.models import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
+from runtime.core.entries import Principal
 from runtime.service import Caller, Service
 
 SEQ_MAX = 2**53
@@ -33,7 +35,11 @@ async def _service(request: Request) -> Service:
 
 def _id_pattern(prefix: str) -> dict[str, Any]:
     # Only documented: the service checks ids, and says which kind it expected.
-    return {"pattern": f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"}
+    return {"pattern": _pattern_of(prefix)}
+
+
+def _pattern_of(prefix: str) -> str:
+    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
 
 
 async def _caller(
@@ -48,10 +54,24 @@ async def _caller(
         ),
     ] = None,
 ) -> Caller:
-    principal = request.state.principal
-    if not operation_id:
+    return caller_of(request.state.principal, operation_id)
+
+
+def caller_of(principal: Principal, operation_id: str | None) -> Caller:
+    """Who calls, under the id of the header Operation-Id.
+
+    Raises:
+        BadId: The header is there and holds none; an empty one too, whose sender believes that the call is repeatable.
+    """
+    if operation_id is None:
         return Caller(principal)
-    return Caller(principal, ids.check_id(operation_id, ids.OPERATION))
+    try:
+        return Caller(principal, ids.check_id(operation_id, ids.OPERATION))
+    except BadId as error:
+        raise BadId(
+            f"Operation-Id: {error.message}",
+            hint=f"It is a TypeID, {_pattern_of(ids.OPERATION)}; without the header a call can't be repeated.",
+        ) from error
 
 
 ServiceDep = Annotated[Service, Depends(_service)]

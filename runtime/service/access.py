@@ -20,8 +20,8 @@ from helmr.models import (
     PublicTokenRequest,
 )
 from runtime.clock import Clock
-from runtime.core.commands import CreatePublicToken, RevokePublicToken
-from runtime.core.public_tokens import PublicToken, ScopeType, scope_of_request
+from runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
+from runtime.core.public_tokens import PublicToken, Scope, ScopeType, scope_of_request
 from runtime.core.tokens import (
     CreateApiKey,
     CreateCompletionToken,
@@ -34,8 +34,9 @@ from runtime.security.session_keys import SessionKeys
 from runtime.security.task_secrets import TaskSecrets
 from runtime.service.caller import Caller
 from runtime.service.catalog import CatalogView
-from runtime.service.ledger import LedgerReads
+from runtime.service.ledger import Json, LedgerReads
 from runtime.service.recent import Recent
+from runtime.service.repeats import Repeats
 from runtime.service.router import Router
 
 KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
@@ -71,12 +72,14 @@ class AccessTokens:
         catalog: CatalogView,
         keys: KeysOf,
         clock: Clock,
+        repeats: Repeats,
     ) -> None:
         self._ledger = ledger
         self._router = router
         self._catalog = catalog
         self._keys = keys
         self._clock = clock
+        self._repeats = repeats
 
     async def create(self, caller: Caller, request: PublicTokenRequest) -> PublicTokenReceipt:
         """Make a public token; a repeated operation shows the same secret.
@@ -91,9 +94,6 @@ class AccessTokens:
             ids.check_id(scope.token_id or "", ids.TOKEN)
         else:
             owner = ids.check_id(scope.session_id or "", ids.SESSION)
-            direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
-            task = await self._ledger.task_of(owner)
-            await self._catalog.stream(task, scope.stream or "", direction)
         secrets = TaskSecrets(await self._keys(owner), "")
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
             scope, tuple(request.allowed_origins)
@@ -111,30 +111,29 @@ class AccessTokens:
         )
         asked = request.model_dump(mode="json")
         operation = caller.operation("public_tokens.create", asked)
-        if owner == ids.NIL_SESSION:
-            fact = CreateCompletionToken(
-                principal=caller.principal,
-                operation=operation,
-                public_token_id=token.id,
-                token_id=scope.token_id or "",
-                secret_hash=hashed,
-                key_id=key_id,
-                max_uses=token.max_uses,
-                expires_at=token.expires_at,
-                allowed_origins=origins,
-            )
-            receipt = await self._router.write(
-                lambda: self._ledger.fact(fact), what="a public token"
-            )
-        else:
+
+        async def write() -> Json:
+            if owner == ids.NIL_SESSION:
+                fact = _completion_token(caller, operation, token)
+                return await self._router.write(
+                    lambda: self._ledger.fact(fact), what="a public token"
+                )
+            await self._check_stream(scope)
             command = CreatePublicToken(
                 principal=caller.principal, operation=operation, token=token.to_json()
             )
-            receipt = await self._router.command(owner, command)
+            return await self._router.command(owner, command)
+
+        receipt = await self._repeats.receipt(caller, operation, write)
         made_id = str(receipt["public_token_id"])
         info = await self._ledger.get_public_token(made_id)
         secret = secrets.secret("pat", made_id, str(receipt["key_id"]))
         return PublicTokenReceipt.model_validate({**info, "public_access_token": secret})
+
+    async def _check_stream(self, scope: Scope) -> None:
+        direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
+        task = await self._ledger.task_of(scope.session_id or "")
+        await self._catalog.stream(task, scope.stream or "", direction)
 
     async def list(
         self, *, limit: int | None = None, cursor: str | None = None
@@ -254,6 +253,22 @@ class ApiKeys:
         """A key was revoked somewhere: look all of them up again."""
         self._revocations += 1
         self._known.clear()
+
+
+def _completion_token(
+    caller: Caller, operation: Operation, token: PublicToken
+) -> CreateCompletionToken:
+    return CreateCompletionToken(
+        principal=caller.principal,
+        operation=operation,
+        public_token_id=token.id,
+        token_id=token.scope.token_id or "",
+        secret_hash=token.secret_hash,
+        key_id=token.key_id or "",
+        max_uses=token.max_uses,
+        expires_at=token.expires_at,
+        allowed_origins=token.allowed_origins,
+    )
 
 
 def _monotonic() -> float:

@@ -7,15 +7,17 @@ from helmr.models import Page, RunInfo, RunStatus
 from runtime.core.commands import CancelRun, RetryRun
 from runtime.service.caller import Caller
 from runtime.service.ledger import LedgerReads
+from runtime.service.repeats import Repeats
 from runtime.service.router import Router
 
 
 class Runs:
     """See the module."""
 
-    def __init__(self, ledger: LedgerReads, router: Router) -> None:
+    def __init__(self, ledger: LedgerReads, router: Router, repeats: Repeats) -> None:
         self._ledger = ledger
         self._router = router
+        self._repeats = repeats
 
     async def get(self, run_id: str) -> RunInfo:
         """A run.
@@ -52,10 +54,12 @@ class Runs:
 
         Raises:
             RunNotFound: No run with that id.
+            OperationConflict: The operation id was used with another request.
         """
         operation = caller.operation("runs.cancel", run_id)
         run = await self.get(run_id)
         if run.status.is_final:
+            await self._repeats.first(caller, operation)
             return run
         command = CancelRun(
             principal=caller.principal,

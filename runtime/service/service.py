@@ -16,6 +16,7 @@ from runtime.service.health import HealthView
 from runtime.service.ledger import LedgerReads
 from runtime.service.queries import Queries
 from runtime.service.recent import Recent
+from runtime.service.repeats import Repeats
 from runtime.service.router import COMMIT_TIMEOUT_S, Router
 from runtime.service.runs import Runs
 from runtime.service.sessions import Sessions
@@ -79,9 +80,10 @@ class Service:
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
         keys = keys or _keys_from(ring)
         self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
-        self.runs = Runs(ledger, self.router)
+        repeats = Repeats(ledger)
+        self.runs = Runs(ledger, self.router, repeats)
         self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)
-        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock)
+        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock, repeats)
         self.api_keys = ApiKeys(ledger, self.router)
         self.waits = Waits(
             ledger,
@@ -90,8 +92,11 @@ class Service:
             self.tokens,
             self._session_of_wait,
             self._token_of_wait,
+            repeats,
         )
-        self.sessions = Sessions(ledger, self.router, self.catalog, self.waits, self.runs, self.hub)
+        self.sessions = Sessions(
+            ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
+        )
         self.queries = Queries(ledger)
         self.events = Events(ledger, self.catalog, self.hub)
         self.health = HealthView(

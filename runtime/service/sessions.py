@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from helmr import ids
@@ -34,6 +36,7 @@ from runtime.service.caller import Caller
 from runtime.service.catalog import CatalogView
 from runtime.service.feed import FeedHub
 from runtime.service.ledger import LedgerReads
+from runtime.service.repeats import Repeats
 from runtime.service.router import Router
 from runtime.service.runs import Runs
 from runtime.service.waits import Waits
@@ -56,6 +59,7 @@ class Sessions:
         waits: Waits,
         runs: Runs,
         hub: FeedHub,
+        repeats: Repeats,
     ) -> None:
         self._ledger = ledger
         self._router = router
@@ -63,6 +67,7 @@ class Sessions:
         self._waits = waits
         self._runs = runs
         self._hub = hub
+        self._repeats = repeats
 
     # --- start and read ---------------------------------------------------------------------------
 
@@ -80,7 +85,6 @@ class Sessions:
         """
         _check_labels(request)
         _check_value(request.payload, what="a payload")
-        await self._catalog.check_payload(request.task, request.payload)
         asked = request.model_dump(exclude={"result_timeout_s"})
         operation = caller.operation("sessions.start", asked)
         start = StartSession(
@@ -96,17 +100,22 @@ class Sessions:
             operation=operation,
             request_hash=jsontext.same_data_hash([request.task, request.payload]),
         )
-        started = await self._router.write(
-            lambda: self._ledger.start(start), what=f"start of {request.task}"
-        )
-        if request.result_timeout_s:
-            run = await self._settled(started.session_id, started.run_id, request.result_timeout_s)
-            session = await self.get(started.session_id)
-        else:
-            session, run = await asyncio.gather(
-                self.get(started.session_id), self._runs.get(started.run_id)
+
+        async def write() -> Mapping[str, Any]:
+            await self._catalog.check_payload(request.task, request.payload)
+            started = await self._router.write(
+                lambda: self._ledger.start(start), what=f"start of {request.task}"
             )
-        return StartReceipt(session=session, run=run, created=started.created)
+            return asdict(started)
+
+        receipt = await self._repeats.receipt(caller, operation, write)
+        session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
+        if request.result_timeout_s:
+            run = await self._settled(session_id, run_id, request.result_timeout_s)
+            session = await self.get(session_id)
+        else:
+            session, run = await asyncio.gather(self.get(session_id), self._runs.get(run_id))
+        return StartReceipt(session=session, run=run, created=bool(receipt["created"]))
 
     async def get(self, session_id: str) -> SessionInfo:
         """A session with its active wait in full.

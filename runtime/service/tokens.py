@@ -18,6 +18,7 @@ from helmr.models import (
     TokenStatus,
 )
 from runtime.actors.completing import complete
+from runtime.core.commands import Operation
 from runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from runtime.security.keys import KeyRing
 from runtime.security.payloads import PayloadCipher
@@ -138,7 +139,7 @@ class Tokens:
             TokenExhausted: The public token's uses are spent.
         """
         ids.check_id(token_id, ids.TOKEN)
-        operation = caller.operation("tokens.complete", token_id, request.data)
+        operation = self.completing(caller, token_id, request)
 
         def make(checked: tuple[int, ...]) -> CompleteToken:
             return CompleteToken(
@@ -158,6 +159,10 @@ class Tokens:
 
         receipt = await complete(lambda: self._ledger.get_token(token_id), write, make)
         return CompleteReceipt.model_validate(receipt)
+
+    def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> Operation:
+        """The operation of a completion; answering a wait on the token is the same one."""
+        return caller.operation("tokens.complete", token_id, request.data)
 
     async def cancel(self, caller: Caller, token_id: str) -> TokenInfo:
         """Cancel a token; cancelling a cancelled one changes nothing.

@@ -32,6 +32,7 @@ from runtime.service.caller import Caller
 from runtime.service.catalog import CatalogView
 from runtime.service.ledger import Json, LedgerReads
 from runtime.service.recent import Recent
+from runtime.service.repeats import Repeats
 from runtime.service.router import Router
 from runtime.service.tokens import Tokens
 
@@ -53,6 +54,7 @@ class Waits:
         tokens: Tokens,
         session_of_wait: Recent[str, str],
         token_of_wait: Recent[str, str],
+        repeats: Repeats,
     ) -> None:
         self._ledger = ledger
         self._router = router
@@ -60,6 +62,7 @@ class Waits:
         self._tokens = tokens
         self._session_of_wait = session_of_wait
         self._token_of_wait = token_of_wait
+        self._repeats = repeats
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit.
@@ -153,12 +156,16 @@ class Waits:
     ) -> TokenAnswerReceipt:
         """Answer a wait on a token: complete the token, if the wait is pending."""
         wait = await self.get(wait_id)
-        if wait.status is not WaitStatus.PENDING:
-            raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
+        completion = CompleteRequest(data=request.data)
+
+        async def write() -> Json:
+            if wait.status is not WaitStatus.PENDING:
+                raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
+            return (await self._tokens.complete(caller, token_id, completion)).model_dump()
+
         try:
-            receipt = await self._tokens.complete(
-                caller, token_id, CompleteRequest(data=request.data)
-            )
+            operation = self._tokens.completing(caller, token_id, completion)
+            receipt = await self._repeats.receipt(caller, operation, write)
         except (TokenCompleted, TokenCancelled) as error:
             raise WaitResolved(
                 error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
@@ -168,7 +175,7 @@ class Waits:
                 error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
             ) from error
         return TokenAnswerReceipt(
-            token_id=token_id, outcome=receipt.outcome, wait_id=wait_id, run_id=wait.run_id
+            token_id=token_id, outcome=receipt["outcome"], wait_id=wait_id, run_id=wait.run_id
         )
 
     async def _told(

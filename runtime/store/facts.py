@@ -16,7 +16,6 @@ from typing import Any
 from helmr.errors import (
     Conflict,
     KeyNotFound,
-    OperationConflict,
     Overloaded,
     TokenCancelled,
     TokenCompleted,
@@ -35,7 +34,7 @@ from runtime.core.public_tokens import (
     check_live,
     spend,
 )
-from runtime.core.receipts import receipt_of
+from runtime.core.receipts import FirstReceipt
 from runtime.core.starting import operation_json
 from runtime.core.tokens import (
     CancelToken,
@@ -108,14 +107,10 @@ def repeated_fact(fact: Command, entry: Entry) -> Mapping[str, Any]:
     Raises:
         OperationConflict: The id was used with another request.
     """
-    operation = entry.body.get("operation", {})
+    first = FirstReceipt.of(entry)
+    assert first is not None
     assert fact.operation is not None
-    if operation.get("request_hash") != fact.operation.request_hash:
-        raise OperationConflict(
-            f"operation {fact.operation.id} was used with another request",
-            hint="Use a new Operation-Id for a new request.",
-        )
-    return receipt_of(entry)
+    return first.again(fact.operation, fact.principal)
 
 
 def decide_fact(book: Book, fact: Fact, now: datetime, ended_by: Entry | None) -> Decided:

@@ -17,6 +17,7 @@ from helmr.models import TokenStatus
 from runtime.clock import Clock, Timer
 from runtime.core.checkpoint import pieces, refs
 from runtime.core.entries import Draft, Entry, EntryKind, Principal
+from runtime.core.receipts import FirstReceipt
 from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
@@ -123,7 +124,6 @@ class MemoryLedger:
         named = {
             o for text in (checkpoint, *earlier.values()) if text is not None for o in refs(text)
         }
-        offset = self.book.known_operation(operation_id) if operation_id is not None else None
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
@@ -131,7 +131,9 @@ class MemoryLedger:
             checkpoint_offset=head.checkpoint_offset or None,
             pieces=earlier,
             referenced={offset: self.entry(offset) for offset in named},
-            known_operation=self.entry(offset) if offset is not None else None,
+            known_operation=(
+                await self.known_operation(operation_id) if operation_id is not None else None
+            ),
             known_key=self._known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
             keys=self.ring.session_keys(session_id) if self.ring is not None else None,
@@ -159,6 +161,12 @@ class MemoryLedger:
         """See `Ledger.held`."""
         self._require_alive()
         return self.book.holdings()
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """See `Ledger.known_operation`."""
+        self._require_alive()
+        offset = self.book.known_operation(operation_id)
+        return FirstReceipt.of(self.entry(offset)) if offset is not None else None
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """See `Ledger.known_key`."""

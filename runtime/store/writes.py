@@ -14,7 +14,6 @@ from helmr.errors import (
     ExternalIdConflict,
     IdempotencyConflict,
     MasterKeyMissing,
-    OperationConflict,
 )
 from runtime.core.commands import TokenEnded
 from runtime.core.decide.inputs import key_hash
@@ -27,7 +26,7 @@ from runtime.core.entries import (
     Principal,
     seal,
 )
-from runtime.core.receipts import receipt_of
+from runtime.core.receipts import FirstReceipt
 from runtime.core.starting import due_draft, start_drafts, token_end_draft
 from runtime.ports import Started, StartSession
 from runtime.security.keys import KeyRing
@@ -117,14 +116,10 @@ def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Star
     """
     body = entry.body
     if match.by == "operation":
+        first = FirstReceipt.of(entry)
+        assert first is not None
         assert start.operation is not None
-        if body["operation"]["request_hash"] != start.operation.request_hash:
-            raise OperationConflict(
-                f"operation {start.operation.id} was used with another request",
-                hint="Use a new Operation-Id for a new request.",
-                operation_id=start.operation.id,
-            )
-        receipt = receipt_of(entry)
+        receipt = first.again(start.operation, start.principal)
         return Started(
             session_id=receipt["session_id"],
             run_id=receipt["run_id"],

@@ -212,7 +212,7 @@ async def test_a_used_operation_is_declined_with_the_entry_of_its_receipt(ledger
     assert isinstance(declined, Declined)
     assert declined.facts["entry"].body["record_id"] == sent.body["record_id"]
     loaded = await ledger.load(other.session_id, "slot-9", operation_id="op-1")
-    assert loaded.known_operation.session_id == one.session_id
+    assert loaded.known_operation.receipt["record_id"] == sent.body["record_id"]
     assert loaded.entries[-1].kind is EntryKind.RUN_STARTED
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from helmr.errors import OperationConflict
 from runtime.core.commands import (
     AddNote,
     Answer,
@@ -37,25 +36,11 @@ def decide(state: SessionState, command: Command, context: Context) -> Decision:
     Raises:
         HelmrError: The command is refused and leaves nothing.
     """
-    if command.operation is not None and command.operation.id in state.operations:
-        known = state.operations[command.operation.id]
-        return Decision(reply=repeated_operation(known, command))
+    operation = command.operation
+    if operation is not None and operation.id in state.operations:
+        first = state.operations[operation.id]
+        return Decision(reply=first.again(operation, command.principal))
     return _BY_KIND[type(command)](state, command, context)
-
-
-def repeated_operation(known: tuple[str, Mapping[str, Any]], command: Command) -> dict[str, Any]:
-    """The first receipt of a repeated operation.
-
-    Raises:
-        OperationConflict: The id was used with another request.
-    """
-    request_hash, receipt = known
-    if command.operation is not None and command.operation.request_hash != request_hash:
-        raise OperationConflict(
-            f"operation {command.operation.id} was used with another request",
-            hint="Use a new Operation-Id for a new request.",
-        )
-    return dict(receipt)
 
 
 def _deadline(state: SessionState, command: Deadline, context: Context) -> Decision:

@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from helmr import ids
 from helmr.errors import NotFound, TokenNotFound
 from helmr.models import CompleteReceipt, CompleteRequest
 from runtime.core.entries import Principal
@@ -20,12 +19,12 @@ from runtime.http.bodies import read_raw
 from runtime.http.callback_page import Callback, show, submit
 from runtime.http.problems import documented
 from runtime.http.route import HelmrRoute
-from runtime.http.shape import ServiceDep, json_response
+from runtime.http.shape import ServiceDep, caller_of, json_response
 from runtime.security.callbacks import CallbackForm, read_callback
 from runtime.security.limits import FrontDoor
 from runtime.security.origins import check_origin
 from runtime.security.secrets import SecretKind, parse_secret, secret_hash
-from runtime.service import Caller, Service
+from runtime.service import Service
 
 router = APIRouter(route_class=HelmrRoute, tags=["callbacks"])
 
@@ -106,7 +105,6 @@ async def _callback(request: Request, service: Service, secret: str) -> Callback
 async def _find(
     request: Request, service: Service, kind: SecretKind, hashed: str
 ) -> Callback | None:
-    operation_id = request.headers.get("operation-id")
     public_token: PublicToken | None = None
     if kind is SecretKind.CALLBACK:
         token = await service.tokens.by_callback(hashed)
@@ -124,9 +122,5 @@ async def _find(
             return None
     if token is None or principal is None:
         return None
-    caller = (
-        Caller(principal, ids.check_id(operation_id, ids.OPERATION))
-        if operation_id
-        else Caller(principal)
-    )
+    caller = caller_of(principal, request.headers.get("operation-id"))
     return Callback(token=token, caller=caller, public_token=public_token)

@@ -24,6 +24,7 @@ from helmr.errors import (
 from runtime.clock import Clock
 from runtime.core.checkpoint import pieces, refs
 from runtime.core.entries import Entry, EntryKind, Principal
+from runtime.core.receipts import FirstReceipt
 from runtime.core.tokens import Fact, end_facts
 from runtime.ports import (
     CommitReply,
@@ -151,6 +152,13 @@ class DuckLedger:
         job = HoldingsJob(head)
         self._group.submit(job)
         await job.future
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """An accepted operation of the last day (S-61)."""
+        offset = self.book.known_operation(operation_id)
+        if offset is None:
+            offset = await self.operation(operation_id)
+        return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
@@ -411,10 +419,6 @@ class DuckLedger:
         tail, missing = self._group.recent.split(offsets)
         checkpoint, earlier, named = await self._checkpoint(head, missing)
         tail |= {offset: named[offset] for offset in missing}
-        known_operation = None
-        if operation_id is not None:
-            offset = await self._operation_offset(operation_id)
-            known_operation = await self.entry(offset) if offset is not None else None
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
@@ -424,7 +428,9 @@ class DuckLedger:
             referenced=named,
             chain_key=self._chain.of(head),
             keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,
-            known_operation=known_operation,
+            known_operation=(
+                await self.known_operation(operation_id) if operation_id is not None else None
+            ),
             known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
         )
@@ -455,10 +461,6 @@ class DuckLedger:
             raise DataError(f"{session_id}: its checkpoint at {offset} is not there")
         seq, text = stored
         return self._chain.bodies.open_checkpoint(text, session_id=session_id, seq=seq)
-
-    async def _operation_offset(self, operation_id: str) -> int | None:
-        known = self.book.known_operation(operation_id)
-        return known if known is not None else await self.operation(operation_id)
 
 
 def _check_shape(flush: Flush) -> None:
