@@ -117,9 +117,8 @@ def _preflight(methods: tuple[str, ...]) -> Callable[[Request], Awaitable[Respon
             request.headers.get("access-control-request-method"),
             methods,
         )
-        return Response(
-            status_code=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))} | headers
-        )
+        allowed = ", ".join(sorted({*_methods(request), "OPTIONS"}))
+        return Response(status_code=204, headers={"Allow": allowed} | headers)
 
     return answer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from helmr.errors import NotAllowed
+from helmr.errors import HelmrError, NotFound
 from runtime.http.metrics import Metrics
 from runtime.http.problems import problem_response
 from runtime.security.limits import check_host
@@ -24,6 +24,9 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 NO_ROUTE = "none"
 """The route of a request that none took; its path may be anything and is not kept."""
+
+
+ENCODED_SLASH = b"%2f"
 
 
 class Edge:
@@ -57,10 +60,21 @@ class Edge:
         try:
             if self._allowed_hosts is not None:
                 check_host(_header(scope["headers"], b"host"), self._allowed_hosts)
-        except NotAllowed as error:
+            _check_slashes(scope.get("raw_path") or b"")
+        except HelmrError as error:
             await problem_response(error)(scope, receive, send_on)
             return
         await self._app(scope, receive, send_on)
+
+
+def _check_slashes(raw_path: bytes) -> None:
+    """Return if the path has the same parts for the router, which decodes it first, as for a proxy in front.
+
+    Raises:
+        NotFound: It holds an encoded slash; no id or name here has one.
+    """
+    if ENCODED_SLASH in raw_path.lower():
+        raise NotFound("no route has an encoded slash in its path")
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

@@ -53,7 +53,7 @@ def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:
     validation = responses.get("422", {}).get("content", {}).get("application/json", {})
     if "HTTPValidationError" in str(validation.get("schema")):
         del responses["422"]  # the framework's own; here such a request is 400
-    common = (401, 403, 500, 503) if needs_key else (403, 500)
+    common = (401, 403, 429, 500, 503) if needs_key else (403, 500)
     for status, response in documented(*common).items():
         responses.setdefault(str(status), response)
     for parameter in operation.get("parameters", ()):

@@ -42,6 +42,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from tests.contract.repeating import KINDS
 
 BOUND_S = 30.0
 MISSING = "01h455vb4pex5vsknk084sn02q"
@@ -222,6 +223,18 @@ async def a_repeated_operation_gives_its_first_receipt(client: Any, way: Way) ->
     assert started[0].id == started[1].id
     with pytest.raises(IdempotencyConflict):
         await client.sessions.start("contract-echo", 8, idempotency_key=key)
+
+
+async def every_operation_can_be_repeated(client: Any, way: Way) -> None:
+    for name, kind in KINDS.items():
+        prepared = await kind(client)
+        operation_id = ids.new_id(ids.OPERATION)
+        first = await prepared.call(operation_id)
+        if prepared.then is not None:
+            await prepared.then()
+        if prepared.session_id is not None:
+            await client.sessions.open(prepared.session_id).note("something else")
+        assert await prepared.call(operation_id) == first, name
 
 
 async def following_meets_every_record_once(client: Any, way: Way) -> None:
@@ -472,6 +485,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     sends_say_what_they_did,
     what_comes_after_a_deadline_is_late,
     a_repeated_operation_gives_its_first_receipt,
+    every_operation_can_be_repeated,
     following_meets_every_record_once,
     following_an_output_ends_with_its_session,
     entries_are_followed,
