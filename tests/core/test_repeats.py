@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from runtime.core.commands import (
     StartRun,
     Touch,
 )
+from runtime.core.entries import Principal
 from runtime.core.receipts import receipt_of
 from tests.core.builder import ALICE, Story
 
@@ -113,6 +115,18 @@ def test_a_repeated_operation_gets_its_first_receipt_before_any_state_check(
         before = story.state.seq
         assert dict(story.do(command)) == given
         assert story.state.seq == before
+
+
+@pytest.mark.parametrize("make", COMMANDS)
+def test_an_operation_id_of_another_caller_conflicts(make: Callable[[Story], Command]):
+    story = Story().execute()
+    command = make(story)
+    given = dict(story.do(command))
+    for other in (Principal("api_key", "key_2"), Principal("public_token", ALICE.id)):
+        with pytest.raises(OperationConflict):
+            story.do(replace(command, principal=other))
+    renamed = replace(ALICE, on_behalf_of="Zoë")
+    assert dict(story.do(replace(command, principal=renamed))) == given
 
 
 def test_an_operation_id_with_another_request_conflicts():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helmr import ids
-from helmr.errors import TaskNotFound
+from helmr.errors import TaskNotFound, WaitResolved
 from helmr.testing import TESTER, Harness
 from runtime.catalog import Registry
 from runtime.clock import FakeClock
@@ -131,6 +131,21 @@ async def test_a_task_that_is_gone_meanwhile_does_not_hide_the_first_receipt() -
         assert await h.command(session.id, sent) == first
         with pytest.raises(TaskNotFound):
             await h.command(session.id, send())
+
+
+async def test_an_operation_is_known_for_a_day() -> None:
+    async with Harness(*TASKS) as h, h.async_client() as client:
+        prepared = await KINDS["answer"](client)
+        assert prepared.session_id is not None
+        operation = operation_id(h.clock.now())
+        first = await prepared.call(operation)
+        await h.advance("23h")
+        await parked_and_woken(h, client, prepared.session_id)
+        assert await prepared.call(operation) == first
+        await h.advance("2h")
+        await parked_and_woken(h, client, prepared.session_id)
+        with pytest.raises(WaitResolved):
+            await prepared.call(operation)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,27 @@ def test_a_fresh_id_is_one_of_its_kind_and_survives_its_uuid(prefix: str):
     assert ids.check_id(value, prefix) == value
     assert ids.from_uuid(prefix, ids.to_uuid(value)) == value
     assert ids.to_uuid(value).version == 7
+
+
+def test_an_id_tells_when_it_was_made():
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    made_at = ids.made_at(ids.new_id(ids.OPERATION))
+    assert made_at is not None
+    assert before <= made_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ids.from_uuid(ids.OPERATION, uuid.UUID(int=0, version=4)),
+        ids.from_uuid(ids.OPERATION, uuid.UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")),
+        "op_1",
+        "",
+    ],
+    ids=["random", "after the last year", "none", "empty"],
+)
+def test_an_id_that_tells_no_time_is_said_to_tell_none(value: str):
+    assert ids.made_at(value) is None
 
 
 def test_ids_are_unique_and_made_in_order():

@@ -63,6 +63,7 @@ class LiveRuntime:
         slots: int = 2,
         desks: int = 1,
         linger: str = "30s",
+        port: int = 0,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / ".helmr"
@@ -74,7 +75,7 @@ class LiveRuntime:
         self._arguments = [
             self.tasks.name,
             *(path.name for path in also),
-            "--port=0",
+            f"--port={port}",
             f"--data-dir={self.data_dir}",
             f"--slots={slots}",
             f"--desks={desks}",

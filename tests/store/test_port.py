@@ -216,6 +216,23 @@ async def test_a_used_operation_is_declined_with_the_entry_of_its_receipt(ledger
     assert loaded.entries[-1].kind is EntryKind.RUN_STARTED
 
 
+async def test_an_operation_is_looked_up_with_its_receipt_and_who_got_it(ledger, clock):
+    operation = Operation(id="op-1", request_hash="h")
+    assert await ledger.known_operation("op-1") is None
+    start = start_of(operation=operation)
+    started = await ledger.start(start)
+    known = await ledger.known_operation("op-1")
+    assert (known.operation, known.principal) == (operation, start.principal)
+    assert known.receipt["run_id"] == started.run_id
+    clock.move_to(clock.now() + timedelta(hours=23))
+    await ledger.start(start_of(operation=Operation(id="op-2", request_hash="h")))
+    assert await ledger.known_operation("op-1") == known
+    clock.move_to(clock.now() + timedelta(hours=1, seconds=1))
+    await ledger.start(start_of(operation=Operation(id="op-3", request_hash="h")))
+    assert await ledger.known_operation("op-1") is None
+    assert await ledger.known_operation("op-2") is not None
+
+
 async def test_two_sessions_with_one_operation_at_once_have_one_winner(ledger, clock):
     operation = Operation(id="op-1", request_hash="h")
     hands = [await running(ledger, clock) for _ in range(8)]
