@@ -40,6 +40,7 @@ BASE_URL = "http://helmr.test"
 WIDE = LimitConfig(
     per_secret="100000/minute",
     per_source="100000/minute",
+    malformed_per_source="100000/minute",
     failures_per_source="100000/minute",
     failures="100000/minute",
 )
