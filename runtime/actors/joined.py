@@ -155,6 +155,7 @@ def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str
         serves_http=options.serves_http,
         encrypts=options.encrypts,
         external_url=options.external_url,
+        trusted_proxies=options.trusted_proxies,
     )
 
 

@@ -41,6 +41,7 @@ class UpOptions:
         folder: None is the current folder.
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: What the links of tokens begin with, if not with host and port.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
     """
 
@@ -57,6 +58,7 @@ class UpOptions:
     external_url: str | None = None
     encrypts: bool | None = None
     serves_http: bool = True
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def slots_count(self) -> int:

@@ -152,6 +152,7 @@ class _Run:
             version=version(),
             encrypts=self._options.encrypts,
             external_url=self._options.external_url,
+            trusted_proxies=self._options.trusted_proxies,
         )
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:
@@ -217,7 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="runtime.actors.supervisor")
     parser.add_argument("options", help="UpOptions as JSON")
     values = json.loads(parser.parse_args(arguments).options)
-    values["tasks"] = tuple(values["tasks"])
+    for name in ("tasks", "trusted_proxies"):
+        values[name] = tuple(values.get(name, ()))
     for name in ("data_dir", "folder"):
         if values.get(name) is not None:
             values[name] = Path(values[name])

@@ -23,6 +23,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         admin_key_hash=spec.admin_key_hash,
         ring=read_key_ring(spec.ring_path, os.environ),
         base_url=spec.base_url,
+        trusted_proxies=spec.trusted_proxies,
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)
