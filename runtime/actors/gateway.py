@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -113,6 +113,7 @@ def make_gateway(
     ring: KeyRing | None,
     base_url: str,
     trusted_proxies: tuple[str, ...] = (),
+    is_published: Callable[[], bool] = lambda: True,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -125,6 +126,7 @@ def make_gateway(
         ring: The master keys.
         base_url: The external base URL; its name is one under which it may be asked.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
+        is_published: Whether local programs can find the runtime; it is not ready before.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -140,6 +142,7 @@ def make_gateway(
         ring=ring,
         base_url=base_url,
         host=introduction,
+        is_published=is_published,
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,

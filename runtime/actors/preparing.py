@@ -13,11 +13,19 @@ from importlib import metadata
 from pathlib import Path
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
-from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
+from helmr.errors import (
+    BadDefinition,
+    Conflict,
+    HelmrError,
+    RuntimeHeld,
+    StoreUnavailable,
+    UsageError,
+)
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
 from runtime.actors.leftovers import write_private
 from runtime.catalog import load_modules, raised_at
+from runtime.security.private_files import open_private, secure_folder
 from runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 DEFAULT_PORT = 4356
@@ -25,7 +33,10 @@ DEFAULT_DESKS = 2
 DEFAULT_LINGER_S = 30.0
 SLOTS_MAX = 8
 KEY_NAME = "admin.key"
+KEY_CHARS_MAX = 1_024
+LOGS = "logs"
 LOGS_KEPT = 100
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,27 +99,42 @@ def writing(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StoreUnavailable(
+                f"the disk of the data directory {data_dir} is full: {error.strerror}",
+                hint="Free space there, then start again: nothing that was acknowledged is lost.",
+            ) from error
+        name = f"{error.filename}: " if error.filename is not None else ""
         raise UsageError(
-            f"{data_dir} can't be used as data directory: {error.filename}: {error.strerror}",
+            f"{data_dir} can't be used as data directory: {name}{error.strerror}",
             hint="Make it a folder that this user may write, or name another --data-dir.",
         ) from error
 
 
 @contextmanager
-def lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory; the kernel gives it back with this process, whatever ends it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the data directory; the kernel gives it back with this process, whatever ends it.
+
+    Raises:
+        RuntimeHeld: Another runtime has it.
+        UsageError: Others may write it, or something in it is not the runtime's.
+        StoreUnavailable: Its disk is full.
+    """
     with writing(data_dir):
-        descriptor = os.open(data_dir / LOCK_FILE, flags, 0o600)
+        for folder in (data_dir, data_dir / LOGS):
+            if folder.is_dir() or folder.is_symlink():
+                secure_folder(folder, say)
+        descriptor = open_private(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise _held(data_dir, holder) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     try:
+        with writing(data_dir):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -179,11 +205,11 @@ def local_key(data_dir: Path) -> str:
     """The admin key of this data directory; the same after every restart."""
     path = data_dir / KEY_NAME
     try:
-        key = path.read_text().strip()
+        with os.fdopen(open_private(path, os.O_RDONLY)) as file:
+            key = file.read(KEY_CHARS_MAX).strip()
     except FileNotFoundError:
         key = ""
     if parse_secret(key) is SecretKind.API_KEY:
-        path.chmod(0o600)
         return key
     key = make_secret(SecretKind.API_KEY)
     write_private(path, key)

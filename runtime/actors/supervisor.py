@@ -68,8 +68,9 @@ def run_up(options: UpOptions) -> int:
             hint="Name the cluster with --address.",
         )
     folder, data_dir = options.folders()
-    with lock(data_dir):
+    with lock(data_dir, TERMINAL.say):
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
+        published.withdraw(data_dir, None)  # of a runtime that was killed
         ended = leftovers.end_leftovers(data_dir)
         if ended:
             noun = "process" if ended == 1 else "processes"
@@ -118,13 +119,15 @@ class _Run:
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
-        TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
+        with writing(self._data_dir):
+            TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
         address = self._cluster.start()
         TERMINAL.say(f"Ray runs on {address}")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
 
         spec = self._spec(catalog)
-        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+        with writing(self._data_dir):
+            ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         keeper = Keeper(
             spec,
             catalog,

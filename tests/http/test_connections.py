@@ -144,10 +144,10 @@ async def test_an_answer_that_nobody_reads_ends_its_connection(stack: Stack) -> 
     async with served(stack, SHORT) as door:
         session = (await stack.started("echo", 0))["session"]["id"]
         for _ in range(30):
-            sent = await stack.http.post(
+            answer = await stack.http.post(
                 f"/v1/sessions/{session}/inputs/words", json={"data": "x" * 100_000}
             )
-            assert sent.status_code == 200
+            assert answer.status_code == 200
         key = f"Authorization: Bearer {stack.key}\r\n"
         sent = f"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"
         with socket.socket() as silent:
