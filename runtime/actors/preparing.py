@@ -100,8 +100,11 @@ def writing(data_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
+            path = Path(error.filename or data_dir)
+            is_inside = path.is_relative_to(data_dir)
+            place = f"the data directory {data_dir}" if is_inside else f"{path.parent}"
             raise StoreUnavailable(
-                f"the disk of the data directory {data_dir} is full: {error.strerror}",
+                f"the disk of {place} is full: {error.strerror}",
                 hint="Free space there, then start again: nothing that was acknowledged is lost.",
             ) from error
         name = f"{error.filename}: " if error.filename is not None else ""

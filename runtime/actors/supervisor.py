@@ -110,10 +110,8 @@ class _Run:
         """Start everything, serve until a signal, park and stop."""
         with writing(self._data_dir):
             self._record(())
-        prepare_environment(
-            marker=self._mark.marker,
-            run_dir=self._run_dir,
-        )
+        with writing(self._data_dir):
+            prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
         # A task module may import ray, which reads the environment then.
         catalog = load_catalog(self._options.tasks, self._folder, TERMINAL.say)
         self._watchdog.start()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import BadDefinition, Conflict, StoreUnavailable, UsageError
-from runtime.actors.preparing import UpOptions, hold_port, load_catalog, lock
+from runtime.actors.preparing import UpOptions, hold_port, load_catalog, lock, writing
 
 HOST = "127.0.0.1"
 
@@ -134,3 +134,12 @@ def test_up_on_a_full_disk_says_which(
     assert f"the disk of the data directory {data_dir} is full" in ended.stderr
     assert "output" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_another_disk_that_is_full_is_named_by_itself(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/run/token")
+    with (
+        pytest.raises(StoreUnavailable, match=r"the disk of /elsewhere/run is full"),
+        writing(tmp_path),
+    ):
+        raise full
