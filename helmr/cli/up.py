@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +57,13 @@ def up(
         str | None,
         typer.Option(metavar="URL", help="What links to tokens begin with, behind a proxy."),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR",
+            help="Believe X-Forwarded-For and X-Forwarded-Proto from this network; may be given again.",
+        ),
+    ] = None,
     encrypt: Annotated[
         bool | None,
         typer.Option(
@@ -88,6 +96,7 @@ def up(
             "pyproject.toml.",
         )
     linger_s = durations.seconds(linger, allow_zero=True)
+    proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
     from runtime.actors.preparing import UpOptions
     from runtime.actors.supervisor import run_up
@@ -104,8 +113,24 @@ def up(
         external_url=external_url,
         encrypts=encrypt,
         serves_http=http,
+        trusted_proxies=proxies,
     )
     raise typer.Exit(run_up(options))
+
+
+def network(text: str) -> str:
+    """An address or a network, as a network.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        return str(ipaddress.ip_network(text.strip()))
+    except ValueError as error:
+        raise UsageError(
+            f"--trusted-proxy {text!r} is no address or network: {error}",
+            hint="Give it as 10.1.2.3 or 10.1.2.0/24.",
+        ) from error
 
 
 def tasks_of_project(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ one that others can read is used with a warning. A file is live while the proces
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -145,14 +146,21 @@ def read_credentials(path: Path) -> Credentials | None:
     """The credentials in a file, None if it is gone, unreadable or its runtime does not run.
 
     Raises:
-        NotAllowed: Somebody else owns the file or may write it.
+        NotAllowed: It is a link, or somebody else owns the file or may write it.
     """
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
             _check_owner(path, status)
             credentials = Credentials.model_validate_json(file.read(CREDENTIALS_BYTES_MAX))
-    except (OSError, ValidationError):
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAllowed(
+                f"{path} is a link, which no runtime made", hint="Look at who put it there."
+            ) from error
+        return None
+    except ValidationError:
         return None
     return credentials if is_live(credentials.pid, written_at_s=status.st_mtime) else None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -13,7 +14,8 @@ from helmr.errors import Conflict, UsageError
 from runtime.actors.boundary import Calls
 from runtime.actors.proxies import DirectoryProxy, SessionProxy
 from runtime.clock import SystemClock
-from runtime.http.app import create_app
+from runtime.http.app import behind_proxies, create_app
+from runtime.http.connections import Connections
 from runtime.http.settings import HttpSettings
 from runtime.ports import Introduction
 from runtime.security.keys import KeyRing
@@ -21,9 +23,9 @@ from runtime.security.limits import allowed_hosts
 from runtime.service import LedgerReads, Service
 
 BACKLOG = 2_048
-IDLE_S = 75
-"""An idle connection stays open for so long: longer than clients keep theirs, so that none sends a
-request into one that is just being closed."""
+UNSENT_BYTES = 128 * 1024
+"""What the kernel keeps of what a client has not read. By itself it takes megabytes, so that clients which read
+nothing are served for long."""
 
 STOP_GRACE_S = 5.0
 """Requests under way get this long to end; event streams end at once."""
@@ -61,15 +63,20 @@ class GatewayActor:
         """
         listener = await _listen(host, port)
         self._service.start()
+        proxies = self._settings.trusted_proxies
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        bounds = self._settings.bounds.within(files_max)
+        self.connections = Connections(bounds, proxies)
         config = uvicorn.Config(
-            create_app(self._service, self._settings),
-            http="h11",  # measured within noise of httptools on the way of an answer, and strict
+            behind_proxies(create_app(self._service, self._settings), proxies),
+            http=self.connections.protocol(),
+            proxy_headers=False,  # it would believe whoever is on this machine
             access_log=False,  # paths hold secrets
             log_config=None,
             server_header=False,
             lifespan="off",
             ws="none",
-            timeout_keep_alive=IDLE_S,
+            timeout_keep_alive=bounds.idle_s,  # type: ignore[arg-type]  # tests take less than a second
             timeout_graceful_shutdown=int(STOP_GRACE_S),
             backlog=BACKLOG,
         )
@@ -105,6 +112,8 @@ def make_gateway(
     admin_key_hash: str,
     ring: KeyRing | None,
     base_url: str,
+    trusted_proxies: tuple[str, ...] = (),
+    is_published: Callable[[], bool] = lambda: True,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -116,6 +125,8 @@ def make_gateway(
         admin_key_hash: Hex SHA-256 of the local admin key.
         ring: The master keys.
         base_url: The external base URL; its name is one under which it may be asked.
+        trusted_proxies: Networks of the proxies that may say for whom they ask.
+        is_published: Whether local programs can find the runtime; it is not ready before.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -131,11 +142,13 @@ def make_gateway(
         ring=ring,
         base_url=base_url,
         host=introduction,
+        is_published=is_published,
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
+        trusted_proxies=trusted_proxies,
     )
     return GatewayActor(service, settings, introduction)
 
@@ -168,6 +181,7 @@ async def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)  # each takes it over
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -86,7 +86,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         Unavailable: The cluster can't be reached, or the runtime did not get ready.
     """
     folder, data_dir = options.folders()
-    with lock(data_dir):
+    with lock(data_dir, terminal.say):
         terminal.say(f"Helmr {version()} on {data_dir}")
         prepare_to_join()  # a task module may import ray, which reads the environment then
         catalog = load_catalog(options.tasks, folder, terminal.say)
@@ -119,7 +119,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
     record = read_joined(data_dir)
     if record is None:
         raise RuntimeNotFound(f"no cluster has a runtime for {data_dir}")
-    with lock(data_dir):
+    with lock(data_dir, terminal.say):
         try:
             with _connected(data_dir, record.address, terminal) as (_, joining):
                 asyncio.run(joining.end())
@@ -155,6 +155,7 @@ def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str
         serves_http=options.serves_http,
         encrypts=options.encrypts,
         external_url=options.external_url,
+        trusted_proxies=options.trusted_proxies,
     )
 
 
@@ -186,6 +187,8 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: Ex
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = JoinedRecord(address=address, pointer=None if pointer is None else str(pointer))
     _withdraw_if_moved(data_dir, record.pointer)
+    if running is None:
+        published.withdraw(data_dir, None)  # of one that was killed
     write_private(data_dir / JOINED_FILE, json.dumps(asdict(record)))
     await joining.create(port=port if port is not None else spec.port)
 

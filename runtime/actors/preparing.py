@@ -13,11 +13,19 @@ from importlib import metadata
 from pathlib import Path
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
-from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
+from helmr.errors import (
+    BadDefinition,
+    Conflict,
+    HelmrError,
+    RuntimeHeld,
+    StoreUnavailable,
+    UsageError,
+)
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
 from runtime.actors.leftovers import write_private
 from runtime.catalog import load_modules, raised_at
+from runtime.security.private_files import open_private, secure_folder
 from runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 DEFAULT_PORT = 4356
@@ -25,7 +33,10 @@ DEFAULT_DESKS = 2
 DEFAULT_LINGER_S = 30.0
 SLOTS_MAX = 8
 KEY_NAME = "admin.key"
+KEY_CHARS_MAX = 1_024
+LOGS = "logs"
 LOGS_KEPT = 100
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,7 @@ class UpOptions:
         folder: None is the current folder.
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: What the links of tokens begin with, if not with host and port.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
     """
 
@@ -57,6 +69,7 @@ class UpOptions:
     external_url: str | None = None
     encrypts: bool | None = None
     serves_http: bool = True
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def slots_count(self) -> int:
@@ -86,27 +99,45 @@ def writing(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in DISK_FULL:
+            path = Path(error.filename or data_dir)
+            is_inside = path.is_relative_to(data_dir)
+            place = f"the data directory {data_dir}" if is_inside else f"{path.parent}"
+            raise StoreUnavailable(
+                f"the disk of {place} is full: {error.strerror}",
+                hint="Free space there, then start again: nothing that was acknowledged is lost.",
+            ) from error
+        name = f"{error.filename}: " if error.filename is not None else ""
         raise UsageError(
-            f"{data_dir} can't be used as data directory: {error.filename}: {error.strerror}",
+            f"{data_dir} can't be used as data directory: {name}{error.strerror}",
             hint="Make it a folder that this user may write, or name another --data-dir.",
         ) from error
 
 
 @contextmanager
-def lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory; the kernel gives it back with this process, whatever ends it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the data directory; the kernel gives it back with this process, whatever ends it.
+
+    Raises:
+        RuntimeHeld: Another runtime has it.
+        UsageError: Others may write it, or something in it is not the runtime's.
+        StoreUnavailable: Its disk is full.
+    """
     with writing(data_dir):
-        descriptor = os.open(data_dir / LOCK_FILE, flags, 0o600)
+        for folder in (data_dir, data_dir / LOGS):
+            if folder.is_dir() or folder.is_symlink():
+                secure_folder(folder, say)
+        descriptor = open_private(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise _held(data_dir, holder) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     try:
+        with writing(data_dir):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -177,11 +208,11 @@ def local_key(data_dir: Path) -> str:
     """The admin key of this data directory; the same after every restart."""
     path = data_dir / KEY_NAME
     try:
-        key = path.read_text().strip()
+        with os.fdopen(open_private(path, os.O_RDONLY)) as file:
+            key = file.read(KEY_CHARS_MAX).strip()
     except FileNotFoundError:
         key = ""
     if parse_secret(key) is SecretKind.API_KEY:
-        path.chmod(0o600)
         return key
     key = make_secret(SecretKind.API_KEY)
     write_private(path, key)

@@ -22,13 +22,21 @@ def credentials(host: str, port: int, *, key: str, data_dir: Path) -> Credential
 
 
 def publish(found: Credentials, pointers: Path) -> Path:
-    """Write both files, for this user only; says where the pointer is."""
+    """Write both files, for this user only; says where the pointer is.
+
+    The credentials come last: from then on the runtime counts as ready (`is_published`).
+    """
     text = found.model_dump_json()
-    write_private(Path(found.data_dir) / CREDENTIALS_FILE, text)
     pointer = pointers / f"{found.url.rpartition(':')[2]}.json"
     pointer.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(pointer, text)
+    write_private(Path(found.data_dir) / CREDENTIALS_FILE, text)
     return pointer
+
+
+def is_published(data_dir: Path) -> bool:
+    """Local programs can find the runtime; whoever starts one takes away what another had left."""
+    return (data_dir / CREDENTIALS_FILE).exists()
 
 
 def withdraw(data_dir: Path, pointer: Path | None) -> None:

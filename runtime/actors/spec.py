@@ -27,6 +27,7 @@ class RuntimeSpec:
         serves_http: Whether anything listens; if not, only programs in the cluster reach it.
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: Under which people and providers reach the gateway, if not under host and port.
+        trusted_proxies: Networks of the proxies that may say for whom they ask.
     """
 
     data_dir: str
@@ -46,10 +47,12 @@ class RuntimeSpec:
     serves_http: bool = True
     encrypts: bool | None = None
     external_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""
-        return {**asdict(self), "tasks": list(self.tasks)}
+        proxies = list(self.trusted_proxies)
+        return {**asdict(self), "tasks": list(self.tasks), "trusted_proxies": proxies}
 
     @property
     def base_url(self) -> str:

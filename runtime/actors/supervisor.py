@@ -68,8 +68,9 @@ def run_up(options: UpOptions) -> int:
             hint="Name the cluster with --address.",
         )
     folder, data_dir = options.folders()
-    with lock(data_dir):
+    with lock(data_dir, TERMINAL.say):
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
+        published.withdraw(data_dir, None)  # of a runtime that was killed
         ended = leftovers.end_leftovers(data_dir)
         if ended:
             noun = "process" if ended == 1 else "processes"
@@ -109,22 +110,22 @@ class _Run:
         """Start everything, serve until a signal, park and stop."""
         with writing(self._data_dir):
             self._record(())
-        prepare_environment(
-            marker=self._mark.marker,
-            run_dir=self._run_dir,
-        )
+        with writing(self._data_dir):
+            prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
         # A task module may import ray, which reads the environment then.
         catalog = load_catalog(self._options.tasks, self._folder, TERMINAL.say)
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
-        TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
+        with writing(self._data_dir):
+            TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
         address = self._cluster.start()
         TERMINAL.say(f"Ray runs on {address}")
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
 
         spec = self._spec(catalog)
-        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+        with writing(self._data_dir):
+            ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
         keeper = Keeper(
             spec,
             catalog,
@@ -152,6 +153,7 @@ class _Run:
             version=version(),
             encrypts=self._options.encrypts,
             external_url=self._options.external_url,
+            trusted_proxies=self._options.trusted_proxies,
         )
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:
@@ -217,7 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="runtime.actors.supervisor")
     parser.add_argument("options", help="UpOptions as JSON")
     values = json.loads(parser.parse_args(arguments).options)
-    values["tasks"] = tuple(values["tasks"])
+    for name in ("tasks", "trusted_proxies"):
+        values[name] = tuple(values.get(name, ()))
     for name in ("data_dir", "folder"):
         if values.get(name) is not None:
             values[name] = Path(values[name])

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from runtime.security import redaction
+from runtime.security.private_files import open_private
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -46,7 +47,7 @@ class Terminal:
 
 def log_to(path: Path) -> None:
     """Send this process's log, and what it prints, to a file; secrets are taken out of the log."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

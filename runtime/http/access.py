@@ -93,7 +93,7 @@ class Access:
             case SecretKind.PUBLIC_TOKEN:
                 return await self._by_public_token(request, secret_hash(text), scope)
             case _:
-                self._fail(request)
+                self.door.count_malformed(address_of(request))
                 raise unauthenticated()
 
     async def _by_key(self, request: Request, hashed: str, need: Need) -> Principal:
@@ -102,11 +102,12 @@ class Access:
         else:
             key = self._api_keys.known(hashed)
             if key is None:
-                self.door.admit_lookup(address_of(request))
-                key = await self._api_keys.find(hashed)
+                async with self.door.lookup(hashed):
+                    key = await self._api_keys.find(hashed)
             if key is None:
-                self._fail(request)
+                self.door.count_failure(address_of(request), hashed)
                 raise unauthenticated()
+            self.door.passed(hashed)
             key_id, role, name = key.id, key.role, key.name
         request.state.role = role
         check_role(role, need)
@@ -115,13 +116,12 @@ class Access:
     async def _by_public_token(
         self, request: Request, hashed: str, scope: ScopeType | None
     ) -> Principal:
-        address = address_of(request)
-        self.door.admit_source(address)
-        self.door.admit_lookup(address)
-        token = await self._public_tokens.find(hashed)
+        async with self.door.lookup(hashed):
+            token = await self._public_tokens.find(hashed)
         if token is None or not _is_live(token, self._now()):
-            self._fail(request)
+            self.door.count_failure(address_of(request), hashed)
             raise unauthenticated()
+        self.door.passed(hashed)
         self.door.admit_secret(hashed)
         # Known from here on, so that also a refusal may be read by an allowed page.
         request.state.public_token = token
@@ -129,9 +129,6 @@ class Access:
         if scope is None or token.scope.type is not scope:
             raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for this")
         return Principal("public_token", token.id)
-
-    def _fail(self, request: Request) -> None:
-        self.door.count_failure(address_of(request))
 
 
 class Trusting:

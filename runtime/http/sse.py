@@ -6,6 +6,7 @@ Source: WHATWG HTML, "Server-sent events".
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,8 +16,9 @@ from runtime.http.shape import SEQ_MAX
 from runtime.service.following import Followed, Following
 
 MEDIA_TYPE = "text/event-stream"
-FRAMES_PER_WRITE = 100
-"""Entries in one write: enough to fill packets, few enough to begin at once."""
+WRITE_CHARS = 32 * 1024
+"""Once a write has so many, the next begins: enough to fill packets, and little to hold for a client that reads
+nothing. Between two writes others have their turn."""
 
 
 class EventStream(Response):
@@ -68,10 +70,10 @@ class EventStream(Response):
                 written_at_s = loop.time()
                 continue
             items = await self._following.take(left_s)
-            for start in range(0, len(items), FRAMES_PER_WRITE):
-                part = items[start : start + FRAMES_PER_WRITE]
-                await _write(send, "".join(_frame(self._following.event, item) for item in part))
+            for text in _writes(self._following.event, items):
+                await _write(send, text)
                 written_at_s = loop.time()
+                await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -92,6 +94,20 @@ def start_of(last_event_id: str | None, after: int | None) -> int | None:
 def _frame(event: str, item: Followed) -> str:
     number, text = item
     return f"event: {event}\nid: {number}\ndata: {text}\n\n"
+
+
+def _writes(event: str, items: Sequence[Followed]) -> Iterator[str]:
+    """The frames of these items, some at a time."""
+    part: list[str] = []
+    chars = 0
+    for item in items:
+        part.append(_frame(event, item))
+        chars += len(part[-1])
+        if chars >= WRITE_CHARS:
+            yield "".join(part)
+            part, chars = [], 0
+    if part:
+        yield "".join(part)
 
 
 async def _write(send: Send, text: str) -> None:

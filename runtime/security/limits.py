@@ -1,19 +1,24 @@
 """Limits of the front door: calls per secret and per source, failures, and the Host header.
 
+Who has a good secret is let by, whatever others did from the same address: a secret is looked up first, and only
+what fails spends a budget. What that costs the ledger is bounded by the lookups at once, not by refusing them.
+
 Counting is the `limits` package's fixed window: a caller may spend two windows' worth around a
 boundary, which these limits allow for. Its own memory storage reads the wall clock and starts timer
 threads, so the storage here takes the clock and a bound instead. Used on one event loop.
 
-Invariants: S-64 (refused before any durable effect, with Retry-After), S-46 (what a failure budget
-refuses does not say whether the secret exists).
+Invariants: S-64 (refused before any durable effect, with Retry-After), S-46 (a spent budget tells unknown, revoked
+and expired secrets the same).
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +31,15 @@ from helmr.errors import NotAllowed, Overloaded
 KEYS_MAX = 50_000
 """Counters kept; the oldest window goes first. A flood of sources is met by the global budget."""
 
+KNOWN_MAX = 10_000
+"""Secrets remembered as good, by their hash."""
+
+LOOKUPS_AT_ONCE = 2
+"""Secrets not known here that are looked up at a time, so that guessing does not crowd the ledger."""
+
+LOOKUPS_WAITING_MAX = 2_000
+"""Above what one source's connections can hold."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitConfig:
@@ -34,11 +48,12 @@ class LimitConfig:
     per_secret: str = "600/minute"
     """For public tokens and callback secrets, which strangers may hold; API keys have none."""
     per_source: str = "1200/minute"
-    """For callers without a valid API key, by address."""
+    """For callers without any secret, by address."""
+    malformed_per_source: str = "300/minute"
+    """What fails the check characters. It costs no lookup, so it spends none of the others."""
     failures_per_source: str = "30/minute"
     failures: str = "300/minute"
-    """Unknown secrets of all sources together: bounds what guessing costs the ledger. While it is
-    spent, secrets that are not known here are refused without a lookup."""
+    """Well-formed secrets that were unknown, revoked or expired; of all sources together."""
 
 
 class FrontDoor:
@@ -55,13 +70,18 @@ class FrontDoor:
         self._limiter = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
         # Of its own, so that a flood of sources can't push the global counter out.
         self._global = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
+        self._malformed = FixedWindowRateLimiter(_Counters(lambda: clock().timestamp()))
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._looking = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+        self._waiting = 0
         self._per_secret = parse(config.per_secret)
         self._per_source = parse(config.per_source)
+        self._malformed_per_source = parse(config.malformed_per_source)
         self._failures_per_source = parse(config.failures_per_source)
         self._failures = parse(config.failures)
 
     def admit_source(self, address: str) -> None:
-        """Count a call without an API key against its source.
+        """Count a call without a secret against its source.
 
         Raises:
             Overloaded: Too many; with Retry-After.
@@ -76,26 +96,56 @@ class FrontDoor:
         """
         self._hit(self._per_secret, "secret", hash_)
 
-    def admit_lookup(self, address: str) -> None:
-        """Return if an unknown secret of this source may be looked up; counts nothing.
+    @asynccontextmanager
+    async def lookup(self, hash_: str) -> AsyncIterator[None]:
+        """The time of one lookup of a secret. Those that were good lately do not wait for others.
 
         Raises:
-            Overloaded: The source's or the global budget of failures is spent.
+            Overloaded: Too many unknown ones wait to be looked up.
         """
-        source = source_key(address)
-        if not self._limiter.test(self._failures_per_source, "failure", source):
-            raise self._refusal(self._limiter, self._failures_per_source, "failure", source)
-        if not self._global.test(self._failures):
-            raise self._refusal(self._global, self._failures)
+        if hash_ in self._known:
+            yield
+            return
+        if self._waiting >= LOOKUPS_WAITING_MAX:
+            raise Overloaded("too many secrets are being looked up", retry_after_s=1)
+        self._waiting += 1
+        try:
+            async with self._looking:
+                yield
+        finally:
+            self._waiting -= 1
 
-    def count_failure(self, address: str) -> None:
-        """Count a secret that was malformed, unknown, revoked or expired."""
-        self._limiter.hit(self._failures_per_source, "failure", source_key(address))
-        self._global.hit(self._failures)
+    def passed(self, hash_: str) -> None:
+        """Remember a secret that was good."""
+        self._known[hash_] = None
+        self._known.move_to_end(hash_)
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
 
-    def _hit(self, item: RateLimitItem, *key: str) -> None:
-        if not self._limiter.hit(item, *key):
-            raise self._refusal(self._limiter, item, *key)
+    def count_malformed(self, address: str) -> None:
+        """Count a secret that fails its check characters.
+
+        Raises:
+            Overloaded: Too many.
+        """
+        self._hit(self._malformed_per_source, source_key(address), limiter=self._malformed)
+
+    def count_failure(self, address: str, hash_: str) -> None:
+        """Count a secret that was looked up and is unknown, revoked or expired.
+
+        Raises:
+            Overloaded: The source's budget is spent, or that of all.
+        """
+        self._known.pop(hash_, None)
+        self._hit(self._failures_per_source, "failure", source_key(address))
+        self._hit(self._failures, limiter=self._global)
+
+    def _hit(
+        self, item: RateLimitItem, *key: str, limiter: FixedWindowRateLimiter | None = None
+    ) -> None:
+        limiter = limiter or self._limiter
+        if not limiter.hit(item, *key):
+            raise self._refusal(limiter, item, *key)
 
     def _refusal(
         self, limiter: FixedWindowRateLimiter, item: RateLimitItem, *key: str

@@ -31,6 +31,10 @@ BEHIND_MAX = 1_000
 FOLLOWERS_MAX = 2_000
 """Followers at once; each holds a connection and a queue."""
 
+CATCHING_UP_AT_ONCE = 2
+"""Followers that read older entries at a time. Each page holds the loop for milliseconds, so fifty of them in a row
+would be felt by everybody."""
+
 PAGE_ENTRIES = 500
 POLL_S = 20.0
 """Longest that the ledger holds one poll open."""
@@ -164,6 +168,8 @@ class FeedHub:
         self._offset: int | None = None
         self._complete_after = 0
         """Everything after this offset is either kept or yet to come."""
+        self.catching_up = asyncio.Semaphore(CATCHING_UP_AT_ONCE)
+        """Held while a follower reads a page of older entries."""
         self._poll: asyncio.Task[None] | None = None
         self._followed_at_s = 0.0
         self.is_closed = False

@@ -93,16 +93,20 @@ class FollowedEntries:
             self._follower = self._hub.join_after(self._session_id, self._after)
         covered = 0
         if self._follower is not None:
-            items: Sequence[FeedItem] = await self._follower.take(timeout_s)
+            new = self._texts(await self._follower.take(timeout_s))
         else:
             # What the feed has handed on by now is on disk, so a page that is not full covers it.
             reached = self._hub.offset
-            items = await self._older(self._after)
+            async with self._hub.catching_up:
+                items = await self._older(self._after)
+                new = self._texts(items)
             covered = reached if len(items) < PAGE_ITEMS else 0
-        new = [item for item in items if item.offset > self._after]
-        newest = new[-1].offset if new else 0
+        newest = new[-1][0] if new else 0
         self._after = max(self._after, newest, covered)
-        return [(item.offset, item.text) for item in new]
+        return new
+
+    def _texts(self, items: Sequence[FeedItem]) -> list[Followed]:
+        return [(item.offset, item.text) for item in items if item.offset > self._after]
 
     def close(self) -> None:
         """See `Following`."""
@@ -137,6 +141,7 @@ class FollowedRecords:
     ) -> None:
         # Joined before the first read, so that what comes during the reads is not missed.
         self._follower = hub.join(session_id)
+        self._hub = hub
         self._stream = stream
         self._after = after
         self._older = older
@@ -158,7 +163,8 @@ class FollowedRecords:
             self._has_caught_up = not any(item.kind in ENDS for item in items)
         else:
             is_over = await self._is_over()  # asked first, so that the records read then are all
-            records = list(await self._older(self._after))
+            async with self._hub.catching_up:
+                records = list(await self._older(self._after))
             self._has_caught_up = len(records) < PAGE_ITEMS
             self._has_all = is_over and self._has_caught_up
         new = [record for record in records if record["seq"] > self._after]

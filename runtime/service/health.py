@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from helmr.errors import HelmrError
@@ -32,6 +32,7 @@ class HealthView:
         clock: Clock,
         *,
         host: Introduction,
+        is_published: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._directory = directory
@@ -39,15 +40,20 @@ class HealthView:
         self._hub = hub
         self._clock = clock
         self._host = host
+        self._is_published = is_published
+        self._was_published = False
 
     async def ready(self) -> Health:
-        """Ready when the file is open, the catalog written, and a slot and a desk live."""
+        """Ready when the file is open, the catalog written, a slot and a desk live, and the runtime can be found."""
         (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
             _asked("ledger", self._ledger.stats()),
             _asked("directory", self._directory.status()),
             _asked("catalog", self._catalog.get()),
         )
         reasons = [*ledger_trouble, *pool_trouble, *catalog_trouble, *_lacks(ledger, pool)]
+        self._was_published = self._was_published or self._is_published()
+        if not self._was_published:
+            reasons.append("starting: local programs can't find it yet")
         if self._hub.is_closed:
             reasons.append("the gateway is stopping")
         return Health(

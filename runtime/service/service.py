@@ -52,6 +52,7 @@ class Service:
         host: Which process `/readyz` tells of; None is this one.
         is_guest: This process serves one program and not everybody: it follows the feed only while that program
             does, so what it remembers of others' doings is read again soon.
+        is_published: Whether local programs can find the runtime; until then it is not ready.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Service:
         base_url: str = "",
         host: Introduction | None = None,
         is_guest: bool = False,
+        is_published: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
@@ -106,6 +108,7 @@ class Service:
             self.hub,
             clock,
             host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
+            is_published=is_published,
         )
 
     def start(self) -> None:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helmr.errors import BadDefinition, Conflict, UsageError
-from runtime.actors.preparing import UpOptions, hold_port, load_catalog, lock
+from helmr.errors import BadDefinition, Conflict, StoreUnavailable, UsageError
+from runtime.actors.preparing import UpOptions, hold_port, load_catalog, lock, writing
 
 HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not possible here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_held_port_is_given_to_nobody_and_the_gateway_may_listen_there() -> None:
@@ -43,11 +58,15 @@ def test_a_data_directory_that_is_a_file_is_a_usage_error(tmp_path: Path) -> Non
 def test_a_data_directory_that_can_not_be_written_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(path: Path, *_: object) -> int:
+    opened = os.open
+
+    def refused(path: Path, *rest: int) -> int:
+        if Path(path).name != "up.lock":
+            return opened(path, *rest)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(os, "open", refused)  # root may write anywhere
-    with pytest.raises(UsageError, match=r"up\.lock: Read-only file system"), lock(tmp_path):
+    with pytest.raises(UsageError, match=r"up\.lock: Read-only file system"), lock(tmp_path, print):
         pass
 
 
@@ -88,3 +107,39 @@ def test_what_was_found_is_counted_in_words(
 def test_a_host_of_another_machine_is_a_usage_error(host: str) -> None:
     with pytest.raises(UsageError, match="no address of this machine"):
         hold_port(host, 0)
+
+
+def test_up_on_a_full_disk_says_which(
+    tmp_path: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A real full disk, the whole command: it ends before Ray starts."""
+    data_dir = small_disk / "data"
+    (tmp_path / "tasks.py").write_text(
+        "from helmr import task\n@task\nasync def first(n: int) -> int:\n    return n\n"
+    )
+    data_dir.mkdir(mode=0o700)
+    (data_dir / "up.lock").write_text("123456")
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4_096)
+    ended = subprocess.run(
+        [sys.executable, "-m", "helmr.cli", "up", "tasks.py", f"--data-dir={data_dir}", "--port=0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.returncode == StoreUnavailable.exit_code
+    assert f"the disk of the data directory {data_dir} is full" in ended.stderr
+    assert "output" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_disk_that_is_full_is_named_by_itself(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/run/token")
+    with (
+        pytest.raises(StoreUnavailable, match=r"the disk of /elsewhere/run is full"),
+        writing(tmp_path),
+    ):
+        raise full

@@ -12,6 +12,7 @@ import pytest
 
 from helmr import ids
 from runtime.actors.gateway import GatewayActor
+from runtime.http import sse
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Events, Stack, until
 
@@ -165,3 +166,12 @@ async def test_stopping_the_gateway_ends_every_stream(stack: Stack) -> None:
         await echoes.first_bytes()
         async with asyncio.timeout(BOUND_S):
             await asyncio.gather(stack.gateway.stop(), everything.end(), echoes.end())
+
+
+def test_what_is_written_at_once_is_bounded_by_its_size() -> None:
+    items = [(number, "x" * 1_000) for number in range(500)] + [(500, "y" * 200_000), (501, "z")]
+    writes = list(sse._writes("entry", items))
+    assert "".join(writes) == "".join(sse._frame("entry", item) for item in items)
+    assert max(map(len, writes)) < 200_000 + 2 * sse.WRITE_CHARS
+    assert all(len(one) < 2 * sse.WRITE_CHARS for one in writes[:-2])
+    assert list(sse._writes("entry", [])) == []

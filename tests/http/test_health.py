@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from helmr.models import Health
 from runtime.actors.boundary import LEDGER
+from runtime.actors.gateway import GatewayActor
 from runtime.security.roles import ROUTES
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
@@ -20,6 +25,43 @@ async def test_a_probe_needs_no_key_and_learns_nothing_of_the_machine(stack: Sta
         ready = await http.get("/readyz")
     assert ready.status_code == 200
     assert set(ready.json()) == {"ready", "reasons", "version", "now"}
+
+
+async def test_a_probe_learns_that_the_disk_is_full_and_not_where(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = "IO Error: could not write to file '/srv/my data/ledger.duckdb.wal' /data/x.tmp: full"
+
+    async def stats() -> dict[str, Any]:
+        return {"failure": failure}
+
+    monkeypatch.setattr(stack.reads, "stats", stats)
+    async with httpx.AsyncClient(base_url=stack.url) as http:
+        ready = await http.get("/readyz")
+    assert ready.status_code == 503
+    (reason,) = ready.json()["reasons"]
+    assert "ledger.duckdb.wal" in reason
+    assert "full" in reason
+    assert "/" not in reason
+    assert failure in (await stack.http.get("/readyz")).text
+
+
+async def test_readyz_is_200_only_once_local_programs_can_find_the_runtime(
+    stack: Stack, tmp_path: Path
+) -> None:
+    found: list[int] = []
+    service = stack.make_service(is_published=lambda: bool(found))
+    gateway = GatewayActor(service, stack.settings())
+    port = await gateway.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            before = await http.get("/readyz")
+            found.append(1)
+            after = await http.get("/readyz")
+    finally:
+        await gateway.stop()
+    assert (before.status_code, after.status_code) == (503, 200)
+    assert before.json()["reasons"] == ["starting: local programs can't find it yet"]
 
 
 async def test_with_a_key_readyz_tells_pool_ledger_and_counts(stack: Stack) -> None:

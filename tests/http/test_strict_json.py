@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,71 @@ def test_hostile_text_is_refused_and_the_reason_said(text: bytes | str, said: st
     with pytest.raises(BadJson) as caught:
         loads(text)
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        ("[]", True),
+        ("[[]]", True),
+        ("[][]", False),
+        ('[{"a":[]},{}]', True),
+        ('[["]]]]",[[]]]', False),
+        ('{"a":{"b":{}},"c":[1,[2]]}', True),
+        ("[[],[],[],[[]],[],{}]", True),
+        ("[[],[],[],[[[]]],[],{}]", False),
+    ],
+)
+def test_depth_is_counted_level_by_level(text: str, is_json: bool) -> None:
+    deepest = 3
+    if is_json:
+        assert loads(text, depth_max=deepest) == json.loads(text)
+    else:
+        with pytest.raises(BadJson):
+            loads(text, depth_max=deepest)
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(alphabet='[]{}"\\a'),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(alphabet="[]{}a"), inner),
+        max_leaves=40,
+    )
+)
+def test_depth_is_what_a_reader_would_recurse(value: object) -> None:
+    def depth(part: object) -> int:
+        inner = part.values() if isinstance(part, dict) else part
+        return 1 + max(map(depth, inner), default=0) if isinstance(part, (list, dict)) else 0
+
+    deep = depth(value)
+    assert loads(json.dumps(value), depth_max=max(deep, 1)) == value
+    if deep > 1:
+        with pytest.raises(BadJson, match="deeper"):
+            loads(json.dumps(value), depth_max=deep - 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * MEGABYTE,
+        b'["a",' * (MEGABYTE // 5),
+        b'{"a":' * (MEGABYTE // 5),
+        b'"' + b"a" * MEGABYTE,
+    ],
+    ids=["brackets", "lists", "objects", "a string"],
+)
+def test_what_never_ends_is_refused_in_a_fraction_of_what_reading_takes(text: bytes) -> None:
+    def seconds(one: bytes) -> float:
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            with suppress(BadJson):
+                loads(one)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    whole = b"[" + b'"a",' * (MEGABYTE // 4) + b"1]"
+    assert seconds(text) < seconds(whole) / 3
 
 
 @pytest.mark.parametrize(

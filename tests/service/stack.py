@@ -40,6 +40,7 @@ BASE_URL = "http://helmr.test"
 WIDE = LimitConfig(
     per_secret="100000/minute",
     per_source="100000/minute",
+    malformed_per_source="100000/minute",
     failures_per_source="100000/minute",
     failures="100000/minute",
 )
@@ -130,7 +131,7 @@ class Stack:
         self.url = ""
         self.http = httpx.AsyncClient()
 
-    def make_service(self, *, commit_timeout_s: float = 10.0) -> Service:
+    def make_service(self, *, commit_timeout_s: float = 10.0, **parts: Any) -> Service:
         return Service(
             ledger=self.reads,
             directory=DirectoryProxy(self.calls),
@@ -141,6 +142,7 @@ class Stack:
             commit_timeout_s=commit_timeout_s,
             ring=self.ring,
             base_url=BASE_URL,
+            **parts,
         )
 
     def settings(self, **changes: Any) -> HttpSettings:

@@ -160,6 +160,33 @@ async def test_who_is_too_far_behind_is_closed_and_comes_back(
     await hub.stop()
 
 
+async def test_the_past_is_read_for_a_few_followers_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "KEPT_MAX", 1)
+    monkeypatch.setattr(following, "PAGE_ITEMS", 5)
+    log = Log()
+    hub = await started(log)
+    for _ in range(30):
+        last = log.append()
+    await reach(hub, log)
+    reading, most = 0, 0
+
+    async def older(after: int) -> Sequence[FeedItem]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        items = await log.older(None)(after)
+        reading -= 1
+        return items
+
+    many = [FollowedEntries(hub, None, 0, older) for _ in range(20)]
+    seen = await asyncio.gather(*(take_until(one, last) for one in many))
+    assert seen == [list(range(1, last + 1))] * 20
+    assert most == feed.CATCHING_UP_AT_ONCE
+    await hub.stop()
+
+
 async def test_followers_of_a_session_get_only_its_entries_and_share_their_text() -> None:
     log = Log()
     hub = await started(log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from runtime.actors import published
@@ -23,12 +24,18 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         admin_key_hash=spec.admin_key_hash,
         ring=read_key_ring(spec.ring_path, os.environ),
         base_url=spec.base_url,
+        trusted_proxies=spec.trusted_proxies,
+        is_published=partial(_is_published, spec),
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)
         if spec.is_joined:
             _publish(spec)
     return gateway
+
+
+def _is_published(spec: RuntimeSpec) -> bool:
+    return not spec.serves_http or published.is_published(Path(spec.data_dir))
 
 
 def _publish(spec: RuntimeSpec) -> None:

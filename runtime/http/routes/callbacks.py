@@ -89,17 +89,23 @@ async def _callback(request: Request, service: Service, secret: str) -> Callback
     """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
     door: FrontDoor = request.app.state.door
     address = address_of(request)
-    door.admit_source(address)
     kind = parse_secret(secret)
-    found: Callback | None = None
-    if kind in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):
-        door.admit_lookup(address)
-        found = await _find(request, service, kind, secret_hash(secret))
+    if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):
+        door.count_malformed(address)
+        raise _nothing()
+    hashed = secret_hash(secret)
+    async with door.lookup(hashed):
+        found = await _find(request, service, kind, hashed)
     if found is None:
-        door.count_failure(address)
-        raise NotFound("there is nothing under this link")
-    door.admit_secret(secret_hash(secret))
+        door.count_failure(address, hashed)
+        raise _nothing()
+    door.passed(hashed)
+    door.admit_secret(hashed)
     return found
+
+
+def _nothing() -> NotFound:
+    return NotFound("there is nothing under this link")
 
 
 async def _find(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,6 +22,9 @@ router = APIRouter(route_class=HelmrRoute, tags=["health"])
 FOR_ANYBODY = {"ready", "reasons", "version", "now"}
 """What `/readyz` tells without a key: enough for a probe, nothing about the machine."""
 
+_FOLDERS = re.compile(r"(?<=['\"])/(?:[^/'\"]+/)+|(?<![\w./])/(?:[^\s/'\"]+/)+")
+"""Between quotes a folder's name may hold spaces."""
+
 
 @router.get("/healthz", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def healthz() -> Response:
@@ -36,8 +40,12 @@ async def healthz() -> Response:
 async def readyz(request: Request, service: ServiceDep) -> Response:
     """Whether sessions can be started and answered. With a key it tells more."""
     health = await service.health.ready()
-    include = None if await _is_known(request) else FOR_ANYBODY
-    text = health.model_dump_json(include=include)
+    if await _is_known(request):
+        text = health.model_dump_json()
+    else:
+        reasons = [without_folders(reason, health.data_dir) for reason in health.reasons]
+        told = health.model_copy(update={"reasons": reasons})
+        text = told.model_dump_json(include=FOR_ANYBODY)
     status_code = 200 if health.ready else 503
     return Response(text, status_code=status_code, media_type="application/json")
 
@@ -58,6 +66,13 @@ async def openapi_document(request: Request) -> Response:
     """This API as an OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
     return JSONResponse(document)
+
+
+def without_folders(text: str, data_dir: str | None = None) -> str:
+    """The text with files named by their last part: where they lie is nobody else's to know."""
+    if data_dir:
+        text = text.replace(data_dir.rstrip("/") + "/", "").replace(data_dir, "the data directory")
+    return _FOLDERS.sub("", text)
 
 
 async def _is_known(request: Request) -> bool:

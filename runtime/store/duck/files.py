@@ -20,9 +20,12 @@ from pathlib import Path
 
 from helmr.errors import LedgerBehind, RuntimeHeld
 from runtime.core.entries import GENESIS
+from runtime.security.private_files import open_private
 
 LOCK_SUFFIX = ".lock"
 MARK_SUFFIX = ".head"
+MARK_BYTES_MAX = 4_096
+"""One line; more is not a head mark."""
 
 
 class FileLock:
@@ -40,7 +43,7 @@ class FileLock:
         """
         if self._fd is not None:
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -86,9 +89,11 @@ class HeadMark:
             LedgerBehind: The file is not a head mark.
         """
         try:
-            text = self.path.read_bytes()
+            fd = open_private(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return Mark(0, GENESIS)
+        with os.fdopen(fd, "rb") as file:
+            text = file.read(MARK_BYTES_MAX)
         if not text:
             return Mark(0, GENESIS)
         fields = text.split()
@@ -102,7 +107,7 @@ class HeadMark:
     def write(self, mark: Mark) -> None:
         """Name the last durable entry."""
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = open_private(self.path, os.O_WRONLY | os.O_CREAT)
         offset, text = b"%020d" % mark.feed_offset, mark.hash.hex().encode()
         os.pwrite(self._fd, b"%s %s %s\n" % (offset, text, _checksum(offset, text)), 0)
         self._synced = False

@@ -1,0 +1,385 @@
+"""Connections end when they should, and those who open many keep nobody out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from helmr.models import HTTP_BODY_BYTES_MAX
+from runtime.actors.gateway import GatewayActor
+from runtime.http.settings import ConnectionBounds
+from tests.http.test_sessions import code_of
+from tests.service.stack import BOUND_S, Stack, until
+
+SHORT = ConnectionBounds(
+    head_s=0.4, body_s=0.4, refusal_s=0.2, idle_s=0.4, unread_s=0.4, read_on_silent_s=0.4
+)
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Served:
+    """A gateway with bounds of its own."""
+
+    def __init__(self, stack: Stack, gateway: GatewayActor, port: int) -> None:
+        self.stack, self.gateway, self.port = stack, gateway, port
+        self.opened: list[asyncio.StreamWriter] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def connect(self, sent: bytes = b"") -> Raw:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.opened.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+    async def until_connected(self, count: int) -> None:
+        await until(lambda: len(self.gateway.connections) == count)
+
+    async def is_well(self) -> bool:
+        async with httpx.AsyncClient(base_url=self.url, timeout=BOUND_S) as http:
+            return (await http.get("/healthz")).status_code == 200
+
+
+@asynccontextmanager
+async def served(stack: Stack, bounds: ConnectionBounds) -> AsyncIterator[Served]:
+    gateway = GatewayActor(stack.make_service(), stack.settings(bounds=bounds))
+    door = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
+    try:
+        yield door
+    finally:
+        for writer in door.opened:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+        await gateway.stop()
+
+
+@pytest.fixture
+async def door(stack: Stack) -> AsyncIterator[Served]:
+    async with served(stack, SHORT) as found:
+        yield found
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What came until the server ended the connection."""
+    got = b""
+    async with asyncio.timeout(BOUND_S):
+        with suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                got += part
+    return got
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """A byte now and then, until the other side has had enough."""
+    with suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b"a")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /he", HEAD, HEAD + b"X-Long: "], ids=repr)
+@pytest.mark.parametrize("is_trickled", [False, True])
+async def test_a_head_that_does_not_come_ends_its_connection(
+    door: Served, sent: bytes, is_trickled: bool
+) -> None:
+    reader, writer = await door.connect(sent)
+    trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
+    assert await ended(reader) == b""
+    if trickling is not None:
+        trickling.cancel()
+    await door.until_connected(0)
+
+
+@pytest.mark.parametrize("is_trickled", [False, True])
+async def test_a_later_head_that_does_not_come_whole_ends_its_connection(
+    door: Served, is_trickled: bool
+) -> None:
+    reader, writer = await door.connect(HEAD + b"\r\n")
+    assert await reader.readuntil(b"ok\n")
+    writer.write(b"GET /he")
+    trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
+    assert await ended(reader) == b""
+    if trickling is not None:
+        trickling.cancel()
+
+
+async def test_an_idle_connection_ends(door: Served) -> None:
+    reader, _ = await door.connect(HEAD + b"\r\n")
+    assert (await ended(reader)).endswith(b"ok\n")
+    await door.until_connected(0)
+
+
+@pytest.mark.parametrize("is_trickled", [False, True])
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_body_that_does_not_come_is_refused_and_its_connection_ends(
+    door: Served, is_trickled: bool, has_key: bool
+) -> None:
+    key = f"Authorization: Bearer {door.stack.key}\r\n" if has_key else ""
+    sent = (
+        f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Type: application/json\r\n"
+    )
+    reader, writer = await door.connect(sent.encode() + b"Content-Length: 1000\r\n\r\n{")
+    trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
+    answer = await ended(reader)
+    assert answer.startswith(b"HTTP/1.1 400" if has_key else b"HTTP/1.1 401")
+    if trickling is not None:
+        trickling.cancel()
+    await door.until_connected(0)
+
+
+async def test_an_answer_that_nobody_reads_ends_its_connection(stack: Stack) -> None:
+    async with served(stack, SHORT) as door:
+        session = (await stack.started("echo", 0))["session"]["id"]
+        for _ in range(30):
+            answer = await stack.http.post(
+                f"/v1/sessions/{session}/inputs/words", json={"data": "x" * 100_000}
+            )
+            assert answer.status_code == 200
+        key = f"Authorization: Bearer {stack.key}\r\n"
+        sent = f"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"
+        with socket.socket() as silent:
+            silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            silent.connect(("127.0.0.1", door.port))
+            silent.sendall(sent.encode())
+            await door.until_connected(1)
+            await door.until_connected(0)
+
+
+async def test_a_follower_that_reads_lives_on_beyond_all_bounds(stack: Stack) -> None:
+    async with (
+        served(stack, SHORT) as door,
+        httpx.AsyncClient(base_url=door.url, timeout=BOUND_S) as http,
+        http.stream(
+            "GET", "/v1/events", headers={"Authorization": f"Bearer {stack.key}"}
+        ) as response,
+    ):
+        chunks = response.aiter_text()
+        await anext(chunks)
+        await asyncio.sleep(2 * max(SHORT.head_s, SHORT.body_s, SHORT.idle_s, SHORT.unread_s))
+        await stack.started("return", 4_242_424_242)
+        async with asyncio.timeout(BOUND_S):
+            while "4242424242" not in await anext(chunks):
+                pass
+
+
+async def test_a_slow_client_that_keeps_within_the_bounds_is_served(stack: Stack) -> None:
+    async with served(stack, replace(SHORT, head_s=BOUND_S, body_s=BOUND_S)) as door:
+        reader, writer = await door.connect()
+        body = b'{"task": "return", "payload": 1}'
+        head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        for byte in head.encode() + body:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        async with asyncio.timeout(BOUND_S):
+            assert b" 201 " in await reader.readline()
+
+
+# --- how many -------------------------------------------------------------------------------------
+
+
+async def test_half_open_connections_make_room_for_whole_requests(stack: Stack) -> None:
+    async with served(stack, ConnectionBounds(per_source_max=10)) as door:
+        half_open = [await door.connect(HEAD) for _ in range(30)]
+        assert await door.is_well()
+        assert len(door.gateway.connections) <= 10
+        for reader, _ in half_open[:20]:
+            assert await ended(reader) == b""
+
+
+async def test_idle_connections_make_room_before_those_that_send(stack: Stack) -> None:
+    async with served(stack, ConnectionBounds(connections_max=2)) as door:
+        post = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        sending, _ = await door.connect(post)
+        await sending.readuntil(b"\r\n\r\n")
+        idle, _ = await door.connect(HEAD + b"\r\n")
+        await idle.readuntil(b"ok\n")
+        assert await door.is_well()
+        assert await ended(idle) == b""
+        assert not sending.at_eof()
+
+
+async def test_where_all_are_being_served_the_next_is_told_to_come_back(stack: Stack) -> None:
+    follow = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stack.key}\r\n\r\n"
+    follow = follow.replace("Host: x", "Host: localhost")
+    async with served(stack, ConnectionBounds(per_source_max=3)) as door:
+        for _ in range(3):
+            reader, _ = await door.connect(follow.encode())
+            await reader.readuntil(b"id: ")
+        refused, _ = await door.connect()
+        answer = await ended(refused)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in answer
+        assert len(door.gateway.connections) == 3
+
+
+async def test_connections_of_another_source_have_a_bound_of_their_own(stack: Stack) -> None:
+    follow = f"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
+    async with served(stack, ConnectionBounds(per_source_max=2)) as door:
+        for _ in range(2):
+            reader, _ = await door.connect(follow.encode() + b"\r\n")
+            await reader.readuntil(b"id: ")
+        transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx.AsyncClient(base_url=door.url, transport=transport) as http:
+            assert (await http.get("/healthz")).status_code == 200
+
+
+def test_bounds_leave_half_of_the_open_files_to_others() -> None:
+    bounds = ConnectionBounds().within(1_024)
+    assert (bounds.connections_max, bounds.per_source_max) == (512, 256)
+    assert ConnectionBounds().within(1_000_000) == ConnectionBounds()
+
+
+# --- refused while it still sends -------------------------------------------------------------------
+
+
+def said(port: int, key: str, size_bytes: int) -> bytes:
+    """The first line of the answer to a body of that size, by a client that sends all before it reads."""
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {size_bytes}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=BOUND_S) as client:
+        client.sendall(head.encode())
+        client.sendall(b"[" * size_bytes)
+        return client.makefile("rb").readline()
+
+
+@pytest.mark.parametrize("size_mb", [3, 20])
+async def test_a_large_body_is_told_that_it_is_too_large(stack: Stack, size_mb: int) -> None:
+    port = int(stack.url.rpartition(":")[2])
+    for _ in range(20):
+        line = await asyncio.to_thread(said, port, stack.key, size_mb * 1_000_000)
+        assert line == b"HTTP/1.1 413 Content Too Large\r\n" or line.startswith(b"HTTP/1.1 413 ")
+    await until(lambda: len(stack.gateway.connections) <= 1)
+
+
+async def test_a_client_that_never_ends_is_not_read_on_for_ever(stack: Stack) -> None:
+    def parts() -> Iterator[bytes]:
+        while True:
+            yield b"[" * 65_536
+
+    def send() -> int:
+        sent = 0
+        head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
+        head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=BOUND_S) as client:
+            client.sendall(head.encode())
+            with suppress(ConnectionError):
+                for part in parts():
+                    client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+                    sent += len(part)
+        return sent
+
+    port = int(stack.url.rpartition(":")[2])
+    async with asyncio.timeout(BOUND_S):
+        sent = await asyncio.to_thread(send)
+    assert sent < ConnectionBounds().read_on_bytes_max + 16 * 1024 * 1024
+    assert (await stack.http.get("/healthz")).status_code == 200
+
+
+async def test_what_is_no_http_is_told_so(stack: Stack) -> None:
+    port = int(stack.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"\x16\x03\x01" + b"\x00" * 200_000)
+    answer = await ended(reader)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_refused_body_of_the_right_size_leaves_the_connection_in_use(stack: Stack) -> None:
+    async with httpx.AsyncClient(base_url=stack.url, timeout=BOUND_S) as http:
+        for _ in range(2):
+            answer = await http.post("/v1/sessions", content=b"[" * HTTP_BODY_BYTES_MAX)
+            assert (answer.status_code, code_of(answer)) == (401, "unauthenticated")
+        assert (await http.get("/healthz")).status_code == 200
+
+
+# --- who asks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+async def test_nobody_chooses_its_own_source(tmp_path: Path, stack: Stack, header: str) -> None:
+    settings = stack.settings()
+    limits = replace(settings.limits, per_source="5/minute")
+    gateway = GatewayActor(stack.make_service(), replace(settings, limits=limits))
+    port = await gateway.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            statuses = [
+                (
+                    await http.get(
+                        "/v1/waits", headers={header: f"for=192.0.2.{n}, 192.0.2.{n}, 192.0.2.{n}"}
+                    )
+                ).status_code
+                for n in range(8)
+            ]
+    finally:
+        await gateway.stop()
+    assert statuses == [401] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize(
+    ("said_by_proxy", "statuses"),
+    [
+        (lambda n: f"192.0.2.{n}", [401] * 8),
+        # What stands before the proxy's own word is the client's, who may write anything.
+        (lambda n: f"192.0.2.{n}, 198.51.100.7", [401] * 5 + [429] * 3),
+        (lambda n: f"192.0.2.{n}, 198.51.100.7, 127.0.0.9", [401] * 5 + [429] * 3),
+    ],
+    ids=["one client each", "a client that lies", "two proxies"],
+)
+async def test_a_trusted_proxy_says_who_asks(stack: Stack, said_by_proxy, statuses) -> None:
+    settings = stack.settings(trusted_proxies=("127.0.0.0/8",))
+    limits = replace(settings.limits, per_source="5/minute")
+    gateway = GatewayActor(stack.make_service(), replace(settings, limits=limits))
+    port = await gateway.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            found = [
+                (
+                    await http.get("/v1/waits", headers={"X-Forwarded-For": said_by_proxy(n)})
+                ).status_code
+                for n in range(8)
+            ]
+    finally:
+        await gateway.stop()
+    assert found == statuses
+
+
+async def test_a_trusted_proxy_has_as_many_connections_as_there_may_be(stack: Stack) -> None:
+    settings = stack.settings(
+        bounds=ConnectionBounds(per_source_max=2), trusted_proxies=("127.0.0.1/32",)
+    )
+    gateway = GatewayActor(stack.make_service(), settings)
+    door = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
+    try:
+        for _ in range(5):
+            await door.connect(HEAD)
+        await door.until_connected(5)
+    finally:
+        for writer in door.opened:
+            writer.close()
+        await gateway.stop()
+
+
+async def test_five_hundred_half_open_requests_slow_nobody_down_for_long(stack: Stack) -> None:
+    """A hang guard; how long they live is measured on a whole runtime."""
+    async with served(stack, replace(SHORT, head_s=1.0)) as door:
+        began_s = time.monotonic()
+        for _ in range(500):
+            await door.connect(HEAD)
+        assert await door.is_well()
+        await door.until_connected(0)
+        assert time.monotonic() - began_s < BOUND_S
