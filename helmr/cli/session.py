@@ -11,6 +11,7 @@ from helmr import filters
 from helmr.cli import describe, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.cli.transcript import Transcript
 
 if TYPE_CHECKING:
     from helmr.models import SessionInfo
@@ -161,8 +162,9 @@ def transcript(
         if json:
             printing.write_json_list(entries, None)
             return
+        shown = Transcript()
         for entry in entries:
-            printing.write_line(describe.entry_line(entry))
+            shown.write(entry)
 
 
 @command(app, "follow")
@@ -177,6 +179,7 @@ def follow(
     """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
         handle = client.sessions.open(session)
+        shown = Transcript()
         last_seq = _last_seq(handle.get())
         if last_seq is None:
             entries = handle.follow(after=after)
@@ -186,7 +189,7 @@ def follow(
             if json:
                 printing.write_json(entry)
             else:
-                printing.write_line(describe.entry_line(entry))
+                shown.write(entry)
             if entry.kind in ENDS and last_seq is None:
                 last_seq = _last_seq(handle.get())
             if last_seq is not None and entry.seq >= last_seq:

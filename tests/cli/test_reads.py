@@ -160,6 +160,17 @@ def test_a_transcript_is_read_whole_and_can_be_bounded(helmr, here: Gateway) -> 
     assert [one["seq"] for one in json.loads(said.out)["items"]] == [101, 102, 103, 104, 105]
 
 
+def test_an_unknown_field_of_a_filter_is_an_error_never_an_empty_list(helmr, here: Gateway) -> None:
+    here.wait(here.session())
+    for words in (("wait", "list", "--filter", "tag:vip"), ("session", "list", "--filter", "x:1")):
+        said = helmr(*words)
+        assert (said.code, said.out) == (2, "")
+        assert "is no field of a" in said.err.splitlines()[0]
+        assert "Fields: id, " in said.err.splitlines()[1]
+    said = helmr("wait", "list", "--filter", "github:acme/api#7")
+    assert said.err.splitlines()[1].startswith('hint: As text: "github:acme/api#7".')
+
+
 def test_a_filter_is_the_consoles_and_goes_on_until_something_passes(helmr, here: Gateway) -> None:
     ids = [here.session() for _ in range(5)]
     wanted = f"id:{ids[0]}"

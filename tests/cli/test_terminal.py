@@ -112,13 +112,37 @@ def test_a_table_without_room_is_a_block_per_row(here: Gateway) -> None:
     assert not any("external id" in line for line in blocks[0])
 
 
-def test_a_line_of_a_transcript_is_one_line(here: Gateway) -> None:
+def test_a_transcript_at_80_columns_says_who_and_what(here: Gateway) -> None:
+    session_id = here.session()
+    ada = {"type": "api_key", "name": "local", "on_behalf_of": "Ada Lovelace"}
+    decision = {"decision": "approve", "note": "Reads well, and says what it should."}
+    body = {"record_id": "rec_1", "stream": "approval", "data": decision, "operation": {"id": "o"}}
+    task = {"type": "task", "id": "run_1"}
+    here.entry(session_id, "step.started", op=1, body={"name": "write_draft"}, principal=task)
+    here.entry(session_id, "input.accepted", body=body, principal=ada)
+    _, seen = screen("session", "transcript", session_id, width=80)
+    assert seen.replace("\r", "").splitlines() == [
+        "       2026-11-24 UTC",
+        "    1  12:00:00  step.started       task            write_draft",
+        "    2  12:00:00  input.accepted     local for Ada Lovelace",
+        '       {"decision": "approve", "note": "Reads well, and says what it should."}',
+    ]
+
+
+def test_what_happened_is_cut_to_the_terminal_and_who_never_pushes_it_out(here: Gateway) -> None:
     names = _filled(here)
+    here.entry(
+        names["SESSION"],
+        "note.added",
+        body={"text": "hi"},
+        principal={"type": "x", "name": "n" * 99},
+    )
     _, seen = screen("session", "transcript", names["SESSION"], width=60)
     lines = seen.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 6
     assert max(len(line) for line in lines) <= 60
-    assert "…+" in lines[0]
+    assert "…+" in lines[2]
+    assert lines[-1].strip() == "hi"
 
 
 def test_bulk_sending_shows_a_bar_and_the_reports(here: Gateway, nowhere: Path) -> None:
