@@ -17,7 +17,10 @@ from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, Usage
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
 from runtime.actors.leftovers import write_private
+from runtime.actors.spec import RuntimeSpec
 from runtime.catalog import load_modules, raised_at
+from runtime.clock import SystemClock
+from runtime.security.keys import ensure_key_ring
 from runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 DEFAULT_PORT = 4356
@@ -174,7 +177,7 @@ def _no_address(host: str) -> UsageError:
 
 
 def local_key(data_dir: Path) -> str:
-    """The admin key of this data directory; the same after every restart."""
+    """The admin key of this data directory; the same after every restart. A fresh one is not stored yet."""
     path = data_dir / KEY_NAME
     try:
         key = path.read_text().strip()
@@ -183,9 +186,18 @@ def local_key(data_dir: Path) -> str:
     if parse_secret(key) is SecretKind.API_KEY:
         path.chmod(0o600)
         return key
-    key = make_secret(SecretKind.API_KEY)
-    write_private(path, key)
-    return key
+    return make_secret(SecretKind.API_KEY)
+
+
+def keep_keys(spec: RuntimeSpec, key: str) -> None:
+    """Store the admin key and the master keys, if they are fresh.
+
+    Comes when nothing can refuse the start any more: a refused one leaves no keys that open nothing.
+    """
+    path = Path(spec.data_dir) / KEY_NAME
+    if not path.exists() or path.read_text().strip() != key:
+        write_private(path, key)
+    ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
 
 
 def trim_logs(folder: Path) -> None:
