@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -95,9 +96,16 @@ def version() -> str:
 
 
 def main() -> NoReturn:
-    """Run the command of this process, then exit with its code."""
+    """Run the command of this process, then exit with its code; see `helmr.cli.start` for what comes before."""
     _prepare()
-    sys.exit(invoke(sys.argv[1:]))
+    code: int = ExitCode.INTERRUPTED
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = invoke(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:  # between two lines of the above
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def invoke(arguments: Sequence[str]) -> int:

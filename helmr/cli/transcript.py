@@ -87,7 +87,7 @@ def detail(entry: EntryInfo) -> str:
 
 
 def _is_telling(name: str, value: Any) -> bool:
-    return value not in (None, "", [], {}) and not (
+    return bool(value or value == 0) and not (
         name in UNTOLD or name.endswith(("_id", "_hash", "_seq", "_offset"))
     )
 

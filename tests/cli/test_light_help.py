@@ -56,6 +56,44 @@ def test_help_of_every_command_is_light(nowhere: Path) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+INTERRUPT = """
+import os, signal, sys
+wanted = sys.argv[1]
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from helmr.cli.start import main
+sys.argv = ["helmr", "status", "--url", "http://127.0.0.1:9"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["helmr.cli.main", "typer", "helmr.errors", "helmr.cli.status", "helmr.models", "httpx"],
+)
+def test_ctrl_c_while_the_command_line_is_being_imported_is_quiet(
+    nowhere: Path, module: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT, module], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+def test_ctrl_c_is_heeded_before_anything_that_takes_time(nowhere: Path) -> None:
+    script = "import sys; before = set(sys.modules); import helmr.cli.start; print(*(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    ours = {"helmr", "helmr.cli", "helmr.cli.start", "__future__", "_signal"}
+    assert set(done.stdout.split()) <= ours
+
+
 def test_the_commands_are_these() -> None:
     named = [str(one.name) for one in app.registered_commands] + [
         str(one.name) for one in app.registered_groups
