@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from helmr import ids, jsonio
-from helmr.cli import printing, reading
+from helmr.cli import finding, printing, reading
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
 from helmr.errors import (
     BadJson,
@@ -69,6 +69,7 @@ def send_lines(
     batch = batch or ids.new_id("batch")
     tally = Tally(next_line=from_line)
     with reading.open_source(source) as file, cli.client(is_patient=True) as client:
+        session = finding.session(client, session)
         target = client.sessions.open(session).input(stream)
         printing.note(f"batch {batch}")
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from helmr.cli.printing import distance
+from helmr.cli.printing import distance, is_terminal
 
 if TYPE_CHECKING:
     from helmr.models import (
@@ -79,9 +80,22 @@ def wait_row(one: WaitInfo) -> tuple[object, ...]:
         one.stream or one.token_id,
         one.correlation_id,
         one.subject,
-        time_text(one.deadline_at),
+        due(one) if is_terminal(sys.stdout) else time_text(one.deadline_at),
         one.session_id,
     )
+
+
+def due(one: WaitInfo) -> str | None:
+    """How far a wait's deadline is."""
+    return distance(one.deadline_at) if one.deadline_at is not None else None
+
+
+def wait_lines(one: WaitInfo) -> list[str]:
+    """A wait where there is no room for a table: what is copied and how urgent it is, then what it is about."""
+    about = one.subject or " ".join(
+        part for part in (one.stream or one.token_id or one.kind, one.correlation_id) if part
+    )
+    return [f"{one.id}  {due(one) or 'no deadline':<11}  {one.task}", f"  {about}"]
 
 
 def record_row(one: RecordInfo) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import bulk, describe, printing, reading
+from helmr.cli import bulk, describe, finding, printing, reading
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
 
@@ -16,7 +16,9 @@ app = group("Send to a session's input streams.")
 @command(app, "send")
 def send(
     cli: Cli,
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")],
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="Its id, or part of it, or `last`.")
+    ],
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The input stream's name.")],
     data: Annotated[
         str | None,
@@ -69,7 +71,7 @@ def send(
     value = reading.json_argument(data, option="--data")
     with cli.client() as client:
         receipt = (
-            client.sessions.open(session)
+            client.sessions.open(finding.session(client, session))
             .input(stream)
             .send(value, correlation_id=correlation_id, idempotency_key=idempotency_key)
         )

@@ -130,18 +130,30 @@ def cell(value: object) -> str:
     return one_line(value, None)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; headings are ours, cells are anybody's."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    narrow: Callable[[], Iterable[str]] | None = None,
+) -> None:
+    """A table for people; headings are ours, cells are anybody's.
+
+    `narrow` makes the lines for a terminal that has no room for the table, instead of a block for each row.
+    """
     texts = [[cell(value) for value in row] for row in rows]
     widths = [
         max([cells(heading), *(cells(row[index]) for row in texts)])
         for index, heading in enumerate(columns)
     ]
     if is_terminal(sys.stdout):
-        if texts and _least_width(columns, widths) > shutil.get_terminal_size().columns:
-            _blocks(columns, texts)
-        else:
+        width = shutil.get_terminal_size().columns
+        if not texts or _least_width(columns, widths) <= width:
             _rich_table(columns, texts)
+        elif narrow is not None:
+            for line in narrow():
+                write(one_line(line, max(20, width)))
+        else:
+            _blocks(columns, texts)
         return
     for row in [list(columns), *texts]:
         padded = [
@@ -196,6 +208,8 @@ def show_list(
     every: bool,
     json: bool,
     passes: Callable[[M], bool] | None = None,
+    narrow: Callable[[M], Iterable[str]] | None = None,
+    nothing: str | None = None,
 ) -> None:
     """One page of a list, or with `every` all that follow, as one JSON document or one table.
 
@@ -212,7 +226,12 @@ def show_list(
     if json:
         write_json_list(items, cursor)
         return
-    table(columns, [row(item) for item in items])
+    is_seen = is_terminal(sys.stdout)
+    if items or not is_seen:
+        lines = None if narrow is None else lambda: (line for i in items for line in narrow(i))
+        table(columns, [row(item) for item in items], narrow=lines)
+    if not items and cursor is None and (nothing is not None or is_seen):
+        note(nothing or "there are none")
     if cursor is not None:
         note(f"There is more: --all, or --cursor {cursor}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import describe, printing, reading
+from helmr.cli import describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.transcript import Transcript
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 app = group("Start sessions, look at them, end them.")
 
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")]
+Session = Annotated[
+    str, typer.Argument(metavar="SESSION", help="Its id, or part of it, or `last`.")
+]
 Payload = Annotated[
     str,
     typer.Option(
@@ -129,7 +131,7 @@ def list_(
 def get(cli: Cli, session: Session, json: Json = False) -> None:
     """Show a session, with its active wait in full."""
     with cli.client() as client:
-        found = client.sessions.open(session).get()
+        found = client.sessions.open(finding.session(client, session)).get()
     if json:
         printing.write_json(found)
         return
@@ -158,7 +160,9 @@ def transcript(
 ) -> None:
     """Show everything that happened in a session."""
     with cli.client() as client:
-        entries = itertools.islice(client.sessions.open(session).transcript(after=after), limit)
+        entries = itertools.islice(
+            client.sessions.open(finding.session(client, session)).transcript(after=after), limit
+        )
         if json:
             printing.write_json_list(entries, None)
             return
@@ -178,7 +182,7 @@ def follow(
 ) -> None:
     """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        handle = client.sessions.open(session)
+        handle = client.sessions.open(finding.session(client, session))
         shown = Transcript()
         last_seq = _last_seq(handle.get())
         if last_seq is None:
@@ -214,7 +218,9 @@ def close(
     """Close a session: it takes no more input."""
     with cli.client() as client:
         printing.show(
-            client.sessions.open(session).close(end_input=end_input), describe.session_fields, json
+            client.sessions.open(finding.session(client, session)).close(end_input=end_input),
+            describe.session_fields,
+            json,
         )
 
 
@@ -222,7 +228,11 @@ def close(
 def cancel(cli: Cli, session: Session, json: Json = False) -> None:
     """Cancel a session with its run, waits and tokens."""
     with cli.client() as client:
-        printing.show(client.sessions.open(session).cancel(), describe.session_fields, json)
+        printing.show(
+            client.sessions.open(finding.session(client, session)).cancel(),
+            describe.session_fields,
+            json,
+        )
 
 
 @command(app, "note")
@@ -234,5 +244,5 @@ def note(
 ) -> None:
     """Write a note into a session's transcript."""
     with cli.client() as client:
-        receipt = client.sessions.open(session).note(text)
+        receipt = client.sessions.open(finding.session(client, session)).note(text)
     printing.show(receipt, lambda one: [("note", one.note_id), ("seq", one.seq)], json)

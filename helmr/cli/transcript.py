@@ -93,7 +93,7 @@ def _is_telling(name: str, value: Any) -> bool:
 
 
 def _head(entry: EntryInfo, moment: str, *, op: bool) -> str:
-    by = one_line(who(entry.principal), WHO_CELLS_MAX) if entry.principal is not None else ""
+    by = one_line(who(entry.principal), WHO_CELLS_MAX)
     parts = [f"{entry.seq:>5}", moment, entry.kind.ljust(KIND_CELLS)]
     if op:
         parts.append((f"op {entry.op}" if entry.op is not None else "").ljust(5))

@@ -86,7 +86,7 @@ def test_ctrl_c_while_the_command_line_is_being_imported_is_quiet(
 
 
 def test_ctrl_c_is_heeded_before_anything_that_takes_time(nowhere: Path) -> None:
-    script = "import sys; before = set(sys.modules); import helmr.cli.start; print(*(set(sys.modules) - before))"
+    script = "import os, sys; before = set(sys.modules); import helmr.cli.start; print(*(set(sys.modules) - before))"
     done = subprocess.run(
         [sys.executable, "-S", "-c", script], capture_output=True, text=True, timeout=30, check=True
     )

@@ -148,6 +148,8 @@ def test_a_list_says_that_there_is_more_and_all_fetches_it(helmr, here: Gateway)
 def test_an_empty_list_is_its_head(helmr, here: Gateway) -> None:
     said = helmr("wait", "list")
     assert (said.code, len(said.out.splitlines())) == (0, 1)
+    assert said.err == "nothing waits for people\n"
+    assert helmr("wait", "list", "--task", "x").err == "no such wait\n"
     assert json.loads(helmr("wait", "list", "--json").out) == {"items": [], "next_cursor": None}
 
 

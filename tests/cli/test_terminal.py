@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,25 @@ def test_a_table_without_room_is_a_block_per_row(here: Gateway) -> None:
         assert block[0].split() == ["id", session_id]
     assert "external id  order-7" in blocks[1]
     assert not any("external id" in line for line in blocks[0])
+
+
+def test_the_inbox_at_80_columns_takes_two_lines_a_wait(here: Gateway) -> None:
+    session_id, soon = here.session(), datetime.now(UTC) + timedelta(days=7, seconds=30)
+    first = here.wait(
+        session_id, subject="Send the newsletter about otters?", deadline_at=soon.isoformat()
+    )
+    second = here.wait(session_id, correlation_id="github:o/r#7")
+    _, seen = screen("wait", "list", width=80)
+    assert seen.replace("\r", "").splitlines() == [
+        f"{first['id']}  in 7d        review",
+        "  Send the newsletter about otters?",
+        f"{second['id']}  no deadline  review",
+        "  approval github:o/r#7",
+    ]
+
+
+def test_an_empty_inbox_on_a_terminal_is_one_line(here: Gateway) -> None:
+    assert screen("wait", "list") == (0, "nothing waits for people\r\n")
 
 
 def test_a_transcript_at_80_columns_says_who_and_what(here: Gateway) -> None:
