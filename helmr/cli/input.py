@@ -6,20 +6,35 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import bulk, describe, finding, printing, reading
+from helmr.cli import bulk, completing, describe, finding, printing, reading
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
 
 app = group("Send to a session's input streams.")
 
 
-@command(app, "send")
+@command(
+    app,
+    "send",
+    examples="""helmr input send last approval --data '{"decision": "approve"}'
+helmr input send SESSION messages --jsonl --data @lines.jsonl --batch monday""",
+)
 def send(
     cli: Cli,
     session: Annotated[
-        str, typer.Argument(metavar="SESSION", help="Its id, or part of it, or `last`.")
+        str,
+        typer.Argument(
+            metavar="SESSION",
+            help="Its id, or part of it, or `last`.",
+            autocompletion=completing.sessions,
+        ),
     ],
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The input stream's name.")],
+    stream: Annotated[
+        str,
+        typer.Argument(
+            metavar="STREAM", help="The input stream's name.", autocompletion=completing.inputs
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="JSON|@FILE|-", help="What to send; - is standard input."),

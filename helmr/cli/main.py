@@ -20,6 +20,7 @@ from helmr.cli import (
     down,
     input,
     key,
+    looks,
     output,
     printing,
     public_token,
@@ -45,7 +46,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    add_completion=False,
+    cls=looks.Group,
+    context_settings={"help_option_names": looks.HELP_NAMES},
 )
 
 
@@ -68,7 +70,7 @@ def _shared(
 ) -> None:
     ctx.obj = Cli(url=url, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        printing.write(looks.FIRST_SCREEN)
         raise typer.Exit(ExitCode.USAGE)
 
 

@@ -7,15 +7,25 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, finding, printing
+from helmr.cli import completing, describe, finding, printing
 from helmr.cli.app import Cli, Json, command, group
 
 app = group("Read what a task writes to its output streams.")
 
 Session = Annotated[
-    str, typer.Argument(metavar="SESSION", help="Its id, or part of it, or `last`.")
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="Its id, or part of it, or `last`.",
+        autocompletion=completing.sessions,
+    ),
 ]
-Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The output stream's name.")]
+Stream = Annotated[
+    str,
+    typer.Argument(
+        metavar="STREAM", help="The output stream's name.", autocompletion=completing.outputs
+    ),
+]
 After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records after it.")]
 
 

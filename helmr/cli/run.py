@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, finding, printing
+from helmr.cli import completing, describe, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group("Look at runs, retry and cancel them.")
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or part of it, or `last`.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Its id, or part of it, or `last`.", autocompletion=completing.runs
+    ),
+]
 
 
 @command(app, "list")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import describe, finding, printing, reading
+from helmr.cli import completing, describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.transcript import Transcript
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 app = group("Start sessions, look at them, end them.")
 
 Session = Annotated[
-    str, typer.Argument(metavar="SESSION", help="Its id, or part of it, or `last`.")
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="Its id, or part of it, or `last`.",
+        autocompletion=completing.sessions,
+    ),
 ]
 Payload = Annotated[
     str,
@@ -32,10 +37,17 @@ ENDS = ("session.closed", "session.cancelled", "run.succeeded", "run.failed", "r
 """Entries after which a session may be over."""
 
 
-@command(app, "start")
+@command(
+    app,
+    "start",
+    examples="""helmr session start newsletter --payload '"otters"' --wait 10s
+helmr session start publish-review --payload @pull_request.opened.json --external-id pr-2""",
+)
 def start(
     cli: Cli,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="The task's id.", autocompletion=completing.tasks)
+    ],
     payload: Payload = "null",
     external_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Your name for the session.")
@@ -84,7 +96,7 @@ def start(
         printing.fields(describe.wait_fields(started.session.wait))
 
 
-@command(app, "list")
+@command(app, "list", examples="helmr session list --filter 'activity:waiting quiet>1h'")
 def list_(
     cli: Cli,
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,

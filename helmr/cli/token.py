@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from helmr.cli import describe_access, finding, printing, reading
+from helmr.cli import completing, describe_access, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 
 app = group("Make tokens, look at them, complete and cancel them.")
 
-Token = Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, or part of it, or `last`.")]
+Token = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOKEN", help="Its id, or part of it, or `last`.", autocompletion=completing.tokens
+    ),
+]
 
 
-@command(app, "create")
+@command(
+    app,
+    "create",
+    examples="""helmr token create --subject "Release 1.2?" --schema '{"enum": ["yes", "no"]}' --timeout 2d""",
+)
 def create(
     cli: Cli,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Afterwards it expires.")] = "7d",

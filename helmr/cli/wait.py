@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 from helmr import filters
-from helmr.cli import describe, finding, printing, reading
+from helmr.cli import completing, describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 
 app = group("See what waits for people, and answer it.")
 
-Wait = Annotated[str, typer.Argument(metavar="WAIT", help="Its id, or part of it, or `last`.")]
+Wait = Annotated[
+    str,
+    typer.Argument(
+        metavar="WAIT", help="Its id, or part of it, or `last`.", autocompletion=completing.waits
+    ),
+]
 
 
-@command(app, "list")
+@command(app, "list", examples="helmr wait list --filter 'stream:approval due<1h'")
 def list_(
     cli: Cli,
     status: Annotated[
@@ -78,7 +83,12 @@ def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     )
 
 
-@command(app, "answer")
+@command(
+    app,
+    "answer",
+    examples="""helmr wait answer wait_01… --data '{"decision": "approve"}' --on-behalf-of ada
+helmr wait answer last --data @answer.json""",
+)
 def answer(
     cli: Cli,
     wait: Wait,

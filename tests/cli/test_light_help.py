@@ -105,7 +105,33 @@ def test_the_commands_are_these() -> None:
         assert sorted(found) == sorted(COMMANDS[str(group.name)].split())
 
 
-@pytest.mark.parametrize("words", ["", "session", "run", "wait", "input", "output"])
+def test_alone_it_says_where_to_start(helmr) -> None:
+    said = helmr()
+    assert said.code == 2
+    starts = [line.split()[:2] for line in said.out.splitlines() if line.startswith("  helmr ")]
+    assert starts == [["helmr", "demo"], ["helmr", "up"], ["helmr", "console"]]
+
+
+@pytest.mark.parametrize("words", ["", *ALL])
+def test_help_is_whole_and_short_for_h(helmr, words: str) -> None:
+    said = helmr(*words.split(), "-h")
+    assert said == helmr(*words.split(), "--help")
+    assert said.code == 0
+    assert "..." not in said.out.replace("[ARGS]...", "").replace("[TASKS…]...", "")
+    assert "{" not in said.out.splitlines()[0]
+
+
+MAIN = ["up", "session start", "wait list", "wait answer", "input send", "token create", "query"]
+
+
+@pytest.mark.parametrize("words", MAIN)
+def test_main_commands_show_examples_on_lines_of_their_own(helmr, words: str) -> None:
+    _, _, examples = helmr(*words.split(), "--help").out.partition("Examples:\n")
+    assert examples
+    assert all(line.startswith(f"  helmr {words} ") for line in examples.splitlines())
+
+
+@pytest.mark.parametrize("words", ["session", "run", "wait", "input", "output"])
 def test_without_a_command_the_help_is_shown_and_the_call_was_wrong(helmr, words: str) -> None:
     said = helmr(*words.split())
     assert said.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -242,13 +243,32 @@ def test_metadata_is_an_object(helmr, here: Gateway) -> None:
     assert (said.code, said.err) == (2, "helmr: --metadata: a JSON object is wanted, not list\n")
 
 
+def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
+    oldest = (datetime.now(UTC) - timedelta(seconds=90)).isoformat()
+    here.health |= {
+        "pool": {"queue": 2, "queue_oldest_at": oldest, "slots": {"total": 4, "free": 0}},
+        "counts": {"waits_pending": 7, "sessions_open": 30},
+        "ledger": {"feed_offset": 12},
+    }
+    said = helmr("status")
+    assert said.code == 0
+    ready, queue, waits = (" ".join(line.split()) for line in said.out.splitlines())
+    assert ready == f"ready yes, {here.url}"
+    assert queue.startswith("queue 2 runs wait for a slot, the oldest since ")
+    assert "ago)" in queue
+    assert queue.endswith("; 0 of 4 slots free")
+    assert waits == "waits 7 pending, 30 sessions open"
+    here.health["pool"]["warnings"] = ["the queue stands still"]
+    assert helmr("status").out.splitlines()[3:] == ["warning  the queue stands still"]
+
+
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     actor = {"name": "slot-1", "role": "slot", "state": "busy", "pid": 7, "session": None}
     here.health |= {
         "pool": {"ready": True, "slots": {"total": 8}, "actors": [actor]},
         "ledger": {"feed_offset": 12, "failure": None},
     }
-    said = helmr("status")
+    said = helmr("status", "--all")
     assert said.code == 0
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert f"url {here.url}" in lines
