@@ -18,26 +18,28 @@ async def review(text: str, ctx: TaskContext) -> str:
 ```
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from helmr import auth, errors, streams, timers, tokens
-from helmr.context import TaskContext
-from helmr.current import Record
-from helmr.errors import (
-    ConcurrentWaitError,
-    HelmrError,
-    SchemaMismatch,
-    StepFailed,
-    WaitCancelled,
-    WaitTimeout,
-)
-from helmr.results import PendingWait, WaitResult
-from helmr.steps import Step, step, step_key
-from helmr.streams import InputStream, OutputStream
-from helmr.tasks import Task, task
-
+TYPE_CHECKING = False  # what `typing` says too, whose import takes longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
+    from helmr import auth, errors, streams, timers, tokens
     from helmr.client import AsyncClient, Client
+    from helmr.context import TaskContext
+    from helmr.current import Record
+    from helmr.errors import (
+        ConcurrentWaitError,
+        HelmrError,
+        SchemaMismatch,
+        StepFailed,
+        WaitCancelled,
+        WaitTimeout,
+    )
+    from helmr.results import PendingWait, WaitResult
+    from helmr.steps import Step, step, step_key
+    from helmr.streams import InputStream, OutputStream
+    from helmr.tasks import Task, task
 
 __all__ = [
     "AsyncClient",
@@ -66,13 +68,40 @@ __all__ = [
     "tokens",
 ]
 
-_LAZY = ("AsyncClient", "Client")
+_HOMES = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "ConcurrentWaitError": "errors",
+    "HelmrError": "errors",
+    "InputStream": "streams",
+    "OutputStream": "streams",
+    "PendingWait": "results",
+    "Record": "current",
+    "SchemaMismatch": "errors",
+    "Step": "steps",
+    "StepFailed": "errors",
+    "Task": "tasks",
+    "TaskContext": "context",
+    "WaitCancelled": "errors",
+    "WaitResult": "results",
+    "WaitTimeout": "errors",
+    "step": "steps",
+    "step_key": "steps",
+    "task": "tasks",
+}
+"""Which module has what of `__all__` is not a module itself."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the client, and httpx with it, when it is first used."""
-    if name in _LAZY:
-        from helmr import client
+    """Import what is first used: the command line is there, and heeds Ctrl-C, before any of it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'helmr' has no attribute {name!r}")
+    import importlib
 
-        return getattr(client, name)
-    raise AttributeError(f"module 'helmr' has no attribute {name!r}")
+    home = importlib.import_module(f"helmr.{_HOMES.get(name, name)}")
+    found = globals()[name] = getattr(home, name) if name in _HOMES else home
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,8 +7,9 @@ stream:approval             a field equal to a value; kind:input,token any of se
 due<10m  due>1h  age>2d     time left and time since
 ```
 
-Words stand side by side and all must hold. A colon after a word that is no field is part of the text, so a
-correlation id such as `github:acme/api#2204` is pasted as it is.
+Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
+an inbox that is empty because of a slip says that nothing waits. What holds a colon itself, such as the correlation
+id `github:acme/api#2204`, stands in quotes or behind `correlation:`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Term:
         """The term as it would be typed."""
         sign = "-" if self.negated else ""
         if self.field is None:
-            return sign + _quote(self.values[0])
+            value = self.values[0]
+            return sign + (f'"{value}"' if _HEAD.fullmatch(value) else _quote(value))
         return f"{sign}{self.field}{self.op}{','.join(_quote(value) for value in self.values)}"
 
 
@@ -202,7 +204,8 @@ def session_facts(session: SessionInfo) -> Facts:
     }
 
 
-_HEAD = re.compile(r"(-?)([a-z]{1,20})([:<>])(.*)", re.DOTALL)
+_HEAD = re.compile(r"(-?)([A-Za-z][A-Za-z0-9_.-]{0,127})([:<>])(.*)", re.DOTALL)
+"""What reads as a field, whether there is one of that name or not."""
 
 
 def _words(text: str) -> Iterator[str]:
@@ -229,17 +232,25 @@ def _term(word: str, fields: Fields) -> Term:
         sign, name, op, rest = head.groups()
         if name in fields.names:
             return _field_term(word, name, op, rest, negated=bool(sign), fields=fields)
-        close = difflib.get_close_matches(name, fields.names, n=1, cutoff=0.75)
-        if close:
-            raise BadFilter(
-                f"{name!r} is no field of a {fields.noun}",
-                hint=f"Did you mean {close[0]}{op}? Fields: {', '.join(fields.names)}.",
-            )
+        raise _unknown_field(word.removeprefix("-"), name, op, fields)
     negated = word.startswith("-") and len(word) > 1
     value = _unquote(word[1:] if negated else word)
     if not value:
         raise BadFilter("an empty word filters nothing")
     return Term((value,), negated=negated)
+
+
+def _unknown_field(text: str, name: str, op: str, fields: Fields) -> BadFilter:
+    """The refusal of a name that is no field; it says how a pasted text with a colon is searched for."""
+    close = difflib.get_close_matches(name.lower(), fields.names, n=1, cutoff=0.75)
+    guess = f"Did you mean {close[0]}{op}? " if close else ""
+    text = text.replace('"', "")
+    return BadFilter(
+        f"{name}{op} is no field of a {fields.noun}",
+        hint=f'{guess}As text: "{text}". Fields: {", ".join(fields.names)}.',
+        field=name,
+        fields=list(fields.names),
+    )
 
 
 def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fields: Fields) -> Term:

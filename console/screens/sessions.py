@@ -240,11 +240,12 @@ class SessionsScreen(ListScreen):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""
         super().on_input_submitted(event)
-        word = self.filter_text.strip()
+        word = self.filter_text.strip().strip('"')
         if not word or " " in word:
             return
         keys = self.list.keys
-        if not keys or (len(keys) == 1 and word in self._ids(keys[0])):
+        # A correlation id as it is pasted may read as a field that there is not.
+        if self.filter_problem or not keys or (len(keys) == 1 and word in self._ids(keys[0])):
             self.console.background(self._look_up(word), group="lookup")
 
     def _ids(self, key: str) -> tuple[str | None, ...]:

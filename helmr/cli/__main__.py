@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from helmr.cli.main import main
+from helmr.cli.start import main
 
 main()

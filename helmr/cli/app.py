@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVa
 
 import typer
 
+from helmr.cli import looks
 from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
 
@@ -118,6 +119,7 @@ def group(help_text: str) -> typer.Typer:
     """A Typer app that prints its help when no command is given."""
     app = typer.Typer(
         help=help_text,
+        cls=looks.Group,
         rich_markup_mode=None,  # plain help: no boxes and no colour in a pipe, and no rich import
         pretty_exceptions_enable=False,
         invoke_without_command=True,
@@ -134,11 +136,11 @@ def group(help_text: str) -> typer.Typer:
 
 
 def command(
-    app: typer.Typer, name: str
+    app: typer.Typer, name: str, *, examples: str | None = None
 ) -> Callable[[Callable[Concatenate[Cli, P], R]], Callable[Concatenate[Cli, P], R]]:
     """Register a function as a command of `app`, with the shared options besides its own.
 
-    The function's first argument is the `Cli` that they give.
+    The function's first argument is the `Cli` that they give. Examples are lines for the end of its help.
     """
 
     def register(function: Callable[Concatenate[Cli, P], R]) -> Callable[Concatenate[Cli, P], R]:
@@ -166,7 +168,7 @@ def command(
         ]
         invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
         invoked.__annotations__ = {one.name: one.annotation for one in parameters}
-        app.command(name)(invoked)
+        app.command(name, cls=looks.Command, epilog=examples)(invoked)
         return function
 
     return register

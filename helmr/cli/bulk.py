@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from helmr import ids, jsonio
-from helmr.cli import printing, reading
+from helmr.cli import finding, printing, reading
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
 from helmr.errors import (
     BadJson,
@@ -51,7 +51,8 @@ class Tally:
     """What the lines came to. `next_line` is where to go on; `stopped` says that there is something to go on with."""
 
     next_line: int
-    counts: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     codes: set[ExitCode] = field(default_factory=set)
     stopped: bool = False
 
@@ -68,6 +69,7 @@ def send_lines(
     batch = batch or ids.new_id("batch")
     tally = Tally(next_line=from_line)
     with reading.open_source(source) as file, cli.client(is_patient=True) as client:
+        session = finding.session(client, session)
         target = client.sessions.open(session).input(stream)
         printing.note(f"batch {batch}")
         try:
@@ -96,7 +98,10 @@ def _send_all(target: Input, file: BinaryIO, *, batch: str, tally: Tally, advanc
                 tally.codes.add(exit_code(error))
                 tally.stopped = isinstance(error, STOPS)
             printing.write_json({"line": number, **report})
-            tally.counts[report.get("error") or report["outcome"]] += 1
+            if "error" in report:
+                tally.refused[report["error"]] += 1
+            else:
+                tally.sent[report["outcome"]] += 1
             if tally.stopped:
                 return
             tally.next_line = number + 1
@@ -130,11 +135,20 @@ def _again(cli: Cli, session: str, stream: str, *, source: str, batch: str) -> l
 
 
 def _summary(tally: Tally, command: list[str]) -> None:
-    total = sum(tally.counts.values())
-    parts = ", ".join(f"{count} {name}" for name, count in sorted(tally.counts.items()))
-    printing.note(f"{total} line{'' if total == 1 else 's'} sent{': ' if parts else ''}{parts}")
+    lines = (tally.sent + tally.refused).total()
+    text = f"{lines} line{'' if lines == 1 else 's'}"
+    if tally.refused:
+        told = ((tally.sent, "sent"), (tally.refused, "refused"))
+        parts = (f"{found.total()} {word} ({_spelt(found)})" for found, word in told if found)
+        printing.note(f"{text}: {', '.join(parts)}")
+    else:
+        printing.note(f"{text} sent{': ' if lines else ''}{_spelt(tally.sent)}")
     if tally.stopped:
         printing.note(f"go on with: {shlex.join([*command, '--from-line', str(tally.next_line)])}")
+
+
+def _spelt(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import extras
+from helmr.cli import extras, looks
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo")(demo)
+    app.command("demo", cls=looks.Command)(demo)
 
 
 def demo(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from helmr.cli import clock
-from helmr.durations import spell
+from helmr.cli.printing import distance, is_terminal
 
 if TYPE_CHECKING:
     from helmr.models import (
-        EntryInfo,
         PrincipalInfo,
         RecordInfo,
         RunInfo,
@@ -27,9 +26,6 @@ RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED",
 WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
 RECORD_COLUMNS = ("SEQ", "CREATED", "CORRELATION ID", "CONSUMED BY", "BY", "DATA")
 
-UNSHOWN = frozenset(("operation", "request_hash", "data_hash", "key_hash", "idempotency_key_hash"))
-"""What an entry holds for the runtime alone; `--json` prints it."""
-
 SCHEMA_PROPERTIES_MAX = 50
 
 
@@ -42,9 +38,7 @@ def time_and_distance(moment: datetime | None) -> str | None:
     """A time, and how far it is from now."""
     if moment is None:
         return None
-    distance_s = (moment - clock.now()).total_seconds()
-    near = f"in {spell(distance_s)}" if distance_s > 0 else f"{spell(-distance_s)} ago"
-    return f"{time_text(moment)} ({near})"
+    return f"{time_text(moment)} ({distance(moment)})"
 
 
 def who(principal: PrincipalInfo | None) -> str | None:
@@ -86,9 +80,22 @@ def wait_row(one: WaitInfo) -> tuple[object, ...]:
         one.stream or one.token_id,
         one.correlation_id,
         one.subject,
-        time_text(one.deadline_at),
+        due(one) if is_terminal(sys.stdout) else time_text(one.deadline_at),
         one.session_id,
     )
+
+
+def due(one: WaitInfo) -> str | None:
+    """How far a wait's deadline is."""
+    return distance(one.deadline_at) if one.deadline_at is not None else None
+
+
+def wait_lines(one: WaitInfo) -> list[str]:
+    """A wait where there is no room for a table: what is copied and how urgent it is, then what it is about."""
+    about = one.subject or " ".join(
+        part for part in (one.stream or one.token_id or one.kind, one.correlation_id) if part
+    )
+    return [f"{one.id}  {due(one) or 'no deadline':<11}  {one.task}", f"  {about}"]
 
 
 def record_row(one: RecordInfo) -> tuple[object, ...]:
@@ -172,16 +179,6 @@ def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, obj
     """What a send or an answer did."""
     parts = one.model_dump(mode="json", exclude_none=True)
     return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
-
-
-def entry_line(one: EntryInfo) -> str:
-    """An entry as one line: seq, time, kind, op, who, body."""
-    op = f"op {one.op}" if one.op is not None else ""
-    moment = one.recorded_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    by = who(one.principal) or ""
-    shown = {name: value for name, value in one.body.items() if name not in UNSHOWN}
-    body = value_text(shown)
-    return f"{one.seq:>5}  {moment}  {one.kind:<18}  {op:<7}  {by:<20}  {body}"
 
 
 def record_line(one: RecordInfo) -> str:

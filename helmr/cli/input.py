@@ -6,18 +6,35 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import bulk, describe, printing, reading
+from helmr.cli import bulk, completing, describe, finding, printing, reading
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
 
 app = group("Send to a session's input streams.")
 
 
-@command(app, "send")
+@command(
+    app,
+    "send",
+    examples="""helmr input send last approval --data '{"decision": "approve"}'
+helmr input send SESSION messages --jsonl --data @lines.jsonl --batch monday""",
+)
 def send(
     cli: Cli,
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")],
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The input stream's name.")],
+    session: Annotated[
+        str,
+        typer.Argument(
+            metavar="SESSION",
+            help="Its id, or part of it, or `last`.",
+            autocompletion=completing.sessions,
+        ),
+    ],
+    stream: Annotated[
+        str,
+        typer.Argument(
+            metavar="STREAM", help="The input stream's name.", autocompletion=completing.inputs
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="JSON|@FILE|-", help="What to send; - is standard input."),
@@ -69,7 +86,7 @@ def send(
     value = reading.json_argument(data, option="--data")
     with cli.client() as client:
         receipt = (
-            client.sessions.open(session)
+            client.sessions.open(finding.session(client, session))
             .input(stream)
             .send(value, correlation_id=correlation_id, idempotency_key=idempotency_key)
         )

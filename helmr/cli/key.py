@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import clock, describe_access, extras, printing
+from helmr.cli import clock, describe_access, extras, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import NotFound
 
@@ -50,12 +50,14 @@ def list_(
 @command(app, "revoke")
 def revoke(
     cli: Cli,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="API key id, key_…")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, or part of it, or `last`.")],
     json: Json = False,
 ) -> None:
     """Revoke an API key; it opens nothing from now on."""
     with cli.client() as client:
-        printing.show(client.keys.revoke(key), describe_access.key_fields, json)
+        printing.show(
+            client.keys.revoke(finding.key(client, key)), describe_access.key_fields, json
+        )
 
 
 @command(app, "rotate-master")

@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ from helmr.cli import (
     down,
     input,
     key,
+    looks,
     output,
     printing,
     public_token,
@@ -44,7 +46,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    add_completion=False,
+    cls=looks.Group,
+    context_settings={"help_option_names": looks.HELP_NAMES},
 )
 
 
@@ -67,7 +70,7 @@ def _shared(
 ) -> None:
     ctx.obj = Cli(url=url, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        printing.write(looks.FIRST_SCREEN)
         raise typer.Exit(ExitCode.USAGE)
 
 
@@ -95,9 +98,16 @@ def version() -> str:
 
 
 def main() -> NoReturn:
-    """Run the command of this process, then exit with its code."""
+    """Run the command of this process, then exit with its code; see `helmr.cli.start` for what comes before."""
     _prepare()
-    sys.exit(invoke(sys.argv[1:]))
+    code: int = ExitCode.INTERRUPTED
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = invoke(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:  # between two lines of the above
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def invoke(arguments: Sequence[str]) -> int:

@@ -7,13 +7,25 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, printing
+from helmr.cli import completing, describe, finding, printing
 from helmr.cli.app import Cli, Json, command, group
 
 app = group("Read what a task writes to its output streams.")
 
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")]
-Stream = Annotated[str, typer.Argument(metavar="STREAM", help="The output stream's name.")]
+Session = Annotated[
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="Its id, or part of it, or `last`.",
+        autocompletion=completing.sessions,
+    ),
+]
+Stream = Annotated[
+    str,
+    typer.Argument(
+        metavar="STREAM", help="The output stream's name.", autocompletion=completing.outputs
+    ),
+]
 After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records after it.")]
 
 
@@ -30,7 +42,7 @@ def read(
 ) -> None:
     """Show the records of an output stream."""
     with cli.client() as client:
-        output = client.sessions.open(session).output(stream)
+        output = client.sessions.open(finding.session(client, session)).output(stream)
         records = itertools.islice(output.read(after=after), limit)
         if json:
             printing.write_json_list(records, None)
@@ -45,7 +57,11 @@ def follow(
 ) -> None:
     """Show records as they are written, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        for record in client.sessions.open(session).output(stream).follow(after=after):
+        for record in (
+            client.sessions.open(finding.session(client, session))
+            .output(stream)
+            .follow(after=after)
+        ):
             if json:
                 printing.write_json(record)
             else:

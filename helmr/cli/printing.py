@@ -10,11 +10,15 @@ from __future__ import annotations
 import itertools
 import json as json_module
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from helmr.cli import clock
+from helmr.durations import spell
 from helmr.errors import HelmrError
 from helmr.safe_text import cells, json_text, one_line, plain
 
@@ -29,6 +33,9 @@ GAP = "  "
 NOTHING = "-"
 UNFOLDED = ("ID", "SEQ")
 """Columns whose cells are for copying."""
+
+TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z(?! \()")
+"""A time in an error's message."""
 
 FOLDED_CELLS_MIN = 8
 """A cell that is folded narrower than this is not read but deciphered."""
@@ -71,13 +78,30 @@ def error_lines(message: str, hint: str | None) -> None:
 
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
+    message = TIME.sub(_with_distance, failed.message)
     found = [(one["path"], one.get("message", "")) for one in failed.errors if one.get("path")]
-    paths = "; ".join(f"{path}: {text}" for path, text in found)
-    message = failed.message
-    is_said = all(f"{path} {text[:1].lower()}{text[1:]}" in message for path, text in found)
-    if not is_said and paths not in message:
-        message = f"{message.rstrip('.')}: {paths}"
+    untold = [f"{path}: {text}" for path, text in found if not _says(message, path, text)]
+    if untold:
+        begin = message.rstrip(".") + (": " if len(untold) == len(found) else "; ")
+        message = begin + "; ".join([*(one.rstrip(".") for one in untold[:-1]), untold[-1]])
     error_lines(message, failed.hint)
+
+
+def _with_distance(found: re.Match[str]) -> str:
+    text = f"{found[1]}Z"
+    return f"{text} ({distance(datetime.fromisoformat(text))})"
+
+
+def distance(moment: datetime) -> str:
+    """How far a time is from now: `in 7d`, `12s ago`."""
+    distance_s = (moment - clock.now()).total_seconds()
+    return f"in {spell(distance_s)}" if distance_s > 0 else f"{spell(-distance_s)} ago"
+
+
+def _says(message: str, path: str, text: str) -> bool:
+    """Whether a message tells what is wrong at a path, as `path text` or `path: text`."""
+    text = text.rstrip(".").lower()
+    return any(f"{path}{gap}{text}".lower() in message.lower() for gap in (" ", ": "))
 
 
 def as_json(value: BaseModel | dict[str, Any]) -> str:
@@ -106,18 +130,30 @@ def cell(value: object) -> str:
     return one_line(value, None)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; headings are ours, cells are anybody's."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    narrow: Callable[[], Iterable[str]] | None = None,
+) -> None:
+    """A table for people; headings are ours, cells are anybody's.
+
+    `narrow` makes the lines for a terminal that has no room for the table, instead of a block for each row.
+    """
     texts = [[cell(value) for value in row] for row in rows]
     widths = [
         max([cells(heading), *(cells(row[index]) for row in texts)])
         for index, heading in enumerate(columns)
     ]
     if is_terminal(sys.stdout):
-        if texts and _least_width(columns, widths) > shutil.get_terminal_size().columns:
-            _blocks(columns, texts)
-        else:
+        width = shutil.get_terminal_size().columns
+        if not texts or _least_width(columns, widths) <= width:
             _rich_table(columns, texts)
+        elif narrow is not None:
+            for line in narrow():
+                write(one_line(line, max(20, width)))
+        else:
+            _blocks(columns, texts)
         return
     for row in [list(columns), *texts]:
         padded = [
@@ -172,6 +208,8 @@ def show_list(
     every: bool,
     json: bool,
     passes: Callable[[M], bool] | None = None,
+    narrow: Callable[[M], Iterable[str]] | None = None,
+    nothing: str | None = None,
 ) -> None:
     """One page of a list, or with `every` all that follow, as one JSON document or one table.
 
@@ -188,7 +226,12 @@ def show_list(
     if json:
         write_json_list(items, cursor)
         return
-    table(columns, [row(item) for item in items])
+    is_seen = is_terminal(sys.stdout)
+    if items or not is_seen:
+        lines = None if narrow is None else lambda: (line for i in items for line in narrow(i))
+        table(columns, [row(item) for item in items], narrow=lines)
+    if not items and cursor is None and (nothing is not None or is_seen):
+        note(nothing or "there are none")
     if cursor is not None:
         note(f"There is more: --all, or --cursor {cursor}")
 

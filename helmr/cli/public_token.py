@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe_access, printing
+from helmr.cli import describe_access, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -55,13 +55,14 @@ def create(
         raise UsageError("--session goes with --input and --output, and with nothing else")
     if correlation_id is not None and input is None:
         raise UsageError("--correlation-id goes with --input")
-    if input is not None:
-        scope = auth.send_to(input, session=session, correlation_id=correlation_id)
-    elif output is not None:
-        scope = auth.read_from(output, session=session)
-    else:
-        scope = auth.complete(token or "")
     with cli.client() as client:
+        session = finding.session(client, session) if session is not None else None
+        if input is not None:
+            scope = auth.send_to(input, session=session, correlation_id=correlation_id)
+        elif output is not None:
+            scope = auth.read_from(output, session=session)
+        else:
+            scope = auth.complete(finding.token(client, token or ""))
         receipt = client.auth.create_public_token(
             scope=scope,
             max_uses=max_uses,
@@ -91,10 +92,14 @@ def list_(
 def revoke(
     cli: Cli,
     public_token: Annotated[
-        str, typer.Argument(metavar="PUBLIC_TOKEN", help="Public token id, pat_…")
+        str, typer.Argument(metavar="PUBLIC_TOKEN", help="Its id, or part of it, or `last`.")
     ],
     json: Json = False,
 ) -> None:
     """Revoke a public token; it is refused from now on."""
     with cli.client() as client:
-        printing.show(client.auth.revoke(public_token), describe_access.public_token_fields, json)
+        printing.show(
+            client.auth.revoke(finding.public_token(client, public_token)),
+            describe_access.public_token_fields,
+            json,
+        )

@@ -44,9 +44,14 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+EXAMPLES = """\
+helmr query "SELECT task, count(*) AS n FROM sessions GROUP BY task"
+helmr query @backlog.sql --out backlog.csv"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    command(app, "query")(query)
+    command(app, "query", examples=EXAMPLES)(query)
     command(app, "export")(export)
 
 

@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, printing
+from helmr.cli import completing, describe, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group("Look at runs, retry and cancel them.")
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, run_…")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Its id, or part of it, or `last`.", autocompletion=completing.runs
+    ),
+]
 
 
 @command(app, "list")
@@ -33,6 +38,7 @@ def list_(
 ) -> None:
     """List runs, newest first; those of one session with --session."""
     with cli.client() as client:
+        session = finding.session(client, session) if session is not None else None
         printing.show_list(
             lambda after: client.runs.page(
                 session_id=session, task=task, status=status, limit=limit, cursor=after
@@ -49,18 +55,18 @@ def list_(
 def get(cli: Cli, run: Run, json: Json = False) -> None:
     """Show a run with its result, or why it failed or is blocked."""
     with cli.client() as client:
-        printing.show(client.runs.get(run), describe.run_fields, json)
+        printing.show(client.runs.get(finding.run(client, run)), describe.run_fields, json)
 
 
 @command(app, "retry")
 def retry(cli: Cli, run: Run, json: Json = False) -> None:
     """Start the next attempt of a failed or blocked run; recorded steps are not done again."""
     with cli.client() as client:
-        printing.show(client.runs.retry(run), describe.run_fields, json)
+        printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
 
 
 @command(app, "cancel")
 def cancel(cli: Cli, run: Run, json: Json = False) -> None:
     """Cancel a run; its session stays open."""
     with cli.client() as client:
-        printing.show(client.runs.cancel(run), describe.run_fields, json)
+        printing.show(client.runs.cancel(finding.run(client, run)), describe.run_fields, json)

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import describe, printing, reading
+from helmr.cli import completing, describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.cli.transcript import Transcript
 
 if TYPE_CHECKING:
     from helmr.models import SessionInfo
 
 app = group("Start sessions, look at them, end them.")
 
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Session id, ses_…")]
+Session = Annotated[
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="Its id, or part of it, or `last`.",
+        autocompletion=completing.sessions,
+    ),
+]
 Payload = Annotated[
     str,
     typer.Option(
@@ -29,10 +37,17 @@ ENDS = ("session.closed", "session.cancelled", "run.succeeded", "run.failed", "r
 """Entries after which a session may be over."""
 
 
-@command(app, "start")
+@command(
+    app,
+    "start",
+    examples="""helmr session start newsletter --payload '"otters"' --wait 10s
+helmr session start publish-review --payload @pull_request.opened.json --external-id pr-2""",
+)
 def start(
     cli: Cli,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="The task's id.", autocompletion=completing.tasks)
+    ],
     payload: Payload = "null",
     external_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Your name for the session.")
@@ -81,7 +96,7 @@ def start(
         printing.fields(describe.wait_fields(started.session.wait))
 
 
-@command(app, "list")
+@command(app, "list", examples="helmr session list --filter 'activity:waiting quiet>1h'")
 def list_(
     cli: Cli,
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
@@ -128,7 +143,7 @@ def list_(
 def get(cli: Cli, session: Session, json: Json = False) -> None:
     """Show a session, with its active wait in full."""
     with cli.client() as client:
-        found = client.sessions.open(session).get()
+        found = client.sessions.open(finding.session(client, session)).get()
     if json:
         printing.write_json(found)
         return
@@ -157,12 +172,15 @@ def transcript(
 ) -> None:
     """Show everything that happened in a session."""
     with cli.client() as client:
-        entries = itertools.islice(client.sessions.open(session).transcript(after=after), limit)
+        entries = itertools.islice(
+            client.sessions.open(finding.session(client, session)).transcript(after=after), limit
+        )
         if json:
             printing.write_json_list(entries, None)
             return
+        shown = Transcript()
         for entry in entries:
-            printing.write_line(describe.entry_line(entry))
+            shown.write(entry)
 
 
 @command(app, "follow")
@@ -176,7 +194,8 @@ def follow(
 ) -> None:
     """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        handle = client.sessions.open(session)
+        handle = client.sessions.open(finding.session(client, session))
+        shown = Transcript()
         last_seq = _last_seq(handle.get())
         if last_seq is None:
             entries = handle.follow(after=after)
@@ -186,7 +205,7 @@ def follow(
             if json:
                 printing.write_json(entry)
             else:
-                printing.write_line(describe.entry_line(entry))
+                shown.write(entry)
             if entry.kind in ENDS and last_seq is None:
                 last_seq = _last_seq(handle.get())
             if last_seq is not None and entry.seq >= last_seq:
@@ -211,7 +230,9 @@ def close(
     """Close a session: it takes no more input."""
     with cli.client() as client:
         printing.show(
-            client.sessions.open(session).close(end_input=end_input), describe.session_fields, json
+            client.sessions.open(finding.session(client, session)).close(end_input=end_input),
+            describe.session_fields,
+            json,
         )
 
 
@@ -219,7 +240,11 @@ def close(
 def cancel(cli: Cli, session: Session, json: Json = False) -> None:
     """Cancel a session with its run, waits and tokens."""
     with cli.client() as client:
-        printing.show(client.sessions.open(session).cancel(), describe.session_fields, json)
+        printing.show(
+            client.sessions.open(finding.session(client, session)).cancel(),
+            describe.session_fields,
+            json,
+        )
 
 
 @command(app, "note")
@@ -231,5 +256,5 @@ def note(
 ) -> None:
     """Write a note into a session's transcript."""
     with cli.client() as client:
-        receipt = client.sessions.open(session).note(text)
+        receipt = client.sessions.open(finding.session(client, session)).note(text)
     printing.show(receipt, lambda one: [("note", one.note_id), ("seq", one.seq)], json)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,20 +26,65 @@ def register(app: typer.Typer) -> None:
     command(app, "status")(status)
 
 
-def status(cli: Cli, json: Json = False) -> None:
+def status(
+    cli: Cli,
+    every: Annotated[
+        bool, typer.Option("--all", help="All numbers of pool and ledger, and each actor.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show the runtime that commands here talk to; exit code 6 if it is not ready."""
     with cli.client() as client:
         endpoint, health = client.endpoint, client.health()
     if json:
         found = {"url": endpoint.url, "found_by": endpoint.found_by, "data_dir": endpoint.data_dir}
         printing.write_json({**found, "health": health.model_dump(mode="json")})
-    else:
+    elif every:
         printing.fields(_fields(endpoint, health))
         if rows := _actor_rows(health):
             printing.write("")
             printing.table(ACTOR_COLUMNS, rows)
+    else:
+        printing.fields(_in_short(endpoint, health))
     if not health.ready:
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
+    """Is it ready, does work wait for room, do people have to answer; and what is wrong."""
+    ready = f"{'yes' if health.ready else 'no'}, {endpoint.url}"
+    if health.started_at is not None:
+        ready += f", started {printing.distance(health.started_at)}"
+    pairs: list[tuple[str, object]] = [
+        ("ready", ready),
+        *(("because", reason) for reason in health.reasons),
+    ]
+    if "queue" in health.pool:
+        pairs.append(("queue", _queue(health.pool)))
+    if "waits_pending" in health.counts:
+        waits = f"{health.counts['waits_pending']} pending"
+        if "sessions_open" in health.counts:
+            waits += f", {health.counts['sessions_open']} sessions open"
+        pairs.append(("waits", waits))
+    warnings = health.pool.get("warnings")
+    pairs += [("warning", one) for one in (warnings if isinstance(warnings, list) else ())]
+    return pairs
+
+
+def _queue(pool: Mapping[str, Any]) -> str:
+    count = pool["queue"]
+    text = (
+        "no run waits for a slot"
+        if not count
+        else f"{count} {'run waits' if count == 1 else 'runs wait'} for a slot"
+    )
+    oldest = pool.get("queue_oldest_at")
+    if count and isinstance(oldest, str):
+        text += f", the oldest since {describe.time_and_distance(datetime.fromisoformat(oldest))}"
+    slots = pool.get("slots")
+    if isinstance(slots, Mapping) and "free" in slots and "total" in slots:
+        text += f"; {slots['free']} of {slots['total']} slots free"
+    return text
 
 
 def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from helmr.cli import describe_access, printing, reading
+from helmr.cli import completing, describe_access, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 
 app = group("Make tokens, look at them, complete and cancel them.")
 
-Token = Annotated[str, typer.Argument(metavar="TOKEN", help="Token id, tok_…")]
+Token = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOKEN", help="Its id, or part of it, or `last`.", autocompletion=completing.tokens
+    ),
+]
 
 
-@command(app, "create")
+@command(
+    app,
+    "create",
+    examples="""helmr token create --subject "Release 1.2?" --schema '{"enum": ["yes", "no"]}' --timeout 2d""",
+)
 def create(
     cli: Cli,
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Afterwards it expires.")] = "7d",
@@ -115,7 +124,9 @@ def list_(
 def get(cli: Cli, token: Token, json: Json = False) -> None:
     """Show a token with what it asks, and its data once it is completed."""
     with cli.client() as client:
-        printing.show(client.tokens.get(token), describe_access.token_fields, json)
+        printing.show(
+            client.tokens.get(finding.token(client, token)), describe_access.token_fields, json
+        )
 
 
 @command(app, "complete")
@@ -128,7 +139,7 @@ def complete(
     """Complete a token; the first completion wins."""
     value = reading.json_argument(data, option="--data")
     with cli.client() as client:
-        receipt = client.tokens.complete(token, value)
+        receipt = client.tokens.complete(finding.token(client, token), value)
     printing.show(receipt, describe_access.fields_of, json)
 
 
@@ -136,4 +147,6 @@ def complete(
 def cancel(cli: Cli, token: Token, json: Json = False) -> None:
     """Cancel a token and the waits on it."""
     with cli.client() as client:
-        printing.show(client.tokens.cancel(token), describe_access.token_fields, json)
+        printing.show(
+            client.tokens.cancel(finding.token(client, token)), describe_access.token_fields, json
+        )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from helmr import durations
-from helmr.cli import extras
+from helmr.cli import extras, looks
 from helmr.cli.app import Cli
 from helmr.errors import UsageError
 
@@ -20,9 +20,14 @@ DATA_DIR = Path(".helmr")
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
+EXAMPLES = """\
+helmr up tasks.py
+helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up")(up)
+    app.command("up", cls=looks.Command, epilog=EXAMPLES)(up)
 
 
 def up(

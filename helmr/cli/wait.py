@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 from helmr import filters
-from helmr.cli import describe, printing, reading
+from helmr.cli import completing, describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 
 app = group("See what waits for people, and answer it.")
 
-Wait = Annotated[str, typer.Argument(metavar="WAIT", help="Wait id, wait_…")]
+Wait = Annotated[
+    str,
+    typer.Argument(
+        metavar="WAIT", help="Its id, or part of it, or `last`.", autocompletion=completing.waits
+    ),
+]
 
 
-@command(app, "list")
+@command(app, "list", examples="helmr wait list --filter 'stream:approval due<1h'")
 def list_(
     cli: Cli,
     status: Annotated[
@@ -38,6 +43,7 @@ def list_(
     """List waits, soonest deadline first."""
     wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
     with cli.client() as client:
+        session = finding.session(client, session) if session is not None else None
         printing.show_list(
             lambda after: client.waits.page(
                 status=status,
@@ -56,6 +62,12 @@ def list_(
             passes=(
                 (lambda one: wanted.matches(filters.wait_facts(one), now())) if wanted else None
             ),
+            narrow=describe.wait_lines,
+            nothing=(
+                "no such wait"
+                if any((status, kind, task, stream, session, wanted))
+                else "nothing waits for people"
+            ),
         )
 
 
@@ -63,7 +75,7 @@ def list_(
 def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     """Show a wait with its text and what an answer must look like."""
     with cli.client() as client:
-        found = client.waits.get(wait)
+        found = client.waits.get(finding.wait(client, wait))
     printing.show(
         found,
         lambda one: [("session", one.session_id), ("task", one.task), *describe.wait_fields(one)],
@@ -71,7 +83,12 @@ def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     )
 
 
-@command(app, "answer")
+@command(
+    app,
+    "answer",
+    examples="""helmr wait answer wait_01… --data '{"decision": "approve"}' --on-behalf-of ada
+helmr wait answer last --data @answer.json""",
+)
 def answer(
     cli: Cli,
     wait: Wait,
@@ -81,4 +98,6 @@ def answer(
     """Answer exactly this wait; if it is no longer pending, nothing is stored."""
     value = reading.json_argument(data, option="--data")
     with cli.client() as client:
-        printing.show(client.waits.answer(wait, value), describe.receipt_fields, json)
+        printing.show(
+            client.waits.answer(finding.wait(client, wait), value), describe.receipt_fields, json
+        )

@@ -20,16 +20,16 @@ from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from helmr.cli import transcript
 from helmr.client import Client
 from helmr.client.discovery import find_runtime
 from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.examples import processes
 from helmr.examples.narration import Narrator
 from helmr.examples.seed import Seeder
-from helmr.models import EntryInfo, PrincipalInfo, WaitInfo
-from helmr.safe_text import one_line
+from helmr.models import WaitInfo
 from helmr.temporary import remove_folder
 
 T = TypeVar("T")
@@ -53,7 +53,8 @@ STOP_S = 40.0
 RESULT_S = 60.0
 PAUSE_S = 0.1
 """Between two looks at something that is about to be true."""
-DETAIL_CHARS = 72
+WIDTH = 116
+"""Of what the transcript is shown in."""
 LOG_LINES = 8
 
 INTERRUPTED = 130
@@ -330,12 +331,14 @@ class Demo:
         self._tell.command(f"helmr session transcript {session_id}")
         with self._client() as client:
             entries = list(client.sessions.open(session_id).transcript())
-        self._tell.shown("\n".join(_line(entry) for entry in entries))
+        self._tell.shown(
+            "\n".join(line for entry in entries for line in transcript.lines(entry, WIDTH))
+        )
         answers = [e for e in entries if e.kind == "input.accepted"]
         if [a.principal.on_behalf_of for a in answers] != [PERSON]:
             raise DemoFailed("the transcript does not say who answered")
         self._tell.holds(
-            f"entry {answers[0].seq} is the answer, given by {_who(answers[0].principal)}"
+            f"entry {answers[0].seq} is the answer, given by {transcript.who(answers[0].principal)}"
         )
 
     def stop(self) -> None:
@@ -442,30 +445,6 @@ def _tail(log: Path) -> str:
         return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
     except OSError:
         return ""
-
-
-def _line(entry: EntryInfo) -> str:
-    """An entry for reading: number, time, kind, who, and the part of the body that tells most."""
-    moment = entry.recorded_at.strftime("%H:%M:%S.%f")[:-3]
-    detail = one_line(_detail(entry.body), DETAIL_CHARS)
-    return (
-        f"{entry.seq:>3}  {moment}  {entry.kind:<16} {_who(entry.principal):<34} {detail}".rstrip()
-    )
-
-
-def _who(principal: PrincipalInfo) -> str:
-    name = principal.name or principal.type
-    return f"{name} for {principal.on_behalf_of}" if principal.on_behalf_of else name
-
-
-def _detail(body: dict[str, Any]) -> str:
-    for key in ("subject", "name", "task", "cause"):
-        if body.get(key):
-            return str(body[key])
-    for key in ("data", "result", "value"):
-        if body.get(key) is not None:
-            return json.dumps(body[key], ensure_ascii=False)
-    return ""
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from runtime.actors.leftovers import write_private
 from runtime.actors.preparing import (
     UpOptions,
     hold_port,
+    keep_keys,
     load_catalog,
     local_key,
     lock,
@@ -36,10 +37,8 @@ from runtime.actors.preparing import (
 )
 from runtime.actors.spec import LEDGER_NAME, RuntimeSpec
 from runtime.actors.terminal import Terminal
-from runtime.clock import SystemClock
-from runtime.security.keys import ensure_key_ring
 from runtime.security.secrets import secret_hash
-from runtime.store.duck.files import LOCK_SUFFIX, FileLock
+from runtime.store.duck.files import LOCK_SUFFIX, FileLock, check_is_database
 
 if TYPE_CHECKING:
     from runtime.actors.joining import Joining
@@ -82,17 +81,20 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         RuntimeHeld: The data directory, or the cluster, has another runtime.
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
+        DataError: The ledger's file is no database.
         UsageError: The cluster has no room for pool actors.
         Unavailable: The cluster can't be reached, or the runtime did not get ready.
     """
     folder, data_dir = options.folders()
+    is_first = not (data_dir / RUN_NAME).exists()
     with lock(data_dir, terminal.say):
         terminal.say(f"Helmr {version()} on {data_dir}")
+        check_is_database(data_dir / LEDGER_NAME)
         prepare_to_join()  # a task module may import ray, which reads the environment then
         catalog = load_catalog(options.tasks, folder, terminal.say)
         leftovers.end_leftovers(data_dir)
-        spec = _spec(options, folder=folder, data_dir=data_dir, catalog_hash=catalog.code_hash)
-        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+        key = local_key(data_dir)
+        spec = _spec(options, folder, data_dir, catalog_hash=catalog.code_hash, key=key)
         try:
             with _connected(data_dir, options.address, terminal) as (cluster, joining):
                 room, wanted = cluster.room(), options.slots_count + options.desks
@@ -101,7 +103,11 @@ def join(options: UpOptions, terminal: Terminal) -> int:
                         f"the nodes have places for {room} of {wanted} slots and desks; "
                         "the others wait for more nodes"
                     )
-                asyncio.run(_bring_up(joining, spec, catalog, cluster.address))
+                asyncio.run(_bring_up(joining, spec, catalog, cluster.address, key=key))
+        except RuntimeHeld:
+            if is_first:  # nothing was started here
+                shutil.rmtree(data_dir / RUN_NAME, ignore_errors=True)
+            raise
         except KeyboardInterrupt:
             terminal.say("stopped before it was ready; `helmr down` ends what has started")
             return 0
@@ -135,7 +141,9 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
     return record.address
 
 
-def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str) -> RuntimeSpec:
+def _spec(
+    options: UpOptions, folder: Path, data_dir: Path, *, catalog_hash: str, key: str
+) -> RuntimeSpec:
     """What the actors are to be built from; the same from the same options, so that it can be compared."""
     return RuntimeSpec(
         data_dir=str(data_dir),
@@ -148,7 +156,7 @@ def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str
         linger_s=options.linger_s,
         host=options.host,
         port=options.port,
-        admin_key_hash=secret_hash(local_key(data_dir)),
+        admin_key_hash=secret_hash(key),
         version=version(),
         is_joined=True,
         pointer_dir=str(pointer_dir(os.environ)),
@@ -159,13 +167,17 @@ def _spec(options: UpOptions, *, folder: Path, data_dir: Path, catalog_hash: str
     )
 
 
-async def _bring_up(joining: Joining, spec: RuntimeSpec, catalog: Catalog, address: str) -> None:
+async def _bring_up(
+    joining: Joining, spec: RuntimeSpec, catalog: Catalog, address: str, *, key: str
+) -> None:
     with ExitStack() as held:
-        await _put_right(joining, spec, address, held)
+        await _put_right(joining, spec, address, held, key=key)
         await joining.until_ready(catalog)
 
 
-async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: ExitStack) -> None:
+async def _put_right(
+    joining: Joining, spec: RuntimeSpec, address: str, held: ExitStack, *, key: str
+) -> None:
     """Afterwards the cluster has the shared actors of this spec, and no others; `held` keeps their port."""
     data_dir = Path(spec.data_dir)
     running = await joining.look(spec)
@@ -186,6 +198,7 @@ async def _put_right(joining: Joining, spec: RuntimeSpec, address: str, held: Ex
         held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
     record = JoinedRecord(address=address, pointer=None if pointer is None else str(pointer))
+    keep_keys(spec, key)
     _withdraw_if_moved(data_dir, record.pointer)
     if running is None:
         published.withdraw(data_dir, None)  # of one that was killed

@@ -24,7 +24,10 @@ from helmr.errors import (
 from helmr.models import Catalog
 from runtime.actors.cluster import LOOPBACK
 from runtime.actors.leftovers import write_private
+from runtime.actors.spec import RuntimeSpec
 from runtime.catalog import load_modules, raised_at
+from runtime.clock import SystemClock
+from runtime.security.keys import ensure_key_ring
 from runtime.security.private_files import open_private, secure_folder
 from runtime.security.secrets import SecretKind, make_secret, parse_secret
 
@@ -205,18 +208,29 @@ def _no_address(host: str) -> UsageError:
 
 
 def local_key(data_dir: Path) -> str:
-    """The admin key of this data directory; the same after every restart."""
-    path = data_dir / KEY_NAME
+    """The admin key of this data directory; the same after every restart. A fresh one is not stored yet."""
+    key = _stored_key(data_dir)
+    return key if parse_secret(key) is SecretKind.API_KEY else make_secret(SecretKind.API_KEY)
+
+
+def _stored_key(data_dir: Path) -> str:
     try:
-        with os.fdopen(open_private(path, os.O_RDONLY)) as file:
-            key = file.read(KEY_CHARS_MAX).strip()
+        with os.fdopen(open_private(data_dir / KEY_NAME, os.O_RDONLY)) as file:
+            return file.read(KEY_CHARS_MAX).strip()
     except FileNotFoundError:
-        key = ""
-    if parse_secret(key) is SecretKind.API_KEY:
-        return key
-    key = make_secret(SecretKind.API_KEY)
-    write_private(path, key)
-    return key
+        return ""
+
+
+def keep_keys(spec: RuntimeSpec, key: str) -> None:
+    """Store the admin key and the master keys, if they are fresh.
+
+    Comes when nothing can refuse the start any more: a refused one leaves no keys that open nothing.
+    """
+    data_dir = Path(spec.data_dir)
+    with writing(data_dir):
+        if _stored_key(data_dir) != key:
+            write_private(data_dir / KEY_NAME, key)
+        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
 
 
 def trim_logs(folder: Path) -> None:

@@ -25,6 +25,7 @@ from runtime.actors.leftovers import Record
 from runtime.actors.preparing import (
     UpOptions,
     hold_port,
+    keep_keys,
     load_catalog,
     local_key,
     lock,
@@ -32,12 +33,11 @@ from runtime.actors.preparing import (
     version,
     writing,
 )
-from runtime.actors.spec import RuntimeSpec
+from runtime.actors.spec import LEDGER_NAME, RuntimeSpec
 from runtime.actors.terminal import Terminal
 from runtime.actors.watchdog import Watchdog
-from runtime.clock import SystemClock
-from runtime.security.keys import ensure_key_ring
 from runtime.security.secrets import secret_hash
+from runtime.store.duck.files import check_is_database
 
 STOP_WITHIN_S = 10.0
 """From a signal to the end of everything."""
@@ -53,6 +53,7 @@ def run_up(options: UpOptions) -> int:
         RuntimeHeld: Another runtime has the data directory; names it.
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
+        DataError: The ledger's file is no database.
         Unavailable: Ray or the ledger can't be started.
     """
     if not options.tasks:
@@ -70,6 +71,7 @@ def run_up(options: UpOptions) -> int:
     folder, data_dir = options.folders()
     with lock(data_dir, TERMINAL.say):
         TERMINAL.say(f"Helmr {version()} on {data_dir}")
+        check_is_database(data_dir / LEDGER_NAME)
         published.withdraw(data_dir, None)  # of a runtime that was killed
         ended = leftovers.end_leftovers(data_dir)
         if ended:
@@ -124,8 +126,7 @@ class _Run:
         from runtime.actors.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
 
         spec = self._spec(catalog)
-        with writing(self._data_dir):
-            ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+        keep_keys(spec, self._key)
         keeper = Keeper(
             spec,
             catalog,

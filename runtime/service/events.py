@@ -46,7 +46,6 @@ class Events:
             StreamNotFound: The task has no such stream.
         """
         ids.check_id(session_id, ids.SESSION)
-        await self._catalog.stream(await self._ledger.task_of(session_id), stream, "output")
         await self._hub.ready()
 
         async def older(seq: int) -> Sequence[dict[str, object]]:
@@ -54,11 +53,19 @@ class Events:
             return list(page["items"])
 
         async def is_over() -> bool:
-            return await self._ledger.is_over(session_id)
+            return (await self._ledger.brief(session_id)).is_over
 
-        if await is_over() and not await older(after):
-            return None
-        return FollowedRecords(self._hub, session_id, stream, after, older, is_over)
+        following = FollowedRecords(self._hub, session_id, stream, after, older, is_over)
+        try:
+            session = await self._ledger.brief(session_id)
+            await self._catalog.stream(session.task, stream, "output")
+            if await following.begin(is_over=session.is_over):
+                return following
+        except BaseException:
+            following.close()
+            raise
+        following.close()
+        return None
 
     async def _older(self, after: int) -> Sequence[FeedItem]:
         return [FeedItem(entry) for entry in await self._ledger.feed(after, PAGE_ITEMS, 0.0)]

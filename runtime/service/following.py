@@ -146,27 +146,43 @@ class FollowedRecords:
         self._after = after
         self._older = older
         self._is_over = is_over
+        self._page: list[dict[str, Any]] = []
         self._has_caught_up = False
         self._has_all = False
 
     @property
     def is_closed(self) -> bool:
         """See `Following`."""
-        return self._has_all or self._follower.is_closed
+        return (self._has_all and not self._page) or self._follower.is_closed
+
+    async def begin(self, *, is_over: bool) -> bool:
+        """Read the first page, which `take` gives; False if no record will come.
+
+        Args:
+            is_over: What `is_over` would say, if it was asked since this follows.
+        """
+        self._page = await self._read(is_over=is_over)
+        return not self.is_closed
+
+    async def _read(self, *, is_over: bool) -> list[dict[str, Any]]:
+        async with self._hub.catching_up:
+            records = list(await self._older(self._after))
+        self._has_caught_up = len(records) < PAGE_ITEMS
+        self._has_all = is_over and self._has_caught_up
+        return records
 
     async def take(self, timeout_s: float) -> list[Followed]:
         """See `Following`."""
-        if self._has_caught_up:
+        if self._page:
+            records, self._page = self._page, []
+        elif self._has_caught_up:
             items = await self._follower.take(timeout_s)
             records = [record_of(i) for i in items if is_output(i, self._stream)]
             # The feed does not say whether more comes behind an end; the ledger does.
             self._has_caught_up = not any(item.kind in ENDS for item in items)
         else:
-            is_over = await self._is_over()  # asked first, so that the records read then are all
-            async with self._hub.catching_up:
-                records = list(await self._older(self._after))
-            self._has_caught_up = len(records) < PAGE_ITEMS
-            self._has_all = is_over and self._has_caught_up
+            # Asked first, so that the records read then are all.
+            records = await self._read(is_over=await self._is_over())
         new = [record for record in records if record["seq"] > self._after]
         if new:
             self._after = new[-1]["seq"]

@@ -7,12 +7,22 @@ types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.actors.proxies import LedgerProxy
 from runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
+
+
+class Brief(NamedTuple):
+    """What the ledger knows of a session without looking into the tables.
+
+    `is_over`: no code of it runs any more, nor will.
+    """
+
+    task: str
+    is_over: bool
 
 
 class LedgerReads(LedgerProxy):
@@ -32,15 +42,16 @@ class LedgerReads(LedgerProxy):
         Raises:
             SessionNotFound: No session with that id.
         """
-        return str((await self._json("brief", session_id))["task"])
+        return (await self.brief(session_id)).task
 
-    async def is_over(self, session_id: str) -> bool:
-        """No code of the session runs any more, nor will.
+    async def brief(self, session_id: str) -> Brief:
+        """A session's task, and whether it is over.
 
         Raises:
             SessionNotFound: No session with that id.
         """
-        return bool((await self._json("brief", session_id))["is_over"])
+        found = await self._json("brief", session_id)
+        return Brief(task=str(found["task"]), is_over=bool(found["is_over"]))
 
     async def list_sessions(self, **filters: Any) -> Json:
         """Sessions, newest first. Filters: external_id, task, status, activity, tag, limit, cursor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from helmr import ids
@@ -28,6 +29,7 @@ from helmr.models import (
     WaitStatus,
 )
 from runtime.core.commands import Answer
+from runtime.core.entries import iso
 from runtime.service.caller import Caller
 from runtime.service.catalog import CatalogView
 from runtime.service.ledger import Json, LedgerReads
@@ -187,12 +189,12 @@ class Waits:
             return error
         if isinstance(error, WaitTimedOut) or wait.status is WaitStatus.TIMED_OUT:
             return WaitTimedOut(
-                f"{wait_id} timed out at {_iso(wait.deadline_at)}; the answer was not stored",
+                f"{wait_id} timed out at {_second(wait.deadline_at)}; the answer was not stored",
                 hint="Send the data as input if the session should have it anyway.",
                 **_facts(wait),
             )
         return WaitResolved(
-            f"{wait_id} was {wait.status.value} at {_iso(wait.resolved_at)} by {_who(wait)}",
+            f"{wait_id} was {wait.status.value} at {_second(wait.resolved_at)} by {_who(wait)}",
             hint="Nothing was stored.",
             **_facts(wait),
             **await self._outcome(wait),
@@ -249,5 +251,10 @@ def _who(wait: WaitInfo) -> str:
     return by.on_behalf_of or by.name or by.id or by.type
 
 
-def _iso(moment: Any) -> str | None:
-    return moment.isoformat() if moment is not None else None
+def _iso(moment: datetime | None) -> str | None:
+    return iso(moment) if moment is not None else None
+
+
+def _second(moment: datetime | None) -> str | None:
+    """A time as people are told it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None

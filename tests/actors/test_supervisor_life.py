@@ -13,7 +13,7 @@ import pytest
 
 from helmr import Client
 from helmr.client.discovery import find_runtime, live_runtimes
-from helmr.errors import BadDefinition, Conflict, HelmrError, RuntimeHeld, UsageError
+from helmr.errors import BadDefinition, Conflict, DataError, HelmrError, RuntimeHeld, UsageError
 from helmr.temporary import VARIABLE
 from runtime.actors import leftovers, processes
 from runtime.actors.embedded import Runtime
@@ -133,9 +133,12 @@ def test_what_is_wrong_is_said_before_ray_starts(
     cases: list[tuple[dict[str, object], type[HelmrError], str]] = [
         ({"tasks": ["nowhere.py"]}, UsageError, "no such file"),
         ({"tasks": ["broken.py"], "folder": tmp_path}, UsageError, "ZeroDivisionError"),
+        ({}, DataError, "is no DuckDB database"),
         ({"port": 1}, Conflict, "can't listen"),
     ]
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "wrong2").mkdir()
+    (tmp_path / "wrong2" / "ledger.duckdb").write_text("a text\n")
     if os.geteuid() == 0:
         cases.pop()  # root may listen anywhere
     for number, (options, kind, text) in enumerate(cases):
@@ -143,6 +146,7 @@ def test_what_is_wrong_is_said_before_ray_starts(
         with pytest.raises(kind, match=text), start(f"wrong{number}", **options):
             pass
         assert time.monotonic() - began < 15.0
+        assert not list(tmp_path.rglob("*key*")), "a refused start has made keys"
         assert "Ray runs" not in (tmp_path / f"wrong{number}" / "up.log").read_text()
 
 

@@ -90,9 +90,7 @@ def test_a_bad_line_is_reported_and_the_others_are_sent(
     assert (first["line"], third["line"]) == (1, 3)
     assert (second["line"], second["error"]) == (2, error)
     assert second["message"]
-    assert said.err.splitlines()[-1] == f"3 lines sent: 1 {error}, 2 buffered" or (
-        said.err.splitlines()[-1] == f"3 lines sent: 2 buffered, 1 {error}"
-    )
+    assert said.err.splitlines()[-1] == f"3 lines: 2 sent (2 buffered), 1 refused (1 {error})"
 
 
 def test_what_the_next_line_would_meet_as_well_ends_it_with_how_to_go_on(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from helmr.cli import printing
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
-from helmr.errors import SchemaMismatch, all_codes, error_from_code
+from helmr.errors import SchemaMismatch, WaitResolved, all_codes, error_from_code
 from tests.cli.conftest import process
 from tests.client.gateway import Fault, Gateway, running
 
@@ -132,6 +133,22 @@ def test_a_path_that_the_message_says_is_not_said_again(capsys) -> None:
     printing.error(SchemaMismatch("no fit", errors=errors))
     assert capsys.readouterr().err.splitlines()[0] == (
         "helmr: no fit: lines: Must have at least 1 item."
+    )
+
+
+def test_what_the_message_leaves_out_of_the_paths_is_said_once(capsys) -> None:
+    errors = [{"path": path, "message": "Is needed."} for path in ("key", "subject", "note")]
+    printing.error(SchemaMismatch("the data does not fit: key is needed.", errors=errors))
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "helmr: the data does not fit: key is needed; subject: Is needed; note: Is needed."
+    )
+
+
+def test_a_time_in_a_message_comes_with_how_long_ago_it_was(capsys) -> None:
+    printing.error(WaitResolved("wait_1 was fulfilled at 2020-01-01T00:00:00.5Z by local"))
+    said = capsys.readouterr().err.splitlines()[0]
+    assert re.fullmatch(
+        r"helmr: wait_1 was fulfilled at 2020-01-01T00:00:00Z \(\d+d( \d+h)? ago\) by local", said
     )
 
 

@@ -56,6 +56,44 @@ def test_help_of_every_command_is_light(nowhere: Path) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+INTERRUPT = """
+import os, signal, sys
+wanted = sys.argv[1]
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from helmr.cli.start import main
+sys.argv = ["helmr", "status", "--url", "http://127.0.0.1:9"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["helmr.cli.main", "typer", "helmr.errors", "helmr.cli.status", "helmr.models", "httpx"],
+)
+def test_ctrl_c_while_the_command_line_is_being_imported_is_quiet(
+    nowhere: Path, module: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT, module], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+def test_ctrl_c_is_heeded_before_anything_that_takes_time(nowhere: Path) -> None:
+    script = "import os, sys; before = set(sys.modules); import helmr.cli.start; print(*(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    ours = {"helmr", "helmr.cli", "helmr.cli.start", "__future__", "_signal"}
+    assert set(done.stdout.split()) <= ours
+
+
 def test_the_commands_are_these() -> None:
     named = [str(one.name) for one in app.registered_commands] + [
         str(one.name) for one in app.registered_groups
@@ -67,7 +105,33 @@ def test_the_commands_are_these() -> None:
         assert sorted(found) == sorted(COMMANDS[str(group.name)].split())
 
 
-@pytest.mark.parametrize("words", ["", "session", "run", "wait", "input", "output"])
+def test_alone_it_says_where_to_start(helmr) -> None:
+    said = helmr()
+    assert said.code == 2
+    starts = [line.split()[:2] for line in said.out.splitlines() if line.startswith("  helmr ")]
+    assert starts == [["helmr", "demo"], ["helmr", "up"], ["helmr", "console"]]
+
+
+@pytest.mark.parametrize("words", ["", *ALL])
+def test_help_is_whole_and_short_for_h(helmr, words: str) -> None:
+    said = helmr(*words.split(), "-h")
+    assert said == helmr(*words.split(), "--help")
+    assert said.code == 0
+    assert "..." not in said.out.replace("[ARGS]...", "").replace("[TASKS…]...", "")
+    assert "{" not in said.out.splitlines()[0]
+
+
+MAIN = ["up", "session start", "wait list", "wait answer", "input send", "token create", "query"]
+
+
+@pytest.mark.parametrize("words", MAIN)
+def test_main_commands_show_examples_on_lines_of_their_own(helmr, words: str) -> None:
+    _, _, examples = helmr(*words.split(), "--help").out.partition("Examples:\n")
+    assert examples
+    assert all(line.startswith(f"  helmr {words} ") for line in examples.splitlines())
+
+
+@pytest.mark.parametrize("words", ["session", "run", "wait", "input", "output"])
 def test_without_a_command_the_help_is_shown_and_the_call_was_wrong(helmr, words: str) -> None:
     said = helmr(*words.split())
     assert said.code == 2

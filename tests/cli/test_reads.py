@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -148,6 +149,8 @@ def test_a_list_says_that_there_is_more_and_all_fetches_it(helmr, here: Gateway)
 def test_an_empty_list_is_its_head(helmr, here: Gateway) -> None:
     said = helmr("wait", "list")
     assert (said.code, len(said.out.splitlines())) == (0, 1)
+    assert said.err == "nothing waits for people\n"
+    assert helmr("wait", "list", "--task", "x").err == "no such wait\n"
     assert json.loads(helmr("wait", "list", "--json").out) == {"items": [], "next_cursor": None}
 
 
@@ -158,6 +161,17 @@ def test_a_transcript_is_read_whole_and_can_be_bounded(helmr, here: Gateway) -> 
     assert len(helmr("session", "transcript", session_id).out.splitlines()) == 120
     said = helmr("session", "transcript", session_id, "--after", "100", "--limit", "5", "--json")
     assert [one["seq"] for one in json.loads(said.out)["items"]] == [101, 102, 103, 104, 105]
+
+
+def test_an_unknown_field_of_a_filter_is_an_error_never_an_empty_list(helmr, here: Gateway) -> None:
+    here.wait(here.session())
+    for words in (("wait", "list", "--filter", "tag:vip"), ("session", "list", "--filter", "x:1")):
+        said = helmr(*words)
+        assert (said.code, said.out) == (2, "")
+        assert "is no field of a" in said.err.splitlines()[0]
+        assert "Fields: id, " in said.err.splitlines()[1]
+    said = helmr("wait", "list", "--filter", "github:acme/api#7")
+    assert said.err.splitlines()[1].startswith('hint: As text: "github:acme/api#7".')
 
 
 def test_a_filter_is_the_consoles_and_goes_on_until_something_passes(helmr, here: Gateway) -> None:
@@ -229,13 +243,32 @@ def test_metadata_is_an_object(helmr, here: Gateway) -> None:
     assert (said.code, said.err) == (2, "helmr: --metadata: a JSON object is wanted, not list\n")
 
 
+def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
+    oldest = (datetime.now(UTC) - timedelta(seconds=90)).isoformat()
+    here.health |= {
+        "pool": {"queue": 2, "queue_oldest_at": oldest, "slots": {"total": 4, "free": 0}},
+        "counts": {"waits_pending": 7, "sessions_open": 30},
+        "ledger": {"feed_offset": 12},
+    }
+    said = helmr("status")
+    assert said.code == 0
+    ready, queue, waits = (" ".join(line.split()) for line in said.out.splitlines())
+    assert ready == f"ready yes, {here.url}"
+    assert queue.startswith("queue 2 runs wait for a slot, the oldest since ")
+    assert "ago)" in queue
+    assert queue.endswith("; 0 of 4 slots free")
+    assert waits == "waits 7 pending, 30 sessions open"
+    here.health["pool"]["warnings"] = ["the queue stands still"]
+    assert helmr("status").out.splitlines()[3:] == ["warning  the queue stands still"]
+
+
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     actor = {"name": "slot-1", "role": "slot", "state": "busy", "pid": 7, "session": None}
     here.health |= {
         "pool": {"ready": True, "slots": {"total": 8}, "actors": [actor]},
         "ledger": {"feed_offset": 12, "failure": None},
     }
-    said = helmr("status")
+    said = helmr("status", "--all")
     assert said.code == 0
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert f"url {here.url}" in lines

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,56 @@ def test_a_table_without_room_is_a_block_per_row(here: Gateway) -> None:
     assert not any("external id" in line for line in blocks[0])
 
 
-def test_a_line_of_a_transcript_is_one_line(here: Gateway) -> None:
+def test_the_inbox_at_80_columns_takes_two_lines_a_wait(here: Gateway) -> None:
+    session_id, soon = here.session(), datetime.now(UTC) + timedelta(days=7, seconds=30)
+    first = here.wait(
+        session_id, subject="Send the newsletter about otters?", deadline_at=soon.isoformat()
+    )
+    second = here.wait(session_id, correlation_id="github:o/r#7")
+    _, seen = screen("wait", "list", width=80)
+    assert seen.replace("\r", "").splitlines() == [
+        f"{first['id']}  in 7d        review",
+        "  Send the newsletter about otters?",
+        f"{second['id']}  no deadline  review",
+        "  approval github:o/r#7",
+    ]
+
+
+def test_an_empty_inbox_on_a_terminal_is_one_line(here: Gateway) -> None:
+    assert screen("wait", "list") == (0, "nothing waits for people\r\n")
+
+
+def test_a_transcript_at_80_columns_says_who_and_what(here: Gateway) -> None:
+    session_id = here.session()
+    ada = {"type": "api_key", "name": "local", "on_behalf_of": "Ada Lovelace"}
+    decision = {"decision": "approve", "note": "Reads well, and says what it should."}
+    body = {"record_id": "rec_1", "stream": "approval", "data": decision, "operation": {"id": "o"}}
+    task = {"type": "task", "id": "run_1"}
+    here.entry(session_id, "step.started", op=1, body={"name": "write_draft"}, principal=task)
+    here.entry(session_id, "input.accepted", body=body, principal=ada)
+    _, seen = screen("session", "transcript", session_id, width=80)
+    assert seen.replace("\r", "").splitlines() == [
+        "       2026-11-24 UTC",
+        "    1  12:00:00  step.started       task            write_draft",
+        "    2  12:00:00  input.accepted     local for Ada Lovelace",
+        '       {"decision": "approve", "note": "Reads well, and says what it should."}',
+    ]
+
+
+def test_what_happened_is_cut_to_the_terminal_and_who_never_pushes_it_out(here: Gateway) -> None:
     names = _filled(here)
+    here.entry(
+        names["SESSION"],
+        "note.added",
+        body={"text": "hi"},
+        principal={"type": "x", "name": "n" * 99},
+    )
     _, seen = screen("session", "transcript", names["SESSION"], width=60)
     lines = seen.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 6
     assert max(len(line) for line in lines) <= 60
-    assert "…+" in lines[0]
+    assert "…+" in lines[2]
+    assert lines[-1].strip() == "hi"
 
 
 def test_bulk_sending_shows_a_bar_and_the_reports(here: Gateway, nowhere: Path) -> None:

@@ -151,6 +151,20 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     assert "no runtime is running" in again.stderr
 
 
+def test_up_refused_for_a_second_data_directory_leaves_no_fresh_keys(
+    cluster: RayCluster, folder: Path, tmp_path: Path
+) -> None:
+    cluster.up(folder, "--slots=1", "--desks=1", "tasks.py")
+    second = tmp_path / "second"
+    done = cluster.helmr(
+        folder, "up", "--address", cluster.address, "--port=0", f"--data-dir={second}", "tasks.py"
+    )
+    assert done.returncode == 5, done.stderr
+    assert "has a runtime already" in done.stderr
+    left = {str(path.relative_to(second)) for path in second.rglob("*")}
+    assert left <= {"up.lock", "logs", "logs/up.log"}, left
+
+
 def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:

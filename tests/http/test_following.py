@@ -175,3 +175,33 @@ def test_what_is_written_at_once_is_bounded_by_its_size() -> None:
     assert max(map(len, writes)) < 200_000 + 2 * sse.WRITE_CHARS
     assert all(len(one) < 2 * sse.WRITE_CHARS for one in writes[:-2])
     assert list(sse._writes("entry", [])) == []
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_follow_of_an_output_asks_the_ledger_once_at_its_start(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    session_id = (await stack.started("echo", 0))["session"]["id"]
+    await say(stack, session_id, "hello")
+    path = f"/v1/sessions/{session_id}/outputs/echoes"
+
+    async def is_echoed() -> bool:
+        return bool((await stack.http.get(path)).json()["items"])
+
+    await until(is_echoed)
+    asked: list[str] = []
+    call = stack.calls.call
+
+    async def watched(actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        if method in ("brief", "outputs"):
+            asked.append(method)
+        return await call(actor, method, *args, **kwargs)
+
+    monkeypatch.setattr(stack.calls, "call", watched)
+    async with following(stack, f"{path}?after={after}") as events:
+        if after == 0:
+            await events.take(1)
+        await say(stack, session_id, "again")
+        [event] = await events.take(1)
+    assert json.loads(event.data)["seq"] == 2
+    assert asked == ["brief", "outputs"]

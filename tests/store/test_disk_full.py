@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from helmr import ids
 from helmr.errors import StoreUnavailable
 from runtime.ports import Flush
+from runtime.store.duck import lists
 from runtime.store.duck.ledger import DuckLedger, open_ledger
-from tests.store.sessions import SMALL, Hand, running
+from runtime.store.duck.lists import SessionFilter
+from tests.store.sessions import SMALL, Hand, running, start_of
 
 
 @pytest.fixture
@@ -78,3 +81,46 @@ async def test_a_full_disk_is_told_and_is_over_when_there_is_room(small_disk, cl
     again = await open_ledger(path, clock=clock, settings=SMALL)
     assert await again.verify_chain(hand.session_id) == hand.seq
     await again.close()
+
+
+@pytest.mark.allows_blocking
+async def test_lists_show_what_was_acknowledged_while_the_disk_is_full(small_disk, clock):
+    ledger = await open_ledger(small_disk / "ledger.duckdb", clock=clock, settings=SMALL)
+    hand = await running(ledger, clock)
+    await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
+    ballast = small_disk / "ballast"
+    fill(ballast)
+    flush = await until_refused(ledger, hand)
+    acknowledged = flush.first_seq - 1
+    late = await started_while_full(ledger)
+    for _ in range(2):  # nothing of the first look is left that would harm the second
+        found = await ledger.read_object(hand.session_id, lists.session)
+        assert found is not None
+        assert found["last_seq"] == acknowledged
+        page = await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
+        assert {one["id"] for one in page["items"]} == {hand.session_id, *late}
+        run = await ledger.read_object(hand.run_id, lists.run)
+        assert run is not None
+        assert run["status"] == "running"
+        assert await ledger.read_object(ids.new_id(ids.SESSION), lists.session) is None
+    assert (await ledger.stats())["failing_since"] is not None
+    ballast.unlink()
+    await ledger.commit(flush)
+    found = await ledger.read_object(hand.session_id, lists.session)
+    assert found is not None
+    assert found["last_seq"] == hand.seq
+    assert await ledger.verify_chain(hand.session_id) == hand.seq
+    await ledger.close()
+
+
+async def started_while_full(ledger: DuckLedger) -> list[str]:
+    """Sessions that still found room: they are acknowledged, so every list has them."""
+    found: list[str] = []
+    async with asyncio.timeout(20):
+        while True:
+            start = start_of()
+            try:
+                await ledger.start(start)
+            except StoreUnavailable:
+                return found
+            found.append(start.session_id)

@@ -94,13 +94,6 @@ async def test_a_file_of_a_newer_runtime_is_refused(duck, path, clock):
         await open_ledger(path, clock=clock, settings=SMALL)
 
 
-async def test_a_file_that_is_no_database_is_unavailable_and_stays_as_it_is(path, clock):
-    path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreUnavailable):
-        await open_ledger(path, clock=clock, settings=SMALL)
-    assert path.read_bytes().startswith(b"not a database")
-
-
 async def test_a_damaged_file_is_a_data_error_and_stays_as_it_is(opener, path, clock):
     duck = await opener()
     await duck.close()
@@ -208,3 +201,14 @@ async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):
     assert stored.first_feed_offset == 4
     await hand.stored(hand.step_done())
     assert await actor.verify_chain(hand.session_id) == hand.seq
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"not a database\n" * 1000, b"SQLite format 3\0" + b"\0" * 4096]
+)
+async def test_a_file_that_is_no_database_is_refused_as_such_and_left_alone(path, clock, content):
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(DataError, match="is no DuckDB database"):
+            await open_ledger(path, clock=clock, settings=SMALL)
+    assert path.read_bytes() == content

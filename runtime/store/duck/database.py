@@ -25,6 +25,7 @@ from runtime.store.duck.files import (
     FileLock,
     HeadMark,
     Mark,
+    check_is_database,
     sync_directory,
 )
 from runtime.store.duck.rows import OpenBody, entry_of
@@ -162,11 +163,13 @@ class Database:
 
         Raises:
             RuntimeHeld: Another runtime holds the file.
+            DataError: The file is no database.
             LedgerBehind: The file holds less than the head mark says.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.acquire()
         try:
+            check_is_database(self.path)
             mark = self.mark.read()
             self._connect()
             self._check_mark(mark)
@@ -252,6 +255,16 @@ class Database:
         except ENGINE_ERROR:
             self._rollback(connection)
             raise
+
+    @contextmanager
+    def taken_back(self) -> Iterator[Connection]:
+        """A transaction of the writer of which nothing stays."""
+        connection = self.writer
+        connection.begin()
+        try:
+            yield connection
+        finally:
+            self._rollback(connection)
 
     def reading(self, read: Callable[[Reader], T]) -> T:
         """Run a short read on this thread's own cursor."""

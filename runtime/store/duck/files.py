@@ -18,7 +18,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from helmr.errors import LedgerBehind, RuntimeHeld
+from helmr.errors import DataError, LedgerBehind, RuntimeHeld
 from runtime.core.entries import GENESIS
 from runtime.security.private_files import open_private
 
@@ -26,6 +26,29 @@ LOCK_SUFFIX = ".lock"
 MARK_SUFFIX = ".head"
 MARK_BYTES_MAX = 4_096
 """One line; more is not a head mark."""
+
+
+MAGIC_AT = 8
+MAGIC = b"DUCK"
+"""What stands there in every DuckDB file."""
+
+
+def check_is_database(path: Path) -> None:
+    """Return if the file can be a ledger, or is not there yet. The engine has not opened it in this process.
+
+    Raises:
+        DataError: It is something else; it does not become one by trying again.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(MAGIC_AT + len(MAGIC))
+    except OSError:  # not there yet; or the engine says what is wrong
+        return
+    if head and head[MAGIC_AT:] != MAGIC:
+        raise DataError(
+            f"{path} is no DuckDB database, so it is no ledger",
+            hint="Put the ledger's own file back, or name another --data-dir.",
+        )
 
 
 class FileLock:

@@ -26,7 +26,7 @@ from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is
 from runtime.store.duck.files import Mark
 from runtime.store.duck.gathering import Gathering
 from runtime.store.duck.own_writes import OwnWrites
-from runtime.store.duck.projector import Projector
+from runtime.store.duck.projector import Projector, Read, Shown
 from runtime.store.duck.restoring import Restored
 from runtime.store.duck.rounds import Job, Round, Write
 from runtime.store.heads import Head, rehearsed
@@ -127,11 +127,15 @@ class GroupCommit:
         """Run a blocking call in the writer's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
-    async def project(self, object_id: str | None = None) -> None:
+    async def project(
+        self, object_id: str | None = None, *, read: Read | None = None
+    ) -> Shown | None:
         """Return when the tables show everything that was acknowledged before the call.
 
         Args:
             object_id: If given, only what concerns this session, run or wait must be there.
+            read: What is to be read there. If the tables can't be written now it is done all the same, and
+                returned; else None is, and the caller reads.
 
         Raises:
             StoreUnavailable: They can't be written now.
@@ -139,7 +143,8 @@ class GroupCommit:
         if self.broken is not None:
             raise self.broken
         if self.projector.is_behind(object_id):
-            await self.projector.ask()
+            return await self.projector.ask(read)
+        return None
 
     async def close(self) -> None:
         """Store what is queued, bring the tables up to date and close the file."""

@@ -279,9 +279,9 @@ class DuckLedger:
             StoreUnavailable: The engine can't answer now.
         """
 
-        def run(reader: Reader) -> T:
-            return query(reader, *args, **kwargs)
+        return await self._reading(lambda reader: query(reader, *args, **kwargs))
 
+    async def _reading(self, run: Callable[[Reader], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._readers, self._database.reading, run)
@@ -292,8 +292,7 @@ class DuckLedger:
         self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a query over the tables after everything acknowledged stands in them."""
-        await self._group.project()
-        return await self.read(query, *args, **kwargs)
+        return await self._read_late(None, lambda reader: query(reader, *args, **kwargs))
 
     async def read_object(
         self,
@@ -303,8 +302,16 @@ class DuckLedger:
         **kwargs: P.kwargs,
     ) -> T:
         """Run a query about one session, run or wait; the tables are written first if it changed lately."""
-        await self._group.project(object_id)
-        return await self.read(query, object_id, *args, **kwargs)
+        return await self._read_late(
+            object_id, lambda reader: query(reader, object_id, *args, **kwargs)
+        )
+
+    async def _read_late(self, object_id: str | None, run: Callable[[Reader], T]) -> T:
+        shown = await self._group.project(object_id, read=run)
+        if shown is None:
+            return await self._reading(run)
+        found: T = shown.value
+        return found
 
     async def query(self, sql: str, *, rows_max: int, timeout_s: float) -> bytes:
         """Run SQL of an operator over the public views (`runtime.store.duck.query`), after everything

@@ -2,13 +2,14 @@
 
 Runs in the group commit's loop, between two rounds: what it writes is the book at one feed offset.
 
-Invariants: S-53; everyone reads what was acknowledged.
+Invariants: S-53; everyone reads what was acknowledged, also while nothing can be written (S-65).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from runtime.clock import Clock
 from runtime.core.entries import Entry
 from runtime.store.book import OPERATION_AGE, Book
 from runtime.store.duck.appends import Holding
-from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database
+from runtime.store.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, Reader
 from runtime.store.duck.projecting import Tables, project
 from runtime.store.duck.restoring import Restored
 from runtime.store.duck.tokens import Touched
@@ -37,6 +38,19 @@ HOLDINGS_MAX = 1_000
 
 FORGET_EVERY = timedelta(hours=1)
 """How often operations past their day are deleted."""
+
+
+Read = Callable[[Reader], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a read saw in tables that could not be written: exactly what was acknowledged."""
+
+    value: Any
+
+
+Asked = tuple[asyncio.Future[Shown | None], Read | None]
 
 
 class Projector:
@@ -67,7 +81,7 @@ class Projector:
         self._clock = clock
         self._in_writer = in_writer
         self._wake = wake
-        self._asked: list[asyncio.Future[None]] = []
+        self._asked: list[Asked] = []
         self._is_writing = False
         self._tick: asyncio.TimerHandle | None = None
         self._due_s = 0.0
@@ -114,10 +128,15 @@ class Projector:
         del self.unsaved[:unsaved_count]
         self._holdings_rows += rows_count
 
-    def ask(self) -> asyncio.Future[None]:
-        """A future that is done when the tables show everything acknowledged by now."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asked.append(future)
+    def ask(self, read: Read | None = None) -> asyncio.Future[Shown | None]:
+        """A future that is done when the tables show everything acknowledged by now.
+
+        Args:
+            read: Done in tables that are written and taken back, if they can't be written for good; what it
+                found is the future's result then.
+        """
+        future: asyncio.Future[Shown | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((future, read))
         self._wake()
         return future
 
@@ -146,7 +165,9 @@ class Projector:
                 await self._write()
             except STORE_ERRORS as error:
                 refusal = StoreUnavailable(f"the tables can't be written: {error}")
-                self._answer(asked, refusal)
+                reads = [(future, read) for future, read in asked if read is not None]
+                self._answer([one for one in asked if one[1] is None], refusal)
+                await self._show(reads, refusal)
                 self.tick_soon()
                 raise
             except BaseException:
@@ -214,6 +235,40 @@ class Projector:
                 raise
         self._database.sync_mark()
 
+    async def _show(
+        self, asked: list[tuple[asyncio.Future[Shown | None], Read]], refusal: HelmrError
+    ) -> None:
+        """Answer reads from tables that only this transaction sees: a full disk needs no room for it."""
+        if not asked:
+            return
+        touched = Touched(self._book)
+        tables = self._tables(self.projection, touched)
+        touched.give_back()
+        try:
+            found = await self._in_writer(self._read_unwritten, tables, [read for _, read in asked])
+        except STORE_ERRORS:
+            self._answer([*asked], refusal)
+            return
+        for (future, _), value in zip(asked, found, strict=True):
+            if future.done():
+                continue
+            if isinstance(value, Exception):
+                future.set_exception(value)
+            else:
+                future.set_result(Shown(value))
+
+    def _read_unwritten(self, tables: Tables, reads: list[Read]) -> list[Any]:
+        """In the writer's thread; what each read found, or the error by which it ended."""
+        with self._database.taken_back() as connection:
+            project(connection, tables)
+            found: list[Any] = []
+            for read in reads:
+                try:
+                    found.append(read(self._database.writers_reader))
+                except HelmrError as error:
+                    found.append(error)
+            return found
+
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()
         at_s = min(self._due_s, loop.time() + PROJECT_LOOK_S)
@@ -228,8 +283,10 @@ class Projector:
             self._look_later()
 
     @staticmethod
-    def _answer(asked: list[asyncio.Future[None]], error: HelmrError | None = None) -> None:
-        for future in asked:
+    def _answer(
+        asked: Sequence[tuple[asyncio.Future[Shown | None], Any]], error: HelmrError | None = None
+    ) -> None:
+        for future, _ in asked:
             if future.done():
                 continue
             if error is None:

@@ -73,7 +73,10 @@ async def test_the_filter_narrows_as_it_is_typed_and_says_what_it_does_not_know(
     await bench.sees("1 of 4 waits")
     await bench.press("escape", "slash", *"strem:x")
     await bench.sees("Did you mean stream:")
-    await bench.press("escape", "slash", *"github:acme/api#2", "enter")
+    await bench.press("escape", "slash", *"github:acme/api#2")
+    await bench.sees('As text: "github:acme/api#2"')
+    assert len(inbox.list.keys) == 3, "as it was before the colon"
+    await bench.press("escape", "slash", *'"github:acme/api#2"', "enter")
     assert len(inbox.list.keys) == 1
     await bench.press("escape")
     assert len(inbox.list.keys) == 4

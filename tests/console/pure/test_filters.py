@@ -1,4 +1,4 @@
-"""The filter grammar says what it does not understand, and takes ids from tickets as they are."""
+"""The filter grammar says what it does not understand, and how ids from tickets are searched for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ FACTS = {
         "task:pub*",
         "-stream:chat",
         "due<10m age>1h",
-        "github:acme/api#2204",
+        '"github:acme/api#2204"',
+        '"api#2204"',
         "correlation:github:acme/api#2204",
         'subject:"publish the review of acme/api#2204?"',
         '"review of"',
@@ -68,6 +69,26 @@ def test_refusal_says_what_to_write(text: str, says: str) -> None:
     with pytest.raises(BadFilter) as caught:
         parse(text, WAIT_FIELDS)
     assert says in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "text", ["tag:vip", "nosuch:1", "-owner:ana", "priority<3", "Tags:vip", "my_tag:x"]
+)
+def test_a_field_that_there_is_not_is_refused_with_those_there_are(text: str) -> None:
+    with pytest.raises(BadFilter) as caught:
+        parse(text, WAIT_FIELDS)
+    assert "is no field of a wait" in caught.value.message
+    assert all(name in (caught.value.hint or "") for name in WAIT_FIELDS.names)
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_pasted_correlation_id_is_refused_with_the_form_that_finds_it(sign: str) -> None:
+    with pytest.raises(BadFilter) as caught:
+        parse(f"{sign}github:acme/api#2204", WAIT_FIELDS)
+    assert '"github:acme/api#2204"' in (caught.value.hint or "")
+    found = parse(sign + '"github:acme/api#2204"', WAIT_FIELDS)
+    assert found.matches(FACTS, NOW) != bool(sign)
+    assert found.spell() == sign + '"github:acme/api#2204"'
 
 
 def test_equalities_are_pushed_to_the_gateway_and_the_rest_is_not() -> None:

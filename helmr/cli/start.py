@@ -1,0 +1,31 @@
+"""The first of the command line that runs, before anything that takes time to import.
+
+Until a command is there to be interrupted, Ctrl-C ends the process at once and in silence, as it does when the
+command has ended and the interpreter puts its things away.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # `signal` first makes enums, and Ctrl-C may fall into that
+import os
+
+TYPE_CHECKING = False  # `typing` takes long
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+INTERRUPTED = 130
+"""`ExitCode.INTERRUPTED`, whose module is not imported yet."""
+
+
+def main() -> NoReturn:
+    """Run the command of this process, then exit with its code."""
+    _signal.signal(_signal.SIGINT, _end)
+    from helmr.cli.main import main as run
+
+    run()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Nothing is written yet that would have to be flushed, and an import is no place for an exception."""
+    os._exit(INTERRUPTED)
