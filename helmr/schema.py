@@ -94,6 +94,25 @@ class Codec(Generic[T]):
         return self._adapter.json_schema(mode="validation")
 
 
+def is_json(value: Any) -> bool:
+    """True for JSON's own types through and through: no models, no subclasses that a codec writes in its own way."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if type(one) is dict:
+            if not all(type(key) is str for key in one):
+                return False
+            left += one.values()
+        elif type(one) is list:
+            left += one
+        elif type(one) not in _SCALARS:
+            return False
+    return True
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
+
 def problems(error: ValidationError) -> list[dict[str, str]]:
     """The failing paths of a validation error, without the input values."""
     return [
