@@ -97,6 +97,10 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(result.value, Decision | None)
     assert_type(result.record, Record | None)
     assert_type(result.ok, bool)
+    if result.ok:
+        assert_type(result.value, Decision)
+    if result.error is None:
+        assert_type(result.value, Decision)
     assert_type(await anything.wait().unwrap(), Any)
     assert_type(await numbers.wait().unwrap(), list[int])
     async for message in approval.iter(timeout=5):
