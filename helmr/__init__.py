@@ -31,7 +31,7 @@ from helmr.errors import (
     WaitCancelled,
     WaitTimeout,
 )
-from helmr.results import PendingWait, WaitResult
+from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
 from helmr.steps import Step, step, step_key
 from helmr.streams import InputStream, OutputStream
 from helmr.tasks import Task, task
@@ -43,6 +43,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ConcurrentWaitError",
+    "Fulfilled",
     "HelmrError",
     "InputStream",
     "OutputStream",
@@ -53,6 +54,7 @@ __all__ = [
     "StepFailed",
     "Task",
     "TaskContext",
+    "Unfulfilled",
     "WaitCancelled",
     "WaitResult",
     "WaitTimeout",
