@@ -7,7 +7,7 @@ on the machine.
 from __future__ import annotations
 
 from typing import Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from helmr.client._httpx import httpx
 from helmr.current import current_run
@@ -29,12 +29,13 @@ class Here(Protocol):
         ...
 
 
-_all: WeakSet[Here] = WeakSet()
+_all: list[ref[Here]] = []
+"""Harnesses in several threads come, go and are looked for at once: what is done to this list is done in one go."""
 
 
 def add(runtime: Here) -> None:
     """From now on it is found, as long as it exists."""
-    _all.add(runtime)
+    _all.append(ref(runtime, _all.remove))
 
 
 def of_this_run() -> Here | None:
@@ -42,4 +43,5 @@ def of_this_run() -> Here | None:
     run = current_run.get()
     if run is None:
         return None
-    return next((one for one in tuple(_all) if one.has_session(run.session.id)), None)
+    there = (one() for one in tuple(_all))
+    return next((one for one in there if one and one.has_session(run.session.id)), None)
