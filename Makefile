@@ -2,6 +2,7 @@
 #
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
+#   make extras  build the wheel and try each extra alone in a fresh environment
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make lint    ruff, mypy --strict, import contracts
@@ -23,7 +24,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test soak perf notebooks lint format up lock clean
+.PHONY: help venv demo test extras soak perf notebooks lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,10 @@ up: $(VENV)/.stamp-demo
 
 test: $(VENV)/.stamp-dev
 	$(BIN)/python tests/parts.py $(PYTEST_ARGS)
+
+# Installs what it tries: needs the package index, or a filled cache of uv.
+extras: $(VENV)/.stamp-dev
+	$(BIN)/python -m pytest -m extras $(PYTEST_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev

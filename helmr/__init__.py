@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         WaitCancelled,
         WaitTimeout,
     )
-    from helmr.results import PendingWait, WaitResult
+    from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
     from helmr.steps import Step, step, step_key
     from helmr.streams import InputStream, OutputStream
     from helmr.tasks import Task, task
@@ -45,6 +45,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ConcurrentWaitError",
+    "Fulfilled",
     "HelmrError",
     "InputStream",
     "OutputStream",
@@ -55,6 +56,7 @@ __all__ = [
     "StepFailed",
     "Task",
     "TaskContext",
+    "Unfulfilled",
     "WaitCancelled",
     "WaitResult",
     "WaitTimeout",
@@ -72,6 +74,7 @@ _HOMES = {
     "AsyncClient": "client",
     "Client": "client",
     "ConcurrentWaitError": "errors",
+    "Fulfilled": "results",
     "HelmrError": "errors",
     "InputStream": "streams",
     "OutputStream": "streams",
@@ -82,6 +85,7 @@ _HOMES = {
     "StepFailed": "errors",
     "Task": "tasks",
     "TaskContext": "context",
+    "Unfulfilled": "results",
     "WaitCancelled": "errors",
     "WaitResult": "results",
     "WaitTimeout": "errors",

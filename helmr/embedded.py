@@ -1,7 +1,7 @@
 """A runtime of one's own inside a program or a notebook: `helmr up` in processes that end with it.
 
 ```python
-runtime = embedded.start("reviews.py")
+runtime = embedded.start("reviews.py")  # or the task itself: embedded.start(review)
 with runtime.client() as client:
     client.sessions.start("review", "Hello")
 runtime.stop()
@@ -12,61 +12,142 @@ Needs the extra `runtime`.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
+import sys
 import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from helmr.cli import extras
 from helmr.client import AsyncClient, Client
-from helmr.errors import MissingExtra
+from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
+from helmr.errors import Conflict, UsageError
+from helmr.models import Credentials
+from helmr.tasks import Task
 from helmr.temporary import remove_folder
 
 if TYPE_CHECKING:
     from runtime.actors.embedded import Runtime
 
+JOIN_WITHIN_S = 150.0
+"""Longest that a start waits for the runtime of another process to be ready, or to have ended."""
+
+JOIN_POLL_S = 0.1
+
 
 def start(
-    *tasks: str,
+    *tasks: str | os.PathLike[str] | Task[..., Any],
     data_dir: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     slots: int | None = None,
     linger_s: float = 30.0,
+    join: bool = False,
 ) -> Embedded:
     """Start a runtime and return when it is ready; takes some seconds.
 
     Args:
-        tasks: Task modules, dotted or as files, looked up from `folder`.
+        tasks: Task modules, dotted or as files, looked up from `folder`; a task stands for its module.
         data_dir: Where sessions are stored, kept afterwards; an existing one goes on. None: a temporary one, which
             goes when the runtime ends.
         folder: Where tasks are looked up; None is the current one.
         slots: Actors that run task code; None fits the machine.
         linger_s: Seconds that a waiting session stays in memory.
+        join: Use the runtime that has the data directory, if there is one, with the tasks and settings that it was
+            started with. It ends with the process that started it.
 
     Raises:
         MissingExtra: The runtime is not installed.
-        UsageError: A task module can't be read.
+        UsageError: A task module can't be read, or `join` without a data directory.
         Conflict: Another runtime has the data directory.
         Unavailable: It was not ready in time.
     """
+    extras.check("runtime")
+    modules = tuple(module_of(one) if isinstance(one, Task) else os.fspath(one) for one in tasks)
+    options = {"tasks": modules, "folder": folder, "slots": slots, "linger_s": linger_s}
+    if not join:
+        return _started(data_dir, options)
+    if data_dir is None:
+        raise UsageError("only a runtime with a data directory can be joined", hint="data_dir=…")
+    ends_at_s = time.monotonic() + JOIN_WITHIN_S
+    while True:
+        there = read_credentials(Path(data_dir) / CREDENTIALS_FILE)
+        if there is not None:
+            return Embedded(there)
+        try:
+            return _started(data_dir, options)
+        except Conflict:  # it is starting, or ending
+            if time.monotonic() >= ends_at_s:
+                raise
+        time.sleep(JOIN_POLL_S)
+
+
+@asynccontextmanager
+async def running(
+    *tasks: str | os.PathLike[str] | Task[..., Any], **options: Any
+) -> AsyncIterator[Embedded]:
+    """A runtime for the time of an `async with`, in an app's lifespan, say; arguments as those of `start`.
+
+    Starts and ends it beside the event loop, which goes on.
+    """
+    is_left = threading.Event()
+
+    def begin() -> Embedded:
+        runtime = start(*tasks, **options)
+        if is_left.is_set():
+            runtime.stop()
+        return runtime
+
     try:
-        from runtime.actors.embedded import Runtime
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"a runtime needs {error.name}, which is not installed",
-            hint="pip install 'helmr[runtime]'",
-            extra="runtime",
-        ) from error
+        runtime = await asyncio.to_thread(begin)
+    except asyncio.CancelledError:
+        is_left.set()
+        raise
+    try:
+        yield runtime
+    finally:
+        await asyncio.to_thread(runtime.stop)
+
+
+def module_of(task: Task[..., Any]) -> str:
+    """The module that declares a task, as `start` and `helmr up` take it.
+
+    Raises:
+        UsageError: No other process can import it: declared in a notebook, at a prompt or inside a function.
+    """
+    name = task.function.__module__
+    module = sys.modules.get(name)
+    if module is None or not any(value is task for value in vars(module).values()):
+        raise UsageError(
+            f"task {task.id} is not among the globals of {name}, so no other process finds it",
+            hint="Declare it at module level.",
+        )
+    spec = getattr(module, "__spec__", None)
+    path: str | None = getattr(module, "__file__", None)
+    if name == "__main__" and spec is None and path is None:
+        raise UsageError(
+            f"task {task.id} is declared in a notebook or at a prompt, where no other process finds it",
+            hint="Write it to a file: in a notebook with `%%writefile reviews.py`.",
+        )
+    dotted: str = spec.name if spec is not None else name
+    if "." in dotted or path is None:
+        return dotted
+    return str(Path(path).absolute())
+
+
+def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
+    from runtime.actors.embedded import Runtime
+
     temporary = tempfile.mkdtemp(prefix="helmr-") if data_dir is None else None
     try:
-        runtime = Runtime.start(
-            data_dir=data_dir if data_dir is not None else str(temporary),
-            tasks=tasks,
-            folder=folder,
-            slots=slots,
-            linger_s=linger_s,
-        )
+        place = data_dir if data_dir is not None else str(temporary)
+        runtime = Runtime.start(data_dir=place, **options)
         runtime.__enter__()
     except BaseException:
         _remove(temporary)
@@ -75,9 +156,12 @@ def start(
 
 
 class Embedded:
-    """A runtime that `start` has started. Ends with `stop`, with a `with` block, or with this process."""
+    """A runtime that `start` has started or joined. Ends with `stop`, with a `with` block, or with this process.
 
-    def __init__(self, runtime: Runtime, temporary: str | None) -> None:
+    One that was joined goes on: it belongs to the process that started it.
+    """
+
+    def __init__(self, runtime: Runtime | Credentials, temporary: str | None = None) -> None:
         self._runtime = runtime
         self._temporary = temporary
         atexit.register(self.stop)
@@ -92,6 +176,11 @@ class Embedded:
         """Its local admin key."""
         return self._runtime.key
 
+    @property
+    def is_joined(self) -> bool:
+        """True if another process started it."""
+        return isinstance(self._runtime, Credentials)
+
     def client(self, **options: Any) -> Client:
         """A client of it; options as those of `Client`."""
         return Client(url=self.url, key=self.key, **options)
@@ -101,9 +190,10 @@ class Embedded:
         return AsyncClient(url=self.url, key=self.key, **options)
 
     def stop(self) -> None:
-        """End it; sessions are parked. Harmless if it has ended."""
+        """End it; sessions are parked. Harmless if it has ended, or was joined."""
         atexit.unregister(self.stop)
-        self._runtime.stop()
+        if not isinstance(self._runtime, Credentials):
+            self._runtime.stop()
         _remove(self._temporary)
 
     def __enter__(self) -> Self:

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from helmr.current import Record
-from helmr.errors import OutcomeError
+from helmr.errors import WaitCancelled, WaitTimeout
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class WaitResult(Generic[T]):
-    """How a wait ended: a timeout is a result, not an exception (S-15).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fulfilled(Generic[T]):
+    """A wait that was fulfilled.
 
     Attributes:
-        ok: True if it was fulfilled.
-        value: The decoded data; None if it was not fulfilled.
+        value: The decoded data.
         record: The input record that fulfilled it, if it waited on input.
-        error: `WaitTimeout` or `WaitCancelled` if it was not fulfilled.
     """
 
-    ok: bool
-    value: T | None = None
+    value: T
     record: Record | None = None
-    error: OutcomeError | None = None
+    ok: Literal[True] = True
+    error: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfulfilled:
+    """A wait that timed out or was cancelled.
+
+    Attributes:
+        error: `WaitTimeout` or `WaitCancelled`.
+    """
+
+    error: WaitTimeout | WaitCancelled
+    ok: Literal[False] = False
+    value: None = None
+    record: None = None
+
+
+WaitResult: TypeAlias = Fulfilled[T] | Unfulfilled
+"""How a wait ended: a timeout is a result, not an exception (S-15). `ok` tells type checkers which of the two it is."""
 
 
 class PendingWait(Awaitable[WaitResult[T]], Generic[T]):
@@ -46,6 +62,6 @@ class PendingWait(Awaitable[WaitResult[T]], Generic[T]):
             WaitCancelled: The input ended or the token was cancelled.
         """
         result = await self._perform()
-        if result.error is not None:
+        if not result.ok:
             raise result.error
-        return result.value  # type: ignore[return-value]  # ok: a value of T, which may be None
+        return result.value

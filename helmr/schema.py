@@ -94,6 +94,35 @@ class Codec(Generic[T]):
         return self._adapter.json_schema(mode="validation")
 
 
+def is_json(value: Any) -> bool:
+    """True for JSON's own types through and through: no models, no subclasses that a codec writes in its own way.
+
+    False for what contains itself or is nested too deeply: its codec says what is wrong with it.
+    """
+    try:
+        return _is_json(value, set())
+    except RecursionError:
+        return False
+
+
+def _is_json(value: Any, around: set[int]) -> bool:
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind not in (dict, list) or id(value) in around:
+        return False
+    if kind is dict and not all(type(key) is str for key in value):
+        return False
+    around.add(id(value))
+    parts = value.values() if kind is dict else value
+    found = all(_is_json(part, around) for part in parts)
+    around.discard(id(value))
+    return found
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
+
 def problems(error: ValidationError) -> list[dict[str, str]]:
     """The failing paths of a validation error, without the input values."""
     return [

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from types import MethodType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    get_type_hints,
+    overload,
+)
 
 from helmr.current import StepCall, current_run, current_step
 from helmr.durations import Duration, seconds
@@ -14,13 +26,22 @@ from helmr.errors import BadDefinition, NotInTask
 from helmr.schema import Codec
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+Owner = TypeVar("Owner")
 
 RETRIES_MAX = 1000
 
 
 class Step(Generic[P, R]):
-    """A function, sync or async, that a run executes durably. Calling it gives a coroutine."""
+    """A function, sync or async, that a run executes durably. Calling it gives a coroutine.
+
+    In a class it binds as a function does: `service.charge(3)` runs the step with `service`, which is not recorded.
+
+    Attributes:
+        name: What replay compares.
+        function: What is executed. A test may put another one here; value and annotation stay those declared.
+    """
 
     def __init__(
         self,
@@ -32,6 +53,12 @@ class Step(Generic[P, R]):
         retry_on: type[Exception] | tuple[type[Exception], ...],
         timeout: Duration | None,
     ) -> None:
+        if isinstance(function, staticmethod | classmethod):
+            kind = type(function).__name__
+            raise BadDefinition(
+                f"step {function.__func__.__qualname__} is declared around a {kind}",
+                hint=f"Write @{kind} above @step.",
+            )
         if not 0 <= retries <= RETRIES_MAX:
             raise BadDefinition(
                 f"step {function.__name__}: retries is {retries}, not 0 to {RETRIES_MAX}"
@@ -43,13 +70,43 @@ class Step(Generic[P, R]):
         self.backoff_s = seconds(backoff, allow_zero=True)
         self.retry_on = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         self.timeout_s = seconds(timeout) if timeout is not None else None
-        self.is_async = inspect.iscoroutinefunction(function)
+        self._declared: Callable[..., Any] = function
+        self._unbound: Step[..., R] | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """It was taken from an object, as a bound method is."""
+        return self._unbound is not None
+
+    @property
+    def is_async(self) -> bool:
+        """The function is an `async def`."""
+        return inspect.iscoroutinefunction(self.function)
 
     @functools.cached_property
     def codec(self) -> Codec[R]:
         """Of the return annotation; any JSON without one."""
-        hints = get_type_hints(self.function, include_extras=True)
+        if self._unbound is not None:
+            return self._unbound.codec
+        hints = get_type_hints(self._declared, include_extras=True)
         return Codec(hints.get("return", Any), what=f"result of step {self.name}")
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Step[Concatenate[Owner, Q], R], instance: Owner, owner: type[Any] | None = None
+    ) -> Step[Q, R]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """The step itself on a class, on an object the step bound to it."""
+        if instance is None:
+            return self
+        bound: Step[..., R] = copy.copy(self)
+        vars(bound).pop("codec", None)
+        bound._unbound = self
+        bound.function = MethodType(self.function, instance)
+        vars(bound)["__wrapped__"] = bound.function  # what `inspect.signature` shows
+        return bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run durably inside a run; inside another step, or outside a run, just run.
@@ -133,6 +190,9 @@ def step(
     timeout: Duration | None = None,
 ) -> Any:
     """Declare a step, bare or with arguments.
+
+    A method's object is not recorded: a replay has the one that the code has made again. `@staticmethod` and
+    `@classmethod` stand above `@step`.
 
     Args:
         function: Sync or async.

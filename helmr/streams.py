@@ -17,7 +17,7 @@ from helmr.current import Record, WaitCall, WaitOutcome, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import BODY_MAX_BYTES, CORRELATION_ID_MAX, SUBJECT_MAX
-from helmr.results import PendingWait, WaitResult
+from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
 from helmr.schema import Codec
 
 T = TypeVar("T")
@@ -91,7 +91,10 @@ class InputStream(Stream[T]):
         async def perform() -> WaitResult[T]:
             run = require_run(f"{self.id}.wait()")
             outcome = await run.wait(call)
-            return wait_result(outcome, self._decode(outcome.record, outcome.op))
+            if outcome.record is None:
+                return unfulfilled(outcome)
+            value = self._must_decode(outcome.record, outcome.op)
+            return Fulfilled(value=value, record=outcome.record)
 
         return PendingWait(perform)
 
@@ -108,9 +111,9 @@ class InputStream(Stream[T]):
             result = await self.wait(
                 timeout=timeout, correlation_id=correlation_id, subject=subject, body=body
             )
-            if result.error is not None:
+            if not result.ok:
                 return
-            yield result.value  # type: ignore[misc]  # ok: a value of T, which may be None
+            yield result.value
 
     async def peek(self) -> list[T]:
         """The values of the unconsumed records, oldest first; consumes nothing."""
@@ -121,9 +124,6 @@ class InputStream(Stream[T]):
         """The values of all records of this stream so far, consumed or not, oldest first."""
         run = require_run(f"{self.id}.history()")
         return [self._must_decode(record) for record in await run.history(self.id)]
-
-    def _decode(self, record: Record | None, op: int) -> T | None:
-        return self._must_decode(record, op) if record is not None else None
 
     def _must_decode(self, record: Record, op: int = 0) -> T:
         try:
@@ -148,10 +148,8 @@ class OutputStream(Stream[T]):
         return await run.append(self.id, self.codec.encode(value))
 
 
-def wait_result(outcome: WaitOutcome, value: T | None) -> WaitResult[T]:
-    """The result of a wait that ended so."""
-    if outcome.status == "fulfilled":
-        return WaitResult(ok=True, value=value, record=outcome.record)
+def unfulfilled(outcome: WaitOutcome) -> Unfulfilled:
+    """The result of a wait that timed out or was cancelled."""
     error: WaitTimeout | WaitCancelled
     if outcome.status == "timed_out":
         error = WaitTimeout(f"{outcome.wait_id} timed out", wait_id=outcome.wait_id)
@@ -163,7 +161,7 @@ def wait_result(outcome: WaitOutcome, value: T | None) -> WaitResult[T]:
             reason=outcome.reason,
         )
     error.op = outcome.op
-    return WaitResult(ok=False, error=error)
+    return Unfulfilled(error=error)
 
 
 def _correlation_id(value: str | None) -> str | None:

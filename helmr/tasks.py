@@ -5,11 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    get_type_hints,
+    overload,
+)
 
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition
-from helmr.schema import Codec
+from helmr.schema import Codec, is_json
 from helmr.streams import Stream
 
 P = ParamSpec("P")
@@ -78,6 +87,17 @@ class Task(Generic[P, R]):
         """Of the return annotation."""
         return Codec(self._hints.get("return", Any), what=f"result of task {self.id}")
 
+    def encode_payload(self, payload: Any) -> Any:
+        """The payload as JSON, checked by its annotation: plain JSON as it is, anything else encoded.
+
+        Raises:
+            SchemaMismatch: It does not fit; `errors` names the paths.
+        """
+        if not is_json(payload):
+            return self.payload_codec.encode(payload)
+        self.payload_codec.decode(payload)
+        return payload
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function as it is."""
         return self.function(*args, **kwargs)
@@ -100,6 +120,10 @@ class Task(Generic[P, R]):
                     f"{known.declared_in} and {stream.declared_in}"
                 )
         return found
+
+
+AnyTask: TypeAlias = Task[..., Any]
+"""A task of any payload and result."""
 
 
 @overload

@@ -22,9 +22,9 @@ from helmr.current import TokenCall, TokenMade, WaitCall, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.models import CompleteReceipt, TokenInfo
-from helmr.results import PendingWait, WaitResult
+from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import Codec
-from helmr.streams import checked_body, checked_subject, wait_result
+from helmr.streams import checked_body, checked_subject, unfulfilled
 
 T = TypeVar("T")
 
@@ -200,9 +200,9 @@ def wait(
         run = require_run("tokens.wait()")
         outcome = await run.wait(call)
         if outcome.status != "fulfilled":
-            return wait_result(outcome, None)
+            return unfulfilled(outcome)
         try:
-            return wait_result(outcome, codec.decode(outcome.data))
+            return Fulfilled(value=codec.decode(outcome.data))
         except SchemaMismatch as error:
             message = f"the completion of {token_id} does not fit: {error.message}"
             raise run.unreadable(outcome.op, message) from error

@@ -75,7 +75,8 @@ def _shown(output: Any, name: str, pictures: dict[str, bytes]) -> Iterator[str]:
     elif "text/html" in data:
         # In one block: a blank line would end the HTML for a Markdown reader.
         html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.S)
-        yield re.sub(r"\n\s*\n", "\n", html.strip())
+        rows = html.strip().replace("</tr>", "</tr>\n")  # a line each, which a diff shows
+        yield re.sub(r"\n\s*\n", "\n", rows)
     elif "text/plain" in data:
         yield f"```text\n{data['text/plain']}\n```"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-DEFAULT = "not soak and not perf"
+DEFAULT = "not soak and not perf and not extras"
 FOLDERS = {
     "tours": ("demo", "docs", "examples", "notebooks"),
     "seen": ("console", "http", "answer_page"),

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from helmr.errors import MissingExtra
 
 MODULES = {
-    "runtime": ("cryptography", "duckdb", "fastapi", "ray", "starlette", "uvicorn", "uvloop"),
+    "runtime": ("duckdb", "fastapi", "ray", "starlette", "uvicorn", "uvloop"),
     "console": ("textual",),
 }
 """Each extra and the modules that only it brings."""
 
 REQUIRED = {
-    "runtime": ("cryptography", "duckdb", "fastapi", "ray", "uvicorn"),
+    "runtime": ("duckdb", "fastapi", "ray", "uvicorn"),
     "console": ("textual",),
 }
 """Those without which it can't start at all."""

@@ -31,6 +31,7 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr.query import QueryResult
+from helmr.tasks import AnyTask
 
 
 class AsyncClient:
@@ -131,7 +132,7 @@ class AsyncRuns:
         self,
         *,
         session_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[RunInfo]:
@@ -146,7 +147,7 @@ class AsyncRuns:
         self,
         *,
         session_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -191,7 +192,7 @@ class AsyncWaits:
         *,
         status: str | None = None,
         kind: str | Iterable[str] | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
         limit: int | None = None,
@@ -214,7 +215,7 @@ class AsyncWaits:
         *,
         status: str | None = None,
         kind: str | Iterable[str] | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
         limit: int | None = None,

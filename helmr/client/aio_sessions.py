@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from helmr.client import operations, waiting
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages_async
+from helmr.client.start_options import StartAndWaitOptions, StartOptions
 from helmr.durations import Duration
 from helmr.models import (
     EntryInfo,
@@ -20,6 +21,10 @@ from helmr.models import (
     SessionInfo,
     StartReceipt,
 )
+from helmr.tasks import AnyTask, Task
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class AsyncSessions:
@@ -28,9 +33,17 @@ class AsyncSessions:
     def __init__(self, transport: AsyncHttpTransport) -> None:
         self._transport = transport
 
+    @overload
+    async def start(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartOptions]
+    ) -> AsyncStartedSession: ...
+    @overload
+    async def start(
+        self, task: str, payload: Any = ..., **options: Unpack[StartOptions]
+    ) -> AsyncStartedSession: ...
     async def start(
         self,
-        task: str,
+        task: str | AnyTask,
         payload: Any = None,
         *,
         external_id: str | None = None,
@@ -53,9 +66,17 @@ class AsyncSessions:
         )
         return AsyncStartedSession(self._transport, await self._transport.call(call))
 
+    @overload
+    async def start_and_wait(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartAndWaitOptions]
+    ) -> AsyncStartedSession: ...
+    @overload
+    async def start_and_wait(
+        self, task: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
+    ) -> AsyncStartedSession: ...
     async def start_and_wait(
         self,
-        task: str,
+        task: str | AnyTask,
         payload: Any = None,
         *,
         timeout: Duration | None = None,
@@ -99,7 +120,7 @@ class AsyncSessions:
         self,
         *,
         external_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
@@ -122,7 +143,7 @@ class AsyncSessions:
         self,
         *,
         external_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,

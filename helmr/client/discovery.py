@@ -1,8 +1,9 @@
 """Finds the runtime that a client or a command means, in a fixed order.
 
-1. The `url` argument. 2. `HELMR_URL`. 3. `data_dir`. 4. The Ray cluster that this process is connected to, if a
-runtime is in it. 5. The nearest `.helmr/` upward from the current folder. 6. The only live runtime of this user;
-several are `AmbiguousRuntime`, none is `RuntimeNotFound`.
+1. The `url` argument. 2. In code that a test's harness executes that harness, unless `data_dir` is given.
+3. `HELMR_URL`. 4. `data_dir`. 5. The Ray cluster that this process is connected to, if a runtime is in it. 6. The
+nearest `.helmr/` upward from the current folder. 7. The only live runtime of this user; several are
+`AmbiguousRuntime`, none is `RuntimeNotFound`.
 The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
 another one. The key is the `key` argument, else that of the credentials found; for a URL `HELMR_API_KEY`, else
 the live pointer with that URL.
@@ -19,12 +20,13 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
+from helmr.client import here
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
 
@@ -32,6 +34,10 @@ log = logging.getLogger("helmr.client")
 
 RAY = "ray"
 """As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
+
+HARNESS_URL = "http://harness"
+BY_HARNESS = "the harness"
+"""Of a test's harness; nothing listens there."""
 
 CREDENTIALS_FILE = "credentials.json"
 LOCK_FILE = "up.lock"
@@ -50,7 +56,8 @@ START_SLACK_S = 2.0
 class Endpoint:
     """A runtime: where it answers, the key for it, and its process if it is of this machine.
 
-    The URL `ray` is no address: this process calls the runtime's actors.
+    The URL `ray` is no address: this process calls the runtime's actors. Nor is that of a test's harness, which is
+    `here`.
     """
 
     url: str
@@ -58,6 +65,7 @@ class Endpoint:
     found_by: str
     pid: int | None = None
     data_dir: str | None = None
+    here: here.Here | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_ray(self) -> bool:
@@ -92,6 +100,9 @@ def find_runtime(
     environ = os.environ if environ is None else environ
     if url:
         return _by_url(url, key=key, environ=environ, found_by="url")
+    runtime = here.of_this_run() if data_dir is None else None
+    if runtime is not None:
+        return Endpoint(url=HARNESS_URL, key=key, found_by=BY_HARNESS, here=runtime)
     if environ.get("HELMR_URL"):
         endpoint = _by_url(environ["HELMR_URL"], key=key, environ=environ, found_by="HELMR_URL")
         if data_dir is not None:

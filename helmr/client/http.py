@@ -1,7 +1,7 @@
 """Carries calls out, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
 
 The requests go over HTTP; inside a Ray cluster, and in a test's harness, a carrier takes them to the same routes in
-this process (`helmr.client.ray`, `helmr.testing`), and everything else is the same. Both transports ask the same
+this process (`helmr.client.carriers`), and everything else is the same. Both transports ask the same
 objects what to do (`Tries` after a failure, `Following` about a feed) and differ only in how they wait. A mutating call
 sends the same body and Operation-Id at every try (S-61).
 """
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 
-from helmr.client import problems, ray
+from helmr.client import carriers, problems
 from helmr.client._httpx import httpx
 from helmr.client.calls import Call, Feed, T
 from helmr.client.discovery import Endpoint
@@ -158,7 +158,7 @@ class HttpTransport:
         with _translated(endpoint.url, "connect"):
             self._http = httpx.Client(
                 **_settings(endpoint, on_behalf_of),
-                transport=ray.blocking_carrier() if endpoint.is_ray else carrier,
+                transport=carriers.blocking_carrier(endpoint, carrier),
             )
 
     def call(self, call: Call[T]) -> T:
@@ -251,7 +251,7 @@ class AsyncHttpTransport:
         with _translated(endpoint.url, "connect"):
             self._http = httpx.AsyncClient(
                 **_settings(endpoint, on_behalf_of),
-                transport=ray.carrier() if endpoint.is_ray else carrier,
+                transport=carriers.carrier(endpoint, carrier),
             )
 
     async def call(self, call: Call[T]) -> T:

@@ -1,8 +1,8 @@
 """Carries httpx's requests to an ASGI app in this process, with answers that stream.
 
 httpx's own ASGITransport waits for the whole answer, which a feed never has. `AppTransport` belongs to one
-event loop; `BlockingAppTransport` has a loop in a thread of its own, or borrows one that another thread runs, and
-may be used from several threads.
+event loop, `RemoteAppTransport` to another than its app; `BlockingAppTransport` has a loop in a thread of its own, or
+borrows one that another thread runs, and may be used from several threads.
 """
 
 from __future__ import annotations
@@ -194,8 +194,10 @@ class BlockingAppTransport(httpx.BaseTransport):
             if loop is None:
                 return
             assert self._inner is not None
-            _check_elsewhere(loop)
-            asyncio.run_coroutine_threadsafe(self._inner.aclose(), loop).result()
+            closing = asyncio.run_coroutine_threadsafe(self._inner.aclose(), loop)
+            if _is_here(loop):  # it closes when this thread comes back to its loop
+                return
+            closing.result()
             if self._thread is not None:
                 loop.call_soon_threadsafe(loop.stop)
                 self._thread.join()
@@ -232,13 +234,16 @@ class BlockingAppTransport(httpx.BaseTransport):
             raise
 
 
+def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
 def _check_elsewhere(loop: asyncio.AbstractEventLoop) -> None:
     """Waiting for a loop in its own thread would never end."""
-    try:
-        is_here = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return
-    if is_here:
+    if _is_here(loop):
         raise UsageError(
             "a blocking client was called in the event loop that has to answer it",
             hint="Use the async client here; the blocking one is for other threads.",
@@ -254,15 +259,72 @@ class _Blocking(httpx.SyncByteStream):
         self._chunks = aiter(exchange)
 
     def __iter__(self) -> Iterator[bytes]:
-        while (chunk := self._do(self._next())) is not None:
+        while (chunk := self._do(_next(self._chunks))) is not None:
             yield chunk
 
     def close(self) -> None:
         """See `_Exchange.aclose`."""
         self._do(self._exchange.aclose())
 
-    async def _next(self) -> bytes | None:
-        return await anext(self._chunks, None)
+
+class RemoteAppTransport(httpx.AsyncBaseTransport):
+    """See the module.
+
+    Args:
+        make_door: Makes the door, on the app's loop.
+        loop: The running loop that the app belongs to.
+    """
+
+    def __init__(self, make_door: Callable[[], Door], *, loop: asyncio.AbstractEventLoop) -> None:
+        self._make_door = make_door
+        self._loop = loop
+        self._opening = asyncio.Lock()
+        self._inner: AppTransport | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The app's answer, as soon as it begins."""
+        await request.aread()
+        async with self._opening:
+            if self._inner is None:
+                self._inner = await self._do(self._opened())
+        answer = await self._do(self._inner.handle_async_request(_as_async(request)))
+        assert isinstance(answer.stream, _Exchange)
+        stream = _Remote(self._do, answer.stream)
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
+
+    async def aclose(self) -> None:
+        """End what is still answered, and shut the door."""
+        if self._inner is not None:
+            await self._do(self._inner.aclose())
+
+    async def _opened(self) -> AppTransport:
+        return AppTransport(self._make_door())
+
+    async def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+class _Remote(httpx.AsyncByteStream):
+    """The stream of an answer that another loop gives."""
+
+    def __init__(
+        self, do: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]], exchange: _Exchange
+    ) -> None:
+        self._do = do
+        self._exchange = exchange
+        self._chunks = aiter(exchange)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._do(_next(self._chunks))) is not None:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """See `_Exchange.aclose`."""
+        await self._do(self._exchange.aclose())
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
 
 
 def _as_async(request: httpx.Request) -> httpx.Request:

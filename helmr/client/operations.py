@@ -33,6 +33,7 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
+from helmr.tasks import AnyTask, Task
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ UNSET: Any = _Unset()
 
 
 def start(
-    task: str,
+    task: str | AnyTask,
     payload: Any,
     *,
     external_id: str | None,
@@ -63,7 +64,9 @@ def start(
     operation_id: str | None,
 ) -> Call[StartReceipt]:
     """POST /v1/sessions."""
-    parts: dict[str, Any] = {"task": task, "payload": payload}
+    if isinstance(task, Task):
+        payload = task.encode_payload(payload)
+    parts: dict[str, Any] = {"task": _task_id(task), "payload": payload}
     if external_id is not None:
         parts["external_id"] = external_id
     if tags := list(tags):
@@ -94,7 +97,7 @@ def get_session(session_id: str) -> Call[SessionInfo]:
 def list_sessions(
     *,
     external_id: str | None = None,
-    task: str | None = None,
+    task: str | AnyTask | None = None,
     status: str | None = None,
     activity: str | None = None,
     tag: str | None = None,
@@ -104,7 +107,7 @@ def list_sessions(
     """GET /v1/sessions."""
     given = {
         "external_id": external_id,
-        "task": task,
+        "task": _task_id(task),
         "status": status,
         "activity": activity,
         "tag": tag,
@@ -226,7 +229,7 @@ def list_session_runs(
 def list_runs(
     *,
     session_id: str | None = None,
-    task: str | None = None,
+    task: str | AnyTask | None = None,
     status: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
@@ -234,7 +237,7 @@ def list_runs(
     """GET /v1/runs."""
     if session_id is not None:
         ids.check_id(session_id, ids.SESSION)
-    given = {"session_id": session_id, "task": task, "status": status}
+    given = {"session_id": session_id, "task": _task_id(task), "status": status}
     return list_call("/v1/runs", RunInfo, given, limit=limit, cursor=cursor)
 
 
@@ -257,7 +260,7 @@ def list_waits(
     *,
     status: str | None = None,
     kind: str | Iterable[str] | None = None,
-    task: str | None = None,
+    task: str | AnyTask | None = None,
     stream: str | None = None,
     session_id: str | None = None,
     limit: int | None = None,
@@ -269,7 +272,7 @@ def list_waits(
     given = {
         "status": status,
         "kind": kind if kind is None or isinstance(kind, str) else list(kind),
-        "task": task,
+        "task": _task_id(task),
         "stream": stream,
         "session_id": session_id,
     }
@@ -322,6 +325,10 @@ def health() -> Call[Health]:
 
 
 # --- parts of operations --------------------------------------------------------------------------
+
+
+def _task_id(task: str | AnyTask | None) -> str | None:
+    return task.id if isinstance(task, Task) else task
 
 
 def check_session_id(value: str) -> str:

@@ -37,6 +37,7 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr.query import QueryResult
+from helmr.tasks import AnyTask
 
 
 class Client:
@@ -150,7 +151,7 @@ class Runs:
         self,
         *,
         session_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         limit: int | None = None,
     ) -> Iterator[RunInfo]:
@@ -165,7 +166,7 @@ class Runs:
         self,
         *,
         session_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -222,7 +223,7 @@ class Waits:
         *,
         status: str | None = None,
         kind: str | Iterable[str] | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
         limit: int | None = None,
@@ -245,7 +246,7 @@ class Waits:
         *,
         status: str | None = None,
         kind: str | Iterable[str] | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
         limit: int | None = None,

@@ -6,12 +6,13 @@ See `helmr.client.sync` for what every method may raise besides what it names.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from helmr.client import operations, waiting
 from helmr.client.http import HttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages
+from helmr.client.start_options import StartAndWaitOptions, StartOptions
 from helmr.durations import Duration
 from helmr.models import (
     EntryInfo,
@@ -23,6 +24,10 @@ from helmr.models import (
     SessionInfo,
     StartReceipt,
 )
+from helmr.tasks import AnyTask, Task
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Sessions:
@@ -31,9 +36,17 @@ class Sessions:
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport
 
+    @overload
+    def start(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartOptions]
+    ) -> StartedSession: ...
+    @overload
+    def start(
+        self, task: str, payload: Any = ..., **options: Unpack[StartOptions]
+    ) -> StartedSession: ...
     def start(
         self,
-        task: str,
+        task: str | AnyTask,
         payload: Any = None,
         *,
         external_id: str | None = None,
@@ -46,7 +59,7 @@ class Sessions:
         """Start a session and its first run, or return the open one of that external id (S-2).
 
         Args:
-            task: The task's id.
+            task: The task, or its id.
             payload: What the task gets, by its annotation.
             external_id: Your name for the session; starting it again with the same payload returns it.
             tags: Words to find it by.
@@ -72,9 +85,17 @@ class Sessions:
         )
         return StartedSession(self._transport, self._transport.call(call))
 
+    @overload
+    def start_and_wait(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartAndWaitOptions]
+    ) -> StartedSession: ...
+    @overload
+    def start_and_wait(
+        self, task: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
+    ) -> StartedSession: ...
     def start_and_wait(
         self,
-        task: str,
+        task: str | AnyTask,
         payload: Any = None,
         *,
         timeout: Duration | None = None,
@@ -129,7 +150,7 @@ class Sessions:
         self,
         *,
         external_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
@@ -164,7 +185,7 @@ class Sessions:
         self,
         *,
         external_id: str | None = None,
-        task: str | None = None,
+        task: str | AnyTask | None = None,
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from helmr import ids
 from helmr.client.aio import AsyncClient
-from helmr.client.discovery import Endpoint
-from helmr.client.http import AsyncHttpTransport, HttpTransport
-from helmr.client.inprocess import AppTransport, BlockingAppTransport, Door
 from helmr.client.sync import Client
 from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
 from helmr.errors import (
-    MissingExtra,
     Moved,
     SessionNotFound,
     TaskNotFound,
@@ -26,7 +21,9 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import TokenInfo
+from helmr.steps import Step
 from helmr.tasks import Task
+from helmr.testing.clients import HarnessClients
 from helmr.testing.session import TESTER, HarnessSession
 from helmr.tokens import Token
 from runtime.actors.completing import complete
@@ -47,13 +44,11 @@ from runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from runtime.store.memory import TEST_RING
 from runtime.store.memory_reads import ReadableLedger
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 BASE_URL = "http://helmr.test"
 """What the links of tokens begin with."""
-
-HERE = Endpoint(url="http://harness", key=None, found_by="the harness")
-
-LOOK_S = 60.0
-"""Longest that the harness waits for news of its own ledger before it asks again."""
 
 SETTLE_S = 30.0
 """Code that neither waits nor ends for so long (real time) fails the test."""
@@ -93,9 +88,19 @@ class Harness:
         self._names = 0
         self._settling = asyncio.Lock()
         self._binding: dict[str, asyncio.Lock] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._replaced: list[tuple[Step[..., Any], Callable[..., Any]]] = []
+        self._clients = HarnessClients(
+            self.ledger,
+            self.clock,
+            self._registry,
+            command=self.command,
+            settle=self.settle,
+            wake=self._wake,
+            base_url=BASE_URL,
+        )
 
     async def __aenter__(self) -> Harness:
+        self._clients.loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -104,12 +109,29 @@ class Harness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._looking
+        await self._clients.stop()
         for session_id in tuple(self._actors):
             await self._drop(session_id)
+        while self._replaced:
+            step, function = self._replaced.pop()
+            step.function = function
+
+    def replace(self, step: Step[P, R], function: Callable[P, R | Awaitable[R]]) -> None:
+        """Let a step execute another function, sync or async, until this harness ends.
+
+        What it returns is encoded and decoded by the step's own annotation. For a method name the step of the class:
+        the function then gets the object first.
+
+        Raises:
+            UsageError: The step is bound to an object: code makes others.
+        """
+        if step.is_bound:
+            raise UsageError(
+                f"step {step.name} is bound to one object",
+                hint="Name it on its class: `Class.step`.",
+            )
+        self._replaced.append((step, step.function))
+        step.function = function
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -121,8 +143,17 @@ class Harness:
         external_id: str | None = None,
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        settle: bool = True,
     ) -> HarnessSession:
         """Start a session and let it run until it waits or ends.
+
+        Args:
+            task: The task, or its id.
+            payload: What the task gets: JSON, or what its annotation says.
+            external_id: As in `Client.sessions.start`.
+            tags: As there.
+            metadata: As there.
+            settle: False returns at once, while the code runs: to act beside a step.
 
         Raises:
             TaskNotFound: The harness was made without that task.
@@ -134,9 +165,7 @@ class Harness:
             raise TaskNotFound(
                 f"no task {task_id}", hint=f"There are: {', '.join(sorted(self._registry.tasks))}."
             )
-        codec = registered.task.payload_codec
-        data = payload if _is_json(payload) else codec.encode(payload)
-        codec.decode(data)
+        data = registered.task.encode_payload(payload)
         started = await self.ledger.start(
             StartSession(
                 session_id=self._new_id(ids.SESSION),
@@ -154,7 +183,7 @@ class Harness:
         )
         session = HarnessSession(self, started.session_id)
         await self.command(session.id, Touch(principal=TESTER))
-        await self.settle()
+        await self.settle_if(settle)
         return session
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
@@ -172,6 +201,7 @@ class Harness:
 
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1
+        self._clients.loop = asyncio.get_running_loop()
         actor = SessionActor(
             f"harness-{self._names}",
             "slot",
@@ -213,15 +243,13 @@ class Harness:
         Raises:
             MissingExtra: The routes need the extra `runtime`.
         """
-        carrier = AppTransport(self._door(self.settle))
-        return AsyncClient._over(
-            AsyncHttpTransport(HERE, carrier=carrier, on_behalf_of=on_behalf_of)
-        )
+        return self._clients.async_client(on_behalf_of)
 
     def client(self, *, on_behalf_of: str | None = None) -> Client:
         """The blocking client, for code in other threads, such as sync steps; the harness's loop has to answer it.
 
-        Its calls return at once: the code they set off goes on by itself.
+        Made and closed anywhere, in a `with` around `asyncio.to_thread`, say. Its calls return at once: the code they
+        set off goes on by itself.
 
         Args:
             on_behalf_of: The person for whom it acts.
@@ -229,41 +257,7 @@ class Harness:
         Raises:
             MissingExtra: The routes need the extra `runtime`.
         """
-        self._look_after()
-        door = self._door(None)
-        carrier = BlockingAppTransport(lambda: door, loop=asyncio.get_running_loop())
-        return Client._over(HttpTransport(HERE, carrier=carrier, on_behalf_of=on_behalf_of))
-
-    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> Door:
-        try:
-            from helmr.testing.routes import HarnessDoor
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"a client of the harness needs the extra `runtime` (no module {error.name})",
-                hint="pip install 'helmr[runtime]'; the harness's own methods need nothing.",
-                extra="runtime",
-            ) from error
-        self._look_after()
-        return HarnessDoor(
-            self.ledger,
-            self.clock,
-            self._registry,
-            self.command,
-            principal=TESTER,
-            base_url=BASE_URL,
-            settle=settle,
-        )
-
-    def _look_after(self) -> None:
-        """From now on, adopt and deliver by itself: a client may wait for what nobody settles."""
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look(), name="harness")
-
-    async def _look(self) -> None:
-        version = -1
-        while True:
-            version, items = await self.ledger.work(version, LOOK_S)
-            await self._wake(items)
+        return self._clients.client(on_behalf_of)
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -290,6 +284,13 @@ class Harness:
                 await self._wake_due()
                 calm = calm + 1 if all(a.is_settled for a in self._actors.values()) else 0
                 await asyncio.sleep(0 if calm else 0.0005)
+
+    async def settle_if(self, settle: bool) -> None:
+        """Settle, or else let the code go on by itself from now on."""
+        if settle:
+            await self.settle()
+        else:
+            self._clients.look_after()
 
     async def _wake_due(self) -> None:
         """Adopt parked sessions that the ledger has made ready, and deliver ended tokens, as a directory does."""
@@ -385,7 +386,3 @@ class Harness:
     async def _drop(self, session_id: str) -> None:
         actor = self._actors.pop(session_id)
         await actor.vanish()
-
-
-def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool | list | dict)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 TESTER = Principal("api_key", name="test")
 
+_UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
+
 
 class RunNotEnded(UsageError):
     """`result()` was asked of a run that waits for something the test has to provide."""
@@ -56,8 +58,9 @@ class HarnessSession:
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
         operation_id: str | None = None,
+        settle: bool = True,
     ) -> dict[str, Any]:
-        """Send input; the receipt. The code then runs until it waits or ends."""
+        """Send input; the receipt. The code then runs until it waits or ends, unless `settle` is False."""
         operation = None
         if operation_id is not None:
             operation = Operation(
@@ -76,14 +79,19 @@ class HarnessSession:
                 next_run_id=ids.new_id(ids.RUN),
             ),
         )
-        await self._harness.settle()
+        await self._harness.settle_if(settle)
         return dict(reply)
 
     async def answer(
-        self, data: Any, *, wait_id: str | None = None, on_behalf_of: str | None = None
+        self,
+        data: Any,
+        *,
+        wait_id: str | None = None,
+        on_behalf_of: str | None = None,
+        settle: bool = True,
     ) -> dict[str, Any]:
         """Answer the pending wait, or exactly the one named, for a person."""
-        target = wait_id or (await self.wait())["wait_id"]
+        target = wait_id or (await self.wait(settle=settle))["wait_id"]
         reply = await self._harness.command(
             self.id,
             Answer(
@@ -93,16 +101,17 @@ class HarnessSession:
                 data=data,
             ),
         )
-        await self._harness.settle()
+        await self._harness.settle_if(settle)
         return dict(reply)
 
-    async def wait(self) -> dict[str, Any]:
+    async def wait(self, *, settle: bool = True) -> dict[str, Any]:
         """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.
 
         Raises:
             UsageError: Nothing is waited for.
         """
-        await self._harness.settle()
+        if settle:
+            await self._harness.settle()
         state = await self.state()
         if state.wait is None:
             raise UsageError(f"{self.id} waits for nothing; it is {state.activity.value}")
@@ -124,15 +133,12 @@ class HarnessSession:
             if run.status is RunStatus.SUCCEEDED:
                 ended = [e for e in await self.transcript() if e.kind == "run.succeeded"]
                 return ended[-1].body["result"]
-            if run.status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED):
-                last = [e for e in await self.transcript() if e.kind == f"run.{run.status.value}"][
-                    -1
-                ]
-                error = last.body.get("error", last.body)
+            error = await self.error()
+            if error is not None:
                 raise RunFailed(
                     f"{run.id} {run.status.value}: {error.get('message', '')}",
                     status=run.status.value,
-                    error=dict(error),
+                    error=error,
                 )
             if run.wait is not None and run.wait.kind != "timer":
                 raise RunNotEnded(
@@ -144,6 +150,15 @@ class HarnessSession:
                 await asyncio.sleep(0.005)
             else:
                 self._harness.clock.move_to(due)
+
+    async def error(self) -> dict[str, Any] | None:
+        """Why the newest run failed (type, message, traceback), is blocked (code, message) or was cancelled (reason);
+        None if it did none of this."""
+        run = (await self.state()).run
+        if run is None or run.status not in _UNDONE:
+            return None
+        ends = [e for e in await self.transcript() if e.kind == f"run.{run.status.value}"]
+        return dict(ends[-1].body.get("error", ends[-1].body))
 
     async def state(self) -> SessionState:
         """The session's state, folded from what is stored."""

@@ -23,7 +23,7 @@ from helmr.errors import (
     StoreUnavailable,
 )
 from helmr.models import RunStatus
-from runtime.actors.checking import check_data
+from runtime.actors.checking import check_data, policy_of
 from runtime.actors.committer import Committer
 from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
@@ -40,7 +40,7 @@ from runtime.core.commands import (
     Operation,
     TokenEnded,
 )
-from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
+from runtime.core.decide import Context, Decision, decide, lifecycle, ops
 from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
 from runtime.faults import Point, reach
 from runtime.ports import (
@@ -149,19 +149,10 @@ class HeldSession:
             )
             self.write(drafts)
             self.committer.flush_now()
-        if self._is_hot and self.registered is None and self._is_to_run():
-            run = self.state.active_run
-            assert run is not None
-            message = f"task {self.state.task} is not in the code of this runtime"
-            self.write([lifecycle.run_blocked(run, "task_missing", message)])
         try:
             return await self.command(command) if command is not None else None
         finally:
             self._proceed()
-
-    def _is_to_run(self) -> bool:
-        run = self.state.active_run
-        return run is not None and run.status in (RunStatus.QUEUED, RunStatus.RUNNING)
 
     @property
     def is_parkable(self) -> bool:
@@ -374,10 +365,9 @@ class HeldSession:
     def context(self, carried: datetime | None = None) -> Context:
         """The circumstances of a decision made now."""
         times = (self._clock.now(), carried, self.state.last_at)
-        policy = self.registered.policy if self.registered is not None else TaskPolicy()
         return Context(
             now=max(t for t in times if t is not None),
-            policy=policy,
+            policy=policy_of(self.state, self.registered),
             is_hot=self._is_hot and self.registered is not None,
         )
 
@@ -440,8 +430,17 @@ class HeldSession:
         if self.is_lost:
             return
         if self._is_hot:
+            self._block_if_missing()
             self.execution.run_if_ready()
         self._changed()
+
+    def _block_if_missing(self) -> None:
+        """A run that is to execute, whose task this runtime's code does not have, is blocked (S-3)."""
+        run = self.state.active_run
+        is_to_run = run is not None and run.status in (RunStatus.QUEUED, RunStatus.RUNNING)
+        if run is not None and is_to_run and self.registered is None:
+            message = f"task {self.state.task} is not in the code of this runtime"
+            self.write([lifecycle.run_blocked(run, "task_missing", message)])
 
     def _changed(self) -> None:
         self._deadlines.arm()

@@ -261,7 +261,9 @@ class MemoryLedger:
         while self.book.work_version == known and (rest := until - loop.time()) > 0:
             event = self._change
             try:
-                await asyncio.wait_for(event.wait(), rest)
+                # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+                async with asyncio.timeout(rest):
+                    await event.wait()
             except TimeoutError:
                 break
             self._require_alive()

@@ -361,7 +361,9 @@ class ReadableLedger(MemoryLedger):
         while len(self.stored.entries) <= after and (rest := until - loop.time()) > 0:
             event = self._change
             try:
-                await asyncio.wait_for(event.wait(), rest)
+                # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+                async with asyncio.timeout(rest):
+                    await event.wait()
             except TimeoutError:
                 break
             self._require_alive()

@@ -82,7 +82,7 @@ sys.exit(invoke(sys.argv[2:]))
 @pytest.mark.parametrize(
     ("missing", "words", "extra"),
     [
-        ("ray,duckdb,fastapi,uvicorn,cryptography", ["up", "x.py"], "runtime"),
+        ("ray,duckdb,fastapi,uvicorn", ["up", "x.py"], "runtime"),
         ("textual", ["console", "--url", "http://127.0.0.1:1"], "console"),
     ],
 )

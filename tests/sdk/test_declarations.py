@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from helmr import PendingWait, TaskContext, errors, step, streams, task
+from helmr.errors import SchemaMismatch
 from helmr.schema import Codec
 
 approval = streams.input("approval", schema=bool)
@@ -247,3 +249,45 @@ def test_nested_too_deeply_is_a_mismatch():
 def test_a_streams_json_schema_says_what_may_be_sent():
     assert streams.input("x", schema=Inner).codec.json_schema()["required"] == ["number"]
     assert streams.input("x").codec.json_schema() == {}
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Paint(BaseModel):
+    colour: Colour
+    amount: int = 1
+
+
+@task
+async def paints(payload: dict[str, Any]) -> None: ...
+
+
+@task
+async def paints_one(paint: Paint) -> None: ...
+
+
+def test_plain_json_is_sent_as_it_is_and_anything_else_by_the_annotation():
+    raw = {"colour": "red", "extra": [1, {"deep": None}]}
+    assert paints_one.encode_payload(raw) is raw
+    assert paints_one.encode_payload(Paint(colour=Colour.RED)) == {"colour": "red", "amount": 1}
+    encoded = paints_one.encode_payload({"colour": Colour.RED})
+    assert type(encoded["colour"]) is str
+    shared = [1]
+    assert paints.encode_payload({"a": shared, "b": shared}) == {"a": [1], "b": [1]}
+
+
+def _nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def test_a_payload_that_has_no_json_is_refused():
+    itself: dict[str, Any] = {}
+    itself["itself"] = [itself, itself]
+    for payload in (itself, {"deep": _nested(100_000)}, {"object": object()}, {1: "a"}):
+        with pytest.raises(SchemaMismatch):
+            paints.encode_payload(payload)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, step, streams, task
+from helmr import Client, TaskContext, step, streams, task
 
 
 class Decision(BaseModel):
@@ -30,6 +30,12 @@ def post_sync(text: str) -> int:
     return len(text)
 
 
+class Service:
+    @step
+    async def charge(self, amount: int) -> str:
+        return str(amount)
+
+
 @task
 async def body(payload: str, ctx: TaskContext) -> int:
     await post(1)  # type: ignore[arg-type]
@@ -44,6 +50,9 @@ async def body(payload: str, ctx: TaskContext) -> int:
     await approval.wait(timeout=[number])  # type: ignore[arg-type]
     wrong: str = await approval.wait().unwrap()  # type: ignore[assignment]
     (await approval.wait()).value.decision  # type: ignore[union-attr]  # noqa: B018
+    await Service().charge("x")  # type: ignore[arg-type]
+    await Service().charge()  # type: ignore[call-arg]
+    await Service.charge(1)  # type: ignore[call-arg, arg-type]
     return len(wrong)
 
 
@@ -63,3 +72,10 @@ async def calls_a_task(ctx: TaskContext) -> None:
     await body(1, ctx)  # type: ignore[arg-type]
     await body("x")  # type: ignore[call-arg]
     body("x", ctx)  # type: ignore[unused-coroutine]
+
+
+def starts(client: Client) -> None:
+    client.sessions.start(body, 1)  # type: ignore[arg-type]
+    client.sessions.start_and_wait(body, 1)  # type: ignore[arg-type]
+    client.sessions.start(body)  # type: ignore[call-overload]
+    client.sessions.start("body", 1, timeout=3)  # type: ignore[call-overload]

@@ -11,6 +11,8 @@ from typing import Any, Literal, assert_type
 from pydantic import BaseModel
 
 from helmr import (
+    AsyncClient,
+    Client,
     InputStream,
     OutputStream,
     PendingWait,
@@ -25,6 +27,7 @@ from helmr import (
     task,
     timers,
 )
+from helmr.client import AsyncStartedSession, StartedSession
 
 
 class Decision(BaseModel):
@@ -63,6 +66,21 @@ def with_arguments_sync(text: str) -> int:
     return len(text)
 
 
+class Service:
+    @step
+    async def charge(self, amount: int, *, note: str = "") -> str:
+        return note
+
+    @step(retries=1)
+    def refund(self, amount: int) -> int:
+        return amount
+
+    @staticmethod
+    @step
+    async def check(amount: int) -> int:
+        return amount
+
+
 @task
 async def plain(payload: str) -> dict[str, int]:
     return {payload: 1}
@@ -79,6 +97,10 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(result.value, Decision | None)
     assert_type(result.record, Record | None)
     assert_type(result.ok, bool)
+    if result.ok:
+        assert_type(result.value, Decision)
+    if result.error is None:
+        assert_type(result.value, Decision)
     assert_type(await anything.wait().unwrap(), Any)
     assert_type(await numbers.wait().unwrap(), list[int])
     async for message in approval.iter(timeout=5):
@@ -90,6 +112,12 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(await bare_sync("x"), Decision)
     assert_type(await with_arguments("x"), int)
     assert_type(await with_arguments_sync(text="x"), int)
+    service = Service()
+    assert_type(await service.charge(1, note="x"), str)
+    assert_type(await Service.charge(service, 1), str)
+    assert_type(await service.refund(1), int)
+    assert_type(await Service.check(1), int)
+    assert_type(service.charge.name, str)
     assert_type(ctx.now(), datetime)
     assert_type(ctx.uuid(), uuid.UUID)
     assert_type(ctx.random(), random.Random)
@@ -99,6 +127,18 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     if decision.decision == "reject":
         await ctx.continue_as(payload)
     return "posted"
+
+
+def clients(client: Client) -> None:
+    assert_type(client.sessions.start(plain, "x", tags=["a"]), StartedSession)
+    assert_type(client.sessions.start(review, Decision(decision="approve")), StartedSession)
+    assert_type(client.sessions.start_and_wait("publish-review", {}, timeout=3), StartedSession)
+    client.waits.list(task=review)
+
+
+async def async_clients(client: AsyncClient) -> None:
+    started = await client.sessions.start_and_wait(plain, "x", timeout="1m")
+    assert_type(started, AsyncStartedSession)
 
 
 def declarations() -> None:

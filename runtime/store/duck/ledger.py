@@ -263,7 +263,9 @@ class DuckLedger:
         """Wait for the next change of the book; False if none came in time."""
         event = self._change
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
         except TimeoutError:
             return False
         return True

@@ -1,0 +1,151 @@
+"""Clients of a harness: those that a test makes, and those that code under test makes of its own accord."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from helmr.client import here
+from helmr.client.aio import AsyncClient
+from helmr.client.discovery import BY_HARNESS, HARNESS_URL, Endpoint
+from helmr.client.http import AsyncHttpTransport, HttpTransport
+from helmr.client.inprocess import (
+    AppTransport,
+    BlockingAppTransport,
+    Door,
+    RemoteAppTransport,
+)
+from helmr.client.sync import Client
+from helmr.errors import MissingExtra, UsageError
+from helmr.testing.session import TESTER
+from runtime.catalog import Registry
+from runtime.clock import Clock
+from runtime.core.commands import Command
+from runtime.ports import WorkItem
+from runtime.store.memory_reads import ReadableLedger
+
+HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
+
+LOOK_S = 60.0
+"""Longest that the harness waits for news of its own ledger before it asks again."""
+
+
+class HarnessClients:
+    """Makes clients, and is where code under test finds its runtime (`helmr.client.here.Here`).
+
+    Args:
+        ledger: What is read, and where sessions start.
+        clock: The harness's.
+        registry: Its tasks.
+        command: Has a command decided.
+        settle: Returns when all code waits or has ended.
+        wake: Adopts and delivers what the ledger has made ready.
+        base_url: What the links of tokens begin with.
+    """
+
+    def __init__(
+        self,
+        ledger: ReadableLedger,
+        clock: Clock,
+        registry: Registry,
+        *,
+        command: Callable[[str, Command], Awaitable[Mapping[str, Any]]],
+        settle: Callable[[], Awaitable[None]],
+        wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
+        base_url: str,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._registry = registry
+        self._command = command
+        self._settle = settle
+        self._wake = wake
+        self._base_url = base_url
+        self._looking: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The harness's, once it is known."""
+        here.add(self)
+
+    def async_client(self, on_behalf_of: str | None) -> AsyncClient:
+        """A client on the harness's loop, whose mutating calls settle."""
+        carrier = AppTransport(self._door(self._settle))
+        return AsyncClient._over(
+            AsyncHttpTransport(HARNESS, carrier=carrier, on_behalf_of=on_behalf_of)
+        )
+
+    def client(self, on_behalf_of: str | None) -> Client:
+        """A client for other threads."""
+        carrier = self.blocking_carrier()
+        return Client._over(HttpTransport(HARNESS, carrier=carrier, on_behalf_of=on_behalf_of))
+
+    # --- for code under test --------------------------------------------------------------------
+
+    def has_session(self, session_id: str) -> bool:
+        """The session is one of this harness."""
+        return bool(self._ledger.entries_of(session_id))
+
+    def blocking_carrier(self) -> BlockingAppTransport:
+        """What carries a `Client`'s requests to the harness's loop."""
+        _routes()
+        return BlockingAppTransport(lambda: self._door(None), loop=self._own_loop())
+
+    def carrier(self) -> RemoteAppTransport:
+        """What carries an `AsyncClient`'s requests from another loop. Nothing settles: a step that asks runs itself."""
+        _routes()
+        return RemoteAppTransport(lambda: self._door(None), loop=self._own_loop())
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if self.loop is None:
+            raise UsageError(
+                "the harness has no event loop yet", hint="Enter it: `async with Harness(…)`."
+            )
+        return self.loop
+
+    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> Door:
+        routes = _routes()
+        self.look_after()
+        door: Door = routes.HarnessDoor(
+            self._ledger,
+            self._clock,
+            self._registry,
+            self._command,
+            principal=TESTER,
+            base_url=self._base_url,
+            settle=settle,
+        )
+        return door
+
+    # --- going on by itself ---------------------------------------------------------------------
+
+    def look_after(self) -> None:
+        """From now on, adopt and deliver by itself: a client may wait for what nobody settles."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="harness")
+
+    async def stop(self) -> None:
+        """End that."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+
+    async def _look(self) -> None:
+        version = -1
+        while True:
+            version, items = await self._ledger.work(version, LOOK_S)
+            await self._wake(items)
+
+
+def _routes() -> ModuleType:
+    try:
+        from helmr.testing import routes
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"a client of the harness needs the extra `runtime` (no module {error.name})",
+            hint="pip install 'helmr[runtime]'; the harness's own methods need nothing.",
+            extra="runtime",
+        ) from error
+    return routes

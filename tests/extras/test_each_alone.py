@@ -1,0 +1,83 @@
+"""Each extra alone, from the wheel in a fresh environment, does what the documentation says it does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.console.flow.terminal import Terminal
+from tests.extras.conftest import Fresh
+
+pytestmark = [
+    pytest.mark.extras,
+    pytest.mark.allows_blocking,
+    pytest.mark.slow,
+    pytest.mark.timeout(500),
+]
+
+EXEC = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+
+Make = Callable[[str], Fresh]
+
+
+def test_the_base_has_tasks_tests_clients_and_the_command_line(
+    fresh: Make, runtime: tuple[str, str]
+) -> None:
+    base = fresh("")
+    base.does("alone_base.py", *runtime)
+    url, key = runtime
+    base.environ["HELMR_API_KEY"] = key
+    listed = base.run("-m", "helmr.cli", "--url", url, "wait", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "the console" in listed.stdout
+    for command, extra in ((["up", "x.py"], "runtime"), (["console"], "console")):
+        done = base.run("-m", "helmr.cli", *command)
+        assert done.returncode == 2
+        assert f"pip install 'helmr[{extra}]'" in done.stderr
+
+
+def test_the_runtime_runs_sessions(runtime: tuple[str, str]) -> None:
+    """What it does is asserted where it runs, in `alone_runtime.py`, before it says where it answers."""
+    url, _ = runtime
+    assert url.startswith("http://127.0.0.1:")
+
+
+def test_experiments_give_frames(fresh: Make) -> None:
+    fresh("experiments").does("alone_experiments.py")
+
+
+def test_sql_gives_frames_and_parquet(fresh: Make, runtime: tuple[str, str]) -> None:
+    url, key = runtime
+    sql = fresh("sql")
+    sql.environ["HELMR_API_KEY"] = key
+    sql.does("alone_sql.py", url, key)
+
+
+def test_notebooks_have_a_kernel_that_shows_cards(fresh: Make, runtime: tuple[str, str]) -> None:
+    fresh("notebooks").does("alone_notebooks.py", *runtime)
+
+
+async def test_the_console_shows_the_inbox(fresh: Make, runtime: tuple[str, str]) -> None:
+    url, key = runtime
+    console = fresh("console")
+    terminal = Terminal(100, 30)
+    try:
+        command = [str(console.python), "-m", "helmr.cli", "console", "--url", url]
+        environ = {**console.environ, "HELMR_API_KEY": key}
+        await terminal.run("-c", EXEC, *command, **environ)
+        await terminal.comes_to("Send About the console?", within_s=30)
+        await terminal.press("q")
+    finally:
+        await terminal.close()
+
+
+def test_all_has_the_extras_and_not_the_tools(fresh: Make) -> None:
+    everything = fresh("all")
+    done = everything.run(
+        "-c", "import duckdb, ipykernel, matplotlib, pandas, polars, ray, textual, tzdata"
+    )
+    assert done.returncode == 0, done.stderr
+    assert everything.run("-c", "import pytest").returncode != 0
+    assert sys.executable != str(everything.python)
