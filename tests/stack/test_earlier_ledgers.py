@@ -153,8 +153,11 @@ def test_an_external_id_and_a_start_key_find_their_session(old: Old) -> None:
     order = f"{old.prefix}-order"
     assert old.client.sessions.find(order).id == session_id
     payload = f"{old.prefix}-review"
-    for names in ({"external_id": order}, {"idempotency_key": f"{old.prefix}-start"}):
-        again = old.client.sessions.start("old-review", payload, **names)
+    start = old.client.sessions.start
+    for again in (
+        start("old-review", payload, external_id=order),
+        start("old-review", payload, idempotency_key=f"{old.prefix}-start"),
+    ):
         assert (again.id, again.created) == (session_id, False)
     with pytest.raises(ExternalIdConflict):
         old.client.sessions.start("old-review", "other", external_id=order)
