@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 
 from tests.benchmarks import report
-from tests.benchmarks.cases import CASES
+from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.measures import Measured, summarize
 from tests.benchmarks.options import Options, parse
-from tests.benchmarks.systems import SYSTEMS, Missing
+from tests.benchmarks.systems import SYSTEMS, Missing, System
 
 Results = dict[tuple[str, int, str], list[Measured]]
 
@@ -43,6 +43,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+async def measure(system: System, case: Case, size: int, options: Options) -> Measured:
+    """One case; with how often the system refused a call for too much at once, if it did."""
+    before = system.refused
+    measured = await case.run(system, size, options)
+    refused = system.refused - before
+    extra = {**measured.extra, **({"refused and sent again": float(refused)} if refused else {})}
+    return replace(measured, extra=extra)
+
+
 async def one_round(name: str, options: Options, results: Results) -> dict[str, str]:
     """Start a system, have it do every case, end it; its settings."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -56,7 +65,7 @@ async def one_round(name: str, options: Options, results: Results) -> dict[str, 
                 continue
             for size in case.sizes(options):
                 async with asyncio.timeout(2 * options.limit_s):
-                    measured = await case.run(system, size, options)
+                    measured = await measure(system, case, size, options)
                 results[case_name, size, name].append(measured)
                 say(f"{name}: {case_name} {size}: {measured.elapsed_s:.2f} s")
                 if measured.operations < measured.wanted:

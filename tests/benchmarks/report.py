@@ -39,7 +39,7 @@ def row(one: Summary, base: Summary | None) -> list[str]:
         _ms(one.server_cpu_ms),
         _ms(one.load_cpu_ms),
         f"{one.pss_mb:.0f} MB",
-        NONE if base is None else f"{one.rate_per_s / base.rate_per_s:.2f}",
+        f"{one.rate_per_s / base.rate_per_s:.2f}" if base and base.rate_per_s else NONE,
     ]
 
 

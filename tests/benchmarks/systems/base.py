@@ -15,6 +15,9 @@ from tests.benchmarks.processes import Server
 
 START_S = 90.0
 POLL_S = 0.1
+OVERLOADED = (429, 503)
+RETRY_AFTER_S = 1.0
+"""Where a refusal does not say."""
 
 
 class Missing(Exception):
@@ -29,6 +32,8 @@ class System(abc.ABC):
     """
 
     name: ClassVar[str]
+    refused = 0
+    """Calls that were refused for too much at once, and made again when they should be."""
 
     @classmethod
     @abc.abstractmethod
@@ -99,6 +104,15 @@ class HttpSystem(System):
         for server in reversed(self.servers):
             await asyncio.to_thread(server.stop)
         self.servers.clear()
+
+    async def post(self, path: str, content: object) -> httpx.Response:
+        """A call's answer; one that is refused for too much at once is made again when the refusal says."""
+        while True:
+            answer = await self.http.post(path, json=content)
+            if answer.status_code not in OVERLOADED:
+                return answer.raise_for_status()
+            self.refused += 1
+            await asyncio.sleep(float(answer.headers.get("Retry-After", RETRY_AFTER_S)))
 
     async def answers(self, ask: Callable[[], object] | str) -> None:
         """Return when a URL answers with success, or a question with something true."""

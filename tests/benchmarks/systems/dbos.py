@@ -51,8 +51,7 @@ class Dbos(HttpSystem):
         return await self._begin("/busy", {"duration_s": duration_s})
 
     async def _begin(self, path: str, body: dict[str, float]) -> str:
-        answer = await self.http.post(path, json=body)
-        answer.raise_for_status()
+        answer = await self.post(path, body)
         return str(answer.json()["id"])
 
     async def waits(self, session: str) -> None:
@@ -60,7 +59,7 @@ class Dbos(HttpSystem):
 
     async def send(self, session: str, turn: int, message: str) -> None:
         path = f"/sessions/{session}/messages"
-        (await self.http.post(path, json={"message": message})).raise_for_status()
+        await self.post(path, {"message": message})
 
     async def reply(self, session: str, turn: int) -> str:
         return str(await self._event(session, f"reply-{turn}"))

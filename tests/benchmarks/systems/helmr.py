@@ -93,8 +93,7 @@ class Helmr(HttpSystem):
         return await self._begin("bench-busy", duration_s)
 
     async def _begin(self, task: str, payload: Any) -> str:
-        answer = await self.http.post("/v1/sessions", json={"task": task, "payload": payload})
-        answer.raise_for_status()
+        answer = await self.post("/v1/sessions", {"task": task, "payload": payload})
         return str(answer.json()["session"]["id"])
 
     async def waits(self, session: str) -> None:
@@ -102,7 +101,7 @@ class Helmr(HttpSystem):
 
     async def send(self, session: str, turn: int, message: str) -> None:
         path = f"/v1/sessions/{session}/inputs/messages"
-        (await self.http.post(path, json={"data": message})).raise_for_status()
+        await self.post(path, {"data": message})
 
     async def reply(self, session: str, turn: int) -> str:
         queue = self._replies.get(session)

@@ -102,7 +102,7 @@ class Restate(HttpSystem):
 
     async def _begin(self, workflow: str, payload: float) -> str:
         session = f"{workflow}/{uuid4()}"
-        (await self.http.post(f"/{session}/run/send", json=payload)).raise_for_status()
+        await self.post(f"/{session}/run/send", payload)
         return session
 
     async def waits(self, session: str) -> None:
@@ -110,7 +110,7 @@ class Restate(HttpSystem):
 
     async def send(self, session: str, turn: int, message: str) -> None:
         body = {"turn": str(turn), "message": message}
-        (await self.http.post(f"/{session}/send", json=body)).raise_for_status()
+        await self.post(f"/{session}/send", body)
 
     async def reply(self, session: str, turn: int) -> str:
         return await self._promised(session, f"reply-{turn}")
@@ -120,8 +120,7 @@ class Restate(HttpSystem):
         answer.raise_for_status()
 
     async def _promised(self, session: str, name: str) -> str:
-        answer = await self.http.post(f"/{session}/promised", json=name)
-        answer.raise_for_status()
+        answer = await self.post(f"/{session}/promised", name)
         return str(answer.json())
 
 
