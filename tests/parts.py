@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != ALL]
     CODES.unlink(missing_ok=True)
     ends_at_s = time.monotonic() + PARTS_MAX_S
-    shown, *quiet = PARTS
+    _, *quiet = PARTS
     with ExitStack() as stack:
         texts = [stack.enter_context(tempfile.TemporaryFile()) for _ in quiet]
         outputs = dict(zip(quiet, texts, strict=True))

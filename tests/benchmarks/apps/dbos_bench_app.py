@@ -32,7 +32,7 @@ async def work(duration_s: float) -> str:
 @DBOS.workflow()
 async def busy(duration_s: float) -> str:
     """One step that awaits."""
-    done = await work(duration_s)
+    done: str = await work(duration_s)
     await DBOS.set_event_async("reply-0", done)
     return done
 

@@ -29,7 +29,8 @@ async def send(ctx: WorkflowSharedContext, body: dict[str, str]) -> None:
 @chat.handler()
 async def promised(ctx: WorkflowSharedContext, name: str) -> str:
     """A promise's value, when it is there."""
-    return await ctx.promise(name, type_hint=str).value()
+    value: str = await ctx.promise(name, type_hint=str).value()
+    return value
 
 
 async def work(duration_s: float) -> str:
@@ -40,7 +41,8 @@ async def work(duration_s: float) -> str:
 @busy.main(name="run")
 async def run_busy(ctx: WorkflowContext, duration_s: float) -> str:
     """One step that awaits."""
-    return await ctx.run_typed("work", work, duration_s=duration_s)
+    done: str = await ctx.run_typed("work", work, duration_s=duration_s)
+    return done
 
 
 app = restate.app([chat, busy])
