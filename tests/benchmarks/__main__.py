@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from tests.benchmarks import report
@@ -80,17 +81,33 @@ async def one_round(name: str, options: Options, results: Results) -> dict[str, 
 
 
 async def run(options: Options) -> int:
-    """All rounds; the order of the systems turns by one each round."""
+    """All rounds; the order of the systems turns by one each round. What was measured is written after each system."""
     facts = machine()
     results: Results = defaultdict(list)
+    text = ""
+    failed: list[str] = []
     for number in range(options.rounds):
         turned = number % len(options.systems)
         for name in (*options.systems[turned:], *options.systems[:turned]):
             say(f"round {number + 1} of {options.rounds}: {name}")
-            settings = await one_round(name, options, results)
-            facts[name] = ", ".join(f"{key} {value}" for key, value in settings.items())
-    facts["load average at the end"] = f"{os.getloadavg()[0]:.1f}"
-    facts["rounds"] = f"{options.rounds}, medians"
+            try:
+                settings = await one_round(name, options, results)
+                facts[name] = ", ".join(f"{key} {value}" for key, value in settings.items())
+            except (httpx.HTTPError, TimeoutError, RuntimeError) as error:
+                failed.append(f"{name} in round {number + 1}: {type(error).__name__} {error}")
+                say(f"failed: {failed[-1]}")
+            facts["load average at the end"] = f"{os.getloadavg()[0]:.1f}"
+            facts["rounds"] = f"{number + 1}, medians"
+            if failed:
+                facts["failed"] = "; ".join(failed)
+            text = publish(options, facts, results)
+    sys.stdout.write(text)
+    say(f"written to {options.out}")
+    return 1 if failed else 0
+
+
+def publish(options: Options, facts: dict[str, Any], results: Results) -> str:
+    """Write both files; the text of the one to read."""
     ordered = sorted(
         results.items(),
         key=lambda item: (
@@ -111,9 +128,7 @@ async def run(options: Options) -> int:
         ],
     }
     report.write(options.out, text, content)
-    sys.stdout.write(text)
-    say(f"written to {options.out}")
-    return 0
+    return text
 
 
 def main(arguments: list[str]) -> int:

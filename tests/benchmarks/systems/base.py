@@ -15,6 +15,8 @@ from tests.benchmarks.processes import Server
 
 START_S = 90.0
 POLL_S = 0.1
+KEPT_ALIVE_S = 2.0
+"""Shorter than any of the servers', which close an idle connection while a call may be on its way."""
 OVERLOADED = (429, 503)
 RETRY_AFTER_S = 1.0
 """Where a refusal does not say."""
@@ -92,7 +94,11 @@ class HttpSystem(System):
         self.servers: list[Server] = []
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(900.0),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=None,
+                keepalive_expiry=KEPT_ALIVE_S,
+            ),
             trust_env=False,
         )
 
