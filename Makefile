@@ -3,6 +3,8 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
+#   make test-all  also the tests that take minutes or install things
+#   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make lint    ruff, mypy --strict, import contracts
@@ -12,6 +14,7 @@
 PYTHON ?= python3
 TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +27,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test extras soak perf notebooks lint format up lock clean
+.PHONY: help venv demo test test-all extras bench soak perf notebooks lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,6 +53,10 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,sql,dev]'
 	@touch $(VENV)/.stamp-demo $@
 
+$(VENV)/.stamp-bench: $(VENV)/.stamp-uv pyproject.toml constraints.txt
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,bench]'
+	@touch $@
+
 venv: $(VENV)/.stamp-dev
 
 demo: $(VENV)/.stamp-demo
@@ -64,6 +71,14 @@ test: $(VENV)/.stamp-dev
 # Installs what it tries: needs the package index, or a filled cache of uv.
 extras: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m extras $(PYTEST_ARGS)
+
+# The parts of `make test`, then one after the other what is marked long or extras.
+test-all: $(VENV)/.stamp-dev
+	$(BIN)/python tests/parts.py --all $(PYTEST_ARGS)
+
+# Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
+bench: $(VENV)/.stamp-bench
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev
@@ -96,5 +111,5 @@ lock: $(VENV)/.stamp-uv
 
 # Leaves .helmr/, a runtime's data, alone.
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find helmr runtime console tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,20 +3,30 @@
 The tests that start whole runtimes mostly wait for processes, those of what people see wait for screens, the others
 compute; one after the other they leave a core idle. Each part has a cache of its own, and so a `--last-failed` of its
 own. The first is shown as it runs, the others when all have ended. Arguments go to each; of
-`--junit-xml=report.xml` each part makes a file of its own, `report-runtimes.xml` and so on.
+`--junit-xml=report.xml` each part makes a file of its own, `report-runtimes.xml` and so on. `make test-all` adds
+`--all`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO
 
-DEFAULT = "not soak and not perf and not extras"
+DEFAULT = "not soak and not perf and not long and not extras"
+LONGER = "(long or extras) and not soak and not perf"
+"""What `--all` runs too, when the parts have ended: minutes, or fresh environments."""
+ALL = "--all"
+CACHE = Path(".pytest_cache")
+CODES = CACHE / "parts.json"
+"""The exit code of each part of the newest run: `tests/flaky.py` reads it."""
 FOLDERS = {
     "tours": ("demo", "docs", "examples", "notebooks"),
     "seen": ("console", "http", "answer_page"),
@@ -32,20 +42,28 @@ PARTS = {
 """Marks of each part's tests."""
 
 NONE_COLLECTED = 5
+OVERDUE = 124
+"""The exit code of a part that was ended; that of timeout(1)."""
+PARTS_MAX_S = 40 * 60.0
+"""Four times what the parts take on two cores that do nothing else."""
 JUNIT = re.compile(r"^(--junit-?xml=.*?)((?:\.xml)?)$")
 
 
 def command(part: str, arguments: list[str]) -> list[str]:
     """The pytest run of a part."""
-    cache = f"cache_dir=.pytest_cache/{part}"
+    cache = f"cache_dir={CACHE / part}"
     own = [JUNIT.sub(rf"\1-{part}\2", argument) for argument in arguments]
-    return [sys.executable, "-m", "pytest", "-m", PARTS[part], "-o", cache, *own]
+    marks = PARTS.get(part, LONGER)
+    return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *own]
 
 
 @contextmanager
-def begun(part: str, arguments: list[str], said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A part that runs meanwhile; it ends with the block."""
-    run = subprocess.Popen(command(part, arguments), stdout=said, stderr=subprocess.STDOUT)
+def begun(
+    part: str, arguments: list[str], said: IO[bytes] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A part that runs meanwhile, into a file or shown; it ends with the block."""
+    errors = subprocess.STDOUT if said is not None else None
+    run = subprocess.Popen(command(part, arguments), stdout=said, stderr=errors)
     try:
         yield run
     finally:
@@ -53,24 +71,46 @@ def begun(part: str, arguments: list[str], said: IO[bytes]) -> Iterator[subproce
         run.wait()
 
 
-def main(arguments: list[str]) -> int:
-    """Run all; the first exit code that says something went wrong."""
-    shown, *quiet = PARTS
-    with ExitStack() as stack:
-        texts = [stack.enter_context(tempfile.TemporaryFile()) for _ in quiet]
-        runs = [
-            stack.enter_context(begun(part, arguments, text))
-            for part, text in zip(quiet, texts, strict=True)
-        ]
-        codes = [subprocess.run(command(shown, arguments), check=False).returncode]
-        codes += [run.wait() for run in runs]
-        for text in texts:
-            text.seek(0)
-            sys.stdout.buffer.write(text.read())
-        sys.stdout.flush()
+def verdict(codes: Collection[int]) -> int:
+    """The first exit code that says something went wrong; that nothing was collected only if it was so in all."""
     if set(codes) == {NONE_COLLECTED}:
         return NONE_COLLECTED
     return next((code for code in codes if code not in (0, NONE_COLLECTED)), 0)
+
+
+def waited(run: subprocess.Popen[bytes], ends_at_s: float) -> int:
+    """A part's exit code; `OVERDUE` if it has not ended in time."""
+    try:
+        return run.wait(max(0.0, ends_at_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return OVERDUE
+
+
+def main(arguments: list[str]) -> int:
+    """Run all, and leave each part's exit code for whoever asks."""
+    has_longer = ALL in arguments
+    arguments = [argument for argument in arguments if argument != ALL]
+    CODES.unlink(missing_ok=True)
+    ends_at_s = time.monotonic() + PARTS_MAX_S
+    _, *quiet = PARTS
+    with ExitStack() as stack:
+        texts = [stack.enter_context(tempfile.TemporaryFile()) for _ in quiet]
+        outputs = dict(zip(quiet, texts, strict=True))
+        runs = {
+            part: stack.enter_context(begun(part, arguments, outputs.get(part))) for part in PARTS
+        }
+        codes = {part: waited(run, ends_at_s) for part, run in runs.items()}
+        for text in texts:
+            text.seek(0)
+            sys.stdout.buffer.write(text.read())
+        for part in (part for part, code in codes.items() if code == OVERDUE):
+            sys.stdout.write(f"{part}: not done within {PARTS_MAX_S:.0f} s\n")
+        sys.stdout.flush()
+    if has_longer:
+        codes["longer"] = subprocess.run(command("longer", arguments), check=False).returncode
+    CACHE.mkdir(exist_ok=True)
+    CODES.write_text(json.dumps(codes))
+    return verdict(codes.values())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ MAY_HOLD_ONE = {
     "*/runtimes/*.json": "the pointer to credentials.json, 0600",
     "*/pages/*": "what a task handed to a web page's server: the example's public token",
     "*/mail/*": "an e-mail that a task sent: the demo's and the tests' outbox",
+    "*/marks/mail-*-own-token": "the link that a task in the ledger of 0.1.0 sends",
     "master-keys.json": "the master keys themselves, 0600",
     "helmr-*/token": "Ray's token itself, 0600",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.security.redaction import find_secrets
+
 # In pieces, so that this file passes its own test.
 REGISTRY_HOSTS = [
     ".".join(parts)
@@ -20,6 +22,13 @@ REGISTRY_HOSTS = [
     )
 ]
 REGISTRY_OPTIONS = ["--" + name for name in ("index-url", "extra-index-url", "trusted-host")]
+HOLD_SECRETS = {
+    "tests/fixtures/ledger_0_1_0/admin.key": "opens a copy of that ledger, and nothing else",
+    "tests/fixtures/ledger_0_1_0/secrets.json": "what was shown when that ledger was made; opens copies of it",
+    "tests/security/test_keys.py": "derived from a key of known bytes, which opens nothing",
+}
+"""Tracked files that hold live secrets, file by file, and why they may."""
+
 HOME_PATH = re.compile(r"/(?:home|Users)/[A-Za-z]|/root/")
 
 
@@ -58,3 +67,10 @@ def test_no_path_of_a_machine_is_named(tracked_texts: dict[str, str], project_ro
     ]
     # This file holds the pattern itself.
     assert [hit for hit in found if hit[0] != "tests/test_project/test_tracked_files.py"] == []
+
+
+def test_no_live_secret_is_tracked_but_where_it_has_a_reason(tracked_texts: dict[str, str]) -> None:
+    holding = {
+        name for name, text in tracked_texts.items() if any(True for _ in find_secrets(text))
+    }
+    assert holding == set(HOLD_SECRETS)

@@ -1,0 +1,28 @@
+"""The two tasks of the benchmark, for Helmr."""
+
+import asyncio
+
+from helmr import step, streams, task
+
+messages = streams.input("messages", schema=str)
+replies = streams.output("replies", schema=str)
+
+
+@step
+async def work(duration_s: float) -> str:
+    await asyncio.sleep(duration_s)
+    return "done"
+
+
+@task(id="bench-chat")
+async def chat(turns: int) -> int:
+    """Gives each message back."""
+    for _ in range(turns):
+        await replies.append(await messages.wait().unwrap())
+    return turns
+
+
+@task(id="bench-busy")
+async def busy(duration_s: float) -> str:
+    """One step that awaits."""
+    return await work(duration_s)

@@ -1,0 +1,109 @@
+"""What `make bench BENCH_ARGS="…"` takes. Pure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_SYSTEMS = ("helmr", "dbos-postgres", "restate", "langgraph-sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of each case is done."""
+
+    hot_answers: int
+    crowds: tuple[int, ...]
+    crowd_answers: int
+    starts: int
+    waiting: int
+    running: tuple[int, ...]
+
+
+USUAL = Sizes(
+    hot_answers=200,
+    crowds=(16, 64),
+    crowd_answers=10,
+    starts=300,
+    waiting=300,
+    running=(50, 200, 1000),
+)
+QUICK = Sizes(hot_answers=20, crowds=(8,), crowd_answers=3, starts=20, waiting=20, running=(20,))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One run of the benchmark."""
+
+    systems: tuple[str, ...]
+    cases: tuple[str, ...]
+    rounds: int
+    sizes: Sizes
+    limit_s: float
+    out: Path
+
+
+def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[str]) -> Options:
+    """Read the command line; ends the program with code 2 and a line that says why if it can't be read."""
+    parser = argparse.ArgumentParser("make bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--systems",
+        type=lambda text: _names(text, systems),
+        default=DEFAULT_SYSTEMS,
+        help=f"of {', '.join(systems)}; separated by commas",
+    )
+    parser.add_argument(
+        "--cases",
+        type=lambda text: _names(text, cases),
+        default=tuple(cases),
+        help=f"of {', '.join(cases)}; separated by commas",
+    )
+    parser.add_argument("--rounds", type=_positive, help="each starts every system; 3 if not given")
+    parser.add_argument("--crowds", type=_numbers, help="sessions that are hot at once")
+    parser.add_argument("--running", type=_numbers, help="sessions that run at once")
+    parser.add_argument("--waiting", type=_positive, help="sessions that wait and are answered")
+    parser.add_argument("--starts", type=_positive, help="sessions that are started")
+    parser.add_argument(
+        "--limit-s", type=_positive, default=600, help="seconds after which a case is left"
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of small sizes")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(".bench/results"),
+        help="folder for bench.md and bench.json",
+    )
+    given = parser.parse_args(arguments)
+    usual = QUICK if given.quick else USUAL
+    sizes = Sizes(
+        hot_answers=usual.hot_answers,
+        crowds=given.crowds or usual.crowds,
+        crowd_answers=usual.crowd_answers,
+        starts=given.starts or usual.starts,
+        waiting=given.waiting or usual.waiting,
+        running=given.running or usual.running,
+    )
+    rounds = given.rounds or (1 if given.quick else 3)
+    return Options(given.systems, given.cases, rounds, sizes, float(given.limit_s), given.out)
+
+
+def _names(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, text.split(","))))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown) or 'nothing'} is not known; there are {', '.join(known)}"
+        )
+    return names
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)

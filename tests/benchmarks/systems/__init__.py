@@ -1,0 +1,15 @@
+"""The systems that are compared, by name; each module says in front of what and with which settings."""
+
+from __future__ import annotations
+
+from tests.benchmarks.systems.base import Missing, System
+from tests.benchmarks.systems.dbos import DbosOnPostgres, DbosOnSqlite
+from tests.benchmarks.systems.helmr import Helmr
+from tests.benchmarks.systems.langgraph import LangGraphOnSqlite
+from tests.benchmarks.systems.restate import Restate
+
+SYSTEMS: dict[str, type[System]] = {
+    one.name: one for one in (Helmr, DbosOnPostgres, DbosOnSqlite, Restate, LangGraphOnSqlite)
+}
+
+__all__ = ["SYSTEMS", "Missing", "System"]
