@@ -63,3 +63,11 @@ async def calls_a_task(ctx: TaskContext) -> None:
     await body(1, ctx)  # type: ignore[arg-type]
     await body("x")  # type: ignore[call-arg]
     body("x", ctx)  # type: ignore[unused-coroutine]
+
+
+@step(loop="run")  # type: ignore[arg-type]
+def sync_on_the_runs_loop() -> None: ...
+
+
+@step(loop="mine")  # type: ignore[call-overload]
+async def on_no_loop() -> None: ...

@@ -53,6 +53,11 @@ def bare_sync(text: str) -> Decision:
     return Decision(decision="approve", note=text)
 
 
+@step(loop="run")
+async def on_the_runs_loop(text: str) -> int:
+    return len(text)
+
+
 @step(retries=3, backoff="1s", retry_on=(ValueError, KeyError), timeout="10s")
 async def with_arguments(text: str) -> int:
     return len(text)
@@ -90,6 +95,7 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(await bare_sync("x"), Decision)
     assert_type(await with_arguments("x"), int)
     assert_type(await with_arguments_sync(text="x"), int)
+    assert_type(await on_the_runs_loop("x"), int)
     assert_type(ctx.now(), datetime)
     assert_type(ctx.uuid(), uuid.UUID)
     assert_type(ctx.random(), random.Random)
