@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random  # noqa: TID251 - seeded by the place in the run
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from helmr.errors import NotInTask
 
@@ -140,6 +140,8 @@ class StepCall:
     backoff_s: float
     retry_on: tuple[type[Exception], ...]
     timeout_s: float | None
+    loop: Literal["steps", "run"] = "steps"
+    """Where an async body runs: on the loop that all of them share, or on its run's own."""
 
 
 class DurableRun(Protocol):

@@ -12,6 +12,7 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    Literal,
     ParamSpec,
     Protocol,
     Self,
@@ -52,6 +53,7 @@ class Step(Generic[P, R]):
         backoff: Duration,
         retry_on: type[Exception] | tuple[type[Exception], ...],
         timeout: Duration | None,
+        loop: Literal["steps", "run"],
     ) -> None:
         if isinstance(function, staticmethod | classmethod):
             kind = type(function).__name__
@@ -72,6 +74,8 @@ class Step(Generic[P, R]):
         self.timeout_s = seconds(timeout) if timeout is not None else None
         self._declared: Callable[..., Any] = function
         self._unbound: Step[..., R] | None = None
+        self.loop = loop
+        self._check_loop()
 
     @property
     def is_bound(self) -> bool:
@@ -82,6 +86,15 @@ class Step(Generic[P, R]):
     def is_async(self) -> bool:
         """The function is an `async def`."""
         return inspect.iscoroutinefunction(self.function)
+
+    def _check_loop(self) -> None:
+        if self.loop not in ("steps", "run"):
+            raise BadDefinition(f"step {self.name}: loop is {self.loop!r}, not 'steps' or 'run'")
+        if self.loop == "run" and not self.is_async:
+            raise BadDefinition(
+                f"step {self.name}: loop='run' is for an async step, {self.function.__name__} is sync",
+                hint="A sync step runs in a thread, on no loop: leave `loop` out, or declare it with `async def`.",
+            )
 
     @functools.cached_property
     def codec(self) -> Codec[R]:
@@ -136,6 +149,7 @@ class Step(Generic[P, R]):
                 backoff_s=self.backoff_s,
                 retry_on=self.retry_on,
                 timeout_s=self.timeout_s,
+                loop=self.loop,
             )
         )
         return value  # noqa: RET504 - decoded by the return annotation
@@ -148,6 +162,12 @@ class StepDecorator(Protocol):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+class AsyncStepDecorator(Protocol):
+    """The type of `@step(loop="run")`, which takes async functions only."""
+
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
 
 
 def step_key() -> str:
@@ -178,7 +198,18 @@ def step(
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
     timeout: Duration | None = ...,
+    loop: Literal["steps"] = ...,
 ) -> StepDecorator: ...
+@overload
+def step(
+    *,
+    name: str | None = ...,
+    retries: int = ...,
+    backoff: Duration = ...,
+    retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
+    timeout: Duration | None = ...,
+    loop: Literal["run"],
+) -> AsyncStepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
     /,
@@ -188,6 +219,7 @@ def step(
     backoff: Duration = "1s",
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
     timeout: Duration | None = None,
+    loop: Literal["steps", "run"] = "steps",
 ) -> Any:
     """Declare a step, bare or with arguments.
 
@@ -201,6 +233,12 @@ def step(
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
+        loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
+            share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
+            them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
+
+    Raises:
+        BadDefinition: A sync step with `loop="run"`, or a value out of range.
     """
 
     def make(function: Callable[..., Any]) -> Step[..., Any]:
@@ -211,6 +249,7 @@ def step(
             backoff=backoff,
             retry_on=retry_on,
             timeout=timeout,
+            loop=loop,
         )
 
     return make(function) if function is not None else make

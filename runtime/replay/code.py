@@ -281,6 +281,7 @@ class RunCode(DurableRun):
                 backoff_s=1.0,
                 retry_on=(Unavailable,),
                 timeout_s=None,
+                loop="run",
             )
         )
 

@@ -33,7 +33,7 @@ from runtime.replay.ends import (
     Unreadable,
     error_of,
     failed_op,
-    text_of,
+    met_text,
 )
 from runtime.replay.loop import make_loop
 from runtime.replay.place import Place
@@ -222,7 +222,7 @@ class RunDriver:
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        unasked = self._place.unasked("the end of the task" if error is None else text_of(error))
+        unasked = self._place.unasked("the end of the task" if error is None else met_text(error))
         if unasked is not None:
             return Mismatch(unasked)
         if error is None:

@@ -60,10 +60,24 @@ class Unreadable:
 RunEnd = Returned | Raised | Mismatch | Unreadable
 
 
-def error_of(error: BaseException) -> dict[str, Any]:
+OTHER_LOOP = ("different event loop", "different loop", "Event loop is closed")
+"""What asyncio says to an object of another loop."""
+
+LOOP_HINT_TASK = (
+    "each replay of a run has an event loop of its own: use clients, locks and pools that live in module globals "
+    "inside async steps, whose bodies share one loop"
+)
+LOOP_HINT_STEP = (
+    "the bodies of async steps share one event loop, the code around them has another: a step that uses objects "
+    'made there is declared with @step(loop="run")'
+)
+
+
+def error_of(error: BaseException, *, loop_hint: str = LOOP_HINT_TASK) -> dict[str, Any]:
     """An exception as it stands in the transcript; the traceback names code, never values.
 
-    What a remote function of Ray raised stands there as itself, behind the frames that awaited it.
+    What a remote function of Ray raised stands there as itself, behind the frames that awaited it. To an error about
+    an object of another event loop the hint is added.
     """
     raised = raised_by(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -75,7 +89,7 @@ def error_of(error: BaseException) -> dict[str, Any]:
     return {
         "code": raised.code if isinstance(raised, HelmrError) else "exception",
         "type": type(raised).__name__,
-        "message": _text(raised)[:4000],
+        "message": _hinted(raised, loop_hint)[:4000],
         "traceback": shown.encode("utf-8", "replace").decode("utf-8") or None,
     }
 
@@ -108,6 +122,23 @@ _EXAMPLES = _OURS[1] / "examples"
 def _is_ours(filename: str) -> bool:
     path = Path(filename)
     return _EXAMPLES not in path.parents and any(folder in path.parents for folder in _OURS)
+
+
+def met_text(error: BaseException) -> str:
+    """What a replay met where the journal goes on: this exception left the task."""
+    return f"{type(error).__name__}: {_hinted(error, LOOP_HINT_TASK)}"
+
+
+def _hinted(error: BaseException, hint: str) -> str:
+    text = _text(error)
+    if any(isinstance(found, RuntimeError) and _is_of_other_loop(found) for found in _chain(error)):
+        return f"{text}: {hint}" if text else hint
+    return text
+
+
+def _is_of_other_loop(error: RuntimeError) -> bool:
+    text = _text(error)
+    return any(said in text for said in OTHER_LOOP)
 
 
 def text_of(error: BaseException) -> str:

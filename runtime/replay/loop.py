@@ -1,4 +1,4 @@
-"""An event loop that says when it has nothing ready."""
+"""The event loops that task code runs on: one for each run, and the one that all async steps of a process share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,41 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from selectors import SelectorKey
+from typing import Any
 
 SELF_PIPE_FILES = 1
 """Files that the loop itself watches."""
+
+
+class TaskLoop(asyncio.SelectorEventLoop):
+    """An ordinary selector loop that starts subprocesses whatever event loop policy the process has.
+
+    Up to Python 3.13 such a loop asks the policy how to see the end of a child. Ray sets uvloop's policy in its
+    workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
+    """
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base class."""
+        try:
+            return await super().subprocess_exec(*args, **kwargs)
+        except NotImplementedError:
+            _give_child_watcher()
+            return await super().subprocess_exec(*args, **kwargs)
+
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base class."""
+        try:
+            return await super().subprocess_shell(*args, **kwargs)
+        except NotImplementedError:
+            _give_child_watcher()
+            return await super().subprocess_shell(*args, **kwargs)
+
+
+def _give_child_watcher() -> None:
+    """Give the policy, which has none, the watcher that serves loops in any thread: one waiting thread per child."""
+    policy: Any = asyncio.get_event_loop_policy()
+    watcher = asyncio.ThreadedChildWatcher()
+    policy.get_child_watcher = lambda: watcher
 
 
 class IdleSelector(selectors.DefaultSelector):
@@ -55,7 +87,7 @@ def make_loop(
     on_wake: Callable[[], None],
     on_silence: Callable[[], None],
     silence_s: float,
-) -> asyncio.SelectorEventLoop:
+) -> TaskLoop:
     """A loop for one run.
 
     Args:
@@ -64,4 +96,4 @@ def make_loop(
         on_silence: Called when nothing at all happened for `silence_s` seconds.
         silence_s: Seconds.
     """
-    return asyncio.SelectorEventLoop(IdleSelector(on_idle, on_wake, on_silence, silence_s))
+    return TaskLoop(IdleSelector(on_idle, on_wake, on_silence, silence_s))

@@ -1,18 +1,22 @@
-"""Executes the bodies of steps beside a run's tree: async ones on its loop, sync ones in threads (S-32)."""
+"""Executes the bodies of steps beside a run's tree: async ones on the step loop, sync ones in threads (S-32).
+
+Each try is a task of the run's loop, which awaits the body wherever that runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from helmr.current import StepCall, StepRef, current_step
 from helmr.errors import HelmrSignal, SchemaMismatch
 from helmr.models import VALUE_BYTES_MAX
 from runtime.core import jsontext
-from runtime.replay.ends import StepEnd, error_of, raised_by
+from runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
+from runtime.replay.step_loop import step_loop
 
 
 class StepRunner:
@@ -79,7 +83,8 @@ class StepRunner:
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
             raised = raised_by(error)
             may_retry = isinstance(raised, Exception) and isinstance(raised, call.retry_on)
-            end = StepEnd(error=error_of(error), may_retry=may_retry)
+            hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
+            end = StepEnd(error=error_of(error, loop_hint=hint), may_retry=may_retry)
         self._on_end(op, end)
         self._tasks.pop(op, None)
 
@@ -87,10 +92,7 @@ class StepRunner:
         bound = asyncio.timeout(call.timeout_s)
         try:
             async with bound:
-                if call.is_async:
-                    value = await call.call()
-                else:
-                    value = await self._in_thread(call, context)
+                value = await self._body(call, context)
         except TimeoutError as error:
             if call.timeout_s is None or not bound.expired():
                 raise
@@ -103,6 +105,15 @@ class StepRunner:
             )
         call.decode(encoded)
         return encoded
+
+    def _body(self, call: StepCall, context: contextvars.Context) -> Awaitable[Any]:
+        if not call.is_async:
+            return self._in_thread(call, context)
+        if call.loop == "run":
+            body: Awaitable[Any] = call.call()
+            return body
+        # A copy: this try's own task is inside its context, maybe at the same moment.
+        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context.copy())
 
     def _in_thread(self, call: StepCall, context: contextvars.Context) -> asyncio.Future[Any]:
         """Run a sync body in a daemon thread; a late result is dropped."""

@@ -79,3 +79,11 @@ def starts(client: Client) -> None:
     client.sessions.start_and_wait(body, 1)  # type: ignore[arg-type]
     client.sessions.start(body)  # type: ignore[call-overload]
     client.sessions.start("body", 1, timeout=3)  # type: ignore[call-overload]
+
+
+@step(loop="run")  # type: ignore[arg-type]
+def sync_on_the_runs_loop() -> None: ...
+
+
+@step(loop="mine")  # type: ignore[call-overload]
+async def on_no_loop() -> None: ...

@@ -56,6 +56,11 @@ def bare_sync(text: str) -> Decision:
     return Decision(decision="approve", note=text)
 
 
+@step(loop="run")
+async def on_the_runs_loop(text: str) -> int:
+    return len(text)
+
+
 @step(retries=3, backoff="1s", retry_on=(ValueError, KeyError), timeout="10s")
 async def with_arguments(text: str) -> int:
     return len(text)
@@ -118,6 +123,7 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(await service.refund(1), int)
     assert_type(await Service.check(1), int)
     assert_type(service.charge.name, str)
+    assert_type(await on_the_runs_loop("x"), int)
     assert_type(ctx.now(), datetime)
     assert_type(ctx.uuid(), uuid.UUID)
     assert_type(ctx.random(), random.Random)
