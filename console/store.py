@@ -79,6 +79,8 @@ class Store:
     waits: dict[str, WaitInfo] = field(default_factory=dict)
     waits_cut: bool = False
     ended: OrderedDict[str, WaitInfo] = field(default_factory=OrderedDict)
+    own: set[str] = field(default_factory=set)
+    """Waits that were answered from here."""
     sessions: dict[str, SessionInfo] = field(default_factory=dict)
     sessions_dirty: set[str] = field(default_factory=set)
     activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
@@ -118,6 +120,13 @@ class Store:
     def wait(self, wait_id: str) -> WaitInfo | None:
         """A wait, open or ended lately."""
         return self.waits.get(wait_id) or self.ended.get(wait_id)
+
+    def answered(self, wait_id: str) -> None:
+        """The gateway took an answer of ours: the wait is over, also before the feed says so."""
+        self.own.add(wait_id)
+        wait = self.waits.get(wait_id)
+        if wait is not None:
+            self._end(wait.model_copy(update={"status": WaitStatus.FULFILLED}))
 
     def inbox(self) -> list[WaitInfo]:
         """Open waits that a person can answer: soonest deadline first, none last, then id."""
@@ -177,7 +186,7 @@ class Store:
         known = self.waits.get(wait_id)
         if known is None and wait_id in self.ended:
             known = self.ended[wait_id]
-            if known.status is not WaitStatus.PENDING:
+            if known.status is not WaitStatus.PENDING and known.resolved_by is not None:
                 return False
         if known is None:
             known = WaitInfo(
@@ -205,7 +214,8 @@ class Store:
             wait = wait.model_copy(update={"resolved_at": self.now()})
         self.ended[wait.id] = wait
         while len(self.ended) > ENDED_MAX:
-            self.ended.popitem(last=False)
+            old, _ = self.ended.popitem(last=False)
+            self.own.discard(old)
 
     def _richer(self, wait: WaitInfo) -> WaitInfo:
         """Keep body and schema that were fetched before: lists leave them out."""

@@ -58,7 +58,10 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema))
-        self.entries = await tail(client, self.wait.session_id, CONTEXT_ENTRIES)
+        self.console.background(self._load_entries(self.wait.session_id), group="entries")
+
+    async def _load_entries(self, session_id: str) -> None:
+        self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
         self.redraw()
 
     def draft_name(self) -> str | None:

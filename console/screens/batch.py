@@ -44,6 +44,7 @@ class BatchScreen(ComposeScreen):
     ACTION = "batch"
     AREA = "inbox"
     TITLE_TEXT = "Answer marked waits"
+    HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
         "One answer for the marked waits that share stream and schema. They are sent one by one, soonest "
         "deadline first; F8 stops before the next. A wait that changed meanwhile is skipped, never overwritten."

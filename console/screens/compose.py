@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
 from textual.containers import Container, Vertical, VerticalScroll
@@ -35,6 +36,8 @@ from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""
+READS_S = 0.3
+"""Nobody reads a review in less: a key typed sooner was typed for something else."""
 
 Received = SendReceipt | TokenAnswerReceipt | Outcome
 """What comes back of sending."""
@@ -89,6 +92,7 @@ class ComposeScreen(ConsoleScreen):
         self.tried = False
         self.draft_state = ""
         self._reviewed: Any = None
+        self._drawn_s: float | None = None
         self._before_aside: Widget | None = None
         self._draft_timer: Timer | None = None
         self._drafting: asyncio.Lock = asyncio.Lock()
@@ -108,12 +112,14 @@ class ComposeScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Read what is needed, then show the form."""
-        self.console.background(self.load(), group="load", on_error=self._not_loaded)
+        self.console.background(
+            self.load(), group="load", holds_keys=True, on_error=self._not_loaded
+        )
 
     # --- what subclasses say
 
     async def load(self) -> None:
-        """Read what the form needs and call `show_form`."""
+        """Read what the form needs and call `show_form`; keys wait until it has ended."""
 
     def facts(self) -> Sequence[Content]:
         """The lines above the form."""
@@ -158,6 +164,8 @@ class ComposeScreen(ConsoleScreen):
             cells, dropped = carry(form_of(draft.schema), draft.cells, form)
             note = "the schema has changed since the draft"
             note += f"; left out: {', '.join(dropped)}" if dropped else "; all of it was taken over"
+        if not self.is_attached:
+            return  # left while it was read
         self.form = SchemaForm(form, cells, raw)
         await self.slot.mount(self.form)
         self.phase = Phase.FORM
@@ -277,7 +285,7 @@ class ComposeScreen(ConsoleScreen):
             parts.append(Content.styled("Sending…", "bold $c-accent"))
         elif self.over():
             parts.append(safe.line(f"Can't be sent: {self.over()}", "bold $c-error"))
-        else:
+        elif self.is_readable(monotonic()):
             parts.append(
                 Content.styled("^s sends it.  esc goes back to the form.", "bold $c-accent")
             )
@@ -351,6 +359,7 @@ class ComposeScreen(ConsoleScreen):
         self.remove_class("aside")
         self.set_focus(None)
         self.redraw()
+        self.reads_from_now()
 
     def result(self) -> Built:
         """The JSON of the form."""
@@ -368,7 +377,7 @@ class ComposeScreen(ConsoleScreen):
             if self.form is not None:
                 self.form.focus_first()
         else:
-            self.console.background(self._leave(), group="draft")
+            self.console.background(self._leave(), group="draft", holds_keys=True)
 
     async def _leave(self) -> None:
         await self.keep_draft()
@@ -420,7 +429,34 @@ class ComposeScreen(ConsoleScreen):
 
     # --- sending
 
+    HOLDS_KEYS = True
+    """Keys wait for what comes back: it decides whether they are for the form or for what is below it."""
+
+    def reads_from_now(self) -> None:
+        """What is to be read before it is sent is drawn next; it can be read from then on."""
+        self._drawn_s = None
+        self.call_after_refresh(self._is_drawn)
+
+    def _is_drawn(self) -> None:
+        self._drawn_s = monotonic()
+        self.set_timer(READS_S, self.redraw)
+
+    @property
+    def sends_next(self) -> bool:
+        """Whether ^s would send."""
+        return self.phase is Phase.REVIEW
+
+    def is_readable(self, typed_s: float) -> bool:
+        """Whether somebody who pressed a key then can have read what it sends."""
+        return self._drawn_s is not None and typed_s - self._drawn_s >= READS_S
+
     def _send_now(self) -> None:
+        if not self.is_readable(self.console.keys.typed_s):
+            self.console.say(
+                "Not sent: the key was typed before this could be read; ^s once more sends it",
+                "warning",
+            )
+            return
         try:
             permit = self.permit(self.ACTION)
         except Refused as refusal:
@@ -429,7 +465,9 @@ class ComposeScreen(ConsoleScreen):
         self.phase = Phase.SENDING
         self.console.sending += 1
         self.redraw()
-        self.console.background(self._send(permit), group="send", on_error=self._broke)
+        self.console.background(
+            self._send(permit), group="send", holds_keys=self.HOLDS_KEYS, on_error=self._broke
+        )
 
     async def _send(self, permit: Permit) -> None:
         try:
@@ -443,9 +481,11 @@ class ComposeScreen(ConsoleScreen):
             await self.drop_draft()
             self.accepted(outcome)
             return
+        self.console.keys.forget()  # typed for what comes after an accepted answer
         self.tried = outcome.is_open
         self.phase = Phase.REVIEW if outcome.is_open else Phase.FORM
         self.redraw()
+        self.reads_from_now()
         self.tell((outcome.result.value, *outcome.lines), outcome.role)
         if self.form is not None and outcome.problems:
             self.form.show_problems(outcome.problems)
@@ -472,7 +512,10 @@ class ComposeScreen(ConsoleScreen):
         self.tried = True
         self.tell((Result.UNKNOWN.value, text, "sending again is the same operation"), "warning")
         self.redraw()
+        self.console.keys.forget()
+        self.reads_from_now()
 
     def _not_loaded(self, text: str) -> None:
+        self.console.keys.forget()
         self.tell((text, "esc goes back"), "error")
         self.redraw()

@@ -155,7 +155,12 @@ class InboxScreen(ListScreen):
         self._draw_pane()
 
     def store_changed(self) -> None:
-        """The wait shown may be over."""
+        """What was answered from here leaves at once; the wait shown may be over."""
+        own = self.console.store.own & set(self.rows.shown)
+        if own and self.is_attached and not self.show_ended:
+            left = self.rows.take_away(own, self.list.cursor)
+            self.list.marks -= own
+            self.list.set_keys(left.keys, left.cursor)
         super().store_changed()
         if self.is_attached:
             self._draw_pane()
@@ -264,13 +269,3 @@ class InboxScreen(ListScreen):
         items.append(("JSON", wait.model_dump_json(by_alias=True, indent=2)))
         items.append(("CLI command", f"helmr wait get {wait.id}"))
         self.console.open_copy(items)
-
-    def after_answer(self, wait_id: str) -> None:
-        """An answer was accepted: the cursor goes to the next wait that was below it."""
-        keys = self.list.keys
-        if wait_id in keys:
-            below = keys[keys.index(wait_id) + 1 :]
-            following = next((key for key in below if key in self.console.store.waits), None)
-            if following is not None:
-                self.list.move_to(keys.index(following))
-        self.store_changed()

@@ -92,7 +92,9 @@ class SessionScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """Read the session; the transcript opens at its end."""
         self._show_tab(0)
-        self.console.background(self._load(), group="session", on_error=self._failed)
+        self.console.background(
+            self._load(), group="session", holds_keys=True, on_error=self._failed
+        )
 
     # --- reading
 

@@ -245,7 +245,7 @@ class SessionsScreen(ListScreen):
             return
         keys = self.list.keys
         if not keys or (len(keys) == 1 and word in self._ids(keys[0])):
-            self.console.background(self._look_up(word), group="lookup")
+            self.console.background(self._look_up(word), group="lookup", holds_keys=True)
 
     def _ids(self, key: str) -> tuple[str | None, ...]:
         """What names this session and no other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -20,6 +21,7 @@ from console.forms.cells import Blank, Built, Cell, Cells
 from console.forms.model import Field, Form, Kind
 from console.guard import typed
 from console.widgets.fields import ChoiceField, SafeInput, SafeText
+from helmr.safe_text import one_line
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
 TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET)
@@ -169,6 +171,8 @@ class FieldRow(Vertical):
                 words.append("sent empty")
             if field.length_max is not None:
                 words.append(f"{len(cell)}/{field.length_max}")
+        elif field.kind is Kind.PICK:
+            words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
         if field.range_text():
@@ -441,10 +445,12 @@ def _editor(field: Field) -> Widget | None:
             [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
         )
     if field.kind is Kind.PICK:
+        # As `Text`: Textual's search through the options skips what is `Content`.
         options = [
-            (safe.line(choice.label, limit=80), index) for index, choice in enumerate(field.choices)
+            (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
         ]
-        return Select(options, allow_blank=True, prompt="choose, type to search", compact=True)
+        # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
+        return Select(options, allow_blank=True, prompt="-", compact=True)
     if field.kind is Kind.CONST:
         return None
     if field.kind in AREAS:
