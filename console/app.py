@@ -26,7 +26,7 @@ from console.clock import Clock, ServerClock, SystemClock
 from console.drafts import DraftStore
 from console.editor import EditorFailed, edit
 from console.freshness import Link as LinkState
-from console.guard import Guard
+from console.guard import AsciiSigns, Guard
 from console.keys import Keys
 from console.link import Link
 from console.permits import Writer
@@ -141,8 +141,9 @@ class ConsoleApp(App[int]):
         return look.default_variables()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """The guard sees every line last."""
-        return [*super().get_line_filters(), self._guard]
+        """The guard sees every line last, but for the choice of signs."""
+        signs = [AsciiSigns()] if self.ascii_only else []
+        return [*super().get_line_filters(), self._guard, *signs]
 
     def on_mount(self) -> None:
         """Colours and keys, then the connection and the clock."""

@@ -102,7 +102,7 @@ class Store:
     def put_waits(self, waits: Iterable[WaitInfo], *, cut: bool) -> None:
         """The whole inbox, fresh from the list; what ended meanwhile stays ended."""
         found = {wait.id: wait for wait in waits if wait.id not in self.ended}
-        for wait in self.waits.values():
+        for wait in list(self.waits.values()):
             if wait.id not in found and not cut:
                 self._end(wait)
         self.waits = {wait.id: self._richer(wait) for wait in found.values()}

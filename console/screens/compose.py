@@ -22,7 +22,7 @@ from textual.widgets import Static
 from console import safe
 from console.actions import Context, Scope
 from console.drafts import Draft
-from console.forms.cells import Built, carry, pretty, redacted
+from console.forms.cells import Built, Cells, carry, pretty, redacted
 from console.forms.model import Form, Kind, form_of
 from console.outcome import Outcome, Result, of_error, of_receipt
 from console.permits import Permit, Refused
@@ -91,6 +91,7 @@ class ComposeScreen(ConsoleScreen):
         self.operation_id = ids.new_id(ids.OPERATION)
         self.tried = False
         self.draft_state = ""
+        self._discarded: tuple[Cells, str | None] | None = None
         self._reviewed: Any = None
         self._drawn_s: float | None = None
         self._before_aside: Widget | None = None
@@ -156,7 +157,7 @@ class ComposeScreen(ConsoleScreen):
         if name is not None:
             draft = await asyncio.to_thread(self.console.drafts.load, name, form.schema_hash)
         if draft is not None and draft.schema_hash == form.schema_hash:
-            cells, raw, note = draft.cells, draft.raw, "draft restored"
+            cells, raw, note = draft.cells, draft.raw, "draft restored; F9 discards it"
             if draft.operation_id is not None:
                 self.operation_id, self.tried = draft.operation_id, True
                 note = "draft restored; its last send had no answer, sending again is the same operation"
@@ -184,7 +185,7 @@ class ComposeScreen(ConsoleScreen):
     def on_paste_cut(self, event: PasteCut) -> None:
         """Say what a paste lost."""
         event.stop()
-        self.console.say(f"{event.count} control characters were left out of the paste", "warning")
+        self.console.say(event.text(), "warning")
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
         """Enter in a line goes on to the next field."""
@@ -262,17 +263,23 @@ class ComposeScreen(ConsoleScreen):
         return pretty(redacted(self.form.form, data) if self.form is not None else data)
 
     def review_content(self) -> Content:
-        """Exactly what leaves, as whom, and what it does."""
+        """Exactly what leaves, as whom, and what it does; of a wait that is over, what would have left."""
+        over = self.over()
         parts = [
-            head("This is sent, exactly"),
+            head("This was to be sent" if over else "This is sent, exactly"),
             safe.text(self.shown_json(self._reviewed)),
             Content(""),
         ]
-        parts += [
-            head("It will do this"),
-            *(safe.line(text) for text in self.effects()),
-            Content(""),
-        ]
+        if self.form is not None and (left_out := self.form.left_out()):
+            parts.append(head("Not sent, so the task takes its default"))
+            parts += [safe.line(f"{name}: {text}", limit=200) for name, text in left_out]
+            parts.append(Content(""))
+        if not over:
+            parts += [
+                head("It will do this"),
+                *(safe.line(text) for text in self.effects()),
+                Content(""),
+            ]
         parts += [
             Content.assemble(
                 ("As  ", "$c-muted"),
@@ -283,8 +290,8 @@ class ComposeScreen(ConsoleScreen):
         parts.append(Content(""))
         if self.phase is Phase.SENDING:
             parts.append(Content.styled("Sending…", "bold $c-accent"))
-        elif self.over():
-            parts.append(safe.line(f"Can't be sent: {self.over()}", "bold $c-error"))
+        elif over:
+            parts.append(safe.line(f"Can't be sent: {over}", "bold $c-error"))
         elif self.is_readable(monotonic()):
             parts.append(
                 Content.styled("^s sends it.  esc goes back to the form.", "bold $c-accent")
@@ -332,6 +339,8 @@ class ComposeScreen(ConsoleScreen):
             wait_over=self.over(),
             composing=True,
             reviewing=self.phase in (Phase.REVIEW, Phase.SENDING),
+            discardable=self._discarded is not None
+            or (self.phase is Phase.FORM and self.form is not None and self.form.is_touched()),
         )
 
     def labels(self) -> dict[str, str]:
@@ -414,6 +423,22 @@ class ComposeScreen(ConsoleScreen):
         if row is not None:
             row.put(row.first)
             self.on_schema_form_changed()
+
+    def do_discard(self) -> None:
+        """The empty form, and no draft; or what was just thrown away."""
+        if self.form is None or self.phase is not Phase.FORM:
+            return
+        if self._discarded is not None and not self.form.is_touched():
+            cells, raw = self._discarded
+            self._discarded = None
+            self.form.begin(cells, raw)
+            self.tell(("brought back",), "muted")
+            return
+        self._discarded = (self.form.cells(), self.form.raw_text)
+        self.form.begin(self.form.first_cells())
+        self.draft_state = "draft discarded"
+        self.tell(("draft discarded; F9 brings it back",), "muted")
+        self.console.background(self.drop_draft(), group="draft")
 
     def do_editor(self) -> None:
         """The text in focus through $EDITOR."""

@@ -156,9 +156,13 @@ class StatusLine(Widget):
         """One line; the left part gives way."""
         if self.said is not None:
             style = _style(_SAID_ROLE[self.said.severity])
-            return Content("\n").join(
-                Content.styled(f" {line}", style) for line in self._said_lines()
-            )
+            found = self._said_lines()
+            tail = "".join(text for text, _ in self.right)
+            gap = self.size.width - 2 - cell_len(found[0]) - cell_len(tail)
+            if len(found) == 1 and gap >= 3:
+                rest = [(text, _style(role)) for text, role in self.right]
+                return Content.assemble((f" {found[0]}", style), (" " * gap, ""), *rest, (" ", ""))
+            return Content("\n").join(Content.styled(f" {line}", style) for line in found)
         width = self.size.width
         right = "".join(text for text, _ in self.right)
         room = max(0, width - cell_len(right) - 4)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -99,9 +100,14 @@ class Bench:
         for key in keys:
             if key == "ctrl+s":
                 await self.until(self.may_send)
+            began_s = monotonic()
             await self.pilot.press(key)
-            await self.until(lambda: self.app.keys.is_still)
+            await self.until(partial(self.is_done, began_s))
             await self.pilot.pause()
+
+    def is_done(self, began_s: float) -> bool:
+        """Whether a key pressed since then was given, and everything it set off has happened."""
+        return self.app.keys.typed_s >= began_s and self.app.keys.is_still
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""

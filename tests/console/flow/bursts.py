@@ -20,7 +20,7 @@ async def one_form(stack: Stack, kind: str, write: Write, sees: Sees) -> dict[st
     await write(f"{FIRST_ROW}a{KINDS[kind].typed}{REVIEW}")
     await sees("^s sends it.")
     await write(REVIEW)
-    await sees("Accepted")
+    await sees("No waits need an answer")
     await stack.run_until(receipt["run"]["id"], "succeeded")
     path = f"/v1/sessions/{session['id']}/inputs/kind-{kind}"
     records: list[dict[str, Any]] = (await stack.http.get(path)).json()["items"]
