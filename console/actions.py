@@ -50,7 +50,7 @@ class Context:
     field: bool = False
     secret_field: bool = False
     batch_running: bool = False
-    resettable: bool = True
+    discardable: bool = False
     composing: bool = False
     reviewing: bool = False
 
@@ -125,9 +125,7 @@ def _needs_row(context: Context) -> str:
 
 
 def _needs_open_wait(context: Context) -> str:
-    if not context.wait:
-        return "no wait is selected"
-    return context.wait_over
+    return context.wait_over or ("" if context.wait else "no wait is selected")
 
 
 def _needs_marks(context: Context) -> str:
@@ -166,6 +164,10 @@ def _needs_retryable(context: Context) -> str:
 
 def _needs_field(context: Context) -> str:
     return "" if context.field else "no field has the focus"
+
+
+def _needs_typed(context: Context) -> str:
+    return "" if context.discardable else "nothing has been typed"
 
 
 def _needs_batch(context: Context) -> str:
@@ -273,7 +275,15 @@ ACTIONS: tuple[Action, ...] = (
         writes=True,
         reason=_needs_open_wait,
     ),
-    Action("mark", _W, ("space",), "Mark", "Mark or unmark this row.", 30, reason=_needs_row),
+    Action(
+        "mark",
+        _W,
+        ("space",),
+        "Mark",
+        "Mark or unmark this row and go on to the next. Marks outlive the filter.",
+        30,
+        reason=_needs_row,
+    ),
     Action(
         "mark.range",
         _W,
@@ -392,7 +402,7 @@ ACTIONS: tuple[Action, ...] = (
         _F,
         ("ctrl+n",),
         "Not sent",
-        "For an optional field: not sent, empty, null. Three different answers.",
+        "For an optional field: not sent, empty, null, three different answers. For JSON also an example to change.",
         50,
         reason=_needs_field,
     ),
@@ -401,9 +411,18 @@ ACTIONS: tuple[Action, ...] = (
         _F,
         ("ctrl+r",),
         "Reset",
-        "Put the field's first value back.",
+        "Put back what the field was before anything was typed, in this form or its draft.",
         60,
         reason=_needs_field,
+    ),
+    Action(
+        "discard",
+        _F,
+        ("f9",),
+        "Discard",
+        "Throw the draft away and begin with an empty form; once more brings it back.",
+        65,
+        reason=_needs_typed,
     ),
     # --- batch
     Action(

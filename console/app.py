@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import signal
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
+from textual import events
 from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.worker import Worker
@@ -24,7 +26,8 @@ from console.clock import Clock, ServerClock, SystemClock
 from console.drafts import DraftStore
 from console.editor import EditorFailed, edit
 from console.freshness import Link as LinkState
-from console.guard import Guard
+from console.guard import AsciiSigns, Guard
+from console.keys import Keys
 from console.link import Link
 from console.permits import Writer
 from console.screens.answer import AnswerScreen
@@ -40,7 +43,7 @@ from console.screens.sessions import SessionsScreen
 from console.store import Changes, Store
 from console.themes import DEFAULT_THEME, THEMES
 from console.views import short_id, subject_of
-from console.widgets.bars import Place
+from console.widgets.bars import Place, Said
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError
 from helmr.models import EntryInfo, SessionInfo
@@ -50,7 +53,9 @@ log = logging.getLogger("helmr.console")
 
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
-TOAST_S = 5.0
+SAID_S = {"information": 5.0, "warning": 8.0, "error": 12.0}
+"""How long the second line says something."""
+SAID_MAX = 50
 CLOSE_S = 10.0
 """Longest that leaving waits for work in the background.
 
@@ -97,7 +102,6 @@ class ConsoleApp(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-xwide")]
     CSS = """
     Screen { background: $c-background; color: $c-foreground; }
-    Toast { background: $c-surface; color: $c-foreground; }
     """
 
     def __init__(self, client: AsyncClient, options: Options, clock: Clock | None = None) -> None:
@@ -117,6 +121,7 @@ class ConsoleApp(App[int]):
         }
         self.fatal = ""
         """What broke the console itself, in one line; the trace is in the log."""
+        self.said: deque[Said] = deque(maxlen=SAID_MAX)
         self.sending = 0
         self.paused = False
         self._paused_at_s = 0.0
@@ -125,6 +130,8 @@ class ConsoleApp(App[int]):
         self._flush_set = False
         self._guard = Guard()
         super().__init__()
+        self.keys = Keys(self, left_out=self._keys_left_out)
+        self._giving: asyncio.Task[None] | None = None
         self.link = Link(client, self.store, self.clock, changed=self._changed)
 
     # --- start and end
@@ -134,8 +141,9 @@ class ConsoleApp(App[int]):
         return look.default_variables()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """The guard sees every line last."""
-        return [*super().get_line_filters(), self._guard]
+        """The guard sees every line last, but for the choice of signs."""
+        signs = [AsciiSigns()] if self.ascii_only else []
+        return [*super().get_line_filters(), self._guard, *signs]
 
     def on_mount(self) -> None:
         """Colours and keys, then the connection and the clock."""
@@ -148,6 +156,8 @@ class ConsoleApp(App[int]):
             # A killed console must leave the terminal as it was.
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, 128 + number)
+        self._giving = asyncio.create_task(self.keys.run())
+        self._giving.add_done_callback(self._no_more_keys)
         self.background(self.link.run(), group="link")
         self.background(self._tick(), group="tick")
 
@@ -167,6 +177,8 @@ class ConsoleApp(App[int]):
 
     async def on_unmount(self) -> None:
         """End what runs in the background, then close the connections it used."""
+        if self._giving is not None:
+            self._giving.cancel()
         running = list(self.workers)
         self.workers.cancel_all()
         with suppress(TimeoutError):
@@ -194,12 +206,20 @@ class ConsoleApp(App[int]):
         *,
         group: str,
         exclusive: bool = False,
+        holds_keys: bool = False,
         on_error: Callable[[str], None] | None = None,
     ) -> Worker[None]:
-        """Run this without holding up the screen; what fails is said, never the end of the app."""
-        return self.run_worker(
+        """Run this without holding up the screen; what fails is said, never the end of the app.
+
+        Args:
+            holds_keys: It decides where the next key belongs, as what reads a form does: keys wait for it.
+        """
+        worker = self.run_worker(
             self._guarded(work, on_error), group=group, exclusive=exclusive, exit_on_error=False
         )
+        if holds_keys:
+            self.keys.hold(worker)
+        return worker
 
     async def _guarded(
         self, work: Coroutine[Any, Any, None], on_error: Callable[[str], None] | None
@@ -224,13 +244,33 @@ class ConsoleApp(App[int]):
         self.say(text, "error")
 
     def say(self, text: str, severity: str) -> None:
-        """A toast: never markup."""
-        known = {"information": "information", "warning": "warning", "error": "error"}
-        self.notify(
-            one_line(text, 400),
-            severity=known.get(severity, "information"),  # type: ignore[arg-type]
-            timeout=TOAST_S,
-            markup=False,
+        """Say this on the second line of whatever is in front, for a moment, instead of what was said before."""
+        until_s = self.store.mono() + SAID_S[severity]
+        self.said.append(Said(one_line(text, 400), severity, until_s))
+        for screen in self._screens():
+            screen.refresh_bars()
+
+    def saying(self) -> Said | None:
+        """What is being said now."""
+        last = self.said[-1] if self.said else None
+        return last if last is not None and self.store.mono() < last.until_s else None
+
+    # --- keys
+
+    async def on_event(self, event: events.Event) -> None:
+        """What is typed, pasted or clicked comes one at a time."""
+        if not self.keys.takes(event):
+            await super().on_event(event)
+
+    def _no_more_keys(self, giving: asyncio.Task[None]) -> None:
+        """A console without keys is no console: it ends, in one line."""
+        error = None if giving.cancelled() else giving.exception()
+        if isinstance(error, Exception):
+            self._handle_exception(error)
+
+    def _keys_left_out(self, count: int) -> None:
+        self.say(
+            f"The console was not ready; {count} key(s) typed meanwhile were left out", "error"
         )
 
     # --- the store changes
@@ -318,10 +358,10 @@ class ConsoleApp(App[int]):
         self.say(f"Copied {name}: {text[:120]}", "information")
 
     def answered(self, wait_id: str) -> None:
-        """An answer was accepted: the inbox goes to the next wait."""
+        """An answer of this console was accepted: its row leaves the inbox at once, which goes to the next wait."""
+        self.store.answered(wait_id)
         for screen in self._screens():
-            if isinstance(screen, InboxScreen):
-                screen.after_answer(wait_id)
+            screen.store_changed()
 
     def edit(self, text: str, suffix: str) -> str | None:
         """A text through $EDITOR; None if it is as before."""
@@ -427,7 +467,7 @@ class ConsoleApp(App[int]):
 
     def _pick(self, screen: ConsoleScreen, action_id: str) -> Callable[[], None]:
         def pick() -> None:
-            self.background(screen.perform(action_id), group="command")
+            self.background(screen.perform(action_id), group="command", holds_keys=True)
 
         return pick
 

@@ -31,7 +31,6 @@ SIGNS = {
     Urgency.NEVER: "·",
     Urgency.OVER: "x",
 }
-ASCII_SIGNS = {**SIGNS, Urgency.SOON: "^", Urgency.LATER: ".", Urgency.NEVER: "."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class Due:
     text: str
     urgency: Urgency
 
-    def sign(self, *, ascii_only: bool = False) -> str:
+    def sign(self) -> str:
         """The sign that stands before the text."""
-        return (ASCII_SIGNS if ascii_only else SIGNS)[self.urgency]
+        return SIGNS[self.urgency]
 
 
 def due(deadline_at: datetime | None, now: datetime) -> Due:

@@ -6,6 +6,7 @@ segments of drawn lines, so the app's own escape codes, which are styles there, 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
+_BREAKS = re.compile("\r\n|[\r\x85\u2028\u2029]")
+"""Terminals paste line breaks as `\r`; other programs have their own."""
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -31,6 +34,39 @@ class Guard(LineFilter):
         ]
 
 
+_ASCII = {
+    **dict.fromkeys(range(0x2500, 0x2580), "+"),  # boxes: their corners and crossings
+    **dict.fromkeys(map(ord, "─━┄┅┈┉═╌╍╴╶╸╺"), "-"),
+    **dict.fromkeys(map(ord, "│┃┆┇┊┋║╎╏╵╷╹╻"), "|"),
+    **dict.fromkeys(range(0x2580, 0x25A0), "|"),  # blocks: ends of scrollbars, edges
+    ord("▌"): ">",  # the cursor
+    **dict.fromkeys(range(0x2400, 0x2440), "?"),  # what control characters in data are shown as
+    **dict(zip(map(ord, "…•·▲▼►▶◀→←—“”⟨⟩\ufffd"), '~o.^v>><><-""<>?', strict=True)),
+    0x2013: "-",  # en dash
+    0x2018: "'",
+    0x2019: "'",
+    0x00D7: "x",
+}
+
+
+def in_ascii(text: str) -> str:
+    """The text with the console's own signs replaced, as many cells wide."""
+    return text.translate(_ASCII)
+
+
+class AsciiSigns(LineFilter):
+    """Draws every sign of the console's own by one that each terminal has, cell for cell.
+
+    Letters of what sessions say stay: what is approved is shown as it is, in as far as the terminal can.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same segments; text that is ASCII is passed as it is."""
+        if all(text.isascii() for text, _, _ in segments):
+            return segments
+        return [Segment(in_ascii(text), style, control) for text, style, control in segments]
+
+
 @lru_cache(2_048)
 def clean(text: str) -> str:
     """The text with everything hidden replaced."""
@@ -40,8 +76,9 @@ def clean(text: str) -> str:
 def typed(text: str) -> tuple[str, int]:
     """Text for a field without what can't be shown in one, and how many characters that were.
 
-    Newlines and tabs stay.
+    Line breaks, of whatever kind, and tabs stay.
     """
+    text = _BREAKS.sub("\n", text)
     kept = "".join(
         char for char in text if char in "\n\t" or unicodedata.category(char) not in _HIDDEN
     )

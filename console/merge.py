@@ -62,6 +62,14 @@ class KeyedList(Generic[R]):
         """Shown keys that the next merge takes away."""
         return set(self.shown) - set(self.target)
 
+    def take_away(self, keys: Iterable[str], cursor: str | None) -> Merge:
+        """These leave what is shown, now; nothing else changes."""
+        gone = set(keys)
+        before = self.shown
+        self.shown = [key for key in before if key not in gone]
+        removed = tuple(key for key in before if key in gone)
+        return Merge(tuple(self.shown), removed, (), anchor(before, self.shown, cursor))
+
     def merge(self, cursor: str | None) -> Merge:
         """Show the target. The cursor stays on its row; if that is gone, it goes to the next that was below."""
         before, after = self.shown, self.target

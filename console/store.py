@@ -79,6 +79,8 @@ class Store:
     waits: dict[str, WaitInfo] = field(default_factory=dict)
     waits_cut: bool = False
     ended: OrderedDict[str, WaitInfo] = field(default_factory=OrderedDict)
+    own: set[str] = field(default_factory=set)
+    """Waits that were answered from here."""
     sessions: dict[str, SessionInfo] = field(default_factory=dict)
     sessions_dirty: set[str] = field(default_factory=set)
     activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
@@ -100,7 +102,7 @@ class Store:
     def put_waits(self, waits: Iterable[WaitInfo], *, cut: bool) -> None:
         """The whole inbox, fresh from the list; what ended meanwhile stays ended."""
         found = {wait.id: wait for wait in waits if wait.id not in self.ended}
-        for wait in self.waits.values():
+        for wait in list(self.waits.values()):
             if wait.id not in found and not cut:
                 self._end(wait)
         self.waits = {wait.id: self._richer(wait) for wait in found.values()}
@@ -118,6 +120,13 @@ class Store:
     def wait(self, wait_id: str) -> WaitInfo | None:
         """A wait, open or ended lately."""
         return self.waits.get(wait_id) or self.ended.get(wait_id)
+
+    def answered(self, wait_id: str) -> None:
+        """The gateway took an answer of ours: the wait is over, also before the feed says so."""
+        self.own.add(wait_id)
+        wait = self.waits.get(wait_id)
+        if wait is not None:
+            self._end(wait.model_copy(update={"status": WaitStatus.FULFILLED}))
 
     def inbox(self) -> list[WaitInfo]:
         """Open waits that a person can answer: soonest deadline first, none last, then id."""
@@ -177,7 +186,7 @@ class Store:
         known = self.waits.get(wait_id)
         if known is None and wait_id in self.ended:
             known = self.ended[wait_id]
-            if known.status is not WaitStatus.PENDING:
+            if known.status is not WaitStatus.PENDING and known.resolved_by is not None:
                 return False
         if known is None:
             known = WaitInfo(
@@ -205,7 +214,8 @@ class Store:
             wait = wait.model_copy(update={"resolved_at": self.now()})
         self.ended[wait.id] = wait
         while len(self.ended) > ENDED_MAX:
-            self.ended.popitem(last=False)
+            old, _ = self.ended.popitem(last=False)
+            self.own.discard(old)
 
     def _richer(self, wait: WaitInfo) -> WaitInfo:
         """Keep body and schema that were fetched before: lists leave them out."""

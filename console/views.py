@@ -102,7 +102,7 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     return ""
 
 
-def wait_row(wait: WaitInfo, now: datetime, *, gone: bool, ascii_only: bool) -> Row:
+def wait_row(wait: WaitInfo, now: datetime, *, gone: bool) -> Row:
     """sign, due, kind, stream, subject, session."""
     if wait.status is not WaitStatus.PENDING or gone:
         word = {
@@ -114,7 +114,7 @@ def wait_row(wait: WaitInfo, now: datetime, *, gone: bool, ascii_only: bool) -> 
     else:
         left = countdown.due(wait.deadline_at, now)
         role = _URGENT_ROLE[left.urgency]
-        sign, due = Cell(left.sign(ascii_only=ascii_only), role), Cell(left.text, role)
+        sign, due = Cell(left.sign(), role), Cell(left.text, role)
         role = "muted" if left.urgency is Urgency.OVER else ""
     return (
         sign,

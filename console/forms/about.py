@@ -10,9 +10,9 @@ from console.forms.model import Field, Kind
 CHOICES_SHOWN = 12
 
 _TAKES = {
-    Kind.CHOICE: "arrows move between the choices, space chooses",
-    Kind.BOOL: "arrows move between yes and no, space chooses; nothing is chosen until you do",
-    Kind.MULTI: "arrows move, space chooses or takes back",
+    Kind.CHOICE: "arrows move between the choices, space chooses; so do 1 to 9 and a first letter",
+    Kind.BOOL: "y or n; or arrows move between yes and no, space chooses; nothing is chosen until you do",
+    Kind.MULTI: "arrows move, space chooses or takes back; so do 1 to 9 and a first letter",
     Kind.UNION: "arrows and space choose which fields follow below",
     Kind.PICK: "enter opens the list, typing finds in it, enter picks",
     Kind.TEXT: "one line of text; F4 opens it in $EDITOR",

@@ -267,6 +267,44 @@ _MOMENTS = {
 }
 
 
+def complaint(item: Field, cell: Cell) -> str:
+    """What is wrong with what was typed so far and can't be mended by typing on; empty if it may become right."""
+    if not isinstance(cell, str) or not cell.strip():
+        return ""
+    if item.kind in (Kind.INTEGER, Kind.NUMBER):
+        return _number_complaint(item, cell.strip())
+    if item.kind in (Kind.TEXT, Kind.LONG) and item.length_max is not None:
+        over = len(cell) - item.length_max
+        return f"{over} characters too long" if over > 0 else ""
+    return ""
+
+
+_BEGUN = re.compile(r"-?(\d{1,400}(\.\d{0,400}([eE][-+]?\d{0,4})?|[eE][-+]?\d{0,4})?)?")
+
+
+def _number_complaint(item: Field, text: str) -> str:
+    shape = re.compile(r"-?\d{0,400}") if item.kind is Kind.INTEGER else _BEGUN
+    if not shape.fullmatch(text):
+        return f"not a {item.kind.value}"
+    if not _NUMBER.fullmatch(text):
+        return ""
+    value = float(text)
+    if item.maximum is not None and 0 <= value > item.maximum:
+        return f"at most {item.maximum:g}"
+    if item.minimum is not None and 0 > value < item.minimum:
+        return f"at least {item.minimum:g}"
+    return ""
+
+
+def default_text(item: Field, cell: Cell) -> str:
+    """`: goodwill` for a field that is not sent and has a default; empty for others."""
+    if cell is not Blank.NOT_SENT or item.required or item.default in (Missing.DEFAULT, None):
+        return ""
+    value = item.default
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f": {text}" if text not in ("", "{}", "[]") else ""
+
+
 def example(kind: Kind) -> str:
     """How a date, time or duration is written; empty for other kinds."""
     return _MOMENTS.get(kind, "")

@@ -9,28 +9,39 @@ from textual.content import Content
 
 from console import countdown, effects, safe, views
 from console.difflines import diff, summary
+from console.forms.cells import pretty
 from console.forms.model import form_of
 from console.outcome import Outcome, Result
 from console.permits import Permit
 from console.reading import tail
 from console.screens.compose import ComposeScreen, Phase
+from console.widgets.markdown import markdown
 from console.widgets.panes import (
     DUE_ROLE,
     asked,
-    body_lines,
     brief_facts,
     entry_content,
     head,
     lines,
-    wait_facts,
+    wait_due,
+    wait_ids,
 )
 from helmr.errors import HelmrError
-from helmr.models import EntryInfo, RecordInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind
+from helmr.models import (
+    EntryInfo,
+    RecordInfo,
+    SendReceipt,
+    TokenAnswerReceipt,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
 from helmr.safe_text import one_line
 
 CONTEXT_ENTRIES = 30
 BODY_LINES = 8
-"""Lines of the wait's body above the form; all of them stand in the context."""
+"""A body of so many lines stands above the form; a longer one beside it."""
+LINES_OF_THEIRS = 20
 RECORDS_LOOKED_AT = 200
 
 
@@ -58,7 +69,10 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema))
-        self.entries = await tail(client, self.wait.session_id, CONTEXT_ENTRIES)
+        self.console.background(self._load_entries(self.wait.session_id), group="entries")
+
+    async def _load_entries(self, session_id: str) -> None:
+        self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
         self.redraw()
 
     def draft_name(self) -> str | None:
@@ -94,16 +108,23 @@ class AnswerScreen(ComposeScreen):
         due = countdown.due(wait.deadline_at, self.console.store.now())
         role = DUE_ROLE.get(due.urgency, "")
         if self.has_class("-narrow"):
-            return [*brief_facts(wait, due.text, role), *asked(wait, lines_max=2)]
-        return [*wait_facts(wait, due.text, role), Content(""), *asked(wait, lines_max=BODY_LINES)]
+            return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
+        shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
+        return [*shown, Content(""), *wait_due(wait, due.text, role), *wait_ids(wait)]
+
+    def _is_short(self, wait: WaitInfo) -> bool:
+        return not wait.body or len(markdown(wait.body)) <= BODY_LINES
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
         width = self.aside.size.width - 2
         parts = [head("Transcript, newest last")]
         parts += [entry_content(views.entry_line(entry), width) for entry in self.entries]
-        if self.wait is not None and self.wait.body and len(body_lines(self.wait.body)) > 2:
-            parts = [head("Asked"), *asked(self.wait), Content(""), *parts]
+        beside = self.has_class("-narrow") or (
+            self.wait is not None and not self._is_short(self.wait)
+        )
+        if self.wait is not None and self.wait.body and beside:
+            parts = [*asked(self.wait), Content(""), *parts]
         return lines([*parts, Content(""), *self.preview()])
 
     def effects(self) -> Sequence[str]:
@@ -134,11 +155,21 @@ class AnswerScreen(ComposeScreen):
             and self.outcome is None
         ):
             self._was_over = over
-            self.tell(
-                (over[0].upper() + over[1:], "your text is kept; o in the inbox opens the session"),
-                "warning",
-            )
+            self.tell(self._ended(over), "warning")
             self.redraw()
+            wait = self.now_wait()
+            if wait is not None and wait.status is WaitStatus.FULFILLED:
+                self.console.background(
+                    self._compare(self._ended(over), "warning"), group="compare"
+                )
+
+    def _ended(self, over: str) -> tuple[str, ...]:
+        wait = self.now_wait()
+        at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait and wait.resolved_at else ""
+        return (
+            f"{over[0].upper()}{over[1:]}{at}",
+            "your text is kept; o in the inbox opens the session",
+        )
 
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
         """Answer this wait and no other."""
@@ -158,16 +189,25 @@ class AnswerScreen(ComposeScreen):
     def after_refusal(self, outcome: Outcome) -> None:
         """Another was first: show their answer next to this one."""
         if outcome.result is Result.RESOLVED:
-            self.console.background(self._compare(outcome), group="compare")
+            said = (outcome.result.value, *outcome.lines)
+            self.console.background(
+                self._compare(said, outcome.role, outcome.theirs), group="compare"
+            )
 
-    async def _compare(self, outcome: Outcome) -> None:
-        theirs = outcome.theirs if outcome.theirs is not None else await self._their_record()
+    async def _compare(self, said: Sequence[str], role: str, theirs: Any = None) -> None:
+        """What the other answered, against what stands here; of a form that is not complete, only theirs."""
+        theirs = theirs if theirs is not None else await self._their_record()
         if theirs is None:
             return
-        found = diff(theirs, self._reviewed)
+        built = self.form.result() if self.form is not None else None
+        if built is None or built.problems:
+            self.tell(
+                (*said, "their answer:", *pretty(theirs).splitlines()[:LINES_OF_THEIRS]), role
+            )
+            return
+        found = diff(theirs, built.data)
         texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
-        about = f"their answer against yours: {summary(found)}"
-        self.tell((outcome.result.value, *outcome.lines, about, *texts), outcome.role)
+        self.tell((*said, f"their answer against yours: {summary(found)}", *texts), role)
 
     async def _their_record(self) -> Any:
         wait = self.now_wait()

@@ -18,7 +18,7 @@ from console.screens.listing import ListScreen
 from console.views import Cell, Row
 from console.widgets.details import entry_in_full
 from console.widgets.lines import Column
-from console.widgets.panes import TextPane, fact, head, lines
+from console.widgets.panes import TextPane, fact, head, lines, nothing_here
 from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
@@ -90,12 +90,15 @@ class ActivityScreen(ListScreen):
 
     def empty_text(self) -> str:
         """What no activity says."""
+        if self.filter and self.console.store.activity:
+            return f"0 of {len(self.console.store.activity)} match. esc clears the filter."
         return "Nobody has done anything lately."
 
     def moved(self) -> None:
         """The pane follows."""
         entry = self._entry(self.list.cursor)
-        self.pane.say(entry_in_full(entry) if entry is not None else Content(""), "Act")
+        hint = nothing_here(self.filter_text, "What somebody did is shown here.")
+        self.pane.say(entry_in_full(entry) if entry is not None else hint, "Act")
 
     def do_open(self) -> None:
         """The session it was done in."""

@@ -140,7 +140,7 @@ class ConsoleScreen(Screen[None]):
     def on_pressed(self, event: Pressed) -> None:
         """Clicks in bars are keys."""
         event.stop()
-        self.run_worker(self.perform(event.action_id), group="click")
+        self.console.background(self.perform(event.action_id), group="click", holds_keys=True)
 
     # --- help
 
@@ -165,7 +165,7 @@ class ConsoleScreen(Screen[None]):
         if not self.is_mounted or not self.is_attached:
             return
         self.query_one(HeaderBar).show(self.console.place(self.AREA))
-        self.query_one(StatusLine).show(*self.status())
+        self.query_one(StatusLine).show(*self.status(), self.console.saying())
         offered = actions.footer(self.SCOPES, self.context())
         self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
 

@@ -17,7 +17,7 @@ from console.forms.cells import Built
 from console.forms.model import form_of
 from console.outcome import Outcome, Result, of_error, of_receipt
 from console.permits import Refused
-from console.screens.base import bindings
+from console.screens.base import Pairs, bindings
 from console.screens.compose import ComposeScreen, Phase
 from console.widgets.fields import SafeInput
 from console.widgets.panes import head, lines
@@ -44,6 +44,7 @@ class BatchScreen(ComposeScreen):
     ACTION = "batch"
     AREA = "inbox"
     TITLE_TEXT = "Answer marked waits"
+    HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
         "One answer for the marked waits that share stream and schema. They are sent one by one, soonest "
         "deadline first; F8 stops before the next. A wait that changed meanwhile is skipped, never overwritten."
@@ -132,6 +133,13 @@ class BatchScreen(ComposeScreen):
             f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
         )
 
+    def status(self) -> tuple[Pairs, Pairs]:
+        """Where, and how far; afterwards what was sent."""
+        left, right = super().status()
+        if self._begun and self.phase is Phase.FORM:
+            right = ((self.plan.summary(), "muted"),)
+        return left, right
+
     def path(self) -> str:
         """Inbox > Answer n waits."""
         return f"Inbox > Answer {len(self.plan.items)} marked waits"
@@ -204,7 +212,15 @@ class BatchScreen(ComposeScreen):
                 unknown = outcome.result is Result.UNKNOWN
                 return (Progress.UNKNOWN if unknown else Progress.FAILED), detail
             return Progress.SKIPPED, f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
+        self.console.answered(wait.id)
         return Progress.ACCEPTED, of_receipt(receipt).lines[0]
+
+    def do_back(self) -> None:
+        """After the batch was sent there is nothing to go back to but the list."""
+        if self._begun and self.phase is Phase.FORM:
+            self.dismiss()
+        else:
+            super().do_back()
 
     def do_review(self) -> None:
         """After the batch was sent there is nothing more to send."""

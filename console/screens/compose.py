@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
 from textual.containers import Container, Vertical, VerticalScroll
@@ -21,7 +22,7 @@ from textual.widgets import Static
 from console import safe
 from console.actions import Context, Scope
 from console.drafts import Draft
-from console.forms.cells import Built, carry, pretty, redacted
+from console.forms.cells import Built, Cells, carry, pretty, redacted
 from console.forms.model import Form, Kind, form_of
 from console.outcome import Outcome, Result, of_error, of_receipt
 from console.permits import Permit, Refused
@@ -35,6 +36,8 @@ from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""
+READS_S = 0.3
+"""Nobody reads a review in less: a key typed sooner was typed for something else."""
 
 Received = SendReceipt | TokenAnswerReceipt | Outcome
 """What comes back of sending."""
@@ -88,7 +91,9 @@ class ComposeScreen(ConsoleScreen):
         self.operation_id = ids.new_id(ids.OPERATION)
         self.tried = False
         self.draft_state = ""
+        self._discarded: tuple[Cells, str | None] | None = None
         self._reviewed: Any = None
+        self._drawn_s: float | None = None
         self._before_aside: Widget | None = None
         self._draft_timer: Timer | None = None
         self._drafting: asyncio.Lock = asyncio.Lock()
@@ -108,12 +113,14 @@ class ComposeScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Read what is needed, then show the form."""
-        self.console.background(self.load(), group="load", on_error=self._not_loaded)
+        self.console.background(
+            self.load(), group="load", holds_keys=True, on_error=self._not_loaded
+        )
 
     # --- what subclasses say
 
     async def load(self) -> None:
-        """Read what the form needs and call `show_form`."""
+        """Read what the form needs and call `show_form`; keys wait until it has ended."""
 
     def facts(self) -> Sequence[Content]:
         """The lines above the form."""
@@ -150,7 +157,7 @@ class ComposeScreen(ConsoleScreen):
         if name is not None:
             draft = await asyncio.to_thread(self.console.drafts.load, name, form.schema_hash)
         if draft is not None and draft.schema_hash == form.schema_hash:
-            cells, raw, note = draft.cells, draft.raw, "draft restored"
+            cells, raw, note = draft.cells, draft.raw, "draft restored; F9 discards it"
             if draft.operation_id is not None:
                 self.operation_id, self.tried = draft.operation_id, True
                 note = "draft restored; its last send had no answer, sending again is the same operation"
@@ -158,6 +165,8 @@ class ComposeScreen(ConsoleScreen):
             cells, dropped = carry(form_of(draft.schema), draft.cells, form)
             note = "the schema has changed since the draft"
             note += f"; left out: {', '.join(dropped)}" if dropped else "; all of it was taken over"
+        if not self.is_attached:
+            return  # left while it was read
         self.form = SchemaForm(form, cells, raw)
         await self.slot.mount(self.form)
         self.phase = Phase.FORM
@@ -176,7 +185,7 @@ class ComposeScreen(ConsoleScreen):
     def on_paste_cut(self, event: PasteCut) -> None:
         """Say what a paste lost."""
         event.stop()
-        self.console.say(f"{event.count} control characters were left out of the paste", "warning")
+        self.console.say(event.text(), "warning")
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
         """Enter in a line goes on to the next field."""
@@ -254,17 +263,23 @@ class ComposeScreen(ConsoleScreen):
         return pretty(redacted(self.form.form, data) if self.form is not None else data)
 
     def review_content(self) -> Content:
-        """Exactly what leaves, as whom, and what it does."""
+        """Exactly what leaves, as whom, and what it does; of a wait that is over, what would have left."""
+        over = self.over()
         parts = [
-            head("This is sent, exactly"),
+            head("This was to be sent" if over else "This is sent, exactly"),
             safe.text(self.shown_json(self._reviewed)),
             Content(""),
         ]
-        parts += [
-            head("It will do this"),
-            *(safe.line(text) for text in self.effects()),
-            Content(""),
-        ]
+        if self.form is not None and (left_out := self.form.left_out()):
+            parts.append(head("Not sent, so the task takes its default"))
+            parts += [safe.line(f"{name}: {text}", limit=200) for name, text in left_out]
+            parts.append(Content(""))
+        if not over:
+            parts += [
+                head("It will do this"),
+                *(safe.line(text) for text in self.effects()),
+                Content(""),
+            ]
         parts += [
             Content.assemble(
                 ("As  ", "$c-muted"),
@@ -275,9 +290,9 @@ class ComposeScreen(ConsoleScreen):
         parts.append(Content(""))
         if self.phase is Phase.SENDING:
             parts.append(Content.styled("Sending…", "bold $c-accent"))
-        elif self.over():
-            parts.append(safe.line(f"Can't be sent: {self.over()}", "bold $c-error"))
-        else:
+        elif over:
+            parts.append(safe.line(f"Can't be sent: {over}", "bold $c-error"))
+        elif self.is_readable(monotonic()):
             parts.append(
                 Content.styled("^s sends it.  esc goes back to the form.", "bold $c-accent")
             )
@@ -324,6 +339,8 @@ class ComposeScreen(ConsoleScreen):
             wait_over=self.over(),
             composing=True,
             reviewing=self.phase in (Phase.REVIEW, Phase.SENDING),
+            discardable=self._discarded is not None
+            or (self.phase is Phase.FORM and self.form is not None and self.form.is_touched()),
         )
 
     def labels(self) -> dict[str, str]:
@@ -351,6 +368,7 @@ class ComposeScreen(ConsoleScreen):
         self.remove_class("aside")
         self.set_focus(None)
         self.redraw()
+        self.reads_from_now()
 
     def result(self) -> Built:
         """The JSON of the form."""
@@ -368,7 +386,7 @@ class ComposeScreen(ConsoleScreen):
             if self.form is not None:
                 self.form.focus_first()
         else:
-            self.console.background(self._leave(), group="draft")
+            self.console.background(self._leave(), group="draft", holds_keys=True)
 
     async def _leave(self) -> None:
         await self.keep_draft()
@@ -406,6 +424,22 @@ class ComposeScreen(ConsoleScreen):
             row.put(row.first)
             self.on_schema_form_changed()
 
+    def do_discard(self) -> None:
+        """The empty form, and no draft; or what was just thrown away."""
+        if self.form is None or self.phase is not Phase.FORM:
+            return
+        if self._discarded is not None and not self.form.is_touched():
+            cells, raw = self._discarded
+            self._discarded = None
+            self.form.begin(cells, raw)
+            self.tell(("brought back",), "muted")
+            return
+        self._discarded = (self.form.cells(), self.form.raw_text)
+        self.form.begin(self.form.first_cells())
+        self.draft_state = "draft discarded"
+        self.tell(("draft discarded; F9 brings it back",), "muted")
+        self.console.background(self.drop_draft(), group="draft")
+
     def do_editor(self) -> None:
         """The text in focus through $EDITOR."""
         found = self.form.focused_text() if self.form is not None else None
@@ -420,7 +454,34 @@ class ComposeScreen(ConsoleScreen):
 
     # --- sending
 
+    HOLDS_KEYS = True
+    """Keys wait for what comes back: it decides whether they are for the form or for what is below it."""
+
+    def reads_from_now(self) -> None:
+        """What is to be read before it is sent is drawn next; it can be read from then on."""
+        self._drawn_s = None
+        self.call_after_refresh(self._is_drawn)
+
+    def _is_drawn(self) -> None:
+        self._drawn_s = monotonic()
+        self.set_timer(READS_S, self.redraw)
+
+    @property
+    def sends_next(self) -> bool:
+        """Whether ^s would send."""
+        return self.phase is Phase.REVIEW
+
+    def is_readable(self, typed_s: float) -> bool:
+        """Whether somebody who pressed a key then can have read what it sends."""
+        return self._drawn_s is not None and typed_s - self._drawn_s >= READS_S
+
     def _send_now(self) -> None:
+        if not self.is_readable(self.console.keys.typed_s):
+            self.console.say(
+                "Not sent: the key was typed before this could be read; ^s once more sends it",
+                "warning",
+            )
+            return
         try:
             permit = self.permit(self.ACTION)
         except Refused as refusal:
@@ -429,7 +490,9 @@ class ComposeScreen(ConsoleScreen):
         self.phase = Phase.SENDING
         self.console.sending += 1
         self.redraw()
-        self.console.background(self._send(permit), group="send", on_error=self._broke)
+        self.console.background(
+            self._send(permit), group="send", holds_keys=self.HOLDS_KEYS, on_error=self._broke
+        )
 
     async def _send(self, permit: Permit) -> None:
         try:
@@ -443,9 +506,11 @@ class ComposeScreen(ConsoleScreen):
             await self.drop_draft()
             self.accepted(outcome)
             return
+        self.console.keys.forget()  # typed for what comes after an accepted answer
         self.tried = outcome.is_open
         self.phase = Phase.REVIEW if outcome.is_open else Phase.FORM
         self.redraw()
+        self.reads_from_now()
         self.tell((outcome.result.value, *outcome.lines), outcome.role)
         if self.form is not None and outcome.problems:
             self.form.show_problems(outcome.problems)
@@ -472,7 +537,10 @@ class ComposeScreen(ConsoleScreen):
         self.tried = True
         self.tell((Result.UNKNOWN.value, text, "sending again is the same operation"), "warning")
         self.redraw()
+        self.console.keys.forget()
+        self.reads_from_now()
 
     def _not_loaded(self, text: str) -> None:
+        self.console.keys.forget()
         self.tell((text, "esc goes back"), "error")
         self.redraw()

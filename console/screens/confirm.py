@@ -62,6 +62,7 @@ class ConfirmScreen(ComposeScreen):
         if self.expect:
             self.typed.focus()
         self.redraw()
+        self.reads_from_now()
 
     def _widgets(self) -> Iterable[Widget]:
         if self.expect:
@@ -92,6 +93,11 @@ class ConfirmScreen(ComposeScreen):
         """Whether the id is right."""
         wrong = self.typed.value.strip() != self.expect
         return Built(None, {"typed": "does not match"} if wrong else {})
+
+    @property
+    def sends_next(self) -> bool:
+        """This page is the review."""
+        return self.phase in (Phase.FORM, Phase.REVIEW)
 
     def do_review(self) -> None:
         """This page is the review."""

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from textual.content import Content
 from textual.timer import Timer
 
 from console import countdown, views
@@ -16,7 +15,7 @@ from console.screens.base import Pairs, bindings
 from console.screens.listing import ListScreen
 from console.views import Cell, Row
 from console.widgets.lines import Column
-from console.widgets.panes import wait_content
+from console.widgets.panes import nothing_here, wait_content
 from helmr import filters
 from helmr.filters import Facts
 from helmr.models import EntryInfo, WaitInfo
@@ -51,8 +50,8 @@ class InboxScreen(ListScreen):
         Column("due", 9),
         Column("kind", 5, from_width=84),
         Column("stream", 12),
-        Column("subject", 0),
-        Column("session", 11),
+        Column("subject", 0, both_ends=True),
+        Column("session", 11, from_width=110),
     )
     HELP_TEXT = (
         "Waits that a person can answer. `!` has under a minute, `▲` under ten, `·` more; `x` is over. New "
@@ -88,7 +87,7 @@ class InboxScreen(ListScreen):
         if wait is None:
             return (Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
-        return views.wait_row(wait, store.now(), gone=gone, ascii_only=self.console.ascii_only)
+        return views.wait_row(wait, store.now(), gone=gone)
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -99,7 +98,7 @@ class InboxScreen(ListScreen):
         """What an empty inbox says."""
         store = self.console.store
         if self.filter and store.waits:
-            return f"0 of {len(store.waits)} match. Esc clears the filter."
+            return f"0 of {len(store.waits)} match. esc clears the filter."
         if store.health is None:
             return (
                 "Asking the gateway…"
@@ -155,7 +154,12 @@ class InboxScreen(ListScreen):
         self._draw_pane()
 
     def store_changed(self) -> None:
-        """The wait shown may be over."""
+        """What was answered from here leaves at once; the wait shown may be over."""
+        own = self.console.store.own & set(self.rows.shown)
+        if own and self.is_attached and not self.show_ended:
+            left = self.rows.take_away(own, self.list.cursor)
+            self.list.marks -= own
+            self.list.set_keys(left.keys, left.cursor)
         super().store_changed()
         if self.is_attached:
             self._draw_pane()
@@ -186,7 +190,7 @@ class InboxScreen(ListScreen):
     def _draw_pane(self) -> None:
         wait = self.selected()
         if wait is None:
-            self.pane.say(Content.styled("Nothing is selected.", "$c-muted"), "Wait")
+            self.pane.say(nothing_here(self.filter_text, "What a row asks is shown here."), "Wait")
             return
         store = self.console.store
         due = countdown.due(wait.deadline_at, store.now())
@@ -207,6 +211,8 @@ class InboxScreen(ListScreen):
         """Which wait, and whether it can be answered."""
         wait = self.selected()
         over = views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+        if self.list.cursor is not None and (wait is None or self.list.cursor in self.rows.gone()):
+            over = over or "the wait is over"
         return replace(super().context(), wait=wait is not None, wait_over=over)
 
     def do_zoom(self) -> None:
@@ -231,7 +237,7 @@ class InboxScreen(ListScreen):
 
     def do_batch(self) -> None:
         """One form for the marked."""
-        marked = [key for key in self.list.keys if key in self.list.marks]
+        marked = [key for key in self.all_keys() if key in self.list.marks]
         lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
         self.console.open_batch(marked, lead)
 
@@ -245,7 +251,7 @@ class InboxScreen(ListScreen):
             )
             return
         self.remove_class("asked")
-        self.list.marks = set(self.list.keys)
+        self.list.marks |= set(self.list.keys)
         self.list.redraw()
 
     def do_over(self) -> None:
@@ -264,13 +270,3 @@ class InboxScreen(ListScreen):
         items.append(("JSON", wait.model_dump_json(by_alias=True, indent=2)))
         items.append(("CLI command", f"helmr wait get {wait.id}"))
         self.console.open_copy(items)
-
-    def after_answer(self, wait_id: str) -> None:
-        """An answer was accepted: the cursor goes to the next wait that was below it."""
-        keys = self.list.keys
-        if wait_id in keys:
-            below = keys[keys.index(wait_id) + 1 :]
-            following = next((key for key in below if key in self.console.store.waits), None)
-            if following is not None:
-                self.list.move_to(keys.index(following))
-        self.store_changed()

@@ -127,7 +127,7 @@ class ListScreen(ConsoleScreen):
     def merge(self) -> None:
         """Show what there is; the cursor stays on its row."""
         merged = self.rows.merge(self.list.cursor)
-        self.list.marks &= set(merged.keys)
+        self.list.marks &= {*merged.keys, *self.all_keys()}
         self.list.set_keys(merged.keys, merged.cursor)
 
     def show_now(self) -> None:
@@ -311,7 +311,9 @@ class ListScreen(ConsoleScreen):
                 (f"   by {self.SORTS[self.sort]}{' reversed' if self.reversed else ''}", "muted")
             )
         if self.list.marks:
-            right.append((f"   {len(self.list.marks)} marked", "strong"))
+            hidden = len(self.list.marks - set(self.list.keys))
+            more = f", {hidden} not shown" if hidden else ""
+            right.append((f"   {len(self.list.marks)} marked{more}", "strong"))
         if self.console.paused:
             right.append((f"   {self.console.paused_text()}", "warning"))
         pending = self.rows.pending()

@@ -92,7 +92,9 @@ class SessionScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """Read the session; the transcript opens at its end."""
         self._show_tab(0)
-        self.console.background(self._load(), group="session", on_error=self._failed)
+        self.console.background(
+            self._load(), group="session", holds_keys=True, on_error=self._failed
+        )
 
     # --- reading
 
@@ -177,9 +179,7 @@ class SessionScreen(ConsoleScreen):
         wait = self.waits.get(key)
         if wait is None:
             return (Cell("?"),)
-        return views.wait_row(
-            wait, self.console.store.now(), gone=False, ascii_only=self.console.ascii_only
-        )
+        return views.wait_row(wait, self.console.store.now(), gone=False)
 
     def _run_row(self, key: str) -> Row:
         run = self.runs.get(key)
@@ -254,6 +254,8 @@ class SessionScreen(ConsoleScreen):
         over = views.wait_over(known or wait, now) if wait is not None else ""
         if wait is not None and wait.kind.value == "timer":
             over = "a timer is answered by the clock"
+        if wait is None and self.session is not None and self.tab != 1:
+            over = "the session waits for nothing"
         return replace(
             super().context(),
             row=self.transcript.count > 0 if self.tab == 0 else self.tab != 3,

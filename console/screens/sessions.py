@@ -17,7 +17,7 @@ from console.screens.listing import ListScreen
 from console.store import SESSIONS_MAX, Store
 from console.views import Cell, Row
 from console.widgets.lines import Column
-from console.widgets.panes import fact, head, lines
+from console.widgets.panes import fact, head, lines, nothing_here
 from helmr import filters
 from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound
@@ -103,7 +103,7 @@ class SessionsScreen(ListScreen):
         if self._asking:
             return "Asking the gateway…"
         if self.filter:
-            return "None of the sessions read match. Enter looks the word up as an id; Esc clears."
+            return "None of the sessions read match. Enter looks the word up as an id; esc clears the filter."
         return "No sessions yet. helmr session start starts one."
 
     def counts(self) -> Pairs:
@@ -200,7 +200,9 @@ class SessionsScreen(ListScreen):
         key = self.list.cursor
         session = self.console.store.sessions.get(key) if key is not None else None
         if session is None:
-            self.pane.say(Content.styled("Nothing is selected.", "$c-muted"), "Session")
+            self.pane.say(
+                nothing_here(self.filter_text, "What a session is at is shown here."), "Session"
+            )
             return
         self.pane.say(session_content(session, self.console.store.now()), "Session")
 
@@ -246,7 +248,7 @@ class SessionsScreen(ListScreen):
         keys = self.list.keys
         # A correlation id as it is pasted may read as a field that there is not.
         if self.filter_problem or not keys or (len(keys) == 1 and word in self._ids(keys[0])):
-            self.console.background(self._look_up(word), group="lookup")
+            self.console.background(self._look_up(word), group="lookup", holds_keys=True)
 
     def _ids(self, key: str) -> tuple[str | None, ...]:
         """What names this session and no other."""

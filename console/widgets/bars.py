@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -33,6 +34,15 @@ class Place:
     offset: int | None
     identity: str
     read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something the console says for a moment. The text is safe already."""
+
+    text: str
+    severity: str
+    until_s: float
 
 
 class Pressed(Message):
@@ -97,8 +107,15 @@ class HeaderBar(Widget):
                 self.post_message(Pressed(action_id))
 
 
+SAID_LINES_MAX = 3
+_SAID_ROLE = {"information": "success", "warning": "warning", "error": "error"}
+
+
 class StatusLine(Widget):
-    """Where in the area: path or filter on the left, counts and what is new on the right."""
+    """Where in the area: path or filter on the left, counts and what is new on the right.
+
+    For a moment it holds what the console has to say instead, and is as high as that needs.
+    """
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $c-background; color: $c-muted; }"
 
@@ -106,15 +123,46 @@ class StatusLine(Widget):
         super().__init__()
         self.left: tuple[tuple[str, str], ...] = ()
         self.right: tuple[tuple[str, str], ...] = ()
+        self.said: Said | None = None
 
-    def show(self, left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]) -> None:
-        """Say this: (safe text, role) pairs."""
-        if (left, right) != (self.left, self.right):
-            self.left, self.right = left, right
+    def show(
+        self,
+        left: tuple[tuple[str, str], ...],
+        right: tuple[tuple[str, str], ...],
+        said: Said | None = None,
+    ) -> None:
+        """Say this: (safe text, role) pairs, or instead what is said for a moment."""
+        if (left, right, said) != (self.left, self.right, self.said):
+            self.left, self.right, self.said = left, right, said
+            self.styles.height = len(self._said_lines())
             self.refresh()
+
+    def on_resize(self) -> None:
+        """Another width may need other lines."""
+        self.styles.height = len(self._said_lines())
+
+    def _said_lines(self) -> list[str]:
+        if self.said is None:
+            return [""]
+        sign = "" if self.said.severity == "information" else "! "
+        room = max(10, self.app.size.width - 2)
+        found = textwrap.wrap(sign + self.said.text, room) or [""]
+        if len(found) > SAID_LINES_MAX:
+            rest = " ".join(found[SAID_LINES_MAX - 1 :])
+            found = [*found[: SAID_LINES_MAX - 1], fit(rest, room)]
+        return found
 
     def render(self) -> Content:
         """One line; the left part gives way."""
+        if self.said is not None:
+            style = _style(_SAID_ROLE[self.said.severity])
+            found = self._said_lines()
+            tail = "".join(text for text, _ in self.right)
+            gap = self.size.width - 2 - cell_len(found[0]) - cell_len(tail)
+            if len(found) == 1 and gap >= 3:
+                rest = [(text, _style(role)) for text, role in self.right]
+                return Content.assemble((f" {found[0]}", style), (" " * gap, ""), *rest, (" ", ""))
+            return Content("\n").join(Content.styled(f" {line}", style) for line in found)
         width = self.size.width
         right = "".join(text for text, _ in self.right)
         room = max(0, width - cell_len(right) - 4)
@@ -157,20 +205,16 @@ class FooterBar(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """As many as fit; commands always stand at the right."""
+        """As many as fit; help and commands always stand at the right."""
         width = self.size.width
-        tail = [entry for entry in self.actions if entry[0] == "palette"]
-        end = (
-            f"{tail[0][1]} commands "
-            if tail and width >= WIDE
-            else f"{tail[0][1]} "
-            if tail
-            else ""
-        )
+        keys = {entry[0]: entry[1] for entry in self.actions}
+        words = {"help": "Help", "palette": "commands" if width >= WIDE else ""}
+        ends = [(name, f"{keys[name]} {words[name]}".rstrip()) for name in words if name in keys]
+        end = "  ".join(text for _, text in ends) + " "
         parts: list[tuple[str, str]] = [(" ", "")]
         used, self._at = 1, []
         for action_id, key, label, enabled in self.actions:
-            if action_id == "palette":
+            if action_id in words:
                 continue
             size = cell_len(key) + 1 + cell_len(label) + 2
             if used + size + cell_len(end) > width:
@@ -179,11 +223,11 @@ class FooterBar(Widget):
             parts.append((key, "bold $c-accent" if enabled else "$c-border"))
             parts.append((f" {label}  ", "$c-foreground" if enabled else "$c-border"))
             used += size
-        if tail:
-            start = width - cell_len(end)
-            parts.append((" " * max(0, start - used), ""))
-            parts.append((end, "$c-muted"))
-            self._at.append((start, width, "palette"))
+        start = width - cell_len(end)
+        parts += [(" " * max(0, start - used), ""), (end, "$c-muted")]
+        for name, text in ends:
+            self._at.append((start, start + cell_len(text), name))
+            start += cell_len(text) + 2
         return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:

@@ -18,17 +18,26 @@ from helmr.safe_text import one_line
 
 
 class PasteCut(Message):
-    """Characters that no field can show were left out of a paste."""
+    """A paste is not in the field as it was: characters that no field can show were left out, or lines made one."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, breaks: int = 0) -> None:
         super().__init__()
         self.count = count
+        self.breaks = breaks
+
+    def text(self) -> str:
+        """What to say about it."""
+        parts = [f"{self.count} control characters were left out"] if self.count else []
+        if self.breaks:
+            parts.append(f"{self.breaks} line breaks became spaces: this field holds one line")
+        return f"Pasted; {' and '.join(parts)}"
 
 
 class ChoiceField(Widget, can_focus=True):
     """Choices side by side, `(•) approve  ( ) reject`; several of them with boxes.
 
-    Moving only moves; space or Enter chooses, so nothing is chosen by passing through.
+    Moving only moves; space or Enter chooses, so nothing is chosen by passing through. A digit chooses by place, a
+    letter by how a choice begins, if only one begins so.
     """
 
     DEFAULT_CSS = """
@@ -81,6 +90,33 @@ class ChoiceField(Widget, can_focus=True):
         self.refresh()
         self.post_message(self.Changed(self))
 
+    def on_key(self, event: events.Key) -> None:
+        """Digits and letters choose; no digit leaves the field for another area."""
+        key = (event.character or "").casefold()
+        if key.isdigit() and key.isascii():
+            event.stop()
+            if 1 <= int(key) <= len(self.labels):
+                self.at = int(key) - 1
+                self.action_choose()
+            return
+        found = [i for i, label in enumerate(self.labels) if label.casefold().startswith(key)]
+        if not key.isalpha() or not found:
+            return
+        event.stop()
+        if len(found) == 1:
+            self.at = found[0]
+            self.action_choose()
+        else:
+            self.at = next((i for i in found if i > self.at), found[0])
+            self.refresh()
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        """Digits and first letters are the field's own, before any binding."""
+        given = (character or "").casefold()
+        if given.isdigit() and given.isascii():
+            return True
+        return given.isalpha() and any(one.casefold().startswith(given) for one in self.labels)
+
     def on_click(self, event: events.Click) -> None:
         """A click chooses."""
         for row, line in enumerate(self._lines(self.content_size.width)):
@@ -113,8 +149,7 @@ class ChoiceField(Widget, can_focus=True):
     def _text(self, index: int) -> str:
         mark = "x" if index in self.chosen else " "
         if not self.several:
-            dot = "o" if getattr(self.app, "ascii_only", False) else "•"
-            mark = dot if index in self.chosen else " "
+            mark = "•" if index in self.chosen else " "
         left, right = ("[", "]") if self.several else ("(", ")")
         pointer = ">" if self.has_focus and index == self.at else " "
         return f"{pointer}{left}{mark}{right} {self.labels[index]}"
@@ -142,17 +177,21 @@ class SafeInput(Input):
     """
 
     def on_paste(self, event: events.Paste) -> None:
-        """Clean what the field's own handler, which Textual calls next, puts in."""
-        event.text, dropped = typed(event.text)
-        if dropped:
-            self.post_message(PasteCut(dropped))
+        """Clean what the field's own handler, which Textual calls next, puts in: it takes the first line only."""
+        text, dropped = typed(event.text)
+        text = text.strip("\n")
+        breaks = text.count("\n")
+        event.text = text.replace("\n", " ")
+        if dropped or breaks:
+            self.post_message(PasteCut(dropped, breaks=breaks))
 
 
 class SafeText(TextArea):
     """Several lines of text; pasted control characters are left out and counted."""
 
     DEFAULT_CSS = """
-    SafeText { height: 5; border: round $c-border; padding: 0 1; background: $c-background; color: $c-foreground; }
+    SafeText { height: auto; min-height: 5; max-height: 16; border: round $c-border; padding: 0 1;
+               background: $c-background; color: $c-foreground; }
     SafeText:focus { border: round $c-accent; }
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -18,8 +19,10 @@ from console.forms import check
 from console.forms.about import about
 from console.forms.cells import Blank, Built, Cell, Cells
 from console.forms.model import Field, Form, Kind
+from console.forms.template import template_text
 from console.guard import typed
 from console.widgets.fields import ChoiceField, SafeInput, SafeText
+from helmr.safe_text import one_line
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
 TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET)
@@ -44,14 +47,15 @@ class FieldRow(Vertical):
             super().__init__()
             self.row = row
 
-    def __init__(self, field: Field, cell: Cell) -> None:
+    def __init__(self, field: Field, cell: Cell, *, first: Cell, like: str = "") -> None:
         super().__init__()
         self.field = field
-        self.first = cell
+        self.first = first
+        self.like = like
         self.cell: Cell = cell
         self._label = Static(markup=False)
         self._problem = Static(classes="problem", markup=False)
-        self.editor = _editor(field)
+        self.editor = _editor(field, like)
 
     def compose(self) -> ComposeResult:
         """Label, editor, problem."""
@@ -77,6 +81,8 @@ class FieldRow(Vertical):
         states: list[Cell] = [] if field.required else [Blank.NOT_SENT]
         if field.kind in TEXTS:
             states.append("")
+        if self.like:
+            states.append(typing.pretty(typing.parse_json(self.like)))
         if field.nullable:
             states.append(Blank.NULL)
         if not states:
@@ -131,7 +137,7 @@ class FieldRow(Vertical):
 
     def _typed(self, cell: Cell) -> None:
         self.cell = cell
-        self.say("")
+        self.say(typing.complaint(self.field, cell))
         self._relabel()
         self.post_message(self.Changed(self))
 
@@ -147,8 +153,10 @@ class FieldRow(Vertical):
                 editor.clear()
         elif isinstance(editor, SafeInput):
             editor.value = typed(cell)[0] if isinstance(cell, str) else ""
+            editor.cursor_position = len(editor.value)
         elif isinstance(editor, SafeText):
             editor.load_text(typed(cell)[0] if isinstance(cell, str) else "")
+            editor.move_cursor(editor.document.end)
 
     def _relabel(self) -> None:
         field = self.field
@@ -163,7 +171,7 @@ class FieldRow(Vertical):
         field, cell = self.field, self.cell
         words = [] if field.required else ["optional"]
         if isinstance(cell, Blank) and not (field.required and not field.nullable):
-            words.append(cell.value)
+            words.append(f"{cell.value}{typing.default_text(field, cell)}")
         elif isinstance(cell, str) and field.kind in TEXTS:
             if not cell and not field.required:
                 words.append("sent empty")
@@ -171,12 +179,18 @@ class FieldRow(Vertical):
                 words.append(f"{len(cell)}/{field.length_max}")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
+        if field.kind is Kind.PICK:
+            words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
         if field.range_text():
             words.append(field.range_text())
         if typing.example(field.kind):
             words.append(f"like {typing.example(field.kind)}")
         if field.kind in (Kind.INTEGER, Kind.NUMBER, Kind.JSON):
             words.append(field.kind.value)
+        if self.like and not field.required:
+            words.append("^n fills in an example")
+        elif self.like:
+            words.append("^n: an example")
         return ", ".join(words)
 
 
@@ -201,7 +215,8 @@ class SchemaForm(Vertical):
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
         super().__init__()
         self.form = form
-        self._first = {**typing.first_cells(form), **(cells or {})}
+        self._first = typing.first_cells(form)
+        self._begun = {**self._first, **(cells or {})}
         self._first_raw = raw
         self.rows: dict[str, FieldRow] = {}
         self._variants: dict[str, list[Vertical]] = {}
@@ -361,10 +376,38 @@ class SchemaForm(Vertical):
             self.show_problems(self.result().problems)
             self.post_message(self.Changed())
 
+    def begin(self, cells: Cells, raw: str | None = None) -> None:
+        """Show these instead of what is there; the first field gets the focus."""
+        self.remove_class("raw")
+        for key, row in self.rows.items():
+            row.put(cells.get(key, row.first))
+            row.say("")
+        self._show_variants()
+        if raw is not None:
+            self._open_raw(raw)
+            return
+        self.focus_first()
+        self.post_message(self.Changed())
+
+    def first_cells(self) -> Cells:
+        """A fresh form."""
+        return dict(self._first)
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Fields that are not sent although the schema has a default for them: label and default."""
+        if self.is_raw:
+            return []
+        return [
+            (row.field.label, text.removeprefix(": "))
+            for row in self.rows.values()
+            if _seen(row) and (text := typing.default_text(row.field, row.cell))
+        ]
+
     # --- parts
 
     def _open_raw(self, text: str) -> None:
         self._raw.load_text(escaped(text))
+        self._raw.move_cursor(self._raw.document.end)
         self.add_class("raw")
         self._raw.focus()
         self.post_message(self.Changed())
@@ -378,7 +421,11 @@ class SchemaForm(Vertical):
             yield Static(safe.line(field.label, "bold", limit=60))
             yield Vertical(*inner, classes="group")
             return
-        row = FieldRow(field, self._first.get(field.key, Blank.NOT_SENT))
+        first = self._first.get(field.key, Blank.NOT_SENT)
+        like = ""
+        if field.kind is Kind.JSON and isinstance(self.form.schema, Mapping):
+            like = template_text(field.schema, self.form.schema)
+        row = FieldRow(field, self._begun.get(field.key, first), first=first, like=like)
         self.rows[field.key] = row
         yield row
         if field.kind is Kind.UNION:
@@ -433,7 +480,7 @@ def _seen(row: FieldRow) -> bool:
     return all(node.display for node in row.ancestors_with_self if isinstance(node, Widget))
 
 
-def _editor(field: Field) -> Widget | None:
+def _editor(field: Field, like: str = "") -> Widget | None:
     if field.kind is Kind.UNION:
         return ChoiceField([variant.label for variant in field.variants])
     if field.kind in CHOICES:
@@ -441,12 +488,16 @@ def _editor(field: Field) -> Widget | None:
             [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
         )
     if field.kind is Kind.PICK:
+        # As `Text`: Textual's search through the options skips what is `Content`.
         options = [
-            (safe.line(choice.label, limit=80), index) for index, choice in enumerate(field.choices)
+            (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
         ]
-        return Select(options, allow_blank=True, prompt="choose, type to search", compact=True)
+        # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
+        return Select(options, allow_blank=True, prompt="-", compact=True)
     if field.kind is Kind.CONST:
         return None
     if field.kind in AREAS:
-        return SafeText(tab_behavior="focus", soft_wrap=True)
+        return SafeText(
+            tab_behavior="focus", soft_wrap=True, placeholder=safe.line(like, limit=400)
+        )
     return SafeInput(password=field.kind is Kind.SECRET, select_on_focus=False)

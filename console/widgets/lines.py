@@ -22,18 +22,24 @@ from textual.strip import Strip
 from console import look
 from console.views import Cell, Row
 
+MIDDLE_FROM = 16
+"""Below so many cells there is no room for two ends."""
 GUTTER = 4
 """Cursor, mark and a space on each side of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `width` 0 takes what is left; below `from_width` cells of list the column is left out."""
+    """One column. `width` 0 takes what is left; below `from_width` cells of list the column is left out.
+
+    `both_ends`: what does not fit is cut in its middle, as texts that begin alike differ at their ends.
+    """
 
     name: str
     width: int
     from_width: int = 0
     right: bool = False
+    both_ends: bool = False
 
 
 class LineList(ScrollView, can_focus=True):
@@ -238,7 +244,8 @@ class LineList(ScrollView, can_focus=True):
             cell = row[number] if number < len(row) else Cell("")
             segments.append(
                 Segment(
-                    fit(cell.text, cell_width, right=column.right) + " ",
+                    fit(cell.text, cell_width, right=column.right, both_ends=column.both_ends)
+                    + " ",
                     self._style(cell.role, ground),
                 )
             )
@@ -248,9 +255,6 @@ class LineList(ScrollView, can_focus=True):
     def _cursor_sign(self, here: bool) -> str:
         if not here:
             return " "
-        ascii_only = getattr(self.app, "ascii_only", False)
-        if ascii_only:
-            return ">" if self.has_focus else "|"
         return "▌" if self.has_focus else "│"
 
     def _style(self, role: str, ground: str = "") -> Style:
@@ -261,9 +265,19 @@ class LineList(ScrollView, can_focus=True):
         return Region(0, index - self.scroll_offset.y + 1, self.size.width, 1)
 
 
-def fit(text: str, width: int, *, right: bool = False) -> str:
-    """Safe text in exactly `width` cells; what is cut ends in `…`."""
+def fit(text: str, width: int, *, right: bool = False, both_ends: bool = False) -> str:
+    """Safe text in exactly `width` cells; where it is cut stands `…`, at the end or in the middle."""
     if cell_len(text) > width:
-        text = f"{set_cell_size(text, width - 1).rstrip()}…" if width else ""
+        end = _end(text, (width - 1) // 2) if both_ends and width > MIDDLE_FROM else ""
+        start = set_cell_size(text, width - 1 - cell_len(end)).rstrip() if width else ""
+        text = f"{start}…{end}" if width else ""
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
+
+
+def _end(text: str, width: int) -> str:
+    """The last `width` cells of a text, or one less before a wide character."""
+    end = text[-width:]
+    while cell_len(end) > width:
+        end = end[1:]
+    return end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
 from textual.containers import VerticalScroll
@@ -12,13 +12,13 @@ from textual.widgets import Static
 from console import countdown, effects, safe
 from console.countdown import Due, Urgency
 from console.forms.cells import pretty
-from console.forms.model import Field, Form, Kind, form_of
+from console.forms.model import Field, Form, Kind, Schema, form_of
+from console.forms.template import template_text
 from console.views import EntryLine, entry_line, short_id, subject_of, who
 from console.widgets.lines import fit
+from console.widgets.markdown import markdown
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
-from helmr.safe_text import plain
 
-BODY_CELLS = 20_000
 ANSWER_FIELDS_SHOWN = 12
 DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 
@@ -54,6 +54,12 @@ class TextPane(VerticalScroll, can_focus=False):
         self._text.update(content)
 
 
+def nothing_here(filter_text: str, use: str) -> Content:
+    """What a pane says while its list has no row: what it is for, or how rows come back."""
+    hides = "The filter hides every row; esc clears it." if filter_text else use
+    return Content.styled(hides, "$c-muted")
+
+
 def head(text: str) -> Content:
     """A heading inside a pane; our own words."""
     return Content.styled(text, "$c-muted")
@@ -69,18 +75,25 @@ def lines(parts: Sequence[Content]) -> Content:
     return Content("\n").join(parts)
 
 
-def wait_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
-    """The lines that say which wait this is."""
-    what = safe.line(wait.stream or wait.kind.value, "bold", limit=60)
+def wait_ids(wait: WaitInfo) -> list[Content]:
+    """The ids that a wait goes by."""
     parts = [
-        Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)),
         fact("wait", safe.line(wait.id, limit=80)),
         fact("session", safe.line(wait.session_id, limit=80)),
     ]
-    if wait.correlation_id:
-        parts.append(fact("correlation", safe.line(wait.correlation_id, limit=200)))
+    if wait.correlation_id and wait.subject:
+        parts.insert(0, fact("correlation", safe.line(wait.correlation_id, limit=200)))
     if wait.token_id:
         parts.append(fact("token", safe.line(wait.token_id, limit=80)))
+    return parts
+
+
+def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
+    """Who asks, and until when; of a wait that is over, how it ended."""
+    what = safe.line(wait.stream or wait.kind.value, limit=60)
+    parts = [
+        fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)))
+    ]
     if wait.status is WaitStatus.PENDING:
         when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
@@ -117,7 +130,7 @@ def asked(wait: WaitInfo, *, lines_max: int | None = None) -> list[Content]:
     """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so."""
     parts = [safe.line(subject_of(wait), "bold")]
     if wait.body:
-        body = body_lines(wait.body)
+        body = list(markdown(wait.body))
         if lines_max is not None and len(body) > lines_max:
             rest = len(body) - lines_max
             body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
@@ -125,33 +138,17 @@ def asked(wait: WaitInfo, *, lines_max: int | None = None) -> list[Content]:
     return parts
 
 
-def body_lines(body: str) -> list[Content]:
-    """Markdown as it reads: headings bold, list signs as dots; everything else as it is."""
-    found: list[Content] = []
-    for raw in plain(body, BODY_CELLS).split("\n"):
-        heading = raw.lstrip("#")
-        if raw.startswith("#") and heading.startswith(" "):
-            found.append(Content.styled(heading.strip(), "bold $c-accent"))
-        elif raw.lstrip().startswith(("- ", "* ")):
-            indent = len(raw) - len(raw.lstrip())
-            found.append(Content(f"{' ' * indent}• {raw.lstrip()[2:]}"))
-        elif raw.startswith("**") and raw.endswith("**") and len(raw) > 4:
-            found.append(Content.styled(raw[2:-2], "bold"))
-        else:
-            found.append(Content(raw))
-    return found
-
-
 def needs(form: Form) -> list[Content]:
     """What the answer is made of."""
     parts = [Content(""), head("Answer needs")]
+    root = form.schema if isinstance(form.schema, Mapping) else {}
     fields = list(form.root.children) if form.root.kind is Kind.GROUP else [form.root]
     for item in fields[:ANSWER_FIELDS_SHOWN]:
         star = "*" if item.required else " "
         parts.append(
             Content.assemble(
                 safe.line(f"{item.label} {star} ", limit=40),
-                safe.line(_needs(item), "$c-muted", limit=200),
+                safe.line(_needs(item, root), "$c-muted", limit=200),
             )
         )
     if len(fields) > ANSWER_FIELDS_SHOWN:
@@ -204,21 +201,23 @@ def wait_content(
     """Everything about one wait; on a narrow screen what matters first."""
     role = DUE_ROLE.get(due.urgency, "")
     if narrow:
-        parts = [*brief_facts(wait, due.text, role), *asked(wait)]
+        parts = [*asked(wait), *brief_facts(wait, due.text, role)]
         return lines([*parts, *(needs(form_of(wait.json_schema)) if loaded else [])])
-    parts = [*wait_facts(wait, due.text, role), Content(""), head("Asked"), *asked(wait)]
+    parts = [*asked(wait), Content(""), *wait_due(wait, due.text, role)]
     if loaded:
         parts += needs(form_of(wait.json_schema))
     parts += last_entries(entries, width)
     if wait.status is WaitStatus.PENDING and wait.kind is not WaitKind.TIMER:
         parts += effect(wait)
-    return lines(parts)
+    return lines([*parts, Content(""), *wait_ids(wait)])
 
 
-def _needs(item: Field) -> str:
+def _needs(item: Field, root: Schema) -> str:
     choices = " | ".join(choice.label for choice in item.choices[:8])
     more = " | …" if len(item.choices) > 8 else ""
     what = choices + more if choices else item.kind.value
     bounds = item.range_text()
+    if item.kind is Kind.JSON and (like := template_text(item.schema, root)):
+        bounds = f"{bounds} like {like}"
     optional = "" if item.required else ", optional"
     return f"{what}{' ' + bounds if bounds else ''}{optional}"

@@ -388,8 +388,6 @@ class TranscriptView(ScrollView, can_focus=True):
         return found
 
     def _sign(self) -> str:
-        if getattr(self.app, "ascii_only", False):
-            return ">" if self.has_focus else "|"
         return "▌" if self.has_focus else "│"
 
     def _style(self, role: str, ground: str = "") -> Style:

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from textual.pilot import Pilot
 
 from console.app import ConsoleApp, Options
 from console.screens.base import ConsoleScreen
+from console.screens.compose import ComposeScreen
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 from runtime.clock import FakeClock
@@ -95,8 +98,23 @@ class Bench:
     async def press(self, *keys: str) -> None:
         """Press keys and let what they start be done."""
         for key in keys:
+            if key == "ctrl+s":
+                await self.until(self.may_send)
+            began_s = monotonic()
             await self.pilot.press(key)
+            await self.until(partial(self.is_done, began_s))
             await self.pilot.pause()
+
+    def is_done(self, began_s: float) -> bool:
+        """Whether a key pressed since then was given, and everything it set off has happened."""
+        return self.app.keys.typed_s >= began_s and self.app.keys.is_still
+
+    def may_send(self) -> bool:
+        """False while a review has just been drawn: nobody presses the key so soon who has read it."""
+        screen = self.app.screen
+        if not isinstance(screen, ComposeScreen) or not screen.sends_next:
+            return True
+        return screen.is_readable(monotonic())
 
     async def advance(self, seconds: float, *, step: float = 1.0) -> None:
         """Let time pass for server and console."""
@@ -186,5 +204,5 @@ class Bench:
             raise AssertionError(f"{text!r} is not on:\n{self.text()}") from None
 
     def toasts(self) -> list[str]:
-        """What was said in toasts."""
-        return [note.message for note in self.app._notifications]
+        """What was said on the second line."""
+        return [said.text for said in self.app.said]

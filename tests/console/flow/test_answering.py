@@ -163,6 +163,7 @@ async def test_sending_twice_sends_once(bench: Bench) -> None:
     await bench.press("a")
     await bench.form()
     await bench.press("space", "ctrl+s")
+    await bench.until(bench.may_send)
     await bench.pilot.press("ctrl+s", "ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
     assert len(await bench.records(wait["session"]["id"])) == 1

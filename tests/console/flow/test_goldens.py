@@ -103,7 +103,8 @@ async def test_screens(
 
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
-    bench.app.clear_notifications()
+    bench.app.said.clear()
+    bench.screen.refresh_bars()
     await bench.pilot.pause(0.15)
     golden.check(bench.app, name)
 

@@ -47,7 +47,8 @@ async def picture(bench: Bench, root: Path, name: str) -> None:
     path = root / "docs" / "images" / f"{name}.svg"
     drawn = ""
     for _ in range(DRAWS_MAX):
-        bench.app.clear_notifications()
+        bench.app.said.clear()
+        bench.screen.refresh_bars()
         await bench.pilot.pause(0.15)
         drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))
         drawn = re.sub(r"terminal-\d+", "terminal-console", drawn) + "\n"

@@ -32,7 +32,7 @@ def _steps() -> list[Step]:
     table = [
         # --- inbox, and what opens over it
         ("", inbox, "⟨U+202E⟩"),
-        ("z", inbox, "correlation"),
+        ("z", inbox, "Answer needs"),
         ("z", inbox, "Inbox, by deadline"),
         ("y", pick, "enter picks"),
         ("escape", inbox, "Inbox, by deadline"),

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from console.clock import ServerClock
 from console.countdown import Urgency, due, size, span
 from console.freshness import BACKOFF_S, Freshness, Link, backoff_s
+from console.guard import in_ascii
 from console.merge import KeyedList, anchor
+from console.store import Store
+from helmr.models import WaitInfo, WaitKind, WaitStatus
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 
@@ -54,7 +57,7 @@ def test_due_column(left_s: float, text: str, urgency: Urgency) -> None:
 
 def test_no_deadline_is_said() -> None:
     assert due(None, NOW).text == "none"
-    assert due(None, NOW).sign(ascii_only=True).isascii()
+    assert in_ascii(due(None, NOW).sign()).isascii()
 
 
 def test_a_wrong_clock_here_moves_no_deadline() -> None:
@@ -117,3 +120,25 @@ def test_backoff_is_bounded(attempt: int, jitter: float) -> None:
 def test_spans_and_sizes() -> None:
     assert [span(s) for s in (5, 61, 3700, 90_000)] == ["5s", "1m", "1h 01m", "1d 1h"]
     assert [size(n) for n in (5, 4_200, 1_300_000)] == ["5 B", "4.2 kB", "1.3 MB"]
+
+
+def test_waits_that_ended_while_nobody_listened_leave_the_list() -> None:
+    """A list that is read again lacks them: each one ends, and the reading goes on."""
+    store = Store(ServerClock(Hands()))
+    store.put_waits([_wait(number) for number in range(4)], cut=False)
+    store.put_waits([_wait(3)], cut=False)
+    assert list(store.waits) == ["wait_3"]
+    assert sorted(store.ended) == ["wait_0", "wait_1", "wait_2"]
+
+
+def _wait(number: int) -> WaitInfo:
+    return WaitInfo(
+        id=f"wait_{number}",
+        session_id="ses_1",
+        run_id="run_1",
+        task="publish",
+        kind=WaitKind.INPUT,
+        stream="approval",
+        status=WaitStatus.PENDING,
+        opened_at=NOW,
+    )

@@ -1,0 +1,208 @@
+"""Keys one at a time: the next is taken when everything that the last one set off has happened.
+
+Textual handles a key when it is read, but what the key does comes later, as messages: the focus moves, a field tells
+its form, a screen opens. Of keys that come in one burst, as after a stall of the line or of this machine, the second
+would meet the screen as it was before the first. So everything typed, pasted or clicked waits in one line here, and
+the next is given only when
+
+- no part of the screens has a message left, nor work to do after the next drawing, and
+- no work is under way that decides where keys belong, such as the reading of a form (`hold`).
+
+Nothing can lock the keyboard: esc, ^c and ^q leave the line when the last key takes over `STUCK_S`, and after
+`SETTLES_WITHIN_S` what waits is left out, said, and not carried out late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from textual import events
+from textual.app import App
+from textual.message import Message
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.worker import Worker
+
+INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))
+"""Keys that end something: they need not wait for what hangs."""
+STUCK_S = 1.0
+SETTLES_WITHIN_S = 10.0
+ROUNDS_MAX = 64
+"""A round lets every part handle the messages it has; longer than any chain of messages that one key sets off, so
+that a screen which other things keep busy for ever does not hold keys back."""
+LOOK_EVERY_S = 0.25
+"""A part that ends with messages left never says that it has handled them."""
+
+
+class Keys:
+    """The line in which keys wait.
+
+    Args:
+        app: Gets them, by its message queue.
+        left_out: Called with how many were left out because the app did not come to rest.
+    """
+
+    def __init__(self, app: App[Any], *, left_out: Callable[[int], None]) -> None:
+        self._app = app
+        self._left_out = left_out
+        self._line: deque[Message] = deque()
+        self._given: Message | None = None
+        self._came = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self._holding: set[Worker[None]] = set()
+
+    def takes(self, event: Message) -> bool:
+        """Put an event into the line; False if it is none of the keyboard or mouse, or has had its turn."""
+        if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
+            return False
+        if event is self._given:
+            return False
+        if isinstance(event, events.MouseMove) and not self._line:
+            return False
+        self._line.append(event)
+        self._came.set()
+        if _interrupts(event):
+            self._interrupted.set()
+        return True
+
+    @property
+    def typed_s(self) -> float:
+        """When the key that has its turn was read, by the clock that goes only forward."""
+        return self._given.time if self._given is not None else 0.0
+
+    def hold(self, work: Worker[None]) -> None:
+        """Keys wait until this has ended: it decides where they belong."""
+        self._holding.add(work)
+
+    def forget(self) -> int:
+        """Leave out what waits: it was typed for something that did not come. How many keys that were."""
+        count = sum(isinstance(event, events.Key | events.Paste) for event in self._line)
+        self._line.clear()
+        return count
+
+    @property
+    def is_still(self) -> bool:
+        """Whether all keys were given and everything they set off has happened."""
+        return not self._line and self._is_settled()
+
+    async def run(self) -> None:
+        """Give keys for as long as the app runs."""
+        while True:
+            await self._came.wait()
+            while self._line:
+                if not await self._is_ready():
+                    self._give_up()
+                if self._line:
+                    self._give(self._line.popleft())
+            self._came.clear()
+            self._interrupted.clear()
+
+    def _give(self, event: Message) -> None:
+        self._given = event
+        self._app.post_message(event)
+
+    def _give_up(self) -> None:
+        """The app does not come to rest: only a key that ends something still goes through."""
+        kept = next((event for event in self._line if _interrupts(event)), None)
+        count = self.forget()
+        if kept is not None:
+            self._line.append(kept)
+            count -= 1
+        if count:
+            self._left_out(count)
+
+    async def _is_ready(self) -> bool:
+        if self._is_settled():
+            return True
+        settling = asyncio.ensure_future(self._settle())
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
+        try:
+            await asyncio.wait({settling}, timeout=STUCK_S)
+            if not settling.done():
+                rest_s = SETTLES_WITHIN_S - STUCK_S
+                both = {settling, interrupted}
+                await asyncio.wait(both, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+            if settling.done():
+                settling.result()
+                return True
+            return False
+        finally:
+            settling.cancel()
+            interrupted.cancel()
+
+    # --- whether everything has happened
+
+    def _is_settled(self) -> bool:
+        return not self._held() and not self._busy() and not self._undrawn()
+
+    def _held(self) -> set[Worker[None]]:
+        self._holding = {work for work in self._holding if not work.is_finished}
+        return self._holding
+
+    def _screens(self) -> list[Screen[Any]]:
+        return list(self._app.screen_stack)
+
+    def _parts(self) -> Iterator[MessagePump]:
+        yield self._app
+        for screen in self._screens():
+            yield from screen.walk_children(with_self=True)
+
+    def _busy(self) -> list[MessagePump]:
+        return [part for part in self._parts() if not _is_idle(part)]
+
+    def _undrawn(self) -> list[Screen[Any]]:
+        """Screens that have something to do once they are drawn."""
+        return [screen for screen in self._screens() if screen._callbacks and not _is_over(screen)]
+
+    async def _settle(self) -> None:
+        rounds = 0
+        while rounds < ROUNDS_MAX:
+            if held := self._held():
+                await asyncio.gather(*(work.wait() for work in held), return_exceptions=True)
+                rounds = 0
+                continue
+            busy, undrawn = self._busy(), self._undrawn()
+            if not busy and not undrawn:
+                return
+            if await self._round(busy, undrawn):
+                rounds += 1
+
+    async def _round(self, busy: list[MessagePump], undrawn: list[Screen[Any]]) -> bool:
+        """Let these handle what they have; False if one of them did not say so in time."""
+        left = 0
+        done = asyncio.Event()
+
+        def handled() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                done.set()
+
+        left += sum(part.call_later(handled) for part in busy)
+        left += sum(screen.call_after_refresh(handled) for screen in undrawn)
+        if left == 0:
+            await asyncio.sleep(0)
+            return True
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await done.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _interrupts(event: Message) -> bool:
+    return isinstance(event, events.Key) and event.key in INTERRUPTS
+
+
+def _is_over(part: MessagePump) -> bool:
+    return part._closing or part._closed
+
+
+def _is_idle(part: MessagePump) -> bool:
+    """Whether it waits for its next message: then nothing is in its queue, in its hands or to be done next."""
+    came: asyncio.Event = part._message_queue.ready_event
+    return _is_over(part) or bool(not came.is_set() and came._waiters)  # who waits for it

@@ -1,0 +1,174 @@
+"""One form for each kind of field, the keys that fill it, and what is then sent: for bursts of keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from helmr import streams, task
+from runtime.catalog import Registry
+
+TAB, SPACE, RIGHT, ENTER, BLANK = "\t", " ", "\x1b[C", "\r", "\x0e"
+REVIEW = "\x13"
+FIRST_ROW = ".g"
+"""Lets new rows in and goes to the first."""
+
+
+class Text(BaseModel):
+    name: str = Field(max_length=40)
+    city: str = Field(max_length=40)
+
+
+class Number(BaseModel):
+    amount: int = Field(ge=0, le=500)
+    rate: float
+
+
+class Choice(BaseModel):
+    decision: Literal["approve", "reject", "edit"]
+    note: str | None = Field(default=None, max_length=40)
+
+
+class Boolean(BaseModel):
+    sure: bool
+    again: bool
+    why: str = Field(max_length=40)
+
+
+class Long(BaseModel):
+    reply: str
+    sign: str = Field(max_length=40)
+
+
+class Place(BaseModel):
+    street: str = Field(max_length=40)
+    number: int
+
+
+class Group(BaseModel):
+    address: Place
+    remark: str = Field(max_length=40)
+
+
+class Item(BaseModel):
+    sku: str
+    qty: int
+
+
+class Json(BaseModel):
+    items: list[Item]
+    remark: str = Field(max_length=40)
+
+
+class Optional(BaseModel):
+    note: str | None = Field(default=None, max_length=40)
+    reason: Literal["goodwill", "damaged"] = "goodwill"
+    count: int | None = None
+
+
+class Pick(BaseModel):
+    country: Literal["at", "be", "ch", "de", "fr", "it", "nl"]
+    day: date
+
+
+class Several(BaseModel):
+    colours: list[Literal["red", "green", "blue"]]
+    remark: str = Field(max_length=40)
+
+
+class Card(BaseModel):
+    kind: Literal["card"]
+    number: str = Field(max_length=20)
+
+
+class Bank(BaseModel):
+    kind: Literal["bank"]
+    iban: str = Field(max_length=34)
+
+
+class Union(BaseModel):
+    pay: Annotated[Card | Bank, Field(discriminator="kind")]
+    remark: str = Field(max_length=40)
+
+
+class Pasted(BaseModel):
+    reply: str
+    line: str = Field(max_length=40)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A form, what is typed into it without a pause, and the answer that this is."""
+
+    model: type[BaseModel]
+    typed: str
+    sent: dict[str, Any]
+
+
+def _pasted(text: str) -> str:
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+KINDS = {
+    "text": Kind(Text, f"Elm{TAB}Bern", {"name": "Elm", "city": "Bern"}),
+    "number": Kind(Number, f"99{TAB}2.5", {"amount": 99, "rate": 2.5}),
+    "choice": Kind(Choice, f"{SPACE}{RIGHT}{SPACE}{TAB}no", {"decision": "reject", "note": "no"}),
+    "boolean": Kind(
+        Boolean,
+        f"{RIGHT}{SPACE}{TAB}{SPACE}{TAB}so",
+        {"sure": False, "again": True, "why": "so"},
+    ),
+    "long": Kind(Long, f"one{ENTER}two{TAB}Ada", {"reply": "one\ntwo", "sign": "Ada"}),
+    "group": Kind(
+        Group,
+        f"Elm{TAB}11{TAB}left",
+        {"address": {"street": "Elm", "number": 11}, "remark": "left"},
+    ),
+    "json": Kind(
+        Json,
+        f'[{{"sku": "A11", "qty": 3}}]{TAB}soon',
+        {"items": [{"sku": "A11", "qty": 3}], "remark": "soon"},
+    ),
+    "optional": Kind(
+        Optional,
+        f"{BLANK}{BLANK}{TAB}{RIGHT}{SPACE}{TAB}7",
+        {"note": None, "reason": "damaged", "count": 7},
+    ),
+    "pick": Kind(Pick, f"{ENTER}ch{ENTER}{TAB}2026-11-24", {"country": "ch", "day": "2026-11-24"}),
+    "several": Kind(
+        Several,
+        f"{SPACE}{RIGHT}{RIGHT}{SPACE}{TAB}odd",
+        {"colours": ["red", "blue"], "remark": "odd"},
+    ),
+    "union": Kind(
+        Union,
+        f"{RIGHT}{SPACE}{TAB}CH93{TAB}now",
+        {"pay": {"kind": "bank", "iban": "CH93"}, "remark": "now"},
+    ),
+    "pasted": Kind(
+        Pasted,
+        f"{_pasted('one')}{ENTER}{_pasted('two')}{TAB}{_pasted('Ada')} L",
+        {"reply": "one\ntwo", "line": "Ada L"},
+    ),
+}
+
+
+class Which(BaseModel):
+    """Which form is asked for."""
+
+    kind: str
+
+
+STREAMS = {name: streams.input(f"kind-{name}", schema=kind.model) for name, kind in KINDS.items()}
+
+
+@task(id="fill", streams=[*STREAMS.values()])
+async def fill(which: Which) -> bool:
+    """Asks for one form."""
+    return (await STREAMS[which.kind].wait(subject=f"Form {which.kind}?")).ok
+
+
+REGISTRY = Registry([fill], modules=["tests.console.flow.kinds"], code_hash="kinds-1")

@@ -1,0 +1,83 @@
+"""What is typed in one burst is taken as if it was typed slowly, whatever kind of field it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.console.flow import kinds
+from tests.console.flow.bursts import one_form
+from tests.console.flow.kinds import FIRST_ROW, KINDS, REVIEW
+from tests.console.flow.terminal import Terminal
+from tests.service.stack import Stack
+
+pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime with a form of each kind."""
+    (tmp_path / "data").mkdir()
+    found = Stack(tmp_path / "data", registry=kinds.REGISTRY)
+    try:
+        await found.start(slots=4)
+        yield found
+    finally:
+        await found.stop()
+
+
+@pytest.fixture
+async def terminal(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
+    """The installed console on a terminal."""
+    found = Terminal(120, 36)
+    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana")
+    await found.sees("No waits need an answer")
+    yield found
+    await found.close()
+
+
+@pytest.mark.timeout(180)
+async def test_a_form_filled_in_one_burst_sends_what_was_typed(
+    stack: Stack, terminal: Terminal
+) -> None:
+    """Every kind of field: the list, the form, its fields and its review, in one write."""
+    for kind in KINDS:
+        sent = await one_form(stack, kind, terminal.press, terminal.sees)
+        assert sent == KINDS[kind].sent, kind
+
+
+async def test_a_second_review_key_in_the_burst_sends_nothing_and_says_why(
+    stack: Stack, terminal: Terminal
+) -> None:
+    receipt = await stack.started("fill", {"kind": "choice"})
+    await terminal.sees("Form choice?")
+    await terminal.press(f"{FIRST_ROW}a{KINDS['choice'].typed}{REVIEW}{REVIEW}")
+    await terminal.sees('"decision": "reject"')
+    await terminal.sees("typed before this could be read")
+    wait = receipt["session"]["wait"]["id"]
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+    await terminal.sees("^s sends it.")
+    await terminal.press(REVIEW)
+    await terminal.sees("Accepted")
+
+
+async def test_answers_to_several_waits_typed_ahead_reach_each_its_own(
+    stack: Stack, terminal: Terminal
+) -> None:
+    """From the sending of one to the form of the next: keys wait for what comes back."""
+    runs = [await stack.started("fill", {"kind": "text"}) for _ in range(2)]
+    await terminal.sees("2 waits")
+    await terminal.press(f"{FIRST_ROW}a{KINDS['text'].typed}{REVIEW}")
+    await terminal.sees("^s sends it.")
+    await terminal.press(f"{REVIEW}aOak\tBasel{REVIEW}")
+    await terminal.sees('"city": "Basel"')
+    await terminal.sees("^s sends it.")
+    await terminal.press(REVIEW)
+    await terminal.sees("No waits need an answer")
+    sent = []
+    for receipt in runs:
+        path = f"/v1/sessions/{receipt['session']['id']}/inputs/kind-text"
+        sent += [record["data"]["city"] for record in (await stack.http.get(path)).json()["items"]]
+    assert sorted(sent) == ["Basel", "Bern"]

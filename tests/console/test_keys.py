@@ -1,0 +1,166 @@
+"""Keys are given one at a time, and nothing that hangs can lock the keyboard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from textual import events
+from textual.app import App, ComposeResult
+from textual.message import Message
+from textual.widget import Widget
+from textual.worker import Worker
+
+from console import keys
+from console.keys import Keys
+
+HOPS = 12
+"""Messages that one key of `Slow` sets off, one after the other."""
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+class Slow(Widget, can_focus=True):
+    """Writes a key down only after a chain of messages; `h` hangs."""
+
+    class Hop(Message):
+        def __init__(self, key: str, left: int) -> None:
+            super().__init__()
+            self.key = key
+            self.left = left
+
+    def __init__(self, seen: list[str], hang: asyncio.Event) -> None:
+        super().__init__()
+        self.seen = seen
+        self.hang = hang
+
+    async def on_key(self, event: events.Key) -> None:
+        self.seen.append(f"{event.key} read")
+        if event.key == "h":
+            await self.hang.wait()
+        self.post_message(self.Hop(event.key, HOPS))
+
+    def on_slow_hop(self, message: Hop) -> None:
+        if message.left:
+            self.post_message(self.Hop(message.key, message.left - 1))
+        else:
+            self.seen.append(f"{message.key} done")
+
+
+class Typed(App[int]):
+    """One `Slow` behind a line of keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.left_out = 0
+        self.hang = asyncio.Event()
+        self.keys = Keys(self, left_out=self._left)
+
+    def _left(self, count: int) -> None:
+        self.left_out += count
+
+    def compose(self) -> ComposeResult:
+        yield Slow(self.seen, self.hang)
+
+    def on_mount(self) -> None:
+        self.query_one(Slow).focus()
+        self.giving = asyncio.create_task(self.keys.run())
+
+    def on_unmount(self) -> None:
+        self.giving.cancel()
+
+    async def on_event(self, event: events.Event) -> None:
+        if not self.keys.takes(event):
+            await super().on_event(event)
+
+    def burst(self, *names: str) -> None:
+        """As a driver reads them: all at once."""
+        for name in names:
+            self.post_message(events.Key(name, name if len(name) == 1 else None))
+
+
+async def test_a_key_is_given_when_what_the_one_before_set_off_is_done() -> None:
+    app = Typed()
+    async with app.run_test():
+        app.burst("a", "b", "c")
+        await until(lambda: app.seen and app.seen[-1] == "c done")
+    assert app.seen == [f"{key} {what}" for key in "abc" for what in ("read", "done")]
+
+
+async def test_keys_wait_for_work_that_decides_where_they_belong() -> None:
+    app = Typed()
+    async with app.run_test():
+        reading = asyncio.Event()
+
+        async def read() -> None:
+            await reading.wait()
+            app.seen.append("the form is there")
+
+        worker: Worker[None] = app.run_worker(read())
+        app.keys.hold(worker)
+        app.burst("a")
+        await until(lambda: worker.is_running)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert app.seen == []
+        reading.set()
+        await until(lambda: len(app.seen) == 3)
+    assert app.seen == ["the form is there", "a read", "a done"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds, at a fiftieth."""
+    monkeypatch.setattr(keys, "STUCK_S", keys.STUCK_S / 50)
+    monkeypatch.setattr(keys, "SETTLES_WITHIN_S", keys.SETTLES_WITHIN_S / 50)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_hangs_can_not_lock_the_keyboard() -> None:
+    """^q is typed behind keys that can't be given: it ends the app, they are left out."""
+    app = Typed()
+    async with app.run_test():
+        app.burst("h", "a", "b", "ctrl+q")
+        await until(lambda: app._exit)
+        app.hang.set()
+    assert app.left_out == 2
+    assert app.seen[:1] == ["h read"]
+    assert "a read" not in app.seen
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_keys_typed_while_something_hangs_are_left_out_and_said_not_given_late() -> None:
+    app = Typed()
+    async with app.run_test():
+        app.burst("h", "a", "b")
+        await until(lambda: app.left_out)
+        assert app.left_out == 2
+        app.hang.set()
+        await until(lambda: app.keys.is_still)
+        app.burst("c")
+        await until(lambda: app.seen[-1] == "c done")
+    assert app.seen == ["h read", "h done", "c read", "c done"]
+
+
+async def test_a_screen_that_others_keep_busy_does_not_hold_keys_back() -> None:
+    app = Typed()
+    async with app.run_test():
+        slow = app.query_one(Slow)
+        busy = True
+
+        async def go_on() -> None:
+            await asyncio.sleep(0)  # a turn for everything else
+            if busy:
+                slow.call_later(go_on)
+
+        slow.call_later(go_on)
+        app.burst("a", "b")
+        await until(lambda: "b done" in app.seen)
+        busy = False
+    assert app.left_out == 0
