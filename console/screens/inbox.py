@@ -88,7 +88,13 @@ class InboxScreen(ListScreen):
         if wait is None:
             return (Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
-        return views.wait_row(wait, store.now(), gone=gone, ascii_only=self.console.ascii_only)
+        return views.wait_row(
+            wait,
+            store.now(),
+            gone=gone,
+            ascii_only=self.console.ascii_only,
+            stuck_since=store.stuck_since(wait.run_id) if gone else None,
+        )
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -123,7 +129,9 @@ class InboxScreen(ListScreen):
             else ()
         )
         noun = "wait" if text == "1" else self.NOUN
-        return ((f"{text} {noun}", "muted"), *tail)
+        stuck = len(store.stuck())
+        warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
+        return ((f"{text} {noun}", "muted"), *warned, *tail)
 
     # --- the pane
 
