@@ -33,6 +33,9 @@ ACTIVITY_MAX = 2_000
 ENDED_MAX = 1_000
 TASKS_OF_SESSIONS_MAX = 20_000
 ENDED_SHOWN = timedelta(hours=1)
+STUCK_AFTER = timedelta(seconds=5)
+"""A run goes on within a second of its answer; one that has not after this waits for something."""
+STUCK_MAX = 5_000
 
 _ENDINGS = {
     "wait.fulfilled": WaitStatus.FULFILLED,
@@ -87,6 +90,8 @@ class Store:
     streams: list[StreamInfo] = field(default_factory=list)
     tasks: list[TaskInfo] = field(default_factory=list)
     feed_offset: int | None = None
+    resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
+    """Runs whose wait is over and which nobody has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _inbox: list[WaitInfo] | None = None
@@ -155,6 +160,7 @@ class Store:
         changes = Changes(entry=None if replayed else entry)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
+        self._follow_run(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
             changes.activity = True
@@ -165,6 +171,26 @@ class Store:
         elif entry.kind in _ENDINGS:
             changes.waits = self._ended(entry)
         return changes
+
+    def stuck_since(self, run_id: str) -> datetime | None:
+        """Since when a run has its answer and has not gone on; None if it has, or may yet."""
+        since = self.resolved.get(run_id)
+        return since if since is not None and self.now() - since >= STUCK_AFTER else None
+
+    def stuck(self) -> list[datetime]:
+        """Since when each run that has its answer has not gone on, longest first."""
+        found = (self.stuck_since(run_id) for run_id in self.resolved)
+        return sorted(since for since in found if since is not None)
+
+    def _follow_run(self, entry: EntryInfo) -> None:
+        if entry.run_id is None:
+            return
+        if entry.kind in _ENDINGS and entry.body.get("next") == "queued":
+            self.resolved[entry.run_id] = entry.recorded_at
+            while len(self.resolved) > STUCK_MAX:
+                self.resolved.popitem(last=False)
+        elif entry.kind.startswith("run."):
+            self.resolved.pop(entry.run_id, None)
 
     def task_of(self, session_id: str) -> str:
         """The task of a session, empty if it was never seen."""

@@ -102,8 +102,10 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     return ""
 
 
-def wait_row(wait: WaitInfo, now: datetime, *, gone: bool) -> Row:
-    """sign, due, kind, stream, subject, session."""
+def wait_row(
+    wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
+) -> Row:
+    """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
     if wait.status is not WaitStatus.PENDING or gone:
         word = {
             WaitStatus.FULFILLED: "answered",
@@ -111,6 +113,10 @@ def wait_row(wait: WaitInfo, now: datetime, *, gone: bool) -> Row:
             WaitStatus.CANCELLED: "cancelled",
         }.get(wait.status, "over")
         sign, due, role = Cell("x", "muted"), Cell(word, "muted"), "muted"
+        if stuck_since is not None:
+            due, role = Cell("queued", "warning"), "warning"
+            age = countdown.span((now - stuck_since).total_seconds())
+            subject = f"{word}, not gone on for {age}: {subject}"
     else:
         left = countdown.due(wait.deadline_at, now)
         role = _URGENT_ROLE[left.urgency]
@@ -121,7 +127,7 @@ def wait_row(wait: WaitInfo, now: datetime, *, gone: bool) -> Row:
         due,
         Cell(wait.kind.value, "muted"),
         Cell(one_line(wait.stream or wait.kind.value, 60), role),
-        Cell(subject_of(wait), role),
+        Cell(subject, role),
         Cell(short_id(wait.session_id), "muted"),
     )
 
@@ -138,6 +144,8 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
         left = countdown.due(wait.deadline_at, now)
         due = f" ({left.text})" if wait.deadline_at is not None else ""
         about = f"{subject_of(wait)}{due}"
+    elif session.queued_at is not None:
+        about = queued_text(session.queued_at, now)
     return (
         Cell(" " if ended else ACTIVITY_SIGN[activity], role),
         Cell(state, role),
@@ -147,6 +155,14 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
         Cell(countdown.span((now - session.updated_at).total_seconds()), "muted"),
         Cell(short_id(session.id), "muted"),
     )
+
+
+def queued_text(queued_at: datetime, now: datetime) -> str:
+    """How long a queued run has not gone on, or when its next attempt begins."""
+    waited_s = (now - queued_at).total_seconds()
+    if waited_s < 0:
+        return f"next attempt in {countdown.span(-waited_s)}"
+    return f"queued for {countdown.span(waited_s)}, not gone on yet"
 
 
 def run_row(run: RunInfo, now: datetime) -> Row:

@@ -299,6 +299,8 @@ class SessionInfo(Wire):
     task: str
     status: SessionStatus
     activity: Activity
+    queued_at: datetime | None = None
+    """Since when its run waits for a slot, or when its next attempt begins to; null unless `activity` is queued."""
     wait: WaitInfo | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -565,6 +567,8 @@ class Health(Wire):
 
     ready: bool
     reasons: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    """What is wrong although calls are answered."""
     version: str
     pid: int | None = None
     data_dir: str | None = None

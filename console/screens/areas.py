@@ -164,7 +164,19 @@ class SystemScreen(ConsoleScreen):
         if store.freshness.failing:
             return ((one_line(store.freshness.error, 300), "error"),), ()
         ready = store.health is not None and store.health.ready
+        if ready and (self._stuck() or (store.health is not None and store.health.warnings)):
+            return (("ready, with warnings", "warning"),), ()
         return (("ready" if ready else "not ready", "success" if ready else "warning"),), ()
+
+    def _stuck(self) -> str:
+        """What is answered and has not gone on."""
+        store = self.console.store
+        since = store.stuck()
+        if not since:
+            return ""
+        age = countdown.span((store.now() - since[0]).total_seconds())
+        runs = "run has" if len(since) == 1 else "runs have"
+        return f"{len(since)} answered {runs} not gone on yet, the oldest for {age}"
 
     def _that_side(self) -> list[Content]:
         health = self.console.store.health
@@ -177,6 +189,11 @@ class SystemScreen(ConsoleScreen):
                 Content.styled(state, "bold $c-success" if health.ready else "bold $c-error"),
             ),
             *(safe.line(f"  ! {reason}", "$c-error", limit=300) for reason in health.reasons),
+            *(
+                safe.line(f"  ! {warning}", "$c-warning", limit=300)
+                for warning in (*health.warnings, self._stuck())
+                if warning
+            ),
             fact("version", safe.line(health.version, limit=60)),
         ]
         if health.started_at is not None:
@@ -191,7 +208,7 @@ class SystemScreen(ConsoleScreen):
                 parts.append(fact(name, safe.line(value, limit=200)))
         for title, values in (
             ("Counts", health.counts),
-            ("Pool", health.pool),
+            ("Pool", {name: value for name, value in health.pool.items() if name != "warnings"}),
             ("Ledger", health.ledger),
         ):
             if values:

@@ -87,7 +87,8 @@ class InboxScreen(ListScreen):
         if wait is None:
             return (Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
-        return views.wait_row(wait, store.now(), gone=gone)
+        stuck_since = store.stuck_since(wait.run_id) if gone else None
+        return views.wait_row(wait, store.now(), gone=gone, stuck_since=stuck_since)
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -122,7 +123,9 @@ class InboxScreen(ListScreen):
             else ()
         )
         noun = "wait" if text == "1" else self.NOUN
-        return ((f"{text} {noun}", "muted"), *tail)
+        stuck = len(store.stuck())
+        warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
+        return ((f"{text} {noun}", "muted"), *warned, *tail)
 
     # --- the pane
 

@@ -311,6 +311,9 @@ def session_content(session: SessionInfo, now: datetime) -> Content:
         )
     )
     parts.append(fact("changed", countdown.ago(session.updated_at, now)))
+    if session.queued_at is not None:
+        queued = safe.line(views.queued_text(session.queued_at, now), "$c-warning")
+        parts.append(fact("run", queued))
     wait = session.wait
     if wait is not None:
         due = countdown.due(wait.deadline_at, now)

@@ -88,12 +88,14 @@ def _queue(pool: Mapping[str, Any]) -> str:
 
 
 def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
-    pool = {name: value for name, value in health.pool.items() if name not in ("ready", "actors")}
+    shown = ("ready", "actors", "warnings")
+    pool = {name: value for name, value in health.pool.items() if name not in shown}
     return [
         ("url", endpoint.url),
         ("found by", endpoint.found_by),
         ("ready", "yes" if health.ready else "no"),
         *(("because", reason) for reason in health.reasons),
+        *(("warning", warning) for warning in health.warnings),
         ("version", health.version),
         ("pid", endpoint.pid or health.pid),
         ("data dir", health.data_dir or endpoint.data_dir),

@@ -191,9 +191,9 @@ class DirectoryActor:
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.
 
-        Shape: `{ready, slots{total, free, busy, lingering, starting}, desks{…}, queue, failing,
-        routes, deaths, recent_deaths[], warnings[], actors[{name, pid, role, session, state,
-        since}]}`.
+        Shape: `{ready, slots{total, free, busy, lingering, starting}, desks{…}, queue, queue_oldest_s
+        (0 if nothing waits for a slot), failing, routes, deaths, recent_deaths[], warnings[],
+        actors[{name, pid, role, session, state, since}]}`.
         """
         warnings = list(self._pool.warnings.values())
         if self._work.failing():
@@ -203,6 +203,7 @@ class DirectoryActor:
             "slots": self._count(SLOT),
             "desks": self._count(DESK),
             "queue": len(self._work),
+            "queue_oldest_s": self._queue_oldest_s(),
             "failing": self._work.failing(),
             "routes": self._routes_count,
             "deaths": self._pool.deaths_count,
@@ -210,6 +211,12 @@ class DirectoryActor:
             "warnings": warnings,
             "actors": [actor.to_json() for actor in self._pool.actors.values()],
         }
+
+    def _queue_oldest_s(self) -> float:
+        oldest_at = self._work.oldest_at()
+        if oldest_at is None:
+            return 0.0
+        return round(max(0.0, (self._clock.now() - oldest_at).total_seconds()), 1)
 
     def _count(self, role: str) -> dict[str, int]:
         actors = [a for a in self._pool.actors.values() if a.role == role]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from runtime.actors.deadlines import Deadlines
 from runtime.actors.execution import Execution
 from runtime.actors.repeats import Repeats
 from runtime.actors.sealing import Sealer, restore
+from runtime.actors.task_tokens import question_of
 from runtime.catalog import Registered, Registry
 from runtime.clock import Clock
 from runtime.core.asks import AskWait
@@ -42,6 +43,7 @@ from runtime.core.commands import (
 )
 from runtime.core.decide import Context, Decision, decide, lifecycle, ops
 from runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
+from runtime.core.run import Run
 from runtime.faults import Point, reach
 from runtime.ports import (
     CommitReply,
@@ -112,6 +114,7 @@ class HeldSession:
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
+        self._ledger = ledger
         self._clock = clock
         self._is_hot = is_hot
         self._on_change = on_change
@@ -158,7 +161,7 @@ class HeldSession:
     def is_parkable(self) -> bool:
         """Nothing of the session needs this actor now (S-10)."""
         run = self.state.active_run
-        if self._in_flight or self.execution.is_busy or self._alone.locked():
+        if self._in_flight or self.execution.is_busy:
             return False
         if run is None or run.status is RunStatus.BLOCKED or not self._is_hot:
             return not self.execution.has_code
@@ -230,8 +233,7 @@ class HeldSession:
             raise Moved(f"{self.id} is not held here")
         if self.committer.is_failing:
             raise StoreUnavailable(f"{self.id}: the ledger can't commit now", retry_after_s=1)
-        self._in_flight += 1
-        try:
+        with self._under_way():
             async with self._alone:
                 decision = await self._decide(command)
                 seq = self.state.seq
@@ -241,6 +243,17 @@ class HeldSession:
             if decision.error is not None:
                 raise decision.error
             return decision.reply
+
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Something is decided: the session can't be parked, and at the end what has become of it is told.
+
+        Whatever takes `_alone` does so in here. A lock that kept the session from parking and told nobody when it was
+        let go of would keep the session in its slot for ever.
+        """
+        self._in_flight += 1
+        try:
+            yield
         finally:
             self._in_flight -= 1
             if not self.is_lost:
@@ -303,21 +316,26 @@ class HeldSession:
 
     async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
         """Commit the opening, then go on: the token may have ended meanwhile (S-13)."""
-        async with self._alone, self._exclusive():
-            run = self.state.active_run
-            if run is None or driver is not self.execution.driver or ask.token_id is None:
-                return
-            await self.committer_idle()
-            ended: TokenEnded | None = None
-            precondition = TokenOpen(ask.token_id, ask.wait_id)
-            while not self.is_lost:
-                context = self.context(None)
-                drafts = ops.open_wait(self.state, run, op, ask, context, token_ended=ended)
-                guards = (precondition,) if ended is None else ()
-                reply = await self._commit_alone(drafts, guards)
-                if not isinstance(reply, Declined):
+        with self._under_way():
+            async with self._alone, self._exclusive():
+                run = self.state.active_run
+                if run is None or driver is not self.execution.driver or ask.token_id is None:
                     return
-                ended = _token_end(reply.facts, ask, context.now)
+                await self.committer_idle()
+                await self._open_on_token(run, op, ask, TokenOpen(ask.token_id, ask.wait_id))
+
+    async def _open_on_token(self, run: Run, op: int, ask: AskWait, guard: TokenOpen) -> None:
+        question = await question_of(self._ledger, run, guard.token_id)
+        ended: TokenEnded | None = None
+        while not self.is_lost:
+            context = self.context(None)
+            drafts = ops.open_wait(
+                self.state, run, op, ask, context, token_ended=ended, question=question
+            )
+            reply = await self._commit_alone(drafts, (guard,) if ended is None else ())
+            if not isinstance(reply, Declined):
+                return
+            ended = _token_end(reply.facts, ask, context.now)
 
     async def _time_token_out(self, command: Command) -> Decision:
         """A token's completion before the deadline wins, however late it is heard of (S-14)."""

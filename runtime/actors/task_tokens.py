@@ -1,18 +1,24 @@
-"""What task code asks about tokens besides making them: get, list, complete, cancel."""
+"""What task code asks about tokens besides making them: get, list, complete, cancel; and what a wait on one shows."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from helmr.errors import BadRequest
+from helmr.errors import BadRequest, HelmrError, Unavailable
 from helmr.models import Page, TokenInfo
 from runtime.actors.completing import complete
 from runtime.core import jsontext
 from runtime.core.commands import Operation
-from runtime.core.entries import task_principal
-from runtime.core.tokens import CancelToken, CompleteToken
+from runtime.core.entries import EntryKind, task_principal
+from runtime.core.run import Run
+from runtime.core.tokens import CancelToken, CompleteToken, TokenQuestion
 from runtime.ports import Ledger
+
+QUESTION_TRIES = 25
+QUESTION_PAUSE_S = 0.2
+"""A ledger that was killed answers again after two seconds; a wait opens after five in any case."""
 
 
 async def task_token_call(
@@ -65,6 +71,25 @@ async def task_token_call(
             return _info(await ledger.get_token(token_id))
         case _:
             raise BadRequest(f"tokens.{method} is unknown")
+
+
+async def question_of(ledger: Ledger, run: Run, token_id: str) -> TokenQuestion | None:
+    """What the token says; None if there is no such token, or its texts can't be read.
+
+    One that the run itself made stands in its journal. A ledger that is away for a moment is asked again: what a wait
+    shows is written once.
+    """
+    for entry in run.journal:
+        if entry.kind is EntryKind.TOKEN_CREATED and entry.body["token_id"] == token_id:
+            return TokenQuestion.of(entry.body)
+    for _ in range(QUESTION_TRIES):
+        try:
+            return TokenQuestion.of(await ledger.get_token(token_id))
+        except Unavailable:
+            await asyncio.sleep(QUESTION_PAUSE_S)
+        except HelmrError:
+            return None
+    return None
 
 
 def _info(token: Mapping[str, Any]) -> Any:

@@ -93,6 +93,11 @@ class WorkList:
             if failing is None or failing.until <= now:
                 yield session_id
 
+    def oldest_at(self) -> datetime | None:
+        """Since when the longest waits for a slot, of those that can be resumed."""
+        times = [i.queued_at for s, i in self._runs.items() if s not in self._failing]
+        return min(times, default=None)
+
     def taken(self, session_id: str) -> None:
         """A session is resumed; the ledger's next list will not have it."""
         self._runs.pop(session_id, None)

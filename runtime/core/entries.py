@@ -25,7 +25,8 @@ step.try_failed    try error retry_at                    between tries of one st
 step.succeeded     value                                 op outcome
 step.failed        error                                 op outcome
 step.abandoned     reason: task|run_end                  op closed by the code or by the run's end
-wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? timeout_s? deadline_at? backoff?
+wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? schema? timeout_s? deadline_at?
+                   deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? next    next: running|queued
                    answer: given to exactly this wait (S-18)
 wait.timed_out     wait_id next

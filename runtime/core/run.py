@@ -6,12 +6,13 @@ repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from helmr.models import RunStatus
-from runtime.core.entries import Entry, EntryKind
+from runtime.core.entries import Entry, EntryKind, from_iso
 
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
 """Run statuses that are not an end (S-3)."""
@@ -51,6 +52,16 @@ class Wait:
     def has_own_op(self) -> bool:
         """False for a step's backoff, which the code did not ask for."""
         return not self.is_backoff
+
+
+def own_deadline(opened: Mapping[str, Any]) -> datetime | None:
+    """When a wait times out by itself, from the body of its `wait.opened`.
+
+    None if its deadline is its token's expiry: then the end of the token ends the wait, and nothing else does, so that
+    a completion before it can't lose against a timer (S-14, S-40).
+    """
+    deadline = opened.get("deadline_at")
+    return from_iso(deadline) if deadline is not None and "deadline_of" not in opened else None
 
 
 @dataclass(frozen=True, slots=True)

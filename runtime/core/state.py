@@ -17,7 +17,7 @@ from helmr.models import Activity, RunStatus, SessionStatus
 from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from runtime.core.public_tokens import PublicToken
 from runtime.core.receipts import FirstReceipt, receipt_of
-from runtime.core.run import Run, Wait
+from runtime.core.run import Run, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
@@ -268,7 +268,6 @@ def _public_token_changed(state: SessionState, entry: Entry) -> None:
 def _wait_opened(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     body = entry.body
-    deadline = body.get("deadline_at")
     run.wait = Wait(
         id=body["wait_id"],
         run_id=run.id,
@@ -277,7 +276,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         stream=body.get("stream"),
         correlation_id=body.get("correlation_id"),
         token_id=body.get("token_id"),
-        deadline_at=from_iso(deadline) if deadline is not None else None,
+        deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
     )
     run.status = RunStatus.WAITING

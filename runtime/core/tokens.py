@@ -33,7 +33,7 @@ from helmr.models import (
 )
 from runtime.core import jsontext
 from runtime.core.commands import Command
-from runtime.core.entries import Entry, EntryKind, Principal, iso
+from runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
@@ -109,6 +109,20 @@ class NewToken:
         }
         parts.update((name, value) for name, value in optional.items() if value is not None)
         return parts
+
+
+@dataclass(frozen=True, slots=True)
+class TokenQuestion:
+    """What a token says to the person who answers, and until when; a wait on it shows what it does not say itself."""
+
+    subject: str | None
+    body: str | None
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
+        """From the body of a `token.created`, or a token as the ledger shows it."""
+        return cls(parts.get("subject"), parts.get("body"), from_iso(parts["expires_at"]))
 
 
 def own_public_token(entry: Entry, expires_at: datetime) -> PublicToken:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError
 from helmr.models import Activity, Health
 from runtime.clock import Clock
+from runtime.core.entries import from_iso
 from runtime.ports import Directory, Introduction
 from runtime.service.catalog import CatalogView
 from runtime.service.feed import FeedHub
@@ -16,6 +18,9 @@ from runtime.service.ledger import LedgerReads
 
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
+
+STALL_S = 5.0
+"""A slot is handed on within a second; what takes longer than this does not come by itself."""
 
 SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
 
@@ -59,6 +64,7 @@ class HealthView:
         return Health(
             ready=not reasons,
             reasons=reasons,
+            warnings=[*pool.get("warnings", ()), *_stall(ledger, pool, self._clock.now())],
             version=self._host.version,
             pid=self._host.pid,
             data_dir=self._host.data_dir,
@@ -69,6 +75,23 @@ class HealthView:
             pool=dict(pool),
             ledger=dict(ledger),
         )
+
+
+def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) -> list[str]:
+    """Runs wait for a slot while slots hold sessions that only wait: one of both sides is wrong.
+
+    The two figures have two sources. The directory believes what actors report; that a session only waits the ledger
+    knows from its entries, and so it shows also an actor that has not told that its session can be parked.
+    """
+    oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
+    if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
+        return []
+    runs, held = pool.get("queue", 0), ledger.get("counts", {}).get("waiting_held", 0)
+    return [
+        f"{runs} {'run waits' if runs == 1 else 'runs wait'} for a slot, the oldest for {oldest_s:.0f} s, "
+        f"while actors hold {held} {'session' if held == 1 else 'sessions'} that only "
+        f"{'waits' if held == 1 else 'wait'}; see the logs"
+    ]
 
 
 async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], list[str]]:

@@ -85,7 +85,8 @@ class Waits:
                 schema = None
         if schema is None and wait.get("token_id") is not None:
             try:
-                schema = (await self._tokens.in_full(wait["token_id"]))["schema"]
+                token = await self._tokens.in_full(wait["token_id"])
+                schema, wait = token["schema"], _with_question(wait, token)
             except TokenNotFound:
                 schema = None
             except (PayloadDamaged, MasterKeyMissing) as error:
@@ -229,6 +230,18 @@ class Waits:
                 body: Json = entry["body"]
                 return body
         return None
+
+
+def _with_question(wait: Json, token: Json) -> Json:
+    """The wait with its token's question; one opened by release 0.1.0 or earlier does not hold it."""
+    if wait["status"] != WaitStatus.PENDING.value:
+        return wait
+    asked = {
+        "subject": token.get("subject"),
+        "body": token.get("body"),
+        "deadline_at": token["expires_at"],
+    }
+    return {**wait, **{key: value for key, value in asked.items() if wait.get(key) is None}}
 
 
 def _facts(wait: WaitInfo) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class Book:
         self._deliveries: dict[str, WorkItem] = {}
         self._ready: dict[str, None] = {}
         self._timers = Timers(self.heads)
+        self._waiting_held: dict[str, tuple[str, datetime]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._census: Counter[tuple[Activity, bool]] = Counter()
 
@@ -298,7 +299,20 @@ class Book:
         else:
             self._ready.pop(head.session_id, None)
         self._timers.arm(head, _alarm_of(head, now))
+        self._note_holding(head, now)
         self._recount(head)
+
+    def _note_holding(self, head: Head, now: datetime) -> None:
+        """Remember since when an actor holds a session that only waits."""
+        wait = head.wait
+        if wait is None or not head.is_held or _lost_steps(head):
+            self._waiting_held.pop(head.session_id, None)
+        elif self._waiting_held.get(head.session_id, ("",))[0] != wait.id:
+            self._waiting_held[head.session_id] = (wait.id, now)
+
+    def waiting_held_since(self) -> datetime | None:
+        """Since when the longest of those that wait in an actor does so; the actor need not know."""
+        return min((since for _, since in self._waiting_held.values()), default=None)
 
     def work_items(self) -> list[WorkItem]:
         """What the directory must see to: deliveries, then runs, oldest first of the longest listed."""
@@ -381,6 +395,7 @@ class Book:
             "open": self.open_count,
             "held": sum(count for (_, is_held), count in self._census.items() if is_held),
             "parked": self._census[Activity.WAITING, False],
+            "waiting_held": len(self._waiting_held),
             "ready": len(self._ready),
             "deliveries": len(self._deliveries),
             **by_activity,

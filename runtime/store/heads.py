@@ -17,12 +17,12 @@ from datetime import datetime
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
-from runtime.core.run import ACTIVE
+from runtime.core.run import ACTIVE, own_deadline
 
 
 @dataclass(slots=True)
 class PendingWait:
-    """The run's pending wait."""
+    """The run's pending wait. `deadline_at` is its own (`runtime.core.run.own_deadline`)."""
 
     id: str
     kind: str
@@ -225,13 +225,12 @@ def _step_outcome(head: Head, entry: Entry) -> None:
 
 def _wait_opened(head: Head, entry: Entry) -> None:
     body = entry.body
-    deadline = body.get("deadline_at")
     head.wait = PendingWait(
         id=body["wait_id"],
         kind=body["kind"],
         op=_op(entry),
         token_id=body.get("token_id"),
-        deadline_at=from_iso(deadline) if deadline is not None else None,
+        deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
     )
     head.run_status = RunStatus.WAITING

@@ -102,7 +102,8 @@ class ReadableLedger(MemoryLedger):
     def _session_json(self, session_id: str) -> Json:
         numbers = session_numbers(self._heads[session_id])
         wait = self._wait_json(numbers.wait_id, in_full=True) if numbers.wait_id else None
-        return views.session_json(self._rows.new_sessions[session_id], numbers, wait)
+        queued = self._rows.runs.get(numbers.run_id or "") if numbers.activity == "queued" else None
+        return views.session_json(self._rows.new_sessions[session_id], numbers, wait, queued)
 
     # --- runs -----------------------------------------------------------------------------------
 
@@ -382,6 +383,7 @@ class ReadableLedger(MemoryLedger):
             "feed_offset": len(self.stored.entries),
             "failure": None,
             "counts": self.book.counts(),
+            "waiting_held_since": views.iso_or_none(self.book.waiting_held_since()),
         }
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:

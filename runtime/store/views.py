@@ -23,14 +23,21 @@ UNREADABLE = "(can't be read)"
 """Stands in a list for the subject of what has a `problem`."""
 
 
-def session_json(row: NewSession, numbers: SessionNumbers, wait: Mapping[str, Any] | None) -> Json:
-    """A `SessionInfo`. `wait` is the active wait in full, or None."""
+def session_json(
+    row: NewSession,
+    numbers: SessionNumbers,
+    wait: Mapping[str, Any] | None,
+    run: RunNumbers | None,
+) -> Json:
+    """A `SessionInfo`. `wait` is the active wait in full, or None; `run` the newest run, if it is queued."""
+    queued_at = (run.retry_at or run.queued_at) if run is not None else None
     return {
         "id": row.session_id,
         "external_id": row.external_id,
         "task": row.task,
         "status": numbers.status,
         "activity": numbers.activity,
+        "queued_at": iso_or_none(queued_at),
         "wait": dict(wait) if wait is not None else None,
         "tags": jsontext.decode(row.tags),
         "metadata": jsontext.decode(row.metadata),
@@ -64,13 +71,13 @@ def run_json(
         "status": numbers.status,
         "attempt": numbers.attempt,
         "started_by": created.get("started_by", {}),
-        "retry_at": _iso(numbers.retry_at),
+        "retry_at": iso_or_none(numbers.retry_at),
         "payload": created.get("payload"),
         "result": outcome.get("result") if outcome is not None else None,
         "error": _error(numbers.status, outcome) if problem is None else None,
         "problem": problem,
         "created_at": iso(row.created_at),
-        "ended_at": _iso(numbers.ended_at),
+        "ended_at": iso_or_none(numbers.ended_at),
     }
 
 
@@ -110,8 +117,8 @@ def wait_json(
         "problem": problem,
         "status": numbers.status,
         "opened_at": iso(row.opened_at),
-        "deadline_at": _iso(row.deadline_at),
-        "resolved_at": _iso(numbers.resolved_at),
+        "deadline_at": iso_or_none(row.deadline_at),
+        "resolved_at": iso_or_none(numbers.resolved_at),
         "resolved_by": dict(resolved_by) if resolved_by is not None else None,
     }
     if in_full:
@@ -166,5 +173,6 @@ def principal_from(text: str) -> Principal:
     return Principal.from_json(jsontext.decode(text))
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso_or_none(moment: datetime | None) -> str | None:
+    """A time as it stands in JSON."""
     return iso(moment) if moment is not None else None

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from helmr import WaitCancelled, WaitTimeout, auth, step, streams, task, tokens
-from helmr.errors import SchemaMismatch, TokenCancelled, TokenCompleted, TokenExpired
+from helmr.errors import SchemaMismatch, TokenCancelled, TokenCompleted, TokenExpired, Unavailable
 from helmr.testing import RunFailed
-from runtime.core.entries import EntryKind
+from runtime.core.entries import EntryKind, iso
 
 sent: list[str] = []
 
@@ -232,3 +232,102 @@ async def test_a_public_token_of_a_task_stands_in_its_sessions_state(harness):
             "correlation_id": "a",
         }
         assert h.ledger.book.keys.public_tokens[public_token_id].token.max_uses == 2
+
+
+@task(id="asks")
+async def asks(payload: dict[str, Any]) -> Any:
+    """Waits on a token of its own, or on that of the payload."""
+    token_id = payload.get("token_id")
+    if token_id is None:
+        made = await tokens.create(timeout="2h", subject="Let it go out?", body="# Look")
+        token_id = made.id
+    result = await tokens.wait(token_id, **payload.get("wait", {}))
+    return result.value if result.ok else type(result.error).__name__
+
+
+@pytest.mark.parametrize("made_by", ["task", "client"])
+async def test_a_wait_on_a_token_shows_the_tokens_question_and_its_expiry(harness, made_by):
+    async with harness(asks) as h:
+        payload = {}
+        if made_by == "client":
+            payload["token_id"] = await h.create_token(
+                timeout="2h", subject="Let it go out?", body="# Look"
+            )
+        session = await h.start("asks", payload)
+        shown = await session.wait()
+        token = await h.token(shown["token_id"])
+        assert (shown["subject"], shown["body"]) == ("Let it go out?", "# Look")
+        assert shown["deadline_at"] == iso(token.expires_at)
+        assert "timeout_s" not in shown
+
+
+async def test_what_the_wait_says_itself_goes_before_what_its_token_says(harness):
+    async with harness(asks) as h:
+        wait = {"subject": "Really?", "timeout": "30m"}
+        session = await h.start("asks", {"wait": wait})
+        shown = await session.wait()
+        assert (shown["subject"], shown["body"]) == ("Really?", "# Look")
+        assert "deadline_of" not in shown
+        await h.advance("30m")
+        assert await session.result() == "WaitTimeout"
+        assert (await h.token(shown["token_id"])).status == "pending"
+
+
+async def test_a_wait_longer_than_its_token_ends_with_the_token(harness):
+    async with harness(asks) as h:
+        session = await h.start("asks", {"wait": {"timeout": "1d"}})
+        shown = await session.wait()
+        token = await h.token(shown["token_id"])
+        assert (shown["deadline_at"], shown["timeout_s"]) == (iso(token.expires_at), 86_400)
+        await session.park()
+        await h.advance("2h")
+        assert await session.result() == "WaitTimeout"
+        [ended] = [e for e in await session.transcript() if e.kind is EntryKind.WAIT_TIMED_OUT]
+        assert ended.body["token_id"] == token.id, "the token's end, no timer of the wait"
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+async def test_a_tokens_expiry_that_a_wait_shows_is_no_timer_of_the_wait(harness, is_parked):
+    """A completion before the expiry wins however late it is heard of; only the token's end ends the wait."""
+    async with harness(asks) as h:
+        session = await h.start("asks", {})
+        state = await session.state()
+        assert state.wait.deadline_at is None
+        if is_parked:
+            await session.park()
+            h.ledger = h.ledger.restarted()
+        head = h.ledger.book.heads[session.id]
+        assert head.wait.deadline_at is None
+        token_id = head.wait.token_id
+        await h.advance("119m")
+        assert (await h.token(token_id)).status == "pending"
+        assert (await h.complete_token(token_id, "yes"))["outcome"] == "completed"
+        await h.advance("1h")
+        assert await session.result() == "yes"
+
+
+async def test_a_token_that_has_ended_shows_its_question_in_the_wait_that_it_ends(harness):
+    async with harness(asks) as h:
+        token_id = await h.create_token(subject="Let it go out?")
+        await h.complete_token(token_id, "yes")
+        session = await h.start("asks", {"token_id": token_id})
+        assert await session.result() == "yes"
+        [opened] = [e for e in await session.transcript() if e.kind is EntryKind.WAIT_OPENED]
+        assert opened.body["subject"] == "Let it go out?"
+
+
+async def test_a_ledger_that_is_away_for_a_moment_costs_no_question(harness, monkeypatch):
+    async with harness(asks) as h:
+        token_id = await h.create_token(subject="Let it go out?")
+        get_token, failures = h.ledger.get_token, [1, 2, 3]
+
+        async def at_last(asked: str) -> Any:
+            if failures:
+                failures.pop()
+                raise Unavailable("the ledger starts")
+            return await get_token(asked)
+
+        monkeypatch.setattr(h.ledger, "get_token", at_last)
+        session = await h.start("asks", {"token_id": token_id})
+        assert (await session.wait())["subject"] == "Let it go out?"
+        assert not failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from helmr.models import Health
 from runtime.actors.boundary import LEDGER
 from runtime.actors.gateway import GatewayActor
+from runtime.actors.held import HeldSession
 from runtime.security.roles import ROUTES
+from runtime.service.health import _stall
 from tests.http.test_sessions import code_of
-from tests.service.stack import Stack
+from tests.service.stack import Stack, until
 
 """Routes of the table that do not exist yet."""
 
@@ -74,6 +77,50 @@ async def test_with_a_key_readyz_tells_pool_ledger_and_counts(stack: Stack) -> N
     assert health.feed_offset == stack.service.hub.offset
     assert health.counts["sessions_open"] == 1
     assert health.counts["waits_pending"] == 1
+
+
+HELD = {"waiting_held_since": "2026-03-01T12:00:00.000000Z", "counts": {"waiting_held": 4}}
+
+
+@pytest.mark.parametrize(
+    ("oldest_s", "later_s", "warns"),
+    [(5.1, 5.1, True), (5.0, 60, False), (60, 5.0, False), (0.0, 600, False)],
+)
+def test_runs_that_wait_for_slots_beside_sessions_that_only_wait_are_warned_of(
+    oldest_s: float, later_s: float, warns: bool
+) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(seconds=later_s)
+    pool = {"queue": 1, "queue_oldest_s": oldest_s}
+    assert bool(_stall(HELD, pool, now)) is warns
+    assert not _stall({**HELD, "waiting_held_since": None}, pool, now), "every slot works"
+
+
+async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an actor tells: here none tells that its session can be parked."""
+    monkeypatch.setattr("runtime.service.health.STALL_S", 0.2)
+    monkeypatch.setattr(HeldSession, "is_parkable", property(lambda held: False))
+    for _ in range(2):
+        await stack.started()
+    assert (await stack.service.health.ready()).warnings == [], "nothing waits for a slot"
+    late = {"task": "review", "payload": {"title": "Late"}}
+    queued = (await stack.http.post("/v1/sessions", json=late)).json()["session"]
+    found: dict[str, Any] = {}
+
+    async def is_warned_of() -> bool:
+        found.update((await stack.http.get("/readyz")).json())
+        return bool(found["warnings"])
+
+    await until(is_warned_of)
+    assert found["ready"]
+    assert found["warnings"][0].startswith("1 run waits for a slot, the oldest for ")
+    assert "actors hold 2 sessions that only wait" in found["warnings"][0]
+    assert found["pool"]["queue_oldest_s"] > 0.2
+    shown = (await stack.http.get(f"/v1/sessions/{queued['id']}")).json()
+    assert (shown["activity"], shown["queued_at"]) == ("queued", queued["created_at"])
+    [listed] = (await stack.http.get("/v1/sessions?activity=queued")).json()["items"]
+    assert listed["queued_at"] == queued["created_at"]
 
 
 async def test_without_a_ledger_nothing_is_ready_and_calls_say_so(stack: Stack) -> None:

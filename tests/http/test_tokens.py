@@ -293,3 +293,59 @@ async def test_a_completion_is_delivered_after_everything_was_dead(tmp_path: Pat
         await until(lambda: not ledger.book.counts()["deliveries"])
     finally:
         await second.stop()
+
+
+async def test_a_wait_on_a_token_shows_its_question_and_is_sorted_by_its_expiry(
+    stack: Stack,
+) -> None:
+    later = await made(stack, subject="Second?", timeout="2h")
+    sooner = await made(stack, subject="First?", body="# Look", timeout="1h")
+    sessions = [
+        (await stack.started("by-token", token["id"]))["session"]["id"] for token in (later, sooner)
+    ]
+    listed = (await stack.http.get("/v1/waits")).json()["items"]
+    assert [(wait["subject"], wait["deadline_at"]) for wait in listed] == [
+        ("First?", sooner["expires_at"]),
+        ("Second?", later["expires_at"]),
+    ]
+    wait = (await stack.http.get(f"/v1/waits/{listed[0]['id']}")).json()
+    assert (wait["subject"], wait["body"], wait["session_id"]) == ("First?", "# Look", sessions[1])
+    session = (await stack.http.get(f"/v1/sessions/{sessions[1]}")).json()
+    assert session["wait"] == wait
+    entries = (await stack.http.get(f"/v1/sessions/{sessions[1]}/transcript")).json()["items"]
+    [opened] = [entry["body"] for entry in entries if entry["kind"] == "wait.opened"]
+    assert opened["deadline_of"] == "token"
+
+
+async def test_a_shown_expiry_is_no_timer_after_a_restart_either(tmp_path: Path) -> None:
+    first = Stack(tmp_path)
+    await first.start()
+    token = await made(first, timeout="1h")
+    other = await made(first, timeout="1h")
+    shown = (await first.started("by-token", token["id"]))["session"]["id"]
+    await first.started("by-token", other["id"])
+    [wait] = (await first.http.get("/v1/waits", params={"session_id": shown})).json()["items"]
+    assert wait["deadline_at"] == token["expires_at"]
+    await first.stop()
+    again = Stack(tmp_path)
+    await again.start()
+    ledger = await again.ledger._open()
+    deadlines = [head.wait.deadline_at for head in ledger.book.heads.values() if head.wait]
+    assert deadlines == [None, None]
+    [wait] = (await again.http.get("/v1/waits", params={"session_id": shown})).json()["items"]
+    assert wait["deadline_at"] == token["expires_at"]
+    await again.stop()
+
+
+async def test_a_wait_opened_before_waits_had_their_tokens_question_shows_it_in_full(
+    stack: Stack, monkeypatch: Any
+) -> None:
+    async def nothing(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr("runtime.actors.held.question_of", nothing)
+    token = await made(stack, subject="First?", body="# Look", timeout="1h")
+    session = (await stack.started("by-token", token["id"]))["session"]
+    wait = (await stack.http.get(f"/v1/sessions/{session['id']}")).json()["wait"]
+    assert (wait["subject"], wait["body"]) == ("First?", "# Look")
+    assert wait["deadline_at"] == token["expires_at"]

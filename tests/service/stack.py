@@ -82,6 +82,7 @@ class LocalSpawner:
             self._stack.clock,
             lambda: self._registry,
             on_doom=lambda reason: self._stack.kill(name, reason),
+            linger_s=self._stack.limits.linger_s,
             base_url=BASE_URL,
         )
         self._stack.actors[name] = actor
@@ -122,7 +123,7 @@ class Stack:
             folder / "helmr.duckdb", clock=self.clock, ring=ring, encrypts=encrypts
         )
         self.calls.register(LEDGER, self.ledger)
-        self._limits = Limits(**limits)
+        self.limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
         self.key = make_secret(SecretKind.API_KEY)
         self.reads = LedgerReads(self.calls)
@@ -165,7 +166,7 @@ class Stack:
             slots=slots,
             desks=desks,
             catalog_hash=self.registry.code_hash,
-            limits=self._limits,
+            limits=self.limits,
             deliver=partial(delivery, self.reads),
         )
         self.calls.register(DIRECTORY, self.directory)

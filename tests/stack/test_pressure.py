@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
+from tests.service import parking_tasks
+from tests.service.parking_tasks import WAYS
 from tests.stack.live import LiveRuntime, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
@@ -48,6 +52,37 @@ def test_many_sessions_park_in_few_actors_and_all_complete(
             """
         ).fetchone()
     assert rows == (sessions, sessions)
+
+
+@pytest.mark.timeout(240)
+def test_more_waits_of_every_kind_than_slots_and_everything_goes_on(make_runtime: Make) -> None:
+    live = make_runtime(tasks=Path(parking_tasks.__file__), slots=2, desks=1, linger="3s")
+    client = live.client
+
+    def begin(way: str, number: int) -> str:
+        payload = {"way": way, "name": f"{way} {number}"}
+        if way == "token of a client":
+            payload["token"] = client.tokens.create(subject="Is it done?").id
+        return live.begin("waits", payload)
+
+    for way in WAYS:
+        waiting = [begin(way, number) for number in range(4)]
+        until(
+            lambda of=waiting: all(map(has_begun, map(live.newest_run, of))),
+            within_s=60,
+            what=f"all wait: {way}",
+        )
+    late = begin("input", 99)
+    live.waiting(late, within_s=20)
+    for wait in client.waits.list(limit=200):
+        client.waits.answer(wait.id, "done")
+    runs = [live.ended(session.id) for session in client.sessions.list()]
+    assert [(run.status, run.result) for run in runs] == [("succeeded", "done")] * 33
+
+
+def has_begun(run: Any) -> bool:
+    """It waits, or waits for its next attempt, or has ended after that."""
+    return run.status in ("waiting", "succeeded") or run.retry_at is not None
 
 
 @pytest.mark.timeout(180)

@@ -24,6 +24,7 @@ from runtime.core.public_tokens import PublicToken
 from runtime.core.run import Run
 from runtime.core.starting import due_draft, token_end_draft
 from runtime.core.state import SessionState
+from runtime.core.tokens import TokenQuestion
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""
@@ -128,6 +129,7 @@ def open_wait(
     context: Context,
     *,
     token_ended: TokenEnded | None = None,
+    question: TokenQuestion | None = None,
 ) -> tuple[Draft, ...]:
     """Open a wait and look for what already satisfies it, in one decision (S-12, S-13).
 
@@ -138,18 +140,22 @@ def open_wait(
         ask: What the code asked.
         context: The circumstances.
         token_ended: How the awaited token ended, if it has.
+        question: What the awaited token says, for what the code did not say itself.
     """
     deadline = _deadline(ask, context.now)
+    ends_with_token = question is not None and (deadline is None or question.expires_at <= deadline)
+    shown_at = question.expires_at if question is not None and ends_with_token else deadline
     body: dict[str, Any] = {"wait_id": ask.wait_id, "kind": ask.wait_kind}
     optional = {
         "stream": ask.stream,
         "correlation_id": ask.correlation_id,
         "token_id": ask.token_id,
-        "subject": ask.subject,
-        "body": ask.body,
+        "subject": ask.subject if ask.subject is not None or question is None else question.subject,
+        "body": ask.body if ask.body is not None or question is None else question.body,
         "schema": ask.schema,
         "timeout_s": ask.timeout_s,
-        "deadline_at": iso(deadline) if deadline is not None else None,
+        "deadline_at": iso(shown_at) if shown_at is not None else None,
+        "deadline_of": "token" if ends_with_token else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
     principal = task_principal(run.id)

@@ -60,6 +60,7 @@ from runtime.store.duck.tokens import read_by_callback, read_token
 from runtime.store.heads import Head
 from runtime.store.token_views import token_json
 from runtime.store.tokens import Token
+from runtime.store.views import iso_or_none
 from runtime.store.writes import Chain
 
 P = ParamSpec("P")
@@ -352,6 +353,7 @@ class DuckLedger:
             "failing_since": group.failing_since.isoformat() if group.failing_since else None,
             "failure": group.broken.message if group.broken is not None else group.failure,
             "counts": self.book.counts(),
+            "waiting_held_since": iso_or_none(self.book.waiting_held_since()),
         }
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from runtime.core.entries import Entry
 from runtime.store import pages, views
 from runtime.store.duck import reads, rows
 from runtime.store.duck.database import Reader
-from runtime.store.projection import NewRun, NewWait, RunNumbers, WaitNumbers
+from runtime.store.projection import NewRun, NewWait, RunNumbers, SessionNumbers, WaitNumbers
 
 Json = dict[str, Any]
 
@@ -102,10 +102,25 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     pairs = [rows.session_of(row) for row in found]
     wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
     waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
+    queued = _queued_runs(reader, [numbers for _, numbers in pairs])
     return [
-        views.session_json(fixed, numbers, waits.get(numbers.wait_id or ""))
+        views.session_json(
+            fixed, numbers, waits.get(numbers.wait_id or ""), queued.get(numbers.run_id or "")
+        )
         for fixed, numbers in pairs
     ]
+
+
+def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
+    """The newest runs of the sessions whose run is queued."""
+    queued = [s.run_id for s in sessions if s.activity == "queued" and s.run_id is not None]
+    if not queued:
+        return {}
+    found = reader.execute(
+        "SELECT * FROM run_rows WHERE run IN (SELECT unnest($1::UUID[]))",
+        [[rows.uuid_of(run_id) for run_id in queued]],
+    ).fetchall()
+    return {numbers.run_id: numbers for _, numbers in map(rows.run_of, found)}
 
 
 # --- runs -----------------------------------------------------------------------------------------

@@ -29,11 +29,14 @@ CHUNK = 10_000
 """Entries folded at a time."""
 
 _OPEN_HEADS = """
-SELECT * FROM head_rows
-WHERE status = 'open' OR activity <> 'idle' OR session IN (SELECT session FROM holdings)
-ORDER BY coalesce(retry_us, queued_us)
+SELECT h.*, t.expires_us FROM head_rows h LEFT JOIN token_rows t ON t.token = h.token
+WHERE h.status = 'open' OR h.activity <> 'idle' OR h.session IN (SELECT session FROM holdings)
+ORDER BY coalesce(h.retry_us, h.queued_us)
 """
-_ONE_HEAD = "SELECT * FROM head_rows WHERE session = $1"
+_ONE_HEAD = """
+SELECT h.*, t.expires_us FROM head_rows h LEFT JOIN token_rows t ON t.token = h.token
+WHERE h.session = $1
+"""
 _TAILS = """
 SELECT s.session, list(e.feed_offset ORDER BY e.feed_offset)
 FROM sessions s JOIN entries e ON e.session = s.session
@@ -196,7 +199,8 @@ def _head_of(row: Any) -> Head:
             kind=row[17],
             op=row[18],
             token_id=rows.id_or_none(ids.TOKEN, row[19]),
-            deadline_at=rows.time_or_none(row[20]),
+            # A deadline that is the token's expiry is not the wait's own (`runtime.core.run.own_deadline`).
+            deadline_at=rows.time_or_none(row[20]) if row[20] != row[29] else None,
             is_backoff=row[21],
         )
     return head
