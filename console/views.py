@@ -106,6 +106,7 @@ def wait_row(
     wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
 ) -> Row:
     """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
+    subject = subject_of(wait)
     if wait.status is not WaitStatus.PENDING or gone:
         word = {
             WaitStatus.FULFILLED: "answered",
