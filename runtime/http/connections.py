@@ -111,6 +111,7 @@ class BoundedProtocol(H11Protocol):
         self._real = transport
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._is_late = False
         self._read_on_bytes = 0
         self._closes_at_s = 0.0
         self._bounds = self.registry.bounds
@@ -141,7 +142,9 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """See uvicorn."""
         super().on_response_complete()
-        if self.phase is not Phase.CLOSING and self.conn.their_state is h11.IDLE:
+        if self._is_late:
+            self._close()
+        elif self.phase is not Phase.CLOSING and self.conn.their_state is h11.IDLE:
             self._enter(Phase.IDLE, None)  # how long that may last is uvicorn's to time
         else:
             self._look()
@@ -181,8 +184,7 @@ class BoundedProtocol(H11Protocol):
         if self.conn.their_state is h11.IDLE:
             self._enter(Phase.HEAD, self._bounds.head_s)
         elif self.conn.their_state is h11.SEND_BODY:
-            # The route's own time comes first, and says so in an answer.
-            self._enter(Phase.BODY, self._bounds.body_s + self._bounds.refusal_s)
+            self._enter(Phase.BODY, self._bounds.body_s)
         else:
             self._enter(Phase.ANSWER, None)
 
@@ -194,7 +196,15 @@ class BoundedProtocol(H11Protocol):
     def _within(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, self.drop) if seconds is not None else None
+        self._timer = self.loop.call_later(seconds, self._end) if seconds is not None else None
+
+    def _end(self) -> None:
+        """The time is over. A route that waits for a body finds that out itself, and says so first."""
+        if self.phase is Phase.BODY and not self._is_late and not self.cycle.response_complete:
+            self._is_late = True
+            self._within(self._bounds.refusal_s)
+        else:
+            self.drop()
 
     # --- the end ------------------------------------------------------------------------------------
 
@@ -209,7 +219,8 @@ class BoundedProtocol(H11Protocol):
             self._real.close()
             self._within(self._bounds.unread_s)
             return
-        self._closes_at_s = self.loop.time() + self._bounds.read_on_s
+        read_on_s = self._bounds.refusal_s if self._is_late else self._bounds.read_on_s
+        self._closes_at_s = self.loop.time() + read_on_s
         self._real.write_eof()
         self._real.resume_reading()
         self._read_on(0)

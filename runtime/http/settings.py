@@ -29,7 +29,7 @@ class ConnectionBounds:
     Attributes:
         head_s: From a connection, or the first byte of a later request, to the end of its head.
         body_s: From there to the end of its body; a slower sender would hold its memory for ever.
-        refusal_s: What the answer to a slower one may take.
+        refusal_s: What the answer to a slower one may take, and its being read.
         idle_s: Between two requests: longer than clients keep theirs open, so that none sends a request into a
             connection that is just being closed.
         unread_s: An answer, or a followed stream, of which nothing more is taken for so long.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from helmr import Client
@@ -17,7 +20,7 @@ from helmr.errors import BadDefinition, Conflict, DataError, HelmrError, Runtime
 from helmr.temporary import VARIABLE
 from runtime.actors import leftovers, processes
 from runtime.actors.embedded import Runtime
-from runtime.actors.preparing import UpOptions
+from runtime.actors.preparing import UpOptions, hold_port
 from runtime.actors.supervisor import run_up
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -194,3 +197,34 @@ def listening_elsewhere(runtime: Runtime) -> list[str]:
             if is_listening and not is_loopback and f"socket:[{fields[9]}]" in inodes:
                 found.append(fields[1])
     return found
+
+
+def test_readyz_is_200_only_when_the_credentials_are_written(
+    start: Callable[..., Runtime], tmp_path: Path
+) -> None:
+    port, holder = hold_port("127.0.0.1", 0)
+    holder.close()
+    credentials = tmp_path / "data" / "credentials.json"
+    # Of a runtime that was killed: it says nothing of the one that starts.
+    credentials.parent.mkdir(mode=0o700)
+    credentials.write_text("{}")
+    was_written: list[bool] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            while not is_over.is_set():
+                with contextlib.suppress(httpx.TransportError):
+                    if http.get("/readyz").status_code == 200:
+                        was_written.append(credentials.exists() and credentials.read_text() != "{}")
+                        return
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with start(port=port):
+            looking.join(30)
+    finally:
+        is_over.set()
+        looking.join()
+    assert was_written == [True]

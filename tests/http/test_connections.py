@@ -20,7 +20,7 @@ from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 
 SHORT = ConnectionBounds(
-    head_s=0.4, body_s=0.4, refusal_s=0.2, idle_s=0.4, unread_s=0.4, read_on_silent_s=0.4
+    head_s=0.4, body_s=0.4, refusal_s=3.0, idle_s=0.4, unread_s=0.4, read_on_silent_s=0.4
 )
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]

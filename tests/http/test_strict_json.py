@@ -87,8 +87,11 @@ def test_depth_is_counted_level_by_level(text: str, is_json: bool) -> None:
 )
 def test_depth_is_what_a_reader_would_recurse(value: object) -> None:
     def depth(part: object) -> int:
-        inner = part.values() if isinstance(part, dict) else part
-        return 1 + max(map(depth, inner), default=0) if isinstance(part, (list, dict)) else 0
+        inner: list[object] = []
+        if isinstance(part, (list, dict)):
+            inner = list(part.values()) if isinstance(part, dict) else part
+            return 1 + max([depth(one) for one in inner], default=0)
+        return 0
 
     deep = depth(value)
     assert loads(json.dumps(value), depth_max=max(deep, 1)) == value

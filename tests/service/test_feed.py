@@ -167,16 +167,16 @@ async def test_the_past_is_read_for_a_few_followers_at_a_time(
     monkeypatch.setattr(following, "PAGE_ITEMS", 5)
     log = Log()
     hub = await started(log)
-    for _ in range(30):
-        last = log.append()
+    last = [log.append() for _ in range(30)][-1]
     await reach(hub, log)
     reading, most = 0, 0
+    read = log.older(None)
 
     async def older(after: int) -> Sequence[FeedItem]:
         nonlocal reading, most
         reading += 1
         most = max(most, reading)
-        items = await log.older(None)(after)
+        items: Sequence[FeedItem] = await read(after)
         reading -= 1
         return items
 
