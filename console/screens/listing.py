@@ -288,7 +288,7 @@ class ListScreen(ConsoleScreen):
             return super().focus_help()
         fields = self.FIELDS
         return "The filter", (
-            'a word finds rows that hold it anywhere; "two words" in quotes; all words must hold',
+            'a word finds rows that hold it anywhere; "two words" and "a:b" in quotes; all words must hold',
             f"a field equals a value: {', '.join(f'{name}:' for name in fields.texts)}",
             "several values by comma (kind:input,token), a beginning by star (task:pub*), -field:value for all others",
             f"times: {', '.join(f'{name}<10m {name}>1h' for name in fields.times)}",
