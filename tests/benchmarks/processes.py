@@ -106,7 +106,8 @@ class Server:
             raise RuntimeError(f"{self.process.args!r} ended: {said}")
 
     def stop(self) -> None:
-        """End it, in the end by force."""
+        """End it, in the end by force, and whatever of its tree outlives it."""
+        below = list(tree([self.pid]))[1:]
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -114,3 +115,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        _, left = psutil.wait_procs(below, timeout=1.0)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=1.0)

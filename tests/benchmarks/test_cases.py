@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.benchmarks.cases import CASES, MESSAGE, WARM_ANSWERS
 from tests.benchmarks.options import parse
+from tests.benchmarks.processes import Server, tree
 from tests.benchmarks.systems import SYSTEMS
 from tests.benchmarks.systems.base import Missing, System
 from tests.benchmarks.systems.helmr import Helmr
@@ -121,6 +125,24 @@ def test_a_missing_server_is_told_with_how_to_get_it(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Missing, match=r"npm install --prefix \.bench @restatedev/restate-server$"):
         Restate.check()
+
+
+@pytest.mark.allows_blocking
+def test_what_outlives_its_server_is_ended_with_it(tmp_path: Path) -> None:
+    """A worker of a server that ends without ending it."""
+    worker = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    )
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", program]
+    server = Server(command, log, environment=os.environ, cwd=tmp_path)
+    ending = time.monotonic() + 20
+    while not log.read_text() and time.monotonic() < ending:
+        time.sleep(0.01)
+    (_, left) = list(tree([server.pid]))
+    server.stop()
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
 
 
 def test_every_system_and_case_has_a_name_of_its_own() -> None:
