@@ -44,14 +44,14 @@ async def get_aiohttp(url: str) -> str:
 
 @step(retries=1)
 async def ask_openai(url: str) -> str:
-    openai.base_url = httpx.URL(f"{url}/v1/")
+    openai.base_url = f"{url}/v1/"
     done = await openai.chat.completions.create(model="small", messages=[HELLO])
     return done.choices[0].message.content or ""
 
 
 @step
 async def stream_openai(url: str) -> list[str]:
-    openai.base_url = httpx.URL(f"{url}/v1/")
+    openai.base_url = f"{url}/v1/"
     stream = await openai.chat.completions.create(model="small", messages=[HELLO], stream=True)
     return [chunk.choices[0].delta.content or "" async for chunk in stream]
 

@@ -113,7 +113,7 @@ async def path() -> Path:
 
 
 @step
-async def unannotated():  # type: ignore[no-untyped-def]
+async def unannotated():
     return {"a": [1, None, "x"]}
 
 
