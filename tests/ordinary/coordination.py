@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from helmr import step, task
-from tests.ordinary.moments import Places, thrice
+from tests.ordinary.moments import Places, go_on, thrice
 
 lock = asyncio.Lock()
 at_once = asyncio.Semaphore(2)
@@ -156,6 +156,6 @@ HABITS = (
 )
 
 
-@task(id="coordination")
+@task(id="coordination", streams=[go_on])
 async def coordination(places: Places) -> dict[str, list[Any]]:
     return await thrice("coordination", HABITS, places)

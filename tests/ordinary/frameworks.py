@@ -8,7 +8,7 @@ from typing import Any
 import typing_extensions
 
 from helmr import step, task
-from tests.ordinary.moments import Places, thrice
+from tests.ordinary.moments import Places, go_on, thrice
 
 
 class State(typing_extensions.TypedDict, total=False):
@@ -108,6 +108,6 @@ async def openai_agent(places: Places) -> Any:
 HABITS = (pydantic_ai_agent, pydantic_ai_agent_in_a_step, langgraph_graph, openai_agent)
 
 
-@task(id="frameworks")
+@task(id="frameworks", streams=[go_on])
 async def frameworks(places: Places) -> dict[str, list[Any]]:
     return await thrice("frameworks", HABITS, places)

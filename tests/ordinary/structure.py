@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from helmr import StepFailed, step, streams, task
-from tests.ordinary.moments import Places, thrice
+from tests.ordinary.moments import Places, go_on, thrice
 
 pool = ThreadPoolExecutor(2, "own-pool")
 never = streams.input("never", schema=str)
@@ -282,6 +282,6 @@ HABITS = (
 )
 
 
-@task(id="structure")
+@task(id="structure", streams=[go_on])
 async def structure(places: Places) -> dict[str, list[Any]]:
     return await thrice("structure", HABITS, places)

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from helmr import step, task
-from tests.ordinary.moments import Places, thrice
+from tests.ordinary.moments import Places, go_on, thrice
 
 REVERSED = "import sys; print(sys.stdin.read().strip()[::-1])"
 
@@ -124,6 +124,6 @@ HABITS = (
 )
 
 
-@task(id="subprocesses")
+@task(id="subprocesses", streams=[go_on])
 async def subprocesses(places: Places) -> dict[str, list[Any]]:
     return await thrice("subprocesses", HABITS, places)

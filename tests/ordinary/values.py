@@ -13,7 +13,7 @@ import typing_extensions
 from pydantic import BaseModel
 
 from helmr import TaskContext, step, task
-from tests.ordinary.moments import Places, thrice
+from tests.ordinary.moments import Places, go_on, thrice
 
 log = logging.getLogger("mine")
 
@@ -206,7 +206,7 @@ HABITS = (
 )
 
 
-@task(id="values")
+@task(id="values", streams=[go_on])
 async def values(places: Places, ctx: TaskContext) -> dict[str, list[Any]]:
     ctx.log.warning("log of the task's context")
     return await thrice("values", HABITS, places)
