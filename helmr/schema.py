@@ -39,6 +39,11 @@ class Codec(Generic[T]):
         try:
             return TypeAdapter(self.type)
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            if getattr(error, "code", None) == "typed-dict-version":
+                raise BadDefinition(
+                    f"{self.what}: on Python before 3.12 `from typing_extensions import TypedDict`, "
+                    f"typing's own lacks what {self.type!r} is checked by"
+                ) from error
             raise BadDefinition(
                 f"{self.what}: {self.type!r} is not a type pydantic can read",
                 hint="Use a BaseModel, a dataclass, a TypedDict or a builtin type.",
@@ -52,6 +57,14 @@ class Codec(Generic[T]):
         """
         in_list: Any = GenericAlias(list, (self.type,))
         return TypeAdapter(in_list, config=ConfigDict(ser_json_inf_nan="constants"))
+
+    def require(self) -> None:
+        """See that the type can be read.
+
+        Raises:
+            BadDefinition: It can't.
+        """
+        _ = self._adapter
 
     def decode(self, value: Any) -> T:
         """The Python value of JSON types.

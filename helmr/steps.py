@@ -128,6 +128,7 @@ class Step(Generic[P, R]):
         same `step_key` (S-32). Arguments are not recorded.
 
         Raises:
+            BadDefinition: The return annotation is not a type that pydantic can read; nothing was executed.
             StepFailed: The last try failed.
             SchemaMismatch: The value has no JSON form or does not fit the return annotation.
         """
@@ -138,6 +139,7 @@ class Step(Generic[P, R]):
         if run is None or current_step.get() is not None:
             value: R = await call() if self.is_async else await asyncio.to_thread(call)
             return value
+        self.codec.require()  # before the body touches the world
         value = await run.step(
             StepCall(
                 name=self.name,

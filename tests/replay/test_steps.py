@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from datetime import date
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from pydantic import BaseModel, Field
@@ -454,3 +455,20 @@ async def test_a_step_given_up_is_abandoned_and_its_result_ignored():
     again = await done.replayed(len(done.story.entries) - 1).start().until_closed()
     assert again.result == "gave up"
     assert again.asks == {}
+
+
+async def test_a_step_whose_annotation_cant_be_read_is_refused_before_its_body_runs():
+    class Typing(TypedDict):
+        name: str
+
+    executed: list[int] = []
+
+    async def body() -> Any:
+        executed.append(1)
+
+    body.__annotations__["return"] = Typing if sys.version_info < (3, 12) else threading.Lock
+    error = await error_of(only(step(body)))
+    assert error["code"] == errors.BadDefinition.code
+    if sys.version_info < (3, 12):
+        assert "from typing_extensions import TypedDict" in error["message"]
+    assert executed == []

@@ -22,6 +22,7 @@ from runtime.faults import VARIABLE
 T = TypeVar("T")
 
 TASKS = Path(__file__).with_name("stack_tasks.py")
+ROOT = Path(__file__).parents[2]
 START_S = 90.0
 STOP_S = 20.0
 POLL_S = 0.05
@@ -51,6 +52,7 @@ class LiveRuntime:
         tasks: The task file; a copy of it is started.
         also: More task files.
         beside: Modules that they import.
+        modules: More task modules, of this checkout, by their dotted names.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LiveRuntime:
         tasks: Path = TASKS,
         also: Sequence[Path] = (),
         beside: Sequence[Path] = (),
+        modules: Sequence[str] = (),
         slots: int = 2,
         desks: int = 1,
         linger: str = "30s",
@@ -75,12 +78,14 @@ class LiveRuntime:
         self._arguments = [
             self.tasks.name,
             *(path.name for path in also),
+            *modules,
             f"--port={port}",
             f"--data-dir={self.data_dir}",
             f"--slots={slots}",
             f"--desks={desks}",
             f"--linger={linger}",
         ]
+        self._has_modules = bool(modules)
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
         self.marks = folder / "marks"
@@ -100,6 +105,9 @@ class LiveRuntime:
             "XDG_STATE_HOME": str(self.folder / "state"),
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         }
+        if self._has_modules:
+            paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
         log = (self.folder / "up.log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "helmr.cli", "up", *self._arguments],

@@ -1,0 +1,153 @@
+"""Servers that the habits talk to: HTTP that answers as OpenAI and Anthropic do, and a PostgreSQL of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "small",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "hello yourself"},
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+}
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "small",
+    "content": [{"type": "text", "text": "hello yourself"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 2},
+}
+
+
+def _chunk(text: str) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "small",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
+    }
+
+
+class _Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # keeps connections, as those servers do
+
+    def do_GET(self) -> None:
+        self._say(b"hello", "text/plain")
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/v1/messages":
+            self._say(json.dumps(MESSAGE).encode(), "application/json")
+        elif asked.get("stream"):
+            events = [f"data: {json.dumps(_chunk(text))}\n\n" for text in ("hello ", "yourself")]
+            self._say("".join([*events, "data: [DONE]\n\n"]).encode(), "text/event-stream")
+        else:
+            self._say(json.dumps(CHAT).encode(), "application/json")
+
+    def _say(self, body: bytes, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a killed process just goes
+            super().handle()
+
+    def log_message(self, *args: object) -> None: ...
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@contextmanager
+def http_server() -> Iterator[str]:
+    """Its URL."""
+    server = _Server(("127.0.0.1", 0), _Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def postgres_programs() -> Path | None:
+    """The folder of `initdb` and `pg_ctl`, if PostgreSQL is installed; Debian keeps it off the path."""
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+@contextmanager
+def postgres_server() -> Iterator[str | None]:
+    """Its DSN, over a socket file; None where PostgreSQL is not installed, or nobody can run it.
+
+    It refuses to run as root: then it runs as the user that its package made.
+    """
+    programs, user = postgres_programs(), _user()
+    if programs is None or (os.getuid() == 0 and user is None):
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="helmr-pg-"))  # short, and open to that user
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, **as_user
+        )
+        assert done.returncode == 0, done.stderr
+
+    data = str(folder / "data")
+    try:
+        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "helmr", "--no-sync")
+        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        control = (str(programs / "pg_ctl"), "-D", data, "-w", "-s")
+        run(*control, "-o", options, "-l", str(folder / "log"), "start")
+        try:
+            yield f"postgresql://helmr@/postgres?host={folder}"
+        finally:
+            run(*control, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _user() -> pwd.struct_passwd | None:
+    if os.getuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    return None
