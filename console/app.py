@@ -247,7 +247,7 @@ class ConsoleApp(App[int]):
         """Say this on the second line of whatever is in front, for a moment, instead of what was said before."""
         until_s = self.store.mono() + SAID_S[severity]
         self.said.append(Said(one_line(text, 400), severity, until_s))
-        for screen in self._screens():
+        for screen in self._screens()[-1:]:
             screen.refresh_bars()
 
     def saying(self) -> Said | None:

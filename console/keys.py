@@ -24,6 +24,7 @@ from textual.app import App
 from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 from textual.worker import Worker
 
 INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))
@@ -50,6 +51,8 @@ class Keys:
         self._left_out = left_out
         self._line: deque[Message] = deque()
         self._given: Message | None = None
+        self._turn: list[Message] = []
+        """Given, and not yet with the app."""
         self._came = asyncio.Event()
         self._interrupted = asyncio.Event()
         self._holding: set[Worker[None]] = set()
@@ -58,7 +61,8 @@ class Keys:
         """Put an event into the line; False if it is none of the keyboard or mouse, or has had its turn."""
         if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
             return False
-        if event is self._given:
+        if event in self._turn:
+            self._turn.remove(event)
             return False
         if isinstance(event, events.MouseMove) and not self._line:
             return False
@@ -97,12 +101,21 @@ class Keys:
                     self._give_up()
                 if self._line:
                     self._give(self._line.popleft())
+                # Letters of a text only change the text: those of one field need not wait for each other.
+                while self._line and _is_letter(self._given) and self._in_text():
+                    if not _is_letter(self._line[0]):
+                        break
+                    self._give(self._line.popleft())
             self._came.clear()
             self._interrupted.clear()
 
     def _give(self, event: Message) -> None:
         self._given = event
+        self._turn.append(event)
         self._app.post_message(event)
+
+    def _in_text(self) -> bool:
+        return isinstance(self._app.focused, Input | TextArea)
 
     def _give_up(self) -> None:
         """The app does not come to rest: only a key that ends something still goes through."""
@@ -192,6 +205,10 @@ class Keys:
         except TimeoutError:
             return False
         return True
+
+
+def _is_letter(event: Message | None) -> bool:
+    return isinstance(event, events.Key) and event.is_printable
 
 
 def _interrupts(event: Message) -> bool:

@@ -110,7 +110,9 @@ class AnswerScreen(ComposeScreen):
         if self.has_class("-narrow"):
             return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
         shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
-        return [*shown, Content(""), *wait_due(wait, due.text, role), *wait_ids(wait)]
+        # The review needs the room for what is sent.
+        names = [] if self.phase in (Phase.REVIEW, Phase.SENDING) else wait_ids(wait)
+        return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
         return not wait.body or len(markdown(wait.body)) <= BODY_LINES

@@ -162,7 +162,7 @@ class ConsoleScreen(Screen[None]):
 
     def refresh_bars(self) -> None:
         """Say again where we are, how fresh it is and what can be done."""
-        if not self.is_mounted or not self.is_attached:
+        if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
         self.query_one(HeaderBar).show(self.console.place(self.AREA))
         self.query_one(StatusLine).show(*self.status(), self.console.saying())

@@ -29,6 +29,9 @@ from runtime.service.caller import Caller
 from runtime.service.ledger import Json, LedgerReads
 from runtime.service.router import Router
 
+LOCAL_KEY = "local"
+"""What the key of this machine is called."""
+
 
 class Tokens:
     """See the module.
@@ -208,7 +211,7 @@ class Tokens:
     async def asked(self, token: Json) -> dict[str, Any]:
         """Who asks, subject and body: of the token, else of a wait on it. `{asked_by, subject, body}`."""
         found: dict[str, Any] = {
-            "asked_by": _name(token["created_by"]),
+            "asked_by": _asker(token["created_by"]),
             "subject": token["subject"],
             "body": token["body"],
         }
@@ -222,6 +225,12 @@ class Tokens:
             if token["session_id"] is None:
                 found["asked_by"] = await self._ledger.task_of(session_id)
         return found
+
+
+def _asker(principal: Json) -> str:
+    """Who asks, for a person to read; nobody, if it was the key of this machine, whose name says nothing."""
+    name = _name(principal)
+    return "" if name == LOCAL_KEY and not principal.get("on_behalf_of") else name
 
 
 def _name(principal: Json) -> str:

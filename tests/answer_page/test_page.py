@@ -18,11 +18,12 @@ from runtime.http.answer_page import (
     page_status,
     render_page,
 )
-from runtime.http.answer_page.build import FIELDS_MAX
+from runtime.http.answer_page.build import FIELDS_MAX, _hint
 from runtime.http.answer_page.fields import JsonField
 from runtime.http.answer_page.page import STYLE
 from runtime.http.answer_page.texts import clean, distance, markdown_html, moment
 from runtime.security.schemas import DataSchema, Problem
+from runtime.service.tokens import _asker
 from tests.answer_page.pages import NOW, Order, page
 
 VOID = {"meta", "input", "br", "hr"}
@@ -454,3 +455,16 @@ def test_texts_can_be_read_on_their_ground(palette):
     # WCAG 1.4.11: the edges of controls.
     assert _contrast(palette["edge"], palette["card"]) >= 3
     assert _contrast(palette["accent"], palette["card"]) >= 3
+
+
+def test_a_description_and_what_follows_it_are_sentences_of_their_own() -> None:
+    schema = {"description": "EUR that came", "type": "integer", "minimum": 0, "maximum": 5000}
+    assert _hint(schema, is_required=True) == "EUR that came. From 0 to 5000."
+    assert _hint({**schema, "description": "How much?"}, is_required=True).startswith("How much? ")
+    assert _hint({"description": "as it stands"}, is_required=True) == "as it stands"
+
+
+def test_the_key_of_this_machine_asks_for_nobody() -> None:
+    assert _asker({"type": "api_key", "name": "local"}) == ""
+    assert _asker({"type": "api_key", "name": "local", "on_behalf_of": "ana"}) == "ana"
+    assert _asker({"type": "api_key", "name": "billing"}) == "billing"

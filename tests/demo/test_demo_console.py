@@ -34,7 +34,7 @@ LINE_CHARS = 118
 SIGNS = (
     ("Inbox, by deadline", "approval", "security: passed", "a Answer"),
     ("This is sent, exactly", '"decision": "approve"', PERSON, "^s Send"),
-    ("x answered  approval", "1 gone, . merges", "Accepted: Publish the"),
+    ("Accepted: Publish the",),
     ("input.accepted", "wait.fulfilled", "step.succeeded", "output.appended", "run.succeeded"),
 )
 """What the screens show, in their order: the inbox, the review, afterwards, the transcript."""
@@ -60,14 +60,18 @@ class Operator:
         """Go to it, open it, choose, review, send."""
         await self.terminal.sees("security: passed")  # the pane of the first row is there
         self.look()
-        rows = [line for line in self.terminal.text().splitlines() if re.search("│.*ses….*│", line)]
+        rows = [
+            line
+            for line in self.terminal.text().splitlines()
+            if re.match("│[▌ ] [* ] [!▲·] ", line)
+        ]
         place = next(number for number, row in enumerate(rows) if " approval " in row)
         for row in rows[1 : place + 1]:
             await self.press("j", then="│▌" + row[2:40])
         await self.press("a", then="( ) approve")
         await self.press(" ", then="(•) approve")
         await self.press(REVIEW, then="This is sent, exactly")
-        await self.terminal.sees("^s Send")
+        await self.terminal.sees("^s sends it.")
         self.look()
         await self.press(SEND, then="Accepted:")
         self.look()

@@ -381,7 +381,10 @@ def _hint(schema: Mapping[str, Any], *, is_required: bool) -> str:
     default = schema.get("default")
     if not is_required and default not in (None, "", [], {}):
         parts.append(f"If left out: {clean(plain(default), LABEL_CHARS_MAX)}.")
-    return " ".join(part for part in parts if part)
+    found = [part for part in parts if part]
+    # A description's author need not have ended it as a sentence.
+    stopped = [part if part[-1] in ".!?:;…" else f"{part}." for part in found[:-1]]
+    return " ".join([*stopped, *found[-1:]])
 
 
 def _number(schema: Mapping[str, Any], keyword: str) -> int | float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,9 +15,10 @@ Sees = Callable[[str], Awaitable[None]]
 
 async def one_form(stack: Stack, kind: str, write: Write, sees: Sees) -> dict[str, Any]:
     """Ask for a form, fill it in one burst from the inbox to the review, send it; what the ledger has."""
-    receipt = await stack.started("fill", {"kind": kind})
+    name = secrets.token_hex(3)
+    receipt = await stack.started("fill", {"kind": kind, "name": name})
     session = receipt["session"]
-    await sees(f"Form {kind}?")
+    await sees(f"Form {kind} {name}?")
     await write(f"{FIRST_ROW}a{KINDS[kind].typed}{REVIEW}")
     await sees("^s sends it.")
     await write(REVIEW)

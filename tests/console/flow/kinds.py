@@ -157,9 +157,10 @@ KINDS = {
 
 
 class Which(BaseModel):
-    """Which form is asked for."""
+    """Which form is asked for, and what it is called."""
 
     kind: str
+    name: str = ""
 
 
 STREAMS = {name: streams.input(f"kind-{name}", schema=kind.model) for name, kind in KINDS.items()}
@@ -168,7 +169,7 @@ STREAMS = {name: streams.input(f"kind-{name}", schema=kind.model) for name, kind
 @task(id="fill", streams=[*STREAMS.values()])
 async def fill(which: Which) -> bool:
     """Asks for one form."""
-    return (await STREAMS[which.kind].wait(subject=f"Form {which.kind}?")).ok
+    return (await STREAMS[which.kind].wait(subject=f"Form {which.kind} {which.name}?")).ok
 
 
 REGISTRY = Registry([fill], modules=["tests.console.flow.kinds"], code_hash="kinds-1")

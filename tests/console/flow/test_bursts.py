@@ -52,7 +52,7 @@ async def test_a_second_review_key_in_the_burst_sends_nothing_and_says_why(
     stack: Stack, terminal: Terminal
 ) -> None:
     receipt = await stack.started("fill", {"kind": "choice"})
-    await terminal.sees("Form choice?")
+    await terminal.sees("Form choice")
     await terminal.press(f"{FIRST_ROW}a{KINDS['choice'].typed}{REVIEW}{REVIEW}")
     await terminal.sees('"decision": "reject"')
     await terminal.sees("typed before this could be read")

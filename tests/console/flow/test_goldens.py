@@ -73,6 +73,7 @@ async def test_screens(
     await bench.until(lambda: screen.draft_state == "draft saved")
     await look(bench, f"json-{tail}")
     await bench.press("f2", "ctrl+s")
+    await bench.sees("^s sends it.")
     await look(bench, f"review-{tail}")
     await bench.press("escape", "escape")
     await bench.on("InboxScreen")

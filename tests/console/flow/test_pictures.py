@@ -33,6 +33,7 @@ async def test_the_guides_pictures_are_those_of_the_console(
     await bench.until(lambda: screen.draft_state == "draft saved")
     await picture(bench, project_root, "console-answer")
     await bench.press("ctrl+s")
+    await bench.sees("^s sends it.")
     await picture(bench, project_root, "console-review")
     await bench.press("escape", "escape")
     await bench.on("InboxScreen")
