@@ -113,6 +113,7 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("external id", one.external_id),
         ("status", one.status),
         ("activity", one.activity),
+        *((("queued", time_and_distance(one.queued_at)),) if one.queued_at is not None else ()),
         ("tags", one.tags),
         ("metadata", value_text(one.metadata) if one.metadata else None),
         ("created", time_and_distance(one.created_at)),

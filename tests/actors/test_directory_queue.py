@@ -41,9 +41,12 @@ async def test_a_queued_run_waits_while_every_slot_executes(world: World) -> Non
     slot = world.holder("s1")
     assert slot.releases == []
     assert (await directory.status())["queue"] == 1
+    await world.clock.advance(7)
+    assert (await directory.status())["queue_oldest_s"] == 7
     await slot.report("parkable")
     await until(lambda: slot.session_id == "s2")
     assert slot.releases == ["evict"]
+    assert (await directory.status())["queue_oldest_s"] == 0
 
 
 async def test_a_command_does_not_overtake_the_queue(world: World) -> None:

@@ -277,6 +277,11 @@ def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     assert "slot-1 slot busy - 7 - -" in lines
     assert not any("failure" in line for line in lines)
     assert "ledger feed offset 12" in lines
+    assert not any("warning" in line for line in lines)
+    here.health |= {"warnings": ["1 run waits for a slot, the oldest for 12 s"]}
+    said = helmr("status")
+    assert said.code == 0
+    assert "warning 1 run waits for a slot" in " ".join(said.out.split())
     here.health |= {"ready": False, "reasons": ["no slot is live"]}
     said = helmr("status")
     assert said.code == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import pytest
@@ -9,8 +10,9 @@ from pydantic import BaseModel
 
 from helmr import WaitCancelled, WaitTimeout, auth, step, streams, task, tokens
 from helmr.errors import SchemaMismatch, TokenCancelled, TokenCompleted, TokenExpired, Unavailable
-from helmr.testing import RunFailed
+from helmr.testing import TESTER, RunFailed
 from runtime.core.entries import EntryKind, iso
+from runtime.core.tokens import CompleteToken
 
 sent: list[str] = []
 
@@ -174,8 +176,6 @@ async def test_a_completion_before_the_waits_deadline_wins_although_nobody_was_a
 
 
 def _completion(h, url):
-    from runtime.core.tokens import CompleteToken
-
     token_id, principal = h._token_of(url)
     token = h.ledger.book.tokens.get(token_id)
     return CompleteToken(
@@ -331,3 +331,73 @@ async def test_a_ledger_that_is_away_for_a_moment_costs_no_question(harness, mon
         session = await h.start("asks", {"token_id": token_id})
         assert (await session.wait())["subject"] == "Let it go out?"
         assert not failures
+
+
+class Gate:
+    """Holds the first commit that fits back until it is opened."""
+
+    def __init__(self, h, monkeypatch, fits):
+        self.asked, self._open = asyncio.Event(), asyncio.Event()
+        commit, gate = h.ledger.commit, self
+
+        async def held_back(flush):
+            if not gate._open.is_set() and fits(flush):
+                gate.asked.set()
+                await gate._open.wait()
+            return await commit(flush)
+
+        monkeypatch.setattr(h.ledger, "commit", held_back)
+
+    def open(self):
+        self._open.set()
+
+
+async def test_a_token_that_is_completed_while_its_waits_session_parks_resumes_it(
+    harness, monkeypatch
+):
+    async with harness(by_id) as h:
+        token_id = await h.create_token()
+        session = await h.start("by-id", token_id)
+        gate = Gate(h, monkeypatch, lambda flush: flush.release)
+        parking = asyncio.ensure_future(session.park())
+        await gate.asked.wait()
+        await h.ledger.fact(
+            CompleteToken(principal=TESTER, token_id=token_id, data={"n": 1}, checked=())
+        )
+        gate.open()
+        await parking
+        assert await session.result() == {"n": 1}
+
+
+async def test_a_wait_whose_opening_was_lost_is_opened_by_the_replay_and_parks(
+    harness, monkeypatch
+):
+    async with harness(by_link) as h:
+
+        def opens(flush):
+            return any(entry.kind is EntryKind.WAIT_OPENED for entry in flush.entries)
+
+        gate = Gate(h, monkeypatch, opens)
+        starting = asyncio.ensure_future(h.start("by-link", {}))
+        await gate.asked.wait()
+        [session_id] = h._actors
+        await h.kill(session_id)
+        gate.open()
+        session = await starting
+        await session.park()
+        await h.complete_token(sent[0], {"decision": "approve"})
+        assert await session.result() == "approve"
+        kinds = [e.kind for e in await session.transcript()]
+        assert kinds.count(EntryKind.WAIT_OPENED) == 1
+
+
+async def test_a_token_that_has_ended_before_its_wait_opens_leaves_nothing_held(harness):
+    async with harness(by_id) as h:
+        done, expired = await h.create_token(), await h.create_token(timeout="1h")
+        await h.complete_token(done, 1)
+        await h.advance("1h")
+        sessions = [await h.start("by-id", token_id) for token_id in (done, expired)]
+        assert [await session.result() for session in sessions] == [1, "WaitTimeout"]
+        for session in sessions:
+            await session.park()
+        assert not h._actors

@@ -105,7 +105,7 @@ async def sign(ask: Ask) -> str:
 @task(id="pick-up")
 async def pick_up(token_id: str) -> object:
     """Waits on somebody else's token, whatever it is completed with."""
-    found = await tokens.wait(token_id, subject="Pick it up?")
+    found = await tokens.wait(token_id)
     return found.value if found.ok else type(found.error).__name__
 
 
