@@ -78,4 +78,6 @@ async def waits(payload: dict[str, Any]) -> str:
             return await fails_once(payload["name"])
         case "next attempt":
             return await fails_its_attempt(payload["name"])
+        case way:
+            raise ValueError(f"no way to wait: {way}")
     return "done"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -67,11 +67,7 @@ def test_more_waits_of_every_kind_than_slots_and_everything_goes_on(make_runtime
 
     for way in WAYS:
         waiting = [begin(way, number) for number in range(4)]
-        until(
-            lambda of=waiting: all(map(has_begun, map(live.newest_run, of))),
-            within_s=60,
-            what=f"all wait: {way}",
-        )
+        until(partial(have_begun, live, waiting), within_s=60, what=f"all wait: {way}")
     late = begin("input", 99)
     live.waiting(late, within_s=20)
     for wait in client.waits.list(limit=200):
@@ -80,9 +76,10 @@ def test_more_waits_of_every_kind_than_slots_and_everything_goes_on(make_runtime
     assert [(run.status, run.result) for run in runs] == [("succeeded", "done")] * 33
 
 
-def has_begun(run: Any) -> bool:
-    """It waits, or waits for its next attempt, or has ended after that."""
-    return run.status in ("waiting", "succeeded") or run.retry_at is not None
+def have_begun(live: LiveRuntime, sessions: list[str]) -> bool:
+    """Each waits, or waits for its next attempt, or has ended after that."""
+    runs = [live.newest_run(session) for session in sessions]
+    return all(run.status in ("waiting", "succeeded") or run.retry_at is not None for run in runs)
 
 
 @pytest.mark.timeout(180)
