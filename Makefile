@@ -96,7 +96,7 @@ lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	PYTHONPATH=. $(BIN)/lint-imports --no-logo
+	PYTHONPATH=.:runtime:console $(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix-only --exit-zero

@@ -34,7 +34,7 @@ from helmr.tasks import Task
 from helmr.temporary import remove_folder
 
 if TYPE_CHECKING:
-    from runtime.actors.embedded import Runtime
+    from helmr_runtime.process.embedded import Runtime
 
 JOIN_WITHIN_S = 150.0
 """Longest that a start waits for the runtime of another process to be ready, or to have ended."""
@@ -142,7 +142,7 @@ def module_of(task: Task[..., Any]) -> str:
 
 
 def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
-    from runtime.actors.embedded import Runtime
+    from helmr_runtime.process.embedded import Runtime
 
     temporary = tempfile.mkdtemp(prefix="helmr-") if data_dir is None else None
     try:

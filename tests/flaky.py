@@ -2,7 +2,7 @@
 
 `.ci/run` runs everything, then what failed once more. Between the two it has `remember` keep what failed, after them
 `report` print the closing table. A test that passed the second time is flaky: it stops no landing, but it is shown, and
-loudly if `tests/flaky.txt` does not know it. That file may only shrink (`tests/test_project/test_flaky.py`).
+loudly if `tests/flaky.txt` does not know it. That file may only shrink (`tests/project/test_flaky.py`).
 
 A failure that is no test's (a secret in a log, a module that can't be imported, a run that was killed) is forgiven by
 no second run.

@@ -23,9 +23,9 @@ import pytest
 
 from helmr.errors import HelmrError
 from helmr.temporary import VARIABLE
-from runtime.actors import leftovers
-from runtime.core import entries
-from runtime.security.redaction import RedactingFilter, find_secrets
+from helmr_runtime.core import entries
+from helmr_runtime.process import orphans
+from helmr_runtime.security.redaction import RedactingFilter, find_secrets
 from tests import secret_files
 
 SHOWN_CHARS = 14
@@ -68,9 +68,9 @@ class SecretSearch:
     def look_into_what_is_left(self, temporary: Path | None) -> None:
         """Search pytest's folder and what was kept; also the run folders of runtimes that nobody cleaned up after."""
         left = [temporary] if temporary is not None else []
-        runs = list(self.removed.glob(f"{leftovers.RUN_DIR_PREFIX}*"))
-        for record in (one for folder in left for one in folder.rglob(leftovers.RECORD_NAME)):
-            known = leftovers.read_record(record.parent)
+        runs = list(self.removed.glob(f"{orphans.RUN_DIR_PREFIX}*"))
+        for record in (one for folder in left for one in folder.rglob(orphans.RECORD_NAME)):
+            known = orphans.read_record(record.parent)
             if known is not None and known.mark.run_dir.is_dir():
                 runs.append(known.mark.run_dir)
         self.searched["run folder"] += sum((run / "r").is_dir() for run in runs)

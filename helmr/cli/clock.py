@@ -7,4 +7,4 @@ from datetime import UTC, datetime
 
 def now() -> datetime:
     """The time, aware, UTC."""
-    return datetime.now(UTC)  # noqa: TID251  # runtime.clock is not installed where only the CLI is
+    return datetime.now(UTC)  # noqa: TID251  # helmr_runtime.clock is not installed where only the CLI is

@@ -34,7 +34,7 @@ def console(
 ) -> None:
     """Open the console: see every open wait and answer it."""
     with extras.needed("console"):
-        from console.start import main
+        from helmr_console.start import main
     code = main(
         endpoint=cli.endpoint(),
         on_behalf_of=cli.on_behalf_of,

@@ -64,7 +64,7 @@ def revoke(
 def rotate_master(cli: Cli) -> None:
     """Add a master key to the data directory; the runtime takes it at its next start."""
     with extras.needed("runtime"):
-        from runtime.security.keys import add_master_key
+        from helmr_runtime.security.keys import add_master_key
     path = (cli.data_dir or Path(".helmr")) / RING_NAME
     if not path.is_file():
         raise NotFound(

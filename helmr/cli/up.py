@@ -103,8 +103,8 @@ def up(
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
-    from runtime.actors.preparing import UpOptions
-    from runtime.actors.supervisor import run_up
+    from helmr_runtime.process.startup import UpOptions
+    from helmr_runtime.process.supervisor import run_up
 
     options = UpOptions(
         tasks=tuple(named),

@@ -25,8 +25,8 @@ def find(*, key: str | None) -> Endpoint | None:
         return None
     import ray  # has been imported, see above
 
-    from runtime.actors.boundary import GATEWAY
-    from runtime.actors.calls import NAMESPACE
+    from helmr_runtime.rpc.protocol import GATEWAY
+    from helmr_runtime.rpc.ray import NAMESPACE
 
     try:
         ray.get_actor(GATEWAY, namespace=NAMESPACE)
@@ -63,7 +63,7 @@ def _is_connected() -> bool:
 
 def _parts() -> ModuleType:
     try:
-        from runtime.actors import job
+        from helmr_runtime.process import job
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"a Ray job needs the extra `runtime` to call the actors (no module {error.name})",

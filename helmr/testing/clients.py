@@ -21,11 +21,11 @@ from helmr.client.inprocess import (
 from helmr.client.sync import Client
 from helmr.errors import MissingExtra, UsageError
 from helmr.testing.session import TESTER
-from runtime.catalog import Registry
-from runtime.clock import Clock
-from runtime.core.commands import Command
-from runtime.ports import WorkItem
-from runtime.store.memory_reads import ReadableLedger
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import Command
+from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ports import WorkItem
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 

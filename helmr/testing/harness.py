@@ -26,23 +26,23 @@ from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
 from helmr.testing.session import TESTER, HarnessSession
 from helmr.tokens import Token
-from runtime.actors.completing import complete
-from runtime.actors.delivering import delivery
-from runtime.actors.session import SessionActor
-from runtime.catalog import Registry
-from runtime.clock import FakeClock
-from runtime.core import jsontext
-from runtime.core.commands import (
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import (
     Command,
     Touch,
 )
-from runtime.core.entries import Entry, Principal
-from runtime.core.tokens import CancelToken, CompleteToken, CreateToken
-from runtime.ports import Busy, Death, Released, StartSession, WorkItem
-from runtime.security.secrets import secret_hash
-from runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
-from runtime.store.memory import TEST_RING
-from runtime.store.memory_reads import ReadableLedger
+from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
+from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.ledger.memory import TEST_RING
+from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
+from helmr_runtime.security.completion import complete
+from helmr_runtime.security.secrets import secret_hash
+from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
+from helmr_runtime.session.actor import SessionActor
 
 P = ParamSpec("P")
 R = TypeVar("R")

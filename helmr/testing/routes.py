@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from helmr.client.inprocess import App, Message
-from runtime.catalog import Registry
-from runtime.clock import Clock
-from runtime.core.commands import Command
-from runtime.core.entries import RUNTIME, Principal
-from runtime.http.app import create_app
-from runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
-from runtime.ports import Introduction, Routed, Session
-from runtime.service import LedgerReads, Service
-from runtime.store.memory_reads import ReadableLedger
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import Command
+from helmr_runtime.core.entries import RUNTIME, Principal
+from helmr_runtime.http.app import create_app
+from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
+from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ports import Introduction, Routed, Session
+from helmr_runtime.service import LedgerReads, Service
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
@@ -101,7 +101,7 @@ class HarnessDoor:
 
 
 class _LedgerCalls:
-    """`runtime.actors.boundary.Calls` to the one ledger there is."""
+    """`helmr_runtime.rpc.protocol.Calls` to the one ledger there is."""
 
     def __init__(self, ledger: ReadableLedger) -> None:
         self.counter: Counter[tuple[str, str]] = Counter()
@@ -113,7 +113,7 @@ class _LedgerCalls:
 
 
 class _Directory:
-    """`runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
+    """`helmr_runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from helmr import ids
 from helmr.errors import HelmrError, UsageError
 from helmr.models import RunStatus
-from runtime.core import jsontext
-from runtime.core.commands import (
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import (
     Answer,
     CancelRun,
     CancelSession,
@@ -20,8 +20,8 @@ from runtime.core.commands import (
     Send,
     StartRun,
 )
-from runtime.core.entries import Entry, Principal
-from runtime.core.state import SessionState
+from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.state import SessionState
 
 if TYPE_CHECKING:
     from helmr.testing.harness import Harness

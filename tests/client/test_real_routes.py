@@ -32,7 +32,7 @@ from helmr.errors import (
     WaitNotFound,
     WaitResolved,
 )
-from runtime.actors.gateway import GatewayActor
+from helmr_runtime.process.gateway import GatewayActor
 from tests.service.stack import BOUND_S, Stack
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ from pathlib import Path
 from textual.app import App
 from textual.strip import Strip
 
-from console import look
-from console.themes import PALETTES
+from helmr_console import look
+from helmr_console.themes import PALETTES
 
 FOLDER = Path(__file__).parent / "goldens"
 ROLES = ("accent", "success", "warning", "error", "muted", "border")

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from console.app import ConsoleApp, Options
-from console.merge import KeyedList
-from console.screens.session import SessionScreen
-from console.screens.sessions import SessionsScreen
-from console.start import settle
-from console.widgets.transcript import TranscriptView
 from helmr.models import EntryInfo, Health, Page, PrincipalInfo, SessionInfo, WaitInfo
+from helmr_console.app import ConsoleApp, Options
+from helmr_console.merge import KeyedList
+from helmr_console.screens.session import SessionScreen
+from helmr_console.screens.sessions import SessionsScreen
+from helmr_console.start import settle
+from helmr_console.widgets.transcript import TranscriptView
 
 pytestmark = pytest.mark.perf
 

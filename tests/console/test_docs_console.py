@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from console.actions import key_table
+from helmr_console.actions import key_table
 
 BLOCK = re.compile(r"(<!-- keys: [^\n]*-->\n)(.*?)(<!-- /keys -->)", re.DOTALL)
 

@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.worker import Worker
 
-from console import keys
-from console.keys import Keys
+from helmr_console import keys
+from helmr_console.keys import Keys
 
 HOPS = 12
 """Messages that one key of `Slow` sets off, one after the other."""

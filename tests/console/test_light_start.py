@@ -11,8 +11,8 @@ FIRST_FRAME_S = 1.0
 SCRIPT = """
 import sys, time
 from pathlib import Path
-import console.start
-from console.app import ConsoleApp, Options
+import helmr_console.start
+from helmr_console.app import ConsoleApp, Options
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 

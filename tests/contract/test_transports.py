@@ -19,12 +19,12 @@ from helmr.client import ray as ray_way
 from helmr.client.discovery import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
 from helmr.testing import Harness
-from runtime.actors.boundary import GATEWAY
-from runtime.actors.job import VERSION, JobDoor
-from runtime.catalog import Registry
-from runtime.clock import SystemClock
-from runtime.core.entries import Principal
-from runtime.ports import Introduction
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.ports import Introduction
+from helmr_runtime.process.job import VERSION, JobDoor
+from helmr_runtime.rpc.protocol import GATEWAY
 from tests.contract import page
 from tests.contract.cases import CASES, PERSON, Way
 from tests.contract.contract_tasks import TASKS

@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from runtime.core import checkpoint
-from runtime.core.asks import AskOutput, AskPeek, AskStep, AskWait
-from runtime.core.commands import (
+from helmr_runtime.core import checkpoint
+from helmr_runtime.core.commands import (
     Answer,
     CancelRun,
     CancelSession,
@@ -23,11 +22,12 @@ from runtime.core.commands import (
     StartRun,
     TokenEnded,
 )
-from runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
-from runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
-from runtime.core.run import Run, Wait
-from runtime.core.starting import start_drafts
-from runtime.core.state import SessionState
+from helmr_runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
+from helmr_runtime.core.drafts import start_drafts
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
+from helmr_runtime.core.requests import AskOutput, AskPeek, AskStep, AskWait
+from helmr_runtime.core.run import Run, Wait
+from helmr_runtime.core.state import SessionState
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 ALICE = Principal("api_key", "key_alice", "alice")

@@ -6,8 +6,8 @@ import pytest
 
 from helmr.errors import BadRequest, TooLarge, WaitResolved
 from helmr.models import RECORD_BYTES_MAX, RunStatus
-from runtime.core.commands import TokenEnded
-from runtime.core.entries import EntryKind, Principal, iso
+from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.entries import EntryKind, Principal, iso
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 CALLBACK = Principal("callback", "tok_1")

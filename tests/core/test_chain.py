@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import DataError
-from runtime.core.entries import (
+from helmr_runtime.core.entries import (
     GENESIS,
     Draft,
     Entry,

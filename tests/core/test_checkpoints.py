@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr.errors import DataError, HelmrError
-from runtime.core import checkpoint, jsontext
-from runtime.core.checkpoint import INLINE_BYTES_MAX
-from runtime.core.commands import AddNote, Deadline
-from runtime.replay.script import make_script
+from helmr_runtime.core import checkpoint, jsontext
+from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
+from helmr_runtime.core.commands import AddNote, Deadline
+from helmr_runtime.replay.replay_log import make_script
 from tests.core.builder import ALICE, Story, picture, seconds
 
 BIG = "x" * (INLINE_BYTES_MAX + 1)

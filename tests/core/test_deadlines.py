@@ -9,8 +9,8 @@ import pytest
 
 from helmr.errors import WaitResolved, WaitTimedOut
 from helmr.models import RunStatus
-from runtime.core.commands import Deadline
-from runtime.core.entries import EntryKind, iso
+from helmr_runtime.core.commands import Deadline
+from helmr_runtime.core.entries import EntryKind, iso
 from tests.core.builder import ALICE, T0, Story, of_kind, picture, seconds
 
 MICROSECOND = seconds(0.000001)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from helmr.models import RunStatus
-from runtime.core.decide import ops
-from runtime.core.entries import EntryKind
+from helmr_runtime.core.decide import ops
+from helmr_runtime.core.entries import EntryKind
 from tests.core.builder import Story, of_kind
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import SchemaMismatch
-from runtime.core import checkpoint, jsontext
+from helmr_runtime.core import checkpoint, jsontext
 from tests.core.builder import Story, picture
 
 json_values = st.recursive(

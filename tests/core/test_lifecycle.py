@@ -8,8 +8,8 @@ import pytest
 
 from helmr.errors import RunActive, RunNotFound, SessionTerminal
 from helmr.models import Activity, RunStatus, SessionStatus
-from runtime.core.decide import lifecycle
-from runtime.core.entries import EntryKind
+from helmr_runtime.core.decide import lifecycle
+from helmr_runtime.core.entries import EntryKind
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 

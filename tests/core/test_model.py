@@ -27,8 +27,8 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from runtime.core.commands import Deadline, TokenEnded
-from runtime.core.entries import EntryKind
+from helmr_runtime.core.commands import Deadline, TokenEnded
+from helmr_runtime.core.entries import EntryKind
 from tests.core.builder import ALICE, Story, picture, seconds
 
 EXAMPLES = 400

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import DataError, OperationConflict
-from runtime.core.commands import (
+from helmr_runtime.core.commands import (
     AddNote,
     Answer,
     CancelRun,
@@ -22,8 +22,8 @@ from runtime.core.commands import (
     StartRun,
     Touch,
 )
-from runtime.core.entries import Principal
-from runtime.core.receipts import receipt_of
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.receipts import receipt_of
 from tests.core.builder import ALICE, Story
 
 OPERATION = Operation(id="op_1", request_hash="hash")

@@ -8,9 +8,9 @@ import pytest
 
 from helmr.errors import RunNotRetryable, SessionTerminal
 from helmr.models import RunStatus
-from runtime.core.decide.lifecycle import BACKOFF_MAX_S
-from runtime.core.entries import EntryKind, from_iso
-from runtime.replay.script import GivenUp, make_script
+from helmr_runtime.core.decide.lifecycle import BACKOFF_MAX_S
+from helmr_runtime.core.entries import EntryKind, from_iso
+from helmr_runtime.replay.replay_log import GivenUp, make_script
 from tests.core.builder import Story, journal_ops, of_kind, picture, seconds
 
 

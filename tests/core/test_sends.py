@@ -16,8 +16,8 @@ from helmr.errors import (
     TooLarge,
 )
 from helmr.models import RECORD_BYTES_MAX, UNCONSUMED_RECORDS_MAX, RunStatus
-from runtime.core.entries import EntryKind
-from runtime.core.state import InputRecord
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.state import InputRecord
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from helmr.models import RunStatus
-from runtime.core.decide import ops
-from runtime.core.entries import EntryKind, from_iso, iso
+from helmr_runtime.core.decide import ops
+from helmr_runtime.core.entries import EntryKind, from_iso, iso
 from tests.core.builder import Story, journal_ops, of_kind, picture, seconds
 
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from helmr.models import EntryInfo, PrincipalInfo, RecordInfo, RunInfo, SessionInfo, WaitInfo
-from runtime.http.app import create_app
-from runtime.http.settings import HttpSettings
+from helmr_runtime.http.app import create_app
+from helmr_runtime.http.settings import HttpSettings
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # Told once for all routes.

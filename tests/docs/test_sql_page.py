@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from helmr.query import QueryResult
-from runtime.actors.ledger import LedgerActor
-from runtime.clock import SystemClock
-from runtime.core.entries import EntryKind
-from runtime.store.duck.public_views import VIEWS, columns_of, make_views
-from tests.store.sessions import SMALL, parked, running
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.duck.public_views import VIEWS, columns_of, make_views
+from tests.ledger.sessions import SMALL, parked, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]

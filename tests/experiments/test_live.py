@@ -14,7 +14,7 @@ from helmr.client import AsyncClient
 from helmr.client.aio_sessions import AsyncSessions
 from helmr.errors import SchemaMismatch
 from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
-from runtime.catalog import Registry
+from helmr_runtime.catalog import Registry
 from tests.experiments.test_experiments import Order, link, orders
 from tests.service.stack import Stack
 

@@ -22,13 +22,13 @@ from typing import Any, Protocol
 
 import httpx
 
-from runtime.actors.embedded import Runtime
-from runtime.security.secrets import SecretKind, make_secret
+from helmr_runtime.process.embedded import Runtime
+from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.service.stack import Stack, until
 
 SEED = 46
 WRONG_PER_SOURCE, WRONG_PER_MINUTE = 30, 300
-"""How often the front door bears a wrong secret (`runtime.security.limits`)."""
+"""How often the front door bears a wrong secret (`helmr_runtime.security.limits`)."""
 
 Ask = Callable[[], Awaitable[httpx.Response]]
 Medians = Mapping[tuple[str, str], float]

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from helmr import ids
-from runtime.actors.gateway import GatewayActor
-from runtime.security.limits import allowed_hosts
-from runtime.security.secrets import SecretKind, make_secret
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.limits import allowed_hosts
+from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 
@@ -105,7 +105,7 @@ async def test_a_bug_is_told_by_its_id_alone(
         raise ZeroDivisionError(f"secret of {run_id}")
 
     monkeypatch.setattr(stack.service.runs, "get", broken)
-    with caplog.at_level(logging.ERROR, logger="runtime.http"):
+    with caplog.at_level(logging.ERROR, logger="helmr_runtime.http"):
         response = await stack.http.get("/v1/runs/run_1")
     assert (response.status_code, code_of(response)) == (500, "internal")
     error_id = response.json()["facts"]["error_id"]

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from helmr.models import HTTP_BODY_BYTES_MAX
-from runtime.actors.gateway import GatewayActor
-from runtime.http.settings import ConnectionBounds
+from helmr_runtime.http.settings import ConnectionBounds
+from helmr_runtime.process.gateway import GatewayActor
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from helmr import ids
-from runtime.actors.gateway import GatewayActor
-from runtime.http import sse
+from helmr_runtime.http import sse
+from helmr_runtime.process.gateway import GatewayActor
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Events, Stack, until
 

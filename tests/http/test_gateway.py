@@ -10,8 +10,8 @@ import pytest
 
 from helmr import ids
 from helmr.errors import Conflict, UsageError
-from runtime.actors.boundary import LEDGER
-from runtime.actors.gateway import GatewayActor
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.rpc.protocol import LEDGER
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 

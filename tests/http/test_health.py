@@ -11,11 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from helmr.models import Health
-from runtime.actors.boundary import LEDGER
-from runtime.actors.gateway import GatewayActor
-from runtime.actors.held import HeldSession
-from runtime.security.roles import ROUTES
-from runtime.service.health import _stall
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.security.roles import ROUTES
+from helmr_runtime.service.health import _stall
+from helmr_runtime.session.live_session import HeldSession
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack, until
 
@@ -99,7 +99,7 @@ async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever an actor tells: here none tells that its session can be parked."""
-    monkeypatch.setattr("runtime.service.health.STALL_S", 0.2)
+    monkeypatch.setattr("helmr_runtime.service.health.STALL_S", 0.2)
     monkeypatch.setattr(HeldSession, "is_parkable", property(lambda held: False))
     for _ in range(2):
         await stack.started()

@@ -182,7 +182,7 @@ async def test_a_page_shows_takes_and_remembers_an_answer(stack: Stack) -> None:
 
 
 async def test_whatever_is_wrong_with_a_link_gets_one_404(stack: Stack) -> None:
-    from runtime.security.secrets import SecretKind, make_secret
+    from helmr_runtime.security.secrets import SecretKind, make_secret
 
     bodies = set()
     wrong = ["x", make_secret(SecretKind.CALLBACK), make_secret(SecretKind.PUBLIC_TOKEN), stack.key]
@@ -343,7 +343,7 @@ async def test_a_wait_opened_before_waits_had_their_tokens_question_shows_it_in_
     async def nothing(*_: Any) -> None:
         return None
 
-    monkeypatch.setattr("runtime.actors.held.question_of", nothing)
+    monkeypatch.setattr("helmr_runtime.session.live_session.question_of", nothing)
     token = await made(stack, subject="First?", body="# Look", timeout="1h")
     session = (await stack.started("by-token", token["id"]))["session"]
     wait = (await stack.http.get(f"/v1/sessions/{session['id']}")).json()["wait"]

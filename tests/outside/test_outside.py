@@ -26,8 +26,8 @@ from helmr import Client, auth, ids
 from helmr.client.sync_sessions import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
-from runtime.actors.embedded import Runtime
-from runtime.security.redaction import find_secrets
+from helmr_runtime.process.embedded import Runtime
+from helmr_runtime.security.redaction import find_secrets
 
 # The browser's driver keeps an event loop in this thread; the tests beside it are plain blocking code.
 pytestmark = [

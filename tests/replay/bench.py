@@ -16,8 +16,10 @@ from typing import Any
 from helmr.current import RunRef, SessionRef
 from helmr.errors import HelmrSignal, RunParked
 from helmr.tasks import Task
-from runtime.clock import FakeClock
-from runtime.core.asks import (
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.decide import lifecycle, ops
+from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.requests import (
     Ask,
     AskClock,
     AskContinue,
@@ -27,10 +29,8 @@ from runtime.core.asks import (
     AskStep,
     AskWait,
 )
-from runtime.core.decide import lifecycle, ops
-from runtime.core.entries import Draft, Entry, EntryKind
-from runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_script
-from runtime.replay.script import is_outcome, outcome_of
+from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_script
+from helmr_runtime.replay.replay_log import is_outcome, outcome_of
 from tests.core.builder import Story
 
 WAIT_S = 20.0

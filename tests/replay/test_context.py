@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from helmr import StepFailed, TaskContext, errors, step, streams, task, timers
 from helmr.context import TaskContext as Context
-from runtime.core.commands import Deadline
-from runtime.replay import Raised, driver
+from helmr_runtime.core.commands import Deadline
+from helmr_runtime.replay import Raised, driver
 from tests.core.builder import ALICE
 from tests.replay.bench import Bench, bench, finished
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from helmr import TaskContext, step, streams, task
 from helmr.tasks import Task
-from runtime.replay import Mismatch, Unreadable
+from helmr_runtime.replay import Mismatch, Unreadable
 from tests.replay.bench import Bench, bench, finished
 
 messages = streams.input("messages", schema=str)

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
 from helmr.errors import SchemaMismatch
-from runtime.replay.ends import error_of, raised_by
+from helmr_runtime.replay.ends import error_of, raised_by
 
 
 class TwoParts(Exception):

@@ -13,7 +13,7 @@ import pytest
 
 from helmr import errors, step, streams, task
 from helmr.errors import RunCancelled, RunParked
-from runtime.replay import Raised
+from helmr_runtime.replay import Raised
 from tests.replay.bench import bench
 
 messages = streams.input("messages", schema=str)

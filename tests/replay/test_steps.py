@@ -16,7 +16,7 @@ from helmr import StepFailed, errors, step, step_key, streams, task
 from helmr.current import current_step
 from helmr.models import VALUE_BYTES_MAX
 from helmr.tasks import Task
-from runtime.replay import Raised
+from helmr_runtime.replay import Raised
 from tests.replay.bench import Bench, bench, finished
 
 messages = streams.input("messages", schema=str)

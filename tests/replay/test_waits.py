@@ -11,10 +11,10 @@ import pytest
 
 from helmr import ConcurrentWaitError, WaitCancelled, WaitTimeout, step, streams, task, timers
 from helmr.errors import BadDuration, UsageError
-from runtime.clock import FakeClock
-from runtime.core.commands import CloseSession, Deadline
-from runtime.core.entries import EntryKind
-from runtime.replay import Raised
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.commands import CloseSession, Deadline
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.replay import Raised
 from tests.core.builder import ALICE, T0, seconds
 from tests.replay.bench import WAIT_S, Bench, bench, finished
 

@@ -13,7 +13,7 @@ from helmr.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from runtime.security.callbacks import CallbackData, CallbackForm, read_callback
+from helmr_runtime.security.callbacks import CallbackData, CallbackForm, read_callback
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from helmr.errors import BadKeyRing, MasterKeyMissing
 from helmr.ids import NIL_SESSION, new_id
-from runtime.security.keys import (
+from helmr_runtime.security.keys import (
     ENVIRONMENT_NAME,
     KEYS_MAX,
     KeyRing,
@@ -21,7 +21,7 @@ from runtime.security.keys import (
     ensure_key_ring,
     read_key_ring,
 )
-from runtime.security.secrets import SecretKind, parse_secret
+from helmr_runtime.security.secrets import SecretKind, parse_secret
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OLD = MasterKey("k1", b"1" * 32)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import NotAllowed, Overloaded
-from runtime.security import limits
-from runtime.security.limits import (
+from helmr_runtime.security import limits
+from helmr_runtime.security.limits import (
     FrontDoor,
     LimitConfig,
     allowed_hosts,

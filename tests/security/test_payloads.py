@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helmr.errors import DataError, MasterKeyMissing, PayloadDamaged
-from runtime.core import jsontext
-from runtime.security.keys import KeyRing, MasterKey
-from runtime.security.payloads import PayloadCipher, is_sealed
+from helmr_runtime.core import jsontext
+from helmr_runtime.security.keys import KeyRing, MasterKey
+from helmr_runtime.security.payloads import PayloadCipher, is_sealed
 
 SESSION = "ses_01jq0000000000000000000000"
 OLD = MasterKey("k1", b"1" * 32)

@@ -11,11 +11,11 @@ import pytest
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import NotAllowed, UsageError
-from runtime.actors.leftovers import write_private
-from runtime.actors.preparing import KEY_NAME, local_key, lock
-from runtime.actors.terminal import log_to
-from runtime.security.private_files import open_private, secure_folder
-from runtime.store.duck.files import FileLock, HeadMark, Mark
+from helmr_runtime.ledger.duck.files import FileLock, HeadMark, Mark
+from helmr_runtime.process.orphans import write_private
+from helmr_runtime.process.startup import KEY_NAME, local_key, lock
+from helmr_runtime.process.terminal import log_to
+from helmr_runtime.security.private_files import open_private, secure_folder
 
 PRECIOUS = "somebody's work\n"
 

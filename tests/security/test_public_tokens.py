@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadRequest, OriginDenied, ScopeDenied, TokenExhausted, Unauthenticated
-from runtime.core.public_tokens import (
+from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
     ScopeType,
@@ -22,7 +22,7 @@ from runtime.core.public_tokens import (
     spend,
     unauthenticated,
 )
-from runtime.security.origins import (
+from helmr_runtime.security.origins import (
     answer_headers,
     check_allowed_origin,
     check_origin,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import RoleDenied
-from runtime.core.public_tokens import ScopeType
-from runtime.security.roles import (
+from helmr_runtime.core.public_tokens import ScopeType
+from helmr_runtime.security.roles import (
     ROLE_NEEDS,
     ROLE_SUMMARIES,
     ROUTES,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadSchema, SchemaMismatch
-from runtime.security.schemas import PROBLEMS_MAX, DataSchema, Problem
+from helmr_runtime.security.schemas import PROBLEMS_MAX, DataSchema, Problem
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.security.secrets import (
+from helmr_runtime.security.secrets import (
     SecretKind,
     is_same_secret,
     make_secret,

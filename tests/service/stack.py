@@ -11,26 +11,26 @@ from typing import Any
 import httpx
 
 from helmr.client.sse import Event, EventReader
-from runtime.actors.boundary import DIRECTORY, LEDGER
-from runtime.actors.breadcrumb import Crumb
-from runtime.actors.delivering import delivery
-from runtime.actors.directory import DirectoryActor
-from runtime.actors.gateway import GatewayActor
-from runtime.actors.ledger import LedgerActor
-from runtime.actors.local import LocalCalls
-from runtime.actors.pool import Place, ProcessState
-from runtime.actors.proxies import DirectoryProxy, LedgerProxy, SessionProxy
-from runtime.actors.session import SessionActor
-from runtime.actors.timing import Limits
-from runtime.catalog import Registry
-from runtime.clock import SystemClock
-from runtime.core.entries import RUNTIME
-from runtime.http.settings import HttpSettings
-from runtime.security.keys import KeyRing, MasterKey
-from runtime.security.limits import LimitConfig
-from runtime.security.secrets import SecretKind, make_secret, secret_hash
-from runtime.service import Service
-from runtime.service.ledger import LedgerReads
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.directory.pool import Place, ProcessState
+from helmr_runtime.directory.timing import Limits
+from helmr_runtime.host_status import Crumb
+from helmr_runtime.http.settings import HttpSettings
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.local import LocalCalls
+from helmr_runtime.rpc.protocol import DIRECTORY, LEDGER
+from helmr_runtime.rpc.proxies import DirectoryProxy, LedgerProxy, SessionProxy
+from helmr_runtime.security.keys import KeyRing, MasterKey
+from helmr_runtime.security.limits import LimitConfig
+from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
+from helmr_runtime.service import Service
+from helmr_runtime.session.actor import SessionActor
 from tests.service import tasks
 
 BOUND_S = 20.0
@@ -65,7 +65,7 @@ RING = KeyRing((MasterKey("k1", bytes(range(32))),))
 
 
 class LocalSpawner:
-    """`runtime.actors.pool.Spawner` over real session actors in this process."""
+    """`helmr_runtime.directory.pool.Spawner` over real session actors in this process."""
 
     def __init__(self, stack: Stack, registry: Registry) -> None:
         self._stack = stack

@@ -16,11 +16,11 @@ import pytest
 
 from helmr import TaskContext, ids, step, streams, task, tokens
 from helmr.errors import MasterKeyMissing, PayloadDamaged
-from runtime.catalog import Registry
-from runtime.core import checkpoint
-from runtime.security.keys import KeyRing, MasterKey
-from runtime.security.payloads import is_sealed
-from runtime.store.duck.public_views import VIEWS
+from helmr_runtime.catalog import Registry
+from helmr_runtime.core import checkpoint
+from helmr_runtime.ledger.duck.public_views import VIEWS
+from helmr_runtime.security.keys import KeyRing, MasterKey
+from helmr_runtime.security.payloads import is_sealed
 from tests.service.stack import RING, Stack, until
 
 (K1,) = RING.keys
@@ -478,8 +478,8 @@ async def test_keys_rotate_and_a_removed_one_is_named(tmp_path: Path) -> None:
 
 
 async def test_encryption_without_a_key_is_refused(tmp_path: Path) -> None:
-    from runtime.actors.ledger import LedgerActor
-    from runtime.clock import SystemClock
+    from helmr_runtime.clock import SystemClock
+    from helmr_runtime.ledger.actor import LedgerActor
 
     ledger = LedgerActor(tmp_path / "x.duckdb", clock=SystemClock(), encrypts=True)
     with pytest.raises(MasterKeyMissing, match="without a master key"):

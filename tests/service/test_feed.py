@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr.errors import NotReady, Overloaded
-from runtime.actors.boundary import ActorUnavailable
-from runtime.service import feed, following
-from runtime.service.feed import FeedHub, FeedItem, Follower
-from runtime.service.following import FollowedEntries, FollowedRecords
+from helmr_runtime.rpc.protocol import ActorUnavailable
+from helmr_runtime.service import feed, following
+from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
+from helmr_runtime.service.following import FollowedEntries, FollowedRecords
 from tests.service.stack import BOUND_S, until
 
 

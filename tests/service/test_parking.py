@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runtime.catalog import Registry
+from helmr_runtime.catalog import Registry
 from tests.service import parking_tasks
 from tests.service.parking_tasks import WAY_S, WAYS
 from tests.service.stack import Stack, until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.service.recent import Recent
+from helmr_runtime.service.lru import Recent
 
 
 def test_the_least_recently_used_goes_first() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Unavailable
-from runtime.actors.boundary import ActorDied, ActorNotFound, ActorUnavailable
-from runtime.core.commands import AddNote, Command, Operation
-from runtime.core.entries import Principal
-from runtime.ports import Directory, Routed, Session
-from runtime.service import router as router_module
-from runtime.service.router import Router
+from helmr_runtime.core.commands import AddNote, Command, Operation
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.ports import Directory, Routed, Session
+from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorUnavailable
+from helmr_runtime.service import router as router_module
+from helmr_runtime.service.router import Router
 from tests.service.stack import until
 
 COMMAND = AddNote(

@@ -8,7 +8,7 @@ import pytest
 
 from helmr.client import AsyncClient
 from helmr.errors import StreamNotFound
-from runtime.catalog import Registry
+from helmr_runtime.catalog import Registry
 from tests.service import tasks
 from tests.service.stack import BOUND_S, Stack
 

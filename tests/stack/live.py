@@ -17,7 +17,7 @@ from helmr.client import Client
 from helmr.client.discovery import read_credentials
 from helmr.errors import HelmrError
 from helmr.models import Credentials
-from runtime.faults import VARIABLE
+from helmr_runtime.faults import VARIABLE
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 import httpx
 import pytest
 
-from runtime.http.settings import ConnectionBounds
-from runtime.security.limits import LimitConfig
-from runtime.security.secrets import SecretKind, make_secret
+from helmr_runtime.http.settings import ConnectionBounds
+from helmr_runtime.security.limits import LimitConfig
+from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.stack.live import LiveRuntime
 
 pytestmark = [

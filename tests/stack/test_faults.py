@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helmr.models import SendReceipt
-from runtime.faults import Point, arm
+from helmr_runtime.faults import Point, arm
 from tests.stack.live import LiveRuntime, kill, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.allows_blocking]

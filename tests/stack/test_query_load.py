@@ -1,7 +1,7 @@
 """A heavy query runs beside answers: they keep their pace, and the query finishes or ends at its limit.
 
 5,000,000 entries and two minutes on a real runtime, in `make perf`; every run looks at the ledger alone
-(`tests/store/test_queries_beside_commits.py`).
+(`tests/ledger/test_queries_beside_commits.py`).
 """
 
 from __future__ import annotations

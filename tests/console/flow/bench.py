@@ -13,12 +13,12 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from console.app import ConsoleApp, Options
-from console.screens.base import ConsoleScreen
-from console.screens.compose import ComposeScreen
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
-from runtime.clock import FakeClock
+from helmr_console.app import ConsoleApp, Options
+from helmr_console.screens.base import ConsoleScreen
+from helmr_console.screens.compose import ComposeScreen
+from helmr_runtime.clock import FakeClock
 from tests.console.flow.wire import Wire
 from tests.service.stack import Stack, until
 

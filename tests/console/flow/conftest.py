@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.clock import FakeClock
+from helmr_runtime.clock import FakeClock
 from tests.console.flow import tasks
 from tests.console.flow.bench import Bench
 from tests.service import stack as service_stack

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from helmr import streams, task
-from runtime.catalog import Registry
+from helmr_runtime.catalog import Registry
 
 TAB, SPACE, RIGHT, ENTER, BLANK = "\t", " ", "\x1b[C", "\r", "\x0e"
 REVIEW = "\x13"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from helmr import streams, task, tokens
-from runtime.catalog import Registry
+from helmr_runtime.catalog import Registry
 
 
 class Ask(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual import events
 
-from console.screens.inbox import InboxScreen
+from helmr_console.screens.inbox import InboxScreen
 from tests.console.flow.bench import Bench
 from tests.console.flow.walk import FAILED, PASTE, STEPS
 from tests.console.golden import strips

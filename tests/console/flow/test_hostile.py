@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from textual import events
 
-from console.screens.base import ConsoleScreen
+from helmr_console.screens.base import ConsoleScreen
 from tests.console.flow.bench import Bench
 from tests.console.flow.walk import FAILED, PASTE, STEPS, hostile, hostile_everywhere
 from tests.console.golden import strips

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from console.actions import ACTIONS, BY_ID
+from helmr_console.actions import ACTIONS, BY_ID
 from tests.console.flow.bench import Bench
 
 APPROVE = {"decision": "approve"}
@@ -167,7 +167,7 @@ async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str, listed: bo
 async def test_sessions_come_in_pages(bench: Bench) -> None:
     for number in range(12):
         await bench.ask(subject=f"S{number}?")
-    import console.screens.sessions as module
+    import helmr_console.screens.sessions as module
 
     module_rows, module.PAGE_ROWS = module.PAGE_ROWS, 5
     try:

@@ -89,7 +89,7 @@ async def test_keys_typed_before_it_is_there_are_not_for_it(
 
 
 BROKEN = """
-from console.app import ConsoleApp
+from helmr_console.app import ConsoleApp
 def on_mount(self):
     secret = "said by a session"
     raise RuntimeError(secret)

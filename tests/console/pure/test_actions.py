@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from console.actions import ACTIONS, Action, Context, Scope, footer, in_scopes, key_table
 from helmr.models import RunStatus, SessionStatus
+from helmr_console.actions import ACTIONS, Action, Context, Scope, footer, in_scopes, key_table
 
 TOGETHER = [
     {Scope.ANYWHERE, Scope.LIST, Scope.WAITS},

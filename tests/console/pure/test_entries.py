@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from console.views import entry_line
 from helmr import ids
 from helmr.models import EntryInfo, PrincipalInfo
-from runtime.core.entries import EntryKind
+from helmr_console.views import entry_line
+from helmr_runtime.core.entries import EntryKind
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 TOKEN = ids.new_id(ids.TOKEN)

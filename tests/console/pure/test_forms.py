@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
-from console.forms import cells as c
-from console.forms.about import about
-from console.forms.cells import Blank, build, carry, fill, first_cells, parse_json, redacted
-from console.forms.check import problems
-from console.forms.model import Kind, form_of
+from helmr_console.forms import cells as c
+from helmr_console.forms.about import about
+from helmr_console.forms.cells import Blank, build, carry, fill, first_cells, parse_json, redacted
+from helmr_console.forms.check import problems
+from helmr_console.forms.model import Kind, form_of
 
 
 class Decision(BaseModel):

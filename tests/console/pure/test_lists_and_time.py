@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.clock import ServerClock
-from console.countdown import Urgency, due, size, span
-from console.freshness import BACKOFF_S, Freshness, Link, backoff_s
-from console.guard import in_ascii
-from console.merge import KeyedList, anchor
-from console.store import Store
 from helmr.models import WaitInfo, WaitKind, WaitStatus
+from helmr_console.clock import ServerClock
+from helmr_console.countdown import Urgency, due, size, span
+from helmr_console.freshness import BACKOFF_S, Freshness, Link, backoff_s
+from helmr_console.guard import in_ascii
+from helmr_console.merge import KeyedList, anchor
+from helmr_console.store import Store
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from console.start import main
 from helmr.client.discovery import Endpoint
 from helmr.errors import UsageError
 from helmr.examples.demo import needs_terminal
+from helmr_console.start import main
 
 ENDPOINT = Endpoint(url="http://127.0.0.1:1", key=None, found_by="url")
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from console.forms.cells import Blank, complaint, default_text, parse_json
-from console.forms.model import form_of
-from console.forms.template import template_text
-from console.guard import in_ascii, typed
-from console.merge import KeyedList
-from console.widgets.lines import fit
-from console.widgets.markdown import markdown
+from helmr_console.forms.cells import Blank, complaint, default_text, parse_json
+from helmr_console.forms.model import form_of
+from helmr_console.forms.template import template_text
+from helmr_console.guard import in_ascii, typed
+from helmr_console.merge import KeyedList
+from helmr_console.widgets.lines import fit
+from helmr_console.widgets.markdown import markdown
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"], ids=ascii)

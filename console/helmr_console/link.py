@@ -1,0 +1,155 @@
+"""Keeps the store fresh: lists once, then the feed, and a ping so that a dead link is noticed.
+
+One loop owns the connection. Whatever fails ends the round; the next begins after a pause with the lists
+again and the feed after the last offset seen, so that nothing is missed or shown twice (S-54).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+
+from helmr.client.aio import AsyncClient
+from helmr.errors import HelmrError, NotAllowed
+from helmr.models import LIST_LIMIT_MAX, WaitInfo
+from helmr_console.clock import Clock
+from helmr_console.store import WAITS_MAX, Changes, Store
+
+PING_S = 5.0
+HISTORY_ENTRIES = 2_000
+"""How far back the feed begins at the start: what fills Activity and the waits that ended lately."""
+PAGES_MAX = WAITS_MAX // LIST_LIMIT_MAX
+CATALOG_MAX = 2_000
+
+
+class Link:
+    """The connection to one gateway.
+
+    Args:
+        changed: Called on the event loop after each change; must not wait.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        store: Store,
+        clock: Clock,
+        *,
+        changed: Callable[[Changes | None], None],
+    ) -> None:
+        self.client = client
+        self.store = store
+        self.clock = clock
+        self._changed = changed
+        self._wake = asyncio.Event()
+
+    def ask_again(self) -> None:
+        """Do not wait for the next try."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Connect, follow, and come back for ever."""
+        while True:
+            try:
+                await self._round()
+            except HelmrError as error:
+                self._failed(error)
+            except ExceptionGroup as group:
+                known, unknown = group.split(HelmrError)
+                if unknown is not None or known is None:
+                    raise
+                self._failed(_first(known))
+            await self._pause()
+
+    async def reload(self) -> None:
+        """Ask for health and the inbox again, now."""
+        await self._ping()
+        await self._load_waits()
+        self._changed(None)
+
+    async def _round(self) -> None:
+        await self._ping()
+        await self._load_waits()
+        await self._load_catalog()
+        self._changed(None)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._keep_pinging())
+
+    async def _follow(self) -> None:
+        health = self.store.health
+        head = health.feed_offset if health is not None else None
+        after = self.store.feed_offset
+        if after is None and head is not None:
+            after = max(0, head - HISTORY_ENTRIES)
+        async for entry in self.client.events(after=after):
+            replayed = head is not None and entry.feed_offset <= head
+            self.store.freshness = self.store.freshness.heard(self.clock.monotonic())
+            self._changed(self.store.apply(entry, replayed=replayed))
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            await self.clock.sleep(PING_S)
+            await self._ping()
+            self._changed(Changes())
+
+    async def _ping(self) -> None:
+        health = await self.client.health()
+        self.store.health = health
+        if health.now is not None:
+            self.store.clock.set(health.now)
+        self.store.freshness = self.store.freshness.heard(self.clock.monotonic())
+
+    async def _load_waits(self) -> None:
+        found: list[WaitInfo] = []
+        cursor: str | None = None
+        for _ in range(PAGES_MAX):
+            page = await self.client.waits.page(limit=LIST_LIMIT_MAX, cursor=cursor)
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        self.store.put_waits(found, cut=cursor is not None)
+
+    async def _load_catalog(self) -> None:
+        streams, tasks = [], []
+        async for stream in self.client.streams.list():
+            streams.append(stream)
+            if len(streams) >= CATALOG_MAX:
+                break
+        async for task in self.client.tasks.list():
+            tasks.append(task)
+            if len(tasks) >= CATALOG_MAX:
+                break
+        self.store.streams, self.store.tasks = streams, tasks
+
+    def _failed(self, error: HelmrError) -> None:
+        jitter = secrets.randbelow(1_001) / 1_000
+        now_s = self.clock.monotonic()
+        refused = isinstance(error, NotAllowed)
+        text = error.message if error.hint is None else f"{error.message}. {error.hint}"
+        self.store.errors.append(text)
+        self.store.freshness = self.store.freshness.failed(now_s, text, jitter, refused=refused)
+        self._changed(None)
+
+    async def _pause(self) -> None:
+        next_try_s = self.store.freshness.next_try_s or 0.0
+        self._wake.clear()
+        wait_s = max(0.0, next_try_s - self.clock.monotonic())
+        sleeping = asyncio.ensure_future(self.clock.sleep(wait_s))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleeping, waking):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def _first(group: BaseExceptionGroup[HelmrError]) -> HelmrError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

@@ -1,0 +1,88 @@
+"""The only way to write: a permit that the gate hands out for one action of the table.
+
+`Writer` is the single place in the console that calls a mutating method of the client, and every method of it
+asks for a permit. Read-only mode and a stale picture give none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from helmr.client.aio import AsyncClient
+from helmr.models import NoteReceipt, RunInfo, SendReceipt, SessionInfo, TokenAnswerReceipt
+from helmr_console.actions import BY_ID, Context
+
+
+class Refused(Exception):
+    """The action can't be done now; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Proof that the gate let this action through."""
+
+    action_id: str
+
+
+def permit(action_id: str, context: Context) -> Permit:
+    """Let a writing action through, or say why not.
+
+    Raises:
+        Refused: With the reason that the footer's key gives too.
+    """
+    action = BY_ID[action_id]
+    if not action.writes:
+        raise Refused(f"{action_id} is not an action that writes")
+    reason = action.refusal(context)
+    if reason:
+        raise Refused(reason)
+    return Permit(action_id)
+
+
+class Writer:
+    """Everything the console can send. Each call carries an operation id, so repeating it is safe (S-61)."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def answer(
+        self, permit: Permit, wait_id: str, data: Any, *, operation_id: str
+    ) -> SendReceipt | TokenAnswerReceipt:
+        """Answer exactly this wait (S-18)."""
+        return await self._client.waits.answer(wait_id, data, operation_id=operation_id)
+
+    async def send(
+        self,
+        permit: Permit,
+        session_id: str,
+        stream: str,
+        data: Any,
+        *,
+        correlation_id: str | None,
+        operation_id: str,
+    ) -> SendReceipt:
+        """Send input to a session."""
+        inputs = self._client.sessions.open(session_id).input(stream)
+        return await inputs.send(data, correlation_id=correlation_id, operation_id=operation_id)
+
+    async def note(
+        self, permit: Permit, session_id: str, text: str, *, operation_id: str
+    ) -> NoteReceipt:
+        """Write a note into a transcript."""
+        return await self._client.sessions.open(session_id).note(text, operation_id=operation_id)
+
+    async def cancel(self, permit: Permit, session_id: str, *, operation_id: str) -> SessionInfo:
+        """Cancel a session (S-6)."""
+        return await self._client.sessions.open(session_id).cancel(operation_id=operation_id)
+
+    async def close(
+        self, permit: Permit, session_id: str, *, end_input: bool, operation_id: str
+    ) -> SessionInfo:
+        """Close a session (S-6)."""
+        session = self._client.sessions.open(session_id)
+        return await session.close(end_input=end_input, operation_id=operation_id)
+
+    async def retry(self, permit: Permit, run_id: str, *, operation_id: str) -> RunInfo:
+        """Start a run's next attempt (S-5)."""
+        return await self._client.runs.retry(run_id, operation_id=operation_id)

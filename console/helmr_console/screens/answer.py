@@ -1,0 +1,242 @@
+"""Answering one wait. The form belongs to the wait that was opened; nothing after that looks at the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual.content import Content
+
+from helmr.errors import HelmrError
+from helmr.models import (
+    EntryInfo,
+    RecordInfo,
+    SendReceipt,
+    TokenAnswerReceipt,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
+from helmr.safe_text import one_line
+from helmr_console import countdown, effects, safe, views
+from helmr_console.difflines import diff, summary
+from helmr_console.forms.cells import pretty
+from helmr_console.forms.model import form_of
+from helmr_console.outcome import Outcome, Result
+from helmr_console.permits import Permit
+from helmr_console.reading import tail
+from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.widgets.markdown import markdown
+from helmr_console.widgets.panes import (
+    DUE_ROLE,
+    asked,
+    brief_facts,
+    entry_content,
+    head,
+    lines,
+    wait_due,
+    wait_ids,
+)
+
+CONTEXT_ENTRIES = 30
+BODY_LINES = 8
+"""A body of so many lines stands above the form; a longer one beside it."""
+LINES_OF_THEIRS = 20
+RECORDS_LOOKED_AT = 200
+
+
+class AnswerScreen(ComposeScreen):
+    """The form for exactly one wait (S-18)."""
+
+    ACTION = "answer"
+    AREA = "inbox"
+    TITLE_TEXT = "Answer"
+    HELP_TEXT = (
+        "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
+        "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft."
+    )
+
+    def __init__(self, wait_id: str) -> None:
+        super().__init__()
+        self.wait_id = wait_id
+        self.wait: WaitInfo | None = None
+        self.entries: list[EntryInfo] = []
+        self._was_over = ""
+
+    async def load(self) -> None:
+        """The wait in full, its form, the end of its transcript."""
+        client = self.console.client
+        self.wait = await client.waits.get(self.wait_id)
+        self.console.store.put_wait(self.wait)
+        await self.show_form(form_of(self.wait.json_schema))
+        self.console.background(self._load_entries(self.wait.session_id), group="entries")
+
+    async def _load_entries(self, session_id: str) -> None:
+        self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
+        self.redraw()
+
+    def draft_name(self) -> str | None:
+        """Drafts belong to the wait."""
+        return self.wait_id
+
+    def now_wait(self) -> WaitInfo | None:
+        """The wait with its status as the store knows it."""
+        known = self.console.store.wait(self.wait_id)
+        if self.wait is None or known is None:
+            return self.wait
+        changed = {name: getattr(known, name) for name in ("status", "resolved_at", "resolved_by")}
+        return self.wait.model_copy(update=changed)
+
+    def over(self) -> str:
+        """Somebody else, the clock or a cancel ended it.
+
+        While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
+        operation and tells.
+        """
+        if self.tried:
+            return ""
+        wait = self.now_wait()
+        if self.outcome is not None and self.outcome.is_final:
+            return self.outcome.result.value.removeprefix("Not sent: ")
+        return views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+
+    def facts(self) -> Sequence[Content]:
+        """Which wait, and how long it has."""
+        wait = self.now_wait()
+        if wait is None:
+            return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
+        due = countdown.due(wait.deadline_at, self.console.store.now())
+        role = DUE_ROLE.get(due.urgency, "")
+        if self.has_class("-narrow"):
+            return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
+        shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
+        # The review needs the room for what is sent.
+        names = [] if self.phase in (Phase.REVIEW, Phase.SENDING) else wait_ids(wait)
+        return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
+
+    def _is_short(self, wait: WaitInfo) -> bool:
+        return not wait.body or len(markdown(wait.body)) <= BODY_LINES
+
+    def context_content(self) -> Content:
+        """What is asked in full, transcript, then the JSON."""
+        width = self.aside.size.width - 2
+        parts = [head("Transcript, newest last")]
+        parts += [entry_content(views.entry_line(entry), width) for entry in self.entries]
+        beside = self.has_class("-narrow") or (
+            self.wait is not None and not self._is_short(self.wait)
+        )
+        if self.wait is not None and self.wait.body and beside:
+            parts = [*asked(self.wait), Content(""), *parts]
+        return lines([*parts, Content(""), *self.preview()])
+
+    def effects(self) -> Sequence[str]:
+        """What the answer causes."""
+        return effects.of_answer(self.wait) if self.wait is not None else ()
+
+    def path(self) -> str:
+        """Inbox > subject > Answer."""
+        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        return f"Inbox > {what[:60]} > Answer"
+
+    def store_changed(self) -> None:
+        """The wait may have ended while the form is open: say it, keep the text."""
+        super().store_changed()
+        self._notice_end()
+
+    def tick(self) -> None:
+        """The deadline may have passed."""
+        super().tick()
+        self._notice_end()
+
+    def _notice_end(self) -> None:
+        over = self.over()
+        if (
+            over
+            and over != self._was_over
+            and self.phase in (Phase.FORM, Phase.REVIEW)
+            and self.outcome is None
+        ):
+            self._was_over = over
+            self.tell(self._ended(over), "warning")
+            self.redraw()
+            wait = self.now_wait()
+            if wait is not None and wait.status is WaitStatus.FULFILLED:
+                self.console.background(
+                    self._compare(self._ended(over), "warning"), group="compare"
+                )
+
+    def _ended(self, over: str) -> tuple[str, ...]:
+        wait = self.now_wait()
+        at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait and wait.resolved_at else ""
+        return (
+            f"{over[0].upper()}{over[1:]}{at}",
+            "your text is kept; o in the inbox opens the session",
+        )
+
+    async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
+        """Answer this wait and no other."""
+        return await self.console.writer.answer(
+            permit, self.wait_id, data, operation_id=self.operation_id
+        )
+
+    async def look_again(self, error: HelmrError) -> WaitInfo | None:
+        """How the wait stands after a refusal; unknown if that can't be asked."""
+        try:
+            wait = await self.console.client.waits.get(self.wait_id)
+        except HelmrError:
+            return None
+        self.console.store.put_wait(wait)
+        return wait
+
+    def after_refusal(self, outcome: Outcome) -> None:
+        """Another was first: show their answer next to this one."""
+        if outcome.result is Result.RESOLVED:
+            said = (outcome.result.value, *outcome.lines)
+            self.console.background(
+                self._compare(said, outcome.role, outcome.theirs), group="compare"
+            )
+
+    async def _compare(self, said: Sequence[str], role: str, theirs: Any = None) -> None:
+        """What the other answered, against what stands here; of a form that is not complete, only theirs."""
+        theirs = theirs if theirs is not None else await self._their_record()
+        if theirs is None:
+            return
+        built = self.form.result() if self.form is not None else None
+        if built is None or built.problems:
+            self.tell(
+                (*said, "their answer:", *pretty(theirs).splitlines()[:LINES_OF_THEIRS]), role
+            )
+            return
+        found = diff(theirs, built.data)
+        texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
+        self.tell((*said, f"their answer against yours: {summary(found)}", *texts), role)
+
+    async def _their_record(self) -> Any:
+        wait = self.now_wait()
+        if wait is not None and wait.token_id is not None:
+            # The token's own refusal says who and when; only the wait's, once its session has heard, says what.
+            return (await self.console.client.tokens.get(wait.token_id)).data
+        if wait is None or wait.kind is not WaitKind.INPUT or wait.stream is None:
+            return None
+        records = self.console.client.sessions.open(wait.session_id).input(wait.stream)
+        looked = 0
+        async for record in records.list(limit=RECORDS_LOOKED_AT):
+            looked += 1
+            if _took(record, self.wait_id):
+                return record.data
+            if looked >= RECORDS_LOOKED_AT * 5:
+                break
+        return None
+
+    def accepted(self, outcome: Outcome) -> None:
+        """Say it and go on to the next wait."""
+        what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
+        self.console.say(
+            f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "information"
+        )
+        self.dismiss()
+        self.console.answered(self.wait_id)
+
+
+def _took(record: RecordInfo, wait_id: str) -> bool:
+    return record.consumed_by == wait_id

@@ -1,0 +1,279 @@
+"""Activity and System: who did what, and how the runtime is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from textual.containers import Container
+from textual.content import Content
+from textual.widget import Widget
+
+from helmr.filters import Facts, Fields
+from helmr.models import EntryInfo
+from helmr.safe_text import one_line
+from helmr_console import countdown, safe, views
+from helmr_console.actions import Context, Scope
+from helmr_console.clock import SKEW_SHOWN_S
+from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
+from helmr_console.screens.listing import ListScreen
+from helmr_console.views import Cell, Row
+from helmr_console.widgets.details import entry_in_full
+from helmr_console.widgets.lines import Column
+from helmr_console.widgets.panes import TextPane, fact, head, lines, nothing_here
+
+ACTIVITY_FIELDS = Fields(
+    noun="activity",
+    texts=("by", "kind", "what", "session"),
+    times={"age": ("at", False)},
+    pushed={},
+)
+
+
+class ActivityScreen(ListScreen):
+    """What people and their tokens did, newest first."""
+
+    AREA = "activity"
+    SCOPES = (Scope.ANYWHERE, Scope.LIST)
+    BINDINGS = bindings(*SCOPES)
+    FIELDS = ACTIVITY_FIELDS
+    TITLE_TEXT = "Activity, newest first"
+    NOUN = "acts"
+    COLUMNS = (
+        Column("at", 8),
+        Column("who", 20),
+        Column("did", 9),
+        Column("what", 0),
+        Column("session", 11, from_width=90),
+    )
+    HELP_TEXT = (
+        "Everything that was not done by a task or the runtime itself: answers, input, notes, cancels, retries, "
+        "with who did it. It reaches back over the last 2,000 entries of the feed and goes on live."
+    )
+
+    def all_keys(self) -> Iterable[str]:
+        """Offsets as keys, newest first."""
+        return [str(entry.feed_offset) for entry in reversed(self.console.store.activity)]
+
+    def _entry(self, key: str | None) -> EntryInfo | None:
+        entries = self.console.store.activity
+        return next((e for e in reversed(entries) if str(e.feed_offset) == key), None)
+
+    def row(self, key: str) -> Row:
+        """Who, what, where."""
+        entry = self._entry(key)
+        if entry is None:
+            return ()
+        line = views.entry_line(entry)
+        return (
+            Cell(countdown.clock(entry.recorded_at), "muted"),
+            Cell(line.by),
+            Cell(line.word, line.role),
+            Cell(line.text),
+            Cell(views.short_id(entry.session_id), "muted"),
+        )
+
+    def facts(self, key: str) -> Facts:
+        """What the filter sees."""
+        entry = self._entry(key)
+        if entry is None:
+            return {}
+        line = views.entry_line(entry)
+        return {
+            "by": line.by,
+            "kind": entry.kind,
+            "what": line.text,
+            "session": entry.session_id,
+            "at": entry.recorded_at,
+        }
+
+    def empty_text(self) -> str:
+        """What no activity says."""
+        if self.filter and self.console.store.activity:
+            return f"0 of {len(self.console.store.activity)} match. esc clears the filter."
+        return "Nobody has done anything lately."
+
+    def moved(self) -> None:
+        """The pane follows."""
+        entry = self._entry(self.list.cursor)
+        hint = nothing_here(self.filter_text, "What somebody did is shown here.")
+        self.pane.say(entry_in_full(entry) if entry is not None else hint, "Act")
+
+    def do_open(self) -> None:
+        """The session it was done in."""
+        entry = self._entry(self.list.cursor)
+        if entry is not None:
+            self.console.open_session(entry.session_id)
+
+    def do_copy(self) -> None:
+        """The act as JSON."""
+        entry = self._entry(self.list.cursor)
+        if entry is not None:
+            self.console.open_copy(
+                [("session id", entry.session_id), ("JSON", entry.model_dump_json(indent=2))]
+            )
+
+
+class SystemScreen(ConsoleScreen):
+    """How the runtime is, as far as it says."""
+
+    AREA = "system"
+    SCOPES = (Scope.ANYWHERE,)
+    BINDINGS = bindings(*SCOPES)
+    HELP_TEXT = (
+        "What the gateway says about itself, the feed's age, limits, and errors this console met."
+    )
+    DEFAULT_CSS = """
+    SystemScreen #middle { layout: horizontal; height: 1fr; }
+    SystemScreen.-narrow #middle { layout: vertical; }
+    SystemScreen TextPane { width: 1fr; height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = TextPane("Runtime", id="runtime")
+        self.right = TextPane("Console", id="console")
+
+    def body(self) -> Iterable[Widget]:
+        """Runtime and console side by side."""
+        yield Container(self.left, self.right, id="middle")
+
+    def on_mount(self) -> None:
+        """Say what is known."""
+        self.store_changed()
+
+    def context(self) -> Context:
+        """Nothing is selected here."""
+        return replace(super().context(), row=False)
+
+    def store_changed(self) -> None:
+        """Say it again."""
+        super().store_changed()
+        if self.is_attached:
+            self.left.say(lines(self._that_side()))
+            self.right.say(lines(self._this_side()))
+
+    def tick(self) -> None:
+        """Ages go on."""
+        self.store_changed()
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """What is wrong, first."""
+        store = self.console.store
+        if store.freshness.failing:
+            return ((one_line(store.freshness.error, 300), "error"),), ()
+        ready = store.health is not None and store.health.ready
+        if ready and (self._stuck() or (store.health is not None and store.health.warnings)):
+            return (("ready, with warnings", "warning"),), ()
+        return (("ready" if ready else "not ready", "success" if ready else "warning"),), ()
+
+    def _stuck(self) -> str:
+        """What is answered and has not gone on."""
+        store = self.console.store
+        since = store.stuck()
+        if not since:
+            return ""
+        age = countdown.span((store.now() - since[0]).total_seconds())
+        runs = "run has" if len(since) == 1 else "runs have"
+        return f"{len(since)} answered {runs} not gone on yet, the oldest for {age}"
+
+    def _that_side(self) -> list[Content]:
+        health = self.console.store.health
+        if health is None:
+            return [safe.line("The gateway has not answered yet.", "$c-muted")]
+        state = "ready" if health.ready else "NOT ready"
+        parts = [
+            fact(
+                "state",
+                Content.styled(state, "bold $c-success" if health.ready else "bold $c-error"),
+            ),
+            *(safe.line(f"  ! {reason}", "$c-error", limit=300) for reason in health.reasons),
+            *(
+                safe.line(f"  ! {warning}", "$c-warning", limit=300)
+                for warning in (*health.warnings, self._stuck())
+                if warning
+            ),
+            fact("version", safe.line(health.version, limit=60)),
+        ]
+        if health.started_at is not None:
+            up = countdown.span((self.console.store.now() - health.started_at).total_seconds())
+            parts.append(fact("up for", up))
+        for name, value in (
+            ("pid", health.pid),
+            ("data", health.data_dir),
+            ("feed at", health.feed_offset),
+        ):
+            if value is not None:
+                parts.append(fact(name, safe.line(value, limit=200)))
+        for title, values in (
+            ("Counts", health.counts),
+            ("Pool", {name: value for name, value in health.pool.items() if name != "warnings"}),
+            ("Ledger", health.ledger),
+        ):
+            if values:
+                parts += [Content(""), head(title), *_flat(values)]
+        return parts
+
+    def _this_side(self) -> list[Content]:
+        console, store = self.console, self.console.store
+        parts = [
+            fact("gateway", safe.line(console.client.endpoint.url, limit=200)),
+            fact("picture", store.freshness.text(store.mono())),
+            fact("as", safe.line(console.identity, limit=80)),
+            fact("mode", "read-only" if console.read_only else "read-write"),
+        ]
+        skew_s = store.clock.skew_s
+        if abs(skew_s) > SKEW_SHOWN_S:
+            text = f"this machine's clock is {abs(skew_s):.0f}s {'behind' if skew_s > 0 else 'ahead of'} the server's"
+            parts.append(safe.line(f"! {text}; deadlines are the server's", "$c-warning"))
+        parts += [
+            fact(
+                "waits held",
+                f"{len(store.waits)}{' (cut)' if store.waits_cut else ''} of at most 5000",
+            ),
+            fact("sessions", f"{len(store.sessions)} read, at most 5000"),
+            fact("streams", f"{len(store.streams)} of {len(store.tasks)} tasks"),
+            fact("theme", safe.line(console.theme, limit=40)),
+            fact("log", safe.line(console.log_path, limit=200)),
+        ]
+        if store.freshness.failing:
+            left_s = max(0.0, (store.freshness.next_try_s or 0) - store.mono())
+            parts += [
+                Content(""),
+                head("Connection"),
+                safe.text(store.freshness.error, "$c-error", limit=400),
+                safe.line(
+                    f"attempt {store.freshness.attempt}, next try in {left_s:.0f}s; r asks now"
+                ),
+            ]
+        if store.errors:
+            parts += [Content(""), head("Last errors")]
+            parts += [safe.line(error, "$c-muted", limit=300) for error in list(store.errors)[-8:]]
+        return parts
+
+
+def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
+    parts: list[Content] = []
+    for key, value in list(values.items())[:60]:
+        name = f"{before}{key}"
+        if isinstance(value, dict):
+            parts += _flat(value, f"{name}.")
+        else:
+            name = name.replace("_", " ")
+            label = name if len(name) <= 24 else f"…{name[-23:]}"
+            parts.append(
+                Content.assemble(
+                    safe.line(f"{label:<25}", "$c-muted", limit=30),
+                    safe.line(_said(value), limit=200),
+                )
+            )
+    return parts
+
+
+def _said(value: Any) -> Any:
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, value)
+        if value is None or isinstance(value, bool)
+        else value
+    )

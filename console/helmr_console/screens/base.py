@@ -1,0 +1,196 @@
+"""What every screen has: the three bars, keys from the action table, one gate through which every action goes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from helmr_console import actions
+from helmr_console.actions import BY_ID, Context, Scope
+from helmr_console.permits import Permit, permit
+from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
+
+if TYPE_CHECKING:
+    from helmr_console.app import ConsoleApp
+
+WIDTH_MIN = 60
+HEIGHT_MIN = 16
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A widget that can say what it is to whoever has it in focus."""
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """A title, and lines about it."""
+        ...
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def bindings(*scopes: Scope) -> list[BindingType]:
+    """The keys of these scopes. The action's id is the binding's, for the user's key map."""
+    return [
+        Binding(
+            ",".join(action.keys), f"act('{action.id}')", action.label, show=False, id=action.id
+        )
+        for action in actions.in_scopes(scopes)
+        if action.keys
+    ]
+
+
+class TooSmall(Static):
+    """What stands there when the terminal is too small for anything else."""
+
+    DEFAULT_CSS = (
+        "TooSmall { display: none; width: 1fr; height: 1fr; content-align: center middle; }"
+    )
+
+
+class ConsoleScreen(Screen[None]):
+    """A screen of the console.
+
+    Subclasses set `SCOPES` (and `BINDINGS = bindings(*SCOPES)`), compose their middle in `body`, and have a
+    method `do_<action id>` for each action they take; the app takes the rest.
+    """
+
+    AUTO_FOCUS = (
+        ""  # Textual would give it to the filter line that is not shown, where keys are lost
+    )
+    SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
+    AREA = ""
+    HELP_TEXT = ""
+    DEFAULT_CSS = """
+    ConsoleScreen { background: $c-background; color: $c-foreground; }
+    ConsoleScreen.-tiny > * { display: none; }
+    ConsoleScreen.-tiny > TooSmall { display: block; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """Bars around the body."""
+        yield HeaderBar()
+        yield StatusLine()
+        yield from self.body()
+        yield FooterBar()
+        yield TooSmall(
+            Content(f"The console needs {WIDTH_MIN} by {HEIGHT_MIN} cells; make the window larger.")
+        )
+
+    def body(self) -> Iterable[Widget]:
+        """The middle of the screen."""
+        return ()
+
+    @property
+    def console(self) -> ConsoleApp:
+        """The app, by its own type."""
+        return cast("ConsoleApp", self.app)
+
+    # --- the gate
+
+    def context(self) -> Context:
+        """What is in front of the operator, for the actions."""
+        return self.console.base_context()
+
+    async def action_act(self, action_id: str) -> None:
+        """A key, a click in a bar, or a command: all come through here."""
+        await self.perform(action_id)
+
+    async def perform(self, action_id: str) -> None:
+        """Do an action of the table, or say why not."""
+        action = BY_ID[action_id]
+        if self.has_class("-tiny") and action_id != "quit":
+            return
+        reason = action.refusal(self.context())
+        if reason:
+            self.console.say(f"{action.label}: {reason}", "warning")
+            return
+        name = "do_" + action_id.replace(".", "_")
+        handler = getattr(self, name, None) or getattr(self.console, name, None)
+        if handler is None:
+            return
+        done = handler()
+        if inspect.isawaitable(done):
+            await done
+        self.refresh_bars()
+
+    def action_copy_text(self) -> None:
+        """^c: copy what was chosen with the mouse, and say so."""
+        super().action_copy_text()
+        chosen = self.get_selected_text() or ""
+        self.console.say(f"Copied {len(chosen)} characters", "information")
+
+    def permit(self, action_id: str) -> Permit:
+        """The permit to write, asked for at the moment of sending.
+
+        Raises:
+            Refused: Read-only, stale, or the action's own reason.
+        """
+        return permit(action_id, self.context())
+
+    def on_pressed(self, event: Pressed) -> None:
+        """Clicks in bars are keys."""
+        event.stop()
+        self.console.background(self.perform(event.action_id), group="click", holds_keys=True)
+
+    # --- help
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What has the focus: a title and lines about it; None if nothing special has."""
+        node = self.focused
+        for part in node.ancestors_with_self if node is not None else ():
+            if part is self:
+                break
+            if isinstance(part, Explained):
+                return part.focus_help()
+        return None
+
+    # --- drawing
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """What the second line says: left and right, (safe text, role)."""
+        return (), ()
+
+    def refresh_bars(self) -> None:
+        """Say again where we are, how fresh it is and what can be done."""
+        if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
+            return
+        self.query_one(HeaderBar).show(self.console.place(self.AREA))
+        self.query_one(StatusLine).show(*self.status(), self.console.saying())
+        offered = actions.footer(self.SCOPES, self.context())
+        self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
+
+    def labels(self) -> dict[str, str]:
+        """Other words in the footer, by action id."""
+        return {}
+
+    def tick(self) -> None:
+        """A second has passed."""
+        self.refresh_bars()
+
+    def store_changed(self) -> None:
+        """The picture has changed."""
+        self.refresh_bars()
+
+    def on_screen_resume(self) -> None:
+        """Back on top."""
+        self.store_changed()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Below the smallest size there is one sentence and nothing else."""
+        tiny = event.size.width < WIDTH_MIN or event.size.height < HEIGHT_MIN
+        self.set_class(tiny, "-tiny")
+
+    def do_back(self) -> None:
+        """Close this screen."""
+        if len(self.app.screen_stack) > 1:
+            self.dismiss()

@@ -1,0 +1,230 @@
+"""One form for several waits: what was marked and seen, sent one by one in deadline order, stoppable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from helmr import ids
+from helmr.errors import HelmrError, NotFound
+from helmr.models import WaitInfo
+from helmr_console import batch, countdown, safe, views
+from helmr_console.actions import Context, Scope
+from helmr_console.batch import Batch, Progress
+from helmr_console.forms.cells import Built
+from helmr_console.forms.model import form_of
+from helmr_console.outcome import Outcome, Result, of_error, of_receipt
+from helmr_console.permits import Refused
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.panes import head, lines
+
+_SIGN = {
+    Progress.ACCEPTED: ("+", "$c-success"),
+    Progress.SKIPPED: ("-", "$c-warning"),
+    Progress.FAILED: ("!", "$c-error"),
+    Progress.UNKNOWN: ("?", "$c-warning"),
+    Progress.SENDING: (">", "$c-accent"),
+    Progress.PLANNED: (" ", "$c-muted"),
+    Progress.STOPPED: (" ", "$c-muted"),
+}
+
+
+class BatchScreen(ComposeScreen):
+    """Answers the marked waits of one schema."""
+
+    SCOPES = (Scope.ANYWHERE, Scope.FORM, Scope.BATCH)
+    BINDINGS = bindings(*SCOPES)
+    ACTION = "batch"
+    AREA = "inbox"
+    TITLE_TEXT = "Answer marked waits"
+    HOLDS_KEYS = False  # F8 stops it
+    HELP_TEXT = (
+        "One answer for the marked waits that share stream and schema. They are sent one by one, soonest "
+        "deadline first; F8 stops before the next. A wait that changed meanwhile is skipped, never overwritten."
+    )
+
+    def __init__(self, marked: Sequence[str], lead: str) -> None:
+        super().__init__()
+        self.marked = list(marked)[: batch.BATCH_MAX]
+        self.lead = lead
+        self.plan = Batch(())
+        self.ids: dict[str, str] = {}
+        self.count = SafeInput(id="count", select_on_focus=False)
+        self._stopping = False
+        self._begun = False
+
+    async def load(self) -> None:
+        """Every marked wait in full; then the form they share."""
+        waits: list[WaitInfo] = []
+        for wait_id in self.marked:
+            try:
+                waits.append(await self.console.client.waits.get(wait_id))
+            except NotFound:
+                continue
+        self.plan = batch.plan(waits, self.lead)
+        self.ids = {item.wait.id: ids.new_id(ids.OPERATION) for item in self.plan.items}
+        if not self.plan.items:
+            self.tell(("none of the marked waits can be answered any more",), "warning")
+            return
+        await self.show_form(form_of(self.plan.items[0].wait.json_schema))
+        await self.slot.mount(
+            Vertical(
+                Static(Content(f"type {len(self.plan.items)} to confirm")),
+                self.count,
+                id="confirm",
+            )
+        )
+
+    def facts(self) -> Sequence[Content]:
+        """Who is in and who is left out."""
+        count = len(self.plan.items)
+        if not count:
+            return (safe.line("Reading the marked waits…", "$c-muted"),)
+        stream = self.plan.items[0].wait.stream or "token"
+        parts = [
+            Content.assemble(
+                (f"{count} waits", "bold"),
+                (" share stream ", "$c-muted"),
+                safe.line(stream, "bold", limit=60),
+            )
+        ]
+        parts += [
+            safe.line(
+                f"  left out: {views.subject_of(out.wait)[:60]}: {out.why}", "$c-warning", limit=200
+            )
+            for out in self.plan.left_out[:5]
+        ]
+        if len(self.plan.left_out) > 5:
+            parts.append(head(f"  … and {len(self.plan.left_out) - 5} more left out"))
+        return parts
+
+    def effects(self) -> Sequence[str]:
+        """What sending does."""
+        return (
+            f"sends {len(self.plan.items)} answers one by one, soonest deadline first",
+            "F8 stops before the next; what was sent stays sent",
+        )
+
+    def context_content(self) -> Content:
+        """The items and how far each is; the JSON below."""
+        now = self.console.store.now()
+        parts = [head(self.plan.summary() if self._begun else "In this order")]
+        for item in self.plan.items:
+            sign, role = _SIGN[item.progress]
+            due = countdown.due(item.wait.deadline_at, now).text
+            said = f"{item.progress.value}{': ' + item.detail if item.detail else ''}"
+            about = f"{sign} {due:>7}  {views.subject_of(item.wait)[:40]}"
+            parts.append(safe.line(about, role, limit=100))
+            parts.append(safe.line(f"           {said}", "$c-muted", limit=200))
+        return lines([*parts, Content(""), *([] if self._begun else self.preview())])
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """The count is the one field that is not the schema's."""
+        if not self.count.has_focus:
+            return super().focus_help()
+        return "The number of waits", (
+            f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
+        )
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """Where, and how far; afterwards what was sent."""
+        left, right = super().status()
+        if self._begun and self.phase is Phase.FORM:
+            right = ((self.plan.summary(), "muted"),)
+        return left, right
+
+    def path(self) -> str:
+        """Inbox > Answer n waits."""
+        return f"Inbox > Answer {len(self.plan.items)} marked waits"
+
+    def context(self) -> Context:
+        """Marks are those of this batch."""
+        return replace(
+            super().context(),
+            marked=len(self.plan.items),
+            batch_running=self.phase is Phase.SENDING,
+        )
+
+    def result(self) -> Built:
+        """The JSON; the count must have been typed."""
+        built = super().result()
+        if built.problems:
+            return built
+        if self.count.value.strip() != str(len(self.plan.items)):
+            self.count.focus()
+            return Built(None, {"$": f"type {len(self.plan.items)} to confirm"})
+        return built
+
+    def on_input_changed(self) -> None:
+        """The count is judged at review."""
+
+    def do_stop(self) -> None:
+        """No more after the one that is under way."""
+        self._stopping = True
+        self.console.say("Stopping before the next answer", "warning")
+
+    async def _send(self, permit: Any) -> None:
+        self._begun = True
+        self.add_class("aside")
+        try:
+            await self._send_all()
+        finally:
+            self.console.sending -= 1
+        self.phase = Phase.FORM
+        self.outcome = Outcome(Result.ACCEPTED, (self.plan.summary(),))
+        self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
+        self.redraw()
+
+    async def _send_all(self) -> None:
+        while (index := self.plan.stopped_at) is not None:
+            if self._stopping:
+                self.plan = self.plan.stop()
+                break
+            wait = self.plan.items[index].wait
+            self.plan = self.plan.mark(index, Progress.SENDING)
+            self.redraw()
+            progress, detail = await self._one(wait)
+            self.plan = self.plan.mark(index, progress, detail)
+            if progress is Progress.FAILED and not self.console.base_context().live:
+                self._stopping = True
+            self.redraw()
+
+    async def _one(self, wait: WaitInfo) -> tuple[Progress, str]:
+        try:
+            permit = self.permit(self.ACTION)
+        except Refused as refusal:
+            return Progress.FAILED, str(refusal)
+        try:
+            receipt = await self.console.writer.answer(
+                permit, wait.id, self._reviewed, operation_id=self.ids[wait.id]
+            )
+        except HelmrError as error:
+            outcome = of_error(error)
+            detail = outcome.lines[0] if outcome.lines else outcome.result.value
+            if outcome.is_open:
+                unknown = outcome.result is Result.UNKNOWN
+                return (Progress.UNKNOWN if unknown else Progress.FAILED), detail
+            return Progress.SKIPPED, f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
+        self.console.answered(wait.id)
+        return Progress.ACCEPTED, of_receipt(receipt).lines[0]
+
+    def do_back(self) -> None:
+        """After the batch was sent there is nothing to go back to but the list."""
+        if self._begun and self.phase is Phase.FORM:
+            self.dismiss()
+        else:
+            super().do_back()
+
+    def do_review(self) -> None:
+        """After the batch was sent there is nothing more to send."""
+        if self._begun:
+            self.console.say("This batch was sent; mark again for another", "warning")
+            return
+        super().do_review()

@@ -1,0 +1,275 @@
+"""The Inbox: waits a person can answer, soonest deadline first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from textual.timer import Timer
+
+from helmr import filters
+from helmr.filters import Facts
+from helmr.models import EntryInfo, WaitInfo
+from helmr_console import countdown, views
+from helmr_console.actions import Context, Scope
+from helmr_console.reading import tail
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.listing import ListScreen
+from helmr_console.views import Cell, Row
+from helmr_console.widgets.lines import Column
+from helmr_console.widgets.panes import nothing_here, wait_content
+
+PREVIEW_DELAY_S = 0.08
+"""The pane fills when the cursor rests, so that holding a key stays smooth."""
+PREVIEWS_MAX = 200
+LAST_ENTRIES = 4
+MARK_ALL_ASKS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A wait in full, with the end of its transcript."""
+
+    wait: WaitInfo
+    entries: tuple[EntryInfo, ...]
+
+
+class InboxScreen(ListScreen):
+    """Where an operator spends the night."""
+
+    AREA = "inbox"
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.WAITS)
+    BINDINGS = bindings(*SCOPES)
+    FIELDS = filters.WAIT_FIELDS
+    TITLE_TEXT = "Inbox, by deadline"
+    NOUN = "waits"
+    SORTS = ("deadline", "stream", "session", "age")
+    COLUMNS = (
+        Column("", 1),
+        Column("due", 9),
+        Column("kind", 5, from_width=84),
+        Column("stream", 12),
+        Column("subject", 0, both_ends=True),
+        Column("session", 11, from_width=110),
+    )
+    HELP_TEXT = (
+        "Waits that a person can answer. `!` has under a minute, `▲` under ten, `·` more; `x` is over. New "
+        "rows wait above until `.` lets them in, so the list never moves under you. `a` opens the form for "
+        "exactly the wait under the cursor; nothing is sent before its review."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.show_ended = False
+        self._previews: OrderedDict[str, Preview] = OrderedDict()
+        self._timer: Timer | None = None
+
+    # --- rows
+
+    def all_keys(self) -> Iterable[str]:
+        """Open waits; ended ones below when asked for."""
+        store = self.console.store
+        waits = store.inbox()
+        if self.sort == 1:
+            waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
+        elif self.sort == 2:
+            waits = sorted(waits, key=lambda w: w.session_id)
+        elif self.sort == 3:
+            waits = sorted(waits, key=lambda w: w.opened_at)
+        ended = store.ended_lately() if self.show_ended else []
+        return [wait.id for wait in (*waits, *ended)]
+
+    def row(self, key: str) -> Row:
+        """A wait as it is now; one that is over stays where it is and says so."""
+        store = self.console.store
+        wait = store.wait(key)
+        if wait is None:
+            return (Cell("x", "muted"), Cell("over", "muted"))
+        gone = key not in store.waits
+        stuck_since = store.stuck_since(wait.run_id) if gone else None
+        return views.wait_row(wait, store.now(), gone=gone, stuck_since=stuck_since)
+
+    def facts(self, key: str) -> Facts:
+        """What the filter sees."""
+        wait = self.console.store.wait(key)
+        return filters.wait_facts(wait) if wait is not None else {}
+
+    def empty_text(self) -> str:
+        """What an empty inbox says."""
+        store = self.console.store
+        if self.filter and store.waits:
+            return f"0 of {len(store.waits)} match. esc clears the filter."
+        if store.health is None:
+            return (
+                "Asking the gateway…"
+                if not store.freshness.failing
+                else "The gateway does not answer."
+            )
+        running = store.health.counts.get("sessions_running")
+        tail = f" {running} sessions are running." if running else ""
+        return f"No waits need an answer.{tail} 2 shows all sessions."
+
+    def counts(self) -> Pairs:
+        """How many, and how many ended lately."""
+        store = self.console.store
+        total, shown = len(store.waits), len(self.list.keys)
+        more = f">{total}" if store.waits_cut else f"{total}"
+        text = f"{shown} of {more}" if self.filter else more
+        ended = len(store.ended_lately())
+        tail: Pairs = (
+            ((f"   {ended} ended, e {'hides' if self.show_ended else 'shows'}", "muted"),)
+            if ended
+            else ()
+        )
+        noun = "wait" if text == "1" else self.NOUN
+        stuck = len(store.stuck())
+        warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
+        return ((f"{text} {noun}", "muted"), *warned, *tail)
+
+    # --- the pane
+
+    def selected(self) -> WaitInfo | None:
+        """The wait under the cursor, in full if that was read."""
+        key = self.list.cursor
+        if key is None:
+            return None
+        known = self.console.store.wait(key)
+        preview = self._previews.get(key)
+        if known is not None and preview is not None and known.json_schema is None:
+            full = preview.wait
+            return known.model_copy(
+                update={"body": full.body, "json_schema": full.json_schema, "task": full.task}
+            )
+        return known
+
+    def moved(self) -> None:
+        """Show what is known at once; ask for the rest when the cursor rests."""
+        self._draw_pane()
+        if self._timer is not None:
+            self._timer.stop()
+        if self.list.cursor is not None and self.list.cursor not in self._previews:
+            self._timer = self.set_timer(PREVIEW_DELAY_S, self._ask_preview)
+
+    def tick(self) -> None:
+        """The countdown in the pane goes on."""
+        super().tick()
+        self._draw_pane()
+
+    def store_changed(self) -> None:
+        """What was answered from here leaves at once; the wait shown may be over."""
+        own = self.console.store.own & set(self.rows.shown)
+        if own and self.is_attached and not self.show_ended:
+            left = self.rows.take_away(own, self.list.cursor)
+            self.list.marks -= own
+            self.list.set_keys(left.keys, left.cursor)
+        super().store_changed()
+        if self.is_attached:
+            self._draw_pane()
+            if (
+                self.list.cursor is not None
+                and self.list.cursor not in self._previews
+                and self._timer is None
+            ):
+                self.moved()
+
+    def _ask_preview(self) -> None:
+        self._timer = None
+        key = self.list.cursor
+        if key is not None:
+            self.console.background(self._load_preview(key), group="preview", exclusive=True)
+
+    async def _load_preview(self, key: str) -> None:
+        client = self.console.client
+        wait = await client.waits.get(key)
+        entries = await tail(client, wait.session_id, LAST_ENTRIES)
+        self._previews[key] = Preview(wait, tuple(entries))
+        while len(self._previews) > PREVIEWS_MAX:
+            self._previews.popitem(last=False)
+        self.console.store.put_wait(wait)
+        self._draw_pane()
+        self.refresh_bars()
+
+    def _draw_pane(self) -> None:
+        wait = self.selected()
+        if wait is None:
+            self.pane.say(nothing_here(self.filter_text, "What a row asks is shown here."), "Wait")
+            return
+        store = self.console.store
+        due = countdown.due(wait.deadline_at, store.now())
+        preview = self._previews.get(wait.id)
+        content = wait_content(
+            wait,
+            preview.entries if preview is not None else (),
+            due,
+            loaded=preview is not None or wait.json_schema is not None,
+            width=self.pane.size.width - 2,
+            narrow=self.has_class("-narrow") and not self.has_class("zoomed"),
+        )
+        self.pane.say(content, "Wait")
+
+    # --- actions
+
+    def context(self) -> Context:
+        """Which wait, and whether it can be answered."""
+        wait = self.selected()
+        over = views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+        if self.list.cursor is not None and (wait is None or self.list.cursor in self.rows.gone()):
+            over = over or "the wait is over"
+        return replace(super().context(), wait=wait is not None, wait_over=over)
+
+    def do_zoom(self) -> None:
+        """The pane alone says more than beside a narrow list."""
+        super().do_zoom()
+        self.call_after_refresh(self._draw_pane)
+
+    def do_open(self) -> None:
+        """The wait in full; answering needs its own key."""
+        self.do_zoom() if self.has_class("-narrow") else self.do_session()
+
+    def do_answer(self) -> None:
+        """The form for the wait under the cursor."""
+        if self.list.cursor is not None:
+            self.console.open_answer(self.list.cursor)
+
+    def do_session(self) -> None:
+        """Its session."""
+        wait = self.selected()
+        if wait is not None:
+            self.console.open_session(wait.session_id)
+
+    def do_batch(self) -> None:
+        """One form for the marked."""
+        marked = [key for key in self.all_keys() if key in self.list.marks]
+        lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
+        self.console.open_batch(marked, lead)
+
+    def do_mark_all(self) -> None:
+        """Mark what is shown."""
+        count = len(self.list.keys)
+        if count > MARK_ALL_ASKS and not self.has_class("asked"):
+            self.add_class("asked")
+            self.console.say(
+                f"{count} rows would be marked; press * again to mark them all", "warning"
+            )
+            return
+        self.remove_class("asked")
+        self.list.marks |= set(self.list.keys)
+        self.list.redraw()
+
+    def do_over(self) -> None:
+        """Ended waits, below the open ones."""
+        self.show_ended = not self.show_ended
+        self.show_now()
+
+    def do_copy(self) -> None:
+        """What can be copied of a wait."""
+        wait = self.selected()
+        if wait is None:
+            return
+        items = [("wait id", wait.id), ("session id", wait.session_id), ("run id", wait.run_id)]
+        if wait.correlation_id:
+            items.append(("correlation id", wait.correlation_id))
+        items.append(("JSON", wait.model_dump_json(by_alias=True, indent=2)))
+        items.append(("CLI command", f"helmr wait get {wait.id}"))
+        self.console.open_copy(items)

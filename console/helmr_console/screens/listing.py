@@ -1,0 +1,329 @@
+"""What the areas with a list share: filter, sort, marks, a list that stands still, and a pane beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Input
+
+from helmr.errors import BadFilter
+from helmr.filters import Facts, Fields, Filter, parse
+from helmr.safe_text import one_line
+from helmr_console.actions import Context
+from helmr_console.merge import KeyedList
+from helmr_console.screens.base import ConsoleScreen, Pairs
+from helmr_console.views import Row
+from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.lines import Column, LineList
+from helmr_console.widgets.panes import TextPane
+
+STILL_S = 10.0
+"""The cursor must have rested this long before new rows come in by themselves."""
+
+
+class ListScreen(ConsoleScreen):
+    """A list with a filter.
+
+    Subclasses say which keys there are, how a row looks, and what it can be filtered by.
+    """
+
+    COLUMNS: ClassVar[Sequence[Column]] = ()
+    FIELDS: ClassVar[Fields]
+    TITLE_TEXT = ""
+    NOUN = ""
+    SORTS: ClassVar[tuple[str, ...]] = ()
+    DEFAULT_CSS = """
+    ListScreen #filter { display: none; }
+    ListScreen.filtering #filter { display: block; }
+    ListScreen #middle { layout: horizontal; height: 1fr; }
+    ListScreen.-narrow #middle { layout: vertical; }
+    ListScreen #frame { border: round $c-border; width: 3fr; height: 1fr; border-title-color: $c-muted;
+                        border-subtitle-color: $c-muted; }
+    ListScreen #frame:focus-within { border: round $c-accent; border-title-color: $c-foreground; }
+    ListScreen #pane { width: 2fr; height: 1fr; }
+    ListScreen.-narrow #frame { width: 1fr; }
+    ListScreen.-narrow #pane { width: 1fr; height: 7; }
+    ListScreen.zoomed #frame { display: none; }
+    ListScreen.zoomed #pane { width: 1fr; height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: KeyedList[str] = KeyedList()
+        self.filter = Filter(self.FIELDS)
+        self.filter_text = ""
+        self.filter_problem = ""
+        self._filter_before = ""
+        self.sort = 0
+        self.reversed = False
+        self.loaded = False
+        self._rested_s = 0.0
+        self._mark_from: str | None = None
+        self.list = LineList(self.COLUMNS, self.row, id="list")
+        self.pane = TextPane(id="pane")
+
+    def body(self) -> Iterable[Widget]:
+        """Filter, list, pane."""
+        yield SafeInput(id="filter", placeholder="filter", select_on_focus=False)
+        frame = Vertical(self.list, id="frame")
+        frame.border_title = Content(self.TITLE_TEXT)
+        yield Container(frame, self.pane, id="middle")
+
+    def on_mount(self) -> None:
+        """The list has the focus."""
+        self._rested_s = self.console.store.mono()
+        self.list.focus()
+        self.store_changed()
+
+    # --- what subclasses say
+
+    def all_keys(self) -> Iterable[str]:
+        """Every row there is, in the order wanted."""
+        return ()
+
+    def row(self, key: str) -> Row:
+        """A row as it looks now."""
+        return ()
+
+    def facts(self, key: str) -> Facts:
+        """What a row is filtered by."""
+        return {}
+
+    def empty_text(self) -> str:
+        """What stands there when nothing is to be shown."""
+        return ""
+
+    def moved(self) -> None:
+        """The cursor is on another row."""
+
+    # --- the list
+
+    def keys(self) -> list[str]:
+        """Rows that pass the filter, in order."""
+        now = self.console.store.now()
+        found = [
+            key
+            for key in self.all_keys()
+            if not self.filter or self.filter.matches(self.facts(key), now)
+        ]
+        return found[::-1] if self.reversed else found
+
+    def store_changed(self) -> None:
+        """Offer what there is now; it comes in when it may."""
+        if self.is_attached:
+            self.rows.offer(self.keys())
+            if not self.rows.shown or self._may_merge():
+                self.merge()
+        super().store_changed()
+        if self.is_attached:
+            self.list.empty = self.empty_text()
+            self.list.redraw()
+
+    def merge(self) -> None:
+        """Show what there is; the cursor stays on its row."""
+        merged = self.rows.merge(self.list.cursor)
+        self.list.marks &= {*merged.keys, *self.all_keys()}
+        self.list.set_keys(merged.keys, merged.cursor)
+
+    def show_now(self) -> None:
+        """The operator asked for another view: show it at once."""
+        self.rows.offer(self.keys())
+        self.merge()
+        self.list.empty = self.empty_text()
+        self.list.redraw()
+        self.refresh_bars()
+
+    def tick(self) -> None:
+        """Countdowns go on; what waited long enough comes in."""
+        if self._may_merge() and self.rows.pending():
+            self.merge()
+        self.list.redraw()
+        super().tick()
+
+    def _may_merge(self) -> bool:
+        on_top = self.app.screen is self
+        rested = self.console.store.mono() - self._rested_s >= STILL_S
+        quiet = not self.list.marks and not self.has_class("filtering")
+        return on_top and rested and quiet and self.app.app_focus and not self.console.paused
+
+    def on_line_list_moved(self) -> None:
+        """Moving starts the rest anew."""
+        self._rested_s = self.console.store.mono()
+        self.moved()
+        self.refresh_bars()
+
+    async def on_line_list_chosen(self, event: LineList.Chosen) -> None:
+        """Enter or a second click."""
+        event.stop()
+        await self.perform("open")
+
+    def context(self) -> Context:
+        """Rows and marks."""
+        base = super().context()
+        return replace(
+            base,
+            row=self.list.cursor is not None,
+            marked=len(self.list.marks),
+            pending=self.rows.pending().added + self.rows.pending().gone,
+        )
+
+    # --- actions
+
+    def do_list_down(self) -> None:
+        """Next row."""
+        self.list.action_move(1)
+
+    def do_list_up(self) -> None:
+        """Row above."""
+        self.list.action_move(-1)
+
+    def do_list_first(self) -> None:
+        """First row."""
+        self.list.move_to(0)
+
+    def do_list_last(self) -> None:
+        """Last row."""
+        self.list.move_to(len(self.list.keys) - 1)
+
+    def do_merge(self) -> None:
+        """Let new rows in."""
+        self.merge()
+
+    def do_mark(self) -> None:
+        """Mark and go on."""
+        self._mark_from = self.list.cursor
+        self.list.toggle_mark()
+        self.list.action_move(1)
+
+    def do_mark_range(self) -> None:
+        """Mark from the last mark to here."""
+        keys = self.list.keys
+        start = keys.index(self._mark_from) if self._mark_from in keys else self.list.index
+        low, high = sorted((start, self.list.index))
+        self.list.marks |= set(keys[low : high + 1])
+        self.list.redraw()
+
+    def do_sort(self) -> None:
+        """Sort by the next column."""
+        if self.SORTS:
+            self.sort = (self.sort + 1) % len(self.SORTS)
+            self.show_now()
+
+    def do_sort_reverse(self) -> None:
+        """Turn the order round."""
+        self.reversed = not self.reversed
+        self.show_now()
+
+    def do_zoom(self) -> None:
+        """The pane alone, or both."""
+        self.toggle_class("zoomed")
+        if not self.has_class("zoomed"):
+            self.list.focus()
+
+    def do_filter(self) -> None:
+        """Open the filter line."""
+        self._filter_before = self.filter_text
+        self.add_class("filtering")
+        field = self.query_one("#filter", SafeInput)
+        field.value = self.filter_text
+        field.cursor_position = len(field.value)
+        field.focus()
+
+    def do_back(self) -> None:
+        """Close, else clear marks, else clear the filter."""
+        if self.has_class("filtering"):
+            self.set_filter(self._filter_before)
+            self._close_filter()
+        elif self.has_class("zoomed"):
+            self.do_zoom()
+        elif self.list.marks:
+            self.list.marks.clear()
+            self.list.redraw()
+        elif self.filter_text:
+            self.set_filter("")
+        else:
+            super().do_back()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """The list follows while the filter is typed."""
+        event.stop()
+        if event.input.id == "filter" and self.has_class("filtering"):
+            self.set_filter(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter keeps the filter."""
+        event.stop()
+        if event.input.id == "filter":
+            self._close_filter()
+
+    def set_filter(self, text: str) -> None:
+        """Show what passes; a filter that can't be read changes nothing and says why."""
+        self.filter_text = text
+        try:
+            self.filter = parse(text, self.FIELDS)
+        except BadFilter as error:
+            self.filter_problem = one_line(f"{error.message}. {error.hint or ''}", 200)
+        else:
+            self.filter_problem = ""
+            self.filter_changed()
+            self.show_now()
+        self.refresh_bars()
+
+    def filter_changed(self) -> None:
+        """Another filter holds."""
+
+    def _close_filter(self) -> None:
+        self.remove_class("filtering")
+        self.list.focus()
+        self.refresh_bars()
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """In the filter line: what can be written there."""
+        if not self.has_class("filtering"):
+            return super().focus_help()
+        fields = self.FIELDS
+        return "The filter", (
+            'a word finds rows that hold it anywhere; "two words" and "a:b" in quotes; all words must hold',
+            f"a field equals a value: {', '.join(f'{name}:' for name in fields.texts)}",
+            "several values by comma (kind:input,token), a beginning by star (task:pub*), -field:value for all others",
+            f"times: {', '.join(f'{name}<10m {name}>1h' for name in fields.times)}",
+            "enter keeps the filter, esc puts back the one before",
+        )
+
+    # --- status line
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """Filter, counts, what is new."""
+        if self.filter_problem:
+            left: Pairs = ((self.filter_problem, "error"),)
+        elif self.filter_text:
+            left = (("/ ", "muted"), (one_line(self.filter_text, 200), "foreground"))
+        else:
+            left = (("no filter", "muted"),)
+        right: list[tuple[str, str]] = [*self.counts()]
+        if self.SORTS and (self.sort or self.reversed):
+            right.append(
+                (f"   by {self.SORTS[self.sort]}{' reversed' if self.reversed else ''}", "muted")
+            )
+        if self.list.marks:
+            hidden = len(self.list.marks - set(self.list.keys))
+            more = f", {hidden} not shown" if hidden else ""
+            right.append((f"   {len(self.list.marks)} marked{more}", "strong"))
+        if self.console.paused:
+            right.append((f"   {self.console.paused_text()}", "warning"))
+        pending = self.rows.pending()
+        if pending:
+            right.append((f"   {pending.text()}, . merges", "accent"))
+        return left, tuple(right)
+
+    def counts(self) -> Pairs:
+        """`12 of 37 waits`."""
+        total = sum(1 for _ in self.all_keys())
+        shown = len(self.list.keys)
+        text = f"{shown} of {total}" if self.filter else f"{total}"
+        return ((f"{text} {self.NOUN}", "muted"),)

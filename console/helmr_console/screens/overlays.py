@@ -1,0 +1,213 @@
+"""What opens over a screen for a moment: a text in full, help, the copy menu, the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Input
+
+from helmr.safe_text import one_line
+from helmr_console import safe
+from helmr_console.actions import Scope, in_scopes, key_name
+from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
+from helmr_console.views import Cell, Row
+from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.lines import Column, LineList
+from helmr_console.widgets.panes import TextPane, lines
+
+FOUND_MAX = 200
+HELP_LINE_CELLS = 400
+
+
+class TextScreen(ConsoleScreen):
+    """A text in full."""
+
+    SCOPES = (Scope.ANYWHERE,)
+    BINDINGS = bindings(*SCOPES, Scope.LIST)
+    DEFAULT_CSS = "TextScreen TextPane { height: 1fr; border: round $c-accent; }"
+
+    def __init__(self, title: str, content: Content) -> None:
+        super().__init__()
+        self.title_text = title
+        self.content = content
+        self.pane = TextPane(title, id="text")
+        self.pane.can_focus = True
+
+    def body(self) -> Iterable[Widget]:
+        """The text."""
+        yield self.pane
+
+    def on_mount(self) -> None:
+        """It scrolls by the arrow keys."""
+        self.pane.say(self.content)
+        self.pane.focus()
+        self.refresh_bars()
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """What it is."""
+        return ((self.title_text, "foreground"),), (("esc closes", "muted"),)
+
+    def do_list_down(self) -> None:
+        """A line down."""
+        self.pane.scroll_down(animate=False)
+
+    def do_list_up(self) -> None:
+        """A line up."""
+        self.pane.scroll_up(animate=False)
+
+    def do_list_first(self) -> None:
+        """To the top."""
+        self.pane.scroll_home(animate=False)
+
+    def do_list_last(self) -> None:
+        """To the end."""
+        self.pane.scroll_end(animate=False)
+
+    def do_open(self) -> None:
+        """Enter closes it again."""
+        self.dismiss()
+
+
+def help_content(
+    focus: tuple[str, Sequence[str]] | None,
+    text: str,
+    scopes: Sequence[Scope],
+    keys: dict[str, str],
+) -> Content:
+    """Help for what has the focus, for the screen around it, then every key."""
+    parts: list[Content] = []
+    if focus is not None:
+        title, about = focus
+        parts.append(safe.line(title, "bold $c-accent", limit=100))
+        parts += [safe.line(f"  {line}", limit=HELP_LINE_CELLS) for line in about]
+        parts.append(Content(""))
+    if text:
+        parts.append(safe.text(text))
+    here = [*scopes]
+    for scope in [*here, *(scope for scope in Scope if scope not in here)]:
+        found = in_scopes([scope])
+        if not found:
+            continue
+        title = scope.value if scope in here else f"{scope.value} (elsewhere)"
+        parts += [Content(""), Content.styled(title, "bold")]
+        for action in found:
+            own = keys.get(action.id)
+            names = own or " ".join(key_name(key) for key in action.keys) or "(commands)"
+            star = " Sends." if action.dangerous else ""
+            parts.append(
+                Content.assemble(
+                    (f"  {names:<12}", "$c-accent"),
+                    (f"{action.label:<16}", ""),
+                    (action.help + star, "$c-muted"),
+                )
+            )
+    return lines(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something to pick: its words, and what picking does."""
+
+    label: str
+    detail: str
+    pick: Callable[[], None]
+
+
+class PickScreen(ConsoleScreen):
+    """A line to type into and what it finds: the commands, the copy menu, the themes."""
+
+    SCOPES = (Scope.ANYWHERE,)
+    BINDINGS = bindings(*SCOPES)
+    DEFAULT_CSS = """
+    PickScreen #box { height: 1fr; border: round $c-accent; border-title-color: $c-foreground; }
+    PickScreen LineList { height: 1fr; }
+    """
+
+    def __init__(self, title: str, choices: Sequence[Choice], *, typed: bool) -> None:
+        super().__init__()
+        self.title_text = title
+        self.choices = list(choices)
+        self.typed = typed
+        self.list = LineList(
+            (Column("", 30), Column("", 0)), self._row, empty="nothing matches", id="list"
+        )
+        self.field = SafeInput(id="find", placeholder="type to find", select_on_focus=False)
+
+    def body(self) -> Iterable[Widget]:
+        """Field and list."""
+        box = Vertical(*([self.field] if self.typed else []), self.list, id="box")
+        box.border_title = Content(self.title_text)
+        yield box
+
+    def on_mount(self) -> None:
+        """Everything, until something is typed."""
+        self._find("")
+        (self.field if self.typed else self.list).focus()
+        self.refresh_bars()
+
+    def _row(self, key: str) -> Row:
+        choice = self.choices[int(key)]
+        return (Cell(one_line(choice.label, 120)), Cell(one_line(choice.detail, 400), "muted"))
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What is typed here."""
+        return self.title_text, (
+            "words find lines that hold all of them; arrows move, enter picks, esc closes",
+            "ids, correlation ids and external ids can be pasted",
+        )
+
+    def _find(self, text: str) -> None:
+        words = text.casefold().split()
+        found = [
+            str(index)
+            for index, choice in enumerate(self.choices)
+            if all(word in f"{choice.label} {choice.detail}".casefold() for word in words)
+        ]
+        self.list.set_keys(found[:FOUND_MAX], None)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Narrow down."""
+        event.stop()
+        self._find(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Pick what is under the cursor."""
+        event.stop()
+        self._pick()
+
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
+        """Enter in the list."""
+        event.stop()
+        self._pick()
+
+    def key_down(self) -> None:
+        """Down goes on in the list while the field has the focus."""
+        if self.field.has_focus:
+            self.list.action_move(1)
+
+    def key_up(self) -> None:
+        """Up, too."""
+        if self.field.has_focus:
+            self.list.action_move(-1)
+
+    def _pick(self) -> None:
+        key = self.list.cursor
+        if key is None:
+            return
+        choice = self.choices[int(key)]
+        self.dismiss()
+        self.app.call_after_refresh(choice.pick)
+
+    def do_palette(self) -> None:
+        """It is open already."""
+
+    def do_copy(self) -> None:
+        """There is nothing to copy here."""
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """What it is."""
+        return ((self.title_text, "foreground"),), (("enter picks, esc closes", "muted"),)

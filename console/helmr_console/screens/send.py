@@ -1,0 +1,200 @@
+"""Sending input to any stream of a session, and notes: how an operator corrects what a task believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from helmr.models import (
+    BODY_MAX_BYTES,
+    SendReceipt,
+    SessionInfo,
+    SessionStatus,
+    StreamInfo,
+    TokenAnswerReceipt,
+)
+from helmr.safe_text import one_line
+from helmr_console import effects, safe, views
+from helmr_console.actions import Context
+from helmr_console.forms.model import form_of
+from helmr_console.outcome import Outcome, Result
+from helmr_console.permits import Permit
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.widgets.fields import ChoiceField, SafeInput
+from helmr_console.widgets.panes import fact, head, lines
+
+NOTE_SCHEMA = {
+    "type": "string",
+    "title": "Note",
+    "minLength": 1,
+    "maxLength": BODY_MAX_BYTES // 4,
+}
+
+
+class SendScreen(ComposeScreen):
+    """Input for a session, waited for or not; says before what it will do."""
+
+    ACTION = "send"
+    AREA = "sessions"
+    TITLE_TEXT = "Send input"
+    HELP_TEXT = (
+        "A record on one of the session's input streams. The effect line says whether it answers the open "
+        "wait, lies in the stream until a wait takes it, or misses the open wait's correlation id."
+    )
+    DEFAULT_CSS = "SendScreen #where { height: auto; margin: 1 0 0 0; }"
+
+    def __init__(self, session: SessionInfo) -> None:
+        super().__init__()
+        self.session = session
+        self.streams: list[StreamInfo] = []
+        self.stream: StreamInfo | None = None
+        self.choice: ChoiceField | None = None
+        self.correlation = SafeInput(id="correlation", select_on_focus=False)
+
+    def body(self) -> Iterable[Widget]:
+        """Stream and correlation id above the fields."""
+        self.streams = effects.streams_of(self.session, self.console.store.streams)
+        self.choice = ChoiceField([stream.name for stream in self.streams])
+        yield from super().body()
+
+    async def load(self) -> None:
+        """The session as it is now; then the form of its likeliest stream."""
+        self.session = await self.console.client.sessions.open(self.session.id).get()
+        self.streams = effects.streams_of(self.session, self.console.store.streams)
+        if not self.streams or self.choice is None:
+            self.tell(("this session's task has no input stream",), "error")
+            return
+        self.stream = self.streams[0]
+        self.choice = ChoiceField([stream.name for stream in self.streams])
+        self.choice.set_chosen([0])
+        wait = self.session.wait
+        if wait is not None and wait.stream == self.stream.name and wait.correlation_id:
+            self.correlation.value = one_line(wait.correlation_id, 512)
+        where = Vertical(
+            Static(head("stream")),
+            self.choice,
+            Static(head("correlation id")),
+            self.correlation,
+            id="where",
+        )
+        await self.slot.mount(where)
+        await self.show_form(form_of(self.stream.json_schema))
+
+    def draft_name(self) -> str | None:
+        """One draft per session and stream."""
+        return f"send_{self.session.id}_{self.stream.name}" if self.stream is not None else None
+
+    async def on_choice_field_changed(self, event: ChoiceField.Changed) -> None:
+        """Another stream has another form; the draft of this one is kept."""
+        if event.field is not self.choice or self.form is None:
+            return
+        event.stop()
+        await self.keep_draft()
+        self.stream = self.streams[min(event.field.chosen)]
+        await self.form.remove()
+        self.form = None
+        await self.show_form(form_of(self.stream.json_schema))
+
+    def on_input_changed(self) -> None:
+        """The effect depends on the correlation id."""
+        self.redraw()
+
+    def facts(self) -> Sequence[Content]:
+        """Which session, and what this will do."""
+        parts = [
+            Content.assemble(
+                safe.line(self.session.task, "bold", limit=60), ("  session", "$c-muted")
+            ),
+            fact("session", safe.line(self.session.id, limit=80)),
+        ]
+        if self.session.wait is not None:
+            parts.append(
+                fact("waits for", safe.line(views.subject_of(self.session.wait), limit=200))
+            )
+        effect = self.effects()
+        if effect:
+            role = "$c-success" if effect[0].startswith("fulfilled") else "$c-warning"
+            parts.append(fact("effect", safe.line(effect[0], f"bold {role}", limit=300)))
+            parts += [fact("", safe.line(text, "$c-muted", limit=300)) for text in effect[1:]]
+        return parts
+
+    def effects(self) -> Sequence[str]:
+        """Fulfil, buffer or miss (S-25)."""
+        if self.stream is None:
+            return ()
+        return effects.of_send(self.session, self.stream.name, self.correlation.value)
+
+    def context(self) -> Context:
+        """Which session."""
+        return replace(super().context(), session_status=self.session.status)
+
+    def path(self) -> str:
+        """Sessions > id > Send input."""
+        return f"Sessions > {views.short_id(self.session.id)} > Send input"
+
+    async def deliver(self, permit: Permit, data: Any) -> SendReceipt:
+        """Append the record."""
+        assert self.stream is not None, "reviewed without a stream"
+        return await self.console.writer.send(
+            permit,
+            self.session.id,
+            self.stream.name,
+            data,
+            correlation_id=self.correlation.value.strip() or None,
+            operation_id=self.operation_id,
+        )
+
+
+class NoteScreen(ComposeScreen):
+    """A person's note in a transcript. It wakes nobody."""
+
+    ACTION = "note"
+    AREA = "sessions"
+    TITLE_TEXT = "Note"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__()
+        self.session_id = session_id
+
+    async def load(self) -> None:
+        """One field."""
+        await self.show_form(form_of(NOTE_SCHEMA))
+
+    def draft_name(self) -> str | None:
+        """One draft per session."""
+        return f"note_{self.session_id}"
+
+    def facts(self) -> Sequence[Content]:
+        """Which session."""
+        return (fact("session", safe.line(self.session_id, limit=80)),)
+
+    def effects(self) -> Sequence[str]:
+        """What a note does."""
+        return ("appends a note to the transcript", "the run is not woken and does not see it")
+
+    def context_content(self) -> Content:
+        """What it does."""
+        return lines([head("A note"), *(safe.line(text) for text in self.effects())])
+
+    def context(self) -> Context:
+        """Any session takes a note."""
+        return replace(super().context(), session_status=SessionStatus.OPEN)
+
+    def path(self) -> str:
+        """Sessions > id > Note."""
+        return f"Sessions > {views.short_id(self.session_id)} > Note"
+
+    async def deliver(
+        self, permit: Permit, data: Any
+    ) -> SendReceipt | TokenAnswerReceipt | Outcome:
+        """Append it."""
+        receipt = await self.console.writer.note(
+            permit, self.session_id, data, operation_id=self.operation_id
+        )
+        return Outcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))

@@ -1,0 +1,326 @@
+"""Sessions: pages of them, newest activity first, never the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from textual.content import Content
+from textual.widgets import Input
+
+from helmr import filters
+from helmr.client.aio import AsyncClient
+from helmr.errors import BadId, NotFound
+from helmr.filters import Facts
+from helmr.models import SessionInfo, SessionStatus
+from helmr_console import countdown, safe, views
+from helmr_console.actions import Context, Scope
+from helmr_console.forms.cells import pretty
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.listing import ListScreen
+from helmr_console.store import SESSIONS_MAX, Store
+from helmr_console.views import Cell, Row
+from helmr_console.widgets.lines import Column
+from helmr_console.widgets.panes import fact, head, lines, nothing_here
+
+PAGE_ROWS = 100
+NEAR_END = 20
+REFRESH_MAX = 20
+"""Sessions asked for again in one go after entries of the feed touched them."""
+
+
+class SessionsScreen(ListScreen):
+    """All sessions."""
+
+    AREA = "sessions"
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.SESSIONS)
+    BINDINGS = bindings(*SCOPES)
+    FIELDS = filters.SESSION_FIELDS
+    TITLE_TEXT = "Sessions, newest activity first"
+    NOUN = "sessions"
+    SORTS = ("activity", "created", "task", "state")
+    COLUMNS = (
+        Column("", 1),
+        Column("state", 9),
+        Column("task", 16),
+        Column("waits for", 0),
+        Column("external id", 16, from_width=90),
+        Column("quiet", 7, right=True),
+        Column("session", 11),
+    )
+    HELP_TEXT = (
+        "Sessions in pages, as far as you scroll. A filter with `task:`, `status:`, `activity:`, `tag:` or "
+        "`external:` is asked of the gateway; other words search what was read. Enter on a pasted id finds it."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order: list[str] = []
+        self._cursor: str | None = None
+        self._more = True
+        self._asking = False
+        self._pushed: dict[str, str] = {}
+
+    def on_mount(self) -> None:
+        """The first page."""
+        super().on_mount()
+        self._ask()
+
+    # --- rows
+
+    def all_keys(self) -> Iterable[str]:
+        """What was read, in the wanted order."""
+        found = [
+            self.console.store.sessions[key]
+            for key in self._order
+            if key in self.console.store.sessions
+        ]
+        if self.sort == 0:
+            found.sort(key=lambda s: s.updated_at, reverse=True)
+        elif self.sort == 1:
+            found.sort(key=lambda s: s.created_at, reverse=True)
+        elif self.sort == 2:
+            found.sort(key=lambda s: s.task)
+        else:
+            found.sort(key=lambda s: (s.status.value, s.activity.value))
+        return [session.id for session in found]
+
+    def row(self, key: str) -> Row:
+        """A session as it is now."""
+        session = self.console.store.sessions.get(key)
+        if session is None:
+            return (Cell("?", "muted"),)
+        return views.session_row(session, self.console.store.now())
+
+    def facts(self, key: str) -> Facts:
+        """What the filter sees."""
+        session = self.console.store.sessions.get(key)
+        return filters.session_facts(session) if session is not None else {}
+
+    def empty_text(self) -> str:
+        """What an empty list says."""
+        if self._asking:
+            return "Asking the gateway…"
+        if self.filter:
+            return "None of the sessions read match. Enter looks the word up as an id; esc clears the filter."
+        return "No sessions yet. helmr session start starts one."
+
+    def counts(self) -> Pairs:
+        """How many were read, and whether there are more."""
+        shown, total = len(self.list.keys), len(self._order)
+        cut = "+" if self._more else ""
+        text = f"{shown} of {total}{cut}" if self.filter else f"{total}{cut}"
+        known = self.console.store.health
+        all_of = known.counts.get("sessions_total") if known is not None else None
+        tail = f" of {all_of}" if all_of is not None and not self.filter else ""
+        return ((f"{text} read{tail}", "muted"),)
+
+    # --- pages
+
+    def _ask(self, *, anew: bool = False) -> None:
+        if anew:
+            self._order, self._cursor, self._more = [], None, True
+        if self._more and (anew or not self._asking) and len(self._order) < SESSIONS_MAX:
+            self._asking = True
+            self.console.background(
+                self._load(dict(self._pushed)),
+                group="sessions",
+                exclusive=True,
+                on_error=self._failed,
+            )
+
+    async def _load(self, pushed: dict[str, str]) -> None:
+        page = await self.console.client.sessions.page(
+            limit=PAGE_ROWS, cursor=self._cursor, **pushed
+        )
+        self._asking = False
+        self.console.store.put_sessions(page.items)
+        known = set(self._order)
+        self._order += [session.id for session in page.items if session.id not in known]
+        self._cursor, self._more = page.next_cursor, page.next_cursor is not None
+        self.show_now()
+        # A page that the filter empties must not look like the end.
+        if self._more and self.filter and len(self.list.keys) < PAGE_ROWS // 4:
+            self._ask()
+
+    def _failed(self, text: str) -> None:
+        self._asking = False
+        self.list.empty = "The gateway does not answer; r asks again."
+        self.refresh_bars()
+
+    def moved(self) -> None:
+        """Near the end the next page is asked for."""
+        if self.list.index >= len(self.list.keys) - NEAR_END:
+            self._ask()
+        self._draw_pane()
+
+    def filter_changed(self) -> None:
+        """What the gateway can filter by is asked of it."""
+        pushed = self.filter.pushed()
+        if pushed != self._pushed:
+            self._pushed = pushed
+            self._ask(anew=True)
+
+    def store_changed(self) -> None:
+        """Sessions that the feed touched are read again, a few at a time."""
+        store = self.console.store
+        dirty = [key for key in store.sessions_dirty if key in store.sessions]
+        fresh = [key for key in store.sessions_dirty if key not in store.sessions]
+        if self.is_attached and self.app.screen is self and (dirty or (fresh and not self._pushed)):
+            chosen = [*dirty, *(fresh if not self._pushed else [])][:REFRESH_MAX]
+            store.sessions_dirty -= set(chosen)
+            self.console.background(self._refresh(chosen), group="refresh")
+        super().store_changed()
+        if self.is_attached:
+            self._draw_pane()
+
+    async def _refresh(self, chosen: Sequence[str]) -> None:
+        found: list[SessionInfo] = []
+        for key in chosen:
+            try:
+                found.append(await self.console.client.sessions.open(key).get())
+            except (NotFound, BadId):
+                continue
+        self.console.store.put_sessions(found)
+        known = set(self._order)
+        self._order += [session.id for session in found if session.id not in known]
+        super().store_changed()
+        self._draw_pane()
+
+    def tick(self) -> None:
+        """What is left of the touched ones."""
+        super().tick()
+        if self.console.store.sessions_dirty:
+            self.store_changed()
+
+    # --- the pane
+
+    def _draw_pane(self) -> None:
+        key = self.list.cursor
+        session = self.console.store.sessions.get(key) if key is not None else None
+        if session is None:
+            self.pane.say(
+                nothing_here(self.filter_text, "What a session is at is shown here."), "Session"
+            )
+            return
+        self.pane.say(session_content(session, self.console.store.now()), "Session")
+
+    # --- actions
+
+    def context(self) -> Context:
+        """Which session."""
+        key = self.list.cursor
+        session = self.console.store.sessions.get(key) if key is not None else None
+        return replace(super().context(), session_status=session.status if session else None)
+
+    def do_open(self) -> None:
+        """The session's own screen."""
+        if self.list.cursor is not None:
+            self.console.open_session(self.list.cursor)
+
+    def do_copy(self) -> None:
+        """What can be copied of a session."""
+        key = self.list.cursor
+        session = self.console.store.sessions.get(key) if key is not None else None
+        if session is None:
+            return
+        items = [
+            ("session id", session.id),
+            ("JSON", session.model_dump_json(by_alias=True, indent=2)),
+        ]
+        if session.external_id:
+            items.insert(1, ("external id", session.external_id))
+        items.append(("CLI command", f"helmr session get {session.id}"))
+        self.console.open_copy(items)
+
+    def do_refresh(self) -> None:
+        """Read the list again."""
+        self.console.do_refresh()
+        self._ask(anew=True)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""
+        super().on_input_submitted(event)
+        word = self.filter_text.strip().strip('"')
+        if not word or " " in word:
+            return
+        keys = self.list.keys
+        # A correlation id as it is pasted may read as a field that there is not.
+        if self.filter_problem or not keys or (len(keys) == 1 and word in self._ids(keys[0])):
+            self.console.background(self._look_up(word), group="lookup", holds_keys=True)
+
+    def _ids(self, key: str) -> tuple[str | None, ...]:
+        """What names this session and no other."""
+        session = self.console.store.sessions.get(key)
+        if session is None:
+            return (key,)
+        wait = session.wait
+        names = (wait.id, wait.run_id, wait.correlation_id) if wait is not None else ()
+        return (key, session.external_id, *names)
+
+    async def _look_up(self, word: str) -> None:
+        session_id = await find_session(self.console.client, self.console.store, word)
+        if session_id is None:
+            self.console.say(f"No session, wait or external id is {word[:60]}", "warning")
+            return
+        session = await self.console.client.sessions.open(session_id).get()
+        self.console.store.put_sessions([session])
+        if session.id not in self._order:
+            self._order.append(session.id)
+        self.set_filter("")
+        self.console.open_session(session.id)
+
+
+async def find_session(client: AsyncClient, store: Store, word: str) -> str | None:
+    """The session that a pasted id names: its own id, a wait's, an external or a correlation id."""
+    word = word.partition(":")[2] if word.startswith(("external:", "id:")) else word
+    for wait in store.waits.values():
+        if word in (wait.id, wait.correlation_id, wait.run_id):
+            return wait.session_id
+    try:
+        if word.startswith("ses_"):
+            return (await client.sessions.open(word).get()).id
+        if word.startswith("wait_"):
+            return (await client.waits.get(word)).session_id
+        if word.startswith("run_"):
+            return (await client.runs.get(word)).session_id
+        return (await client.sessions.find(word)).id
+    except (NotFound, BadId):
+        return None
+
+
+def session_content(session: SessionInfo, now: datetime) -> Content:
+    """A session's summary."""
+    is_open = session.status is SessionStatus.OPEN
+    state = session.activity.value if is_open else session.status.value
+    parts = [
+        Content.assemble(
+            safe.line(session.task, "bold", limit=60), ("  ", ""), (state, "bold $c-accent")
+        ),
+        fact("session", safe.line(session.id, limit=80)),
+    ]
+    if session.external_id:
+        parts.append(fact("external id", safe.line(session.external_id, limit=260)))
+    if session.tags:
+        parts.append(fact("tags", safe.line(", ".join(session.tags), limit=300)))
+    parts.append(
+        fact(
+            "created",
+            f"{countdown.stamp(session.created_at)} ({countdown.ago(session.created_at, now)})",
+        )
+    )
+    parts.append(fact("changed", countdown.ago(session.updated_at, now)))
+    if session.queued_at is not None:
+        queued = safe.line(views.queued_text(session.queued_at, now), "$c-warning")
+        parts.append(fact("run", queued))
+    wait = session.wait
+    if wait is not None:
+        due = countdown.due(wait.deadline_at, now)
+        parts += [Content(""), head("Waits for"), safe.line(views.subject_of(wait), "bold")]
+        parts.append(fact("kind", safe.line(f"{wait.kind.value} {wait.stream or ''}", limit=80)))
+        parts.append(fact("due", due.text))
+    parts += [safe.line(f"! {warning}", "$c-warning", limit=300) for warning in session.warnings]
+    if session.metadata:
+        parts += [Content(""), head("Metadata"), safe.text(pretty(session.metadata), limit=4_000)]
+    return lines(parts)

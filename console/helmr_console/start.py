@@ -1,0 +1,169 @@
+"""Starts the console: settings, log, terminal, signals; or only looks whether it could (`--check`)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import platform
+import shutil
+import sys
+import termios
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from helmr.client.aio import AsyncClient
+from helmr.client.discovery import Endpoint
+from helmr.client.retry import Retry
+from helmr.errors import HelmrError, UsageError
+from helmr.safe_text import one_line
+from helmr_console.app import ConsoleApp, Options
+from helmr_console.config import check_theme, read_config
+from helmr_console.screens.base import HEIGHT_MIN, WIDTH_MIN
+from helmr_console.state_dir import config_folder, state_folder
+
+LOG_BYTES_MAX = 1_000_000
+RETRY = Retry(tries_max=3, total_s=4.0, pause_s=0.1, pause_max_s=0.5)
+"""A few quick tries inside a call; the console itself shows stale and comes back."""
+
+
+def main(
+    *,
+    endpoint: Endpoint,
+    on_behalf_of: str | None = None,
+    read_only: bool = False,
+    ascii_only: bool = False,
+    theme: str | None = None,
+    check: bool = False,
+) -> int:
+    """Run the console until the operator leaves; the exit code.
+
+    Args:
+        endpoint: The gateway.
+        on_behalf_of: The person who answers; without it the config's `identity`, else `$USER`.
+        read_only: No action that writes.
+        ascii_only: Signs a plain terminal has.
+        theme: Instead of the config's.
+        check: Only say what there is, and end.
+
+    Raises:
+        UsageError: The config can't be read, there is no such theme, or this is no terminal.
+    """
+    environ = dict(os.environ)
+    config = read_config(config_folder(environ) / "console.toml")
+    chosen = check_theme(theme) if theme is not None else config.theme
+    identity = on_behalf_of or config.identity or environ.get("USER") or "operator"
+    if check:
+        sys.stdout.write(asyncio.run(report(endpoint, environ)) + "\n")
+        return asyncio.run(_reachable(endpoint))
+    streams = (sys.stdin, sys.stdout, sys.stderr)  # Textual draws on stderr
+    if not all(one.isatty() for one in streams) or environ.get("TERM") == "dumb":
+        raise UsageError(
+            "the console needs a terminal that can move its cursor, also as stderr",
+            hint="`helmr wait list` and `helmr wait answer` do the same in plain lines.",
+        )
+    folder = state_folder(environ)
+    _log_to(folder / "console.log")
+    options = Options(
+        read_only=read_only,
+        ascii_only=ascii_only,
+        theme=chosen,
+        name=config.name,
+        identity=identity,
+        keys=config.keys,
+        filters=config.filters,
+        state_folder=folder,
+        environ=environ,
+        handle_signals=True,
+    )
+    return _run(endpoint, options)
+
+
+def _run(endpoint: Endpoint, options: Options) -> int:
+    client = AsyncClient(
+        url=endpoint.url, key=endpoint.key, on_behalf_of=options.identity, retry=RETRY
+    )
+    settle()
+    app = ConsoleApp(client, options)
+    # What was typed while nothing was there to see was not meant for it: an early `q` would end it.
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    code = app.run()
+    if app.fatal:
+        sys.stderr.write(
+            f"helmr: the console met a fault of its own: {app.fatal}\n"
+            f"hint: Start it again, drafts are kept; the trace is in {app.log_path}.\n"
+        )
+    # A fault ends the app without a result; that is not a good end.
+    return code if code is not None else app.return_code or 0
+
+
+def settle() -> None:
+    """What is loaded stays: the collector no longer walks it.
+
+    A full collection over Textual's modules costs about 130 ms, and opening a screen makes enough objects to set one
+    off: measured, every other session opened in 190 ms instead of 60.
+    """
+    gc.freeze()
+
+
+async def report(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
+    """What `--check` prints: one fact a line, the important word first."""
+    size = shutil.get_terminal_size()
+    fits = "" if size.columns >= WIDTH_MIN and size.lines >= HEIGHT_MIN else ", too small"
+    lines = [
+        f"helmr {_version('helmr')}, textual {_version('textual')}, python {platform.python_version()}",
+        f"terminal {environ.get('TERM', 'unknown')}, {size.columns}x{size.lines}{fits}",
+        f"colours {_colours(environ)}",
+        f"gateway {endpoint.url}",
+    ]
+    try:
+        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=RETRY) as client:
+            health = await client.health()
+            state = "ready" if health.ready else f"not ready: {'; '.join(health.reasons)}"
+            lines.append(f"runtime {one_line(health.version, 40)}, {one_line(state, 200)}")
+            page = await client.waits.page(limit=1)
+            lines.append(f"key accepted, {'waits are open' if page.items else 'no wait is open'}")
+    except HelmrError as error:
+        lines.append(f"error {one_line(error.message, 300)}")
+        if error.hint:
+            lines.append(f"hint {one_line(error.hint, 300)}")
+    return "\n".join(lines)
+
+
+async def _reachable(endpoint: Endpoint) -> int:
+    try:
+        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=RETRY) as client:
+            await client.waits.page(limit=1)
+    except HelmrError as error:
+        return error.exit_code
+    return 0
+
+
+def _colours(environ: Mapping[str, str]) -> str:
+    if environ.get("NO_COLOR"):
+        return "off by NO_COLOR"
+    if environ.get("COLORTERM") in ("truecolor", "24bit"):
+        return "16 million"
+    return "256" if "256" in environ.get("TERM", "") else "16"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _log_to(path: Path) -> None:
+    """The console's own log, private; an old one over its limit is begun anew."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = not path.exists() or path.stat().st_size > LOG_BYTES_MAX
+    path.touch(mode=0o600)
+    handler = logging.FileHandler(path, mode="w" if fresh else "a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("helmr.console")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

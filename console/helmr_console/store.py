@@ -1,0 +1,284 @@
+"""What the console knows: waits, sessions, who did what, and how fresh that is.
+
+Entries of the feed and pages of lists change it; nothing here waits or draws. Bounds are named: what is held
+is cut, and says so.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from helmr.models import (
+    EntryInfo,
+    Health,
+    SessionInfo,
+    StreamInfo,
+    TaskInfo,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
+from helmr_console.clock import ServerClock
+from helmr_console.freshness import Freshness
+
+WAITS_MAX = 5_000
+SESSIONS_MAX = 5_000
+ACTIVITY_MAX = 2_000
+ENDED_MAX = 1_000
+TASKS_OF_SESSIONS_MAX = 20_000
+ENDED_SHOWN = timedelta(hours=1)
+STUCK_AFTER = timedelta(seconds=5)
+"""A run goes on within a second of its answer; one that has not after this waits for something."""
+STUCK_MAX = 5_000
+
+_ENDINGS = {
+    "wait.fulfilled": WaitStatus.FULFILLED,
+    "wait.timed_out": WaitStatus.TIMED_OUT,
+    "wait.cancelled": WaitStatus.CANCELLED,
+}
+_PEOPLE = ("api_key", "public_token", "callback", "ray_job")
+_ACTS = (
+    "session.created",
+    "session.closed",
+    "session.cancelled",
+    "note.added",
+    "run.created",
+    "run.retried",
+    "run.cancelled",
+    "input.accepted",
+    "token.created",
+    "token.completed",
+    "token.cancelled",
+    "public_token.created",
+    "public_token.revoked",
+    "api_key.created",
+    "api_key.revoked",
+)
+"""What somebody did, without what followed from it."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an entry touched."""
+
+    waits: bool = False
+    activity: bool = False
+    entry: EntryInfo | None = None
+
+
+@dataclass(slots=True)
+class Store:
+    """The console's picture of the runtime."""
+
+    clock: ServerClock
+    freshness: Freshness = field(default_factory=Freshness)
+    health: Health | None = None
+    waits: dict[str, WaitInfo] = field(default_factory=dict)
+    waits_cut: bool = False
+    ended: OrderedDict[str, WaitInfo] = field(default_factory=OrderedDict)
+    own: set[str] = field(default_factory=set)
+    """Waits that were answered from here."""
+    sessions: dict[str, SessionInfo] = field(default_factory=dict)
+    sessions_dirty: set[str] = field(default_factory=set)
+    activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
+    streams: list[StreamInfo] = field(default_factory=list)
+    tasks: list[TaskInfo] = field(default_factory=list)
+    feed_offset: int | None = None
+    resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
+    """Runs whose wait is over and which nobody has taken up since: since when."""
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _inbox: list[WaitInfo] | None = None
+
+    def now(self) -> datetime:
+        """The server's time."""
+        return self.clock.now()
+
+    def mono(self) -> float:
+        """The monotonic clock."""
+        return self.clock.clock.monotonic()
+
+    def put_waits(self, waits: Iterable[WaitInfo], *, cut: bool) -> None:
+        """The whole inbox, fresh from the list; what ended meanwhile stays ended."""
+        found = {wait.id: wait for wait in waits if wait.id not in self.ended}
+        for wait in list(self.waits.values()):
+            if wait.id not in found and not cut:
+                self._end(wait)
+        self.waits = {wait.id: self._richer(wait) for wait in found.values()}
+        self._inbox = None
+        self.waits_cut = cut
+
+    def put_wait(self, wait: WaitInfo) -> None:
+        """One wait in full, fresh from the gateway."""
+        if wait.status is WaitStatus.PENDING and wait.id not in self.ended:
+            self.waits[wait.id] = wait
+            self._inbox = None
+        elif wait.status is not WaitStatus.PENDING:
+            self._end(wait)
+
+    def wait(self, wait_id: str) -> WaitInfo | None:
+        """A wait, open or ended lately."""
+        return self.waits.get(wait_id) or self.ended.get(wait_id)
+
+    def answered(self, wait_id: str) -> None:
+        """The gateway took an answer of ours: the wait is over, also before the feed says so."""
+        self.own.add(wait_id)
+        wait = self.waits.get(wait_id)
+        if wait is not None:
+            self._end(wait.model_copy(update={"status": WaitStatus.FULFILLED}))
+
+    def inbox(self) -> list[WaitInfo]:
+        """Open waits that a person can answer: soonest deadline first, none last, then id."""
+        if self._inbox is None:
+            self._inbox = sorted(self.waits.values(), key=_by_deadline)
+        return self._inbox
+
+    def ended_lately(self) -> list[WaitInfo]:
+        """Waits that ended in the last hour, newest first."""
+        since = self.now() - ENDED_SHOWN
+        found = [
+            w for w in self.ended.values() if w.resolved_at is not None and w.resolved_at >= since
+        ]
+        return sorted(found, key=lambda w: w.resolved_at or since, reverse=True)
+
+    def put_sessions(self, sessions: Iterable[SessionInfo]) -> None:
+        """Sessions fresh from the gateway; at most `SESSIONS_MAX` are held."""
+        for session in sessions:
+            self._remember_task(session.id, session.task)
+            if session.id in self.sessions or len(self.sessions) < SESSIONS_MAX:
+                self.sessions[session.id] = session
+
+    def apply(self, entry: EntryInfo, *, replayed: bool = False) -> Changes:
+        """An entry of the feed. A replayed one tells what happened, but what is open the list knows better."""
+        self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
+        changes = Changes(entry=None if replayed else entry)
+        if entry.kind == "session.created":
+            self._remember_task(entry.session_id, str(entry.body.get("task", "")))
+        self._follow_run(entry)
+        if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
+            self.activity.append(entry)
+            changes.activity = True
+        if not replayed:
+            self.sessions_dirty.add(entry.session_id)
+        if entry.kind == "wait.opened" and not replayed:
+            changes.waits = self._opened(entry)
+        elif entry.kind in _ENDINGS:
+            changes.waits = self._ended(entry)
+        return changes
+
+    def stuck_since(self, run_id: str) -> datetime | None:
+        """Since when a run has its answer and has not gone on; None if it has, or may yet."""
+        since = self.resolved.get(run_id)
+        return since if since is not None and self.now() - since >= STUCK_AFTER else None
+
+    def stuck(self) -> list[datetime]:
+        """Since when each run that has its answer has not gone on, longest first."""
+        found = (self.stuck_since(run_id) for run_id in self.resolved)
+        return sorted(since for since in found if since is not None)
+
+    def _follow_run(self, entry: EntryInfo) -> None:
+        if entry.run_id is None:
+            return
+        if entry.kind in _ENDINGS and entry.body.get("next") == "queued":
+            self.resolved[entry.run_id] = entry.recorded_at
+            while len(self.resolved) > STUCK_MAX:
+                self.resolved.popitem(last=False)
+        elif entry.kind.startswith("run."):
+            self.resolved.pop(entry.run_id, None)
+
+    def task_of(self, session_id: str) -> str:
+        """The task of a session, empty if it was never seen."""
+        return self._task_of.get(session_id, "")
+
+    def _opened(self, entry: EntryInfo) -> bool:
+        wait = wait_from_entry(entry, self.task_of(entry.session_id))
+        if wait is None or wait.kind is WaitKind.TIMER or wait.id in self.ended:
+            return False
+        if len(self.waits) >= WAITS_MAX:
+            self.waits_cut = True
+            return False
+        self.waits.setdefault(wait.id, wait)
+        self._inbox = None
+        return True
+
+    def _ended(self, entry: EntryInfo) -> bool:
+        wait_id = str(entry.body.get("wait_id", ""))
+        known = self.waits.get(wait_id)
+        if known is None and wait_id in self.ended:
+            known = self.ended[wait_id]
+            if known.status is not WaitStatus.PENDING and known.resolved_by is not None:
+                return False
+        if known is None:
+            known = WaitInfo(
+                id=wait_id,
+                session_id=entry.session_id,
+                run_id=entry.run_id or "",
+                task=self.task_of(entry.session_id),
+                kind=WaitKind.INPUT if entry.body.get("stream") else WaitKind.TOKEN,
+                stream=_text(entry.body.get("stream")),
+                status=WaitStatus.PENDING,
+                opened_at=entry.recorded_at,
+            )
+        update = {
+            "status": _ENDINGS[entry.kind],
+            "resolved_at": entry.recorded_at,
+            "resolved_by": entry.principal,
+        }
+        self._end(known.model_copy(update=update))
+        return True
+
+    def _end(self, wait: WaitInfo) -> None:
+        self.waits.pop(wait.id, None)
+        self._inbox = None
+        if wait.resolved_at is None:
+            wait = wait.model_copy(update={"resolved_at": self.now()})
+        self.ended[wait.id] = wait
+        while len(self.ended) > ENDED_MAX:
+            old, _ = self.ended.popitem(last=False)
+            self.own.discard(old)
+
+    def _richer(self, wait: WaitInfo) -> WaitInfo:
+        """Keep body and schema that were fetched before: lists leave them out."""
+        known = self.waits.get(wait.id)
+        if known is None or known.json_schema is None:
+            return wait
+        return wait.model_copy(update={"body": known.body, "json_schema": known.json_schema})
+
+    def _remember_task(self, session_id: str, task: str) -> None:
+        self._task_of[session_id] = task
+        while len(self._task_of) > TASKS_OF_SESSIONS_MAX:
+            self._task_of.popitem(last=False)
+
+
+def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
+    """The wait that a `wait.opened` entry tells of, without its schema; None if it can't be read."""
+    body = entry.body
+    parts: dict[str, Any] = {
+        "id": body.get("wait_id"),
+        "session_id": entry.session_id,
+        "run_id": entry.run_id or "",
+        "task": task,
+        "status": WaitStatus.PENDING,
+        "opened_at": entry.recorded_at,
+    }
+    for name in ("kind", "stream", "correlation_id", "token_id", "subject", "body", "deadline_at"):
+        parts[name] = body.get(name)
+    try:
+        return WaitInfo.model_validate(parts)
+    except ValidationError:
+        return None
+
+
+def _by_deadline(wait: WaitInfo) -> tuple[bool, float, str]:
+    deadline = wait.deadline_at
+    return (deadline is None, deadline.timestamp() if deadline else 0.0, wait.id)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

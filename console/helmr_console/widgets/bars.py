@@ -1,0 +1,243 @@
+"""The three lines that frame every screen: where you are, what you see, what you can do."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from helmr_console.actions import Action
+from helmr_console.widgets.lines import fit
+
+AREAS = (
+    ("inbox", "1", "Inbox", "Inbox"),
+    ("sessions", "2", "Sessions", "Ses"),
+    ("activity", "3", "Activity", "Act"),
+    ("system", "4", "System", "Sys"),
+)
+WIDE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the header says. Texts are safe already."""
+
+    name: str
+    area: str
+    link: str
+    link_role: str
+    offset: int | None
+    identity: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something the console says for a moment. The text is safe already."""
+
+    text: str
+    severity: str
+    until_s: float
+
+
+class Pressed(Message):
+    """An action was clicked in a bar."""
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__()
+        self.action_id = action_id
+
+
+class HeaderBar(Widget):
+    """Place, areas, freshness, identity, mode, each in its place whatever the others say."""
+
+    DEFAULT_CSS = (
+        "HeaderBar { height: 1; dock: top; background: $c-surface; color: $c-foreground; }"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Place("", "", "", "", None, "", False)
+        self._areas_at: list[tuple[int, int, str]] = []
+
+    def show(self, place: Place) -> None:
+        """Say this; drawn again only if it differs."""
+        if place != self.place:
+            self.place = place
+            self.refresh()
+
+    def render(self) -> Content:
+        """One line, the areas left, the truth about the picture right."""
+        place, width = self.place, self.size.width
+        wide = width >= WIDE
+        left: list[tuple[str, str]] = [(" helmr ", "bold $c-accent")]
+        if place.name:
+            left.append((f" {fit(place.name, 14 if wide else 8).rstrip()} ", "$c-foreground"))
+        left.append(("  " if wide else " ", ""))
+        self._areas_at = []
+        for area, key, name, short in AREAS:
+            label = f"{key} {name if wide else short}"
+            here = area == place.area
+            text = f"[{label}]" if here else f" {label} "
+            start = sum(cell_len(part) for part, _ in left)
+            self._areas_at.append((start, start + cell_len(text), f"area.{area}"))
+            left.append((text, "bold $c-foreground" if here else "$c-muted"))
+        mode = (
+            ("read-only" if wide else "RO") if place.read_only else ("read-write" if wide else "RW")
+        )
+        right: list[tuple[str, str]] = [(place.link, _style(place.link_role))]
+        if wide and place.offset is not None:
+            right.append((f"  at {place.offset}", "$c-muted"))
+        if place.identity:
+            right.append((f"  {fit(place.identity, 18 if wide else 8).rstrip()}", "$c-foreground"))
+        right.append((f"  {mode} ", "$c-warning" if place.read_only else "$c-muted"))
+        used = sum(cell_len(part) for part, _ in (*left, *right))
+        gap = (" " * max(1, width - used), "")
+        return Content.assemble(*left, gap, *right)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on an area goes there."""
+        for start, end, action_id in self._areas_at:
+            if start <= event.x < end:
+                self.post_message(Pressed(action_id))
+
+
+SAID_LINES_MAX = 3
+_SAID_ROLE = {"information": "success", "warning": "warning", "error": "error"}
+
+
+class StatusLine(Widget):
+    """Where in the area: path or filter on the left, counts and what is new on the right.
+
+    For a moment it holds what the console has to say instead, and is as high as that needs.
+    """
+
+    DEFAULT_CSS = "StatusLine { height: 1; background: $c-background; color: $c-muted; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: tuple[tuple[str, str], ...] = ()
+        self.right: tuple[tuple[str, str], ...] = ()
+        self.said: Said | None = None
+
+    def show(
+        self,
+        left: tuple[tuple[str, str], ...],
+        right: tuple[tuple[str, str], ...],
+        said: Said | None = None,
+    ) -> None:
+        """Say this: (safe text, role) pairs, or instead what is said for a moment."""
+        if (left, right, said) != (self.left, self.right, self.said):
+            self.left, self.right, self.said = left, right, said
+            self.styles.height = len(self._said_lines())
+            self.refresh()
+
+    def on_resize(self) -> None:
+        """Another width may need other lines."""
+        self.styles.height = len(self._said_lines())
+
+    def _said_lines(self) -> list[str]:
+        if self.said is None:
+            return [""]
+        sign = "" if self.said.severity == "information" else "! "
+        room = max(10, self.app.size.width - 2)
+        found = textwrap.wrap(sign + self.said.text, room) or [""]
+        if len(found) > SAID_LINES_MAX:
+            rest = " ".join(found[SAID_LINES_MAX - 1 :])
+            found = [*found[: SAID_LINES_MAX - 1], fit(rest, room)]
+        return found
+
+    def render(self) -> Content:
+        """One line; the left part gives way."""
+        if self.said is not None:
+            style = _style(_SAID_ROLE[self.said.severity])
+            found = self._said_lines()
+            tail = "".join(text for text, _ in self.right)
+            gap = self.size.width - 2 - cell_len(found[0]) - cell_len(tail)
+            if len(found) == 1 and gap >= 3:
+                rest = [(text, _style(role)) for text, role in self.right]
+                return Content.assemble((f" {found[0]}", style), (" " * gap, ""), *rest, (" ", ""))
+            return Content("\n").join(Content.styled(f" {line}", style) for line in found)
+        width = self.size.width
+        right = "".join(text for text, _ in self.right)
+        room = max(0, width - cell_len(right) - 4)
+        parts: list[tuple[str, str]] = [(" ", "")]
+        for text, role in self.left:
+            shown = fit(text, min(cell_len(text), room))
+            room -= cell_len(shown)
+            parts.append((shown, _style(role)))
+        parts.append((" " * (room + 2), ""))
+        parts += [(text, _style(role)) for text, role in self.right]
+        parts.append((" ", ""))
+        return Content.assemble(*parts)
+
+
+class FooterBar(Widget):
+    """Keys of what can be done here, most important first; grey what can't be done now."""
+
+    DEFAULT_CSS = "FooterBar { height: 1; dock: bottom; background: $c-surface; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actions: tuple[tuple[str, str, str, bool], ...] = ()
+        self._at: list[tuple[int, int, str]] = []
+
+    def show(
+        self, actions: list[tuple[Action, bool]], keys: dict[str, str], labels: dict[str, str]
+    ) -> None:
+        """Offer these. `keys` and `labels` hold other keys and words by action id."""
+        shown = tuple(
+            (
+                action.id,
+                keys.get(action.id, action.key_text),
+                labels.get(action.id, action.label),
+                enabled,
+            )
+            for action, enabled in actions
+        )
+        if shown != self.actions:
+            self.actions = shown
+            self.refresh()
+
+    def render(self) -> Content:
+        """As many as fit; help and commands always stand at the right."""
+        width = self.size.width
+        keys = {entry[0]: entry[1] for entry in self.actions}
+        words = {"help": "Help", "palette": "commands" if width >= WIDE else ""}
+        ends = [(name, f"{keys[name]} {words[name]}".rstrip()) for name in words if name in keys]
+        end = "  ".join(text for _, text in ends) + " "
+        parts: list[tuple[str, str]] = [(" ", "")]
+        used, self._at = 1, []
+        for action_id, key, label, enabled in self.actions:
+            if action_id in words:
+                continue
+            size = cell_len(key) + 1 + cell_len(label) + 2
+            if used + size + cell_len(end) > width:
+                continue
+            self._at.append((used, used + size - 2, action_id))
+            parts.append((key, "bold $c-accent" if enabled else "$c-border"))
+            parts.append((f" {label}  ", "$c-foreground" if enabled else "$c-border"))
+            used += size
+        start = width - cell_len(end)
+        parts += [(" " * max(0, start - used), ""), (end, "$c-muted")]
+        for name, text in ends:
+            self._at.append((start, start + cell_len(text), name))
+            start += cell_len(text) + 2
+        return Content.assemble(*parts)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click is the key."""
+        for start, end, action_id in self._at:
+            if start <= event.x < end:
+                self.post_message(Pressed(action_id))
+
+
+def _style(role: str) -> str:
+    if role in ("", "foreground"):
+        return "$c-foreground"
+    return "bold $c-foreground" if role == "strong" else f"$c-{role}"

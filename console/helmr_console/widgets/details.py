@@ -1,0 +1,69 @@
+"""Entries and runs in full, and what two entries differ in, as content for a pane or a page."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from helmr.models import EntryInfo, RunInfo
+from helmr_console import countdown, safe, views
+from helmr_console.difflines import diff, summary
+from helmr_console.forms.cells import pretty
+from helmr_console.widgets.panes import fact, head, lines
+
+ENTRY_CELLS = 64_000
+"""Longest that an entry is shown; what is longer says so and is copied whole."""
+
+
+def entry_in_full(entry: EntryInfo) -> Content:
+    """An entry in full."""
+    line = views.entry_line(entry)
+    parts = [
+        Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
+        fact("at", countdown.stamp(entry.recorded_at)),
+        fact("by", safe.line(views.who(entry.principal), limit=100)),
+    ]
+    if entry.op is not None:
+        parts.append(fact("op", f"{entry.op}"))
+    parts += [Content(""), safe.text(views.entry_full(entry, ENTRY_CELLS), limit=None), Content("")]
+    size = len(pretty(entry.body))
+    parts.append(fact("size", countdown.size(size)))
+    if size > ENTRY_CELLS:
+        parts.append(
+            safe.line(f"cut at {countdown.size(ENTRY_CELLS)}; y copies all of it", "$c-warning")
+        )
+    return lines(parts)
+
+
+def run_in_full(run: RunInfo) -> Content:
+    """A run in full."""
+    parts = [
+        Content.assemble((run.status.value, "bold"), (f"   attempt {run.attempt}", "$c-muted")),
+        fact("run", safe.line(run.id, limit=80)),
+        fact("created", countdown.stamp(run.created_at)),
+    ]
+    if run.ended_at is not None:
+        parts.append(fact("ended", countdown.stamp(run.ended_at)))
+    if run.error is not None:
+        parts += [
+            Content(""),
+            head("Error"),
+            safe.line(f"{run.error.code} {run.error.type}", "bold $c-error"),
+        ]
+        parts.append(safe.text(run.error.message, limit=4_000))
+        if run.error.traceback:
+            parts.append(safe.text(run.error.traceback, "$c-muted", limit=20_000))
+    if run.status == "succeeded":
+        parts += [Content(""), head("Result"), safe.text(pretty(run.result), limit=20_000)]
+    parts += [Content(""), head("Payload"), safe.text(pretty(run.payload), limit=20_000)]
+    return lines(parts)
+
+
+def difference(first: EntryInfo, second: EntryInfo) -> Content:
+    """What the second entry's body has that the first's has not, by path."""
+    found = diff(first.body, second.body)
+    signs = {"+": "$c-success", "-": "$c-error", "~": "$c-warning"}
+    parts = [head(f"entry {first.seq} against {second.seq}: {summary(found)}"), Content("")]
+    parts += [
+        safe.line(f"{d.sign} {d.path}  {d.text}", signs.get(d.sign, ""), limit=2_000) for d in found
+    ]
+    return lines(parts)

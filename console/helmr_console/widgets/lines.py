@@ -1,0 +1,283 @@
+"""`LineList`: a list of any length that draws only the rows on screen and keeps its cursor on a row, not a place.
+
+Rows are asked for by key while drawing, so 5,000 rows cost what 30 do. The cursor, marks and urgency stand
+in a gutter as signs: `▌` cursor, `*` marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Offset, Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from helmr_console import look
+from helmr_console.views import Cell, Row
+
+MIDDLE_FROM = 16
+"""Below so many cells there is no room for two ends."""
+GUTTER = 4
+"""Cursor, mark and a space on each side of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `width` 0 takes what is left; below `from_width` cells of list the column is left out.
+
+    `both_ends`: what does not fit is cut in its middle, as texts that begin alike differ at their ends.
+    """
+
+    name: str
+    width: int
+    from_width: int = 0
+    right: bool = False
+    both_ends: bool = False
+
+
+class LineList(ScrollView, can_focus=True):
+    """Rows by key.
+
+    Args:
+        columns: One per cell of a row.
+        draw: The row of a key.
+        empty: What stands there when there is no row.
+    """
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = """
+    LineList { background: $c-background; color: $c-foreground; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    """
+    BINDINGS = [
+        Binding("up", "move(-1)", show=False),
+        Binding("down", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("enter", "choose", show=False),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another row."""
+
+    class Chosen(Message):
+        """The row under the cursor was opened, by Enter or a second click."""
+
+        def __init__(self, key: str, lines: LineList) -> None:
+            super().__init__()
+            self.key = key
+            self.lines = lines
+
+        @property
+        def control(self) -> LineList:
+            """The list."""
+            return self.lines
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        draw: Callable[[str], Row],
+        *,
+        empty: str = "",
+        id: str | None = None,  # Textual's name
+    ) -> None:
+        super().__init__(id=id)
+        self.columns = tuple(columns)
+        self.draw = draw
+        self.empty = empty
+        self.keys: list[str] = []
+        self.marks: set[str] = set()
+        self.index = 0
+        self.sorted_by = ""
+
+    # --- rows and cursor
+
+    @property
+    def cursor(self) -> str | None:
+        """The key under the cursor."""
+        return self.keys[self.index] if 0 <= self.index < len(self.keys) else None
+
+    def set_keys(self, keys: Sequence[str], cursor: str | None) -> None:
+        """Show these rows. The row under the cursor keeps its line on screen if it can."""
+        line = self.index - self.scroll_offset.y
+        self.keys = list(keys)
+        self.index = self.keys.index(cursor) if cursor in self.keys else 0
+        self.virtual_size = Size(self.size.width, len(self.keys) + 1)
+        top = max(0, min(self.index - line, len(self.keys) + 1 - self.size.height))
+        self.scroll_to(y=top, animate=False, force=True)
+        self._keep_in_view()
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def move_to(self, index: int) -> None:
+        """Put the cursor on the row at `index`, as near as there is one."""
+        index = max(0, min(index, len(self.keys) - 1))
+        if index != self.index:
+            self.index = index
+            self.refresh()
+            self.post_message(self.Moved())
+        self._keep_in_view()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor by rows."""
+        self.move_to(self.index + by)
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by screens."""
+        self.move_to(self.index + by * max(1, self.size.height - 2))
+
+    def action_choose(self) -> None:
+        """Open the row under the cursor."""
+        if self.cursor is not None:
+            self.post_message(self.Chosen(self.cursor, self))
+
+    def toggle_mark(self) -> None:
+        """Mark the row under the cursor, or take its mark."""
+        if self.cursor is not None:
+            self.marks ^= {self.cursor}
+            self.refresh()
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one moves in a list."""
+        return "The list", (
+            "j k and the arrows move by rows, pgup pgdn by screens, g G to the ends",
+            "a click selects, a second one opens",
+            "the cursor stays on its row, whatever comes and goes around it",
+        )
+
+    def redraw(self) -> None:
+        """Draw again what changes by itself, such as countdowns."""
+        self.refresh()
+
+    def _keep_in_view(self) -> None:
+        height = max(1, self.size.height - 1)
+        top = self.scroll_offset.y
+        if self.index < top:
+            self.scroll_to(y=self.index, animate=False, force=True)
+        elif self.index >= top + height:
+            self.scroll_to(y=self.index - height + 1, animate=False, force=True)
+        if self.has_focus:
+            self.app.cursor_position = Offset(
+                self.content_region.x + 1,
+                self.content_region.y + 1 + self.index - self.scroll_offset.y,
+            )
+
+    # --- events
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Widths follow the window; the cursor stays in sight."""
+        self.virtual_size = Size(self.size.width, len(self.keys) + 1)
+        self._keep_in_view()
+        self.refresh()
+
+    def on_focus(self) -> None:
+        """The gutter shows which list has the focus."""
+        self._keep_in_view()
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """See `on_focus`."""
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click selects; a second one opens."""
+        index = self.scroll_offset.y + event.y - 1
+        if event.y < 1 or index >= len(self.keys):
+            return
+        again = index == self.index and event.chain >= 2
+        self.move_to(index)
+        if again:
+            self.action_choose()
+
+    # --- drawing
+
+    def shown_columns(self) -> list[tuple[int, int, Column]]:
+        """Which cells are drawn, and how wide: (cell number, width, column)."""
+        width = self.size.width
+        shown = [(i, c) for i, c in enumerate(self.columns) if width >= c.from_width]
+        fixed = GUTTER + sum(column.width + 1 for _, column in shown)
+        flexible = [i for i, column in shown if column.width == 0]
+        spare = max(len(flexible), width - fixed - len(flexible) + 1)
+        share = spare // len(flexible) if flexible else 0
+        return [(i, column.width or share, column) for i, column in shown]
+
+    def render_line(self, y: int) -> Strip:
+        """Line 0 is the head; below it rows from the scroll position on."""
+        width = self.size.width
+        if y == 0:
+            return self._head(width)
+        index = self.scroll_offset.y + y - 1
+        if index < len(self.keys):
+            return self._row(index, width)
+        if not self.keys and y == max(2, self.size.height // 3):
+            text = self.empty.center(width)[:width]
+            return Strip([Segment(text, self._style("muted"))], width).adjust_cell_length(width)
+        return Strip.blank(width, self._style(""))
+
+    def _head(self, width: int) -> Strip:
+        text = " " * GUTTER
+        for _, cell_width, column in self.shown_columns():
+            name = column.name
+            text += (name.rjust(cell_width) if column.right else name.ljust(cell_width))[
+                :cell_width
+            ]
+            text += " "
+        strip = Strip([Segment(text, self._style("muted"))])
+        return strip.adjust_cell_length(width, self._style("muted"))
+
+    def _row(self, index: int, width: int) -> Strip:
+        key = self.keys[index]
+        here = index == self.index
+        ground = "cursor" if here else ""
+        segments = [
+            Segment(self._cursor_sign(here), self._style("accent", ground)),
+            Segment(" * " if key in self.marks else "   ", self._style("strong", ground)),
+        ]
+        row = self.draw(key)
+        for number, cell_width, column in self.shown_columns():
+            cell = row[number] if number < len(row) else Cell("")
+            segments.append(
+                Segment(
+                    fit(cell.text, cell_width, right=column.right, both_ends=column.both_ends)
+                    + " ",
+                    self._style(cell.role, ground),
+                )
+            )
+        strip = Strip(segments)
+        return strip.adjust_cell_length(width, self._style("", ground))
+
+    def _cursor_sign(self, here: bool) -> str:
+        if not here:
+            return " "
+        return "▌" if self.has_focus else "│"
+
+    def _style(self, role: str, ground: str = "") -> Style:
+        return look.style(self.app.theme, role, ground=ground or "background")
+
+    def row_region(self, index: int) -> Region:
+        """Where the row at `index` is drawn, in the widget."""
+        return Region(0, index - self.scroll_offset.y + 1, self.size.width, 1)
+
+
+def fit(text: str, width: int, *, right: bool = False, both_ends: bool = False) -> str:
+    """Safe text in exactly `width` cells; where it is cut stands `…`, at the end or in the middle."""
+    if cell_len(text) > width:
+        end = _end(text, (width - 1) // 2) if both_ends and width > MIDDLE_FROM else ""
+        start = set_cell_size(text, width - 1 - cell_len(end)).rstrip() if width else ""
+        text = f"{start}…{end}" if width else ""
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def _end(text: str, width: int) -> str:
+    """The last `width` cells of a text, or one less before a wide character."""
+    end = text[-width:]
+    while cell_len(end) > width:
+        end = end[1:]
+    return end

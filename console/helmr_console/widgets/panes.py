@@ -1,0 +1,223 @@
+"""Panes of text beside a list: titled lines that scroll and never take part in what is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.cells import cell_len
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
+from helmr_console import countdown, effects, safe
+from helmr_console.countdown import Due, Urgency
+from helmr_console.forms.cells import pretty
+from helmr_console.forms.model import Field, Form, Kind, Schema, form_of
+from helmr_console.forms.template import template_text
+from helmr_console.views import EntryLine, entry_line, short_id, subject_of, who
+from helmr_console.widgets.lines import fit
+from helmr_console.widgets.markdown import markdown
+
+ANSWER_FIELDS_SHOWN = 12
+DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
+
+
+class TextPane(VerticalScroll, can_focus=False):
+    """A titled pane of content."""
+
+    DEFAULT_CSS = """
+    TextPane { border: round $c-border; padding: 0 1; background: $c-background; scrollbar-size-vertical: 1;
+               border-title-color: $c-muted; border-subtitle-color: $c-muted; }
+    TextPane > Static { width: 1fr; background: $c-background; color: $c-foreground; }
+    """
+
+    def __init__(self, title: str = "", *, id: str | None = None) -> None:  # Textual's name
+        super().__init__(id=id)
+        self._text = Static(Content(""), markup=False)
+        self.border_title = Content(title)
+
+    def compose(self) -> Iterable[Static]:
+        """One text."""
+        yield self._text
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one reads a long text."""
+        return "The text", (
+            "the arrows and pgup pgdn scroll; drag the mouse to choose text, ^c copies it",
+        )
+
+    def say(self, content: Content, title: str | None = None) -> None:
+        """Show this. The title is safe text."""
+        if title is not None:
+            self.border_title = Content(title)
+        self._text.update(content)
+
+
+def nothing_here(filter_text: str, use: str) -> Content:
+    """What a pane says while its list has no row: what it is for, or how rows come back."""
+    hides = "The filter hides every row; esc clears it." if filter_text else use
+    return Content.styled(hides, "$c-muted")
+
+
+def head(text: str) -> Content:
+    """A heading inside a pane; our own words."""
+    return Content.styled(text, "$c-muted")
+
+
+def fact(label: str, value: Content | str) -> Content:
+    """`label  value`."""
+    return Content.assemble((f"{label:<12}", "$c-muted"), value)
+
+
+def lines(parts: Sequence[Content]) -> Content:
+    """One under the other."""
+    return Content("\n").join(parts)
+
+
+def wait_ids(wait: WaitInfo) -> list[Content]:
+    """The ids that a wait goes by."""
+    parts = [
+        fact("wait", safe.line(wait.id, limit=80)),
+        fact("session", safe.line(wait.session_id, limit=80)),
+    ]
+    if wait.correlation_id and wait.subject:
+        parts.insert(0, fact("correlation", safe.line(wait.correlation_id, limit=200)))
+    if wait.token_id:
+        parts.append(fact("token", safe.line(wait.token_id, limit=80)))
+    return parts
+
+
+def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
+    """Who asks, and until when; of a wait that is over, how it ended."""
+    what = safe.line(wait.stream or wait.kind.value, limit=60)
+    parts = [
+        fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)))
+    ]
+    if wait.status is WaitStatus.PENDING:
+        when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
+        left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
+        parts.append(fact("due", Content.assemble(left, (f"  {when}", "$c-muted"))))
+        return parts
+    at = f"  {countdown.stamp(wait.resolved_at)}" if wait.resolved_at else ""
+    ended = wait.status.value.replace("_", " ")
+    parts.append(fact("ended", Content.assemble((ended, "bold"), (at, "$c-muted"))))
+    if wait.resolved_by is not None:
+        parts.append(fact("by", safe.line(who(wait.resolved_by), limit=100)))
+    return parts
+
+
+def brief_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
+    """Which wait this is, on one line, for narrow screens."""
+    left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
+    if wait.status is not WaitStatus.PENDING:
+        left = Content.styled(wait.status.value.replace("_", " "), "bold")
+    parts: list[Content | tuple[str, str]] = [
+        safe.line(wait.stream or wait.kind.value, "bold", limit=24),
+        ("  ", ""),
+        safe.line(wait.task, "$c-muted", limit=20),
+        ("   due ", "$c-muted"),
+        left,
+        ("   ", ""),
+        safe.line(short_id(wait.session_id), "$c-muted"),
+    ]
+    if wait.correlation_id:
+        parts += [("   ", ""), safe.line(wait.correlation_id, "$c-muted", limit=30)]
+    return [Content.assemble(*parts)]
+
+
+def asked(wait: WaitInfo, *, lines_max: int | None = None) -> list[Content]:
+    """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so."""
+    parts = [safe.line(subject_of(wait), "bold")]
+    if wait.body:
+        body = list(markdown(wait.body))
+        if lines_max is not None and len(body) > lines_max:
+            rest = len(body) - lines_max
+            body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
+        parts += body
+    return parts
+
+
+def needs(form: Form) -> list[Content]:
+    """What the answer is made of."""
+    parts = [Content(""), head("Answer needs")]
+    root = form.schema if isinstance(form.schema, Mapping) else {}
+    fields = list(form.root.children) if form.root.kind is Kind.GROUP else [form.root]
+    for item in fields[:ANSWER_FIELDS_SHOWN]:
+        star = "*" if item.required else " "
+        parts.append(
+            Content.assemble(
+                safe.line(f"{item.label} {star} ", limit=40),
+                safe.line(_needs(item, root), "$c-muted", limit=200),
+            )
+        )
+    if len(fields) > ANSWER_FIELDS_SHOWN:
+        parts.append(head(f"… and {len(fields) - ANSWER_FIELDS_SHOWN} more"))
+    return parts
+
+
+def effect(wait: WaitInfo) -> list[Content]:
+    """What answering does."""
+    return [
+        Content(""),
+        head("Effect of answering"),
+        *(safe.line(text) for text in effects.of_answer(wait)),
+    ]
+
+
+def last_entries(entries: Sequence[EntryInfo], width: int) -> list[Content]:
+    """The newest lines of the transcript."""
+    if not entries:
+        return []
+    rows = [entry_content(entry_line(entry), width) for entry in entries]
+    return [Content(""), head("Last entries"), *rows]
+
+
+def entry_content(entry: EntryLine, width: int) -> Content:
+    """One entry as a line of a pane `width` cells wide."""
+    role = f"$c-{entry.role}" if entry.role else ""
+    text = f"{entry.text}  {entry.by.partition(' (')[0]}" if entry.by else entry.text
+    room = max(10, width - 14)
+    text = fit(text, min(room, cell_len(text)))
+    return Content.assemble(
+        (f"#{entry.seq:<4} ", "$c-muted"), (f"{entry.word:<7} ", role or "$c-muted"), (text, "")
+    )
+
+
+def json_content(value: object, limit: int = 20_000) -> Content:
+    """JSON to read."""
+    return safe.text(pretty(value), limit=limit)
+
+
+def wait_content(
+    wait: WaitInfo,
+    entries: Sequence[EntryInfo],
+    due: Due,
+    *,
+    loaded: bool,
+    width: int,
+    narrow: bool,
+) -> Content:
+    """Everything about one wait; on a narrow screen what matters first."""
+    role = DUE_ROLE.get(due.urgency, "")
+    if narrow:
+        parts = [*asked(wait), *brief_facts(wait, due.text, role)]
+        return lines([*parts, *(needs(form_of(wait.json_schema)) if loaded else [])])
+    parts = [*asked(wait), Content(""), *wait_due(wait, due.text, role)]
+    if loaded:
+        parts += needs(form_of(wait.json_schema))
+    parts += last_entries(entries, width)
+    if wait.status is WaitStatus.PENDING and wait.kind is not WaitKind.TIMER:
+        parts += effect(wait)
+    return lines([*parts, Content(""), *wait_ids(wait)])
+
+
+def _needs(item: Field, root: Schema) -> str:
+    choices = " | ".join(choice.label for choice in item.choices[:8])
+    more = " | …" if len(item.choices) > 8 else ""
+    what = choices + more if choices else item.kind.value
+    bounds = item.range_text()
+    if item.kind is Kind.JSON and (like := template_text(item.schema, root)):
+        bounds = f"{bounds} like {like}"
+    optional = "" if item.required else ", optional"
+    return f"{what}{' ' + bounds if bounds else ''}{optional}"

@@ -1,0 +1,411 @@
+"""`TranscriptView`: a transcript of any length. One line per entry, unfolded entries in full, pages as needed.
+
+Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE and the view's height is known without
+reading anything but the newest seq. Lines are drawn when they show.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from enum import StrEnum
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Offset, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+
+from helmr.models import EntryInfo
+from helmr_console import countdown, look
+from helmr_console.views import EntryLine, entry_full, entry_line
+from helmr_console.widgets.lines import fit
+from helmr_console.widgets.selecting import chosen_text, highlighted
+
+PAGE = 128
+PAGES_HELD = 256
+UNFOLDED_LINES_MAX = 400
+UNFOLDED_CELLS_MAX = 64_000
+
+
+class Times(StrEnum):
+    """How the time of an entry is shown."""
+
+    CLOCK = "clock"
+    AGE = "age"
+    ELAPSED = "elapsed"
+
+
+class TranscriptView(ScrollView, can_focus=True):
+    """Entries by seq; asks for the pages it is about to draw."""
+
+    DEFAULT_CSS = """
+    TranscriptView { background: $c-background; color: $c-foreground; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    """
+    BINDINGS = [
+        Binding("up", "move(-1)", show=False),
+        Binding("down", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("enter", "choose", show=False),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another entry."""
+
+    class Chosen(Message):
+        """The entry under the cursor was opened."""
+
+    class NeedsPage(Message):
+        """A page is drawn that is not here."""
+
+        def __init__(self, page: int) -> None:
+            super().__init__()
+            self.page = page
+
+    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
+        super().__init__(id=id)
+        self.count = 0
+        self.seq = 1
+        self.follow = True
+        self.marked: int | None = None
+        self.times = Times.CLOCK
+        self.wrap = True
+        self._pages: OrderedDict[int, list[EntryInfo]] = OrderedDict()
+        self._asked: set[int] = set()
+        self._unfolded: dict[int, list[str]] = {}
+        self._order: list[int] = []
+        self._above: list[int] = []
+
+    # --- entries
+
+    def set_count(self, count: int) -> None:
+        """There are this many entries; a view that follows goes to the last."""
+        if count == self.count:
+            return
+        last_page, self.count = (self.count - 1) // PAGE, count
+        # The page that was the last may have been read before it was full.
+        self._asked.discard(last_page)
+        self._resize()
+        if self.follow:
+            self.move_to(count)
+        self.refresh()
+
+    def put_page(self, page: int, entries: Sequence[EntryInfo]) -> None:
+        """Entries of a page have come."""
+        self._pages[page] = list(entries)
+        self._pages.move_to_end(page)
+        while len(self._pages) > PAGES_HELD:
+            dropped, _ = self._pages.popitem(last=False)
+            self._asked.discard(dropped)
+        self.refresh()
+        if (self.seq - 1) // PAGE == page:
+            self.post_message(self.Moved())
+
+    def page_failed(self, page: int) -> None:
+        """A page could not be read; it is asked for again when drawn."""
+        self._asked.discard(page)
+
+    def append(self, entry: EntryInfo) -> None:
+        """An entry came by the feed."""
+        page, place = divmod(entry.seq - 1, PAGE)
+        held = self._pages.get(page)
+        if place == 0 and held is None:
+            held = self._pages[page] = []
+            self._asked.add(page)
+        if held is not None and len(held) == place:
+            held.append(entry)
+        self.set_count(max(self.count, entry.seq))
+
+    def entry(self, seq: int) -> EntryInfo | None:
+        """The entry, if its page is here; else the page is asked for."""
+        page, place = divmod(seq - 1, PAGE)
+        held = self._pages.get(page)
+        if held is not None and place < len(held):
+            self._pages.move_to_end(page)
+            return held[place]
+        if page not in self._asked and seq <= self.count:
+            self._asked.add(page)
+            self.post_message(self.NeedsPage(page))
+        return None
+
+    @property
+    def current(self) -> EntryInfo | None:
+        """The entry under the cursor, if it is here."""
+        return self.entry(self.seq) if self.count else None
+
+    # --- cursor and folding
+
+    def move_to(self, seq: int) -> None:
+        """Put the cursor on this entry."""
+        seq = max(1, min(seq, self.count))
+        if seq != self.seq:
+            self.seq = seq
+            self.post_message(self.Moved())
+        self._keep_in_view()
+        self.refresh()
+
+    def action_move(self, by: int) -> None:
+        """Move by entries; moving up stops following."""
+        self.follow = self.follow and by > 0
+        self.move_to(self.seq + by)
+
+    def action_page(self, by: int) -> None:
+        """Move by screens."""
+        self.follow = self.follow and by > 0
+        self.move_to(self.seq + by * max(1, self.size.height - 1))
+
+    def action_choose(self) -> None:
+        """Open the entry."""
+        self.post_message(self.Chosen())
+
+    def toggle_fold(self, seq: int) -> None:
+        """Unfold an entry that is here, or fold it."""
+        if seq in self._unfolded:
+            del self._unfolded[seq]
+        else:
+            entry = self.entry(seq)
+            if entry is not None:
+                self._unfolded[seq] = self._full(entry)
+        self._resize()
+        self._keep_in_view()
+        self.refresh()
+
+    def toggle_screen(self) -> None:
+        """Unfold what is on screen, or fold everything if something is unfolded."""
+        if self._unfolded:
+            self._unfolded.clear()
+        else:
+            top = self.scroll_offset.y
+            for line in range(top, min(top + self.size.height, self.count)):
+                entry = self.entry(line + 1)
+                if entry is not None:
+                    self._unfolded[line + 1] = self._full(entry)
+        self._resize()
+        self._keep_in_view()
+        self.refresh()
+
+    def toggle_wrap(self) -> None:
+        """Wrap long lines of unfolded entries, or cut them."""
+        self.wrap = not self.wrap
+        self._reflow()
+
+    def next_times(self) -> Times:
+        """Show times in the next way."""
+        order = list(Times)
+        self.times = order[(order.index(self.times) + 1) % len(order)]
+        self.refresh()
+        return self.times
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """How one reads a transcript."""
+        return "The transcript", (
+            "one line per entry, oldest first: number, time, what it is, what it says, by whom",
+            "j k move, g goes to the first entry, G to the last and follows what comes",
+            "enter shows the entry in full; f unfolds those on screen, w wraps or cuts their long lines",
+            "/ searches, n N go through what it found; space marks an entry, d compares another with it",
+            "drag the mouse to choose text, ^c copies it",
+        )
+
+    # --- geometry
+
+    def _resize(self) -> None:
+        self._order = sorted(self._unfolded)
+        self._above, total = [], 0
+        for seq in self._order:
+            total += len(self._unfolded[seq])
+            self._above.append(total)
+        self.virtual_size = Size(self.size.width, self.count + total)
+
+    def _line_of(self, seq: int) -> int:
+        """The line that an entry begins on."""
+        place = bisect_left(self._order, seq)
+        return seq - 1 + (self._above[place - 1] if place else 0)
+
+    def _at_line(self, line: int) -> tuple[int, int]:
+        """Which entry is on a line, and how many lines below its first: (seq, 0 for the first)."""
+        starts = [self._line_of(seq) for seq in self._order]
+        place = bisect_right(starts, line) - 1
+        if place < 0:
+            return line + 1, 0
+        seq = self._order[place]
+        below = line - starts[place]
+        extra = len(self._unfolded[seq])
+        return (seq, below) if below <= extra else (seq + below - extra, 0)
+
+    def _keep_in_view(self) -> None:
+        line = self._line_of(self.seq)
+        end = line + len(self._unfolded.get(self.seq, ()))
+        top, height = self.scroll_offset.y, max(1, self.size.height)
+        # Forced, as a view that has just learnt how long it is has no scroll bar yet.
+        if line < top:
+            self.scroll_to(y=line, animate=False, force=True)
+        elif end >= top + height:
+            self.scroll_to(y=min(line, end - height + 1), animate=False, force=True)
+        if self.has_focus:
+            self.app.cursor_position = Offset(
+                self.content_region.x + 1, self.content_region.y + line - self.scroll_offset.y
+            )
+
+    def _reflow(self) -> None:
+        for seq in list(self._unfolded):
+            entry = self.entry(seq)
+            if entry is None:
+                del self._unfolded[seq]
+            else:
+                self._unfolded[seq] = self._full(entry)
+        self._resize()
+        self._keep_in_view()
+        self.refresh()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Unfolded entries wrap anew; the cursor stays in sight."""
+        self._reflow()
+
+    def on_focus(self) -> None:
+        """The gutter shows the focus."""
+        self._keep_in_view()
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """See `on_focus`."""
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click selects, a second one opens."""
+        seq, _ = self._at_line(self.scroll_offset.y + event.y)
+        if seq <= self.count:
+            self.follow = False
+            again = seq == self.seq and event.chain >= 2
+            self.move_to(seq)
+            if again:
+                self.action_choose()
+
+    # --- drawing
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the transcript; it knows its place, so that text can be chosen with the mouse."""
+        line = self.scroll_offset.y + y
+        strip = self._strip(line)
+        selection = self.text_selection
+        if selection is not None:
+            strip = highlighted(strip, selection.get_span(line))
+        return strip.apply_offsets(0, line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """The chosen text as it stands there; entries that are not here yet are `…`."""
+        return chosen_text(selection, self._text_at, self.virtual_size.height), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        """Draw it."""
+        self.refresh()
+
+    def _text_at(self, line: int) -> str:
+        """The text of a line; what is not here is not asked for: a selection may be long."""
+        seq, _ = self._at_line(line)
+        if seq <= self.count and self._held(seq) is None:
+            return self._pending(seq, self.size.width, "").text
+        return self._strip(line).text
+
+    def _strip(self, line: int) -> Strip:
+        width = self.size.width
+        seq, below = self._at_line(line)
+        if seq > self.count:
+            return Strip.blank(width, self._style(""))
+        ground = "cursor" if seq == self.seq else ""
+        if below:
+            text = self._unfolded[seq][below - 1]
+            strip = Strip([Segment(fit("      " + text, width), self._style("", ground))])
+            return strip.adjust_cell_length(width, self._style("", ground))
+        entry = self.entry(seq)
+        if entry is None:
+            return self._pending(seq, width, ground)
+        return self._line(entry, entry_line(entry), width, ground)
+
+    def _pending(self, seq: int, width: int, ground: str) -> Strip:
+        strip = Strip([Segment(f"  {seq:>5}  …", self._style("muted", ground))])
+        return strip.adjust_cell_length(width, self._style("", ground))
+
+    def _line(self, entry: EntryInfo, line: EntryLine, width: int, ground: str) -> Strip:
+        here = line.seq == self.seq
+        sign = self._sign() if here else " "
+        mark = "*" if line.seq == self.marked else " "
+        fold = "-" if line.seq in self._unfolded else " "
+        time = self._time(entry)
+        by = f"  {line.by}" if line.by and width >= 70 else ""
+        by = fit(by, min(cell_len(by), width // 3))
+        room = max(0, width - 26 - cell_len(by))
+        text = line.text
+        if line.rule:
+            text = f"── {text} "
+            text += "─" * max(0, room - cell_len(text))
+        text_role = (
+            "muted" if line.rule else (line.role if line.role in ("error", "warning") else "")
+        )
+        parts = [
+            (sign, "accent"),
+            (mark, "strong"),
+            (f"{line.seq:>5}", "muted"),
+            (f"{fold}{time:>8} ", "muted"),
+            (f"{line.word:<8} ", line.role or "muted"),
+            (fit(text, room), text_role),
+            (by, "muted"),
+        ]
+        strip = Strip([Segment(text, self._style(role, ground)) for text, role in parts if text])
+        return strip.adjust_cell_length(width, self._style("", ground))
+
+    def _time(self, entry: EntryInfo) -> str:
+        if self.times is Times.CLOCK:
+            return countdown.clock(entry.recorded_at)
+        if self.times is Times.AGE:
+            store = getattr(self.app, "store", None)
+            now = store.now() if store is not None else entry.recorded_at
+            return countdown.span((now - entry.recorded_at).total_seconds())
+        before = self._held(entry.seq - 1)
+        if before is None:
+            return "" if entry.seq > 1 else "0s"
+        gap_s = (entry.recorded_at - before.recorded_at).total_seconds()
+        return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{countdown.span(gap_s)}"
+
+    def _held(self, seq: int) -> EntryInfo | None:
+        page, place = divmod(seq - 1, PAGE)
+        held = self._pages.get(page)
+        return held[place] if seq > 0 and held is not None and place < len(held) else None
+
+    def _full(self, entry: EntryInfo) -> list[str]:
+        width = max(10, self.size.width - 8)
+        found: list[str] = []
+        for text in entry_full(entry, UNFOLDED_CELLS_MAX).expandtabs(4).split("\n"):
+            found += _wrapped(text, width) if self.wrap else [text]
+            if len(found) >= UNFOLDED_LINES_MAX:
+                return [*found[:UNFOLDED_LINES_MAX], "… cut here; enter opens the entry"]
+        return found
+
+    def _sign(self) -> str:
+        return "▌" if self.has_focus else "│"
+
+    def _style(self, role: str, ground: str = "") -> Style:
+        return look.style(self.app.theme, role, ground=ground or "background")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most `width` cells, broken at spaces where there are any."""
+    lines: list[str] = []
+    while cell_len(text) > width:
+        cut, used = 0, 0
+        for char in text:
+            size = cell_len(char)
+            if used + size > width:
+                break
+            cut, used = cut + 1, used + size
+        space = text.rfind(" ", max(1, cut // 2), cut + 1)
+        cut = space if space > 0 else max(1, cut)
+        lines.append(text[:cut])
+        text = text[cut:].removeprefix(" ")
+    return [*lines, text]

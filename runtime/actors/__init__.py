@@ -1,1 +1,0 @@
-"""The actors: session, directory, ledger, gateway, and what starts and calls them."""

@@ -1,0 +1,140 @@
+"""What may be asked of a session, as frozen values that cross actor boundaries.
+
+Each carries its principal and its operation; ids it may need are given by the caller, so that deciding stays
+a function of its arguments. Data has been checked for JSON strictness at the edge; its schema is checked by
+whoever holds the task's types, before deciding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from helmr_runtime.core.entries import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """The name of one mutating call (S-61). `request_hash` is over route and body."""
+
+    id: str
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Base of all commands."""
+
+    principal: Principal
+    operation: Operation | None = None
+    sent_at: datetime | None = None
+    """The time the command carries, if any; `now` is at least that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(Command):
+    """Append a record to an input stream (S-20…S-28). Receipt: `SendReceipt` as JSON."""
+
+    record_id: str
+    stream: str
+    data: Any
+    correlation_id: str | None = None
+    idempotency_key: str | None = None
+    next_run_id: str
+    public_token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Command):
+    """Answer exactly this input wait (S-18). Receipt: as `Send`."""
+
+    wait_id: str
+    record_id: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline(Command):
+    """The clock says this wait may be due (S-14). Receipt: `{status, due_at?}`."""
+
+    wait_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEnded(Command):
+    """A delivery: the token of this wait ended (S-40). `status`: completed, expired, cancelled."""
+
+    wait_id: str
+    token_id: str
+    status: str
+    data: Any = None
+    ended_at: datetime
+    ended_by: Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRun(Command):
+    """Start the next run of an open, idle session (S-2). `payload_given` False: as the newest run."""
+
+    run_id: str
+    payload: Any = None
+    payload_given: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRun(Command):
+    """Cancel the active run (S-6). Idempotent."""
+
+    run_id: str
+    next_run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun(Command):
+    """Start the next attempt of the newest run (S-5)."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelSession(Command):
+    """Cancel the session and all that is open in it (S-6). Idempotent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseSession(Command):
+    """Close the session (S-6). Idempotent."""
+
+    end_input: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddNote(Command):
+    """Write a person's note into the transcript."""
+
+    note_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePublicToken(Command):
+    """Make a public token for one of the session's streams (S-44). Receipt: `{public_token_id, key_id}`.
+
+    `token` is `PublicToken.to_json()` with its times as they shall be.
+    """
+
+    token: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokePublicToken(Command):
+    """Revoke one of the session's public tokens. Idempotent. Receipt: `{public_token_id, status}`."""
+
+    public_token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch(Command):
+    """Do nothing but have the session adopted; the directory's way to resume a queued run."""

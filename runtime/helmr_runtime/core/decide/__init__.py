@@ -1,0 +1,11 @@
+"""Deciding: (state, command, now) → the entries it makes and the receipt.
+
+Nothing here waits, reads a clock or changes the state. A decision that is refused raises the `HelmrError` that
+the caller gets; one that is refused *and* leaves entries (an answer after its deadline times the wait out)
+returns the error in `Decision.error`.
+"""
+
+from helmr_runtime.core.decide.commands import decide
+from helmr_runtime.core.decide.decision import Context, Decision, TaskPolicy
+
+__all__ = ["Context", "Decision", "TaskPolicy", "decide"]

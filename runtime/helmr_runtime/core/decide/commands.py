@@ -1,0 +1,85 @@
+"""The one door for commands: repeats first, then the decision by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from helmr_runtime.core.commands import (
+    AddNote,
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    CreatePublicToken,
+    Deadline,
+    RetryRun,
+    RevokePublicToken,
+    Send,
+    StartRun,
+    TokenEnded,
+    Touch,
+)
+from helmr_runtime.core.decide import inputs, lifecycle, ops, public_tokens
+from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.drafts import due_draft
+from helmr_runtime.core.entries import iso
+from helmr_runtime.core.state import SessionState
+
+
+def decide(state: SessionState, command: Command, context: Context) -> Decision:
+    """What this command does to this session now.
+
+    A repeated operation gets its first receipt before any state check (S-61).
+
+    Raises:
+        HelmrError: The command is refused and leaves nothing.
+    """
+    operation = command.operation
+    if operation is not None and operation.id in state.operations:
+        first = state.operations[operation.id]
+        return Decision(reply=first.again(operation, command.principal))
+    return _BY_KIND[type(command)](state, command, context)
+
+
+def _deadline(state: SessionState, command: Deadline, context: Context) -> Decision:
+    """S-14: names its wait; on another it does nothing."""
+    wait = state.wait
+    if wait is None or wait.id != command.wait_id or wait.deadline_at is None or state.run is None:
+        return Decision(reply={"status": "resolved"})
+    if context.now < wait.deadline_at:
+        return Decision(reply={"status": "pending", "due_at": iso(wait.deadline_at)})
+    draft = due_draft(
+        wait_id=wait.id,
+        kind=wait.kind,
+        run_id=state.run.id,
+        op=wait.op,
+        next_status=context.status_after_wait(state.run),
+    )
+    return Decision((draft,), {"status": "timed_out"})
+
+
+def _token_ended(state: SessionState, command: TokenEnded, context: Context) -> Decision:
+    return Decision(ops.token_ended(state, command, context), {"status": "delivered"})
+
+
+def _touch(state: SessionState, command: Touch, context: Context) -> Decision:
+    return Decision()
+
+
+_BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision]] = {
+    Send: inputs.send,
+    Answer: inputs.answer,
+    Deadline: _deadline,
+    TokenEnded: _token_ended,
+    StartRun: lifecycle.start_run,
+    CancelRun: lifecycle.cancel_run,
+    CancelSession: lifecycle.cancel_session,
+    CloseSession: lifecycle.close_session,
+    RetryRun: lifecycle.retry_run,
+    AddNote: lifecycle.add_note,
+    CreatePublicToken: public_tokens.create,
+    RevokePublicToken: public_tokens.revoke,
+    Touch: _touch,
+}

@@ -1,0 +1,330 @@
+"""Sends, answers and their receipts (S-18, S-20…S-28)."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import (
+    BadRequest,
+    IdempotencyConflict,
+    IdleInputRejected,
+    Overloaded,
+    SessionTerminal,
+    StreamNotFound,
+    TooLarge,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr.models import (
+    RECORD_BYTES_MAX,
+    UNCONSUMED_BYTES_MAX,
+    UNCONSUMED_RECORDS_MAX,
+    SendOutcome,
+    SessionStatus,
+)
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import Answer, Command, Send
+from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.decide.public_tokens import sending_token, spend_draft
+from helmr_runtime.core.drafts import due_draft, operation_json
+from helmr_runtime.core.entries import Draft, EntryKind, iso
+from helmr_runtime.core.matching import normal_correlation_id, takes
+from helmr_runtime.core.public_tokens import check_send
+from helmr_runtime.core.run import Run, Wait
+from helmr_runtime.core.state import SessionState
+
+
+def key_hash(key: str) -> str:
+    """How an idempotency key is kept."""
+    return hashlib.sha256(key.encode("utf-8")).hexdigest()
+
+
+def send(state: SessionState, command: Send, context: Context) -> Decision:
+    """Accept a record; fulfil the pending wait if it takes it (S-23…S-25)."""
+    correlation_id = normal_correlation_id(command.correlation_id)
+    data_hash = jsontext.same_data_hash(command.data)
+    hashed = key_hash(command.idempotency_key) if command.idempotency_key is not None else None
+    if hashed is not None and (command.stream, hashed) in state.send_keys:
+        return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
+    public_token = sending_token(state, command, context)
+    if public_token is not None:
+        correlation_id = normal_correlation_id(
+            check_send(public_token, state.id, command.stream, command.correlation_id)
+        )
+    require_open(state)
+    require_stream(state, command.stream, context)
+    size = _checked_size(command.data)
+    if state.active_run is None and context.policy.on_idle_input == "reject":
+        raise IdleInputRejected(
+            f"{state.id} has no active run, and {state.task} rejects input then",
+            hint="Start the next run first.",
+        )
+    before, wait = _time_out_if_due(state, context)
+    if wait is None or not takes(wait, command.stream, correlation_id):
+        _require_room(state, size)
+    accepted = _Accepted(
+        record_id=command.record_id,
+        stream=command.stream,
+        data=command.data,
+        correlation_id=correlation_id,
+        key_hash=hashed,
+        data_hash=data_hash if hashed is not None else None,
+    )
+    drafts, reply = _accept(state, command, accepted, context, wait, timed_out=bool(before))
+    following = _run_for_idle_input(state, command, context)
+    spent = () if public_token is None else (spend_draft(public_token, command.principal, context),)
+    return Decision((*before, *drafts, *spent, *following), reply)
+
+
+def answer(state: SessionState, command: Answer, context: Context) -> Decision:
+    """Answer exactly the pending input wait (S-18)."""
+    wait = state.wait
+    if wait is None or wait.id != command.wait_id:
+        raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
+    if wait.kind != "input" or wait.stream is None:
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no data answers")
+    if is_due(wait, context.now):
+        run = _run_of(state)
+        error = WaitTimedOut(
+            f"{wait.id} timed out at {iso(_deadline(wait))}; the answer was not stored",
+            hint="Send the data as input if the session should have it anyway.",
+            session_id=state.id,
+        )
+        return Decision((_due(wait, run, context),), error=error)
+    require_open(state)
+    _checked_size(command.data)
+    accepted = _Accepted(
+        record_id=command.record_id,
+        stream=wait.stream,
+        data=command.data,
+        correlation_id=wait.correlation_id,
+    )
+    drafts, reply = _accept(
+        state, command, accepted, context, wait, timed_out=False, is_answer=True
+    )
+    return Decision(drafts, reply)
+
+
+def repeated(known: tuple[str, dict[str, Any]], data_hash: str) -> dict[str, Any]:
+    """The receipt of a send whose idempotency key was used before (S-26)."""
+    first_hash, receipt = known
+    if first_hash != data_hash:
+        raise IdempotencyConflict(
+            f"the idempotency key was used with other data (record {receipt['record_id']})",
+            hint="Use a new key for new data.",
+        )
+    return {**receipt, "duplicate": True}
+
+
+def require_open(state: SessionState) -> None:
+    """S-27."""
+    if state.status is not SessionStatus.OPEN:
+        raise SessionTerminal(f"{state.id} is {state.status.value}")
+
+
+def require_stream(state: SessionState, stream: str, context: Context) -> None:
+    """S-20."""
+    if stream not in context.policy.inputs:
+        known = sorted(context.policy.inputs)
+        there = f"it has {', '.join(known)}" if known else "it has none"
+        raise StreamNotFound(
+            f"{state.task} has no input stream {stream[:128]!r}; {there}", streams=known
+        )
+
+
+def is_due(wait: Wait, now: datetime) -> bool:
+    """The wait's deadline has passed (S-14: at the deadline is after it)."""
+    return wait.deadline_at is not None and now >= wait.deadline_at
+
+
+class _Accepted:
+    """The parts of an `input.accepted` body that the caller gave."""
+
+    def __init__(
+        self,
+        *,
+        record_id: str,
+        stream: str,
+        data: Any,
+        correlation_id: str | None,
+        key_hash: str | None = None,
+        data_hash: str | None = None,
+    ) -> None:
+        self.record_id = record_id
+        self.stream = stream
+        self.data = data
+        self.correlation_id = correlation_id
+        self.key_hash = key_hash
+        self.data_hash = data_hash
+
+
+def _accept(
+    state: SessionState,
+    command: Command,
+    accepted: _Accepted,
+    context: Context,
+    wait: Wait | None,
+    *,
+    timed_out: bool,
+    is_answer: bool = False,
+) -> tuple[tuple[Draft, ...], dict[str, Any]]:
+    run = state.active_run
+    seq = state.input_seqs.get(accepted.stream, 0) + 1
+    is_taken = wait is not None and takes(wait, accepted.stream, accepted.correlation_id)
+    outcome = (
+        SendOutcome.FULFILLED
+        if is_taken
+        else _unfulfilled(state, accepted.stream, accepted.correlation_id, wait, timed_out)
+    )
+    body: dict[str, Any] = {
+        "record_id": accepted.record_id,
+        "stream": accepted.stream,
+        "stream_seq": seq,
+        "data": accepted.data,
+        "outcome": outcome.value,
+    }
+    optional = {
+        "correlation_id": accepted.correlation_id,
+        "key_hash": accepted.key_hash,
+        "data_hash": accepted.data_hash,
+        "wait_id": wait.id if is_taken and wait is not None else None,
+        "run_id": run.id if is_taken and run is not None else None,
+        "operation": operation_json(command.operation) if command.operation is not None else None,
+    }
+    body.update((key, value) for key, value in optional.items() if value is not None)
+    drafts = [Draft(EntryKind.INPUT_ACCEPTED, body, principal=command.principal)]
+    if is_taken and wait is not None and run is not None:
+        drafts.append(
+            Draft(
+                EntryKind.WAIT_FULFILLED,
+                {
+                    "wait_id": wait.id,
+                    "record_id": accepted.record_id,
+                    "record_seq": seq,
+                    "stream": accepted.stream,
+                    **({"answer": True} if is_answer else {}),
+                    "next": context.status_after_wait(run),
+                },
+                run_id=run.id,
+                op=wait.op,
+                principal=command.principal,
+            )
+        )
+    reply = {
+        "record_id": accepted.record_id,
+        "stream": accepted.stream,
+        "seq": seq,
+        "outcome": outcome.value,
+        "duplicate": False,
+        "wait_id": body.get("wait_id"),
+        "run_id": body.get("run_id"),
+    }
+    return tuple(drafts), reply
+
+
+def _unfulfilled(
+    state: SessionState,
+    stream: str,
+    correlation_id: str | None,
+    wait: Wait | None,
+    timed_out_now: bool,
+) -> SendOutcome:
+    run = state.active_run
+    if run is not None and _was_late(state, run, stream, correlation_id, timed_out_now):
+        return SendOutcome.LATE
+    if wait is not None and wait.kind == "input" and wait.stream == stream:
+        return SendOutcome.UNMATCHED
+    return SendOutcome.BUFFERED
+
+
+def _was_late(
+    state: SessionState, run: Run, stream: str, correlation_id: str | None, timed_out_now: bool
+) -> bool:
+    if timed_out_now and state.wait is not None and takes(state.wait, stream, correlation_id):
+        return True
+    candidates = [
+        run.closed_waits[key]
+        for key in {(stream, correlation_id), (stream, None)}
+        if key in run.closed_waits
+    ]
+    return bool(candidates) and max(candidates)[1]
+
+
+def _time_out_if_due(
+    state: SessionState, context: Context
+) -> tuple[tuple[Draft, ...], Wait | None]:
+    """A record decided at or after a deadline does not fulfil the wait: it times out first (S-14)."""
+    wait = state.wait
+    if wait is None or wait.kind == "token" or not is_due(wait, context.now):
+        return (), wait
+    return (_due(wait, _run_of(state), context),), None
+
+
+def _due(wait: Wait, run: Run, context: Context) -> Draft:
+    return due_draft(
+        wait_id=wait.id,
+        kind=wait.kind,
+        run_id=run.id,
+        op=wait.op,
+        next_status=context.status_after_wait(run),
+    )
+
+
+def _deadline(wait: Wait) -> datetime:
+    assert wait.deadline_at is not None
+    return wait.deadline_at
+
+
+def _run_of(state: SessionState) -> Run:
+    assert state.run is not None
+    return state.run
+
+
+def _run_for_idle_input(state: SessionState, command: Send, context: Context) -> tuple[Draft, ...]:
+    """S-7: input without an active run starts one, if the task says so."""
+    if state.active_run is not None or context.policy.on_idle_input != "run":
+        return ()
+    return (next_run_draft(state, command.next_run_id, command.record_id),)
+
+
+def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:
+    """The run that an input record starts, with the newest run's payload (S-7)."""
+    newest = _run_of(state)
+    return Draft(
+        EntryKind.RUN_CREATED,
+        {
+            "task": newest.task,
+            "payload": newest.payload,
+            "started_by": {"type": "record", "id": record_id},
+            "attempt": 1,
+        },
+        run_id=run_id,
+    )
+
+
+def _checked_size(data: Any) -> int:
+    """The bytes of a record's data, within its limit (S-28)."""
+    size = len(jsontext.encode(data).encode("utf-8"))
+    if size > RECORD_BYTES_MAX:
+        raise TooLarge(
+            f"the record has {size} bytes, the limit is {RECORD_BYTES_MAX}",
+            hint="Store the data elsewhere and send a reference.",
+        )
+    return size
+
+
+def _require_room(state: SessionState, size: int) -> None:
+    """S-28, for a record that no wait takes at once: one that answers is never in the way."""
+    if (
+        state.unconsumed_count >= UNCONSUMED_RECORDS_MAX
+        or state.unconsumed_bytes + size > UNCONSUMED_BYTES_MAX
+    ):
+        raise Overloaded(
+            f"{state.id} holds {state.unconsumed_count} unconsumed records "
+            f"({state.unconsumed_bytes} bytes); the limits are {UNCONSUMED_RECORDS_MAX} records and "
+            f"{UNCONSUMED_BYTES_MAX} bytes",
+            hint="Wait until the task has taken some.",
+            retry_after_s=5,
+        )

@@ -1,0 +1,311 @@
+"""Starting, ending, retrying, cancelling and closing (S-1…S-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from helmr.errors import RunActive, RunNotFound, RunNotRetryable
+from helmr.models import RunStatus, SessionStatus
+from helmr_runtime.core.commands import (
+    AddNote,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    RetryRun,
+    StartRun,
+)
+from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.decide.inputs import next_run_draft, require_open
+from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
+
+BACKOFF_MAX_S = 3600.0
+"""A retry waits an hour at most: a day of outage then costs two dozen attempts, not a lost night."""
+
+DEATHS_MAX = 3
+"""At the third death of its actor with no outcome between, a run is blocked (S-3)."""
+
+
+def start_run(state: SessionState, command: StartRun, context: Context) -> Decision:
+    """Start the next run of an open, idle session (S-2)."""
+    require_open(state)
+    if state.active_run is not None:
+        raise RunActive(
+            f"{state.id} has an active run, {state.active_run.id} ({state.active_run.status.value})",
+            hint="Wait for its end, or cancel it.",
+            run_id=state.active_run.id,
+        )
+    newest = state.run
+    payload = command.payload if command.payload_given or newest is None else newest.payload
+    body = {
+        "task": state.task,
+        "payload": payload,
+        "started_by": {"type": "operator"},
+        "attempt": 1,
+    }
+    draft = _with_receipt(EntryKind.RUN_CREATED, body, command, run_id=command.run_id)
+    return Decision((draft,), {"session_id": state.id, "run_id": command.run_id})
+
+
+def cancel_run(state: SessionState, command: CancelRun, context: Context) -> Decision:
+    """Cancel the active run; an ended run stays as it ended (S-6)."""
+    run = state.run
+    if run is None or run.id != command.run_id:
+        raise RunNotFound(f"{command.run_id} is not the newest run of {state.id}")
+    reply = {"run_id": run.id, "status": RunStatus.CANCELLED.value}
+    if not run.is_active:
+        return Decision(reply={**reply, "status": run.status.value})
+    end = _with_receipt(EntryKind.RUN_CANCELLED, {"reason": "cancelled"}, command, run_id=run.id)
+    return Decision(end_run(state, run, end, context, next_run_id=command.next_run_id), reply)
+
+
+def cancel_session(state: SessionState, command: CancelSession, context: Context) -> Decision:
+    """Cancel the session and what is open in it, in one commit (S-6)."""
+    reply = {"session_id": state.id, "status": SessionStatus.CANCELLED.value}
+    if state.status is not SessionStatus.OPEN:
+        return Decision(reply={**reply, "status": state.status.value})
+    drafts: list[Draft] = []
+    run = state.active_run
+    if run is not None:
+        drafts += close_ops(run)
+        drafts.append(
+            Draft(
+                EntryKind.RUN_CANCELLED,
+                {"reason": "session cancelled"},
+                run_id=run.id,
+                principal=command.principal,
+            )
+        )
+    drafts.append(_with_receipt(EntryKind.SESSION_CANCELLED, {}, command))
+    return Decision(tuple(drafts), reply)
+
+
+def close_session(state: SessionState, command: CloseSession, context: Context) -> Decision:
+    """Close the session; with `end_input` also while its run waits on input (S-6)."""
+    reply = {"session_id": state.id, "status": SessionStatus.CLOSED.value}
+    if state.status is not SessionStatus.OPEN:
+        return Decision(reply={**reply, "status": state.status.value})
+    run = state.active_run
+    drafts: list[Draft] = []
+    if run is not None:
+        wait = run.wait
+        if not command.end_input or wait is None or wait.kind != "input":
+            hint = (
+                "Cancel the run first, or wait for its end."
+                if command.end_input
+                else "Close with end_input while it waits on input, cancel the run, or wait for its end."
+            )
+            raise RunActive(
+                f"{state.id} has an active run, {run.id} ({run.status.value})",
+                hint=hint,
+                run_id=run.id,
+            )
+        drafts.append(
+            Draft(
+                EntryKind.WAIT_CANCELLED,
+                {
+                    "wait_id": wait.id,
+                    "reason": "input_ended",
+                    "next": context.status_after_wait(run),
+                },
+                run_id=run.id,
+                op=wait.op,
+                principal=command.principal,
+            )
+        )
+    drafts.append(
+        _with_receipt(EntryKind.SESSION_CLOSED, {"end_input": command.end_input}, command)
+    )
+    return Decision(tuple(drafts), reply)
+
+
+def retry_run(state: SessionState, command: RetryRun, context: Context) -> Decision:
+    """Start the next attempt of the newest run, failed or blocked (S-5)."""
+    run = state.run
+    if run is None or run.id != command.run_id:
+        raise RunNotRetryable(
+            f"{command.run_id} is not the newest run of {state.id}",
+            hint="Only a session's newest run can be retried.",
+        )
+    require_open(state)
+    if run.status not in (RunStatus.FAILED, RunStatus.BLOCKED):
+        raise RunNotRetryable(
+            f"{run.id} is {run.status.value}; only failed or blocked runs are retried"
+        )
+    attempt = run.attempt + 1
+    body: dict[str, Any] = {"attempt": attempt}
+    if run.status is RunStatus.FAILED and run.failed_op is not None:
+        body["failed_op"] = run.failed_op
+    draft = _with_receipt(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
+    return Decision((draft,), {"run_id": run.id, "attempt": attempt})
+
+
+def add_note(state: SessionState, command: AddNote, context: Context) -> Decision:
+    """Write a person's note; allowed in every state of a session."""
+    body = {"note_id": command.note_id, "text": command.text}
+    draft = _with_receipt(EntryKind.NOTE_ADDED, body, command)
+    reply = {"note_id": command.note_id, "session_id": state.id, "seq": state.seq + 1}
+    return Decision((draft,), reply)
+
+
+# --- what a run's own code brings about --------------------------------------------------------
+
+
+def run_executes(run: Run, code_hash: str) -> Draft:
+    """A slot begins or goes on with an attempt."""
+    kind = EntryKind.RUN_RESUMED if run.is_started else EntryKind.RUN_STARTED
+    return Draft(kind, {"attempt": run.attempt, "code_hash": code_hash}, run_id=run.id)
+
+
+def run_succeeded(
+    state: SessionState, run: Run, result: Any, context: Context, *, next_run_id: str
+) -> tuple[Draft, ...]:
+    """The task returned."""
+    end = Draft(
+        EntryKind.RUN_SUCCEEDED, {"result": result}, run_id=run.id, principal=task_principal(run.id)
+    )
+    return end_run(state, run, end, context, next_run_id=next_run_id)
+
+
+def run_raised(
+    state: SessionState,
+    run: Run,
+    error: Mapping[str, Any],
+    failed_op: int | None,
+    context: Context,
+    *,
+    next_run_id: str,
+    may_retry: bool = True,
+) -> tuple[Draft, ...]:
+    """The task raised: the policy's next attempt, else the run has failed (S-5)."""
+    body: dict[str, Any] = {"error": dict(error)}
+    if failed_op is not None:
+        body["failed_op"] = failed_op
+    principal = task_principal(run.id)
+    if may_retry and run.attempt <= context.policy.retries:
+        backoff_s = min(BACKOFF_MAX_S, context.policy.backoff_s * 2 ** (run.attempt - 1))
+        body["next_attempt"] = run.attempt + 1
+        body["retry_at"] = iso(context.now + timedelta(seconds=backoff_s))
+        failed = Draft(EntryKind.RUN_ATTEMPT_FAILED, body, run_id=run.id, principal=principal)
+        return (*close_ops(run), failed)
+    end = Draft(EntryKind.RUN_FAILED, body, run_id=run.id, principal=principal)
+    return end_run(state, run, end, context, next_run_id=next_run_id)
+
+
+def run_continued(run: Run, payload: Any, next_run_id: str) -> tuple[Draft, ...]:
+    """`continue_as`: this run succeeds with null, the next is queued, in one commit (S-8)."""
+    principal = task_principal(run.id)
+    return (
+        *close_ops(run),
+        Draft(
+            EntryKind.RUN_SUCCEEDED,
+            {"result": None, "continued_by": next_run_id},
+            run_id=run.id,
+            principal=principal,
+        ),
+        Draft(
+            EntryKind.RUN_CREATED,
+            {
+                "task": run.task,
+                "payload": payload,
+                "started_by": {"type": "run", "id": run.id},
+                "attempt": 1,
+            },
+            run_id=next_run_id,
+            principal=principal,
+        ),
+    )
+
+
+def run_blocked(
+    run: Run,
+    code: str,
+    message: str,
+    *,
+    op: int | None = None,
+    recorded: str | None = None,
+    met: str | None = None,
+) -> Draft:
+    """The run can't go on until a person acts (S-3)."""
+    body: dict[str, Any] = {"code": code, "message": message}
+    facts = {"op": op, "recorded": recorded, "met": met}
+    body.update((key, value) for key, value in facts.items() if value is not None)
+    return Draft(EntryKind.RUN_BLOCKED, body, run_id=run.id)
+
+
+def actor_died(
+    state: SessionState, cause: str, op: int | None, *, executing: bool
+) -> tuple[Draft, ...]:
+    """An actor died with this session; the third death while executing, with no outcome between, blocks the run."""
+    run = state.active_run
+    if run is None or run.status is RunStatus.BLOCKED:
+        return ()
+    count = run.deaths + int(executing)
+    body: dict[str, Any] = {"count": count, "counted": executing, "cause": cause}
+    if op is not None:
+        body["op"] = op
+    died = Draft(EntryKind.RUN_ACTOR_DIED, body, run_id=run.id)
+    if count < DEATHS_MAX:
+        return (died,)
+    where = f" at op {op}" if op is not None else ""
+    message = (
+        f"the actor running {run.id} died {count} times{where} without an outcome between: {cause}"
+    )
+    return (died, run_blocked(run, "actor_died", message, op=op))
+
+
+def end_run(
+    state: SessionState, run: Run, end: Draft, context: Context, *, next_run_id: str
+) -> tuple[Draft, ...]:
+    """A run's end: its open ops are closed, then what the task says happens after it (S-1, S-7, S-10)."""
+    following: tuple[Draft, ...] = ()
+    if state.status is SessionStatus.OPEN:
+        if context.policy.after_run == "close":
+            following = (Draft(EntryKind.SESSION_CLOSED, {"end_input": False, "by_run": run.id}),)
+        elif context.policy.on_idle_input == "run":
+            record_id = _record_without_run(state, run)
+            if record_id is not None:
+                following = (next_run_draft(state, next_run_id, record_id),)
+    return (*close_ops(run), end, *following)
+
+
+def close_ops(run: Run) -> tuple[Draft, ...]:
+    """Cancel the pending wait and abandon the running steps of a run that ends or fails."""
+    drafts: list[Draft] = []
+    if run.wait is not None:
+        drafts.append(
+            Draft(
+                EntryKind.WAIT_CANCELLED,
+                {"wait_id": run.wait.id, "reason": "run_end"},
+                run_id=run.id,
+                op=run.wait.op,
+            )
+        )
+    drafts += [
+        Draft(EntryKind.STEP_ABANDONED, {"reason": "run_end"}, run_id=run.id, op=op)
+        for op in sorted(run.open_steps)
+    ]
+    return tuple(drafts)
+
+
+def _record_without_run(state: SessionState, run: Run) -> str | None:
+    waiting = [
+        record
+        for records in state.unconsumed.values()
+        for record in records
+        if record.entry_seq > run.created_seq and not record.has_started_run
+    ]
+    return min(waiting, key=lambda r: r.entry_seq).id if waiting else None
+
+
+def _with_receipt(
+    kind: EntryKind, body: dict[str, Any], command: Command, *, run_id: str | None = None
+) -> Draft:
+    if command.operation is not None:
+        body["operation"] = operation_json(command.operation)
+    return Draft(kind, body, run_id=run_id, principal=command.principal)

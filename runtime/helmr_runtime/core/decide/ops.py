@@ -1,0 +1,298 @@
+"""What task code's asks become: steps, waits, outputs, reads (S-10…S-17, S-30…S-33)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.decide.decision import Context
+from helmr_runtime.core.drafts import due_draft, token_end_draft
+from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
+from helmr_runtime.core.matching import first_match
+from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.requests import (
+    AskHistory,
+    AskOutput,
+    AskPeek,
+    AskPublicToken,
+    AskStep,
+    AskToken,
+    AskWait,
+)
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.tokens import TokenQuestion
+
+STEP_BACKOFF_MAX_S = 3600.0
+"""As a run's retry."""
+
+
+def step_key(session_id: str, run_id: str, op: int) -> str:
+    """Names one step of one run for outside systems: stable over attempts and actors (S-32)."""
+    text = f"{session_id}|{run_id}|{op}"
+    return "stp_" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def open_step(state: SessionState, run: Run, op: int, ask: AskStep) -> Draft:
+    """A step is about to start; it starts when this is on disk."""
+    body = {"name": ask.step, "step_key": step_key(state.id, run.id, op), "attempt": run.attempt}
+    return Draft(
+        EntryKind.STEP_STARTED, body, run_id=run.id, op=op, principal=task_principal(run.id)
+    )
+
+
+def step_succeeded(run: Run, op: int, value: Any) -> Draft:
+    """A step's value, recorded once."""
+    body = {"value": value}
+    return Draft(
+        EntryKind.STEP_SUCCEEDED, body, run_id=run.id, op=op, principal=task_principal(run.id)
+    )
+
+
+def step_raised(
+    run: Run, op: int, ask: AskStep, error: Mapping[str, Any], context: Context, *, may_retry: bool
+) -> Draft:
+    """A try of a step failed: the next try's time, or the step has failed (S-33)."""
+    tries = tries_of(run, op) + 1
+    principal = task_principal(run.id)
+    if may_retry and tries <= ask.retries:
+        backoff_s = min(STEP_BACKOFF_MAX_S, ask.backoff_s * 2 ** (tries - 1))
+        body: dict[str, Any] = {
+            "try": tries,
+            "error": dict(error),
+            "retry_at": iso(context.now + timedelta(seconds=backoff_s)),
+        }
+        return Draft(EntryKind.STEP_TRY_FAILED, body, run_id=run.id, op=op, principal=principal)
+    body = {"error": dict(error), "tries": tries}
+    return Draft(EntryKind.STEP_FAILED, body, run_id=run.id, op=op, principal=principal)
+
+
+def tries_of(run: Run, op: int) -> int:
+    """How many tries of this step have failed; survives parking and death."""
+    return run.tries.get(op, (0, ""))[0]
+
+
+def open_backoff(run: Run, op: int, wait_id: str, retry_at: datetime) -> Draft:
+    """A step's long backoff with nothing else open is a timer, so that the run can park (S-16)."""
+    body = {
+        "wait_id": wait_id,
+        "kind": "timer",
+        "deadline_at": iso(retry_at),
+        "backoff": True,
+    }
+    return Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op)
+
+
+def op_given_up(run: Run, op: int) -> tuple[Draft, ...]:
+    """The code cancelled an op it awaited (asyncio timeout, TaskGroup): S-10.
+
+    A wait may have been fulfilled meanwhile. The code never saw the record then, so it is given back (S-24); an answer
+    is not, it was for exactly that wait (S-18).
+    """
+    principal = task_principal(run.id)
+    wait = run.wait
+    if wait is not None and wait.op == op and wait.has_own_op:
+        body = {"wait_id": wait.id, "reason": "task", "next": "running"}
+        return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op, principal=principal),)
+    if op in run.given_up:
+        return ()
+    taken = _record_taken_by(run, op)
+    if taken is not None:
+        body = {**taken, "reason": "task"}
+        return (Draft(EntryKind.INPUT_RETURNED, body, run_id=run.id, op=op, principal=principal),)
+    abandoned = Draft(
+        EntryKind.STEP_ABANDONED, {"reason": "task"}, run_id=run.id, op=op, principal=principal
+    )
+    backoff = _supersede_backoff(run) if wait is not None and wait.op == op else ()
+    return (*backoff, abandoned)
+
+
+def _record_taken_by(run: Run, op: int) -> dict[str, Any] | None:
+    """What names the record that this op's wait took from its stream."""
+    for entry in reversed(run.journal):
+        if entry.op == op and entry.kind is EntryKind.WAIT_FULFILLED:
+            body = entry.body
+            if "record_seq" not in body or body.get("answer"):
+                return None
+            return {name: body[name] for name in ("record_id", "record_seq", "stream", "wait_id")}
+    return None
+
+
+def open_wait(
+    state: SessionState,
+    run: Run,
+    op: int,
+    ask: AskWait,
+    context: Context,
+    *,
+    token_ended: TokenEnded | None = None,
+    question: TokenQuestion | None = None,
+) -> tuple[Draft, ...]:
+    """Open a wait and look for what already satisfies it, in one decision (S-12, S-13).
+
+    Args:
+        state: The session.
+        run: Its active run, without a pending wait of its own.
+        op: The op's number.
+        ask: What the code asked.
+        context: The circumstances.
+        token_ended: How the awaited token ended, if it has.
+        question: What the awaited token says, for what the code did not say itself.
+    """
+    deadline = _deadline(ask, context.now)
+    ends_with_token = question is not None and (deadline is None or question.expires_at <= deadline)
+    shown_at = question.expires_at if question is not None and ends_with_token else deadline
+    body: dict[str, Any] = {"wait_id": ask.wait_id, "kind": ask.wait_kind}
+    optional = {
+        "stream": ask.stream,
+        "correlation_id": ask.correlation_id,
+        "token_id": ask.token_id,
+        "subject": ask.subject if ask.subject is not None or question is None else question.subject,
+        "body": ask.body if ask.body is not None or question is None else question.body,
+        "schema": ask.schema,
+        "timeout_s": ask.timeout_s,
+        "deadline_at": iso(shown_at) if shown_at is not None else None,
+        "deadline_of": "token" if ends_with_token else None,
+    }
+    body.update((key, value) for key, value in optional.items() if value is not None)
+    principal = task_principal(run.id)
+    opened = Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op, principal=principal)
+    resolved = _resolved_at_once(state, run, op, ask, deadline, context, token_ended)
+    superseded = _supersede_backoff(run)
+    return (*superseded, opened, *((resolved,) if resolved is not None else ()))
+
+
+def _deadline(ask: AskWait, now: datetime) -> datetime | None:
+    if ask.until is not None:
+        return ask.until
+    return now + timedelta(seconds=ask.timeout_s) if ask.timeout_s is not None else None
+
+
+def _resolved_at_once(
+    state: SessionState,
+    run: Run,
+    op: int,
+    ask: AskWait,
+    deadline: datetime | None,
+    context: Context,
+    token_ended: TokenEnded | None,
+) -> Draft | None:
+    if ask.wait_kind == "input" and ask.stream is not None:
+        record = first_match(state, ask.stream, ask.correlation_id)
+        if record is not None:
+            body: dict[str, Any] = {
+                "wait_id": ask.wait_id,
+                "record_id": record.id,
+                "record_seq": record.seq,
+                "stream": record.stream,
+                "next": "running",
+            }
+            return Draft(EntryKind.WAIT_FULFILLED, body, run_id=run.id, op=op)
+        if state.input_ended:
+            body = {"wait_id": ask.wait_id, "reason": "input_ended", "next": "running"}
+            return Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=op)
+    if ask.wait_kind == "timer" and deadline is not None and deadline <= context.now:
+        return due_draft(
+            wait_id=ask.wait_id, kind="timer", run_id=run.id, op=op, next_status="running"
+        )
+    if token_ended is not None:
+        return token_end_draft(
+            wait_id=ask.wait_id,
+            run_id=run.id,
+            op=op,
+            deadline_at=None,
+            ended=token_ended,
+            next_status="running",
+        )
+    return None
+
+
+def _supersede_backoff(run: Run) -> tuple[Draft, ...]:
+    wait = run.wait
+    if wait is None or not wait.is_backoff:
+        return ()
+    body = {"wait_id": wait.id, "reason": "superseded", "next": "running"}
+    return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=wait.op),)
+
+
+def token_ended(state: SessionState, command: TokenEnded, context: Context) -> tuple[Draft, ...]:
+    """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41)."""
+    run, wait = state.run, state.wait
+    if run is None or wait is None or wait.id != command.wait_id:
+        return ()
+    draft = token_end_draft(
+        wait_id=wait.id,
+        run_id=run.id,
+        op=wait.op,
+        deadline_at=wait.deadline_at,
+        ended=command,
+        next_status=context.status_after_wait(run),
+    )
+    return (draft,)
+
+
+def create_token(run: Run, op: int, ask: AskToken, context: Context) -> Draft:
+    """A token, whose secrets every replay derives again (S-40)."""
+    body = ask.new.to_body(context.now)
+    principal = task_principal(run.id)
+    return Draft(EntryKind.TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
+
+
+def create_public_token(run: Run, op: int, ask: AskPublicToken, context: Context) -> Draft:
+    """A public token for a stream of this session, or for a token (S-44)."""
+    token = PublicToken(
+        id=ask.public_token_id,
+        scope=ask.scope,
+        secret_hash=ask.secret_hash,
+        created_at=context.now,
+        expires_at=context.now + timedelta(seconds=ask.expires_in_s),
+        max_uses=ask.max_uses,
+        allowed_origins=ask.allowed_origins,
+        key_id=ask.key_id,
+    )
+    principal = task_principal(run.id)
+    return Draft(
+        EntryKind.PUBLIC_TOKEN_CREATED, token.to_json(), run_id=run.id, op=op, principal=principal
+    )
+
+
+def append_output(state: SessionState, run: Run, op: int, ask: AskOutput) -> Draft:
+    """A record on an output stream."""
+    body = {
+        "record_id": ask.record_id,
+        "stream": ask.stream,
+        "stream_seq": state.output_seqs.get(ask.stream, 0) + 1,
+        "data": ask.data,
+    }
+    return Draft(
+        EntryKind.OUTPUT_APPENDED, body, run_id=run.id, op=op, principal=task_principal(run.id)
+    )
+
+
+def read_clock(run: Run, op: int, now: datetime) -> Draft:
+    """The time that the code saw."""
+    return Draft(
+        EntryKind.CLOCK_READ,
+        {"now": iso(now)},
+        run_id=run.id,
+        op=op,
+        principal=task_principal(run.id),
+    )
+
+
+def read_peek(state: SessionState, run: Run, op: int, ask: AskPeek) -> Draft:
+    """Which unconsumed records the code saw."""
+    seqs = [record.seq for record in state.unconsumed.get(ask.stream, ())]
+    body = {"stream": ask.stream, "record_seqs": seqs}
+    return Draft(EntryKind.PEEK_READ, body, run_id=run.id, op=op, principal=task_principal(run.id))
+
+
+def read_history(state: SessionState, run: Run, op: int, ask: AskHistory) -> Draft:
+    """Up to which record the code saw the stream's history."""
+    body = {"stream": ask.stream, "through_seq": state.input_seqs.get(ask.stream, 0)}
+    return Draft(
+        EntryKind.HISTORY_READ, body, run_id=run.id, op=op, principal=task_principal(run.id)
+    )

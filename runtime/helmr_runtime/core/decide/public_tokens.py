@@ -1,0 +1,81 @@
+"""Public tokens of a session: making, revoking and spending them is decided here, one after another (S-44, S-45)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helmr.errors import KeyNotFound, Overloaded
+from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken, Send
+from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso
+from helmr_runtime.core.public_tokens import PublicToken, check_live, spend
+from helmr_runtime.core.state import SessionState
+
+PUBLIC_TOKENS_MAX = 1_000
+"""Live ones of one session: they stand in each of its checkpoints."""
+
+
+def create(state: SessionState, command: CreatePublicToken, context: Context) -> Decision:
+    """Make a public token for one of the session's streams.
+
+    Raises:
+        Overloaded: The session has `PUBLIC_TOKENS_MAX` that live.
+    """
+    live = sum(_is_live(known, context) for known in state.public_tokens.values())
+    if live >= PUBLIC_TOKENS_MAX:
+        raise Overloaded(
+            f"{state.id} has {live} public tokens", hint="Revoke some that are not needed."
+        )
+    body = dict(command.token)
+    if command.operation is not None:
+        body["operation"] = operation_json(command.operation)
+    draft = Draft(EntryKind.PUBLIC_TOKEN_CREATED, body, principal=command.principal)
+    reply = {"public_token_id": body["public_token_id"], "key_id": body.get("key_id")}
+    return Decision((draft,), reply)
+
+
+def revoke(state: SessionState, command: RevokePublicToken, context: Context) -> Decision:
+    """Revoke one; revoking again changes nothing.
+
+    Raises:
+        KeyNotFound: The session has none with that id.
+    """
+    known = state.public_tokens.get(command.public_token_id)
+    if known is None:
+        raise KeyNotFound(f"{state.id} has no public token {command.public_token_id}")
+    reply = {"public_token_id": command.public_token_id, "status": "revoked"}
+    if "revoked_at" in known:
+        return Decision(reply=reply)
+    body: dict[str, Any] = {"public_token_id": command.public_token_id}
+    if command.operation is not None:
+        body["operation"] = operation_json(command.operation)
+    return Decision(
+        (Draft(EntryKind.PUBLIC_TOKEN_REVOKED, body, principal=command.principal),), reply
+    )
+
+
+def sending_token(state: SessionState, command: Send, context: Context) -> PublicToken | None:
+    """The public token that a send came with, None if it came with a key.
+
+    Raises:
+        Unauthenticated: It is unknown, revoked or expired by now (S-46).
+    """
+    if command.public_token_id is None:
+        return None
+    known = state.public_tokens.get(command.public_token_id)
+    return check_live(PublicToken.from_json(known) if known is not None else None, context.now)
+
+
+def spend_draft(token: PublicToken, principal: Principal, context: Context) -> Draft:
+    """One use, in the commit of what it accepts.
+
+    Raises:
+        TokenExhausted: None is left.
+    """
+    body = {"public_token_id": token.id, "uses": spend(token, context.now).uses}
+    return Draft(EntryKind.PUBLIC_TOKEN_SPENT, body, principal=principal)
+
+
+def _is_live(known: dict[str, Any], context: Context) -> bool:
+    return "revoked_at" not in known and known["expires_at"] > iso(context.now)

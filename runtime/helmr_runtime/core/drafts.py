@@ -1,0 +1,98 @@
+"""The entries that create a session and its first run (S-2), and those that end waits on their own (S-14, S-40)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from helmr_runtime.core.commands import Operation, TokenEnded
+from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
+
+
+def start_drafts(
+    *,
+    task: str,
+    run_id: str,
+    payload: Any,
+    external_id: str | None,
+    tags: tuple[str, ...],
+    metadata: Mapping[str, Any],
+    idempotency_key_hash: str | None,
+    request_hash: str,
+    operation: Operation | None,
+    principal: Principal,
+) -> tuple[Draft, Draft]:
+    """`session.created`, which carries the receipt, and the first `run.created`."""
+    created: dict[str, Any] = {
+        "task": task,
+        "tags": list(tags),
+        "metadata": dict(metadata),
+        "run_id": run_id,
+        "request_hash": request_hash,
+    }
+    if external_id is not None:
+        created["external_id"] = external_id
+    if idempotency_key_hash is not None:
+        created["idempotency_key_hash"] = idempotency_key_hash
+    if operation is not None:
+        created["operation"] = operation_json(operation)
+    return (
+        Draft(EntryKind.SESSION_CREATED, created, principal=principal),
+        Draft(
+            EntryKind.RUN_CREATED,
+            {"task": task, "payload": payload, "started_by": {"type": "start"}, "attempt": 1},
+            run_id=run_id,
+            principal=principal,
+        ),
+    )
+
+
+def operation_json(operation: Operation) -> dict[str, str]:
+    """An operation as it stands in the body of the entry that carries its receipt."""
+    return {"id": operation.id, "request_hash": operation.request_hash}
+
+
+def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str) -> Draft:
+    """The entry of a wait whose deadline has passed: a timer has fired, any other wait has timed out.
+
+    Args:
+        wait_id: The pending wait.
+        kind: input, token or timer.
+        run_id: The run that waits.
+        op: The op of the wait.
+        next_status: `running` if an actor holds the run hot, else `queued`.
+    """
+    outcome = EntryKind.WAIT_FULFILLED if kind == "timer" else EntryKind.WAIT_TIMED_OUT
+    body = {"wait_id": wait_id, "next": next_status}
+    return Draft(outcome, body, run_id=run_id, op=op, principal=RUNTIME)
+
+
+def token_end_draft(
+    *,
+    wait_id: str,
+    run_id: str,
+    op: int,
+    deadline_at: datetime | None,
+    ended: TokenEnded,
+    next_status: str,
+) -> Draft:
+    """The entry by which the end of a token resolves a wait on it (S-40).
+
+    A token that ended at or after the wait's deadline finds the wait timed out, also if its end comes first (S-14).
+    """
+    if deadline_at is not None and ended.ended_at >= deadline_at:
+        return due_draft(
+            wait_id=wait_id, kind="token", run_id=run_id, op=op, next_status=next_status
+        )
+    body: dict[str, Any] = {"wait_id": wait_id, "token_id": ended.token_id, "next": next_status}
+    if ended.status == "completed":
+        kind = EntryKind.WAIT_FULFILLED
+        body["data"] = ended.data
+        body["completed_at"] = iso(ended.ended_at)
+    elif ended.status == "expired":
+        kind = EntryKind.WAIT_TIMED_OUT
+    else:
+        kind = EntryKind.WAIT_CANCELLED
+        body["reason"] = "token_cancelled" if ended.status == "cancelled" else "token_not_found"
+    return Draft(kind, body, run_id=run_id, op=op, principal=ended.ended_by)

@@ -1,0 +1,305 @@
+"""The lines of a transcript: their kinds, what each body holds, and the hash chain.
+
+Invariants: S-50 (dense seq, append-only), S-51 (every entry names its principal), S-52 (hash chain).
+
+Bodies (JSON keys; `?` may be absent). `operation{id,request_hash}` stands in the entry that carries a
+command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in `_at`.
+
+```
+session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
+session.closed     end_input(bool) by_run? operation?
+session.cancelled  operation?
+note.added         note_id text operation?
+run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 operation?
+run.started        attempt code_hash                     an attempt's first execution begins; running
+run.resumed        attempt code_hash                     a slot took a queued or lost run; running
+run.attempt_failed error failed_op? next_attempt retry_at    the policy retries; queued
+run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
+run.succeeded      result continued_by?
+run.failed         error failed_op?
+run.cancelled      reason operation?
+run.blocked        code message op? recorded? met?       code: nondeterminism|actor_died|schema_mismatch|task_missing
+run.actor_died     count counted(bool) cause op?         (S-3, count only rises when counted)
+step.started       name step_key attempt                 op opened
+step.try_failed    try error retry_at                    between tries of one step
+step.succeeded     value                                 op outcome
+step.failed        error                                 op outcome
+step.abandoned     reason: task|run_end                  op closed by the code or by the run's end
+wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? schema? timeout_s? deadline_at?
+                   deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
+wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? next    next: running|queued
+                   answer: given to exactly this wait (S-18)
+wait.timed_out     wait_id next
+wait.cancelled     wait_id reason: task|run_end|input_ended|token_cancelled|superseded next?
+input.accepted     record_id stream stream_seq data outcome correlation_id? key_hash? data_hash? wait_id? run_id?
+                   operation?
+input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
+output.appended    record_id stream stream_seq data      op, opened and outcome in one
+clock.read         now                                   op, opened and outcome in one
+peek.read          stream record_seqs[]                  op, opened and outcome in one
+history.read       stream through_seq                    op, opened and outcome in one
+token.*, public_token.*, api_key.*, catalog.written      see the modules that own them
+```
+
+`error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
+
+A body may be stored sealed (`BodyCipher`). The hash covers it as stored, so a chain is checked without opening any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Protocol
+
+from helmr_runtime.core import jsontext
+
+
+class EntryKind(StrEnum):
+    """Every kind of entry; the value is its wire name."""
+
+    SESSION_CREATED = "session.created"
+    SESSION_CLOSED = "session.closed"
+    SESSION_CANCELLED = "session.cancelled"
+    NOTE_ADDED = "note.added"
+    RUN_CREATED = "run.created"
+    RUN_STARTED = "run.started"
+    RUN_RESUMED = "run.resumed"
+    RUN_ATTEMPT_FAILED = "run.attempt_failed"
+    RUN_RETRIED = "run.retried"
+    RUN_SUCCEEDED = "run.succeeded"
+    RUN_FAILED = "run.failed"
+    RUN_CANCELLED = "run.cancelled"
+    RUN_BLOCKED = "run.blocked"
+    RUN_ACTOR_DIED = "run.actor_died"
+    STEP_STARTED = "step.started"
+    STEP_TRY_FAILED = "step.try_failed"
+    STEP_SUCCEEDED = "step.succeeded"
+    STEP_FAILED = "step.failed"
+    STEP_ABANDONED = "step.abandoned"
+    WAIT_OPENED = "wait.opened"
+    WAIT_FULFILLED = "wait.fulfilled"
+    WAIT_TIMED_OUT = "wait.timed_out"
+    WAIT_CANCELLED = "wait.cancelled"
+    INPUT_ACCEPTED = "input.accepted"
+    INPUT_RETURNED = "input.returned"
+    OUTPUT_APPENDED = "output.appended"
+    CLOCK_READ = "clock.read"
+    PEEK_READ = "peek.read"
+    HISTORY_READ = "history.read"
+    TOKEN_CREATED = "token.created"
+    TOKEN_COMPLETED = "token.completed"
+    TOKEN_EXPIRED = "token.expired"
+    TOKEN_CANCELLED = "token.cancelled"
+    PUBLIC_TOKEN_CREATED = "public_token.created"
+    PUBLIC_TOKEN_SPENT = "public_token.spent"
+    PUBLIC_TOKEN_REVOKED = "public_token.revoked"
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_REVOKED = "api_key.revoked"
+    CATALOG_WRITTEN = "catalog.written"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who acted (S-51). `type` is one of api_key, public_token, callback, task, ray_job, runtime."""
+
+    type: str
+    id: str | None = None
+    name: str | None = None
+    on_behalf_of: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """The parts that are known, as JSON."""
+        parts = {
+            "type": self.type,
+            "id": self.id,
+            "name": self.name,
+            "on_behalf_of": self.on_behalf_of,
+        }
+        return {key: value for key, value in parts.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, str]) -> Principal:
+        """The principal that `to_json` wrote."""
+        return cls(parts["type"], parts.get("id"), parts.get("name"), parts.get("on_behalf_of"))
+
+
+RUNTIME = Principal("runtime")
+
+
+def task_principal(run_id: str) -> Principal:
+    """The principal of what task code does."""
+    return Principal("task", run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry that was decided and has no place in a transcript yet."""
+
+    kind: EntryKind
+    body: Mapping[str, Any]
+    run_id: str | None = None
+    op: int | None = None
+    principal: Principal = RUNTIME
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a transcript.
+
+    `body_json` is the text as it is stored: the body's JSON, or what a `BodyCipher` made of it.
+    `feed_offset` is None until the ledger has stored it; it takes no part in equality or the hash.
+    """
+
+    session_id: str
+    seq: int
+    recorded_at: datetime
+    kind: EntryKind
+    run_id: str | None
+    op: int | None
+    principal: Principal
+    body: Mapping[str, Any]
+    body_json: str
+    hash: bytes
+    feed_offset: int | None = field(default=None, compare=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the body's JSON text, whatever sealing made of it: what limits count (S-28)."""
+        return len(self.clear_json.encode())
+
+    @property
+    def clear_json(self) -> str:
+        """The body's JSON text, whatever sealing made of it."""
+        is_sealed = self.body_json.startswith(SEALED_MARK)
+        return body_text(self.body) if is_sealed else self.body_json
+
+
+SEALED_MARK = '{"enc":1,'
+"""How a sealed body begins; no kind has such a key, so no body in the clear does."""
+
+LOOKUP_KEYS = ("record_id", "stream", "stream_seq", "wait_id")
+"""What of a body stays readable when it is sealed: the store looks records up by it."""
+
+
+class BodyCipher(Protocol):
+    """Seals the bodies of one session; `helmr_runtime.security.payloads` has the real one."""
+
+    def seal(self, body_json: str, *, seq: int, kind: str, clear: Mapping[str, Any]) -> str:
+        """The text to store: sealed for this place, beginning with `SEALED_MARK`, `clear` readable
+        in it; or the body itself while bodies are not encrypted.
+        """
+        ...
+
+
+GENESIS = b"\x00" * 32
+"""The hash before a session's first entry."""
+
+
+def link(
+    previous: bytes,
+    *,
+    key: bytes | None,
+    session_id: str,
+    seq: int,
+    recorded_at: datetime,
+    kind: str,
+    run_id: str | None,
+    op: int | None,
+    principal_json: str,
+    body_json: str,
+) -> bytes:
+    """The hash of an entry: over the previous hash and everything stored of this one (S-52).
+
+    With a key HMAC-SHA-256, without SHA-256. Fields are length-prefixed, so that no two entries share a text.
+    """
+    parts = (
+        previous,
+        session_id.encode(),
+        str(seq).encode(),
+        str(_micros(recorded_at)).encode(),
+        kind.encode(),
+        (run_id or "").encode(),
+        (str(op) if op is not None else "").encode(),
+        principal_json.encode(),
+        body_json.encode(),
+    )
+    digest = hmac.new(key, digestmod="sha256") if key is not None else hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def seal(
+    draft: Draft,
+    *,
+    session_id: str,
+    seq: int,
+    recorded_at: datetime,
+    previous: bytes,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
+) -> Entry:
+    """Give a draft its place: seq, time, the text to store, and the hash over all of it."""
+    body_json = body_text(draft.body)
+    if cipher is not None:
+        clear = {name: draft.body[name] for name in LOOKUP_KEYS if name in draft.body}
+        body_json = cipher.seal(body_json, seq=seq, kind=draft.kind.value, clear=clear)
+    return Entry(
+        session_id=session_id,
+        seq=seq,
+        recorded_at=recorded_at,
+        kind=draft.kind,
+        run_id=draft.run_id,
+        op=draft.op,
+        principal=draft.principal,
+        body=draft.body,
+        body_json=body_json,
+        hash=link(
+            previous,
+            key=key,
+            session_id=session_id,
+            seq=seq,
+            recorded_at=recorded_at,
+            kind=draft.kind.value,
+            run_id=draft.run_id,
+            op=draft.op,
+            principal_json=principal_text(draft.principal),
+            body_json=body_json,
+        ),
+    )
+
+
+def body_text(body: Mapping[str, Any]) -> str:
+    """The JSON text of a body."""
+    return jsontext.encode(body, depth_max=jsontext.BODY_DEPTH_MAX)
+
+
+@lru_cache(1024)
+def principal_text(principal: Principal) -> str:
+    """The stored text of a principal."""
+    return jsontext.encode(principal.to_json())
+
+
+def iso(moment: datetime) -> str:
+    """ISO 8601 UTC with microseconds: sorts as text, the form of every time in a body."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+
+
+def from_iso(text: str) -> datetime:
+    """The time that `iso` wrote."""
+    return datetime.fromisoformat(text)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _micros(moment: datetime) -> int:
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -1,0 +1,275 @@
+"""Public tokens: what one may do, how it ends, and what a use costs (S-44, S-45, S-46).
+
+Pure decisions over `PublicToken`. A token for a session is part of that session's state, and
+create, revoke and spend are commands to its actor; one that completes a token belongs to the
+ledger's conditional write. Both decide here.
+
+Bodies of the entries (JSON keys; `?` may be absent):
+
+```
+public_token.created  public_token_id scope{type session_id? stream? token_id? correlation_id?}
+                      secret_hash key_id? max_uses? expires_at allowed_origins[] operation?
+public_token.spent    public_token_id uses          beside the entry of what was accepted, in one
+commit public_token.revoked  public_token_id operation?
+```
+
+The order of a use, which keeps S-45: (1) an idempotent retry is answered with its first receipt
+before anything here; (2) `check_live`, (3) the scope, (4) everything that may refuse the request,
+(5) `spend` in the commit that accepts it. What is refused or was accepted before spends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from helmr.errors import BadRequest, ScopeDenied, TokenExhausted, Unauthenticated
+from helmr.models import CORRELATION_ID_MAX
+from helmr_runtime.core.entries import from_iso, iso
+
+EXPIRES_IN_DEFAULT = timedelta(days=30)
+MAX_USES_MAX = 1_000_000_000
+ALLOWED_ORIGINS_MAX = 50
+
+
+class ScopeType(StrEnum):
+    """The one thing that a public token does (S-44)."""
+
+    SESSION_INPUT_SEND = "session.input.send"
+    SESSION_OUTPUT_READ = "session.output.read"
+    TOKEN_COMPLETE = "token.complete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where it does it: session and stream, or a token.
+
+    Raises:
+        BadRequest: Fields that the type does not have, or lacks.
+    """
+
+    type: ScopeType
+    session_id: str | None = None
+    stream: str | None = None
+    token_id: str | None = None
+    correlation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        is_token = self.type is ScopeType.TOKEN_COMPLETE
+        if is_token != (self.token_id is not None):
+            raise BadRequest(
+                f"a scope of type {self.type.value} {'needs' if is_token else 'has no'} token"
+            )
+        for name, value in (("session", self.session_id), ("stream", self.stream)):
+            if is_token != (value is None):
+                verb = "has no" if is_token else "needs"
+                raise BadRequest(f"a scope of type {self.type.value} {verb} {name}")
+        if self.correlation_id is not None and self.type is not ScopeType.SESSION_INPUT_SEND:
+            raise BadRequest(f"a scope of type {self.type.value} has no correlation_id")
+        if self.correlation_id is not None and len(self.correlation_id) > CORRELATION_ID_MAX:
+            raise BadRequest(f"correlation_id: at most {CORRELATION_ID_MAX} characters")
+
+    def to_json(self) -> dict[str, str]:
+        """The parts that are known, as an entry's body holds them."""
+        parts = {
+            "type": self.type.value,
+            "session_id": self.session_id,
+            "stream": self.stream,
+            "token_id": self.token_id,
+            "correlation_id": self.correlation_id,
+        }
+        return {name: value for name, value in parts.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> Scope:
+        """The scope that `to_json` wrote."""
+        return cls(**{**parts, "type": ScopeType(parts["type"])})
+
+
+def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None) -> Scope:
+    """The scope that a request names: `{type, session?, stream?, token?, correlation_id?}`.
+
+    Args:
+        parts: As on the wire.
+        own_session: The session of a scope that names none, for task code.
+
+    Raises:
+        BadRequest: Unknown or missing fields.
+    """
+    try:
+        type_ = ScopeType(str(parts.get("type")))
+    except ValueError:
+        known = ", ".join(ScopeType)
+        raise BadRequest("unknown scope type", hint=f"Types are {known}.") from None
+    session_id = parts.get("session")
+    if session_id is None and type_ is not ScopeType.TOKEN_COMPLETE:
+        session_id = own_session
+    if own_session is not None and session_id not in (None, own_session):
+        raise BadRequest("a task makes public tokens for its own session or for a token")
+    correlation_id = (parts.get("correlation_id") or "").strip() or None
+    return Scope(
+        type=type_,
+        session_id=session_id,
+        stream=parts.get("stream"),
+        token_id=parts.get("token"),
+        correlation_id=correlation_id,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicToken:
+    """A public token's state. `secret_hash` is all that is kept of its secret."""
+
+    id: str
+    scope: Scope
+    secret_hash: str
+    created_at: datetime
+    expires_at: datetime
+    max_uses: int | None = None
+    uses: int = 0
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    allowed_origins: tuple[str, ...] = ()
+    key_id: str | None = None
+    """The master key that its secret was derived from; None if the secret is random."""
+
+    def __post_init__(self) -> None:
+        if self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES_MAX:
+            raise BadRequest(f"max_uses must be 1 to {MAX_USES_MAX}")
+        if self.max_uses is not None and self.scope.type is ScopeType.SESSION_OUTPUT_READ:
+            raise BadRequest("max_uses has no meaning for reading, which spends nothing (S-44)")
+        if len(self.allowed_origins) > ALLOWED_ORIGINS_MAX:
+            raise BadRequest(f"allowed_origins: at most {ALLOWED_ORIGINS_MAX}")
+
+    @property
+    def uses_left(self) -> int | None:
+        """None without a maximum."""
+        return None if self.max_uses is None else max(0, self.max_uses - self.uses)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for a checkpoint; the body of public_token.created holds a part of it."""
+        parts = {
+            "public_token_id": self.id,
+            "scope": self.scope.to_json(),
+            "secret_hash": self.secret_hash,
+            "created_at": iso(self.created_at),
+            "expires_at": iso(self.expires_at),
+            "max_uses": self.max_uses,
+            "uses": self.uses,
+            "last_used_at": iso(self.last_used_at) if self.last_used_at else None,
+            "revoked_at": iso(self.revoked_at) if self.revoked_at else None,
+            "allowed_origins": list(self.allowed_origins),
+            "key_id": self.key_id,
+        }
+        return {name: value for name, value in parts.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> PublicToken:
+        """The state that `to_json` wrote."""
+        times = ("created_at", "expires_at", "last_used_at", "revoked_at")
+        return cls(
+            id=parts["public_token_id"],
+            scope=Scope.from_json(parts["scope"]),
+            secret_hash=parts["secret_hash"],
+            max_uses=parts.get("max_uses"),
+            uses=parts.get("uses", 0),
+            allowed_origins=tuple(parts.get("allowed_origins", ())),
+            key_id=parts.get("key_id"),
+            **{name: from_iso(parts[name]) for name in times if parts.get(name)},
+        )
+
+
+def check_live(token: PublicToken | None, now: datetime) -> PublicToken:
+    """The token, if it is known, not revoked and not expired.
+
+    Raises:
+        Unauthenticated: In the same words for all three (S-46).
+    """
+    if token is None or token.revoked_at is not None or now >= token.expires_at:
+        raise unauthenticated()
+    return token
+
+
+def unauthenticated() -> Unauthenticated:
+    """The one 401 that every unknown, malformed, revoked or expired secret gets (S-46)."""
+    return Unauthenticated("the secret is not valid here")
+
+
+def check_send(
+    token: PublicToken, session_id: str, stream: str, correlation_id: str | None
+) -> str | None:
+    """The correlation id that a send has: the request's or, if it has none, the scope's (S-44).
+
+    Raises:
+        ScopeDenied: Another session, stream or correlation id, or not a sending token.
+    """
+    _check_type(token, ScopeType.SESSION_INPUT_SEND)
+    if (token.scope.session_id, token.scope.stream) != (session_id, stream):
+        raise _denied(token, "another session or stream")
+    asked = (correlation_id or "").strip() or None
+    scoped = (token.scope.correlation_id or "").strip() or None
+    if scoped is not None and asked is not None and asked != scoped:
+        raise _denied(token, "another correlation id")
+    return asked if scoped is None else scoped
+
+
+def check_read(token: PublicToken, session_id: str, stream: str) -> None:
+    """Return if the token reads that output stream.
+
+    Raises:
+        ScopeDenied: Another session or stream, or not a reading token.
+    """
+    _check_type(token, ScopeType.SESSION_OUTPUT_READ)
+    if (token.scope.session_id, token.scope.stream) != (session_id, stream):
+        raise _denied(token, "another session or stream")
+
+
+def check_complete(token: PublicToken, token_id: str) -> None:
+    """Return if the public token completes that token.
+
+    Raises:
+        ScopeDenied: Another token, or not a completing one.
+    """
+    _check_type(token, ScopeType.TOKEN_COMPLETE)
+    if token.scope.token_id != token_id:
+        raise _denied(token, "another token")
+
+
+def check_uses(token: PublicToken) -> None:
+    """Return if a use is left (S-45).
+
+    Raises:
+        TokenExhausted: All uses are spent.
+    """
+    if token.uses_left == 0:
+        raise TokenExhausted(
+            f"{token.id}: every use is spent ({token.max_uses})", max_uses=token.max_uses
+        )
+
+
+def spend(token: PublicToken, now: datetime) -> PublicToken:
+    """The token after one accepted use; call it in the decision that accepts (S-45).
+
+    Raises:
+        TokenExhausted: None is left.
+    """
+    check_uses(token)
+    return replace(token, uses=token.uses + 1, last_used_at=now)
+
+
+def revoke(token: PublicToken, now: datetime) -> PublicToken:
+    """The token after its revocation; the first time stays."""
+    return token if token.revoked_at is not None else replace(token, revoked_at=now)
+
+
+def _check_type(token: PublicToken, needed: ScopeType) -> None:
+    if token.scope.type is not needed:
+        raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for {needed.value}")
+
+
+def _denied(token: PublicToken, asked: str) -> ScopeDenied:
+    # Names what was asked wrongly, never what would be right: the holder may be anybody.
+    return ScopeDenied(f"{token.id} is not for {asked}")

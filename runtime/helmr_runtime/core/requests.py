@@ -1,0 +1,149 @@
+"""What task code asks of its session: one value per durable op, with the kind and name that replay compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from helmr_runtime.core.public_tokens import Scope
+from helmr_runtime.core.tokens import NewToken
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Base of all asks. `kind` and `name` are what S-30 compares with the journal."""
+
+    kind: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """What this op is about, within its kind."""
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class AskStep(Ask):
+    """Run a step (S-32). The callable stays with the run's driver."""
+
+    kind: ClassVar[str] = "step"
+    step: str
+    retries: int = 0
+    backoff_s: float = 1.0
+    timeout_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.step
+
+
+@dataclass(frozen=True, slots=True)
+class AskWait(Ask):
+    """Open a wait (S-10). `until` fixes a timer's deadline, `timeout_s` any wait's."""
+
+    kind: ClassVar[str] = "wait"
+    wait_kind: str
+    wait_id: str
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: str | None = None
+    timeout_s: float | None = None
+    until: datetime | None = None
+    subject: str | None = None
+    body: str | None = None
+    schema: Any = None
+    """JSON Schema that a token's completions must fit from now on (S-43)."""
+
+    @property
+    def name(self) -> str:
+        """The stream of an input wait, else the wait's kind."""
+        return f"{self.wait_kind} {self.stream}" if self.stream is not None else self.wait_kind
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutput(Ask):
+    """Append to an output stream."""
+
+    kind: ClassVar[str] = "output"
+    stream: str
+    record_id: str
+    data: Any = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The stream."""
+        return self.stream
+
+
+@dataclass(frozen=True, slots=True)
+class AskPeek(Ask):
+    """Read the unconsumed records of an input stream."""
+
+    kind: ClassVar[str] = "peek"
+    stream: str
+
+    @property
+    def name(self) -> str:
+        """The stream."""
+        return self.stream
+
+
+@dataclass(frozen=True, slots=True)
+class AskHistory(Ask):
+    """Read all records of an input stream up to now."""
+
+    kind: ClassVar[str] = "history"
+    stream: str
+
+    @property
+    def name(self) -> str:
+        """The stream."""
+        return self.stream
+
+
+@dataclass(frozen=True, slots=True)
+class AskClock(Ask):
+    """Read the clock; the value was taken where the code asked."""
+
+    kind: ClassVar[str] = "clock"
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AskToken(Ask):
+    """Make a token (S-40)."""
+
+    kind: ClassVar[str] = "token"
+    new: NewToken
+
+
+@dataclass(frozen=True, slots=True)
+class AskPublicToken(Ask):
+    """Make a public token (S-44). Its secret is derived by who has the keys; its hash is here."""
+
+    kind: ClassVar[str] = "public_token"
+    public_token_id: str
+    key_id: str
+    secret_hash: str
+    scope: Scope
+    max_uses: int | None
+    expires_in_s: float
+    allowed_origins: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The scope's type."""
+        return self.scope.type.value
+
+
+@dataclass(frozen=True, slots=True)
+class AskContinue(Ask):
+    """End this run and begin the next with another payload (S-8)."""
+
+    kind: ClassVar[str] = "continue"
+    payload: Any
+    next_run_id: str

@@ -1,0 +1,184 @@
+"""The newest run of a session, its pending wait and its journal, as the session's entries leave them (S-53).
+
+What is in the journal is what a replay walks: entries are added as they are folded, and what the next attempt is to
+repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from helmr.models import RunStatus
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+
+ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
+"""Run statuses that are not an end (S-3)."""
+
+STEP_OUTCOMES = frozenset({EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED})
+WAIT_OUTCOMES = frozenset(
+    {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
+)
+INSTANT = frozenset(
+    {
+        EntryKind.OUTPUT_APPENDED,
+        EntryKind.CLOCK_READ,
+        EntryKind.PEEK_READ,
+        EntryKind.HISTORY_READ,
+        EntryKind.TOKEN_CREATED,
+        EntryKind.PUBLIC_TOKEN_CREATED,
+    }
+)
+"""Ops whose one entry is both opening and outcome. A public token that a client made has no op."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """The run's pending wait."""
+
+    id: str
+    run_id: str
+    op: int
+    kind: str
+    stream: str | None
+    correlation_id: str | None
+    token_id: str | None
+    deadline_at: datetime | None
+    is_backoff: bool
+
+    @property
+    def has_own_op(self) -> bool:
+        """False for a step's backoff, which the code did not ask for."""
+        return not self.is_backoff
+
+
+def own_deadline(opened: Mapping[str, Any]) -> datetime | None:
+    """When a wait times out by itself, from the body of its `wait.opened`.
+
+    None if its deadline is its token's expiry: then the end of the token ends the wait, and nothing else does, so that
+    a completion before it can't lose against a timer (S-14, S-40).
+    """
+    deadline = opened.get("deadline_at")
+    return from_iso(deadline) if deadline is not None and "deadline_of" not in opened else None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the journal that an earlier checkpoint holds: `journal[first:count]`, the last of it at `last_seq`.
+
+    `offset` and `seq` are that checkpoint's: feed offset and seq of the last entry that it covers.
+    """
+
+    offset: int
+    seq: int
+    first: int
+    count: int
+    last_seq: int
+
+
+@dataclass(slots=True)
+class Run:
+    """The session's newest run."""
+
+    id: str
+    task: str
+    payload: Any
+    created_seq: int
+    created_at: datetime | None = None
+    """None in a run whose checkpoint was written before it held this."""
+    attempt: int = 1
+    status: RunStatus = RunStatus.QUEUED
+    is_started: bool = False
+    """This attempt has executed before (`run.started` was written)."""
+    retry_at: datetime | None = None
+    wait: Wait | None = None
+    open_steps: set[int] = field(default_factory=set)
+    journal: list[Entry] = field(default_factory=list)
+    op_max: int = 0
+    """Highest op number opened in this run."""
+    deaths: int = 0
+    is_cautious: bool = False
+    """An actor died in this run and no outcome came since: commit before code sees anything (S-3)."""
+    closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
+    """(stream, correlation id) → (seq of its newest resolution, it was a timeout); for `late` (S-25)."""
+    failed_op: int | None = None
+    tries: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Op of a step → (failed tries, retry_at of the last); of the journal."""
+    given_up: set[int] = field(default_factory=set)
+    """Ops that the code cancelled; of the journal."""
+    pieces: tuple[Piece, ...] = ()
+    """Where the journal's beginning is stored, one behind the other; `checkpoint.save` names those still true."""
+
+    @property
+    def is_active(self) -> bool:
+        """The run has not ended."""
+        return self.status in ACTIVE
+
+    def index(self) -> None:
+        """Derive `tries` and `given_up` from the journal."""
+        self.tries, self.given_up = {}, set()
+        for entry in self.journal:
+            self._note(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Append to the journal."""
+        self.journal.append(entry)
+        self._note(entry)
+        if entry.op is not None:
+            self.op_max = max(self.op_max, entry.op)
+
+    def _note(self, entry: Entry) -> None:
+        """Keep the indexes up with one entry of the journal."""
+        if entry.op is None:
+            return
+        if entry.kind is EntryKind.STEP_TRY_FAILED:
+            self.tries[entry.op] = (entry.body["try"], entry.body["retry_at"])
+        elif entry.body.get("reason") == "task":
+            self.given_up.add(entry.op)
+
+    def forget(self, op: int) -> None:
+        """Take an op out of the journal: the next attempt asks for it anew."""
+        self.journal = [e for e in self.journal if e.op != op]
+        self.index()
+
+    def outcome_seen(self) -> None:
+        """The run got somewhere: deaths are counted anew."""
+        self.deaths = 0
+        self.is_cautious = False
+
+    def next_attempt(self, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
+        """Begin another try of the run; after a failed one, what is to be repeated leaves the journal."""
+        self.attempt = attempt
+        self.status = RunStatus.QUEUED if self.wait is None else RunStatus.WAITING
+        self.is_started = False
+        self.retry_at = None
+        self.deaths = 0
+        self.is_cautious = False
+        self.failed_op = None
+        if has_failed:
+            self._set_aside(failed_op)
+
+    def _set_aside(self, failed_op: int | None) -> None:
+        """Drop the failed op and every op opened after its outcome from the journal (S-5).
+
+        Ops that the code gave up after that outcome go too, without a failed op those that it gave up at the very end:
+        the exception cancelled them on its way out of the task, and an attempt that doesn't meet it cancels nothing.
+        """
+        outcomes = (e for e in self.journal if e.op == failed_op or failed_op is None)
+        end_seq = max((e.seq for e in outcomes if e.body.get("reason") != "task"), default=None)
+        if end_seq is None:
+            return
+        opened: dict[int, int] = {}
+        gone: set[int] = set()
+        for entry in self.journal:
+            if entry.op is None:
+                continue
+            opened.setdefault(entry.op, entry.seq)
+            if entry.body.get("reason") == "task" and entry.seq > end_seq:
+                gone.add(entry.op)
+        gone |= {op for op, seq in opened.items() if op == failed_op or seq > end_seq}
+        self.journal = [e for e in self.journal if e.op not in gone]
+        self.open_steps -= gone
+        self.index()

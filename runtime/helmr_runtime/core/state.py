@@ -1,0 +1,404 @@
+"""A session's state, folded from its entries (S-53): what each kind of entry does to it.
+
+`SessionState.apply` is the only way the state changes. Deciding reads it; replay walks the journal, which is in `run`.
+What is kept is what deciding and replaying the newest run need: the session's past costs nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import DataError
+from helmr.models import Activity, RunStatus, SessionStatus
+from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
+from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.receipts import FirstReceipt, receipt_of
+from helmr_runtime.core.run import Run, Wait, own_deadline
+
+OPERATIONS_KEPT_MAX = 10_000
+SEND_KEYS_KEPT_MAX = 10_000
+"""A hot session's memory of receipts; the ledger remembers the older ones."""
+
+
+@dataclass(slots=True)
+class InputRecord:
+    """An accepted record that no wait has consumed, or that the newest run consumed."""
+
+    id: str
+    stream: str
+    seq: int
+    data: Any
+    correlation_id: str | None
+    size_bytes: int
+    entry_seq: int
+    feed_offset: int | None
+    has_started_run: bool = False
+
+
+class SessionState:
+    """Everything a decision about one session reads.
+
+    Attributes:
+        seq: Seq of the last entry, 0 before the first.
+        last_hash: Hash of the last entry.
+        last_at: Time of the last entry; no later entry is earlier (S-50).
+        unconsumed: Per stream, the unconsumed records in stream seq order.
+        taken: Records that the newest run consumed, by (stream, seq); a replay reads their data.
+        operations: Receipts of operations folded since this state was made, by operation id.
+        send_keys: Idempotency keys likewise: (stream, key hash) → (data hash, receipt).
+    """
+
+    def __init__(self, session_id: str) -> None:
+        self.id = session_id
+        self.seq = 0
+        self.last_hash: bytes = GENESIS
+        self.last_at: datetime | None = None
+        self.task = ""
+        self.external_id: str | None = None
+        self.tags: list[str] = []
+        self.metadata: dict[str, Any] = {}
+        self.status = SessionStatus.OPEN
+        self.input_ended = False
+        self.run: Run | None = None
+        self.runs_count = 0
+        self.unconsumed: dict[str, list[InputRecord]] = {}
+        self.unconsumed_count = 0
+        self.unconsumed_bytes = 0
+        self.taken: dict[tuple[str, int], InputRecord] = {}
+        self.input_seqs: dict[str, int] = {}
+        self.output_seqs: dict[str, int] = {}
+        self.operations: dict[str, FirstReceipt] = {}
+        self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.has_forgotten_keys = False
+        """`send_keys` no longer holds all since this state was made: the ledger knows."""
+        self.public_tokens: dict[str, dict[str, Any]] = {}
+
+    @property
+    def active_run(self) -> Run | None:
+        """The newest run if it has not ended."""
+        return self.run if self.run is not None and self.run.is_active else None
+
+    @property
+    def wait(self) -> Wait | None:
+        """The active run's pending wait."""
+        return self.run.wait if self.run is not None else None
+
+    @property
+    def activity(self) -> Activity:
+        """S-1."""
+        run = self.active_run
+        return Activity(run.status.value) if run is not None else Activity.IDLE
+
+    def record(self, stream: str, seq: int) -> InputRecord:
+        """An unconsumed record, or one that the newest run consumed."""
+        found = self.taken.get((stream, seq))
+        if found is None:
+            found = next((r for r in self.unconsumed.get(stream, ()) if r.seq == seq), None)
+        if found is None:
+            raise DataError(f"{self.id}: record {seq} of stream {stream} is not in the state")
+        return found
+
+    def apply(self, entry: Entry) -> None:
+        """Fold one entry. Its seq follows the last one's."""
+        if entry.seq != self.seq + 1:
+            raise DataError(f"{self.id}: entry {entry.seq} does not follow {self.seq}")
+        _HANDLERS.get(entry.kind, _ignore)(self, entry)
+        self.seq = entry.seq
+        self.last_hash = entry.hash
+        self.last_at = entry.recorded_at
+        first = FirstReceipt.of(entry)
+        if first is not None:
+            self.operations[first.operation.id] = first
+            if len(self.operations) > OPERATIONS_KEPT_MAX:
+                del self.operations[next(iter(self.operations))]
+
+    def the_run(self, entry: Entry) -> Run:
+        """The newest run, which every run entry is about."""
+        if self.run is None or self.run.id != entry.run_id:
+            raise DataError(
+                f"{self.id}: entry {entry.seq} is about {entry.run_id}, not the newest run"
+            )
+        return self.run
+
+
+Handler = Callable[[SessionState, Entry], None]
+
+
+def _ignore(state: SessionState, entry: Entry) -> None:
+    """Entries that change nothing a decision reads."""
+
+
+def _session_created(state: SessionState, entry: Entry) -> None:
+    body = entry.body
+    state.task = body["task"]
+    state.external_id = body.get("external_id")
+    state.tags = list(body.get("tags", ()))
+    state.metadata = dict(body.get("metadata", {}))
+
+
+def _session_closed(state: SessionState, entry: Entry) -> None:
+    state.status = SessionStatus.CLOSED
+    state.input_ended = state.input_ended or bool(entry.body.get("end_input"))
+
+
+def _session_cancelled(state: SessionState, entry: Entry) -> None:
+    state.status = SessionStatus.CANCELLED
+
+
+def _run_created(state: SessionState, entry: Entry) -> None:
+    if entry.run_id is None:
+        raise DataError(f"{state.id}: entry {entry.seq} creates a run without an id")
+    body = entry.body
+    state.run = Run(
+        id=entry.run_id,
+        task=body["task"],
+        payload=body.get("payload"),
+        created_seq=entry.seq,
+        created_at=entry.recorded_at,
+    )
+    state.runs_count += 1
+    state.taken.clear()
+    started_by = body.get("started_by", {})
+    if started_by.get("type") == "record":
+        for records in state.unconsumed.values():
+            for record in records:
+                if record.id == started_by.get("id"):
+                    record.has_started_run = True
+
+
+def _run_executes(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.status = RunStatus.WAITING if run.wait is not None else RunStatus.RUNNING
+    run.is_started = True
+    run.retry_at = None
+
+
+def _run_attempt_failed(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    failed_op = entry.body.get("failed_op")
+    run.next_attempt(entry.body["next_attempt"], failed_op, has_failed=True)
+    run.retry_at = from_iso(entry.body["retry_at"])
+
+
+def _run_retried(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    has_failed = run.status is RunStatus.FAILED
+    run.next_attempt(entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
+
+
+def _run_ended(status: RunStatus) -> Handler:
+    def handle(state: SessionState, entry: Entry) -> None:
+        run = state.the_run(entry)
+        run.status = status
+        run.retry_at = None
+        run.failed_op = entry.body.get("failed_op")
+
+    return handle
+
+
+def _run_blocked(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.status = RunStatus.BLOCKED
+    run.retry_at = None
+
+
+def _run_actor_died(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.deaths = int(entry.body["count"])
+    run.is_cautious = True
+
+
+def _step_started(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.add(_op(entry))
+    run.add(entry)
+
+
+def _step_try_failed(state: SessionState, entry: Entry) -> None:
+    state.the_run(entry).add(entry)
+
+
+def _step_outcome(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.discard(_op(entry))
+    run.add(entry)
+    run.outcome_seen()
+
+
+def _step_abandoned(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    run.open_steps.discard(_op(entry))
+    if entry.body["reason"] == "task":
+        run.add(entry)
+    else:  # the run's end: the next attempt asks for it anew
+        run.forget(_op(entry))
+
+
+def _instant(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    if entry.kind is EntryKind.OUTPUT_APPENDED:
+        state.output_seqs[entry.body["stream"]] = entry.body["stream_seq"]
+    run.add(entry)
+    run.outcome_seen()
+
+
+def _public_token_created(state: SessionState, entry: Entry) -> None:
+    token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
+    if token.scope.session_id == state.id:
+        state.public_tokens[token.id] = token.to_json()
+    if entry.op is not None:
+        _instant(state, entry)
+
+
+def _public_token_changed(state: SessionState, entry: Entry) -> None:
+    known = state.public_tokens.get(entry.body["public_token_id"])
+    if known is None:
+        return
+    at = iso(entry.recorded_at)
+    if entry.kind is EntryKind.PUBLIC_TOKEN_REVOKED:
+        known.setdefault("revoked_at", at)
+    else:
+        known |= {"uses": entry.body["uses"], "last_used_at": at}
+
+
+def _wait_opened(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    body = entry.body
+    run.wait = Wait(
+        id=body["wait_id"],
+        run_id=run.id,
+        op=_op(entry),
+        kind=body["kind"],
+        stream=body.get("stream"),
+        correlation_id=body.get("correlation_id"),
+        token_id=body.get("token_id"),
+        deadline_at=own_deadline(body),
+        is_backoff=bool(body.get("backoff")),
+    )
+    run.status = RunStatus.WAITING
+    if run.wait.has_own_op:
+        run.add(entry)
+
+
+def _wait_resolved(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    wait = run.wait
+    if wait is None or wait.id != entry.body["wait_id"]:
+        raise DataError(f"{state.id}: entry {entry.seq} resolves a wait that is not pending")
+    run.wait = None
+    if wait.kind == "input" and wait.stream is not None:
+        timed_out = entry.kind is EntryKind.WAIT_TIMED_OUT
+        run.closed_waits[wait.stream, wait.correlation_id] = (entry.seq, timed_out)
+    if entry.kind is EntryKind.WAIT_FULFILLED and "record_seq" in entry.body:
+        _consume(state, entry.body["stream"], entry.body["record_seq"])
+    _status_after_wait(run, entry)
+    if wait.is_backoff:
+        return
+    if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
+        run.forget(wait.op)
+        return
+    run.add(entry)
+    run.outcome_seen()
+
+
+def _status_after_wait(run: Run, entry: Entry) -> None:
+    following = entry.body.get("next")
+    if run.status is RunStatus.WAITING and following is not None:
+        run.status = RunStatus(following)
+
+
+def _consume(state: SessionState, stream: str, seq: int) -> None:
+    records = state.unconsumed.get(stream, [])
+    position = next((i for i, record in enumerate(records) if record.seq == seq), None)
+    if position is None:
+        raise DataError(f"{state.id}: record {seq} of stream {stream} is consumed twice")
+    record = records.pop(position)
+    state.unconsumed_count -= 1
+    state.unconsumed_bytes -= record.size_bytes
+    state.taken[stream, seq] = record
+
+
+def _input_returned(state: SessionState, entry: Entry) -> None:
+    """The code gave the wait up before it had the record: the next wait may take it, in its old place."""
+    run = state.the_run(entry)
+    stream, seq = entry.body["stream"], entry.body["record_seq"]
+    record = state.taken.pop((stream, seq), None)
+    if record is None:
+        raise DataError(f"{state.id}: record {seq} of stream {stream} is returned and not taken")
+    insort(state.unconsumed.setdefault(stream, []), record, key=lambda one: one.seq)
+    state.unconsumed_count += 1
+    state.unconsumed_bytes += record.size_bytes
+    run.add(entry)
+
+
+def _input_accepted(state: SessionState, entry: Entry) -> None:
+    body = entry.body
+    stream, seq = body["stream"], body["stream_seq"]
+    size = entry.size_bytes
+    state.input_seqs[stream] = seq
+    state.unconsumed.setdefault(stream, []).append(
+        InputRecord(
+            id=body["record_id"],
+            stream=stream,
+            seq=seq,
+            data=body["data"],
+            correlation_id=body.get("correlation_id"),
+            size_bytes=size,
+            entry_seq=entry.seq,
+            feed_offset=entry.feed_offset,
+        )
+    )
+    state.unconsumed_count += 1
+    state.unconsumed_bytes += size
+    key_hash = body.get("key_hash")
+    if key_hash is not None:
+        state.send_keys[stream, key_hash] = (body["data_hash"], receipt_of(entry))
+        if len(state.send_keys) > SEND_KEYS_KEPT_MAX:
+            del state.send_keys[next(iter(state.send_keys))]
+            state.has_forgotten_keys = True
+
+
+def _op(entry: Entry) -> int:
+    if entry.op is None:
+        raise DataError(f"{entry.session_id}: entry {entry.seq} ({entry.kind}) has no op")
+    return entry.op
+
+
+_HANDLERS: Mapping[EntryKind, Handler] = {
+    EntryKind.SESSION_CREATED: _session_created,
+    EntryKind.SESSION_CLOSED: _session_closed,
+    EntryKind.SESSION_CANCELLED: _session_cancelled,
+    EntryKind.RUN_CREATED: _run_created,
+    EntryKind.RUN_STARTED: _run_executes,
+    EntryKind.RUN_RESUMED: _run_executes,
+    EntryKind.RUN_ATTEMPT_FAILED: _run_attempt_failed,
+    EntryKind.RUN_RETRIED: _run_retried,
+    EntryKind.RUN_SUCCEEDED: _run_ended(RunStatus.SUCCEEDED),
+    EntryKind.RUN_FAILED: _run_ended(RunStatus.FAILED),
+    EntryKind.RUN_CANCELLED: _run_ended(RunStatus.CANCELLED),
+    EntryKind.RUN_BLOCKED: _run_blocked,
+    EntryKind.RUN_ACTOR_DIED: _run_actor_died,
+    EntryKind.STEP_STARTED: _step_started,
+    EntryKind.STEP_TRY_FAILED: _step_try_failed,
+    EntryKind.STEP_SUCCEEDED: _step_outcome,
+    EntryKind.STEP_FAILED: _step_outcome,
+    EntryKind.STEP_ABANDONED: _step_abandoned,
+    EntryKind.WAIT_OPENED: _wait_opened,
+    EntryKind.WAIT_FULFILLED: _wait_resolved,
+    EntryKind.WAIT_TIMED_OUT: _wait_resolved,
+    EntryKind.WAIT_CANCELLED: _wait_resolved,
+    EntryKind.INPUT_ACCEPTED: _input_accepted,
+    EntryKind.INPUT_RETURNED: _input_returned,
+    EntryKind.OUTPUT_APPENDED: _instant,
+    EntryKind.CLOCK_READ: _instant,
+    EntryKind.PEEK_READ: _instant,
+    EntryKind.HISTORY_READ: _instant,
+    EntryKind.TOKEN_CREATED: _instant,
+    EntryKind.PUBLIC_TOKEN_CREATED: _public_token_created,
+    EntryKind.PUBLIC_TOKEN_SPENT: _public_token_changed,
+    EntryKind.PUBLIC_TOKEN_REVOKED: _public_token_changed,
+}

@@ -1,0 +1,260 @@
+"""Tokens: what one is made of, how it ends, and how its end resolves a wait (S-40…S-43).
+
+Pure. A token's first entry stands in the transcript of the session whose task made it, or in the nil session if a
+client did; its end stands in the nil session, written by the ledger alone, so that one conditional write decides
+who completed it. A cancelled session cancels its pending tokens with its own `session.cancelled`.
+
+Bodies of the entries (JSON keys; `?` may be absent):
+
+```
+token.created    token_id expires_at tags[] metadata{} callback_hash public_token_id public_token_hash key_id
+                 schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? allowed_origins? operation?
+token.completed  token_id data nonce_id? public_token_id? operation?
+token.expired    token_id
+token.cancelled  token_id operation?
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import BadRequest, TooLarge
+from helmr.models import (
+    BODY_MAX_BYTES,
+    RECORD_BYTES_MAX,
+    SUBJECT_MAX,
+    TOKEN_METADATA_BYTES_MAX,
+    TOKEN_TAG_MAX,
+    TOKEN_TAGS_MAX,
+)
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import Command
+from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
+
+TIMEOUT_DEFAULT_S = 7 * 86_400.0
+"""S-40."""
+
+SCHEMA_BYTES_MAX = 64 * 1024
+"""As `helmr_runtime.security.schemas` takes; checked here too, for schemas that come from a task's types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token to be made. Its secrets are derived from its id by who holds the keys; only hashes are here.
+
+    Raises:
+        BadRequest, TooLarge: A tag, a text or the metadata is out of its limits.
+    """
+
+    token_id: str
+    public_token_id: str
+    key_id: str
+    callback_hash: str
+    public_token_hash: str
+    timeout_s: float = TIMEOUT_DEFAULT_S
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    schema: Any = None
+    is_raw: bool = False
+    verify: Mapping[str, Any] | None = None
+    """How callbacks are signed, its secret sealed."""
+    subject: str | None = None
+    body: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.tags) > TOKEN_TAGS_MAX:
+            raise BadRequest(f"a token has at most {TOKEN_TAGS_MAX} tags")
+        for tag in self.tags:
+            if not 1 <= len(tag) <= TOKEN_TAG_MAX or not tag.isprintable():
+                raise BadRequest(
+                    f"{tag[:TOKEN_TAG_MAX]!r} can't be a tag",
+                    hint=f"A tag is one line of 1 to {TOKEN_TAG_MAX} characters.",
+                )
+        if len(jsontext.encode(dict(self.metadata)).encode()) > TOKEN_METADATA_BYTES_MAX:
+            raise TooLarge(f"a token's metadata has at most {TOKEN_METADATA_BYTES_MAX} bytes")
+        if self.schema is not None and len(jsontext.encode(self.schema)) > SCHEMA_BYTES_MAX:
+            raise TooLarge(f"a schema has at most {SCHEMA_BYTES_MAX} bytes")
+        if self.subject is not None and (
+            len(self.subject) > SUBJECT_MAX or len(self.subject.splitlines()) > 1
+        ):
+            raise BadRequest(f"a subject is one line of at most {SUBJECT_MAX} characters")
+        if self.body is not None and len(self.body.encode("utf-8")) > BODY_MAX_BYTES:
+            raise TooLarge(f"a body has at most {BODY_MAX_BYTES} bytes")
+
+    def to_body(self, now: datetime) -> dict[str, Any]:
+        """The body of its `token.created`."""
+        parts: dict[str, Any] = {
+            "token_id": self.token_id,
+            "expires_at": iso(now + timedelta(seconds=self.timeout_s)),
+            "tags": list(self.tags),
+            "metadata": dict(self.metadata),
+            "callback_hash": self.callback_hash,
+            "public_token_id": self.public_token_id,
+            "public_token_hash": self.public_token_hash,
+            "key_id": self.key_id,
+        }
+        optional = {
+            "schema": self.schema,
+            "raw": self.is_raw or None,
+            "verify": dict(self.verify) if self.verify is not None else None,
+            "subject": self.subject,
+            "body": self.body,
+            "allowed_origins": list(self.allowed_origins) or None,
+        }
+        parts.update((name, value) for name, value in optional.items() if value is not None)
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class TokenQuestion:
+    """What a token says to the person who answers, and until when; a wait on it shows what it does not say itself."""
+
+    subject: str | None
+    body: str | None
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
+        """From the body of a `token.created`, or a token as the ledger shows it."""
+        return cls(parts.get("subject"), parts.get("body"), from_iso(parts["expires_at"]))
+
+
+def own_public_token(entry: Entry, expires_at: datetime) -> PublicToken:
+    """The public token that comes with a token, from its `token.created`.
+
+    It outlives the token, so that who comes late is told what became of it (S-41).
+    """
+    body = entry.body
+    return PublicToken(
+        id=body["public_token_id"],
+        scope=Scope(type=ScopeType.TOKEN_COMPLETE, token_id=body["token_id"]),
+        secret_hash=body["public_token_hash"],
+        created_at=entry.recorded_at,
+        expires_at=expires_at + EXPIRES_IN_DEFAULT,
+        allowed_origins=tuple(body.get("allowed_origins", ())),
+        key_id=body["key_id"],
+    )
+
+
+# --- commands to the ledger -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateToken(Command):
+    """A client makes a token. Receipt: `{token_id, key_id}`."""
+
+    new: NewToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteToken(Command):
+    """Complete a token (S-41). Receipt: `{token_id, outcome, completed_at}`.
+
+    Attributes:
+        checked: Feed offsets of the schemas that the data was checked against. The ledger knows which there are by
+            now; if one is missing the outcome is `recheck` and nothing happened.
+        nonce_id: Of the answer page's form, if it came from one.
+        public_token_id: If a public token completes it; spent in the same commit (S-45).
+    """
+
+    token_id: str
+    data: Any
+    checked: tuple[int, ...] = ()
+    nonce_id: str | None = None
+    public_token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelToken(Command):
+    """Cancel a token; cancelling a cancelled one succeeds. Receipt: `{token_id, status}`."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCompletionToken(Command):
+    """Make a public token that completes one token. Receipt: `{public_token_id, key_id}`."""
+
+    public_token_id: str
+    token_id: str
+    secret_hash: str
+    key_id: str
+    max_uses: int | None
+    expires_at: datetime
+    allowed_origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeCompletionToken(Command):
+    """Revoke such a public token. Idempotent. Receipt: `{public_token_id, status}`."""
+
+    public_token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateApiKey(Command):
+    """Make an API key. Receipt: `{key_id}`."""
+
+    key_id: str
+    role: str
+    name: str
+    secret_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeApiKey(Command):
+    """Revoke an API key. Idempotent. Receipt: `{key_id, status}`."""
+
+    key_id: str
+
+
+Fact = (
+    CreateToken
+    | CompleteToken
+    | CancelToken
+    | CreateCompletionToken
+    | RevokeCompletionToken
+    | CreateApiKey
+    | RevokeApiKey
+)
+"""What the ledger may be asked to write into the nil session."""
+
+
+def check_completion_size(data: Any) -> None:
+    """Return if the data may complete a token: it has the limit of a record (S-28).
+
+    Raises:
+        TooLarge: It is larger.
+    """
+    size = len(jsontext.encode(data).encode("utf-8"))
+    if size > RECORD_BYTES_MAX:
+        raise TooLarge(
+            f"the data has {size} bytes, the limit is {RECORD_BYTES_MAX}",
+            hint="Store it elsewhere and send a reference.",
+        )
+
+
+def end_facts(status: str, entry: Entry) -> dict[str, Any]:
+    """How a token ended, from the entry that ended it: what waits and deliveries are told.
+
+    Shape: `{status, ended_at, ended_by, data?}`.
+    """
+    facts: dict[str, Any] = {
+        "status": status,
+        "ended_at": iso(entry.recorded_at),
+        "ended_by": entry.principal.to_json(),
+    }
+    if entry.kind is EntryKind.TOKEN_COMPLETED:
+        facts["data"] = entry.body["data"]
+    return facts
+
+
+def who(principal: Principal) -> str:
+    """A principal in a sentence."""
+    return principal.on_behalf_of or principal.name or principal.id or principal.type

@@ -1,0 +1,33 @@
+"""The page behind an emailed link: a question, a form made from a JSON Schema, what was recorded.
+
+It works without JavaScript, on a phone and with a screen reader, and runs nothing. Pure functions:
+the routes read the token, call these, and let the ledger decide.
+
+```
+build.py    JSON Schema → fields        decode.py   submitted form → JSON
+page.py     page → HTML and headers     texts.py    untrusted texts and Markdown made safe
+```
+"""
+
+from helmr_runtime.http.answer_page.build import build_form
+from helmr_runtime.http.answer_page.decode import Decoded, decode_form
+from helmr_runtime.http.answer_page.fields import Form
+from helmr_runtime.http.answer_page.page import (
+    AnswerPage,
+    PageState,
+    page_headers,
+    page_status,
+    render_page,
+)
+
+__all__ = [
+    "AnswerPage",
+    "Decoded",
+    "Form",
+    "PageState",
+    "build_form",
+    "decode_form",
+    "page_headers",
+    "page_status",
+    "render_page",
+]

@@ -1,0 +1,266 @@
+"""The answer page: what is shown to who opens a callback URL or a public token's page (S-42).
+
+`AnswerPage` is everything a page shows; `render_page` makes HTML of it, `page_headers` the headers
+that go with it. Nothing here looks anything up or changes anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from helmr.models import SUBJECT_MAX
+from helmr_runtime.http.answer_page import texts
+from helmr_runtime.http.answer_page.fields import Field, Form, JsonField, UnionField, plain
+from helmr_runtime.security.callbacks import NONCE_FIELD
+from helmr_runtime.security.schemas import Problem
+
+_ROWS_MAX = 200
+"""Rows of a recorded answer; a longer one is shown as JSON."""
+_ANSWER_CHARS_MAX = 20_000
+
+
+class PageState(StrEnum):
+    """What the page has to say."""
+
+    OPEN = "open"
+    SIGNED = "signed"
+    """Open, but completed only by what a provider signs: nothing to fill in."""
+    RECORDED = "recorded"
+    """Completed through this same link: shows what was recorded."""
+    OVERTAKEN = "overtaken"
+    """Completed by somebody else: shows who and when, not what."""
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPage:
+    """A page.
+
+    Args:
+        state: What it says; UNKNOWN has nothing else but `now`.
+        now: The time of the view, aware.
+        asked_by: Who asks: the task's id or the client's name.
+        subject: One line; without it the page asks for "an answer" (S-17).
+        body: Markdown (S-17).
+        asked_at, deadline_at: When the token was made, and until when it can be completed.
+        form, nonce: For OPEN.
+        values: What was submitted, to show it again beside its problems.
+        problems: Why a submission was not taken; paths of the schema's data.
+        is_stale: The page was open too long, or its questions changed: please check and send again.
+        answer: The recorded data, for RECORDED.
+        ended_at, ended_by: When and by whom it was completed or cancelled.
+    """
+
+    state: PageState
+    now: datetime
+    asked_by: str = ""
+    subject: str | None = None
+    body: str | None = None
+    asked_at: datetime | None = None
+    deadline_at: datetime | None = None
+    form: Form | None = None
+    nonce: str | None = None
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+    is_stale: bool = False
+    answer: Any = None
+    ended_at: datetime | None = None
+    ended_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a recorded answer; `rows` for what is inside it."""
+
+    label: str
+    text: str
+    rows: tuple[_Row, ...] = ()
+
+
+def render_page(page: AnswerPage) -> str:
+    """The whole HTML document."""
+    problems = _by_field(page)
+    return _TEMPLATE.render(
+        page=page,
+        state=page.state.value,
+        style=Markup(STYLE),  # our own file
+        title=_title(page),
+        subject=texts.clean(page.subject, SUBJECT_MAX),
+        asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
+        ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
+        body=texts.markdown_html(page.body) if page.body else None,
+        moment=texts.moment,
+        distance=texts.distance,
+        nonce_field=NONCE_FIELD,
+        problems=problems,
+        summary=_summary(page, problems),
+        values=page.values,
+        rows=_answer_rows(page) if page.state is PageState.RECORDED else (),
+    )
+
+
+def page_headers() -> dict[str, str]:
+    """The headers of every page: nothing runs, nothing is kept, nothing leaks to where links lead."""
+    policy = (
+        "default-src 'none'",
+        f"style-src 'sha256-{_STYLE_HASH}'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": "; ".join(policy),
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Robots-Tag": "noindex, nofollow, noarchive",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
+
+
+def page_status(state: PageState, *, is_post: bool) -> int:
+    """The status that goes with a page: a view is 200 if the secret is known, a POST follows S-41."""
+    if state is PageState.UNKNOWN:
+        return 404
+    if not is_post:
+        return 200
+    by_state = {PageState.RECORDED: 200, PageState.EXPIRED: 410, PageState.OPEN: 422}
+    return by_state.get(state, 403 if state is PageState.SIGNED else 409)
+
+
+_TITLES = {
+    PageState.SIGNED: "Waiting for a signed message",
+    PageState.RECORDED: "Answer recorded",
+    PageState.OVERTAKEN: "Already answered",
+    PageState.EXPIRED: "Time is over",
+    PageState.CANCELLED: "No longer needed",
+    PageState.UNKNOWN: "Nothing here",
+}
+
+
+def _title(page: AnswerPage) -> str:
+    title = _TITLES.get(page.state) or texts.clean(page.subject, SUBJECT_MAX) or "Please answer"
+    return f"Error: {title}" if page.problems else title
+
+
+def _by_field(page: AnswerPage) -> dict[str, str]:
+    """The problems by field id; one at a place that has no field goes to the nearest around it."""
+    found: dict[str, str] = {}
+    if page.form is None:
+        return found
+    by_path: dict[tuple[str | int, ...], Field] = {}
+    for each in _shown_fields(page.form.root, page.values):
+        by_path[each.path] = each
+    for problem in page.problems:
+        path = problem.path
+        while path and path not in by_path:
+            path = path[:-1]
+        place = by_path.get(path, page.form.root)
+        where = ".".join(str(part) for part in problem.path[len(path) :])
+        text = f"{where}: {problem.message}" if where else problem.message
+        found.setdefault(place.id, texts.clean(text, 500))
+    return found
+
+
+def _shown_fields(root: Field, values: Mapping[str, Sequence[str]]) -> list[Field]:
+    """The fields that take part, inner after outer; of a union only the chosen variant."""
+    shown = [root]
+    children = root.children()
+    if isinstance(root, UnionField):
+        chosen = values.get(root.variant_name, ())
+        children = tuple(variant.field for variant in root.variants if variant.key in chosen)
+    for child in children:
+        shown.extend(_shown_fields(child, values))
+    return shown
+
+
+def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The error summary: (field id, sentence), in the order of the page."""
+    if page.form is None:
+        return []
+    labels: dict[str, str] = {}
+    for each in page.form.walk():
+        labels.setdefault(each.id, each.label)
+        if isinstance(each, UnionField):
+            # What is asked says more than which of its forms was chosen.
+            labels |= {variant.field.id: each.label for variant in each.variants}
+    ordered = [each for each in labels if each in problems]
+    return [
+        (id_, f"{labels[id_]}: {problems[id_]}" if labels[id_] else problems[id_])
+        for id_ in ordered
+    ]
+
+
+def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:
+    labels: dict[tuple[str | int, ...], str] = {}
+    for each in page.form.walk() if page.form else ():
+        if each.label and not isinstance(each, JsonField):
+            labels.setdefault(each.path, each.label)
+    labels.pop((), None)
+    rows = _rows(page.answer, (), labels)
+    if not isinstance(page.answer, dict) or _count(rows) > _ROWS_MAX:
+        rows = (_Row("", texts.clean_block(_json_or_text(page.answer), _ANSWER_CHARS_MAX)),)
+    return rows
+
+
+def _rows(
+    value: Any, path: tuple[str | int, ...], labels: Mapping[tuple[str | int, ...], str]
+) -> tuple[_Row, ...]:
+    if not isinstance(value, dict):
+        return ()
+    made = []
+    for name, inner in list(value.items())[: _ROWS_MAX + 1]:
+        place = (*path, name)
+        label = labels.get(place) or texts.clean(name, SUBJECT_MAX) or "(no name)"
+        rows = _rows(inner, place, labels) if len(place) <= 6 else ()
+        text = "" if rows else texts.clean_block(_item_text(inner), _ANSWER_CHARS_MAX)
+        made.append(_Row(label, text, rows))
+    return tuple(made)
+
+
+def _item_text(value: Any) -> str:
+    if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
+        return "\n".join(plain(each) for each in value) if value else "None"
+    return plain(value) if not isinstance(value, dict) else json.dumps(value, ensure_ascii=False)
+
+
+def _json_or_text(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    return plain(value)
+
+
+def _count(rows: tuple[_Row, ...]) -> int:
+    return sum(1 + _count(row.rows) for row in rows)
+
+
+STYLE = files(__package__).joinpath("templates", "style.css").read_text(encoding="utf-8")
+_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("helmr_runtime.http.answer_page", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+# Here, so that no request reads a file.
+_ENVIRONMENT.get_template("fields.html.jinja")
+_TEMPLATE = _ENVIRONMENT.get_template("page.html.jinja")

@@ -1,0 +1,66 @@
+"""/v1/waits: the inbox, and answering one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from helmr.models import (
+    AnswerRequest,
+    Page,
+    SendReceipt,
+    TokenAnswerReceipt,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
+from helmr_runtime.http.problems import documented
+from helmr_runtime.http.route import HelmrRoute
+from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, WaitId, json_response
+from helmr_runtime.service.waits import ANSWERABLE
+
+router = APIRouter(route_class=HelmrRoute, tags=["waits"])
+
+LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema"}}}
+
+
+class WaitsQuery(ListQuery):
+    """Filters of the inbox; all given ones must hold."""
+
+    status: WaitStatus = WaitStatus.PENDING
+    kind: list[WaitKind] = Field(default=list(ANSWERABLE), min_length=1, max_length=len(WaitKind))
+    task: str | None = Field(default=None, min_length=1, max_length=200)
+    stream: str | None = Field(default=None, min_length=1, max_length=128)
+    session_id: str | None = Field(default=None, min_length=1, max_length=64)
+
+
+@router.get("/v1/waits", response_model=Page[WaitInfo], responses=documented(400))
+async def list_waits(query: Annotated[WaitsQuery, Query()], service: ServiceDep) -> Response:
+    """List waits: soonest deadline first, none last, then by id.
+
+    Pending ones for input or a token, unless asked.
+    """
+    filters = query.model_dump(exclude={"kind"})
+    page = await service.waits.list(kinds=query.kind, **filters)
+    return json_response(page, exclude=LIST_LEAVES_OUT)
+
+
+@router.get("/v1/waits/{wait_id}", response_model=WaitInfo, responses=documented(400, 404))
+async def get_wait(wait_id: WaitId, service: ServiceDep) -> Response:
+    """Get a wait in full, with the JSON Schema that its answer must fit."""
+    return json_response(await service.waits.get(wait_id))
+
+
+@router.post(
+    "/v1/waits/{wait_id}/answer",
+    response_model=SendReceipt | TokenAnswerReceipt,
+    responses=documented(400, 404, 409, 410, 413, 415, 422, 429),
+)
+async def answer_wait(
+    wait_id: WaitId, body: AnswerRequest, caller: CallerDep, service: ServiceDep
+) -> Response:
+    """Answer exactly this wait; if it is over, say who ended it, when and with what."""
+    return json_response(await service.waits.answer(caller, wait_id, body))

@@ -1,0 +1,287 @@
+"""What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the nil session.
+
+Pure: each takes the book and returns sealed entries. The same entries as an actor would have written (S-2, S-14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import (
+    ExternalIdConflict,
+    IdempotencyConflict,
+    MasterKeyMissing,
+)
+from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.core.drafts import due_draft, start_drafts, token_end_draft
+from helmr_runtime.core.entries import (
+    GENESIS,
+    BodyCipher,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    seal,
+)
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.ledger.bodies import Bodies
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import Book, digest
+from helmr_runtime.ports import Started, StartSession
+from helmr_runtime.security.keys import KeyRing
+
+
+class Chain:
+    """The keys of hash chains: a chain keeps the master key that it began with (S-52).
+
+    Args:
+        ring: The master keys; without them new chains are plain.
+        plain: The key of chains that name no master key.
+
+    Attributes:
+        bodies: Seals what is written, opens what is read.
+    """
+
+    def __init__(
+        self, ring: KeyRing | None = None, plain: Callable[[str], bytes | None] | None = None
+    ) -> None:
+        self.ring = ring
+        self.bodies = Bodies(ring)
+        self._plain = plain
+
+    def new(self, session_id: str) -> tuple[bytes | None, str | None]:
+        """Key and master key's id of a chain that begins now."""
+        if self.ring is None:
+            return (self._plain(session_id) if self._plain is not None else None), None
+        key_id = self.ring.newest.id
+        return self.ring.chain_key(session_id, key_id), key_id
+
+    def of(self, head: Head) -> bytes | None:
+        """The key of a session's chain.
+
+        Raises:
+            MasterKeyMissing: The ring no longer holds the key that it began with.
+        """
+        if head.key_id is None:
+            return self._plain(head.session_id) if self._plain is not None else None
+        if self.ring is None:
+            raise MasterKeyMissing(
+                f"{head.session_id}: its chain began with master key {head.key_id!r}",
+                key_id=head.key_id,
+            )
+        return self.ring.chain_key(head.session_id, head.key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StartMatch:
+    """What a start repeats. `by`: operation, key or external_id, the first that matches wins (S-2, S-61).
+
+    `feed_offset` is that of the operation's entry, or of the session's `session.created`.
+    """
+
+    by: str
+    feed_offset: int
+    newest_run_id: str | None = None
+
+
+def find_start(book: Book, start: StartSession) -> StartMatch | None:
+    """What of the book's operations, keys and open sessions this start repeats."""
+    if start.operation is not None:
+        known = book.operations.get(digest(start.operation.id))
+        if known is not None:
+            return StartMatch("operation", known[0])
+    if start.idempotency_key is not None:
+        session_id = book.start_keys.get(digest(key_hash(start.idempotency_key)))
+        if session_id is not None:
+            return StartMatch("key", book.heads[session_id].created_offset)
+    if start.external_id is not None:
+        session_id = book.external_ids.get(digest(start.external_id))
+        if session_id is not None:
+            head = book.heads[session_id]
+            return StartMatch("external_id", head.created_offset, head.run_id)
+    return None
+
+
+def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Started:
+    """The answer to a start that repeats another.
+
+    Raises:
+        OperationConflict: The operation id was used with another request.
+        IdempotencyConflict: The key was used with another task or payload.
+        ExternalIdConflict: The open session has another task or payload.
+    """
+    body = entry.body
+    if match.by == "operation":
+        first = FirstReceipt.of(entry)
+        assert first is not None
+        assert start.operation is not None
+        receipt = first.again(start.operation, start.principal)
+        return Started(
+            session_id=receipt["session_id"],
+            run_id=receipt["run_id"],
+            created=bool(receipt.get("created", False)),
+        )
+    same = body["request_hash"] == start.request_hash
+    if match.by == "key":
+        if not same:
+            raise IdempotencyConflict(
+                f"{entry.session_id} was started with this idempotency key and another task or payload",
+                hint="Use a new idempotency key for a new session.",
+                session_id=entry.session_id,
+            )
+        return Started(session_id=entry.session_id, run_id=body["run_id"], created=False)
+    if not same:
+        raise ExternalIdConflict(
+            f"{entry.session_id} is open under external id {start.external_id!r} "
+            "with another task or payload",
+            hint="Use that session, close it first, or start under another external id.",
+            session_id=entry.session_id,
+            external_id=start.external_id,
+        )
+    run_id = match.newest_run_id or body["run_id"]
+    return Started(session_id=entry.session_id, run_id=run_id, created=False)
+
+
+def _keyed(drafts: Sequence[Draft], key_id: str | None) -> tuple[Draft, ...]:
+    """The first entries of a session say which master key its chain begins with (S-52)."""
+    first, *rest = drafts
+    if key_id is None:
+        return (first, *rest)
+    return (replace(first, body={**first.body, "chain_key_id": key_id}), *rest)
+
+
+def fact_entries(
+    nil: Head, drafts: Sequence[Draft], now: datetime, chain: Chain
+) -> tuple[Entry, ...]:
+    """The entries of facts of no session, behind the last one of the nil session."""
+    if nil.next_seq == 1:
+        key, key_id = chain.new(nil.session_id)
+        drafts = _keyed(drafts, key_id)
+    else:
+        key = chain.of(nil)
+    return continue_head(nil, drafts, now, key, chain.bodies.cipher(nil.session_id))
+
+
+def start_entries(
+    start: StartSession,
+    now: datetime,
+    key: bytes | None,
+    key_id: str | None = None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """The entries of a new session."""
+    drafts = start_drafts(
+        task=start.task,
+        run_id=start.run_id,
+        payload=start.payload,
+        external_id=start.external_id,
+        tags=start.tags,
+        metadata=start.metadata,
+        idempotency_key_hash=(
+            key_hash(start.idempotency_key) if start.idempotency_key is not None else None
+        ),
+        request_hash=start.request_hash,
+        operation=start.operation,
+        principal=start.principal,
+    )
+    return seal_all(
+        _keyed(drafts, key_id),
+        session_id=start.session_id,
+        first_seq=1,
+        previous=GENESIS,
+        at=now,
+        key=key,
+        cipher=cipher,
+    )
+
+
+def due_entries(
+    head: Head, now: datetime, key: bytes | None, cipher: BodyCipher | None = None
+) -> tuple[Entry, ...]:
+    """The entry that times out (or fires) the pending wait of an unheld session."""
+    wait = head.wait
+    assert wait is not None
+    assert head.run_id is not None
+    draft = due_draft(
+        wait_id=wait.id, kind=wait.kind, run_id=head.run_id, op=wait.op, next_status="queued"
+    )
+    return continue_head(head, (draft,), now, key, cipher)
+
+
+def token_end_entries(
+    head: Head,
+    ended: TokenEnded,
+    now: datetime,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """The entry by which the end of a token resolves the pending wait of an unheld session."""
+    wait = head.wait
+    assert wait is not None
+    assert wait.id == ended.wait_id
+    assert head.run_id is not None
+    draft = token_end_draft(
+        wait_id=wait.id,
+        run_id=head.run_id,
+        op=wait.op,
+        deadline_at=wait.deadline_at,
+        ended=ended,
+        next_status="queued",
+    )
+    return continue_head(head, (draft,), now, key, cipher)
+
+
+def catalog_draft(catalog: Mapping[str, Any], principal: Principal) -> Draft:
+    """A new catalog; a fact of the nil session."""
+    return Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
+
+
+def continue_head(
+    head: Head,
+    drafts: Sequence[Draft],
+    now: datetime,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """Seal drafts behind a session's last entry; never earlier than that (S-50)."""
+    at = now if head.last_at is None else max(now, head.last_at)
+    return seal_all(
+        drafts,
+        session_id=head.session_id,
+        first_seq=head.next_seq,
+        previous=head.last_hash,
+        at=at,
+        key=key,
+        cipher=cipher,
+    )
+
+
+def seal_all(
+    drafts: Sequence[Draft],
+    *,
+    session_id: str,
+    first_seq: int,
+    previous: bytes,
+    at: datetime,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """Seal drafts one behind the other."""
+    sealed: list[Entry] = []
+    for seq, draft in enumerate(drafts, start=first_seq):
+        entry = seal(
+            draft,
+            session_id=session_id,
+            seq=seq,
+            recorded_at=at,
+            previous=previous,
+            key=key,
+            cipher=cipher,
+        )
+        previous = entry.hash
+        sealed.append(entry)
+    return tuple(sealed)

@@ -1,0 +1,305 @@
+"""What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the book.
+
+Each is one conditional write into the nil session; the caller has looked up what memory no longer holds and
+answered a repeated operation before (S-61).
+
+Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45, S-46.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import (
+    Conflict,
+    KeyNotFound,
+    Overloaded,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    TokenNotFound,
+)
+from helmr.models import TokenStatus
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import Command, TokenEnded
+from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
+from helmr_runtime.core.public_tokens import (
+    PublicToken,
+    Scope,
+    ScopeType,
+    check_complete,
+    check_live,
+    spend,
+)
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.tokens import (
+    CancelToken,
+    CompleteToken,
+    CreateApiKey,
+    CreateCompletionToken,
+    CreateToken,
+    Fact,
+    RevokeApiKey,
+    RevokeCompletionToken,
+    check_completion_size,
+    who,
+)
+from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.keys import API_KEYS_MAX
+from helmr_runtime.ledger.tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The entries to write and the answer; without entries nothing is written."""
+
+    drafts: tuple[Draft, ...] = ()
+    reply: Mapping[str, Any] = field(default_factory=dict)
+
+
+def token_of(fact: Fact) -> str | None:
+    """The token that must be in memory, and that no other job of the round may touch."""
+    match fact:
+        case CompleteToken() | CancelToken() | CreateCompletionToken():
+            return fact.token_id
+        case _:
+            return None
+
+
+def touched_by(fact: Fact) -> frozenset[str]:
+    """What the decision about this fact reads or changes beside its operation; two that share some are decided in turn.
+
+    The book shows a fact only once it is stored; those of one transaction don't see each other.
+    """
+    match fact:
+        case CreateToken():
+            return frozenset()
+        case CompleteToken(public_token_id=public_token_id):
+            names = {fact.token_id, *({public_token_id} if public_token_id is not None else ())}
+            return frozenset(names)
+        case CancelToken() | CreateCompletionToken():
+            return frozenset({fact.token_id})
+        case RevokeCompletionToken():
+            return frozenset({fact.public_token_id})
+        case CreateApiKey() | RevokeApiKey():
+            return frozenset({"api keys"})
+
+
+def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
+    """How the expiry of a token reaches a wait on it."""
+    return TokenEnded(
+        principal=RUNTIME,
+        wait_id=wait_id,
+        token_id=token.id,
+        status=TokenStatus.EXPIRED.value,
+        ended_at=at,
+        ended_by=RUNTIME,
+    )
+
+
+def repeated_fact(fact: Command, entry: Entry) -> Mapping[str, Any]:
+    """The first receipt of a repeated operation.
+
+    Raises:
+        OperationConflict: The id was used with another request.
+    """
+    first = FirstReceipt.of(entry)
+    assert first is not None
+    assert fact.operation is not None
+    return first.again(fact.operation, fact.principal)
+
+
+def decide_fact(book: Book, fact: Fact, now: datetime, ended_by: Entry | None) -> Decided:
+    """What this fact does now.
+
+    Args:
+        book: The ledger's memory; `token_of(fact)` has been looked up.
+        fact: What is asked.
+        now: The time that its entries will have.
+        ended_by: The entry that ended the token, if it has ended.
+
+    Raises:
+        HelmrError: It is refused and leaves nothing.
+    """
+    match fact:
+        case CreateToken(new=new):
+            draft = _draft(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
+            return Decided((draft,), {"token_id": new.token_id, "key_id": new.key_id})
+        case CompleteToken():
+            return _complete(book, fact, now, ended_by)
+        case CancelToken():
+            return _cancel(book, fact, now, ended_by)
+        case CreateCompletionToken():
+            return _create_public(book, fact, now)
+        case RevokeCompletionToken():
+            return _revoke_public(book, fact)
+        case CreateApiKey():
+            return _create_key(book, fact)
+        case RevokeApiKey():
+            return _revoke_key(book, fact)
+
+
+def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
+    """The entries of tokens whose time is over."""
+    return tuple(Draft(EntryKind.TOKEN_EXPIRED, {"token_id": token.id}) for token in tokens)
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def _complete(book: Book, fact: CompleteToken, now: datetime, ended_by: Entry | None) -> Decided:
+    public_token = _completing(book, fact, now)
+    token = _token(book, fact.token_id)
+    if token.status is TokenStatus.COMPLETED:
+        return _again(fact, token, ended_by)
+    _require_pending(token, now, ended_by)
+    if not set(token.schema_offsets) <= set(fact.checked):
+        return Decided(reply={"token_id": token.id, "outcome": "recheck"})
+    check_completion_size(fact.data)
+    body: dict[str, Any] = {"token_id": token.id, "data": fact.data}
+    if fact.nonce_id is not None:
+        body["nonce_id"] = fact.nonce_id
+    if fact.public_token_id is not None:
+        body["public_token_id"] = fact.public_token_id
+    drafts = [_draft(EntryKind.TOKEN_COMPLETED, body, fact)]
+    if public_token is not None:
+        spent = {
+            "public_token_id": public_token.id,
+            "uses": spend(public_token, now).uses,
+        }
+        drafts.append(Draft(EntryKind.PUBLIC_TOKEN_SPENT, spent, principal=fact.principal))
+    reply = {"token_id": token.id, "outcome": "completed", "completed_at": iso(now)}
+    return Decided(tuple(drafts), reply)
+
+
+def _completing(book: Book, fact: CompleteToken, now: datetime) -> PublicToken | None:
+    if fact.public_token_id is None:
+        return None
+    owned = book.keys.public_tokens.get(fact.public_token_id)
+    public_token = check_live(owned.token if owned is not None else None, now)
+    check_complete(public_token, fact.token_id)
+    return public_token
+
+
+def _again(fact: CompleteToken, token: Token, ended_by: Entry | None) -> Decided:
+    """S-41: the same data again is fine, other data lost."""
+    assert ended_by is not None
+    completed_at = iso(ended_by.recorded_at)
+    if jsontext.same_data_hash(ended_by.body["data"]) == jsontext.same_data_hash(fact.data):
+        reply = {"token_id": token.id, "outcome": "already_completed", "completed_at": completed_at}
+        return Decided(reply=reply)
+    raise TokenCompleted(
+        f"{token.id} was completed at {completed_at} by {who(ended_by.principal)}",
+        hint="Nothing was stored.",
+        token_id=token.id,
+        completed_at=completed_at,
+        completed_by=ended_by.principal.to_json(),
+    )
+
+
+def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> None:
+    if token.status is TokenStatus.CANCELLED:
+        assert ended_by is not None
+        raise TokenCancelled(
+            f"{token.id} was cancelled at {iso(ended_by.recorded_at)}",
+            token_id=token.id,
+            cancelled_at=iso(ended_by.recorded_at),
+            cancelled_by=ended_by.principal.to_json(),
+        )
+    # The time counts, whether or not the entry that says so is written yet.
+    if token.status is TokenStatus.EXPIRED or now >= token.expires_at:
+        raise TokenExpired(
+            f"{token.id} expired at {iso(token.expires_at)}",
+            token_id=token.id,
+            expired_at=iso(token.expires_at),
+        )
+
+
+def _cancel(book: Book, fact: CancelToken, now: datetime, ended_by: Entry | None) -> Decided:
+    token = _token(book, fact.token_id)
+    reply = {"token_id": token.id, "status": "cancelled"}
+    if token.status is TokenStatus.CANCELLED:
+        return Decided(reply=reply)
+    if token.status is TokenStatus.COMPLETED:
+        assert ended_by is not None
+        raise TokenCompleted(
+            f"{token.id} was completed at {iso(ended_by.recorded_at)} by {who(ended_by.principal)}",
+            token_id=token.id,
+            completed_at=iso(ended_by.recorded_at),
+            completed_by=ended_by.principal.to_json(),
+        )
+    _require_pending(token, now, ended_by)
+    return Decided((_draft(EntryKind.TOKEN_CANCELLED, {"token_id": token.id}, fact),), reply)
+
+
+def _token(book: Book, token_id: str) -> Token:
+    token = book.tokens.get(token_id)
+    if token is None:
+        raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
+    return token
+
+
+# --- public tokens and keys -----------------------------------------------------------------------
+
+
+def _create_public(book: Book, fact: CreateCompletionToken, now: datetime) -> Decided:
+    token = _token(book, fact.token_id)
+    if not token.is_pending:
+        raise Conflict(f"{token.id} is {token.status.value}", token_id=token.id)
+    public_token = PublicToken(
+        id=fact.public_token_id,
+        scope=Scope(type=ScopeType.TOKEN_COMPLETE, token_id=token.id),
+        secret_hash=fact.secret_hash,
+        created_at=now,
+        expires_at=fact.expires_at,
+        max_uses=fact.max_uses,
+        allowed_origins=fact.allowed_origins,
+        key_id=fact.key_id,
+    )
+    draft = _draft(EntryKind.PUBLIC_TOKEN_CREATED, public_token.to_json(), fact)
+    return Decided((draft,), {"public_token_id": fact.public_token_id, "key_id": fact.key_id})
+
+
+def _revoke_public(book: Book, fact: RevokeCompletionToken) -> Decided:
+    owned = book.keys.public_tokens.get(fact.public_token_id)
+    if owned is None:
+        raise KeyNotFound(f"there is no public token {fact.public_token_id}")
+    reply = {"public_token_id": fact.public_token_id, "status": "revoked"}
+    if owned.token.revoked_at is not None:
+        return Decided(reply=reply)
+    body = {"public_token_id": fact.public_token_id}
+    return Decided((_draft(EntryKind.PUBLIC_TOKEN_REVOKED, body, fact),), reply)
+
+
+def _create_key(book: Book, fact: CreateApiKey) -> Decided:
+    if len(book.keys.api_keys) >= API_KEYS_MAX:
+        raise Overloaded(
+            f"there are {API_KEYS_MAX} API keys", hint="That is as many as there may be."
+        )
+    body = {
+        "key_id": fact.key_id,
+        "role": fact.role,
+        "name": fact.name,
+        "secret_hash": fact.secret_hash,
+    }
+    return Decided((_draft(EntryKind.API_KEY_CREATED, body, fact),), {"key_id": fact.key_id})
+
+
+def _revoke_key(book: Book, fact: RevokeApiKey) -> Decided:
+    key = book.keys.api_keys.get(fact.key_id)
+    if key is None:
+        raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
+    reply = {"key_id": key.id, "status": "revoked"}
+    if key.revoked_at is not None:
+        return Decided(reply=reply)
+    return Decided((_draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact),), reply)
+
+
+def _draft(kind: EntryKind, body: dict[str, Any], fact: Command) -> Draft:
+    if fact.operation is not None:
+        body["operation"] = operation_json(fact.operation)
+    return Draft(kind, body, principal=fact.principal)

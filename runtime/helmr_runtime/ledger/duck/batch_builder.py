@@ -1,0 +1,136 @@
+"""What goes into one round of the group commit: queued jobs that don't get in each other's way, then what is due.
+
+Jobs are decided against the book, which shows a write only once it is stored; so no two of a round may touch the same
+session, external id, key, token or operation. Facts of the nil session share rounds: each is sealed behind those
+before it.
+
+Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from functools import partial
+
+from helmr.errors import HelmrError, StoreUnavailable
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ledger.commands import expired_drafts, expired_end
+from helmr_runtime.ledger.duck.batches import JOBS_MAX, Facts, Job, Round, Write
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR
+from helmr_runtime.ledger.duck.unheld import OwnWrites
+from helmr_runtime.ledger.heads import Head, placed_behind
+from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.tokens import Token
+
+logger = logging.getLogger(__name__)
+
+
+class Gathering:
+    """Fills rounds.
+
+    Args:
+        book: The ledger's memory.
+        own: Makes what the ledger writes of its own.
+    """
+
+    def __init__(self, book: Book, own: OwnWrites) -> None:
+        self._book = book
+        self._own = own
+
+    async def jobs(self, current: Round, queue: deque[Job]) -> set[Hashable]:
+        """Take queued jobs into the round, the oldest first; returns what those left behind touch."""
+        waiting: list[Job] = []
+        blocked: set[Hashable] = set()
+        for _ in range(min(len(queue), JOBS_MAX)):
+            job = queue.popleft()
+            # A job also waits behind one that waits: what was queued first is decided first.
+            if current.is_full or job.keys & (current.claimed | blocked):
+                blocked |= job.keys
+                waiting.append(job)
+                continue
+            current.claimed |= job.keys
+            current.jobs.append(job)
+            await self._prepare(current, job)
+        queue.extendleft(reversed(waiting))
+        return blocked
+
+    async def _prepare(self, current: Round, job: Job) -> None:
+        try:
+            write = await job.prepare()
+            if isinstance(write, Facts):
+                write = self._sealed(current, write)
+        except HelmrError as error:
+            job.fail(error)
+        except ENGINE_ERROR as error:
+            refusal = StoreUnavailable(f"the ledger can't be read: {error}", retry_after_s=1)
+            refusal.__cause__ = error
+            job.fail(refusal)
+        else:
+            if write is not None:
+                current.add(write)
+
+    def _sealed(self, current: Round, facts: Facts) -> Write:
+        """The facts behind the round's earlier ones."""
+        nil = current.nil or self._book.nil
+        entries = self._own.facts(nil, facts.drafts, facts.at)
+        current.nil = placed_behind(nil, entries)
+        return Write(nil.session_id, entries, stored=facts.stored, failed=facts.failed)
+
+    # --- what is due ------------------------------------------------------------------------------
+
+    def due(self, current: Round, blocked: set[Hashable], now: datetime) -> None:
+        """Take in what is due: deadlines of unheld sessions, then tokens whose time is over."""
+        busy = {key for key in current.claimed | blocked if isinstance(key, str)}
+        current.due = self._book.take_due(now, current.room_for_due, busy)
+        if current.due:
+            reach(Point.LEDGER_TIMING_OUT)
+        for head in current.due:
+            self._add_own(current, head.session_id, partial(self._own.due, head, now))
+        busy.update(head.session_id for head in current.due)
+        self._expired(current, frozenset(busy), now)
+
+    def _expired(self, current: Round, busy: frozenset[str], now: datetime) -> None:
+        """Expire tokens; with them time out the waits on them of unheld sessions, as far as there is room.
+
+        What is left of a token's waits is delivered, as the waits of held sessions are. Tokens that are busy or find
+        no room stay due: the alarm rings again.
+        """
+        room = current.room_for_due
+        expired: list[Token] = []
+        waits: list[tuple[Head, Token, str]] = []
+        for token in self._book.tokens.due(now, room):
+            if len(expired) + len(waits) >= room:
+                break
+            if token.id in busy or token.session_id in busy:
+                continue
+            expired.append(token)
+            found = self._book.unheld_waits(token)
+            free = room - len(expired) - len(waits)
+            waits += [(head, token, wait_id) for head, wait_id in found[:free]]
+        if not expired:
+            return
+        try:
+            write = self._sealed(current, Facts(expired_drafts(expired), now))
+        except HelmrError as error:
+            logger.error("%d tokens can't expire: %s", len(expired), error)
+            return
+        current.add(write)
+        at = write.entries[0].recorded_at
+        taken = set(busy)
+        for head, token, wait_id in waits:
+            if head.session_id not in taken:
+                taken.add(head.session_id)
+                end = expired_end(token, wait_id, at)
+                make = partial(self._own.token_end, head, end, at)
+                self._add_own(current, head.session_id, make)
+
+    def _add_own(self, current: Round, session_id: str, make: Callable[[], Write]) -> None:
+        """Add a write of the ledger's own; a session whose key is gone waits for who brings it back."""
+        current.claimed.add(session_id)
+        try:
+            current.add(make())
+        except HelmrError as error:
+            logger.error("%s can't be timed out: %s", session_id, error)

@@ -1,0 +1,396 @@
+"""The open database: one writer connection, cursors for readers, and how it is opened, reopened and closed.
+
+Every method blocks; the writer's are called in one thread (the ledger's writer), `reading` in any.
+
+Invariants: S-52 (the head mark is checked before anything is written), S-65.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from helmr.errors import LedgerBehind, MasterKeyMissing, PayloadDamaged, StoreUnavailable
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.duck.files import (
+    LOCK_SUFFIX,
+    MARK_SUFFIX,
+    FileLock,
+    HeadMark,
+    Mark,
+    check_is_database,
+    sync_directory,
+)
+from helmr_runtime.ledger.duck.rows import OpenBody, entry_of
+from helmr_runtime.ledger.duck.schema import migrate
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+Connection = duckdb.DuckDBPyConnection
+
+ENGINE_ERROR = duckdb.Error
+"""What a failing statement raises; translated by the ledger around the store."""
+
+STORE_ERRORS = (duckdb.Error, OSError, StoreUnavailable)
+"""Everything by which a write fails that may succeed later."""
+
+
+def is_about_data(error: Exception) -> bool:
+    """The engine refused a value, not the disk: others of the same transaction can be stored."""
+    return isinstance(error, duckdb.Error) and not isinstance(
+        error, duckdb.IOException | duckdb.FatalException | duckdb.OutOfMemoryException
+    )
+
+
+_UNITS = {"MB": 10**6, "GB": 10**9}
+
+SPILL_MAX = "1GB"
+"""Most that the engine may write beside the file when memory is short; a query can't fill the disk."""
+
+QUERY_CLOSE_TIMEOUT_S = 5.0
+"""How long closing waits for an interrupted query to leave the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much of the machine the database takes."""
+
+    memory_limit: str = "1GB"
+    threads: int = 1
+    """The engine's own workers would run a query at full priority, whatever that of the thread that asked."""
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold: half of all, so that the writer and short reads always find room."""
+        number, unit = self.memory_limit[:-2], self.memory_limit[-2:]
+        return int(float(number) * _UNITS[unit]) // 2
+
+
+class Reader:
+    """A connection for reading, which turns rows of `entry_rows` into entries with their bodies opened."""
+
+    def __init__(self, connection: Connection, open_body: OpenBody) -> None:
+        self._connection = connection
+        self._open_body = open_body
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Connection:
+        """Run a statement."""
+        return self._connection.execute(statement, parameters)
+
+    def entries(self, statement: str, parameters: Sequence[Any] = ()) -> list[Entry]:
+        """The entries that a statement finds whose first columns are those of `entry_rows`.
+
+        Raises:
+            PayloadDamaged: A body is not what was written; names the entry.
+            MasterKeyMissing: A body is sealed with a key that there is not.
+        """
+        rows = self._connection.execute(statement, parameters).fetchall()
+        return [entry_of(row[:10], self._open_body) for row in rows]
+
+    def readable_entries(
+        self, statement: str, parameters: Sequence[Any] = ()
+    ) -> tuple[list[Entry], dict[int, str]]:
+        """As `entries`, but one that can't be opened has an empty body, and its feed offset a problem.
+
+        For lists, which one bad entry must not take down; nothing is decided by what this returns.
+        """
+        found: list[Entry] = []
+        problems: dict[int, str] = {}
+        for row in self._connection.execute(statement, parameters).fetchall():
+            try:
+                found.append(entry_of(row[:10], self._open_body))
+            except (PayloadDamaged, MasterKeyMissing) as error:
+                problems[row[0]] = error.message
+                found.append(entry_of((*row[:8], "{}", row[9]), in_the_clear))
+        return found, problems
+
+
+def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
+    """Opens bodies that were never sealed."""
+    return stored
+
+
+class Database:
+    """One ledger file, held by this process.
+
+    Args:
+        path: The file.
+        settings: What the engine may use.
+        open_body: Opens the stored bodies of what is read.
+    """
+
+    def __init__(self, path: Path, settings: Settings, open_body: OpenBody = in_the_clear) -> None:
+        self.path = path
+        self._settings = settings
+        self._open_body = open_body
+        self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
+        self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
+        self._connection: Connection | None = None
+        self._cursors = threading.local()
+        self._generation = 0
+        self._query_connection: Connection | None = None
+        self._query_lock = threading.Lock()
+        self._left_open: Connection | None = None
+        """What could not be closed because of a query that does not leave."""
+
+    @property
+    def writer(self) -> Connection:
+        """The writer's connection.
+
+        Raises:
+            StoreUnavailable: The file could not be reopened after the engine failed.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("the ledger's file is not open")
+        return self._connection
+
+    @property
+    def writers_reader(self) -> Reader:
+        """Reads on the writer's connection, in the writer's thread; raises as `writer` does."""
+        return Reader(self.writer, self._open_body)
+
+    def open(self) -> None:
+        """Lock, connect, migrate and check the head mark.
+
+        Raises:
+            RuntimeHeld: Another runtime holds the file.
+            DataError: The file is no database.
+            LedgerBehind: The file holds less than the head mark says.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            check_is_database(self.path)
+            mark = self.mark.read()
+            self._connect()
+            self._check_mark(mark)
+            migrate(self.writer)
+            # The mark exists from now on: writing it in place needs no room on a full disk.
+            self.mark.write(mark)
+            sync_directory(self.path.parent)
+        except BaseException:
+            self.close()
+            raise
+
+    def require_open(self) -> None:
+        """Connect anew if an earlier `heal` could not."""
+        if self._connection is None:
+            self.heal()
+
+    def write_mark(self, mark: Mark) -> None:
+        """Name the last durable entry. A mark that stays behind only notices less."""
+        try:
+            self.mark.write(mark)
+        except OSError as error:
+            logger.warning("the head mark can't be written: %s", error)
+
+    def sync_mark(self) -> None:
+        """Bring the head mark to disk."""
+        try:
+            self.mark.sync()
+        except OSError as error:
+            logger.warning("the head mark can't be synced: %s", error)
+
+    def heal(self) -> None:
+        """Connect anew if the engine became unusable; the lock is kept.
+
+        Raises:
+            LedgerBehind: What was acknowledged is not there any more.
+        """
+        if self._connection is not None and self._answers():
+            return
+        self._disconnect()
+        self._connect()
+        self._check_mark(self.mark.read())
+
+    def _answers(self) -> bool:
+        try:
+            self.writer.execute("SELECT 1").fetchone()
+        except ENGINE_ERROR:
+            return False
+        return True
+
+    def head_offset(self) -> int:
+        """Feed offset of the last entry on disk."""
+        row = self.writer.execute("SELECT max(feed_offset) FROM entries").fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else 0
+
+    def projected_offset(self) -> int:
+        """Feed offset of the last entry that the tables show."""
+        row = self.writer.execute(
+            "SELECT number FROM meta WHERE name = 'projected_offset'"
+        ).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def size_bytes(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        files = (self.path, self.path.with_name(self.path.name + ".wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer; on disk when the block has ended.
+
+        An error in the block rolls back. An error of the commit itself says nothing about whether
+        it is on disk.
+        """
+        connection = self.writer
+        connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            self._rollback(connection)
+            raise
+        try:
+            connection.commit()
+        except ENGINE_ERROR:
+            self._rollback(connection)
+            raise
+
+    @contextmanager
+    def taken_back(self) -> Iterator[Connection]:
+        """A transaction of the writer of which nothing stays."""
+        connection = self.writer
+        connection.begin()
+        try:
+            yield connection
+        finally:
+            self._rollback(connection)
+
+    def reading(self, read: Callable[[Reader], T]) -> T:
+        """Run a short read on this thread's own cursor."""
+        if getattr(self._cursors, "generation", None) != self._generation:
+            self._cursors.reader = Reader(self.writer.cursor(), self._open_body)
+            self._cursors.generation = self._generation
+        return read(self._cursors.reader)
+
+    def querying(self, query: Callable[[Connection], T]) -> T:
+        """Run a query of somebody's own, for as long as it takes, on the connection that is kept for them.
+
+        One at a time. Its sorts and hash tables are limited apart from all others; `interrupt_query` ends it.
+
+        Raises:
+            StoreUnavailable: The file is not open.
+        """
+        with self._query_lock:
+            if self._query_connection is None:
+                raise StoreUnavailable("the ledger's file is not open")
+            try:
+                return query(self._query_connection)
+            finally:
+                if self._left_open is not None:
+                    self._left_open.close()
+
+    def interrupt_query(self) -> None:
+        """End the query that runs, if one does, where the engine next looks; callable from any thread."""
+        connection = self._query_connection
+        if connection is not None:
+            connection.interrupt()
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold."""
+        return self._settings.query_memory_bytes
+
+    def close(self) -> None:
+        """Close and let go of the lock. The database checkpoints itself."""
+        try:
+            self._disconnect()
+            self.mark.close()
+        finally:
+            self._lock.release()
+
+    def _connect(self) -> None:
+        connection = duckdb.connect(
+            str(self.path),
+            config={
+                "enable_external_access": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "memory_limit": self._settings.memory_limit,
+                "max_temp_directory_size": SPILL_MAX,
+                "python_enable_replacements": "false",
+                "threads": str(self._settings.threads),
+            },
+        )
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        queries = connection.cursor()
+        # Before the settings are locked: this one is the connection's own.
+        queries.execute(f"SET operator_memory_limit = '{self._settings.query_memory_bytes}B'")
+        connection.execute("SET lock_configuration = true")
+        self._query_connection = queries
+        self._connection = connection
+        self._generation += 1
+
+    def _disconnect(self) -> None:
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        # Readers' cursors hold the instance open; after this they fail and are made anew.
+        self._generation += 1
+        self._left_open = connection
+        if self._end_queries():
+            connection.close()
+            self._left_open = None
+
+    def _end_queries(self) -> bool:
+        """Close the queries' connection, which holds the instance open as readers' cursors do; False if one is busy.
+
+        The engine closes nothing that is busy: whoever runs the query does it then.
+        """
+        self.interrupt_query()
+        queries, self._query_connection = self._query_connection, None
+        if not self._query_lock.acquire(timeout=QUERY_CLOSE_TIMEOUT_S):
+            logger.warning(
+                "a query that can't be interrupted still runs; its file closes when it ends"
+            )
+            return False
+        try:
+            if queries is not None:
+                queries.close()
+        finally:
+            self._query_lock.release()
+        return True
+
+    def _check_mark(self, mark: Mark) -> None:
+        if mark.feed_offset == 0:
+            return
+        row = self._entry_hash(mark.feed_offset)
+        if row is None:
+            raise LedgerBehind(
+                f"{self.path} ends before entry {mark.feed_offset}, which was acknowledged",
+                hint=f"Put back {self.path.name}.wal or a newer copy; don't start on this one.",
+                acknowledged_offset=mark.feed_offset,
+            )
+        if row != mark.hash:
+            raise LedgerBehind(
+                f"{self.path} has another entry {mark.feed_offset} than was acknowledged",
+                hint="This file is another ledger's, or a copy that was written to since.",
+                acknowledged_offset=mark.feed_offset,
+            )
+
+    def _entry_hash(self, feed_offset: int) -> bytes | None:
+        try:
+            row = self.writer.execute(
+                "SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset]
+            ).fetchone()
+        except duckdb.CatalogException:
+            return None
+        return bytes(row[0]) if row is not None else None
+
+    @staticmethod
+    def _rollback(connection: Connection) -> None:
+        try:
+            connection.rollback()
+        except ENGINE_ERROR:
+            # The engine has rolled back, or is beyond it: then the ledger reopens the file.
+            return

@@ -1,0 +1,396 @@
+"""Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one transaction.
+
+The book is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
+after: a failed transaction leaves the book as it was. What shares a round is decided by `gathering`.
+
+Invariants: S-60 (answers follow the commit), S-62, S-65.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import DataError, HelmrError, StoreUnavailable
+from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, Holding, append
+from helmr_runtime.ledger.duck.batch_builder import Gathering
+from helmr_runtime.ledger.duck.batches import Job, Round, Write
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
+from helmr_runtime.ledger.duck.files import Mark
+from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
+from helmr_runtime.ledger.duck.recovery import Restored
+from helmr_runtime.ledger.duck.unheld import OwnWrites
+from helmr_runtime.ledger.feed_tail import Recent
+from helmr_runtime.ledger.heads import Head, rehearsed
+from helmr_runtime.ledger.index import UNKNOWN_HOLDER, Book
+from helmr_runtime.ledger.latency import Latency
+
+logger = logging.getLogger(__name__)
+
+QUEUE_MAX = 20_000
+"""Jobs that may wait; beyond, callers are told that the store is unavailable (S-64)."""
+
+RETRY_DUE_AFTER = timedelta(seconds=1)
+"""How long timeouts wait after a failed commit."""
+
+RECHECK_EVERY = timedelta(seconds=60)
+"""Longest time between two looks at the deadlines."""
+
+
+class GroupCommit:
+    """The writer of one open database and the book it keeps.
+
+    Args:
+        database: Open; its writer's methods are called in this object's one thread.
+        restored: The ledger's memory.
+        clock: Tells the time.
+        own: Makes what the ledger writes of its own.
+        changed: Called after every change of the book, on the loop.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        restored: Restored,
+        clock: Clock,
+        own: OwnWrites,
+        changed: Callable[[], None],
+    ) -> None:
+        self.database = database
+        self.book: Book = restored.book
+        self.recent: Recent = restored.recent
+        self.projector = Projector(database, restored, clock, self.run_in_writer, self._wake_up)
+        self.latency = Latency()
+        self.failing_since: datetime | None = None
+        self.failure: str | None = None
+        self._clock = clock
+        self._gathering = Gathering(self.book, own)
+        self._changed = changed
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._queue: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._round: Round | None = None
+        self._round_over: asyncio.Future[None] | None = None
+        self._due_asked = False
+        self._due_not_before: datetime | None = None
+        self.broken: HelmrError | None = None
+        self._closing = False
+        self._alarm: Timer | None = None
+        self._rings_at = clock.now()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-writer")
+        self._task.add_done_callback(self._ended)
+        self._arm()
+
+    # --- for the ledger around it -----------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; it is answered when it is on disk, or told why not."""
+        if self.broken is not None:
+            job.fail(self.broken)
+        elif self._closing or len(self._queue) >= QUEUE_MAX:
+            job.fail(StoreUnavailable("the ledger takes no more commits now", retry_after_s=1))
+        else:
+            self._queue.append(job)
+            self._wake.set()
+
+    def facts_now(self) -> datetime:
+        """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
+        nil = (self._round.nil if self._round is not None else None) or self.book.nil
+        now = self._clock.now()
+        return now if nil.last_at is None else max(now, nil.last_at)
+
+    def is_claimed(self, key: Hashable) -> bool:
+        """A round in flight touches the key."""
+        return self._round is not None and key in self._round.claimed
+
+    async def settled(self, key: Hashable) -> None:
+        """Return when no round in flight touches the key."""
+        while self._round is not None and key in self._round.claimed:
+            assert self._round_over is not None
+            await asyncio.shield(self._round_over)
+
+    def held_changed(self, head: Head) -> None:
+        """The session's epoch or holder changed in memory; the next transaction carries it to disk."""
+        self.projector.hold(head)
+        self._arm()
+        self._changed()
+
+    async def run_in_writer(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call in the writer's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+    async def project(
+        self, object_id: str | None = None, *, read: Read | None = None
+    ) -> Shown | None:
+        """Return when the tables show everything that was acknowledged before the call.
+
+        Args:
+            object_id: If given, only what concerns this session, run or wait must be there.
+            read: What is to be read there. If the tables can't be written now it is done all the same, and
+                returned; else None is, and the caller reads.
+
+        Raises:
+            StoreUnavailable: They can't be written now.
+        """
+        if self.broken is not None:
+            raise self.broken
+        if self.projector.is_behind(object_id):
+            return await self.projector.ask(read)
+        return None
+
+    async def close(self) -> None:
+        """Store what is queued, bring the tables up to date and close the file."""
+        self._closing = True
+        if self.broken is None and self.failing_since is None:
+            try:
+                await self.project()
+            except StoreUnavailable:
+                logger.warning("the tables could not be written at close; the next open does it")
+        if self._round_over is not None:
+            await asyncio.shield(self._round_over)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._fail_all(StoreUnavailable("the ledger is closing"))
+        await self.run_in_writer(self.database.close)
+        self._thread.shutdown(wait=False)
+
+    def _arm(self) -> None:
+        """Ring when the next unheld session is due, and now and then, should the clock have jumped."""
+        due_at = self.book.next_due_at()
+        if due_at is None or self._closing:
+            return
+        now = self._clock.now()
+        rings_at = min(max(due_at, self._due_not_before or due_at), now + RECHECK_EVERY)
+        if self._alarm is not None:
+            # One that rings sooner looks and arms again: cheaper than a new timer after every commit.
+            if self._rings_at <= rings_at:
+                return
+            self._alarm.cancel()
+        self._rings_at = rings_at
+        self._alarm = self._clock.call_at(rings_at, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        self._due_asked = True
+        self._wake.set()
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue or self._due_asked or self.projector.is_asked:
+                await self._one_round()
+                if self.projector.is_asked:
+                    await self._project()
+
+    async def _project(self) -> None:
+        try:
+            reach(Point.LEDGER_PROJECTING)
+            await self.projector.run()
+        except STORE_ERRORS as error:
+            self._trouble(error)
+        else:
+            self._no_trouble()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        self.broken = (
+            error if isinstance(error, HelmrError) else DataError(f"the ledger stopped: {error!r}")
+        )
+        self._fail_all(self.broken)
+
+    def _fail_all(self, error: HelmrError) -> None:
+        for job in self._round.jobs if self._round is not None else ():
+            job.fail(error)
+        while self._queue:
+            self._queue.popleft().fail(error)
+        self.projector.stop(error)
+        if self._round_over is not None and not self._round_over.done():
+            self._round_over.set_result(None)
+
+    async def _one_round(self) -> None:
+        current = self._round = Round()
+        self._round_over = asyncio.get_running_loop().create_future()
+        try:
+            await self._gather(current)
+            if current.writes:
+                await self._store(current)
+        finally:
+            self._round_over.set_result(None)
+        self._round = None
+        self._arm()
+        self._changed()
+
+    async def _gather(self, current: Round) -> None:
+        blocked = await self._gathering.jobs(current, self._queue)
+        if not self._due_asked:
+            return
+        now = self._clock.now()
+        self._due_asked = False
+        if self._due_not_before is None or now >= self._due_not_before:
+            self._gathering.due(current, blocked, now)
+
+    # --- storing --------------------------------------------------------------------------------
+
+    async def _store(self, current: Round) -> None:
+        started = asyncio.get_running_loop().time()
+        stamped = self._stamp(current.writes)
+        try:
+            reach(Point.LEDGER_BEFORE_WRITE)
+            await self._commit(stamped)
+        except STORE_ERRORS as error:
+            if len(stamped) > 1 and is_about_data(error):
+                await self._store_singly(current.writes)
+            else:
+                self._fail(stamped, error)
+        else:
+            self._apply(stamped)
+            reach(Point.LEDGER_WRITTEN)
+        self.latency.add(asyncio.get_running_loop().time() - started)
+        now = self._clock.now()
+        for head in current.due:
+            self.book.reindex(head, now)
+
+    async def _store_singly(self, writes: Iterable[Write]) -> None:
+        """The engine refused the batch: find the one it can't take, store the others."""
+        for write in writes:
+            stamped = self._stamp([write])
+            try:
+                await self._commit(stamped)
+            except STORE_ERRORS as error:
+                self._fail(stamped, error)
+            else:
+                self._apply(stamped)
+
+    def _stamp(self, writes: Iterable[Write]) -> list[Write]:
+        """Give the entries their feed offsets, and make sure that they can be folded once stored."""
+        offset = self.book.head_offset
+        stamped: list[Write] = []
+        heads: dict[str, Head] = {}
+        for write in writes:
+            placed = tuple(
+                replace(entry, feed_offset=number)
+                for number, entry in enumerate(write.entries, start=offset + 1)
+            )
+            head = heads.get(write.session_id) or self.book.heads.get(write.session_id)
+            if placed and head is not None and placed[0].seq > head.next_seq:
+                # A fact of the same round before it could not be stored.
+                if write.failed is not None:
+                    write.failed(
+                        StoreUnavailable("what came before was not stored", retry_after_s=1)
+                    )
+                continue
+            try:
+                heads[write.session_id] = rehearsed(head or Head(write.session_id), placed)
+            except DataError as error:
+                if write.failed is not None:
+                    write.failed(error)
+                continue
+            offset += len(placed)
+            stamped.append(replace(write, entries=placed))
+        return stamped
+
+    async def _commit(self, writes: list[Write]) -> None:
+        if not writes:
+            return
+        appends = Appends(holdings=list(self.projector.unsaved))
+        saved = len(appends.holdings)
+        for write in writes:
+            appends.entries += write.entries
+            self._append_flush(appends, write)
+        await self.run_in_writer(self._write, appends)
+        self.projector.holdings_written(saved, len(appends.holdings))
+        self._no_trouble()
+
+    def _append_flush(self, appends: Appends, write: Write) -> None:
+        flush = write.flush
+        if flush is None:
+            return
+        head = self.book.heads[write.session_id]
+        if flush.checkpoint is not None:
+            last = write.entries[-1] if write.entries else None
+            offset = last.feed_offset if last is not None else head.last_offset
+            assert offset is not None
+            seq = last.seq if last is not None else head.next_seq - 1
+            appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
+        if flush.release:
+            appends.holdings.append(Holding(flush.session_id, flush.epoch, None))
+        elif flush.epoch > head.epoch:
+            appends.holdings.append(Holding(flush.session_id, flush.epoch, UNKNOWN_HOLDER))
+
+    def _write(self, appends: Appends) -> None:
+        """In the writer's thread: one transaction, then the head mark."""
+        self.database.require_open()
+        try:
+            with self.database.transaction() as connection:
+                append(connection, appends)
+        except ENGINE_ERROR:
+            # Also a commit whose automatic checkpoint failed raises, though it is on disk.
+            if not self._is_stored(appends):
+                raise
+        if appends.entries:
+            last = appends.entries[-1]
+            assert last.feed_offset is not None
+            self.database.write_mark(Mark(last.feed_offset, last.hash))
+
+    def _is_stored(self, appends: Appends) -> bool:
+        self.database.heal()
+        if not appends.entries:
+            return False
+        last_offset = appends.entries[-1].feed_offset
+        assert last_offset is not None
+        return self.database.head_offset() >= last_offset
+
+    def _fail(self, writes: list[Write], error: Exception) -> None:
+        self._trouble(error)
+        refusal = StoreUnavailable(f"the ledger can't commit: {self.failure}", retry_after_s=1)
+        refusal.__cause__ = error
+        for write in writes:
+            if write.failed is not None:
+                write.failed(refusal)
+
+    def _trouble(self, error: Exception) -> None:
+        now = self._clock.now()
+        if self.failing_since is None:
+            logger.error("the ledger can't write: %s", error)
+        self.failing_since = self.failing_since or now
+        self.failure = str(error).splitlines()[0]
+        self._due_not_before = now + RETRY_DUE_AFTER
+
+    def _no_trouble(self) -> None:
+        if self.failing_since is not None:
+            logger.info("the ledger writes again")
+        self.failing_since = self.failure = self._due_not_before = None
+
+    def _apply(self, writes: list[Write]) -> None:
+        now = self._clock.now()
+        for write in writes:
+            head = self.book.heads.get(write.session_id)
+            for entry in write.entries:
+                head = self.book.apply(entry, now)
+                self.projector.add(entry, head)
+                self.recent.add(entry)
+            assert head is not None
+            self.book.settle(head, now, flush=write.flush)
+            if head is not self.book.nil:
+                self.projector.touch(head)
+            if write.stored is not None:
+                write.stored(write)
+        self.projector.tick_soon()

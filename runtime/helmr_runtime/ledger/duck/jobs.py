@@ -1,0 +1,342 @@
+"""What is queued for the writer: flushes, starts, the catalog. Each is checked against the book, then answered.
+
+A job reads the file only for what memory no longer holds: an ended session's head, the entry that a repeated
+operation's receipt stands in, an entry older than the last flush.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from helmr.errors import HelmrError, SessionNotFound
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.ledger.authored import (
+    Chain,
+    StartMatch,
+    catalog_draft,
+    find_start,
+    repeated_start,
+    start_entries,
+)
+from helmr_runtime.ledger.commands import decide_fact, repeated_fact, token_of, touched_by
+from helmr_runtime.ledger.duck.batches import Facts, Write
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import (
+    Book,
+    Done,
+    Fits,
+    OperationKnown,
+    Uncertain,
+    digest,
+    next_deadline,
+)
+from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ports import (
+    CommitReply,
+    Committed,
+    Declined,
+    Flush,
+    OperationUnused,
+    Refused,
+    Started,
+    StartSession,
+    TokenNotCompleted,
+    TokenOpen,
+)
+
+T = TypeVar("T")
+
+ChainKey = Callable[[str], bytes | None]
+"""The key of a session's hash chain; None while chains are plain SHA-256."""
+
+
+class Lookups(Protocol):
+    """What a job may have to read from the file."""
+
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, admitted to the book; None if there is no such session."""
+        ...
+
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+        ...
+
+    async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
+        """Feed offset and hash of a session's entry."""
+        ...
+
+    async def start_key(self, hashed: str) -> int | None:
+        """`created_offset` of the session started with this key."""
+        ...
+
+    async def token(self, token_id: str) -> Token | None:
+        """The token, admitted to the book; None if there is none."""
+        ...
+
+    async def operation(self, operation_id: str) -> int | None:
+        """Feed offset of an operation's entry, if memory no longer holds all of the day's."""
+        ...
+
+
+class Answered(Generic[T]):
+    """A job with a caller who waits."""
+
+    keys: frozenset[Hashable]
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def answer(self, reply: T) -> None:
+        """Answer the caller, if they still wait."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def fail(self, error: HelmrError) -> None:
+        """Answer with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            # A caller that gave up looks at nothing; the loop shall not complain about that.
+            self.future.exception()
+
+
+class FlushJob(Answered[CommitReply]):
+    """A session actor's flush."""
+
+    def __init__(self, flush: Flush, book: Book, lookups: Lookups) -> None:
+        super().__init__()
+        operations = {
+            digest(precondition.operation.id)
+            for precondition in flush.preconditions
+            if isinstance(precondition, OperationUnused)
+        }
+        self._tokens = {
+            precondition.token_id
+            for precondition in flush.preconditions
+            if isinstance(precondition, TokenOpen | TokenNotCompleted)
+        }
+        self.keys = frozenset({flush.session_id, *operations, *self._tokens})
+        self._flush = flush
+        self._book = book
+        self._lookups = lookups
+
+    async def prepare(self) -> Write | None:
+        """Check the flush; answered at once unless it fits."""
+        flush = self._flush
+        head = await self._lookups.head(flush.session_id)
+        if head is None:
+            raise SessionNotFound(f"there is no session {flush.session_id}")
+        for token_id in self._tokens:
+            await self._lookups.token(token_id)
+        verdict = self._book.check(flush)
+        if isinstance(verdict, Fits):
+            verdict = await self._forgotten_operation() or verdict
+        match verdict:
+            case Fits():
+                return Write(
+                    flush.session_id,
+                    flush.entries,
+                    flush=flush,
+                    stored=self._stored,
+                    failed=self.fail,
+                )
+            case Done(first):
+                self._done(head, first)
+            case Uncertain(seq, hashed, count):
+                found = await self._lookups.hash_at(head, seq)
+                if found is not None and found[1] == hashed:
+                    self._done(head, found[0] - count + 1)
+                else:
+                    self.answer(Refused(epoch=head.epoch, seq=head.next_seq))
+            case OperationKnown(precondition, offset):
+                entry = await self._lookups.entry(offset)
+                self.answer(Declined(precondition=precondition, facts={"entry": entry}))
+            case Declined(facts={"ended_offset": offset, "status": status}):
+                entry = await self._lookups.entry(int(offset))
+                self.answer(replace(verdict, facts=end_facts(str(status), entry)))
+            case Declined() | Refused():
+                self.answer(verdict)
+        return None
+
+    async def _forgotten_operation(self) -> OperationKnown | None:
+        for precondition in self._flush.preconditions:
+            if isinstance(precondition, OperationUnused):
+                offset = await self._lookups.operation(precondition.operation.id)
+                if offset is not None:
+                    return OperationKnown(precondition, offset)
+        return None
+
+    def _stored(self, write: Write) -> None:
+        head = self._book.heads[write.session_id]
+        offset = write.entries[0].feed_offset if write.entries else head.last_offset
+        assert offset is not None
+        self._done(head, offset)
+
+    def _done(self, head: Head, first_feed_offset: int) -> None:
+        self.answer(
+            Committed(first_feed_offset=first_feed_offset, next_deadline_at=next_deadline(head))
+        )
+
+
+class StartJob(Answered[Started]):
+    """The conditional write that creates a session (S-2)."""
+
+    def __init__(
+        self, start: StartSession, book: Book, lookups: Lookups, clock: Clock, chain: Chain
+    ) -> None:
+        super().__init__()
+        names = (
+            start.operation.id if start.operation is not None else None,
+            key_hash(start.idempotency_key) if start.idempotency_key is not None else None,
+            start.external_id,
+        )
+        self.keys = frozenset({start.session_id, *(digest(n) for n in names if n is not None)})
+        self._start = start
+        self._book = book
+        self._lookups = lookups
+        self._clock = clock
+        self._chain = chain
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated start, else make the session's first entries."""
+        start = self._start
+        match = await self._match()
+        if match is not None:
+            entry = await self._lookups.entry(match.feed_offset)
+            self.answer(repeated_start(start, match, entry))
+            return None
+        key, key_id = self._chain.new(start.session_id)
+        cipher = self._chain.bodies.cipher(start.session_id)
+        entries = start_entries(start, self._clock.now(), key, key_id, cipher)
+        return Write(start.session_id, entries, stored=self._stored, failed=self.fail)
+
+    async def _match(self) -> StartMatch | None:
+        start = self._start
+        match = find_start(self._book, start)
+        if match is not None and match.by == "operation":
+            return match
+        if start.operation is not None:
+            offset = await self._lookups.operation(start.operation.id)
+            if offset is not None:
+                return StartMatch("operation", offset)
+        if start.idempotency_key is not None and (match is None or match.by != "key"):
+            offset = await self._lookups.start_key(key_hash(start.idempotency_key))
+            if offset is not None:
+                return StartMatch("key", offset)
+        return match
+
+    def _stored(self, write: Write) -> None:
+        start = self._start
+        self.answer(Started(session_id=start.session_id, run_id=start.run_id, created=True))
+
+
+class CatalogJob(Answered[bool]):
+    """A new catalog, if its code hash is new. Answers whether it was written."""
+
+    keys = frozenset({"catalog"})
+
+    def __init__(
+        self,
+        catalog: Mapping[str, Any],
+        principal: Principal,
+        book: Book,
+        lookups: Lookups,
+        now: Callable[[], datetime],
+    ) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._principal = principal
+        self._book = book
+        self._lookups = lookups
+        self._now = now
+
+    async def prepare(self) -> Facts | None:
+        """Compare with the catalog that is there."""
+        if self._book.catalog_offset:
+            entry = await self._lookups.entry(self._book.catalog_offset)
+            if entry.body["code_hash"] == self._catalog["code_hash"]:
+                self.answer(False)
+                return None
+        draft = catalog_draft(self._catalog, self._principal)
+        return Facts((draft,), self._now(), stored=lambda _: self.answer(True), failed=self.fail)
+
+
+class FactJob(Answered[Mapping[str, Any]]):
+    """A fact of the nil session: a token, its end, a public token, an API key.
+
+    Args:
+        now: The time of a decision made now, not before the last fact's.
+    """
+
+    def __init__(
+        self, fact: Fact, book: Book, lookups: Lookups, now: Callable[[], datetime]
+    ) -> None:
+        super().__init__()
+        names: set[Hashable] = set(touched_by(fact))
+        token_id = token_of(fact)
+        token = book.tokens.get(token_id) if token_id is not None else None
+        if token is not None and token.session_id != book.nil.session_id:
+            # Its session's cancellation ends it too: the two are decided one after the other.
+            names.add(token.session_id)
+        if fact.operation is not None:
+            names.add(digest(fact.operation.id))
+        self.keys = frozenset(names)
+        self._fact = fact
+        self._book = book
+        self._lookups = lookups
+        self._now = now
+
+    async def prepare(self) -> Facts | None:
+        """Answer a repeated operation, else decide."""
+        fact = self._fact
+        if fact.operation is not None:
+            offset = self._book.known_operation(fact.operation.id)
+            if offset is None:
+                offset = await self._lookups.operation(fact.operation.id)
+            if offset is not None:
+                self.answer(repeated_fact(fact, await self._lookups.entry(offset)))
+                return None
+        token_id = token_of(fact)
+        token = await self._lookups.token(token_id) if token_id is not None else None
+        ended_by = (
+            await self._lookups.entry(token.ended_offset)
+            if token is not None and token.ended_offset
+            else None
+        )
+        now = self._now()
+        decided = decide_fact(self._book, fact, now, ended_by)
+        if not decided.drafts:
+            self.answer(decided.reply)
+            return None
+        return Facts(
+            decided.drafts, now, stored=lambda _: self.answer(decided.reply), failed=self.fail
+        )
+
+
+class HoldingsJob(Answered[None]):
+    """Nothing but the adoptions and releases that memory holds: on disk when answered."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.keys = frozenset({head.session_id})
+        self._head = head
+
+    async def prepare(self) -> Write | None:
+        """A write without entries; what is unsaved rides along."""
+        return Write(
+            self._head.session_id, (), stored=lambda _: self.answer(None), failed=self.fail
+        )
+
+
+def unplaced(flush: Flush) -> Flush:
+    """The flush with entries that have no feed offset yet, whatever its sender put there."""
+    if all(entry.feed_offset is None for entry in flush.entries):
+        return flush
+    entries = tuple(replace(entry, feed_offset=None) for entry in flush.entries)
+    return replace(flush, entries=entries)

@@ -1,0 +1,557 @@
+"""The ledger over one DuckDB file: `helmr_runtime.ports.Ledger` without long polls, plus reads on cursors of their own.
+
+Owns the open database, the group commit and the readers' threads. One event loop; not for use from another.
+
+Invariants: S-2, S-14, S-50, S-52…S-54, S-60…S-63, S-65.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from helmr.errors import (
+    ChainBroken,
+    DataError,
+    MasterKeyMissing,
+    SessionNotFound,
+    StoreUnavailable,
+)
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.checkpoint import pieces, refs
+from helmr_runtime.core.entries import Entry, EntryKind, Principal
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.ledger.authored import Chain
+from helmr_runtime.ledger.bodies import Bodies
+from helmr_runtime.ledger.duck import reads
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader, Settings
+from helmr_runtime.ledger.duck.group import GroupCommit
+from helmr_runtime.ledger.duck.jobs import (
+    CatalogJob,
+    ChainKey,
+    FactJob,
+    FlushJob,
+    HoldingsJob,
+    StartJob,
+    unplaced,
+)
+from helmr_runtime.ledger.duck.public_views import reads_late
+from helmr_runtime.ledger.duck.query import QueryRunner
+from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, read_head, restore
+from helmr_runtime.ledger.duck.rows import OpenBody
+from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
+from helmr_runtime.ledger.duck.unheld import OwnWrites
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import OPERATIONS_MAX, Book
+from helmr_runtime.ledger.token_views import token_json
+from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ledger.views import iso_or_none
+from helmr_runtime.ports import (
+    CommitReply,
+    Flush,
+    Held,
+    KnownKey,
+    Loaded,
+    Started,
+    StartSession,
+    WorkItem,
+)
+from helmr_runtime.security.keys import KeyRing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CORRUPT = "Corrupt database file"
+"""What the engine says of a block whose checksum is wrong; it has no class for that."""
+
+READERS = 2
+"""Threads that read, each with its own cursor."""
+
+EPOCHS_PER_OPENING = 1_000_000
+"""Epochs of one opening of the file. An adoption is in memory before it is on disk; numbering each opening's
+epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
+
+
+class DuckLedger:
+    """An open ledger. Make it with `open_ledger`."""
+
+    def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
+        self._database = database
+        self._clock = clock
+        self._chain = chain
+        self._openings = restored.openings
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
+        self._queries = QueryRunner(database)
+        self._change = asyncio.Event()
+        self._is_closed = False
+        self._group = GroupCommit(database, restored, clock, OwnWrites(chain), self._changed)
+
+    @property
+    def is_broken(self) -> bool:
+        """The writer has stopped for good; only opening anew helps."""
+        return self._group.broken is not None
+
+    @property
+    def book(self) -> Book:
+        """The ledger's memory."""
+        return self._group.book
+
+    # --- what session actors and the service ask ------------------------------------------------
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """Store one flush; on disk when it returns (S-60)."""
+        _check_shape(flush)
+        job = FlushJob(unplaced(flush), self.book, self)
+        self._group.submit(job)
+        return await job.future
+
+    async def start(self, start: StartSession) -> Started:
+        """Create a session, unless operation, key or external id say that it exists (S-2)."""
+        job = StartJob(start, self.book, self, self._clock, self._chain)
+        self._group.submit(job)
+        return await job.future
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Loaded:
+        """Adopt the session: raise its epoch, mark it held, return what its actor needs.
+
+        A commit of the session that is on its way to disk is waited for; one that is only queued
+        will be refused for its epoch.
+        """
+        head = await self._quiet_head(session_id)
+        floor = self._openings * EPOCHS_PER_OPENING
+        epoch = self.book.hold(head, holder, floor, self._clock.now())
+        self._group.held_changed(head)
+        try:
+            return await self._loaded(head, epoch, operation_id, key)
+        except BaseException:
+            # Nobody learned this epoch, so nobody could abandon it.
+            if self.book.abandon(head, epoch, self._clock.now()):
+                self._group.held_changed(head)
+            raise
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """The holder of that epoch died: the session is unheld, under a newer epoch, durably.
+
+        Without effect if the session has been adopted again since.
+        """
+        head = await self._quiet_head(session_id)
+        if not self.book.abandon(head, epoch, self._clock.now()):
+            return
+        self._group.held_changed(head)
+        job = HoldingsJob(head)
+        self._group.submit(job)
+        await job.future
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """An accepted operation of the last day (S-61)."""
+        offset = self.book.known_operation(operation_id)
+        if offset is None:
+            offset = await self.operation(operation_id)
+        return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
+        head = await self._require_head(session_id)
+        if not head.has_keys:
+            return None
+        row = self._group.projector.projection.send_keys.get((session_id, stream, key_hash))
+        if row is not None:
+            return KnownKey(data_hash=row.data_hash, entry=await self.entry(row.record_offset))
+        await self._group.project(session_id)
+        found = await self.read(reads.send_key, session_id, stream, key_hash)
+        if found is None:
+            return None
+        return KnownKey(data_hash=found[0], entry=await self.entry(found[1]))
+
+    async def records(
+        self, session_id: str, stream: str, through_seq: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+        head = await self._require_head(session_id)
+        found = await self.read(
+            reads.stream_entries,
+            session_id,
+            EntryKind.INPUT_ACCEPTED,
+            stream,
+            since_offset=head.created_offset,
+            after=0,
+            through=through_seq,
+        )
+        return [entry.body for entry in found]
+
+    async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
+        """Write the catalog as a fact of the nil session, if its code hash is new."""
+        job = CatalogJob(catalog, principal, self.book, self, self._group.facts_now)
+        self._group.submit(job)
+        return await job.future
+
+    async def catalog(self) -> Mapping[str, Any] | None:
+        """The newest catalog."""
+        if not self.book.catalog_offset:
+            return None
+        return (await self.entry(self.book.catalog_offset)).body
+
+    # --- tokens and keys ------------------------------------------------------------------------
+
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """Write a fact of the nil session; on disk when it returns."""
+        job = FactJob(fact, self.book, self, self._group.facts_now)
+        self._group.submit(job)
+        return await job.future
+
+    async def token(self, token_id: str) -> Token | None:
+        """The token, read from the tables if it left memory."""
+        token = self.book.tokens.get(token_id)
+        if token is None:
+            found = await self.read(read_token, token_id)
+            token = self.book.tokens.admit(found) if found is not None else None
+        return token
+
+    async def token_by_callback(self, callback_hash: str) -> Token | None:
+        """The token with that callback secret."""
+        token = self.book.tokens.by_callback(callback_hash)
+        if token is None:
+            found = await self.read(read_by_callback, callback_hash)
+            token = self.book.tokens.admit(found) if found is not None else None
+        return token
+
+    async def token_in_full(self, token: Token) -> dict[str, Any]:
+        """The token with its texts, schemas and end."""
+        offsets = (token.created_offset, token.ended_offset, token.pin_offset)
+        created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
+        assert created is not None
+        return token_json(token, created, ended, pinned, in_full=True)
+
+    async def token_end(self, token_id: str) -> dict[str, Any] | None:
+        """How a token ended."""
+        token = await self.token(token_id)
+        if token is None or token.is_pending:
+            return None
+        return end_facts(token.status.value, await self.entry(token.ended_offset))
+
+    # --- what the directory and followers ask ---------------------------------------------------
+
+    def work(self) -> tuple[int, Sequence[WorkItem]]:
+        """The work list and its version."""
+        return self.book.work_version, self.book.work_items()
+
+    def held(self) -> list[Held]:
+        """Which sessions are held, by whom, under which epoch."""
+        return self.book.holdings()
+
+    async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
+        """The feed behind an offset; every entry once, in offset order (S-54)."""
+        if offset >= self.book.head_offset:
+            return []
+        recent = self._group.recent.after(offset, limit)
+        if recent is not None:
+            return recent
+        return await self.read(reads.entries_after, offset, limit)
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for the next change of the book; False if none came in time."""
+        event = self._change
+        try:
+            # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # --- reads ----------------------------------------------------------------------------------
+
+    async def read(
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a short query on a reader's cursor.
+
+        Raises:
+            StoreUnavailable: The engine can't answer now.
+        """
+
+        return await self._reading(lambda reader: query(reader, *args, **kwargs))
+
+    async def _reading(self, run: Callable[[Reader], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._readers, self._database.reading, run)
+        except ENGINE_ERROR as error:
+            raise StoreUnavailable(f"the ledger can't be read: {error}") from error
+
+    async def read_tables(
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query over the tables after everything acknowledged stands in them."""
+        return await self._read_late(None, lambda reader: query(reader, *args, **kwargs))
+
+    async def read_object(
+        self,
+        object_id: str,
+        query: Callable[Concatenate[Reader, str, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a query about one session, run or wait; the tables are written first if it changed lately."""
+        return await self._read_late(
+            object_id, lambda reader: query(reader, object_id, *args, **kwargs)
+        )
+
+    async def _read_late(self, object_id: str | None, run: Callable[[Reader], T]) -> T:
+        shown = await self._group.project(object_id, read=run)
+        if shown is None:
+            return await self._reading(run)
+        found: T = shown.value
+        return found
+
+    async def query(self, sql: str, *, rows_max: int, timeout_s: float) -> bytes:
+        """Run SQL of an operator over the public views (`helmr_runtime.ledger.duck.query`), after everything
+        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream."""
+        if reads_late(sql):
+            await self._group.project()
+        return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
+
+    async def verify_chain(self, session_id: str) -> int:
+        """Check a session's hash chain to its last entry; returns their number.
+
+        Raises:
+            ChainBroken: Fact `seq` is the first bad one.
+        """
+        head = await self._quiet_head(session_id)
+        expected, since = head.next_seq - 1, head.created_offset
+        count = await self.read(reads.verify_chain, session_id, since, self._chain.of(head))
+        if count < expected:
+            raise ChainBroken(
+                f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
+            )
+        return count
+
+    async def stats(self) -> dict[str, Any]:
+        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
+        group = self._group
+        size = await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._database.size_bytes
+        )
+        return {
+            "feed_offset": self.book.head_offset,
+            "projected_offset": group.projector.projected_offset,
+            "size_bytes": size,
+            "commit_p50_ms": group.latency.percentile_ms(0.5),
+            "commit_p99_ms": group.latency.percentile_ms(0.99),
+            "failing_since": group.failing_since.isoformat() if group.failing_since else None,
+            "failure": group.broken.message if group.broken is not None else group.failure,
+            "counts": self.book.counts(),
+            "waiting_held_since": iso_or_none(self.book.waiting_held_since()),
+        }
+
+    async def close(self) -> None:
+        """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._queries.close()
+        await self._group.close()
+        self._readers.shutdown(wait=False)
+        self._changed()
+
+    # --- lookups of jobs ------------------------------------------------------------------------
+
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, read from the tables if it left memory."""
+        head = self.book.heads.get(session_id)
+        if head is None:
+            head = await self._group.run_in_writer(self._read_head, session_id)
+        return head
+
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+        recent = self._group.recent.get(feed_offset)
+        if recent is not None:
+            return recent
+        found = await self.read(reads.entries_at, [feed_offset])
+        if feed_offset not in found:
+            raise DataError(f"entry {feed_offset} of the feed is not there")
+        return found[feed_offset]
+
+    async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
+        """Feed offset and hash of a session's entry."""
+        return await self.read(reads.hash_at, head.session_id, seq, head.created_offset)
+
+    async def start_key(self, hashed: str) -> int | None:
+        """`created_offset` of the session started with this idempotency key."""
+        return (await self.read(reads.start_keys, [hashed])).get(hashed)
+
+    async def operation(self, operation_id: str) -> int | None:
+        """Where an operation's receipt stands, if memory does not hold all of the day's."""
+        if len(self.book.operations) < OPERATIONS_MAX:
+            return None
+        return await self.read(reads.operation_offset, operation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        event, self._change = self._change, asyncio.Event()
+        event.set()
+
+    def _read_head(self, session_id: str) -> Head | None:
+        return read_head(self._database.writers_reader, self.book, session_id, self._clock.now())
+
+    async def _require_head(self, session_id: str) -> Head:
+        head = await self.head(session_id)
+        if head is None or head is self.book.nil:
+            raise SessionNotFound(f"there is no session {session_id}")
+        return head
+
+    async def _quiet_head(self, session_id: str) -> Head:
+        """The session's head while no write of it is on its way to disk."""
+        while True:
+            head = await self._require_head(session_id)
+            if not self._group.is_claimed(session_id):
+                return head
+            await self._group.settled(session_id)
+
+    async def _loaded(
+        self, head: Head, epoch: int, operation_id: str | None, key: tuple[str, str] | None
+    ) -> Loaded:
+        session_id = head.session_id
+        offsets = tuple(head.tail)
+        tail, missing = self._group.recent.split(offsets)
+        checkpoint, earlier, named = await self._checkpoint(head, missing)
+        tail |= {offset: named[offset] for offset in missing}
+        return Loaded(
+            epoch=epoch,
+            checkpoint=checkpoint,
+            checkpoint_offset=head.checkpoint_offset or None,
+            pieces=earlier,
+            entries=tuple(tail[offset] for offset in offsets),
+            referenced=named,
+            chain_key=self._chain.of(head),
+            keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,
+            known_operation=(
+                await self.known_operation(operation_id) if operation_id is not None else None
+            ),
+            known_key=await self.known_key(session_id, *key) if key is not None else None,
+            has_older_keys=head.has_keys,
+        )
+
+    async def _checkpoint(
+        self, head: Head, missing: Sequence[int]
+    ) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
+        """The checkpoint's text, the earlier ones that it names, and the entries that they name or that are missing."""
+        if not head.checkpoint_offset and not missing:
+            return None, {}, {}
+
+        def query(reader: Reader) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
+            if not head.checkpoint_offset:
+                return None, {}, reads.entries_at(reader, missing)
+            text = self._checkpoint_text(reader, head.session_id, head.checkpoint_offset)
+            earlier = {
+                offset: self._checkpoint_text(reader, head.session_id, offset)
+                for offset in pieces(text)
+            }
+            named = {offset for one in (text, *earlier.values()) for offset in refs(one)}
+            return text, earlier, reads.entries_at(reader, {*named, *missing})
+
+        return await self.read(query)
+
+    def _checkpoint_text(self, reader: Reader, session_id: str, offset: int) -> str:
+        stored = reads.checkpoint_at(reader, session_id, offset)
+        if stored is None:
+            raise DataError(f"{session_id}: its checkpoint at {offset} is not there")
+        seq, text = stored
+        return self._chain.bodies.open_checkpoint(text, session_id=session_id, seq=seq)
+
+
+def _check_shape(flush: Flush) -> None:
+    """What an actor that works as written never sends."""
+    for number, entry in enumerate(flush.entries, start=flush.first_seq):
+        assert entry.session_id == flush.session_id
+        assert entry.seq == number
+
+
+def plain_chain(session_id: str) -> bytes | None:
+    """Chains without a key: SHA-256."""
+    return None
+
+
+async def open_ledger(
+    path: Path,
+    *,
+    clock: Clock,
+    settings: Settings | None = None,
+    chain_key: ChainKey = plain_chain,
+    ring: KeyRing | None = None,
+    encrypts: bool | None = None,
+) -> DuckLedger:
+    """Open the file, or make it, and restore the ledger's memory.
+
+    Args:
+        path: The file.
+        clock: Tells the time.
+        settings: What the engine may use.
+        chain_key: The key of chains that name no master key.
+        ring: The master keys.
+        encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
+
+    Raises:
+        MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
+        RuntimeHeld: Another runtime holds it.
+        LedgerBehind: It holds less than was acknowledged.
+        DataError: The engine finds it damaged.
+        StoreUnavailable: It can't be opened now.
+    """
+    database = Database(path, settings or Settings(), _opens(Bodies(ring)))
+    now = clock.now()
+
+    def open_and_restore() -> Restored:
+        database.open()
+        try:
+            restored = restore(database.writers_reader, now)
+            if encrypts is not None:
+                restored.encrypts = encrypts
+            if restored.encrypts and ring is None:
+                raise MasterKeyMissing(f"{path}: bodies are to be encrypted without a master key")
+            with database.transaction() as connection:
+                connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
+                connection.execute(
+                    "INSERT INTO meta VALUES ($1, $2) "
+                    "ON CONFLICT DO UPDATE SET number = excluded.number",
+                    [ENCRYPTS, int(restored.encrypts)],
+                )
+        except BaseException:
+            database.close()
+            raise
+        return restored
+
+    try:
+        restored = await asyncio.to_thread(open_and_restore)
+    except (ENGINE_ERROR, OSError) as error:
+        if CORRUPT in str(error):
+            raise DataError(
+                f"{path} can't be opened: {error}",
+                hint="Keep the data directory as it is, and go on with a copy of it that was made "
+                "while the runtime was stopped.",
+            ) from error
+        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+    if ring is not None:
+        ring = replace(ring, encrypts_payloads=restored.encrypts)
+    return DuckLedger(database, restored, clock, Chain(ring, chain_key))
+
+
+def _opens(bodies: Bodies) -> OpenBody:
+    def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
+        return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
+
+    return open_body

@@ -1,0 +1,300 @@
+"""Lists and single objects from the projected tables, as JSON-typed dicts that fit `helmr.models`.
+
+Each function runs on a reader's cursor, after what it shows was projected. Lists are keyset pages: an object that
+changes between two pages is neither skipped nor shown twice unless its sort key changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from helmr.errors import BadCursor, BadId
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger import pages, views
+from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.projection import NewRun, NewWait, RunNumbers, SessionNumbers, WaitNumbers
+
+Json = dict[str, Any]
+
+FAR_FUTURE_US = 2**62
+"""Sorts waits without a deadline last; as an integer, because NULL compares with nothing."""
+
+ANSWERABLE = ("input", "token")
+"""Kinds of waits that somebody can answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions; None takes all."""
+
+    external_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+    activity: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs; None takes all."""
+
+    session_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFilter:
+    """Which waits; None takes all."""
+
+    status: str | None = "pending"
+    kinds: tuple[str, ...] = ANSWERABLE
+    session_id: str | None = None
+    task: str | None = None
+    stream: str | None = None
+    correlation_id: str | None = None
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+def session(reader: Reader, session_id: str) -> Json | None:
+    """One session with its active wait in full."""
+    found = reader.execute(
+        "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
+    ).fetchall()
+    return _sessions(reader, found)[0] if found else None
+
+
+def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
+    """Sessions, newest first. A tag's JSON text stands in the list's text only as an element of it."""
+    key = pages.decode("sessions", cursor, (int,))
+    tag = jsontext.encode(wanted.tag) if wanted.tag is not None else None
+    found = reader.execute(
+        "SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "AND ($2::VARCHAR IS NULL OR external_id = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
+        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
+        "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
+        "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
+        "ORDER BY created_offset DESC LIMIT $7",
+        [
+            key[0] if key is not None else None,
+            wanted.external_id,
+            wanted.task,
+            wanted.status,
+            wanted.activity,
+            tag,
+            limit + 1,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    found = found[:limit]
+    following = pages.encode("sessions", [found[-1][1]]) if more else None
+    return pages.page(_sessions(reader, found), following)
+
+
+def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
+    pairs = [rows.session_of(row) for row in found]
+    wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
+    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
+    queued = _queued_runs(reader, [numbers for _, numbers in pairs])
+    return [
+        views.session_json(
+            fixed, numbers, waits.get(numbers.wait_id or ""), queued.get(numbers.run_id or "")
+        )
+        for fixed, numbers in pairs
+    ]
+
+
+def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
+    """The newest runs of the sessions whose run is queued."""
+    queued = [s.run_id for s in sessions if s.activity == "queued" and s.run_id is not None]
+    if not queued:
+        return {}
+    found = reader.execute(
+        "SELECT * FROM run_rows WHERE run IN (SELECT unnest($1::UUID[]))",
+        [[rows.uuid_of(run_id) for run_id in queued]],
+    ).fetchall()
+    return {numbers.run_id: numbers for _, numbers in map(rows.run_of, found)}
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def run(reader: Reader, run_id: str) -> Json | None:
+    """One run with payload and result."""
+    found = reader.execute(
+        "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
+    ).fetchall()
+    return _runs(reader, found, strict=True)[0] if found else None
+
+
+def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
+    """Runs, newest first."""
+    key = pages.decode("runs", cursor, (int,))
+    found = reader.execute(
+        "SELECT * FROM run_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "AND ($2::UUID IS NULL OR session = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
+        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
+        "ORDER BY created_offset DESC LIMIT $5",
+        [
+            key[0] if key is not None else None,
+            rows.uuid_or_none(wanted.session_id),
+            wanted.task,
+            wanted.status,
+            limit + 1,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    found = found[:limit]
+    following = pages.encode("runs", [found[-1][2]]) if more else None
+    return pages.page(_runs(reader, found, strict=False), following)
+
+
+def _runs(reader: Reader, found: Sequence[Any], *, strict: bool) -> list[Json]:
+    pairs: list[tuple[NewRun, RunNumbers]] = [rows.run_of(row) for row in found]
+    offsets = {fixed.created_offset for fixed, _ in pairs}
+    offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
+    entries, problems = _entries(reader, offsets, strict=strict)
+    return [
+        views.run_json(
+            fixed,
+            numbers,
+            entries[fixed.created_offset].body,
+            entries[numbers.outcome_offset].body if numbers.outcome_offset is not None else None,
+            problem=reads.problem_of(problems, fixed.created_offset, numbers.outcome_offset),
+        )
+        for fixed, numbers in pairs
+    ]
+
+
+def _entries(
+    reader: Reader, offsets: set[int], *, strict: bool
+) -> tuple[dict[int, Entry], dict[int, str]]:
+    """The entries, and the problems of those that can't be opened; strict raises the first of them."""
+    if strict:
+        return reads.entries_at(reader, offsets), {}
+    return reads.listed_entries(reader, offsets)
+
+
+# --- waits ----------------------------------------------------------------------------------------
+
+
+def wait(reader: Reader, wait_id: str) -> Json | None:
+    """One wait in full, but for the schema, which stands in the catalog."""
+    found = _waits_by_id(reader, [wait_id], strict=True)
+    return found[0] if found else None
+
+
+def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
+    """Waits: soonest deadline first, none last, then by id."""
+    key = pages.decode("waits", cursor, (int, str)) or [None, None]
+    last_id = _cursor_wait(key[1]) if key[1] is not None else None
+    found = reader.execute(
+        "SELECT * EXCLUDE (sort_us) FROM "
+        "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
+        "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
+        "AND ($3::VARCHAR IS NULL OR status::VARCHAR = $3) "
+        "AND kind::VARCHAR IN (SELECT unnest($4::VARCHAR[])) "
+        "AND ($5::UUID IS NULL OR session = $5) AND ($6::VARCHAR IS NULL OR task = $6) "
+        "AND ($7::VARCHAR IS NULL OR stream = $7) AND ($8::VARCHAR IS NULL OR correlation_id = $8) "
+        "ORDER BY sort_us, wait LIMIT $9",
+        [
+            key[0],
+            last_id,
+            wanted.status,
+            list(wanted.kinds),
+            rows.uuid_or_none(wanted.session_id),
+            wanted.task,
+            wanted.stream,
+            wanted.correlation_id,
+            limit + 1,
+            FAR_FUTURE_US,
+        ],
+    ).fetchall()
+    more = len(found) > limit
+    pairs = [rows.wait_of(row) for row in found[:limit]]
+    following = None
+    if more:
+        deadline_us = found[limit - 1][11]
+        sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
+        following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
+    return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
+
+
+def _cursor_wait(wait_id: str) -> UUID:
+    try:
+        return rows.uuid_of(wait_id)
+    except BadId as error:
+        raise BadCursor("the cursor can't be read") from error
+
+
+def _waits_by_id(reader: Reader, wait_ids: Sequence[str], *, strict: bool) -> list[Json]:
+    if not wait_ids:
+        return []
+    found = reader.execute(
+        "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
+        [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
+    ).fetchall()
+    return _waits(reader, [rows.wait_of(row) for row in found], in_full=True, strict=strict)
+
+
+def _waits(
+    reader: Reader,
+    pairs: Sequence[tuple[NewWait, WaitNumbers]],
+    *,
+    in_full: bool,
+    strict: bool,
+) -> list[Json]:
+    offsets = {fixed.opened_offset for fixed, _ in pairs}
+    offsets |= {n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
+    entries, problems = _entries(reader, offsets, strict=strict)
+    resolved = {
+        fixed.wait_id: entries[numbers.resolved_offset]
+        for fixed, numbers in pairs
+        if numbers.resolved_offset is not None
+    }
+    senders = _senders(reader, resolved)
+    return [
+        views.wait_json(
+            fixed,
+            numbers,
+            entries[fixed.opened_offset].body,
+            senders.get(fixed.wait_id),
+            in_full=in_full,
+            problem=reads.problem_of(problems, fixed.opened_offset, numbers.resolved_offset),
+        )
+        for fixed, numbers in pairs
+    ]
+
+
+def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
+    """Who resolved each wait.
+
+    An earlier record that satisfied a wait at once was matched by the runtime; who resolved
+    the wait is who sent that record.
+    """
+    found = {wait_id: views.principal_of(entry) for wait_id, entry in resolved.items()}
+    at_once = {
+        entry.body["record_id"]: wait_id
+        for wait_id, entry in resolved.items()
+        if "record_id" in entry.body and entry.principal.type == "runtime"
+    }
+    if at_once:
+        sessions_of = sorted({entry.session_id for entry in resolved.values()})
+        records = reader.execute(
+            # A damaged body may be no JSON; it fails only those who read it.
+            "SELECT CASE WHEN json_valid(body) THEN json_extract_string(body, '$.record_id') END "
+            "AS record, principal FROM entries "
+            "WHERE session IN (SELECT unnest($1::UUID[])) AND kind = 'input.accepted' "
+            "AND record IN (SELECT unnest($2::VARCHAR[]))",
+            [[rows.uuid_of(s) for s in sessions_of], list(at_once)],
+        ).fetchall()
+        for record_id, principal in records:
+            found[at_once[record_id]] = jsontext.decode(principal)
+    return found

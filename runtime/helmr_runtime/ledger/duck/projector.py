@@ -1,0 +1,297 @@
+"""When the tables are written: five seconds after a change, sooner after many, or before somebody reads them.
+
+Runs in the group commit's loop, between two rounds: what it writes is the book at one feed offset.
+
+Invariants: S-53; everyone reads what was acknowledged, also while nothing can be written (S-65).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from helmr.errors import HelmrError, StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.duck.appends import Holding
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, Reader
+from helmr_runtime.ledger.duck.recovery import Restored
+from helmr_runtime.ledger.duck.table_writer import Tables, project
+from helmr_runtime.ledger.duck.tokens import Touched
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import OPERATION_AGE, Book
+from helmr_runtime.ledger.projection import Projection, session_numbers
+
+PROJECT_AFTER_S = 5.0
+"""How long a change may stay out of the tables. To write them holds commits up for some 20 ms, 40 beside a query."""
+
+PROJECT_MANY = 1_000
+PROJECT_LOOK_S = 0.25
+"""So often it is looked whether as many entries lack: they are written at once. The more there are, the longer it
+takes."""
+
+HOLDINGS_MAX = 1_000
+"""Rows of `holdings` after which the projection replaces them by those that still hold."""
+
+FORGET_EVERY = timedelta(hours=1)
+"""How often operations past their day are deleted."""
+
+
+Read = Callable[[Reader], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a read saw in tables that could not be written: exactly what was acknowledged."""
+
+    value: Any
+
+
+Asked = tuple[asyncio.Future[Shown | None], Read | None]
+
+
+class Projector:
+    """What changed since the tables were written, and who waits for them.
+
+    Args:
+        database: Where the tables are.
+        restored: The ledger's memory.
+        clock: Tells the time.
+        in_writer: Runs a blocking call in the writer's thread.
+        wake: Makes the group commit's loop look at `is_asked`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        restored: Restored,
+        clock: Clock,
+        in_writer: Callable[..., Awaitable[Any]],
+        wake: Callable[[], None],
+    ) -> None:
+        self.projection: Projection = restored.projection
+        self.projected_offset = restored.projected_offset
+        self.unsaved: list[Holding] = []
+        """Adoptions and releases that are in memory only; the next transaction carries them to disk."""
+        self._book: Book = restored.book
+        self._database = database
+        self._clock = clock
+        self._in_writer = in_writer
+        self._wake = wake
+        self._asked: list[Asked] = []
+        self._is_writing = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
+        # Replaces the rows that earlier lives of the ledger left at the first occasion.
+        self._holdings_rows = HOLDINGS_MAX + 1
+        self._forget_at = clock.now()
+
+    @property
+    def is_asked(self) -> bool:
+        """Somebody waits for the tables, or it is time."""
+        return bool(self._asked)
+
+    def is_behind(self, object_id: str | None = None) -> bool:
+        """Whether the tables lack something: of this session, run or wait, or anything at all."""
+        changed = self.projection
+        if self._is_writing:
+            return True
+        if object_id is not None:
+            return (
+                object_id in changed.touched
+                or object_id in changed.runs
+                or object_id in changed.waits
+            )
+        return (
+            changed.through > self.projected_offset or bool(changed.touched) or bool(self.unsaved)
+        )
+
+    def add(self, entry: Entry, head: Head) -> None:
+        """Take in a stored entry, after its session's head."""
+        self.projection.fold(entry, head)
+
+    def touch(self, head: Head) -> None:
+        """A session's row is to be written again."""
+        self.projection.touched.add(head.session_id)
+        self.tick_soon()
+
+    def hold(self, head: Head) -> None:
+        """A session's epoch or holder changed in memory."""
+        self.unsaved.append(Holding(head.session_id, head.epoch, head.held_by))
+        self.touch(head)
+
+    def holdings_written(self, unsaved_count: int, rows_count: int) -> None:
+        """A transaction carried so many unsaved holdings to disk, and so many rows in all."""
+        del self.unsaved[:unsaved_count]
+        self._holdings_rows += rows_count
+
+    def ask(self, read: Read | None = None) -> asyncio.Future[Shown | None]:
+        """A future that is done when the tables show everything acknowledged by now.
+
+        Args:
+            read: Done in tables that are written and taken back, if they can't be written for good; what it
+                found is the future's result then.
+        """
+        future: asyncio.Future[Shown | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((future, read))
+        self._wake()
+        return future
+
+    def tick_soon(self) -> None:
+        """Have the tables written within `PROJECT_AFTER_S`."""
+        if self._tick is None:
+            self._due_s = asyncio.get_running_loop().time() + PROJECT_AFTER_S
+            self._look_later()
+
+    def stop(self, error: HelmrError) -> None:
+        """Write no more; those who wait are told why."""
+        if self._tick is not None:
+            self._tick.cancel()
+        self._answer(self._asked, error)
+        self._asked = []
+
+    async def run(self) -> None:
+        """Write what changed, and answer who asked.
+
+        Raises:
+            duckdb.Error, OSError, StoreUnavailable: The tables can't be written; nothing is lost.
+        """
+        asked, self._asked = self._asked, []
+        if self.is_behind():
+            try:
+                await self._write()
+            except STORE_ERRORS as error:
+                refusal = StoreUnavailable(f"the tables can't be written: {error}")
+                reads = [(future, read) for future, read in asked if read is not None]
+                self._answer([one for one in asked if one[1] is None], refusal)
+                await self._show(reads, refusal)
+                self.tick_soon()
+                raise
+            except BaseException:
+                # Whoever ends the writer for this tells them, in `stop`.
+                self._asked += asked
+                raise
+        self._answer(asked)
+
+    async def _write(self) -> None:
+        written, self.projection = self.projection, Projection(through=self.projection.through)
+        saved = len(self.unsaved)
+        touched = Touched(self._book)
+        tables = self._tables(written, touched)
+        self._is_writing = True
+        try:
+            await self._in_writer(self._write_tables, tables)
+        except STORE_ERRORS:
+            # Only adoptions change anything meanwhile, and they only touch.
+            written.touched |= self.projection.touched
+            self.projection = written
+            touched.give_back()
+            raise
+        finally:
+            self._is_writing = False
+        self.holdings_written(saved, saved)
+        if tables.held is not None:
+            self._holdings_rows = len(tables.held)
+        self.projected_offset = written.through
+        self._book.tokens.evict()
+        self._book.keys.evict(self._clock.now())
+        self._book.evict(lambda session_id: session_id in self.projection.touched)
+
+    def _tables(self, written: Projection, touched: Touched) -> Tables:
+        book, now = self._book, self._clock.now()
+        forget = now >= self._forget_at
+        if forget:
+            self._forget_at = now + FORGET_EVERY
+        held = None
+        if self._holdings_rows > HOLDINGS_MAX:
+            held = [Holding(h.session_id, h.epoch, h.holder) for h in book.holdings()]
+        return Tables(
+            projection=written,
+            sessions=[session_numbers(book.heads[s]) for s in sorted(written.touched)],
+            meta={
+                "projected_offset": written.through,
+                "nil_offset": book.nil.last_offset,
+                "catalog_offset": book.catalog_offset,
+            },
+            facts=touched.rows(written.token_tags, written.chains),
+            holdings=tuple(self.unsaved),
+            held=held,
+            forget_before=now - OPERATION_AGE if forget else None,
+        )
+
+    def _write_tables(self, tables: Tables) -> None:
+        """In the writer's thread."""
+        self._database.require_open()
+        try:
+            with self._database.transaction() as connection:
+                project(connection, tables)
+        except ENGINE_ERROR:
+            self._database.heal()
+            through = tables.meta["projected_offset"]
+            if self.projected_offset == through or self._database.projected_offset() != through:
+                raise
+        self._database.sync_mark()
+
+    async def _show(
+        self, asked: list[tuple[asyncio.Future[Shown | None], Read]], refusal: HelmrError
+    ) -> None:
+        """Answer reads from tables that only this transaction sees: a full disk needs no room for it."""
+        if not asked:
+            return
+        touched = Touched(self._book)
+        tables = self._tables(self.projection, touched)
+        touched.give_back()
+        try:
+            found = await self._in_writer(self._read_unwritten, tables, [read for _, read in asked])
+        except STORE_ERRORS:
+            self._answer([*asked], refusal)
+            return
+        for (future, _), value in zip(asked, found, strict=True):
+            if future.done():
+                continue
+            if isinstance(value, Exception):
+                future.set_exception(value)
+            else:
+                future.set_result(Shown(value))
+
+    def _read_unwritten(self, tables: Tables, reads: list[Read]) -> list[Any]:
+        """In the writer's thread; what each read found, or the error by which it ended."""
+        with self._database.taken_back() as connection:
+            project(connection, tables)
+            found: list[Any] = []
+            for read in reads:
+                try:
+                    found.append(read(self._database.writers_reader))
+                except HelmrError as error:
+                    found.append(error)
+            return found
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        at_s = min(self._due_s, loop.time() + PROJECT_LOOK_S)
+        self._tick = loop.call_at(at_s, self._look)
+
+    def _look(self) -> None:
+        is_due = asyncio.get_running_loop().time() >= self._due_s
+        if is_due or self.projection.through - self.projected_offset >= PROJECT_MANY:
+            self._tick = None
+            self.ask()
+        else:
+            self._look_later()
+
+    @staticmethod
+    def _answer(
+        asked: Sequence[tuple[asyncio.Future[Shown | None], Any]], error: HelmrError | None = None
+    ) -> None:
+        for future, _ in asked:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                # Looked at here, because the tick's own future has no reader.
+                future.exception()

@@ -1,0 +1,185 @@
+"""Writing a projection to the tables, in one transaction with `projected_offset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.appends import Holding, append_holdings
+from helmr_runtime.ledger.duck.tokens import FactRows, project_facts
+from helmr_runtime.ledger.projection import Projection, SessionNumbers
+
+_INSERT_SESSIONS = """
+INSERT INTO sessions SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
+    unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
+    unnest($8::VARCHAR[]), unnest($9::VARCHAR[])::session_status, unnest($10::VARCHAR[])::activity,
+    unnest($11::UUID[]), unnest($12::UUID[]), unnest($13::INTEGER[]), unnest($14::BIGINT[]),
+    unnest($15::TIMESTAMPTZ[]), unnest($16::BIGINT[]), unnest($17::BIGINT[]), unnest($18::INTEGER[]),
+    unnest($19::INTEGER[]), unnest($20::BOOLEAN[])
+"""
+_UPDATE_SESSIONS = """
+UPDATE sessions SET status = u.status, activity = u.activity, run = u.run, wait = u.wait,
+    next_seq = u.next_seq, last_offset = u.last_offset, updated_at = u.updated_at, epoch = u.epoch,
+    checkpoint_offset = u.checkpoint_offset, tail_count = u.tail_count, open_steps = u.open_steps,
+    has_keys = u.has_keys
+FROM (SELECT unnest($1::UUID[]) AS session, unnest($2::VARCHAR[])::session_status AS status,
+    unnest($3::VARCHAR[])::activity AS activity, unnest($4::UUID[]) AS run, unnest($5::UUID[]) AS wait,
+    unnest($6::INTEGER[]) AS next_seq, unnest($7::BIGINT[]) AS last_offset,
+    unnest($8::TIMESTAMPTZ[]) AS updated_at, unnest($9::BIGINT[]) AS epoch,
+    unnest($10::BIGINT[]) AS checkpoint_offset, unnest($11::INTEGER[]) AS tail_count,
+    unnest($12::INTEGER[]) AS open_steps, unnest($13::BOOLEAN[]) AS has_keys) AS u
+WHERE sessions.session = u.session
+"""
+_INSERT_RUNS = """
+INSERT INTO runs SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
+    unnest($4::TIMESTAMPTZ[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[])::run_status,
+    unnest($7::INTEGER[]), unnest($8::TIMESTAMPTZ[]), unnest($9::TIMESTAMPTZ[]),
+    unnest($10::TIMESTAMPTZ[]), unnest($11::BIGINT[])
+"""
+_UPDATE_RUNS = """
+UPDATE runs SET status = u.status, attempt = u.attempt, retry_at = u.retry_at, queued_at = u.queued_at,
+    ended_at = u.ended_at, outcome_offset = u.outcome_offset
+FROM (SELECT unnest($1::UUID[]) AS run, unnest($2::VARCHAR[])::run_status AS status,
+    unnest($3::INTEGER[]) AS attempt, unnest($4::TIMESTAMPTZ[]) AS retry_at,
+    unnest($5::TIMESTAMPTZ[]) AS queued_at, unnest($6::TIMESTAMPTZ[]) AS ended_at,
+    unnest($7::BIGINT[]) AS outcome_offset) AS u
+WHERE runs.run = u.run
+"""
+_INSERT_WAITS = """
+INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID[]),
+    unnest($4::INTEGER[]), unnest($5::BIGINT[]), unnest($6::TIMESTAMPTZ[]),
+    unnest($7::VARCHAR[])::wait_kind, unnest($8::VARCHAR[]), unnest($9::VARCHAR[]),
+    unnest($10::VARCHAR[]), unnest($11::UUID[]), unnest($12::TIMESTAMPTZ[]), unnest($13::BOOLEAN[]),
+    unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[])
+"""
+_UPDATE_WAITS = """
+UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at
+FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS status,
+    unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at) AS u
+WHERE waits.wait = u.wait
+"""
+_INSERT_OPERATIONS = """
+INSERT INTO operations SELECT unnest($1::VARCHAR[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
+    unnest($4::VARCHAR[]), unnest($5::TIMESTAMPTZ[])
+"""
+_INSERT_SEND_KEYS = """
+INSERT INTO send_keys SELECT unnest($1::UUID[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]),
+    unnest($4::VARCHAR[]), unnest($5::BIGINT[])
+"""
+_UPDATE_META = """
+UPDATE meta SET number = u.number
+FROM (SELECT unnest($1::VARCHAR[]) AS name, unnest($2::BIGINT[]) AS number) AS u
+WHERE meta.name = u.name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What one projection transaction writes.
+
+    Attributes:
+        projection: What changed; not touched while this is written.
+        sessions: The numbers of the touched sessions.
+        facts: Tokens, public tokens, API keys.
+        meta: Names and numbers of `meta`.
+        holdings: Adoptions that no commit has carried to disk yet.
+        held: If given, `holdings` is replaced by these: its history is no longer needed, as the
+            epochs stand in `sessions`.
+        forget_before: If given, operations accepted before this are deleted (S-61).
+    """
+
+    projection: Projection
+    sessions: Sequence[SessionNumbers]
+    meta: Mapping[str, int]
+    facts: FactRows = field(default_factory=FactRows)
+    holdings: Sequence[Holding] = ()
+    held: Sequence[Holding] | None = None
+    forget_before: datetime | None = None
+
+
+def project(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    """Write inside the open transaction."""
+    _sessions(connection, tables)
+    _runs(connection, tables.projection)
+    _waits(connection, tables.projection)
+    _keys(connection, tables)
+    project_facts(connection, tables.facts)
+    connection.execute(_UPDATE_META, [list(tables.meta), list(tables.meta.values())])
+    if tables.held is not None:
+        connection.execute("DELETE FROM holdings")
+        append_holdings(connection, tables.held)
+    elif tables.holdings:
+        append_holdings(connection, tables.holdings)
+
+
+def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    new = tables.projection.new_sessions
+    inserted, updated = [], []
+    for numbers in tables.sessions:
+        row = rows.session_numbers_row(numbers)
+        if numbers.session_id in new:
+            inserted.append((*rows.new_session_row(new[numbers.session_id]), *row[1:]))
+        else:
+            updated.append(row)
+    if inserted:
+        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 20))
+    if updated:
+        connection.execute(_UPDATE_SESSIONS, rows.columns(updated, 13))
+
+
+def _runs(connection: duckdb.DuckDBPyConnection, projection: Projection) -> None:
+    new = projection.new_runs
+    inserted, updated = [], []
+    for numbers in projection.runs.values():
+        row = rows.run_numbers_row(numbers)
+        if numbers.run_id in new:
+            inserted.append((*rows.new_run_row(new[numbers.run_id]), *row[1:]))
+        else:
+            updated.append(row)
+    if inserted:
+        connection.execute(_INSERT_RUNS, rows.columns(inserted, 11))
+    if updated:
+        connection.execute(_UPDATE_RUNS, rows.columns(updated, 7))
+
+
+def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> None:
+    new = projection.new_waits
+    inserted, updated = [], []
+    for numbers in projection.waits.values():
+        row = rows.wait_numbers_row(numbers)
+        if numbers.wait_id in new:
+            inserted.append((*rows.new_wait_row(new[numbers.wait_id]), *row[1:]))
+        else:
+            updated.append(row)
+    if inserted:
+        connection.execute(_INSERT_WAITS, rows.columns(inserted, 16))
+    if updated:
+        connection.execute(_UPDATE_WAITS, rows.columns(updated, 4))
+
+
+def _keys(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    projection = tables.projection
+    if tables.forget_before is not None:
+        connection.execute("DELETE FROM operations WHERE recorded_at < $1", [tables.forget_before])
+    if projection.operations:
+        operations = [
+            (
+                o.operation_id,
+                rows.uuid_of(o.session_id),
+                o.feed_offset,
+                o.request_hash,
+                o.recorded_at,
+            )
+            for o in projection.operations
+        ]
+        connection.execute(_INSERT_OPERATIONS, rows.columns(operations, 5))
+    if projection.send_keys:
+        keys = [
+            (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.data_hash, k.record_offset)
+            for k in projection.send_keys.values()
+        ]
+        connection.execute(_INSERT_SEND_KEYS, rows.columns(keys, 5))

@@ -1,0 +1,361 @@
+"""Tokens, public tokens and API keys between the book and the tables.
+
+Written with the projection, each row once in full and then only its numbers again; read back when the file is
+opened (what lives), and one by one when somebody asks for what memory has forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from helmr import ids
+from helmr.models import TokenStatus
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.public_tokens import PublicToken, Scope
+from helmr_runtime.ledger import pages
+from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
+from helmr_runtime.ledger.token_views import (
+    api_key_json,
+    public_token_json,
+    token_json,
+    unreadable_token_json,
+)
+from helmr_runtime.ledger.tokens import Token
+
+Json = dict[str, Any]
+
+_UPSERT_TOKENS = """
+INSERT INTO tokens SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
+    unnest($4::TIMESTAMPTZ[]), unnest($5::TIMESTAMPTZ[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
+    unnest($8::BOOLEAN[]), unnest($9::VARCHAR[])::token_status, unnest($10::BIGINT[]),
+    unnest($11::TIMESTAMPTZ[]), unnest($12::BIGINT[])
+ON CONFLICT (token) DO UPDATE SET status = excluded.status, ended_offset = excluded.ended_offset,
+    ended_at = excluded.ended_at, pin_offset = excluded.pin_offset
+"""
+_UPSERT_PUBLIC_TOKENS = """
+INSERT INTO public_tokens SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
+    unnest($4::TIMESTAMPTZ[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
+    unnest($8::VARCHAR[]), unnest($9::BIGINT[]), unnest($10::TIMESTAMPTZ[]), unnest($11::BIGINT[]),
+    unnest($12::TIMESTAMPTZ[]), unnest($13::TIMESTAMPTZ[])
+ON CONFLICT (public_token) DO UPDATE SET uses = excluded.uses, last_used_at = excluded.last_used_at,
+    revoked_at = excluded.revoked_at
+"""
+_UPSERT_API_KEYS = """
+INSERT INTO api_keys SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
+    unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::TIMESTAMPTZ[])
+ON CONFLICT (api_key) DO UPDATE SET revoked_at = excluded.revoked_at
+"""
+_INSERT_CHAINS = "INSERT INTO chains SELECT unnest($1::UUID[]), unnest($2::VARCHAR[])"
+
+
+@dataclass(frozen=True, slots=True)
+class FactRows:
+    """Rows to write: columns as the statements take them."""
+
+    tokens: tuple[rows.Row, ...] = ()
+    public_tokens: tuple[rows.Row, ...] = ()
+    api_keys: tuple[rows.Row, ...] = ()
+    chains: tuple[rows.Row, ...] = ()
+
+
+class Touched:
+    """What of the book's tokens and keys changed since the tables were written; given back if they can't be."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.tokens, book.tokens.touched = book.tokens.touched, set()
+        self.public_tokens, book.keys.touched_public = book.keys.touched_public, set()
+        self.api_keys, book.keys.touched_api = book.keys.touched_api, set()
+
+    def give_back(self) -> None:
+        """The tables could not be written."""
+        self._book.tokens.touched |= self.tokens
+        self._book.keys.touched_public |= self.public_tokens
+        self._book.keys.touched_api |= self.api_keys
+
+    def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
+        """The rows as the book has them now.
+
+        Args:
+            tags: JSON text of the tags of tokens that are new.
+            chains: Sessions that are new, and the master key that their chain begins with.
+        """
+        keys = self._book.keys
+        found = [self._book.tokens.get(token_id) for token_id in sorted(self.tokens)]
+        return FactRows(
+            tokens=tuple(_token_row(t, tags.get(t.id, "[]")) for t in found if t is not None),
+            public_tokens=tuple(
+                _public_token_row(keys.public_tokens[one])
+                for one in sorted(self.public_tokens)
+                if one in keys.public_tokens
+            ),
+            api_keys=tuple(_api_key_row(keys.api_keys[one]) for one in sorted(self.api_keys)),
+            chains=tuple((rows.uuid_of(session), key_id) for session, key_id in chains.items()),
+        )
+
+
+def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> None:
+    """Write inside the open transaction."""
+    written = (
+        (_UPSERT_TOKENS, facts.tokens, 12),
+        (_UPSERT_PUBLIC_TOKENS, facts.public_tokens, 13),
+        (_UPSERT_API_KEYS, facts.api_keys, 7),
+        (_INSERT_CHAINS, facts.chains, 2),
+    )
+    for statement, made, count in written:
+        if made:
+            connection.execute(statement, rows.columns(made, count))
+
+
+# --- restoring ------------------------------------------------------------------------------------
+
+
+def restore_facts(reader: Reader, book: Book) -> None:
+    """Load the tokens that live or are waited on, all public tokens that live, all API keys.
+
+    The heads are there already.
+    """
+    waited = {
+        head.wait.token_id: (head.wait.id, head.session_id)
+        for head in book.heads.values()
+        if head.wait is not None and head.wait.token_id is not None
+    }
+    found = reader.execute(
+        "SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))",
+        [[rows.uuid_of(token_id) for token_id in waited]],
+    ).fetchall()
+    for row in found:
+        book.tokens.admit(_token_of(row))
+    for head in book.heads.values():
+        wait = head.wait
+        token = book.tokens.get(wait.token_id) if wait is not None and wait.token_id else None
+        if wait is not None and token is not None:
+            book.tokens.note_wait(token, wait.id, head.session_id)
+    for row in reader.execute(
+        "SELECT * FROM public_token_rows WHERE revoked_us IS NULL ORDER BY created_offset"
+    ).fetchall():
+        book.keys.admit_public_token(_public_token_of(row))
+    for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
+        book.keys.admit_api_key(_api_key_of(row))
+
+
+def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
+    """The ids of the master keys that the chains of these sessions (UUIDs) began with."""
+    if not sessions:
+        return {}
+    found = reader.execute(
+        "SELECT session, key_id FROM chains WHERE session IN (SELECT unnest($1::UUID[]))",
+        [list(sessions)],
+    ).fetchall()
+    return {rows.id_of(ids.SESSION, session): key_id for session, key_id in found}
+
+
+def read_token(reader: Reader, token_id: str) -> Token | None:
+    """A token that memory has forgotten."""
+    row = reader.execute(
+        "SELECT * FROM token_rows WHERE token = $1", [rows.uuid_of(token_id)]
+    ).fetchone()
+    return _token_of(row) if row is not None else None
+
+
+def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
+    """The token with this callback secret, if memory has forgotten it."""
+    row = reader.execute(
+        "SELECT * FROM token_rows WHERE callback_hash = $1", [callback_hash]
+    ).fetchone()
+    return _token_of(row) if row is not None else None
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def token_page(
+    reader: Reader, status: str | None, tag: str | None, cursor: str | None, limit: int
+) -> Json:
+    """Tokens, newest first."""
+    key = pages.decode("tokens", cursor, (int,))
+    found = reader.execute(
+        "SELECT * FROM token_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "AND ($2::VARCHAR IS NULL OR status::VARCHAR = $2) "
+        "AND ($3::VARCHAR IS NULL OR contains(tags, $3)) ORDER BY created_offset DESC LIMIT $4",
+        [
+            key[0] if key is not None else None,
+            status,
+            jsontext.encode(tag) if tag is not None else None,
+            limit + 1,
+        ],
+    ).fetchall()
+    shown = [_token_of(row) for row in found[:limit]]
+    offsets = {o for t in shown for o in (t.created_offset, t.ended_offset, t.pin_offset) if o}
+    entries, problems = reads.listed_entries(reader, offsets)
+    items = []
+    for token, row in zip(shown, found, strict=False):
+        created, ended, pinned = (
+            entries.get(o) for o in (token.created_offset, token.ended_offset, token.pin_offset)
+        )
+        assert created is not None
+        problem = reads.problem_of(
+            problems, token.created_offset, token.ended_offset, token.pin_offset
+        )
+        if problem is None:
+            items.append(token_json(token, created, ended, pinned, in_full=False))
+        else:
+            items.append(unreadable_token_json(token, created, jsontext.decode(row[6]), problem))
+    following = pages.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
+    return pages.page(items, following)
+
+
+def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
+    """Public tokens, newest first."""
+    return _page(
+        reader,
+        "public-tokens",
+        "SELECT * FROM public_token_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "ORDER BY created_offset DESC, public_token DESC LIMIT $2",
+        lambda row: public_token_json(_public_token_of(row)),
+        cursor,
+        limit,
+        offset_at=2,
+    )
+
+
+def public_token(reader: Reader, public_token_id: str) -> Json | None:
+    """One public token."""
+    row = reader.execute(
+        "SELECT * FROM public_token_rows WHERE public_token = $1", [rows.uuid_of(public_token_id)]
+    ).fetchone()
+    return public_token_json(_public_token_of(row)) if row is not None else None
+
+
+def api_key_page(reader: Reader, cursor: str | None, limit: int) -> Json:
+    """API keys, newest first."""
+    return _page(
+        reader,
+        "api-keys",
+        "SELECT * FROM api_key_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "ORDER BY created_offset DESC LIMIT $2",
+        lambda row: api_key_json(_api_key_of(row)),
+        cursor,
+        limit,
+        offset_at=1,
+    )
+
+
+def _page(
+    reader: Reader,
+    name: str,
+    query: str,
+    view: Callable[[Any], Json],
+    cursor: str | None,
+    limit: int,
+    *,
+    offset_at: int,
+) -> Json:
+    key = pages.decode(name, cursor, (int,))
+    found = reader.execute(query, [key[0] if key is not None else None, limit + 1]).fetchall()
+    shown: Iterable[Any] = found[:limit]
+    following = pages.encode(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
+    return pages.page([view(row) for row in shown], following)
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _token_row(token: Token, tags: str) -> rows.Row:
+    return (
+        rows.uuid_of(token.id),
+        rows.uuid_of(token.session_id),
+        token.created_offset,
+        token.created_at,
+        token.expires_at,
+        token.callback_hash,
+        tags,
+        token.has_schema,
+        token.status.value,
+        token.ended_offset,
+        token.ended_at,
+        token.pin_offset,
+    )
+
+
+def _token_of(row: Any) -> Token:
+    return Token(
+        id=rows.id_of(ids.TOKEN, row[0]),
+        session_id=rows.id_of(ids.SESSION, row[1]),
+        created_offset=row[2],
+        created_at=rows.time_of(row[3]),
+        expires_at=rows.time_of(row[4]),
+        callback_hash=row[5],
+        has_schema=row[7],
+        status=TokenStatus(row[8]),
+        ended_offset=row[9],
+        ended_at=rows.time_or_none(row[10]),
+        pin_offset=row[11],
+    )
+
+
+def _public_token_row(owned: OwnedPublicToken) -> rows.Row:
+    token = owned.token
+    return (
+        rows.uuid_of(token.id),
+        rows.uuid_of(owned.session_id),
+        owned.created_offset,
+        token.created_at,
+        token.secret_hash,
+        jsontext.encode(token.scope.to_json()),
+        jsontext.encode(list(token.allowed_origins)),
+        token.key_id,
+        token.max_uses,
+        token.expires_at,
+        token.uses,
+        token.last_used_at,
+        token.revoked_at,
+    )
+
+
+def _public_token_of(row: Any) -> OwnedPublicToken:
+    token = PublicToken(
+        id=rows.id_of(ids.PUBLIC_TOKEN, row[0]),
+        created_at=rows.time_of(row[3]),
+        secret_hash=row[4],
+        scope=Scope.from_json(jsontext.decode(row[5])),
+        allowed_origins=tuple(jsontext.decode(row[6])),
+        key_id=row[7],
+        max_uses=row[8],
+        expires_at=rows.time_of(row[9]),
+        uses=row[10],
+        last_used_at=rows.time_or_none(row[11]),
+        revoked_at=rows.time_or_none(row[12]),
+    )
+    return OwnedPublicToken(token, rows.id_of(ids.SESSION, row[1]), row[2])
+
+
+def _api_key_row(key: ApiKey) -> rows.Row:
+    return (
+        rows.uuid_of(key.id),
+        key.created_offset,
+        key.created_at,
+        key.secret_hash,
+        key.role,
+        key.name,
+        key.revoked_at,
+    )
+
+
+def _api_key_of(row: Any) -> ApiKey:
+    return ApiKey(
+        id=rows.id_of(ids.API_KEY, row[0]),
+        created_offset=row[1],
+        created_at=rows.time_of(row[2]),
+        secret_hash=row[3],
+        role=row[4],
+        name=row[5],
+        revoked_at=rows.time_or_none(row[6]),
+    )

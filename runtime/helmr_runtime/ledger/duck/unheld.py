@@ -1,0 +1,40 @@
+"""Entries that the ledger writes of its own: facts, and the ends of waits of sessions that nobody holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.entries import Draft, Entry
+from helmr_runtime.ledger.authored import Chain, due_entries, fact_entries, token_end_entries
+from helmr_runtime.ledger.duck.batches import Write
+from helmr_runtime.ledger.heads import Head
+
+
+class OwnWrites:
+    """Makes and seals them.
+
+    Args:
+        chain: The keys of chains and bodies.
+
+    Raises:
+        MasterKeyMissing: Each method, if the session's key is no longer in the ring.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+
+    def due(self, head: Head, now: datetime) -> Write:
+        """The pending wait's deadline has passed."""
+        key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
+        return Write(head.session_id, due_entries(head, now, key, cipher))
+
+    def token_end(self, head: Head, ended: TokenEnded, now: datetime) -> Write:
+        """The token of the pending wait has ended."""
+        key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
+        return Write(head.session_id, token_end_entries(head, ended, now, key, cipher))
+
+    def facts(self, nil: Head, drafts: Sequence[Draft], at: datetime) -> tuple[Entry, ...]:
+        """Facts of no session, behind the nil session's last entry."""
+        return fact_entries(nil, drafts, at, self._chain)

@@ -1,0 +1,282 @@
+"""Heads: what the ledger must know of a session without reading its entries.
+
+A head is folded from the session's entries (`fold`), one function per kind, as the core's state is; it holds
+ids, numbers and times, never text, so that a hundred thousand parked sessions fit in memory. Who holds the
+session and under which epoch is not in its entries and is set by the book.
+
+Invariants: S-53 (a head is a function of the entries), S-3 (run status), S-11 (a wait leaves `pending` once).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from helmr.errors import DataError
+from helmr.models import Activity, RunStatus, SessionStatus
+from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
+from helmr_runtime.core.run import ACTIVE, own_deadline
+
+
+@dataclass(slots=True)
+class PendingWait:
+    """The run's pending wait. `deadline_at` is its own (`helmr_runtime.core.run.own_deadline`)."""
+
+    id: str
+    kind: str
+    op: int
+    token_id: str | None
+    deadline_at: datetime | None
+    is_backoff: bool = False
+
+
+@dataclass(slots=True)
+class Head:
+    """One session as the ledger knows it.
+
+    Attributes:
+        next_seq: Seq of the entry that comes next.
+        last_offset: Feed offset of the last entry, 0 before the first.
+        held_by: Name of the actor that holds the session; None when it is unheld.
+        queued_at: Since when the run waits for a slot, or executes: the order of the work list.
+        open_steps: Ops of steps without outcome. Lost, if the session is unheld.
+        outcome_offset: Feed offset of the entry that ended or blocked the newest run.
+        checkpoint_offset: Feed offset of the last entry that the newest checkpoint covers, 0 without one.
+        tail: Feed offsets of the entries after the checkpoint, in seq order.
+        has_keys: Some record was sent with an idempotency key.
+        external_key: Digest of the external id, None without one or once the session has ended.
+        start_key: Digest of the idempotency key of its start.
+        key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
+        counted_as: Under which activity and holding the book's census counts it now.
+    """
+
+    session_id: str
+    epoch: int = 0
+    next_seq: int = 1
+    last_hash: bytes = GENESIS
+    last_at: datetime | None = None
+    last_offset: int = 0
+    created_offset: int = 0
+    held_by: str | None = None
+    task: str = ""
+    status: SessionStatus = SessionStatus.OPEN
+    run_id: str | None = None
+    run_status: RunStatus | None = None
+    attempt: int = 0
+    retry_at: datetime | None = None
+    queued_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome_offset: int | None = None
+    wait: PendingWait | None = None
+    open_steps: frozenset[int] = frozenset()
+    checkpoint_offset: int = 0
+    tail: list[int] = field(default_factory=list)
+    has_keys: bool = False
+    external_key: bytes | None = None
+    start_key: bytes | None = None
+    key_id: str | None = None
+    counted_as: tuple[Activity, bool] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """An actor holds the session."""
+        return self.held_by is not None
+
+    @property
+    def has_active_run(self) -> bool:
+        """The newest run has not ended (S-3)."""
+        return self.run_status is not None and self.run_status in ACTIVE
+
+    @property
+    def is_over(self) -> bool:
+        """No code of the session runs any more, nor will."""
+        return self.status is not SessionStatus.OPEN and not self.has_active_run
+
+    @property
+    def activity(self) -> Activity:
+        """S-1."""
+        if self.run_status is None or self.run_status not in ACTIVE:
+            return Activity.IDLE
+        return Activity(self.run_status.value)
+
+
+def fold(head: Head, entry: Entry) -> None:
+    """Fold one stored entry into its session's head.
+
+    Raises:
+        DataError: It does not follow the last one.
+    """
+    if entry.seq != head.next_seq or entry.feed_offset is None:
+        raise DataError(f"{head.session_id}: entry {entry.seq} does not follow {head.next_seq - 1}")
+    _HANDLERS.get(entry.kind, _ignore)(head, entry)
+    if entry.seq == 1:
+        head.key_id = entry.body.get("chain_key_id")
+    head.next_seq = entry.seq + 1
+    head.last_hash = entry.hash
+    head.last_at = entry.recorded_at
+    head.last_offset = entry.feed_offset
+    head.tail.append(entry.feed_offset)
+
+
+def rehearsed(head: Head, entries: Sequence[Entry]) -> Head:
+    """What the head will be when these entries are stored, but for its tail.
+
+    Raises:
+        DataError: They can't be folded into it.
+    """
+    future = copy.copy(head)
+    future.tail = []  # not the head's own; nor a copy, which takes ever longer
+    for entry in entries:
+        fold(future, entry)
+    return future
+
+
+def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
+    """A copy of the head whose chain goes on behind these sealed entries; they need not be stored yet."""
+    moved = copy.copy(head)
+    for entry in entries:
+        if entry.seq == 1:
+            moved.key_id = entry.body.get("chain_key_id")
+        moved.next_seq = entry.seq + 1
+        moved.last_hash = entry.hash
+        moved.last_at = entry.recorded_at
+    return moved
+
+
+def checkpointed(head: Head) -> None:
+    """A checkpoint that covers the last entry was stored with it."""
+    head.checkpoint_offset = head.last_offset
+    head.tail = []
+
+
+Handler = Callable[[Head, Entry], None]
+
+
+def _ignore(head: Head, entry: Entry) -> None:
+    """Entries that change nothing the ledger must know."""
+
+
+def _session_created(head: Head, entry: Entry) -> None:
+    head.task = entry.body["task"]
+    assert entry.feed_offset is not None
+    head.created_offset = entry.feed_offset
+
+
+def _session_ended(status: SessionStatus) -> Handler:
+    def handle(head: Head, entry: Entry) -> None:
+        head.status = status
+
+    return handle
+
+
+def _run_created(head: Head, entry: Entry) -> None:
+    head.run_id = entry.run_id
+    head.attempt = int(entry.body.get("attempt", 1))
+    head.open_steps = frozenset()
+    head.wait = None
+    _queued(head, entry)
+
+
+def _queued(head: Head, entry: Entry) -> None:
+    head.run_status = RunStatus.QUEUED if head.wait is None else RunStatus.WAITING
+    head.retry_at = None
+    head.ended_at = None
+    head.outcome_offset = None
+    head.queued_at = entry.recorded_at
+
+
+def _run_executes(head: Head, entry: Entry) -> None:
+    head.run_status = RunStatus.RUNNING if head.wait is None else RunStatus.WAITING
+    head.retry_at = None
+    head.queued_at = entry.recorded_at
+
+
+def _run_attempt_failed(head: Head, entry: Entry) -> None:
+    _queued(head, entry)
+    head.attempt = int(entry.body["next_attempt"])
+    head.retry_at = from_iso(entry.body["retry_at"])
+
+
+def _run_retried(head: Head, entry: Entry) -> None:
+    _queued(head, entry)
+    head.attempt = int(entry.body["attempt"])
+
+
+def _run_ended(status: RunStatus) -> Handler:
+    def handle(head: Head, entry: Entry) -> None:
+        head.run_status = status
+        head.retry_at = None
+        head.outcome_offset = entry.feed_offset
+        if status is not RunStatus.BLOCKED:
+            head.ended_at = entry.recorded_at
+
+    return handle
+
+
+def _step_started(head: Head, entry: Entry) -> None:
+    head.open_steps |= {_op(entry)}
+
+
+def _step_outcome(head: Head, entry: Entry) -> None:
+    head.open_steps -= {_op(entry)}
+
+
+def _wait_opened(head: Head, entry: Entry) -> None:
+    body = entry.body
+    head.wait = PendingWait(
+        id=body["wait_id"],
+        kind=body["kind"],
+        op=_op(entry),
+        token_id=body.get("token_id"),
+        deadline_at=own_deadline(body),
+        is_backoff=bool(body.get("backoff")),
+    )
+    head.run_status = RunStatus.WAITING
+
+
+def _wait_resolved(head: Head, entry: Entry) -> None:
+    if head.wait is None or head.wait.id != entry.body["wait_id"]:
+        raise DataError(f"{head.session_id}: entry {entry.seq} resolves a wait that is not pending")
+    head.wait = None
+    following = entry.body.get("next")
+    if head.run_status is RunStatus.WAITING and following is not None:
+        head.run_status = RunStatus(following)
+        head.queued_at = entry.recorded_at
+
+
+def _input_accepted(head: Head, entry: Entry) -> None:
+    if "key_hash" in entry.body:
+        head.has_keys = True
+
+
+def _op(entry: Entry) -> int:
+    if entry.op is None:
+        raise DataError(f"{entry.session_id}: entry {entry.seq} ({entry.kind}) has no op")
+    return entry.op
+
+
+_HANDLERS: Mapping[EntryKind, Handler] = {
+    EntryKind.SESSION_CREATED: _session_created,
+    EntryKind.SESSION_CLOSED: _session_ended(SessionStatus.CLOSED),
+    EntryKind.SESSION_CANCELLED: _session_ended(SessionStatus.CANCELLED),
+    EntryKind.RUN_CREATED: _run_created,
+    EntryKind.RUN_STARTED: _run_executes,
+    EntryKind.RUN_RESUMED: _run_executes,
+    EntryKind.RUN_ATTEMPT_FAILED: _run_attempt_failed,
+    EntryKind.RUN_RETRIED: _run_retried,
+    EntryKind.RUN_SUCCEEDED: _run_ended(RunStatus.SUCCEEDED),
+    EntryKind.RUN_FAILED: _run_ended(RunStatus.FAILED),
+    EntryKind.RUN_CANCELLED: _run_ended(RunStatus.CANCELLED),
+    EntryKind.RUN_BLOCKED: _run_ended(RunStatus.BLOCKED),
+    EntryKind.STEP_STARTED: _step_started,
+    EntryKind.STEP_SUCCEEDED: _step_outcome,
+    EntryKind.STEP_FAILED: _step_outcome,
+    EntryKind.STEP_ABANDONED: _step_outcome,
+    EntryKind.WAIT_OPENED: _wait_opened,
+    EntryKind.WAIT_FULFILLED: _wait_resolved,
+    EntryKind.WAIT_TIMED_OUT: _wait_resolved,
+    EntryKind.WAIT_CANCELLED: _wait_resolved,
+    EntryKind.INPUT_ACCEPTED: _input_accepted,
+}

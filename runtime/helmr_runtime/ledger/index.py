@@ -1,0 +1,500 @@
+"""The book: every open session's head, and what the ledger checks a write against. Pure, in memory.
+
+It owns the heads, the work list, the deadlines of unheld sessions, open external ids, the idempotency keys of
+starts, the operation ids of the last day and the facts of live tokens. It does no I/O and has no clock: the
+ledger around it stores first and applies then, so a failed write leaves no trace here.
+
+Invariants: S-2, S-14, S-40 (preconditions of token waits), S-61, S-62, S-63.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from helmr.ids import NIL_SESSION
+from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
+from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.ledger.heads import Head, checkpointed, fold
+from helmr_runtime.ledger.keys import KeyBook
+from helmr_runtime.ledger.timers import Timers
+from helmr_runtime.ledger.tokens import Token, TokenBook
+from helmr_runtime.ports import (
+    Declined,
+    Flush,
+    Held,
+    OperationUnused,
+    Precondition,
+    Refused,
+    TokenNotCompleted,
+    TokenOpen,
+    WorkItem,
+)
+
+OPERATION_AGE = timedelta(hours=24)
+"""How long a repeated operation is known (S-61)."""
+
+OPERATIONS_MAX = 1_000_000
+"""Operation ids kept in memory, about 150 MB; the ledger's table answers for older ones of the same day."""
+
+ENDED_HEADS_MAX = 10_000
+"""Ended sessions whose head stays in memory."""
+
+WORK_ITEMS_MAX = 1_000
+"""Most items of each kind that one look at the work list shows, oldest first."""
+
+UNKNOWN_HOLDER = "?"
+"""Who holds a session whose adoption was forgotten in a crash, until its actor's next flush showed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The flush may be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The flush is stored already."""
+
+    first_feed_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """The flush is stored if the session's entry `seq` has this hash; else it is refused."""
+
+    seq: int
+    hash: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationKnown:
+    """Declined: the operation's receipt stands in the entry at this feed offset."""
+
+    precondition: OperationUnused
+    feed_offset: int
+
+
+Verdict = Fits | Done | Uncertain | OperationKnown | Declined | Refused
+
+
+def digest(text: str) -> bytes:
+    """How external ids, keys and operation ids are kept in memory: 16 bytes however long they are."""
+    return hashlib.sha256(text.encode("utf-8")).digest()[:16]
+
+
+class Book:
+    """The ledger's memory. Not for concurrent use."""
+
+    def __init__(self) -> None:
+        self.nil = Head(NIL_SESSION)
+        self.heads: dict[str, Head] = {NIL_SESSION: self.nil}
+        self.head_offset = 0
+        self.work_version = 1
+        self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
+        self.external_ids: dict[bytes, str] = {}
+        self.start_keys: dict[bytes, str] = {}
+        self.tokens = TokenBook()
+        self.keys = KeyBook()
+        self.open_count = 0
+        self.catalog_offset = 0
+        self._deliveries: dict[str, WorkItem] = {}
+        self._ready: dict[str, None] = {}
+        self._timers = Timers(self.heads)
+        self._waiting_held: dict[str, tuple[str, datetime]] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._census: Counter[tuple[Activity, bool]] = Counter()
+
+    # --- checking -------------------------------------------------------------------------------
+
+    def check(self, flush: Flush) -> Verdict:
+        """Whether the flush may be stored now. The session's head is in the book.
+
+        A flush that is stored already is done whatever its epoch (S-61, S-62): its actor may have
+        lost only the answer.
+        """
+        head = self.heads[flush.session_id]
+        if head is self.nil:
+            return Refused(epoch=head.epoch, seq=head.next_seq)
+        if not _follows(head, flush):
+            return _stored_or_refused(head, flush)
+        if flush.epoch < head.epoch:
+            return Refused(epoch=head.epoch, seq=head.next_seq)
+        for precondition in flush.preconditions:
+            declined = self._declines(precondition)
+            if declined is not None:
+                return declined
+        return Fits()
+
+    def _declines(self, precondition: Precondition) -> OperationKnown | Declined | None:
+        match precondition:
+            case OperationUnused(operation):
+                known = self.operations.get(digest(operation.id))
+                return None if known is None else OperationKnown(precondition, known[0])
+            case TokenOpen(token_id):
+                token = self.tokens.get(token_id)
+                if token is not None and token.is_pending:
+                    return None
+                return Declined(precondition=precondition, facts=_token_json(token))
+            case TokenNotCompleted(token_id, deadline_at):
+                token = self.tokens.get(token_id)
+                if token is None or not _is_completed_before(token, deadline_at):
+                    return None
+                return Declined(precondition=precondition, facts=_token_json(token))
+
+    def may_time_out(self, head: Head) -> bool:
+        """False for a token wait whose token was completed before the deadline, however late (S-14)."""
+        wait = head.wait
+        if wait is None or wait.deadline_at is None or wait.token_id is None:
+            return True
+        token = self.tokens.get(wait.token_id)
+        return token is None or not _is_completed_before(token, wait.deadline_at)
+
+    # --- applying what is stored ----------------------------------------------------------------
+
+    def apply(self, entry: Entry, now: datetime) -> Head:
+        """Fold one stored entry. `settle` follows the last of a write."""
+        assert entry.feed_offset is not None
+        head = self.heads.get(entry.session_id)
+        if head is None:
+            head = self.heads[entry.session_id] = Head(entry.session_id)
+        fold(head, entry)
+        self.head_offset = entry.feed_offset
+        if entry.kind is EntryKind.SESSION_CREATED:
+            self.open_count += 1
+            self._name(head, entry.body.get("external_id"), entry.body.get("idempotency_key_hash"))
+        elif entry.kind in (EntryKind.SESSION_CLOSED, EntryKind.SESSION_CANCELLED):
+            self._end(head)
+        elif entry.kind is EntryKind.CATALOG_WRITTEN:
+            self.catalog_offset = entry.feed_offset
+        elif "wait_id" in entry.body and entry.kind is not EntryKind.WAIT_OPENED:
+            self._deliveries.pop(entry.body["wait_id"], None)
+        self.keys.apply(entry)
+        for session_id, wait_id in self.tokens.apply(entry):
+            self.deliver(session_id, wait_id, now)
+        operation = entry.body.get("operation")
+        if operation is not None:
+            self.remember_operation(operation["id"], entry.feed_offset, entry.recorded_at, now)
+        return head
+
+    def settle(self, head: Head, now: datetime, *, flush: Flush | None = None) -> None:
+        """What a write means beside its entries: the checkpoint, the epoch, the holder, the indexes.
+
+        Args:
+            head: The session written to.
+            now: The ledger's time.
+            flush: The flush that was written; None for a write of the ledger's own.
+        """
+        if flush is not None:
+            if flush.checkpoint is not None:
+                checkpointed(head)
+            if flush.epoch > head.epoch:
+                head.epoch = flush.epoch
+                head.held_by = UNKNOWN_HOLDER
+            if flush.release:
+                head.held_by = None
+        self.reindex(head, now)
+
+    def known_operation(self, operation_id: str) -> int | None:
+        """Feed offset of the entry that carries an operation's receipt."""
+        known = self.operations.get(digest(operation_id))
+        return known[0] if known is not None else None
+
+    def remember_operation(
+        self, operation_id: str, feed_offset: int, recorded_at: datetime, now: datetime
+    ) -> None:
+        """Know an accepted operation for a day (S-61)."""
+        self.operations[digest(operation_id)] = (feed_offset, recorded_at)
+        oldest_at = now - OPERATION_AGE
+        while self.operations:
+            _, known_at = next(iter(self.operations.values()))
+            if known_at >= oldest_at and len(self.operations) <= OPERATIONS_MAX:
+                break
+            self.operations.popitem(last=False)
+
+    def admit(
+        self, head: Head, now: datetime, *, external_id: str | None, start_key: str | None
+    ) -> Head:
+        """Take in a head that was read from the tables; one that is here already wins."""
+        known = self.heads.get(head.session_id)
+        if known is not None:
+            return known
+        self.heads[head.session_id] = head
+        if head.status is SessionStatus.OPEN:
+            self.open_count += 1
+            self._name(head, external_id, start_key)
+        else:
+            self._name(head, None, start_key)
+            self._ended[head.session_id] = None
+        self.reindex(head, now)
+        return head
+
+    def evict(self, keeps: Callable[[str], bool]) -> None:
+        """Forget the longest ended sessions beyond `ENDED_HEADS_MAX`, unless held or kept by the caller."""
+        surplus = len(self._ended) - ENDED_HEADS_MAX
+        for session_id in list(islice(self._ended, max(0, surplus))):
+            head = self.heads[session_id]
+            if head.is_held or head.has_active_run or keeps(session_id):
+                continue
+            del self._ended[session_id], self.heads[session_id]
+            self._ready.pop(session_id, None)
+            if head.start_key is not None:
+                self.start_keys.pop(head.start_key, None)
+
+    def _name(self, head: Head, external_id: str | None, start_key: str | None) -> None:
+        if external_id is not None:
+            head.external_key = digest(external_id)
+            self.external_ids[head.external_key] = head.session_id
+        if start_key is not None:
+            head.start_key = digest(start_key)
+            self.start_keys[head.start_key] = head.session_id
+
+    def _end(self, head: Head) -> None:
+        self.open_count -= 1
+        self._ended[head.session_id] = None
+        if head.external_key is not None:
+            self.external_ids.pop(head.external_key, None)
+            head.external_key = None
+
+    # --- holding --------------------------------------------------------------------------------
+
+    def hold(self, head: Head, holder: str, epoch_floor: int, now: datetime) -> int:
+        """An actor adopts the session: the new epoch, higher than any given out before."""
+        head.epoch = max(head.epoch + 1, epoch_floor)
+        head.held_by = holder
+        self.reindex(head, now)
+        return head.epoch
+
+    def abandon(self, head: Head, epoch: int, now: datetime) -> bool:
+        """The holder of that epoch is gone. False if the session has moved on already."""
+        if head.epoch > epoch:
+            return False
+        head.epoch = epoch + 1
+        head.held_by = None
+        self.reindex(head, now)
+        return True
+
+    def holdings(self) -> list[Held]:
+        """Which sessions are held, by whom, under which epoch."""
+        return [
+            Held(session_id=head.session_id, epoch=head.epoch, holder=head.held_by)
+            for head in self.heads.values()
+            if head.held_by is not None
+        ]
+
+    # --- work and deadlines ---------------------------------------------------------------------
+
+    def reindex(self, head: Head, now: datetime) -> None:
+        """Put the session on the work list, off it, or arm its timer, as its head now says."""
+        if _is_ready(head, now):
+            if head.session_id not in self._ready:
+                self._ready[head.session_id] = None
+                self.work_version += 1
+        else:
+            self._ready.pop(head.session_id, None)
+        self._timers.arm(head, _alarm_of(head, now))
+        self._note_holding(head, now)
+        self._recount(head)
+
+    def _note_holding(self, head: Head, now: datetime) -> None:
+        """Remember since when an actor holds a session that only waits."""
+        wait = head.wait
+        if wait is None or not head.is_held or _lost_steps(head):
+            self._waiting_held.pop(head.session_id, None)
+        elif self._waiting_held.get(head.session_id, ("",))[0] != wait.id:
+            self._waiting_held[head.session_id] = (wait.id, now)
+
+    def waiting_held_since(self) -> datetime | None:
+        """Since when the longest of those that wait in an actor does so; the actor need not know."""
+        return min((since for _, since in self._waiting_held.values()), default=None)
+
+    def work_items(self) -> list[WorkItem]:
+        """What the directory must see to: deliveries, then runs, oldest first of the longest listed."""
+        runs = [_run_item(self.heads[s]) for s in islice(self._ready, WORK_ITEMS_MAX)]
+        deliveries = list(islice(self._deliveries.values(), WORK_ITEMS_MAX))
+        return [*deliveries, *sorted(runs, key=lambda item: item.queued_at)]
+
+    def deliver(self, session_id: str, wait_id: str, now: datetime) -> None:
+        """Have the end of its token delivered to that wait, if it is still pending."""
+        head = self.heads.get(session_id)
+        if head is not None and head.wait is not None and head.wait.id == wait_id:
+            self.add_delivery(head, now)
+
+    def add_delivery(self, head: Head, now: datetime) -> None:
+        """The token of the session's pending wait ended: have it delivered until a commit resolves the wait."""
+        wait = head.wait
+        assert wait is not None
+        if wait.id in self._deliveries:
+            return
+        self._deliveries[wait.id] = WorkItem(
+            kind="delivery",
+            session_id=head.session_id,
+            queued_at=now,
+            run_id=head.run_id,
+            wait_id=wait.id,
+            token_id=wait.token_id,
+        )
+        self.work_version += 1
+
+    def next_due_at(self) -> datetime | None:
+        """When the earliest timer of an unheld session rings, or a token's time is over."""
+        times = (self._timers.next_at(), self.tokens.next_expiry_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:
+        """Unheld sessions whose pending wait is due, earliest first; their timers are disarmed.
+
+        Runs whose `retry_at` came go on the work list instead. Call `reindex` for each head that is
+        not written after all; those of `busy` sessions stay armed.
+        """
+        due: list[Head] = []
+        skipped: list[Head] = []
+        busy_ids = frozenset(busy)
+        while len(due) < count_max:
+            head = self._timers.take(now)
+            if head is None:
+                break
+            if head.session_id in busy_ids or _waits_on(head) in busy_ids:
+                skipped.append(head)
+            elif head.wait is None or head.wait.deadline_at is None:
+                self.reindex(head, now)
+            elif not self.may_time_out(head):
+                self.add_delivery(head, now)
+            else:
+                due.append(head)
+        for head in skipped:
+            self._timers.arm(head, _alarm_of(head, now))
+        return due
+
+    def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
+        """Sessions that wait on the token and that nobody holds, with the id of the wait."""
+        found = [
+            (head, wait_id)
+            for wait_id, session_id in token.waits.items()
+            if (head := self.heads.get(session_id)) is not None
+        ]
+        return [
+            (head, wait_id)
+            for head, wait_id in found
+            if not head.is_held and head.wait is not None and head.wait.id == wait_id
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """How many open sessions there are and what they do; `parked` are those that wait unheld."""
+        by_activity = {
+            activity.value: self._census[activity, True] + self._census[activity, False]
+            for activity in Activity
+        }
+        return {
+            "open": self.open_count,
+            "held": sum(count for (_, is_held), count in self._census.items() if is_held),
+            "parked": self._census[Activity.WAITING, False],
+            "waiting_held": len(self._waiting_held),
+            "ready": len(self._ready),
+            "deliveries": len(self._deliveries),
+            **by_activity,
+        }
+
+    def _recount(self, head: Head) -> None:
+        if head is self.nil:
+            return
+        counted = (
+            (head.activity, head.is_held)
+            if head.status is SessionStatus.OPEN or head.has_active_run
+            else None
+        )
+        if counted == head.counted_as:
+            return
+        if head.counted_as is not None:
+            self._census[head.counted_as] -= 1
+        if counted is not None:
+            self._census[counted] += 1
+        head.counted_as = counted
+
+
+def next_deadline(head: Head) -> datetime | None:
+    """When the session next needs somebody: its wait's deadline, or its run's next attempt."""
+    return head.wait.deadline_at if head.wait is not None else head.retry_at
+
+
+def _follows(head: Head, flush: Flush) -> bool:
+    return flush.first_seq == head.next_seq and flush.previous_hash == head.last_hash
+
+
+def _stored_or_refused(head: Head, flush: Flush) -> Verdict:
+    count = len(flush.entries)
+    last_seq = flush.first_seq + count - 1
+    if count == 0:
+        # Without entries a flush only checkpoints and releases. If its epoch is still the newest and the
+        # session went on, the ledger itself wrote (a timeout), which it does only once the flush released it.
+        if flush.epoch == head.epoch and flush.first_seq < head.next_seq and not head.is_held:
+            return Done(head.last_offset)
+        return Refused(epoch=head.epoch, seq=head.next_seq)
+    last_hash = flush.entries[-1].hash
+    if last_seq == head.next_seq - 1 and last_hash == head.last_hash:
+        return Done(head.last_offset - count + 1)
+    if last_seq < head.next_seq - 1:
+        return Uncertain(last_seq, last_hash, count)
+    return Refused(epoch=head.epoch, seq=head.next_seq)
+
+
+def _is_ready(head: Head, now: datetime) -> bool:
+    if head.is_held or (head.status is not SessionStatus.OPEN and not head.has_active_run):
+        return False
+    match head.run_status:
+        case RunStatus.QUEUED:
+            return head.retry_at is None or head.retry_at <= now
+        case RunStatus.RUNNING:
+            return True
+        case RunStatus.WAITING:
+            return bool(_lost_steps(head))
+        case _:
+            return False
+
+
+def _lost_steps(head: Head) -> frozenset[int]:
+    """Steps that were running when their actor let go; a step in backoff is the wait itself."""
+    if head.wait is not None and head.wait.is_backoff:
+        return head.open_steps - {head.wait.op}
+    return head.open_steps
+
+
+def _alarm_of(head: Head, now: datetime) -> datetime | None:
+    if head.is_held or not head.has_active_run:
+        return None
+    if head.wait is not None:
+        return head.wait.deadline_at
+    if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
+        return head.retry_at
+    return None
+
+
+def _run_item(head: Head) -> WorkItem:
+    queued_at = head.retry_at or head.queued_at or head.last_at
+    assert queued_at is not None
+    return WorkItem(kind="run", session_id=head.session_id, queued_at=queued_at, run_id=head.run_id)
+
+
+def _is_completed_before(token: Token, deadline_at: datetime) -> bool:
+    return (
+        token.status is TokenStatus.COMPLETED
+        and token.ended_at is not None
+        and token.ended_at < deadline_at
+    )
+
+
+def _waits_on(head: Head) -> str | None:
+    return head.wait.token_id if head.wait is not None else None
+
+
+def _token_json(token: Token | None) -> dict[str, Any]:
+    """Facts of a token that has ended, or that there is not; whoever answers adds what its entry says."""
+    if token is None:
+        return {"status": "unknown"}
+    return {"status": token.status.value, "ended_offset": token.ended_offset}

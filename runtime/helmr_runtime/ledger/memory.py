@@ -1,0 +1,452 @@
+"""A ledger over lists: the same book and the same port as the DuckDB ledger, for tests and `helmr.testing`.
+
+Every call does its work at once, on the caller's turn of the loop; `before_commit` and `after_commit` let a test
+delay, fail or kill around the moment of truth. What is stored survives `restarted`, what is not doesn't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import SessionNotFound, StoreUnavailable, TokenNotFound
+from helmr.models import TokenStatus
+from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.checkpoint import pieces, refs
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.ledger import pages
+from helmr_runtime.ledger.authored import (
+    catalog_draft,
+    continue_head,
+    due_entries,
+    find_start,
+    repeated_start,
+    start_entries,
+    token_end_entries,
+)
+from helmr_runtime.ledger.bodies import Bodies
+from helmr_runtime.ledger.commands import (
+    decide_fact,
+    expired_drafts,
+    expired_end,
+    repeated_fact,
+    token_of,
+)
+from helmr_runtime.ledger.heads import Head, checkpointed, rehearsed
+from helmr_runtime.ledger.index import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
+from helmr_runtime.ledger.token_views import matches, token_json
+from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ports import (
+    CommitReply,
+    Committed,
+    Declined,
+    Flush,
+    Held,
+    KnownKey,
+    Loaded,
+    Refused,
+    Started,
+    StartSession,
+    WorkItem,
+)
+from helmr_runtime.security.keys import KeyRing, MasterKey
+
+DUE_MAX = 10_000
+"""Timeouts written in one turn."""
+
+TEST_RING = KeyRing((MasterKey("test", b"\x00" * 32),))
+"""Nobody outside the process ever sees a secret derived from it."""
+
+Hook = Callable[[Flush], Awaitable[None]]
+"""Called around a commit; may wait, or raise what the caller shall see."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is on this ledger's disk."""
+
+    entries: list[Entry] = field(default_factory=list)
+    checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
+    holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
+
+
+class MemoryLedger:
+    """Implements `helmr_runtime.ports.Ledger` over lists.
+
+    Args:
+        clock: Tells the time and rings the deadlines of unheld sessions.
+        stored: What an earlier ledger left.
+        ring: What secrets are derived from, and bodies sealed with if it says so. The chains are plain.
+
+    Attributes:
+        before_commit: Called with a flush before it is checked.
+        after_commit: Called with a flush after it was stored and before the caller is answered.
+    """
+
+    def __init__(
+        self, clock: Clock, stored: Stored | None = None, *, ring: KeyRing | None = TEST_RING
+    ) -> None:
+        self.clock = clock
+        self.ring = ring
+        self._bodies = Bodies(ring)
+        self.stored = stored if stored is not None else Stored()
+        self.before_commit: Hook | None = None
+        self.after_commit: Hook | None = None
+        self.book = Book()
+        self._change = asyncio.Event()
+        self._alarm: Timer | None = None
+        self._rings_at = clock.now()
+        self._is_dead = False
+        self._keys: dict[tuple[str, str, str], Entry] = {}
+        self._restore()
+
+    # --- helmr_runtime.ports.Ledger -------------------------------------------------------------------
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Loaded:
+        """See `Ledger.load`."""
+        head = self._head(session_id)
+        epoch = self.book.hold(head, holder, 0, self.clock.now())
+        self._held(head)
+        checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
+        earlier = self._earlier(head.session_id, checkpoint)
+        named = {
+            o for text in (checkpoint, *earlier.values()) if text is not None for o in refs(text)
+        }
+        return Loaded(
+            epoch=epoch,
+            checkpoint=checkpoint,
+            entries=tuple(self.entry(offset) for offset in head.tail),
+            checkpoint_offset=head.checkpoint_offset or None,
+            pieces=earlier,
+            referenced={offset: self.entry(offset) for offset in named},
+            known_operation=(
+                await self.known_operation(operation_id) if operation_id is not None else None
+            ),
+            known_key=self._known_key(session_id, *key) if key is not None else None,
+            has_older_keys=head.has_keys,
+            keys=self.ring.session_keys(session_id) if self.ring is not None else None,
+        )
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """See `Ledger.commit`."""
+        self._require_alive()
+        if self.before_commit is not None:
+            await self.before_commit(flush)
+            self._require_alive()
+        reply = self._decide(flush)
+        if self.after_commit is not None:
+            await self.after_commit(flush)
+            self._require_alive()
+        return reply
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """See `Ledger.abandon`."""
+        head = self._head(session_id)
+        if self.book.abandon(head, epoch, self.clock.now()):
+            self._held(head)
+
+    async def held(self) -> Sequence[Held]:
+        """See `Ledger.held`."""
+        self._require_alive()
+        return self.book.holdings()
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """See `Ledger.known_operation`."""
+        self._require_alive()
+        offset = self.book.known_operation(operation_id)
+        return FirstReceipt.of(self.entry(offset)) if offset is not None else None
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """See `Ledger.known_key`."""
+        self._require_alive()
+        return self._known_key(session_id, stream, key_hash)
+
+    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+        """See `Ledger.records`."""
+        self._require_alive()
+        return [
+            entry.body
+            for entry in self.entries_of(session_id)
+            if entry.kind is EntryKind.INPUT_ACCEPTED
+            and entry.body["stream"] == stream
+            and entry.body["stream_seq"] <= through_seq
+        ]
+
+    async def start(self, start: StartSession) -> Started:
+        """See `Ledger.start`."""
+        self._require_alive()
+        match = find_start(self.book, start)
+        if match is not None:
+            return repeated_start(start, match, self.entry(match.feed_offset))
+        cipher = self._bodies.cipher(start.session_id)
+        self._store(start_entries(start, self.clock.now(), None, None, cipher))
+        return Started(session_id=start.session_id, run_id=start.run_id, created=True)
+
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """See `Ledger.fact`."""
+        self._require_alive()
+        operation = fact.operation
+        known = self.book.known_operation(operation.id) if operation is not None else None
+        if known is not None:
+            return repeated_fact(fact, self.entry(known))
+        token_id = token_of(fact)
+        token = self.book.tokens.get(token_id) if token_id is not None else None
+        ended_by = (
+            self.entry(token.ended_offset) if token is not None and token.ended_offset else None
+        )
+        now = max(self.clock.now(), self.book.nil.last_at or self.clock.now())
+        decided = decide_fact(self.book, fact, now, ended_by)
+        if decided.drafts:
+            self._store(self._facts(decided.drafts, now))
+        return decided.reply
+
+    async def get_token(self, token_id: str) -> Mapping[str, Any]:
+        """See `Ledger.get_token`."""
+        self._require_alive()
+        token = self.book.tokens.get(token_id)
+        if token is None:
+            raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
+        return self._token_json(token, in_full=True)
+
+    async def list_tokens(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Mapping[str, Any]:
+        """See `Ledger.list_tokens`; this one is a single page."""
+        self._require_alive()
+        wanted = TokenStatus(status) if status is not None else None
+        found = [self._token_json(token, in_full=False) for token in self.book.tokens]
+        found = [info for info in found if matches(info, wanted, tag)]
+        found.sort(key=lambda info: str(info["id"]), reverse=True)
+        return pages.page(found[: pages.limit_of(limit)], None)
+
+    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
+        """See `Ledger.token_end`."""
+        self._require_alive()
+        token = self.book.tokens.get(token_id)
+        if token is None or token.is_pending:
+            return None
+        return end_facts(token.status.value, self.entry(token.ended_offset))
+
+    def _token_json(self, token: Token, *, in_full: bool) -> dict[str, Any]:
+        return token_json(
+            token,
+            self.entry(token.created_offset),
+            self.entry(token.ended_offset) if token.ended_offset else None,
+            self.entry(token.pin_offset) if token.pin_offset else None,
+            in_full=in_full,
+        )
+
+    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+        """See `Ledger.work`."""
+        self._require_alive()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while self.book.work_version == known and (rest := until - loop.time()) > 0:
+            event = self._change
+            try:
+                # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+                async with asyncio.timeout(rest):
+                    await event.wait()
+            except TimeoutError:
+                break
+            self._require_alive()
+        return self.book.work_version, self.book.work_items()
+
+    # --- what else tests ask ----------------------------------------------------------------------
+
+    def entries_of(self, session_id: str) -> list[Entry]:
+        """A session's entries, in order."""
+        return [entry for entry in self.stored.entries if entry.session_id == session_id]
+
+    def entry(self, feed_offset: int) -> Entry:
+        """The entry at that feed offset."""
+        return self.stored.entries[feed_offset - 1]
+
+    async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
+        """Write the catalog if its code hash is new; whether it was."""
+        self._require_alive()
+        known = await self.catalog()
+        if known is not None and known["code_hash"] == catalog["code_hash"]:
+            return False
+        self._store(self._facts((catalog_draft(catalog, principal),), self.clock.now()))
+        return True
+
+    async def catalog(self) -> Mapping[str, Any] | None:
+        """The newest catalog, None before the first."""
+        self._require_alive()
+        return self.entry(self.book.catalog_offset).body if self.book.catalog_offset else None
+
+    def crash(self) -> None:
+        """Die: every later call and every answer still owed is `StoreUnavailable`."""
+        self._is_dead = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._changed()
+
+    def restarted(self) -> MemoryLedger:
+        """The next ledger over what this one stored; this one is dead."""
+        self.crash()
+        return MemoryLedger(self.clock, self.stored, ring=self.ring)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _decide(self, flush: Flush) -> CommitReply:
+        head = self.book.heads.get(flush.session_id)
+        if head is None:
+            raise SessionNotFound(f"there is no session {flush.session_id}")
+        verdict = self.book.check(flush)
+        match verdict:
+            case Fits():
+                entries = self._store(flush.entries, flush)
+                first = entries[0].feed_offset if entries else head.last_offset
+                assert first is not None
+                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
+            case Done(first):
+                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
+            case Uncertain(seq, hashed, count):
+                found = self.entries_of(flush.session_id)[seq - 1]
+                if found.hash != hashed or found.feed_offset is None:
+                    return Refused(epoch=head.epoch, seq=head.next_seq)
+                return Committed(
+                    first_feed_offset=found.feed_offset - count + 1,
+                    next_deadline_at=next_deadline(head),
+                )
+            case OperationKnown(precondition, offset):
+                return Declined(precondition=precondition, facts={"entry": self.entry(offset)})
+            case Declined(facts={"ended_offset": offset, "status": status}):
+                return replace(verdict, facts=end_facts(str(status), self.entry(int(offset))))
+            case Declined() | Refused():
+                return verdict
+
+    def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
+        start = len(self.stored.entries) + 1
+        placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
+        session_id = flush.session_id if flush is not None else entries[0].session_id
+        future = rehearsed(self.book.heads.get(session_id) or Head(session_id), placed)
+        self.stored.entries += placed
+        if flush is not None and flush.checkpoint is not None:
+            last = len(self.stored.entries) if placed else future.last_offset
+            self.stored.checkpoints[session_id, last] = flush.checkpoint
+        for entry in placed:
+            self._apply(entry)
+        head = self.book.heads[session_id]
+        self.book.settle(head, self.clock.now(), flush=flush)
+        if flush is not None:
+            self.stored.holdings.append((session_id, head.epoch, head.held_by))
+        self._arm()
+        self._changed()
+        return placed
+
+    def _apply(self, entry: Entry) -> None:
+        self.book.apply(entry, self.clock.now())
+        key_hash = entry.body.get("key_hash")
+        if entry.kind is EntryKind.INPUT_ACCEPTED and key_hash is not None:
+            self._keys[entry.session_id, entry.body["stream"], key_hash] = entry
+
+    def _restore(self) -> None:
+        now = self.clock.now()
+        for entry in self.stored.entries:
+            self._apply(entry)
+            if (entry.session_id, entry.feed_offset) in self.stored.checkpoints:
+                checkpointed(self.book.heads[entry.session_id])
+        for session_id, epoch, holder in self.stored.holdings:
+            head = self.book.heads[session_id]
+            head.epoch, head.held_by = epoch, holder
+        for head in self.book.heads.values():
+            self.book.reindex(head, now)
+        self.book.tokens.touched.clear()
+        if self.stored.entries:
+            self._arm()
+
+    def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
+        cipher = self._bodies.cipher(self.book.nil.session_id)
+        return continue_head(self.book.nil, drafts, now, None, cipher)
+
+    def _head(self, session_id: str) -> Head:
+        self._require_alive()
+        head = self.book.heads.get(session_id)
+        if head is None or head is self.book.nil:
+            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        return head
+
+    def _checkpoint(self, session_id: str, offset: int) -> str | None:
+        stored = self.stored.checkpoints.get((session_id, offset))
+        if stored is None:
+            return None
+        seq = self.entry(offset).seq
+        return self._bodies.open_checkpoint(stored, session_id=session_id, seq=seq)
+
+    def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
+        """The earlier checkpoints that one names."""
+        found: dict[int, str] = {}
+        for offset in pieces(checkpoint) if checkpoint is not None else ():
+            text = self._checkpoint(session_id, offset)
+            assert text is not None
+            found[offset] = text
+        return found
+
+    def _known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        entry = self._keys.get((session_id, stream, key_hash))
+        if entry is None:
+            return None
+        return KnownKey(data_hash=entry.body["data_hash"], entry=entry)
+
+    def _held(self, head: Head) -> None:
+        self.stored.holdings.append((head.session_id, head.epoch, head.held_by))
+        self._arm()
+        self._changed()
+
+    def _arm(self) -> None:
+        due_at = self.book.next_due_at()
+        if due_at is None or self._is_dead:
+            return
+        if self._alarm is not None:
+            if self._rings_at <= due_at:
+                return
+            self._alarm.cancel()
+        self._rings_at = due_at
+        self._alarm = self.clock.call_at(due_at, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        if self._is_dead:
+            return
+        now = self.clock.now()
+        for head in self.book.take_due(now, DUE_MAX):
+            cipher = self._bodies.cipher(head.session_id)
+            self._store(due_entries(head, now, None, cipher))
+        expired = self.book.tokens.due(now, DUE_MAX)
+        if expired:
+            waits = [(token, wait) for token in expired for wait in self.book.unheld_waits(token)]
+            at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
+            for token, (head, wait_id) in waits:
+                cipher = self._bodies.cipher(head.session_id)
+                end = expired_end(token, wait_id, at)
+                self._store(token_end_entries(head, end, now, None, cipher))
+        self._arm()
+        self._changed()
+
+    def _changed(self) -> None:
+        event, self._change = self._change, asyncio.Event()
+        event.set()
+
+    def _require_alive(self) -> None:
+        if self._is_dead:
+            raise StoreUnavailable("the ledger is dead")

@@ -1,0 +1,222 @@
+"""Live tokens in the ledger's memory: what preconditions, completions, expiry and deliveries ask. Pure.
+
+Folded from entries of every session and of the nil session; the first end in feed order is the end (S-40). It
+holds ids, numbers and times; texts and data stand in the entries that the offsets name.
+
+Invariants: S-13 (whichever comes second, the wait or the end, makes the delivery), S-40, S-41, S-53.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from helmr.models import TokenStatus
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+
+ENDED_TOKENS_MAX = 10_000
+"""Ended tokens that stay in memory; older ones are read from the tables."""
+
+ENDS = {
+    EntryKind.TOKEN_COMPLETED: TokenStatus.COMPLETED,
+    EntryKind.TOKEN_EXPIRED: TokenStatus.EXPIRED,
+    EntryKind.TOKEN_CANCELLED: TokenStatus.CANCELLED,
+}
+WAIT_ENDS = frozenset(
+    {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
+)
+
+
+@dataclass(slots=True)
+class Token:
+    """One token.
+
+    Attributes:
+        session_id: Whose transcript its first entry stands in; the nil session if a client made it.
+        ended_offset: Feed offset of the entry that ended it, 0 while it is pending.
+        pin_offset: Feed offset of the newest `wait.opened` that pinned a schema, 0 without one (S-43).
+        waits: Pending waits on it, with their sessions.
+    """
+
+    id: str
+    session_id: str
+    created_offset: int
+    created_at: datetime
+    expires_at: datetime
+    callback_hash: str
+    has_schema: bool = False
+    status: TokenStatus = TokenStatus.PENDING
+    ended_at: datetime | None = None
+    ended_offset: int = 0
+    pin_offset: int = 0
+    waits: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_pending(self) -> bool:
+        """It can still be completed, unless its time is over."""
+        return self.status is TokenStatus.PENDING
+
+    @property
+    def schema_offsets(self) -> tuple[int, ...]:
+        """Feed offsets of the entries whose schemas a completion must fit; the newest pin last."""
+        own = (self.created_offset,) if self.has_schema else ()
+        return (*own, self.pin_offset) if self.pin_offset else own
+
+
+class TokenBook:
+    """The tokens that live, those that ended lately, and the pending waits on any of them."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+        self._by_callback: dict[str, str] = {}
+        self._of_session: dict[str, set[str]] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._expiries: list[tuple[datetime, str]] = []
+        self._token_of_wait: dict[str, str] = {}
+        self.touched: set[str] = set()
+        """Tokens whose numbers changed since the tables were last asked to follow."""
+
+    def get(self, token_id: str) -> Token | None:
+        """The token, if it is in memory."""
+        return self._tokens.get(token_id)
+
+    def by_callback(self, callback_hash: str) -> Token | None:
+        """The token whose callback secret has this hash, if it is in memory."""
+        token_id = self._by_callback.get(callback_hash)
+        return self._tokens[token_id] if token_id is not None else None
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._tokens.values())
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    # --- folding --------------------------------------------------------------------------------
+
+    def apply(self, entry: Entry) -> list[tuple[str, str]]:
+        """Fold one stored entry; returns (session, wait) of the waits that have a delivery to get."""
+        assert entry.feed_offset is not None
+        match entry.kind:
+            case EntryKind.TOKEN_CREATED:
+                self.admit(
+                    Token(
+                        id=entry.body["token_id"],
+                        session_id=entry.session_id,
+                        created_offset=entry.feed_offset,
+                        created_at=entry.recorded_at,
+                        expires_at=from_iso(entry.body["expires_at"]),
+                        callback_hash=entry.body["callback_hash"],
+                        has_schema="schema" in entry.body,
+                    )
+                )
+                self.touched.add(entry.body["token_id"])
+            case EntryKind.WAIT_OPENED if "token_id" in entry.body:
+                return self._wait_opened(entry, entry.feed_offset)
+            case EntryKind.SESSION_CANCELLED:
+                cancelled = tuple(self._of_session.get(entry.session_id, ()))
+                return [
+                    due
+                    for token_id in cancelled
+                    for due in self._end(token_id, TokenStatus.CANCELLED, entry)
+                ]
+            case kind if kind in ENDS:
+                return self._end(entry.body["token_id"], ENDS[kind], entry)
+            case kind if kind in WAIT_ENDS:
+                self._wait_resolved(entry.body["wait_id"])
+            case _:
+                pass
+        return []
+
+    def _wait_opened(self, entry: Entry, feed_offset: int) -> list[tuple[str, str]]:
+        wait_id, token_id = entry.body["wait_id"], entry.body["token_id"]
+        token = self._tokens.get(token_id)
+        if token is None:
+            return []
+        self.note_wait(token, wait_id, entry.session_id)
+        if token.is_pending and "schema" in entry.body:
+            token.pin_offset = feed_offset
+            self.touched.add(token_id)
+        return [] if token.is_pending else [(entry.session_id, wait_id)]
+
+    def note_wait(self, token: Token, wait_id: str, session_id: str) -> None:
+        """A pending wait on the token."""
+        token.waits[wait_id] = session_id
+        self._token_of_wait[wait_id] = token.id
+
+    def _wait_resolved(self, wait_id: str) -> None:
+        token_id = self._token_of_wait.pop(wait_id, None)
+        if token_id is not None:
+            self._tokens[token_id].waits.pop(wait_id, None)
+
+    def _end(self, token_id: str, status: TokenStatus, entry: Entry) -> list[tuple[str, str]]:
+        token = self._tokens.get(token_id)
+        if token is None or not token.is_pending:
+            return []  # the first end is the end
+        assert entry.feed_offset is not None
+        token.status = status
+        token.ended_at = entry.recorded_at
+        token.ended_offset = entry.feed_offset
+        self._leave_session(token)
+        self._ended[token.id] = None
+        self.touched.add(token.id)
+        return [(session_id, wait_id) for wait_id, session_id in token.waits.items()]
+
+    def _leave_session(self, token: Token) -> None:
+        of_session = self._of_session.get(token.session_id)
+        if of_session is not None:
+            of_session.discard(token.id)
+            if not of_session:
+                del self._of_session[token.session_id]
+
+    # --- what tables bring and take ---------------------------------------------------------------
+
+    def admit(self, token: Token) -> Token:
+        """Take a token in; one that is here already wins."""
+        known = self._tokens.get(token.id)
+        if known is not None:
+            return known
+        self._tokens[token.id] = token
+        self._by_callback[token.callback_hash] = token.id
+        if token.is_pending:
+            self._of_session.setdefault(token.session_id, set()).add(token.id)
+            heapq.heappush(self._expiries, (token.expires_at, token.id))
+        else:
+            self._ended[token.id] = None
+        return token
+
+    def evict(self) -> None:
+        """Forget the longest ended tokens beyond `ENDED_TOKENS_MAX` that nobody waits on."""
+        for token_id in list(self._ended)[: max(0, len(self._ended) - ENDED_TOKENS_MAX)]:
+            token = self._tokens[token_id]
+            if not token.waits and token_id not in self.touched:
+                del self._tokens[token_id], self._ended[token_id]
+                self._by_callback.pop(token.callback_hash, None)
+
+    # --- expiry -----------------------------------------------------------------------------------
+
+    def next_expiry_at(self) -> datetime | None:
+        """When the next pending token's time is over."""
+        while self._expiries:
+            at, token_id = self._expiries[0]
+            token = self._tokens.get(token_id)
+            if token is not None and token.is_pending:
+                return at
+            heapq.heappop(self._expiries)
+        return None
+
+    def due(self, now: datetime, count_max: int) -> list[Token]:
+        """Pending tokens whose time is over, earliest first. They stay due until their end is folded."""
+        found: list[Token] = []
+        kept: list[tuple[datetime, str]] = []
+        while self._expiries and self._expiries[0][0] <= now and len(found) < count_max:
+            item = heapq.heappop(self._expiries)
+            token = self._tokens.get(item[1])
+            if token is not None and token.is_pending:
+                found.append(token)
+                kept.append(item)
+        for item in kept:
+            heapq.heappush(self._expiries, item)
+        return found

@@ -1,0 +1,178 @@
+"""Rows and entries as the JSON-typed dicts that fit `helmr.models`. Pure; shared by both ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
+from helmr_runtime.ledger.projection import (
+    NewRun,
+    NewSession,
+    NewWait,
+    RunNumbers,
+    SessionNumbers,
+    WaitNumbers,
+)
+
+Json = dict[str, Any]
+
+UNREADABLE = "(can't be read)"
+"""Stands in a list for the subject of what has a `problem`."""
+
+
+def session_json(
+    row: NewSession,
+    numbers: SessionNumbers,
+    wait: Mapping[str, Any] | None,
+    run: RunNumbers | None,
+) -> Json:
+    """A `SessionInfo`. `wait` is the active wait in full, or None; `run` the newest run, if it is queued."""
+    queued_at = (run.retry_at or run.queued_at) if run is not None else None
+    return {
+        "id": row.session_id,
+        "external_id": row.external_id,
+        "task": row.task,
+        "status": numbers.status,
+        "activity": numbers.activity,
+        "queued_at": iso_or_none(queued_at),
+        "wait": dict(wait) if wait is not None else None,
+        "tags": jsontext.decode(row.tags),
+        "metadata": jsontext.decode(row.metadata),
+        "created_at": iso(row.created_at),
+        "updated_at": iso(numbers.updated_at),
+        "last_seq": numbers.next_seq - 1,
+    }
+
+
+def run_json(
+    row: NewRun,
+    numbers: RunNumbers,
+    created: Mapping[str, Any],
+    outcome: Mapping[str, Any] | None,
+    *,
+    problem: str | None = None,
+) -> Json:
+    """A `RunInfo`.
+
+    Args:
+        row: What never changes.
+        numbers: What does.
+        created: Body of its `run.created`.
+        outcome: Body of the entry that ended or blocked it.
+        problem: Why one of these bodies can't be read, and is empty here.
+    """
+    return {
+        "id": row.run_id,
+        "session_id": row.session_id,
+        "task": row.task,
+        "status": numbers.status,
+        "attempt": numbers.attempt,
+        "started_by": created.get("started_by", {}),
+        "retry_at": iso_or_none(numbers.retry_at),
+        "payload": created.get("payload"),
+        "result": outcome.get("result") if outcome is not None else None,
+        "error": _error(numbers.status, outcome) if problem is None else None,
+        "problem": problem,
+        "created_at": iso(row.created_at),
+        "ended_at": iso_or_none(numbers.ended_at),
+    }
+
+
+def _error(status: str, outcome: Mapping[str, Any] | None) -> Any:
+    if outcome is None:
+        return None
+    if status == "failed":
+        return outcome.get("error")
+    if status == "blocked":
+        return {"code": outcome["code"], "type": "", "message": outcome["message"]}
+    return None
+
+
+def wait_json(
+    row: NewWait,
+    numbers: WaitNumbers,
+    opened: Mapping[str, Any],
+    resolved_by: Mapping[str, Any] | None,
+    *,
+    in_full: bool,
+    problem: str | None = None,
+) -> Json:
+    """A `WaitInfo` without its schema, which stands in the catalog; the body only `in_full`.
+
+    `problem` says why the body of one of its entries can't be read, and is empty here.
+    """
+    found: Json = {
+        "id": row.wait_id,
+        "session_id": row.session_id,
+        "run_id": row.run_id,
+        "task": row.task,
+        "kind": row.kind,
+        "stream": row.stream,
+        "correlation_id": row.correlation_id,
+        "token_id": row.token_id,
+        "subject": opened.get("subject") if problem is None else UNREADABLE,
+        "problem": problem,
+        "status": numbers.status,
+        "opened_at": iso(row.opened_at),
+        "deadline_at": iso_or_none(row.deadline_at),
+        "resolved_at": iso_or_none(numbers.resolved_at),
+        "resolved_by": dict(resolved_by) if resolved_by is not None else None,
+    }
+    if in_full:
+        found["body"] = opened.get("body")
+        if "schema" in opened:
+            found["schema"] = opened["schema"]
+    return found
+
+
+def entry_json(entry: Entry) -> Json:
+    """An `EntryInfo`."""
+    return {
+        "session_id": entry.session_id,
+        "seq": entry.seq,
+        "feed_offset": entry.feed_offset,
+        "recorded_at": iso(entry.recorded_at),
+        "kind": entry.kind.value,
+        "run_id": entry.run_id,
+        "op": entry.op,
+        "principal": entry.principal.to_json(),
+        "body": dict(entry.body),
+    }
+
+
+def record_json(entry: Entry, consumed_by: str | None) -> Json:
+    """A `RecordInfo` of an `input.accepted` or `output.appended`."""
+    body = entry.body
+    return {
+        "id": body["record_id"],
+        "stream": body["stream"],
+        "seq": body["stream_seq"],
+        "data": body["data"],
+        "correlation_id": body.get("correlation_id"),
+        "consumed_by": consumed_by,
+        "principal": entry.principal.to_json(),
+        "created_at": iso(entry.recorded_at),
+    }
+
+
+def principal_of(entry: Entry) -> Json:
+    """Who wrote an entry."""
+    return dict(entry.principal.to_json())
+
+
+def record_kind(direction: str) -> EntryKind:
+    """The kind of entry that holds the records of a direction, `input` or `output`."""
+    return EntryKind.INPUT_ACCEPTED if direction == "input" else EntryKind.OUTPUT_APPENDED
+
+
+def principal_from(text: str) -> Principal:
+    """The principal of a stored row."""
+    return Principal.from_json(jsontext.decode(text))
+
+
+def iso_or_none(moment: datetime | None) -> str | None:
+    """A time as it stands in JSON."""
+    return iso(moment) if moment is not None else None

@@ -1,0 +1,389 @@
+"""What the parts of the runtime say to each other: values and the protocols of ledger, session and directory.
+
+The values are frozen and hold only JSON types, bytes, datetimes and each other, so that they cross process
+boundaries; the protocols have one implementation as a Ray actor and one in-process for tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from helmr_runtime.core.commands import Command, Operation
+from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.tokens import Fact
+from helmr_runtime.security.session_keys import SessionKeys
+
+# --- session actor <-> ledger ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OperationUnused:
+    """Precondition: this operation id is new. Declined with the entry that carries its receipt."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOpen:
+    """Precondition of opening a wait on a token: declined with the token's facts if it has ended."""
+
+    token_id: str
+    wait_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenNotCompleted:
+    """Precondition of timing a token wait out: the token has no completion before `deadline_at`."""
+
+    token_id: str
+    deadline_at: datetime
+
+
+Precondition = OperationUnused | TokenOpen | TokenNotCompleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush:
+    """What a session actor asks the ledger to store as one unit.
+
+    Its name is (session_id, epoch, first seq, last hash): the ledger answers one that it holds as done.
+    `release` True is the park commit: it clears the head's holder. `checkpoint` is the JSON text of the
+    session's state at the last entry's seq. A flush without entries may still carry checkpoint and release;
+    then `first_seq` is the next seq and `previous_hash` the last hash.
+    """
+
+    session_id: str
+    epoch: int
+    first_seq: int
+    previous_hash: bytes
+    entries: tuple[Entry, ...]
+    preconditions: tuple[Precondition, ...] = ()
+    checkpoint: str | None = None
+    release: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The flush is on disk. Its entries have consecutive feed offsets from `first_feed_offset`."""
+
+    first_feed_offset: int
+    next_deadline_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined:
+    """A precondition outside the session does not hold; nothing is stored."""
+
+    precondition: Precondition
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Another actor owns the session (newer epoch, or other entries at that seq); nothing is stored."""
+
+    epoch: int
+    seq: int
+
+
+CommitReply = Committed | Declined | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKey:
+    """What an idempotency key was used for (S-26): the hash of its data and the entry of its record."""
+
+    data_hash: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What an adoption needs, read in one call that raises the epoch and marks the session held.
+
+    `entries` follow the checkpoint's seq (all of them if there is no checkpoint), in seq order, with feed
+    offsets. `referenced` holds the entries that the checkpoint and its pieces name by feed offset, `pieces` the
+    earlier checkpoints that it names; `checkpoint_offset` is its own.
+    """
+
+    epoch: int
+    checkpoint: str | None
+    entries: tuple[Entry, ...]
+    checkpoint_offset: int | None = None
+    pieces: Mapping[int, str] = field(default_factory=dict)
+    referenced: Mapping[int, Entry] = field(default_factory=dict)
+    chain_key: bytes | None = None
+    known_operation: FirstReceipt | None = None
+    known_key: KnownKey | None = None
+    has_older_keys: bool = False
+    keys: SessionKeys | None = None
+    """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartSession:
+    """Create a session and its first run, unless external id, idempotency key or operation say it exists (S-2)."""
+
+    session_id: str
+    run_id: str
+    task: str
+    payload: Any
+    external_id: str | None
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    idempotency_key: str | None
+    principal: Principal
+    operation: Operation | None
+    request_hash: str
+    """Over task and payload: what must be equal for `created: false`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Receipt of a start."""
+
+    session_id: str
+    run_id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """Something the directory must see to; it stays on the ledger's list until a commit clears it.
+
+    kind: `run` (an unheld session whose run is queued without a future retry_at, or running, or waiting with
+    lost steps) or `delivery` (a token of a pending wait ended; `wait_id`, `token_id` are set).
+    """
+
+    kind: str
+    session_id: str
+    queued_at: datetime
+    run_id: str | None = None
+    wait_id: str | None = None
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A session whose head the ledger has marked held, by the load of that epoch and holder."""
+
+    session_id: str
+    epoch: int
+    holder: str
+
+
+class Ledger(Protocol):
+    """The ledger as session actors, directory and service see it. All methods are calls to one actor."""
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Loaded:
+        """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """Store one flush; returns when it is on disk (S-60)."""
+        ...
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
+        ...
+
+    async def held(self) -> Sequence[Held]:
+        """The sessions marked held: how a directory that starts finds those whose holder is gone."""
+        ...
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """Look an operation up that was accepted in the last day (S-61)."""
+        ...
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """Look an idempotency key up."""
+        ...
+
+    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+        ...
+
+    async def start(self, start: StartSession) -> Started:
+        """The conditional write that creates a session."""
+        ...
+
+    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+        """Write a fact of the nil session (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
+
+        Raises:
+            HelmrError: It is refused, as `helmr_runtime.ledger.commands` says.
+        """
+        ...
+
+    async def get_token(self, token_id: str) -> Mapping[str, Any]:
+        """A token in full, with the schemas that a completion must fit.
+
+        Raises:
+            TokenNotFound: no such token.
+        """
+        ...
+
+    async def list_tokens(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> Mapping[str, Any]:
+        """A page of tokens, newest first."""
+        ...
+
+    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
+        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        ...
+
+    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+        """Wait until the list's version differs from `known`, at most `timeout_s`; version and items, oldest first."""
+        ...
+
+
+# --- gateway / directory <-> session actor ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How the actor that held a session died; the next adoption commits it as `run.actor_died`."""
+
+    cause: str
+    executing: bool
+    op: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """Reply to `adopt`. `reply` is the command's receipt, None without a command."""
+
+    epoch: int
+    reply: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The session is parked and the actor is free. `next_deadline_at`: of its wait, if any."""
+
+    next_deadline_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """The actor can't give its session up now (a step or code runs, or nothing waits)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `watch` returns. `state`: parkable (its run waits and nothing else is open, or no run is active),
+    free (holds nothing), failed (lost its session; `detail` says why)."""
+
+    state: str
+    session_id: str | None
+    since: datetime
+    version: int
+    """Pass to the next `watch` call, which returns when it differs."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """Reply to `who`."""
+
+    name: str
+    session_id: str | None
+    epoch: int | None
+    code_hash: str
+    pid: int
+    executing: bool
+    node: str = ""
+    """Ray's id of the node that it runs on, if it is not the directory's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """What a gateway says of itself to a Ray job that comes to do without it."""
+
+    version: str
+    started_at: datetime
+    data_dir: str | None = None
+    base_url: str = ""
+    pid: int = field(default_factory=os.getpid)
+
+
+class Session(Protocol):
+    """A pool actor. Every method names its session; one it does not hold raises `Moved`, without effect."""
+
+    async def adopt(
+        self, session_id: str, *, command: Command | None, death: Death | None, catalog_hash: str
+    ) -> Adopted:
+        """Bind to a session; raises what the command raises after a successful adoption too.
+
+        The actor then holds the session in either case; `Moved` if it holds another one, `NotReady` (with fact
+        `code_hash`) if its code hash differs from `catalog_hash`.
+        """
+        ...
+
+    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+        """Decide a command; returns its receipt when durable."""
+        ...
+
+    async def release(self, session_id: str, reason: str) -> Released | Busy:
+        """Park and give the session up. reason: linger, evict, drain, shutdown."""
+        ...
+
+    async def watch(self, known: int) -> Report:
+        """Long poll: returns when the report's version differs from `known`."""
+        ...
+
+    async def who(self) -> Holding:
+        """What this actor holds."""
+        ...
+
+    async def ping(self) -> None:
+        """Answered by the actor's loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """Reply of the directory: the receipt, and who holds the session now (for the caller's cache)."""
+
+    reply: Mapping[str, Any]
+    actor: str | None
+
+
+class Directory(Protocol):
+    """Knows which session lives where; the only one that adopts and releases."""
+
+    async def route(self, session_id: str, command: Command) -> Routed:
+        """Have the session adopted if need be (slot, else desk) and the command decided."""
+        ...
+
+    async def locate(self, session_id: str) -> str | None:
+        """The name of the actor that holds the session, if any; adopts nothing."""
+        ...
+
+    async def status(self) -> Mapping[str, Any]:
+        """Pool, queue and warnings, as JSON, for /readyz, `helmr status` and the console."""
+        ...

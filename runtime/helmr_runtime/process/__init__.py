@@ -1,0 +1,1 @@
+"""What starts, watches and ends processes, and the shells of the actors that run in them."""

@@ -1,0 +1,21 @@
+"""The ledger's process."""
+
+from __future__ import annotations
+
+import os
+
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.security.keys import read_key_ring
+
+
+async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
+    """The ledger; it opens its file at its first call."""
+    return LedgerActor(
+        spec.ledger_path,
+        clock=SystemClock(),
+        ring=read_key_ring(spec.ring_path, os.environ),
+        encrypts=spec.encrypts,
+    )

@@ -1,0 +1,195 @@
+"""The gateway: serves HTTP from inside its actor's loop. A plain class; the actor around it is Ray's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from helmr.errors import Conflict, UsageError
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.http.app import behind_proxies, create_app
+from helmr_runtime.http.connections import Connections
+from helmr_runtime.http.settings import HttpSettings
+from helmr_runtime.ports import Introduction
+from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
+from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.limits import allowed_hosts
+from helmr_runtime.service import LedgerReads, Service
+
+BACKLOG = 2_048
+UNSENT_BYTES = 128 * 1024
+"""What the kernel keeps of what a client has not read. By itself it takes megabytes, so that clients which read
+nothing are served for long."""
+
+STOP_GRACE_S = 5.0
+"""Requests under way get this long to end; event streams end at once."""
+
+
+class GatewayActor:
+    """One HTTP server over one service.
+
+    Args:
+        service: What the routes call; started and stopped with the server.
+        settings: Keys, hosts and times.
+        introduction: What it says of itself; None if no Ray job can come.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: HttpSettings,
+        introduction: Introduction | None = None,
+    ) -> None:
+        self._service = service
+        self._settings = settings
+        self._introduction = introduction
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve on that address; port 0 takes a free one.
+
+        Returns:
+            The port.
+
+        Raises:
+            Conflict: Something else listens there.
+        """
+        listener = await _listen(host, port)
+        self._service.start()
+        proxies = self._settings.trusted_proxies
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        bounds = self._settings.bounds.within(files_max)
+        self.connections = Connections(bounds, proxies)
+        config = uvicorn.Config(
+            behind_proxies(create_app(self._service, self._settings), proxies),
+            http=self.connections.protocol(),
+            proxy_headers=False,  # it would believe whoever is on this machine
+            access_log=False,  # paths hold secrets
+            log_config=None,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=bounds.idle_s,  # type: ignore[arg-type]  # tests take less than a second
+            timeout_graceful_shutdown=int(STOP_GRACE_S),
+            backlog=BACKLOG,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        started = asyncio.create_task(self._server.has_started.wait())
+        await asyncio.wait({started, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._serving.done():
+            self._serving.result()
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def introduce(self) -> Introduction | None:
+        """What a Ray job must know to call the actors itself."""
+        return self._introduction
+
+    async def stop(self) -> None:
+        """Take no more requests, end the event streams, let the others finish. Idempotent."""
+        if self._server is not None:
+            self._server.should_exit = True
+        await self._service.stop()
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
+
+
+def make_gateway(
+    calls: Calls,
+    *,
+    host: str,
+    version: str,
+    data_dir: str,
+    admin_key_hash: str,
+    ring: KeyRing | None,
+    base_url: str,
+    trusted_proxies: tuple[str, ...] = (),
+    is_published: Callable[[], bool] = lambda: True,
+) -> GatewayActor:
+    """A gateway over actor calls, to be started on `host`.
+
+    Args:
+        calls: How it reaches ledger, directory and session actors.
+        host: Its name, and the local ones, are those under which it may be asked.
+        version: Of Helmr.
+        data_dir: Shown by `/readyz`.
+        admin_key_hash: Hex SHA-256 of the local admin key.
+        ring: The master keys.
+        base_url: The external base URL; its name is one under which it may be asked.
+        trusted_proxies: Networks of the proxies that may say for whom they ask.
+        is_published: Whether local programs can find the runtime; it is not ready before.
+    """
+    clock = SystemClock()
+    introduction = Introduction(
+        version=version, started_at=clock.now(), data_dir=data_dir, base_url=base_url
+    )
+    service = Service(
+        ledger=LedgerReads(calls),
+        directory=DirectoryProxy(calls),
+        session=lambda name: SessionProxy(calls, name),
+        clock=clock,
+        version=version,
+        data_dir=data_dir,
+        ring=ring,
+        base_url=base_url,
+        host=introduction,
+        is_published=is_published,
+    )
+    settings = HttpSettings(
+        admin_key_hash=admin_key_hash,
+        version=version,
+        allowed_hosts=allowed_hosts(host, (base_url,)),
+        trusted_proxies=trusted_proxies,
+    )
+    return GatewayActor(service, settings, introduction)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever owns the process, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets=sockets)
+        self.has_started.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)  # each takes it over
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"can't listen on {host}:{port}: {error.strerror}",
+            hint="Choose another with --port, or end what listens there.",
+            port=port,
+        ) from error
+    return listener

@@ -1,0 +1,116 @@
+"""The gateway's routes inside a Ray job's process, over its own actor calls: nothing listens, no key is needed.
+
+A job reaches ledger, directory and session actors by the same service as everybody else, one hop nearer.
+Whoever can call actors could call them without this; so a call without a secret may do everything, and is
+recorded as the job's (`ray_job`, S-51). Master keys stay in the ledger: the job asks it for derived ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from importlib import metadata
+
+import ray
+from fastapi import FastAPI
+
+from helmr.errors import RuntimeNotFound, UsageError
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.http.app import create_app
+from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
+from helmr_runtime.ports import Introduction
+from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
+from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
+from helmr_runtime.rpc.ray import RayCalls
+from helmr_runtime.service import LedgerReads, Service
+
+
+def _version() -> str:
+    try:
+        return metadata.version("helmr")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+source"
+
+
+VERSION = _version()
+"""Of this process; read once, since that reads files."""
+
+
+_MAKING = threading.Lock()
+"""The web framework silences a warning of pydantic's meanwhile, which works for one thread at a time."""
+
+
+def this_job() -> Principal:
+    """Who acts."""
+    return Principal("ray_job", ray.get_runtime_context().get_job_id())
+
+
+class JobDoor:
+    """Opens the app at its first use; belongs to one event loop.
+
+    Args:
+        principal: Who acts; None is this process's Ray job.
+        calls: How actors are called; None is by Ray.
+    """
+
+    def __init__(self, principal: Principal | None = None, calls: Calls | None = None) -> None:
+        self._principal = principal or this_job()
+        self._calls = calls or RayCalls()
+        self._opening = asyncio.Lock()
+        self._service: Service | None = None
+        self._app: FastAPI | None = None
+
+    async def open(self) -> FastAPI:
+        """The app.
+
+        Raises:
+            RuntimeNotFound: The cluster's runtime has ended, or is only starting.
+            UsageError: It is of another version: what crosses between actors may differ.
+        """
+        if self._app is not None:
+            return self._app
+        async with self._opening:
+            if self._app is None:
+                self._app = self._make(await self._introduced())
+        return self._app
+
+    async def close(self) -> None:
+        """End what follows."""
+        if self._service is not None:
+            await self._service.stop()
+
+    async def _introduced(self) -> Introduction:
+        try:
+            found: Introduction | None = await self._calls.call(GATEWAY, "introduce")
+        except (ActorNotFound, ActorDied) as error:
+            raise RuntimeNotFound(
+                "no runtime is in this Ray cluster", hint=None, connecting=True
+            ) from error
+        assert found is not None, "a gateway among actors introduces itself"
+        here = VERSION
+        if found.version != here:
+            raise UsageError(
+                f"this job has Helmr {here}, the runtime in its Ray cluster {found.version}",
+                hint="Install the runtime's version, or pass the runtime's URL to go over HTTP.",
+                job=here,
+                runtime=found.version,
+            )
+        return found
+
+    def _make(self, host: Introduction) -> FastAPI:
+        ledger = LedgerReads(self._calls)
+        self._service = Service(
+            ledger=ledger,
+            directory=DirectoryProxy(self._calls),
+            session=lambda name: SessionProxy(self._calls, name),
+            clock=SystemClock(),
+            version=host.version,
+            keys=ledger.session_keys,
+            base_url=host.base_url,
+            host=host,
+            is_guest=True,
+        )
+        settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=host.version, limits=UNLIMITED)
+        with _MAKING:
+            return create_app(self._service, settings, trusts=self._principal)

@@ -1,0 +1,178 @@
+"""Starts the actors of a runtime in order, keeps alive those that exist once, and stops them all.
+
+One call stays pending on each of ledger, directory and gateway: it fails when the actor dies, and
+asking again is what sets the restarted one up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+from helmr.errors import HelmrError, Unavailable
+from helmr.models import Catalog
+from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, create_shared, park_and_close
+from helmr_runtime.process.spawn import create_host
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
+from helmr_runtime.rpc.ray import RayCalls
+
+logger = logging.getLogger(__name__)
+
+RETRY_BUILD_S = 1.0
+LOOK_EVERY_S = 2.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Keeper:
+    """See the module.
+
+    Args:
+        spec: What the actors are built from.
+        catalog: Written to the ledger before anything runs.
+        is_cluster_alive: Ray's own processes run.
+        look_after: Called now and then, in a thread, while the runtime serves.
+        on_ready: Called when the runtime answers.
+        say: One line for the person at the terminal.
+    """
+
+    def __init__(
+        self,
+        spec: RuntimeSpec,
+        catalog: Catalog,
+        *,
+        is_cluster_alive: Callable[[], bool],
+        look_after: Callable[[], None],
+        on_ready: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._spec = spec
+        self._catalog = catalog
+        self._is_cluster_alive = is_cluster_alive
+        self._look_after = look_after
+        self._on_ready = on_ready
+        self._say = say
+        self._calls = RayCalls()
+        self._tasks = Tasks()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._is_serving = False
+        self._lost: str | None = None
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop; returns the exit code.
+
+        Raises:
+            Unavailable: A part can't be started, or Ray has died.
+        """
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            if await self._unless_stopped(self._start()):
+                self._on_ready()
+                self._is_serving = True
+                self._tasks.start(self._look())
+                await self._stop.wait()
+        finally:
+            await self._shut_down()
+        if self._lost is not None:
+            raise Unavailable(self._lost, hint="Start it again: what was acknowledged is stored.")
+        return 0
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._say("ending at once")
+            self._hurry.set()
+            return
+        self._say("stopping: waiting sessions are parked")
+        self._stop.set()
+
+    async def _unless_stopped(self, work: Awaitable[None]) -> bool:
+        """Do the work; False if a signal came before it was done."""
+        doing = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not doing.done():
+            doing.cancel()
+            return False
+        doing.result()
+        return True
+
+    # --- start ------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        for name in SHARED:
+            await create_shared(self._calls, self._spec, name)
+        launch = Launch(
+            self._spec,
+            self._catalog,
+            self._calls,
+            on_up=self._keep_up,
+            say=self._say,
+        )
+        await launch.until_ready()
+
+    def _keep_up(self, name: str) -> None:
+        self._tasks.start(self._keep(name))
+
+    # --- keep -------------------------------------------------------------------------------------
+
+    async def _keep(self, name: str) -> None:
+        """Have an actor up again whenever it dies."""
+        has_died = False
+        while True:
+            try:
+                if has_died:
+                    await self._calls.call(name, "build")
+                    self._say(f"the {name.removeprefix('helmr-')} died and is back")
+                    has_died = False
+                await self._calls.call(name, "forever")
+            except (ActorDied, ActorNotFound):
+                has_died = True
+                await self._recreate(name)
+            except CallError:
+                has_died = True
+                await asyncio.sleep(RETRY_S)
+            except HelmrError as error:
+                logger.warning("%s can't be set up: %s", name, error)
+                await asyncio.sleep(RETRY_BUILD_S)
+
+    async def _recreate(self, name: str) -> None:
+        """Ray has given the actor up, name and all."""
+        try:
+            await create_host(self._calls, name, self._spec)
+        except ValueError as error:
+            logger.info("%s can't be created yet: %s", name, error)
+        await asyncio.sleep(RETRY_S)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self._is_cluster_alive():
+                self._lost = "Ray has died, and the runtime with it"
+                self._stop.set()
+                return
+            try:
+                await asyncio.to_thread(self._look_after)
+            except OSError as error:
+                logger.warning("the record of processes can't be written: %s", error)
+
+    # --- stop -------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        """Park what waits, close the file; at once after a second signal."""
+        await self._tasks.stop()
+        if self._is_serving and self._lost is None:
+            await self._park_unless_hurried()
+
+    async def _park_unless_hurried(self) -> None:
+        parking = asyncio.ensure_future(park_and_close(self._calls, self._say))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait({parking, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        parking.cancel()
+        hurry.cancel()

@@ -1,0 +1,188 @@
+"""Creates the actors of a runtime in order and waits until it serves; parks and closes it.
+
+What `helmr up` does in the foreground (`keeper`) and in a cluster that was there before (`joined`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from helmr.errors import (
+    DataError,
+    HelmrError,
+    NotReady,
+    RuntimeHeld,
+    StoreUnavailable,
+    Unavailable,
+)
+from helmr.models import Catalog
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.process.spawn import create_host
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, is_of_runtime
+from helmr_runtime.rpc.ray import RayCalls
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+START_WITHIN_S = 90.0
+RETRY_S = 0.05
+PARK_WITHIN_S = 6.0
+CLOSE_WITHIN_S = 1.5
+END_WITHIN_S = 2.0
+SHARED = (LEDGER, DIRECTORY, GATEWAY)
+
+
+class Launch:
+    """One start of a runtime whose shared actors exist.
+
+    Args:
+        spec: What the actors are built from.
+        catalog: Written to the ledger before anything runs.
+        calls: How actors are called.
+        on_up: Called with the name of each shared actor that has answered, in order.
+        say: One line for the person at the terminal.
+    """
+
+    def __init__(
+        self,
+        spec: RuntimeSpec,
+        catalog: Catalog,
+        calls: RayCalls,
+        *,
+        on_up: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._spec = spec
+        self._catalog = catalog
+        self._calls = calls
+        self._on_up = on_up
+        self._say = say
+        self._not_ready = ""
+
+    async def until_ready(self) -> None:
+        """Return when the ledger is open, the catalog written, the gateway up, a slot and a desk live.
+
+        Raises:
+            Unavailable: That took too long; says what was lacking.
+            DataError: The file can't be used.
+            RuntimeHeld: Another runtime has it.
+        """
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await self._until_answered(LEDGER, self._write_catalog)
+                self._say("the ledger is open")
+                self._on_up(LEDGER)
+                self._on_up(DIRECTORY)
+                await self._until_answered(GATEWAY, self._ask_gateway)
+                self._on_up(GATEWAY)
+                await self._until_answered(DIRECTORY, self._check_pool)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
+                hint=f"The logs are in {self._spec.logs_dir}.",
+            ) from error
+
+    async def _write_catalog(self) -> None:
+        catalog = self._catalog.model_dump(mode="json", by_alias=True)
+        await self._calls.call(LEDGER, "write_catalog", catalog, RUNTIME)
+
+    async def _ask_gateway(self) -> None:
+        await self._calls.call(GATEWAY, "build")
+
+    async def _check_pool(self) -> None:
+        """Return when a slot and a desk live."""
+        status: Mapping[str, Any] = await self._calls.call(DIRECTORY, "status")
+        for role in ("slots", "desks"):
+            if status[role]["total"] - status[role]["starting"] < 1:
+                trouble = next(iter(status["warnings"]), None)
+                reason = trouble or f"no {role[:-1]} is ready yet"
+                raise NotReady(reason, is_trouble=trouble is not None)
+        if not status["ready"]:
+            raise NotReady("the directory takes over")
+        self._say(
+            f"{self._spec.slots} slots and {self._spec.desks} desks; "
+            f"{status['queue']} runs wait for a slot"
+        )
+
+    async def _until_answered(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer of an actor that is starting; a wrong file or port is no matter of time."""
+        while True:
+            try:
+                return await ask()
+            except (DataError, RuntimeHeld):
+                raise
+            except HelmrError as error:
+                if not error.retryable:
+                    raise
+                self._is_not_ready(name, error)
+            await asyncio.sleep(RETRY_S)
+
+    def _is_not_ready(self, name: str, error: HelmrError) -> None:
+        """Log each reason once; the person hears of those that look wrong."""
+        if error.message == self._not_ready:
+            return
+        self._not_ready = error.message
+        logger.info("%s is not ready: %s", name, error)
+        if error.facts.get("is_trouble") or isinstance(error, StoreUnavailable):
+            self._say(error.message)
+
+
+async def create_shared(calls: RayCalls, spec: RuntimeSpec, name: str) -> None:
+    """Create one of the actors that exist once.
+
+    Raises:
+        RuntimeHeld: The cluster has one of that name.
+    """
+    try:
+        await create_host(calls, name, spec)
+    except ValueError as error:
+        raise RuntimeHeld(
+            f"this Ray cluster has a runtime already: {name} is taken",
+            hint="A Ray cluster holds one runtime; end that one first.",
+        ) from error
+
+
+async def park_and_close(calls: RayCalls, say: Callable[[str], None]) -> None:
+    """Take no more requests, park what waits, close the file; each within its time."""
+    _, parked = await asyncio.gather(
+        _asked(calls, GATEWAY, "stop", PARK_WITHIN_S),
+        _asked(calls, DIRECTORY, "shutdown", PARK_WITHIN_S),
+    )
+    unparked = parked["unparked"] if parked is not None else []
+    if unparked:
+        say(f"{len(unparked)} sessions still ran; they go on after the next start")
+    await _asked(calls, LEDGER, "close", CLOSE_WITHIN_S)
+
+
+async def end_actors(calls: RayCalls) -> int:
+    """End the runtime's actors, and nothing else of the cluster; says how many there were.
+
+    Raises:
+        Unavailable: Ray did not answer in time.
+    """
+    try:
+        async with asyncio.timeout(END_WITHIN_S):
+            ours = list(filter(is_of_runtime, await calls.names()))
+            # The directory first: it would replace the others.
+            ours.sort(key=lambda name: name != DIRECTORY)
+            for name in ours[:1]:
+                await calls.kill(name)
+            await asyncio.gather(*(calls.kill(name) for name in ours[1:]))
+    except TimeoutError as error:
+        raise Unavailable("Ray did not end the actors in time", hint="Ask again.") from error
+    return len(ours)
+
+
+async def _asked(calls: RayCalls, name: str, method: str, within_s: float) -> Any:
+    """The answer, or None if none came in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await calls.call(name, method)
+    except (TimeoutError, HelmrError) as error:
+        logger.warning("%s.%s: %s", name, method, error)
+        return None

@@ -1,0 +1,46 @@
+"""The files by which local programs find a runtime that runs: its credentials, and a pointer to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from helmr.client.discovery import CREDENTIALS_FILE
+from helmr.models import Credentials
+from helmr_runtime.process.cluster import LOOPBACK
+from helmr_runtime.process.orphans import write_private
+
+
+def credentials(host: str, port: int, *, key: str, data_dir: Path) -> Credentials:
+    """Of a runtime that lives as long as this process."""
+    name = f"[{host}]" if ":" in host else host
+    if name in ("0.0.0.0", "[::]"):
+        name = LOOPBACK
+    return Credentials(
+        url=f"http://{name}:{port}", key=key, pid=os.getpid(), data_dir=str(data_dir)
+    )
+
+
+def publish(found: Credentials, pointers: Path) -> Path:
+    """Write both files, for this user only; says where the pointer is.
+
+    The credentials come last: from then on the runtime counts as ready (`is_published`).
+    """
+    text = found.model_dump_json()
+    pointer = pointers / f"{found.url.rpartition(':')[2]}.json"
+    pointer.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(pointer, text)
+    write_private(Path(found.data_dir) / CREDENTIALS_FILE, text)
+    return pointer
+
+
+def is_published(data_dir: Path) -> bool:
+    """Local programs can find the runtime; whoever starts one takes away what another had left."""
+    return (data_dir / CREDENTIALS_FILE).exists()
+
+
+def withdraw(data_dir: Path, pointer: Path | None) -> None:
+    """The runtime has ended."""
+    (data_dir / CREDENTIALS_FILE).unlink(missing_ok=True)
+    if pointer is not None:
+        pointer.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""Creates the Ray actors of a runtime, and is the directory's hand on its pool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from helmr.ids import new_id
+from helmr_runtime import host_status
+from helmr_runtime.directory.pool import Place, ProcessState
+from helmr_runtime.host_status import Crumb
+from helmr_runtime.process import processes
+from helmr_runtime.process.actor_host import Host
+from helmr_runtime.process.cluster import SLOT_RESOURCE
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc.protocol import POOL_PREFIXES, NodeGone
+from helmr_runtime.rpc.ray import RayCalls
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POOL_CALLS_MAX = 1_000
+SHARED_CALLS_MAX = 10_000
+"""Calls that run in one actor at once; Ray queues what is above."""
+
+
+async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
+    """Create the actor of that name; it is built at its first call.
+
+    Pool actors never restart by themselves: the directory replaces them. The others do, for ever.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    is_pool = name.startswith(POOL_PREFIXES)
+    options: dict[str, Any] = {"max_restarts": -1, "max_concurrency": SHARED_CALLS_MAX}
+    if is_pool:
+        options = {
+            "max_restarts": 0,
+            "max_concurrency": POOL_CALLS_MAX,
+            "resources": {SLOT_RESOURCE: 1},
+            "scheduling_strategy": "SPREAD",
+        }
+    await calls.create(name, Host, name, spec, is_here=not is_pool, options=options)
+
+
+class RaySpawner:
+    """Pool actors over Ray; see `helmr_runtime.directory.pool.Spawner`.
+
+    What is to be done on an actor's machine is done there: a pid or a crumb means nothing elsewhere.
+    """
+
+    def __init__(self, calls: RayCalls, spec: RuntimeSpec, node: str) -> None:
+        self._calls = calls
+        self._spec = spec
+        self._node = node
+
+    async def spawn(self, role: str) -> str:
+        """Create an actor with a fresh name."""
+        name = f"helmr-{role}-{new_id('actor').partition('_')[2]}"
+        await create_host(self._calls, name, self._spec)
+        return name
+
+    async def kill(self, place: Place) -> None:
+        """SIGKILL the process, and tell Ray."""
+        with contextlib.suppress(NodeGone):
+            await self._there(place, _kill_process, self._spec.pid_path(place.name), place.pid)
+        await self._calls.kill(place.name)
+
+    async def names(self) -> Sequence[str]:
+        """The pool actors that Ray knows."""
+        return [name for name in await self._calls.names() if name.startswith(POOL_PREFIXES)]
+
+    async def look(self, place: Place) -> ProcessState:
+        """What /proc says of a process."""
+        assert place.pid is not None, "it has started"
+        try:
+            found = await self._there(place, processes.look, place.pid)
+        except NodeGone:
+            return ProcessState.GONE
+        if found is None or found[0] in "ZX":
+            return ProcessState.GONE
+        return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING
+
+    async def crumb(self, place: Place) -> Crumb | None:
+        """What a dead actor held and did.
+
+        None where its node is gone too: the task's code did not end that.
+        """
+        try:
+            return await self._there(place, _take_crumb, self._spec.crumb_path(place.name))
+        except NodeGone as error:
+            logger.info("%s leaves no crumb: %s", place.name, error)
+            return None
+
+    async def _there(self, place: Place, function: Callable[..., T], *args: object) -> T:
+        if place.node in ("", self._node):
+            return await asyncio.to_thread(function, *args)
+        return await self._calls.run_on(place.node, function, *args)
+
+
+def _kill_process(pid_path: Path, pid: int | None) -> None:
+    """SIGKILL the Ray worker with that pid, if there is one, or the one that wrote the file."""
+    if pid is None:
+        try:
+            pid = int(pid_path.read_text())
+        except (OSError, ValueError):
+            return
+    one = processes.process(pid)
+    if one is not None and _is_ray_worker(one.pid):
+        processes.kill(one)
+    pid_path.unlink(missing_ok=True)
+
+
+def _take_crumb(path: Path) -> Crumb | None:
+    crumb = host_status.read(path)
+    path.unlink(missing_ok=True)
+    return crumb
+
+
+def _is_ray_worker(pid: int) -> bool:
+    """A Ray worker has this pid, not a process that got it later."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return command.startswith(b"ray::") or b"default_worker.py" in command

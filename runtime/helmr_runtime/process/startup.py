@@ -1,0 +1,241 @@
+"""What `helmr up` is told, and what it finds out and makes ready before it starts anything."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
+from helmr.errors import (
+    BadDefinition,
+    Conflict,
+    HelmrError,
+    RuntimeHeld,
+    StoreUnavailable,
+    UsageError,
+)
+from helmr.models import Catalog
+from helmr_runtime.catalog import load_modules, raised_at
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.process.cluster import LOOPBACK
+from helmr_runtime.process.orphans import write_private
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.security.keys import ensure_key_ring
+from helmr_runtime.security.private_files import open_private, secure_folder
+from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
+
+DEFAULT_PORT = 4356
+DEFAULT_DESKS = 2
+DEFAULT_LINGER_S = 30.0
+SLOTS_MAX = 8
+KEY_NAME = "admin.key"
+KEY_CHARS_MAX = 1_024
+LOGS = "logs"
+LOGS_KEPT = 100
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What `helmr up` was told.
+
+    Attributes:
+        tasks: Task modules, dotted or as files, looked up from `folder`.
+        port: 0 takes a free one.
+        slots: None: twice the cores, at most 8.
+        address: Join this Ray cluster instead of starting one; the runtime goes on in it.
+        serves_http: Whether anything listens; only a joined runtime can do without.
+        folder: None is the current folder.
+        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
+        external_url: What the links of tokens begin with, if not with host and port.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
+        ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
+    """
+
+    tasks: tuple[str, ...]
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    data_dir: Path = Path(".helmr")
+    slots: int | None = None
+    desks: int = DEFAULT_DESKS
+    linger_s: float = DEFAULT_LINGER_S
+    address: str | None = None
+    folder: Path | None = None
+    ready_fd: int | None = None
+    external_url: str | None = None
+    encrypts: bool | None = None
+    serves_http: bool = True
+    trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def slots_count(self) -> int:
+        """What was asked for, or the default."""
+        return self.slots or min(SLOTS_MAX, 2 * (os.cpu_count() or 1))
+
+    def folders(self) -> tuple[Path, Path]:
+        """The folder that tasks are looked up from, and the data directory, which is made."""
+        folder = (self.folder or Path.cwd()).resolve()
+        data_dir = (folder / self.data_dir).resolve()
+        with writing(data_dir):
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder, data_dir
+
+
+def version() -> str:
+    """Of Helmr."""
+    try:
+        return metadata.version("helmr")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+source"
+
+
+@contextmanager
+def writing(data_dir: Path) -> Iterator[None]:
+    """What fails to be made or written here is told as the data directory's fault."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            path = Path(error.filename or data_dir)
+            is_inside = path.is_relative_to(data_dir)
+            place = f"the data directory {data_dir}" if is_inside else f"{path.parent}"
+            raise StoreUnavailable(
+                f"the disk of {place} is full: {error.strerror}",
+                hint="Free space there, then start again: nothing that was acknowledged is lost.",
+            ) from error
+        name = f"{error.filename}: " if error.filename is not None else ""
+        raise UsageError(
+            f"{data_dir} can't be used as data directory: {name}{error.strerror}",
+            hint="Make it a folder that this user may write, or name another --data-dir.",
+        ) from error
+
+
+@contextmanager
+def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the data directory; the kernel gives it back with this process, whatever ends it.
+
+    Raises:
+        RuntimeHeld: Another runtime has it.
+        UsageError: Others may write it, or something in it is not the runtime's.
+        StoreUnavailable: Its disk is full.
+    """
+    with writing(data_dir):
+        for folder in (data_dir, data_dir / LOGS):
+            if folder.is_dir() or folder.is_symlink():
+                secure_folder(folder, say)
+        descriptor = open_private(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise _held(data_dir, holder) from error
+    try:
+        with writing(data_dir):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held(data_dir: Path, holder: str) -> RuntimeHeld:
+    credentials = read_credentials(data_dir / CREDENTIALS_FILE)
+    url = credentials.url if credentials is not None else None
+    place = f" at {url}" if url is not None else ""
+    return RuntimeHeld(
+        f"{data_dir} is in use by the runtime with pid {holder}{place}",
+        hint=f"Use that one, end it with `helmr down --data-dir {data_dir}`, "
+        "or name another --data-dir.",
+        pid=int(holder) if holder.isdigit() else None,
+        url=url,
+        data_dir=str(data_dir),
+    )
+
+
+def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
+    """Import the task modules, as every slot will, and read what is in them."""
+    try:
+        catalog = load_modules(tasks, folder=folder).catalog()
+    except HelmrError:
+        raise
+    except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
+        raise BadDefinition(
+            f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
+            f"{raised_at(error)}"
+        ) from error
+    noun = "task" if len(catalog.tasks) == 1 else "tasks"
+    say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
+    return catalog
+
+
+def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
+    """The port if it is free, or a free one for 0; known before anything is started.
+
+    The socket keeps the port from being given to anybody who asks for a free one, and does not listen: the
+    gateway may. Close it when the runtime has ended.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _no_address(host) from error
+    family, kind, protocol, _, address = found[0]
+    holder = socket.socket(family, kind, protocol)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind(address)
+    except OSError as error:
+        holder.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host) from error
+        raise Conflict(
+            f"can't listen on {host}:{port}: {error.strerror}",
+            hint="Choose another with --port, or end what listens there.",
+            port=port,
+        ) from error
+    return holder.getsockname()[1], holder
+
+
+def _no_address(host: str) -> UsageError:
+    return UsageError(f"{host!r} is no address of this machine", hint="Check --host.")
+
+
+def local_key(data_dir: Path) -> str:
+    """The admin key of this data directory; the same after every restart. A fresh one is not stored yet."""
+    key = _stored_key(data_dir)
+    return key if parse_secret(key) is SecretKind.API_KEY else make_secret(SecretKind.API_KEY)
+
+
+def _stored_key(data_dir: Path) -> str:
+    try:
+        with os.fdopen(open_private(data_dir / KEY_NAME, os.O_RDONLY)) as file:
+            return file.read(KEY_CHARS_MAX).strip()
+    except FileNotFoundError:
+        return ""
+
+
+def keep_keys(spec: RuntimeSpec, key: str) -> None:
+    """Store the admin key and the master keys, if they are fresh.
+
+    Comes when nothing can refuse the start any more: a refused one leaves no keys that open nothing.
+    """
+    data_dir = Path(spec.data_dir)
+    with writing(data_dir):
+        if _stored_key(data_dir) != key:
+            write_private(data_dir / KEY_NAME, key)
+        ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
+
+
+def trim_logs(folder: Path) -> None:
+    """Keep the newest logs of earlier runtimes."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in logs[LOGS_KEPT:]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,239 @@
+"""`helmr up`: starts a runtime in the foreground, watches it, and ends all of it; or see `joined`.
+
+Owns the data directory while it runs (a lock), the local admin key, the credentials that local
+programs find, and every process it has started: a clean end parks what waits; after any other end
+the watchdog and the kernel end the rest within seconds, and the next `up` looks once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from helmr.client.discovery import pointer_dir
+from helmr.errors import HelmrError, UsageError
+from helmr.models import Catalog
+from helmr_runtime.ledger.duck.files import check_is_database
+from helmr_runtime.process import orphans, pointer_files, processes
+from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
+from helmr_runtime.process.deploy_cluster import join
+from helmr_runtime.process.orphans import Record
+from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
+from helmr_runtime.process.startup import (
+    UpOptions,
+    hold_port,
+    keep_keys,
+    load_catalog,
+    local_key,
+    lock,
+    trim_logs,
+    version,
+    writing,
+)
+from helmr_runtime.process.terminal import Terminal
+from helmr_runtime.process.watchdog import Watchdog
+from helmr_runtime.security.secrets import secret_hash
+
+STOP_WITHIN_S = 10.0
+"""From a signal to the end of everything."""
+
+TERMINAL = Terminal()
+"""The process has one."""
+
+
+def run_up(options: UpOptions) -> int:
+    """Run a runtime until a signal ends it; returns the exit code.
+
+    Raises:
+        RuntimeHeld: Another runtime has the data directory; names it.
+        BadDefinition: A task module can't be used.
+        Conflict: The port is taken.
+        DataError: The ledger's file is no database.
+        Unavailable: Ray or the ledger can't be started.
+    """
+    if not options.tasks:
+        raise UsageError("no tasks are named", hint="Name task files or modules.")
+    os.umask(0o077)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    if options.address is not None:
+        return join(options, TERMINAL)
+    if not options.serves_http:
+        raise UsageError(
+            "a runtime that serves no HTTP is reached only from its Ray cluster",
+            hint="Name the cluster with --address.",
+        )
+    folder, data_dir = options.folders()
+    with lock(data_dir, TERMINAL.say):
+        TERMINAL.say(f"Helmr {version()} on {data_dir}")
+        check_is_database(data_dir / LEDGER_NAME)
+        pointer_files.withdraw(data_dir, None)  # of a runtime that was killed
+        ended = orphans.end_leftovers(data_dir)
+        if ended:
+            noun = "process" if ended == 1 else "processes"
+            TERMINAL.say(f"ended {ended} {noun} that an earlier runtime had left")
+        port, held = hold_port(options.host, options.port)
+        with held:
+            with writing(data_dir):
+                run = _Run(options, folder=folder, data_dir=data_dir, port=port)
+            try:
+                return run.run()
+            except KeyboardInterrupt:
+                TERMINAL.say("stopped before it was ready")
+                return 0
+            finally:
+                run.clean_up()
+
+
+class _Run:
+    """One runtime from its first process to its last."""
+
+    def __init__(self, options: UpOptions, *, folder: Path, data_dir: Path, port: int) -> None:
+        self._options = options
+        self._folder = folder
+        self._data_dir = data_dir
+        self._port = port
+        self._run_dir = make_run_dir()
+        self._mark = processes.Mark(os.urandom(16).hex(), self._run_dir)
+        self._key = local_key(data_dir)
+        self._watchdog = Watchdog(data_dir, self._mark)
+        self._cluster = Cluster(self._run_dir)
+        self._pointer: Path | None = None
+        self._recorded: tuple[processes.Process, ...] = ()
+        (self._run_dir / "crumbs").mkdir()
+        trim_logs(data_dir / "logs")
+
+    def run(self) -> int:
+        """Start everything, serve until a signal, park and stop."""
+        with writing(self._data_dir):
+            self._record(())
+        with writing(self._data_dir):
+            prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
+        # A task module may import ray, which reads the environment then.
+        catalog = load_catalog(self._options.tasks, self._folder, TERMINAL.say)
+        self._watchdog.start()
+        # Ray gives the current folder to its workers as the first place to import from.
+        os.chdir(self._run_dir)
+        with writing(self._data_dir):
+            TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
+        address = self._cluster.start()
+        TERMINAL.say(f"Ray runs on {address}")
+        from helmr_runtime.process.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
+
+        spec = self._spec(catalog)
+        keep_keys(spec, self._key)
+        keeper = Keeper(
+            spec,
+            catalog,
+            is_cluster_alive=lambda: not self._cluster.dead_processes(),
+            look_after=self._look_after,
+            on_ready=self._ready,
+            say=TERMINAL.say,
+        )
+        return asyncio.run(keeper.run())
+
+    def _spec(self, catalog: Catalog) -> RuntimeSpec:
+        """What every actor is built from."""
+        return RuntimeSpec(
+            data_dir=str(self._data_dir),
+            run_dir=str(self._run_dir),
+            tasks=self._options.tasks,
+            folder=str(self._folder),
+            catalog_hash=catalog.code_hash,
+            slots=self._options.slots_count,
+            desks=self._options.desks,
+            linger_s=self._options.linger_s,
+            host=self._options.host,
+            port=self._port,
+            admin_key_hash=secret_hash(self._key),
+            version=version(),
+            encrypts=self._options.encrypts,
+            external_url=self._options.external_url,
+            trusted_proxies=self._options.trusted_proxies,
+        )
+
+    def _record(self, found: tuple[processes.Process, ...]) -> None:
+        """Write down what there is to end, should this process be killed."""
+        me = _this_process()
+        orphans.write_record(
+            self._data_dir,
+            Record(mark=self._mark, supervisor=me, processes=found),
+        )
+
+    def _look_after(self) -> None:
+        if not self._watchdog.is_alive:
+            self._watchdog.start()
+        found = tuple(processes.marked(self._mark))
+        if found != self._recorded:
+            self._recorded = found
+            self._record(found)
+
+    def _ready(self) -> None:
+        """Let local programs find this runtime."""
+        credentials = pointer_files.credentials(
+            self._options.host, self._port, key=self._key, data_dir=self._data_dir
+        )
+        self._pointer = pointer_files.publish(credentials, pointer_dir(os.environ))
+        TERMINAL.say(f"ready on {credentials.url} (Ctrl-C ends it)")
+        if self._options.ready_fd is not None:
+            os.write(self._options.ready_fd, credentials.model_dump_json().encode() + b"\n")
+            os.close(self._options.ready_fd)
+
+    def clean_up(self) -> None:
+        """End whatever is left, and take back what pointed here."""
+        os.chdir("/")
+        if self._pointer is not None:
+            pointer_files.withdraw(self._data_dir, self._pointer)
+        try:
+            self._cluster.stop()
+        finally:
+            spare = [self._watchdog.pid] if self._watchdog.pid is not None else []
+            left = processes.end_all(
+                self._mark, self._recorded, spare=spare, within_s=STOP_WITHIN_S / 2
+            )
+            self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
+            orphans.remove_run_dir(self._run_dir)
+            TERMINAL.restore()
+        if left:
+            TERMINAL.say(f"{len(left)} processes could not be ended; the next start tries again")
+            self._record(tuple(left))
+        else:
+            orphans.forget_record(self._data_dir)
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _this_process() -> processes.Process:
+    me = processes.process(os.getpid())
+    assert me is not None, "this process runs"
+    return me
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a runtime from one argument, the options as JSON; how `helmr_runtime.process.embedded` does."""
+    parser = argparse.ArgumentParser(prog="helmr_runtime.process.supervisor")
+    parser.add_argument("options", help="UpOptions as JSON")
+    values = json.loads(parser.parse_args(arguments).options)
+    for name in ("tasks", "trusted_proxies"):
+        values[name] = tuple(values.get(name, ()))
+    for name in ("data_dir", "folder"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    try:
+        return run_up(UpOptions(**values))
+    except HelmrError as error:
+        TERMINAL.say(f"error: {error.message}")
+        if error.hint:
+            TERMINAL.say(f"hint: {error.hint}")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())

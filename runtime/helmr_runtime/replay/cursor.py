@@ -1,0 +1,112 @@
+"""Where a run is in its journal: what its code has asked for, what it may be given next, and where the two differ.
+
+A `Place` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside the run's.
+Invariants: S-30 (ops are numbered in the order asked, outcomes come in the order recorded, time and random numbers
+follow from the place), S-31 (a difference names op, recorded and met).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from datetime import datetime
+
+from helmr.errors import NondeterminismError
+from helmr_runtime.core.requests import Ask
+from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, Script
+
+
+class Place:
+    """The place of one run, from its first op on.
+
+    Attributes:
+        known_at: The latest time that the code can know of, the same in every replay.
+        given_up: Ops that the code has cancelled by now.
+    """
+
+    def __init__(self, run_id: str, script: Script, began_at: datetime) -> None:
+        self.known_at = began_at
+        self.given_up: set[int] = set()
+        self._run_id = run_id
+        self._script = script
+        self._lines: deque[Line] = deque(script.lines)
+        self._script_left = len(script.lines)
+        self._op = 0
+        self._draws = 0
+        self._asked: set[int] = set()
+
+    @property
+    def op(self) -> int:
+        """The newest op, 0 before the first."""
+        return self._op
+
+    @property
+    def is_replaying(self) -> bool:
+        """Recorded outcomes are being delivered again."""
+        return self._script_left > 0
+
+    def next_op(self) -> int:
+        """The number of the op that the code asks for now."""
+        self._op += 1
+        self._draws = 0
+        self._asked.add(self._op)
+        return self._op
+
+    def draw(self) -> bytes:
+        """32 bytes that are the same at this place of every replay, and others at the next draw."""
+        self._draws += 1
+        return hashlib.sha256(f"{self._run_id}|{self._op}|{self._draws}".encode()).digest()
+
+    # --- what comes next ------------------------------------------------------------------------
+
+    def add(self, outcome: Outcome) -> None:
+        """An outcome that was recorded just now comes after all others."""
+        self._lines.append(outcome)
+
+    def next_outcome(self) -> Outcome | None:
+        """Go on to the next outcome; None where the code has to ask for something, or to give it up, before."""
+        while self._lines:
+            line = self._lines[0]
+            if not self._is_passed(line):
+                return None
+            self._lines.popleft()
+            self._script_left = max(0, self._script_left - 1)
+            if isinstance(line, Outcome):
+                return line
+        return None
+
+    def _is_passed(self, line: Line) -> bool:
+        if isinstance(line, GivenUp):
+            return line.op in self.given_up
+        return line.op in self._asked
+
+    # --- where code and journal differ ------------------------------------------------------------
+
+    def is_recorded(self, op: int) -> bool:
+        """The journal holds this op."""
+        return op in self._script.opened
+
+    def difference(self, op: int, ask: Ask) -> NondeterminismError | None:
+        """The journal holds another op here than the code asks for."""
+        recorded = self._script.opened.get(op)
+        if recorded is None or recorded == str(ask):
+            return None
+        return NondeterminismError(op=op, recorded=recorded, met=str(ask))
+
+    def unasked(self, met: str) -> NondeterminismError | None:
+        """The first op of the journal that the code has not asked for, where it must have asked for all."""
+        op = min((op for op in self._script.opened if op not in self._asked), default=None)
+        if op is None:
+            return None
+        return NondeterminismError(op=op, recorded=self._script.opened[op], met=met)
+
+    def awaited_in_vain(self) -> NondeterminismError | None:
+        """What the next outcome waits for, of code that will not do it."""
+        if not self._lines or self._is_passed(self._lines[0]):
+            return None
+        line = self._lines[0]
+        recorded = self._script.opened.get(line.op, "?")
+        if isinstance(line, GivenUp):
+            recorded = f"the end of {recorded}"
+        met = "nothing: it awaits something that is not a durable call"
+        return NondeterminismError(op=line.op, recorded=recorded, met=met)

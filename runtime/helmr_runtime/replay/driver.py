@@ -1,0 +1,435 @@
+"""One run's coroutine tree on its own loop and thread, and its conversation with the session actor.
+
+The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `Host` as
+calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
+Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
+that differs from its journal is severed, whatever its code catches), S-34 (nothing the tree does can delay the actor's
+loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from helmr.current import RunRef, SessionRef, StepCall, current_run
+from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
+from helmr.ids import RUN, new_id
+from helmr.tasks import Task
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.requests import Ask, AskClock, AskContinue, AskStep, AskWait
+from helmr_runtime.replay.cursor import Place
+from helmr_runtime.replay.durable_context import RunCode, Secrets
+from helmr_runtime.replay.ends import (
+    Mismatch,
+    Raised,
+    Returned,
+    RunEnd,
+    StepEnd,
+    Unreadable,
+    error_of,
+    failed_op,
+    met_text,
+)
+from helmr_runtime.replay.loop import make_loop
+from helmr_runtime.replay.replay_log import Outcome, Script, StepError, StepValue
+from helmr_runtime.replay.steps import StepRunner
+
+OPS_MAX = 20_000
+"""S-8."""
+
+TREE_END_S = 5.0
+"""A severed tree has this long to end (S-34)."""
+
+EXITS_MAX = 100
+"""A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
+
+SILENCE_S = 30.0
+"""A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
+
+log = logging.getLogger("helmr.run")
+
+
+class Host(Protocol):
+    """What a driver tells the session actor, on the actor's loop and in the order it happened."""
+
+    def asked(self, driver: RunDriver, op: int, ask: Ask) -> None:
+        """The code asks for a new op."""
+        ...
+
+    def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
+        """A replay reached an op that is open in the journal."""
+        ...
+
+    def gave_up(self, driver: RunDriver, op: int) -> None:
+        """The code cancelled an op it awaited."""
+        ...
+
+    def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
+        """A try of a step ended."""
+        ...
+
+    def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
+        """The task returned, raised or can't be replayed."""
+        ...
+
+    def closed(self, driver: RunDriver, is_clean: bool) -> None:
+        """The thread ends; not clean: parts of the tree did not end and still exist."""
+        ...
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Ask the ledger about tokens, for a run; `key` names the call, so that a repeated one acts once."""
+        ...
+
+
+class RunDriver:
+    """Runs one attempt of a run from its journal on."""
+
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        payload: Any,
+        *,
+        session: SessionRef,
+        run: RunRef,
+        script: Script,
+        host: Host,
+        clock: Clock,
+        silence_s: float = SILENCE_S,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self.run = run
+        self._name = task.id
+        self._script = script
+        self._host = host
+        self._clock = clock
+        self._place = Place(run.id, script, script.began_at or clock.now())
+        self._code = RunCode(
+            task, payload, session=session, run=run, place=self._place, asking=self, secrets=secrets
+        )
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self.wait_op: int | None = None
+        """The op of the wait that the code awaits."""
+        self._severed: HelmrSignal | None = None
+        self._end: RunEnd | None = None
+        self._actor_loop = asyncio.get_running_loop()
+        self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
+        self._is_quiet = False
+        self._given = self._taken = 0
+        """What the actor gave to the run's loop, and what that loop has taken up."""
+        self._told = self._heard = 0
+        """What the run told the actor's loop, and what that loop has heard."""
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        """What did not end: kept, so that no finalizer of it runs before the process ends."""
+        self._cut: asyncio.Future[None] = self._loop.create_future()
+        self._steps = StepRunner(self._loop, self._step_ended)
+        self._thread = threading.Thread(
+            target=self._main_thread, name=f"helmr-{run.id}", daemon=True
+        )
+
+    # --- called by the actor ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin executing."""
+        self._thread.start()
+
+    def deliver(self, outcome: Outcome) -> None:
+        """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
+        self._place.add(outcome)
+        self._wake(lambda: None)
+
+    def run_step(self, op: int, key: str, tries: int) -> None:
+        """Execute the body of a step whose opening is on disk."""
+        self._wake(lambda: self._start_step(op, key, tries))
+
+    def sever(self, signal: HelmrSignal) -> None:
+        """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
+        self._severed = self._severed or signal
+        self._is_quiet = False
+        self._wake(self._cut_now)
+
+    @property
+    def has_threads(self) -> bool:
+        """A sync step's thread is still executing."""
+        return self._steps.has_threads
+
+    @property
+    def is_quiet(self) -> bool:
+        """The tree waits for something from outside: no step executes and its loop has nothing ready."""
+        is_taken = self._taken == self._given  # read first: taking ends the quiet
+        is_still = self._is_quiet and not self._steps.is_busy
+        return is_taken and is_still and self._heard == self._told
+
+    def _wake(self, call: Callable[[], None]) -> None:
+        self._given += 1
+        try:
+            self._loop.call_soon_threadsafe(self._take, call)
+        except RuntimeError:  # the loop is closed: the tree has ended
+            log.debug("%s: the tree has ended", self.run.id)
+
+    def _take(self, call: Callable[[], None]) -> None:
+        call()
+        self._taken += 1
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _main_thread(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(self._stray_exception)
+        is_clean = False
+        try:
+            is_clean = self._run_tree()
+        finally:
+            self._loop.close()
+            self._tell(self._host.closed, self, is_clean)
+
+    def _run_tree(self) -> bool:
+        """Run the tree to its end; True if nothing of it is left.
+
+        asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop, past everything that awaits it: the
+        first ends the run, the tree then ends as any other.
+        """
+        main = self._loop.create_task(self._main())
+        for _ in range(EXITS_MAX):
+            try:
+                return self._loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as error:
+                self._finish(Raised(error_of(error), failed_op(error)))
+                main.cancel()
+                main = self._loop.create_task(self._end_tree())
+        return False
+
+    async def _main(self) -> bool:
+        context = contextvars.copy_context()
+        context.run(current_run.set, self._code)
+        root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
+        await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
+        if root.done() and self._severed is None:
+            self._finish(self._end_of(root))
+        return await self._end_tree()
+
+    def _end_of(self, root: asyncio.Task[Any]) -> RunEnd:
+        if self._end is not None:
+            return self._end
+        if root.cancelled():
+            error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
+        else:
+            error = root.exception()
+        unasked = self._place.unasked("the end of the task" if error is None else met_text(error))
+        if unasked is not None:
+            return Mismatch(unasked)
+        if error is None:
+            return Returned(root.result())
+        return Raised(error_of(error), failed_op(error))
+
+    def _finish(self, end: RunEnd) -> None:
+        if self._severed is None:
+            self._severed = RunParked("the run has ended")
+            self._tell(self._host.run_ended, self, end)
+
+    async def _end_tree(self) -> bool:
+        """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
+        signal = self._severed or RunParked("the run has ended")
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(signal)
+        await asyncio.sleep(0)
+        ending_at = self._loop.time() + TREE_END_S
+        while True:
+            rest = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
+            if not rest:
+                return True
+            if self._loop.time() >= ending_at:
+                self._unfinished = rest
+                return False
+            for task in rest:
+                task.cancel("the run was severed")
+            await asyncio.wait(rest, timeout=0.2)
+
+    def _cut_now(self) -> None:
+        if not self._cut.done():
+            self._cut.set_result(None)
+
+    def _stray_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, HelmrSignal) or self._severed is not None:
+            return
+        log.warning("%s: %s", self.run.id, context.get("message"), exc_info=error)
+
+    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._told += 1
+        try:
+            self._actor_loop.call_soon_threadsafe(self._hear, call, *arguments)
+        except RuntimeError:  # the actor's loop is closed: nobody is left to tell
+            log.debug("%s: the actor has ended", self.run.id)
+
+    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._heard += 1
+        call(*arguments)
+
+    # --- delivering ---------------------------------------------------------------------------
+
+    def _deliver_next(self) -> bool:
+        """Deliver the next outcome, if the script allows one now. Called when the loop has nothing ready."""
+        while self._severed is None:
+            outcome = self._place.next_outcome()
+            if outcome is None:
+                break
+            if self._hand_over(outcome):
+                return True
+        self._is_quiet = True
+        return False
+
+    def _on_wake(self) -> None:
+        self._is_quiet = False
+
+    def _hand_over(self, outcome: Outcome) -> bool:
+        self._steps.forget(outcome.op)
+        if outcome.op in self._script.given_up:
+            return False
+        future = self._pending.pop(outcome.op, None)
+        if self.wait_op == outcome.op:
+            self.wait_op = None
+        if future is None or future.done():
+            return False
+        self._place.known_at = outcome.recorded_at
+        future.set_result(outcome.payload)
+        return True
+
+    def _on_silence(self) -> None:
+        if self._severed is not None or self._steps.is_busy:
+            return
+        error = self._place.awaited_in_vain()
+        if error is not None:
+            self._fail(Mismatch(error))
+
+    def _fail(self, end: RunEnd) -> None:
+        self._end = end
+        self._finish(end)
+        self._cut_now()
+
+    # --- Asking: called by the code ---------------------------------------------------------------
+
+    async def perform(self, ask: Ask) -> Any:
+        """Ask for the next op and await its outcome."""
+        return await self._outcome(self._next_op(), ask)
+
+    async def perform_step(self, ask: AskStep, call: StepCall) -> tuple[int, StepValue | StepError]:
+        """Ask for a step; its op and its outcome."""
+        op = self._next_op()
+        self._steps.expect(op, call)
+        outcome: StepValue | StepError = await self._outcome(op, ask)
+        return op, outcome
+
+    async def _outcome(self, op: int, ask: Ask) -> Any:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(_retrieve)
+        self._pending[op] = future
+        if isinstance(ask, AskWait):
+            self.wait_op = op
+        if not self._check_recorded(op, ask):
+            self._tell(self._host.asked, self, op, ask)
+        elif op in self._script.unfinished:
+            self._tell(self._host.asked_again, self, op, ask)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._severed is not None:
+                raise self._severed from None
+            # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
+            self._give_up(op)
+            raise
+
+    def read_clock(self) -> datetime:
+        """The time, recorded."""
+        op = self._next_op()
+        ask = AskClock(self._clock.now())
+        if self._check_recorded(op, ask):
+            self._place.known_at = self._script.clocks[op]
+        else:
+            self._place.known_at = ask.now
+            self._tell(self._host.asked, self, op, ask)
+        return self._place.known_at
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Ask the host about tokens."""
+        coroutine = self._host.token_call(method, token_id, arguments, key)
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
+        )
+
+    def continued(self, payload: Any) -> HelmrSignal:
+        """End this run, and begin the next with that payload."""
+        unasked = self._place.unasked(str(AskContinue(None, "")))
+        if unasked is not None:
+            return self._differs(unasked)
+        self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
+        self._tell(self._host.asked, self, 0, AskContinue(payload, new_id(RUN)))
+        self._cut_now()
+        return self._severed
+
+    def blocked(self, end: Unreadable) -> HelmrSignal:
+        """Block the run."""
+        self._fail(end)
+        return self._severed or RunParked(end.message)
+
+    def check_severed(self) -> None:
+        """Raise the signal of a run that was cut off."""
+        if self._severed is not None:
+            # Code that swallows it in a loop would otherwise grow its traceback without end.
+            raise self._severed.with_traceback(None)
+
+    def _next_op(self) -> int:
+        self.check_severed()
+        if self._place.op >= OPS_MAX:
+            error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
+            self._fail(Raised(error_of(error), None, may_retry=False))
+            raise error
+        return self._place.next_op()
+
+    def _check_recorded(self, op: int, ask: Ask) -> bool:
+        """True if the journal holds this op; severs the run if it holds another one (S-31)."""
+        error = self._place.difference(op, ask)
+        if error is not None:
+            raise self._differs(error)
+        return self._place.is_recorded(op)
+
+    def _differs(self, error: NondeterminismError) -> NondeterminismError:
+        """Sever the run by what this returns, also if the code catches it."""
+        self._fail(Mismatch(error))
+        self._severed = error
+        return error
+
+    def _give_up(self, op: int) -> None:
+        self._place.given_up.add(op)
+        self._pending.pop(op, None)
+        self._steps.give_up(op)
+        if self.wait_op == op:
+            self.wait_op = None
+        if op not in self._script.given_up:
+            self._tell(self._host.gave_up, self, op)
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _start_step(self, op: int, key: str, tries: int) -> None:
+        if self._severed is None and op not in self._place.given_up:
+            self._steps.start(op, key, tries)
+
+    def _step_ended(self, op: int, end: StepEnd) -> None:
+        if self._severed is None:
+            self._tell(self._host.step_ended, self, op, end)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark a signal as seen: whether the code looks at it is the code's affair."""
+    if not future.cancelled():
+        future.exception()

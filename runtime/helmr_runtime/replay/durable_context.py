@@ -1,0 +1,343 @@
+"""The code of one run: calls the task's function, and is the `DurableRun` that the durable calls in it reach.
+
+Each call is checked here, made into an ask, and its outcome becomes what the code gets. How asks travel and outcomes
+come back is the driver's. Invariants: S-4 (payload and result go through the task's types), S-10 (one wait at a time),
+S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from random import Random  # noqa: TID251 - seeded by the place in the run
+from typing import Any, Protocol
+
+from helmr.context import TaskContext
+from helmr.current import (
+    DurableRun,
+    PublicTokenCall,
+    PublicTokenMade,
+    Record,
+    RunRef,
+    SessionRef,
+    StepCall,
+    TokenCall,
+    TokenMade,
+    WaitCall,
+    WaitOutcome,
+    current_step,
+)
+from helmr.durations import TEN_YEARS_S
+from helmr.errors import (
+    BadDuration,
+    ConcurrentWaitError,
+    HelmrSignal,
+    NotReady,
+    SchemaMismatch,
+    StepFailed,
+    TooLarge,
+    Unavailable,
+)
+from helmr.ids import RECORD, WAIT, new_id
+from helmr.models import RECORD_BYTES_MAX, VALUE_BYTES_MAX
+from helmr.tasks import Task
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.public_tokens import Scope, scope_of_request
+from helmr_runtime.core.requests import (
+    Ask,
+    AskHistory,
+    AskOutput,
+    AskPeek,
+    AskPublicToken,
+    AskStep,
+    AskToken,
+    AskWait,
+)
+from helmr_runtime.core.tokens import NewToken
+from helmr_runtime.replay.cursor import Place
+from helmr_runtime.replay.ends import Unreadable
+from helmr_runtime.replay.replay_log import Made, StepError, StepValue
+
+TOKEN_CALL_RETRIES = 5
+"""A task's question about tokens outlasts a restart of the ledger."""
+
+TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
+"""S-16."""
+
+
+class Asking(Protocol):
+    """What the code needs of its driver. Who asks in a run that was cut off gets its signal raised (S-34)."""
+
+    wait_op: int | None
+    """The op of the wait that the code awaits."""
+
+    async def perform(self, ask: Ask) -> Any:
+        """Ask for the next op and await its outcome."""
+        ...
+
+    async def perform_step(self, ask: AskStep, call: StepCall) -> tuple[int, StepValue | StepError]:
+        """Ask for a step; its op and its outcome."""
+        ...
+
+    def read_clock(self) -> datetime:
+        """The time, recorded."""
+        ...
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Ask the ledger about tokens, unrecorded; `key` names the call."""
+        ...
+
+    def continued(self, payload: Any) -> HelmrSignal:
+        """End this run, and begin the next with that payload; raise what this returns."""
+        ...
+
+    def blocked(self, end: Unreadable) -> HelmrSignal:
+        """Block the run; raise what this returns."""
+        ...
+
+    def check_severed(self) -> None:
+        """Raise the signal of a run that was cut off, before a call has looked at anything."""
+        ...
+
+
+class Secrets(Protocol):
+    """Makes tokens of the session's keys; see `helmr_runtime.security.task_secrets`."""
+
+    def new_token(self, call: TokenCall) -> NewToken:
+        """The token that the code asks for, with a fresh id."""
+        ...
+
+    def new_public_token(
+        self, scope: Scope, allowed_origins: tuple[str, ...]
+    ) -> tuple[str, str, str, tuple[str, ...]]:
+        """Id, key id, secret's hash and origins of a fresh public token."""
+        ...
+
+    def secret(self, kind: str, object_id: str, key_id: str) -> str:
+        """The secret of an object of this session."""
+        ...
+
+    def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
+        """Where an outside system completes the token."""
+        ...
+
+
+class RunCode(DurableRun):
+    """The code of one run, and what it may ask."""
+
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        payload: Any,
+        *,
+        session: SessionRef,
+        run: RunRef,
+        place: Place,
+        asking: Asking,
+        secrets: Secrets | None,
+    ) -> None:
+        self.session = session
+        self.run = run
+        self._task = task
+        self._payload = payload
+        self._place = place
+        self._asking = asking
+        self._secrets = secrets
+
+    async def execute(self) -> Any:
+        """Call the task's function; its result as JSON."""
+        try:
+            payload = self._task.payload_codec.decode(self._payload)
+        except SchemaMismatch as error:
+            raise self.unreadable(0, error.message) from error
+        arguments = (payload, TaskContext(self, self._task.id))
+        result = await self._task.function(*arguments[: 2 if self._task.takes_context else 1])
+        encoded = self._task.result_codec.encode(result)
+        _check_size(encoded, "the result")
+        return encoded
+
+    @property
+    def replaying(self) -> bool:
+        """True while recorded outcomes are being delivered again."""
+        return self._place.is_replaying
+
+    def now(self) -> datetime:
+        """The time, recorded."""
+        return self._asking.read_clock()
+
+    def uuid(self) -> uuid.UUID:
+        """A UUID drawn from the place in the run."""
+        return uuid.UUID(bytes=self._draw()[:16], version=4)
+
+    def random(self) -> Random:
+        """A generator seeded by the place in the run."""
+        return Random(self._draw())
+
+    def _draw(self) -> bytes:
+        self._asking.check_severed()
+        return self._place.draw()
+
+    async def wait(self, call: WaitCall) -> WaitOutcome:
+        """Open a wait and await its outcome."""
+        self._asking.check_severed()
+        if self._asking.wait_op is not None:
+            raise ConcurrentWaitError(
+                f"{self.run.id} already waits (op {self._asking.wait_op}); a run has one active wait"
+            )
+        if call.until is not None and call.until > self._place.known_at + TIMEOUT_MAX:
+            raise BadDuration(
+                f"{call.until.isoformat()} is more than ten years away",
+                hint="A timer lasts at most ten years; begin the next one when it has ended.",
+            )
+        ask = AskWait(
+            wait_kind=call.kind,
+            wait_id=new_id(WAIT),
+            stream=call.stream,
+            correlation_id=call.correlation_id,
+            token_id=call.token_id,
+            timeout_s=call.timeout_s,
+            until=call.until,
+            subject=call.subject,
+            body=call.body,
+            schema=call.schema,
+        )
+        outcome: WaitOutcome = await self._asking.perform(ask)
+        return outcome
+
+    async def step(self, call: StepCall) -> Any:
+        """Run a step once, or return its recorded value."""
+        ask = AskStep(
+            step=call.name,
+            retries=call.retries,
+            backoff_s=call.backoff_s,
+            timeout_s=call.timeout_s,
+        )
+        op, outcome = await self._asking.perform_step(ask, call)
+        if isinstance(outcome, StepError):
+            raise _step_failure(call.name, op, outcome)
+        try:
+            return call.decode(outcome.value)
+        except SchemaMismatch as error:
+            message = f"the recorded value of step {call.name} no longer fits: {error.message}"
+            raise self.unreadable(op, message) from error
+
+    async def append(self, stream: str, data: Any) -> int:
+        """Append to an output stream; the record's seq."""
+        _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
+        seq: int = await self._asking.perform(AskOutput(stream, new_id(RECORD), data))
+        return seq
+
+    async def create_token(self, call: TokenCall) -> TokenMade:
+        """Make a token; a replay gets the same one with the same secrets."""
+        self._asking.check_severed()
+        secrets = self._require_secrets()
+        made: Made = await self._asking.perform(AskToken(secrets.new_token(call)))
+        return TokenMade(
+            id=made.id,
+            expires_at=made.expires_at,
+            callback_url=secrets.callback_url(made.id, made.key_id, is_raw=made.is_raw),
+            public_access_token=secrets.secret("pat", made.id, made.key_id),
+        )
+
+    async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
+        """Make a public token; a replay gets the same one with the same secret."""
+        self._asking.check_severed()
+        secrets = self._require_secrets()
+        scope = scope_of_request(call.scope, own_session=self.session.id)
+        public_token_id, key_id, hashed, origins = secrets.new_public_token(
+            scope, call.allowed_origins
+        )
+        ask = AskPublicToken(
+            public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
+        )
+        made: Made = await self._asking.perform(ask)
+        return PublicTokenMade(
+            id=made.id,
+            expires_at=made.expires_at,
+            public_access_token=secrets.secret("pat", made.id, made.key_id),
+        )
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any]
+    ) -> Any:
+        """Ask the ledger about tokens; recorded once, as a step is."""
+
+        async def ask() -> Any:
+            step = current_step.get()
+            assert step is not None
+            return await self._asking.token_call(method, token_id, arguments, step.key)
+
+        return await self.step(
+            StepCall(
+                name=f"tokens.{method}",
+                call=ask,
+                is_async=True,
+                encode=lambda value: value,
+                decode=lambda value: value,
+                retries=TOKEN_CALL_RETRIES,
+                backoff_s=1.0,
+                retry_on=(Unavailable,),
+                timeout_s=None,
+                loop="run",
+            )
+        )
+
+    def _require_secrets(self) -> Secrets:
+        if self._secrets is None:
+            raise NotReady("this runtime makes no tokens: it has no master key")
+        return self._secrets
+
+    async def peek(self, stream: str) -> list[Record]:
+        """The unconsumed records of an input stream."""
+        records: list[Record] = await self._asking.perform(AskPeek(stream))
+        return records
+
+    async def history(self, stream: str) -> list[Record]:
+        """All records of an input stream."""
+        records: list[Record] = await self._asking.perform(AskHistory(stream))
+        return records
+
+    async def continue_as(self, payload: Any) -> None:
+        """End this run and begin the next; does not return."""
+        self._asking.check_severed()
+        codec = self._task.payload_codec
+        encoded = codec.encode(codec.decode(payload) if _is_json(payload) else payload)
+        _check_size(encoded, "the payload")
+        raise self._asking.continued(encoded)
+
+    def unreadable(self, op: int, message: str) -> BaseException:
+        """Block the run: recorded data no longer fits."""
+        return self._asking.blocked(Unreadable(op or None, message))
+
+
+def _step_failure(name: str, op: int, failure: StepError) -> Exception:
+    error = failure.error
+    if error.get("code") in (SchemaMismatch.code, TooLarge.code):
+        mismatch = SchemaMismatch(f"step {name} (op {op}): {error['message']}")
+        mismatch.op = op
+        return mismatch
+    said = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
+    failed = StepFailed(
+        f"step {name} (op {op}) failed: {said}",
+        step=name,
+        type=error["type"],
+        text=error["message"],
+    )
+    failed.op = op
+    return failed
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | dict)
+
+
+def _check_size(value: Any, what: str, limit: int = VALUE_BYTES_MAX) -> None:
+    size = len(jsontext.encode(value).encode("utf-8"))
+    if size > limit:
+        raise SchemaMismatch(
+            f"{what} has {size} bytes of JSON, the limit is {limit}",
+            hint="Store it elsewhere and keep a reference.",
+        )

@@ -1,0 +1,217 @@
+"""The step loop: one event loop for the bodies of all async steps of a process, for as long as the process lives.
+
+HTTP clients, pools and locks that task modules keep in globals are bound to the loop that uses them first; here that
+is one loop for all runs and all their replays. A body is handed over from its run's loop and its end comes back as a
+future there. Invariants: S-32 (where a body runs), S-34 (cancelling the run's task reaches the body, whose end is
+awaited; no body ends this loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from helmr_runtime.replay.loop import TaskLoop
+
+BLOCKED_S = 2.0
+"""A body that holds the step loop for longer is named in the log."""
+
+LOOK_S = 0.5
+"""How often that is looked at while bodies run."""
+
+THREADS_MAX = 64
+"""Threads of `asyncio.to_thread` in bodies, and of names being looked up, which all bodies of the process share."""
+
+END_S = 1.0
+"""At the interpreter's exit the loop has this long to stop."""
+
+log = logging.getLogger("helmr.steps")
+
+
+class HandedOver(asyncio.Future[Any]):
+    """The end of a body that runs on the step loop, as a future of the loop that awaits it.
+
+    Cancelling it cancels the body and no more: as when a task awaits another, it is done when the body has ended, with
+    whatever the body made of that.
+    """
+
+    def __init__(self, steps: StepLoop, awaiting: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=awaiting)
+        self._steps = steps
+        self._body: asyncio.Task[None] | None = None
+
+    def begin(
+        self, call: Callable[[], Any], name: str, context: contextvars.Context
+    ) -> asyncio.Task[None]:
+        """On the step loop: make the body's task."""
+        self._body = self._steps.loop.create_task(self._run(call), name=name, context=context)
+        return self._body
+
+    async def _run(self, call: Callable[[], Any]) -> None:
+        value, error = None, None
+        try:
+            value = await call()
+        except BaseException as raised:  # noqa: BLE001 - carried to the run's loop, which makes it the outcome
+            error = raised
+        try:
+            self.get_loop().call_soon_threadsafe(self._settle, value, error)
+        except RuntimeError:  # that loop is closed: nobody awaits the body
+            log.debug("a body ended after its run")
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the body."""
+        if self.done():
+            return False
+        self._steps.loop.call_soon_threadsafe(self._cancel_body, msg)
+        return True
+
+    def _cancel_body(self, message: Any | None) -> None:
+        if self._body is not None:
+            self._body.cancel(message)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            super().cancel(*error.args[:1])
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(value)
+
+
+class StepLoop:
+    """The loop, its thread, and the thread that looks whether it is blocked."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = TaskLoop()
+        self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
+        self._bodies: set[asyncio.Task[None]] = set()
+        self._has_bodies = threading.Event()
+        self._is_over = False
+        self._beat = 0.0
+        self._thread = threading.Thread(target=self._main_thread, name="helmr-steps", daemon=True)
+        self._thread.start()
+        self._ident = self._thread.ident or 0
+        threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True).start()
+        atexit.register(self._stop)
+
+    def hand_over(
+        self, call: Callable[[], Any], *, name: str, context: contextvars.Context
+    ) -> HandedOver:
+        """Have a body executed; its end, as a future of the calling loop.
+
+        Args:
+            call: Makes the coroutine, on the step loop.
+            name: Of the body's task.
+            context: Its own: no other thread may be inside it meanwhile.
+        """
+        handed = HandedOver(self, asyncio.get_running_loop())
+        self.loop.call_soon_threadsafe(self._begin, handed, call, name, context)
+        return handed
+
+    def _begin(
+        self, handed: HandedOver, call: Callable[[], Any], name: str, context: contextvars.Context
+    ) -> None:
+        body = handed.begin(call, name, context)
+        self._bodies.add(body)
+        self._beat = time.monotonic()
+        self._has_bodies.set()
+        body.add_done_callback(self._ended)
+
+    def _ended(self, body: asyncio.Task[None]) -> None:
+        self._bodies.discard(body)
+        if not self._bodies:
+            self._has_bodies.clear()
+
+    def _main_thread(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._is_over:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # asyncio lets these out of the loop from any task, past everything that awaits it. A body's own stop in
+                # `HandedOver`; this was raised in a task that a body made, and what awaits that task gets it.
+                log.warning("a task made in a step raised %s", type(error).__name__)
+
+    def _stop(self) -> None:
+        """At the interpreter's exit: end what is left, as `asyncio.run` does."""
+        if os.getpid() != self.pid:
+            return
+        self._is_over = True
+        self._has_bodies.set()
+        ending = self._end_tasks()
+        try:
+            asyncio.run_coroutine_threadsafe(ending, self.loop).result(END_S)
+        except TimeoutError:
+            return  # a body blocks the loop or ignores its cancellation
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(END_S)
+        self.loop.close()
+
+    async def _end_tasks(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
+
+    # --- looking whether a body blocks it -------------------------------------------------------
+
+    def _watch(self) -> None:
+        is_told = False
+        while not self._is_over:
+            self._has_bodies.wait()
+            blocked_s = time.monotonic() - self._beat
+            if blocked_s < BLOCKED_S:
+                is_told = False
+            elif not is_told:
+                is_told = self._tell_blocked(blocked_s)
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self._note_beat)
+            time.sleep(LOOK_S)
+
+    def _note_beat(self) -> None:
+        self._beat = time.monotonic()
+
+    def _tell_blocked(self, blocked_s: float) -> bool:
+        task, frame = asyncio.current_task(self.loop), sys._current_frames().get(self._ident)
+        if task is None or frame is None:
+            return False  # the loop is not in a body: the whole process has had no processor
+        log.warning(
+            "%s has held the loop of all async steps for %.1f s (%s); a body that blocks is declared with `def`, "
+            "or hands the work to asyncio.to_thread",
+            task.get_name(),
+            blocked_s,
+            _place_of(frame),
+        )
+        return True
+
+
+def _place_of(frame: FrameType) -> str:
+    """Where the code of a stack is: its innermost line."""
+    found = traceback.extract_stack(frame, limit=1)[-1]
+    return f"{found.filename}, line {found.lineno}, in {found.name}"
+
+
+_made: StepLoop | None = None
+_making = threading.Lock()
+
+
+def step_loop() -> StepLoop:
+    """This process's step loop, which is made when the first async step needs it."""
+    global _made
+    with _making:
+        if _made is None or _made.pid != os.getpid():  # a forked process has none of the threads
+            _made = StepLoop()
+        return _made

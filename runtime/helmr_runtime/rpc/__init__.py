@@ -1,0 +1,1 @@
+"""Calls between actors: their protocol, the ways they travel, and the typed clients on top."""

@@ -1,0 +1,190 @@
+"""Actor calls through Ray: the only module that says `.remote`.
+
+Owns the cache of actor handles and the translation of Ray's errors. Ray's errors never leave this
+module, and `max_task_retries` is never set: a call that got no answer may have run, so repeating it
+is the caller's decision, with the same operation id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from helmr.errors import HelmrError
+from helmr_runtime.rpc.protocol import (
+    ActorDied,
+    ActorNotFound,
+    ActorUnavailable,
+    Failure,
+    NodeGone,
+    kind_of,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NAMESPACE = "helmr"
+"""The Ray namespace of every actor; names are unique in it."""
+
+RUN_ON_WITHIN_S = 20.0
+
+WAKE_WITHIN_S = 5.0
+WAKE_PAUSE_S = 0.5
+
+HANDLES_MAX = 1_000
+"""Cached handles; more than any pool, so that dropping all of them is rare."""
+
+
+class RayCalls:
+    """Calls named Ray actors that answer `call(method, *args, **kwargs)`."""
+
+    def __init__(self) -> None:
+        self.counter: Counter[tuple[str, str]] = Counter()
+        self._handles: dict[str, Any] = {}
+
+    async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `method` of the actor with that name (see `Calls`)."""
+        self.counter[kind_of(actor), method] += 1
+        handle = self._handles.get(actor) or await self._find(actor, method)
+        try:
+            answer = await handle.call.remote(method, *args, **kwargs)
+        except ActorDiedError as error:
+            self._handles.pop(actor, None)
+            raise ActorDied(actor=actor, method=method, cause=cause_of(error)) from error
+        except (ActorUnavailableError, RayActorError) as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        except RayTaskError as error:
+            # Only a bug in the host itself gets here; the last line names the exception.
+            raise HelmrError(f"{actor}.{method}: {str(error).splitlines()[-1]}") from error
+        except RayError as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    async def create(
+        self,
+        name: str,
+        cls: type[Any],
+        *args: Any,
+        is_here: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have Ray start a detached actor under that name; returns before it runs.
+
+        Args:
+            is_here: It must run on this process's node, now and after each restart.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        given = dict(options or {})
+        if is_here:
+            given["scheduling_strategy"] = NodeAffinitySchedulingStrategy(this_node(), soft=False)
+        declared = ray.remote(cls).options(
+            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, **given
+        )
+        self._handles[name] = await asyncio.to_thread(declared.remote, *args)
+
+    async def run_on(self, node: str, function: Callable[..., T], *args: object) -> T:
+        """What a plain function returns when it runs once in a worker of that node.
+
+        It takes the start of a process, about a second.
+
+        Raises:
+            NodeGone: The node is none of the cluster any more, or did not answer in time.
+        """
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        remote = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+        try:
+            async with asyncio.timeout(RUN_ON_WITHIN_S):
+                answer: T = await (await asyncio.to_thread(remote.remote, *args))
+        except (RayError, TimeoutError) as error:
+            raise NodeGone(node=node, detail=_first_line(error)) from error
+        return answer
+
+    async def kill(self, name: str) -> None:
+        """End an actor for good, without any clean-up in it. Harmless if there is none."""
+        try:
+            handle = self._handles.pop(name, None) or await self._find(name, "kill")
+            self._handles.pop(name, None)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        except (ActorNotFound, ActorDiedError, ValueError):
+            return
+
+    async def names(self) -> list[str]:
+        """The named actors of the namespace."""
+        named = await asyncio.to_thread(list_named_actors, all_namespaces=True)
+        return [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
+
+    async def _find(self, actor: str, method: str) -> Any:
+        try:
+            handle = await asyncio.to_thread(ray.get_actor, actor, namespace=NAMESPACE)
+        except ValueError as error:
+            raise ActorNotFound(actor=actor, method=method) from error
+        except RayError as error:
+            raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
+        if len(self._handles) >= HANDLES_MAX:
+            self._handles.clear()
+        self._handles[actor] = handle
+        return handle
+
+
+def wake(name: str) -> None:
+    """Have the actor of that name, which this process is to become, built once it has been constructed.
+
+    Ray runs nothing but a constructor when it restarts an actor. A call from here may be lost on the
+    way (a restarted actor's first call to itself was, measured): it is repeated until it is answered.
+    """
+    threading.Thread(target=_wake, args=(name,), name="wake", daemon=True).start()
+
+
+def _wake(name: str) -> None:
+    while True:
+        try:
+            handle: Any = ray.get_actor(name, namespace=NAMESPACE)
+            if ray.get(handle.call.remote("wake"), timeout=WAKE_WITHIN_S):
+                return
+        except (RayError, ValueError) as error:
+            logger.info("%s is not awake: %s", name, _first_line(error))
+        time.sleep(WAKE_PAUSE_S)
+
+
+def this_node() -> str:
+    """Ray's id of the node that this process runs on."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def cause_of(error: ActorDiedError) -> str:
+    """What Ray knows of a death, in a few words. It does not know the signal or the exit code."""
+    text = str(error)
+    if "ray.kill" in text:
+        return "killed by the runtime"
+    if error.actor_init_failed:
+        return "failed to start"
+    if "connection error" in text or "SYSTEM_ERROR" in text:
+        return "the process ended"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,154 @@
+"""Entry bodies and checkpoints at rest: AES-256-GCM, each bound to its place in the transcript.
+
+A sealed body is still a JSON object, so that SQL over bodies meets no text that it can't read:
+
+```
+{
+    "enc": 1,
+    "stream": "approval",
+    "stream_seq": 3,
+    "sealed": "k1.<base64url of nonce, ciphertext and tag>",
+}
+```
+
+What stands before `sealed` is what the store looks entries up by (`core.entries.LOOKUP_KEYS`). The
+additional data is session, seq, kind, key id and all that text: a body that was moved to another
+entry does not open, as little as one of which any byte was changed. The two ends are marks of their
+own, so that a change of one can't make a sealed body pass for one in the clear.
+
+A setting is sealed as `enc1.<key id>.<base64url>`.
+
+Keys are a session's own (`helmr_runtime.security.session_keys`), nonces 96 random bits; one key seals at
+most as many bodies as its session has entries, far below the 2^32 that random nonces allow
+(NIST SP 800-38D). The hash chain covers the text as stored, so damage is found without a key too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from helmr.errors import MasterKeyMissing, PayloadDamaged
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import SEALED_MARK
+from helmr_runtime.security.session_keys import SessionKeys
+
+_SETTING_MARK = "enc1."
+_FIELD = '"sealed":"'
+_END = '"}'
+_NONCE_BYTES = 12
+
+CHECKPOINT = "checkpoint"
+"""The kind under which a session's checkpoint is sealed; no entry has it."""
+
+
+def is_sealed(stored: str) -> bool:
+    """True for a text that `PayloadCipher.seal` made, also one that was damaged since."""
+    if stored.startswith(SEALED_MARK) or not (stored.startswith("{") and stored.endswith("}")):
+        return True
+    # Unescaped quotes stand outside JSON strings only, and no kind's body ends with such a key.
+    _, found, encoded = stored.rpartition(_FIELD)
+    return bool(found) and stored.endswith(_END) and '"' not in encoded[: -len(_END)]
+
+
+class PayloadCipher:
+    """Seals and opens the entry bodies and settings of one session.
+
+    Sealing uses the newest key, opening the key that the stored text names: a rotation concerns new
+    entries only. Safe to use from several threads.
+    """
+
+    def __init__(self, keys: SessionKeys) -> None:
+        self._keys = keys
+        self._ciphers: dict[str, AESGCM] = {}
+
+    def seal(
+        self, body_json: str, *, seq: int, kind: str, clear: Mapping[str, Any] | None = None
+    ) -> str:
+        """The stored text of an entry's body; the body itself while payloads are not encrypted."""
+        if not self._keys.encrypts_payloads:
+            return body_json
+        head = SEALED_MARK
+        if clear:
+            head += f"{jsontext.encode(clear)[1:-1]},"
+        sealed = self._seal(body_json, f"{self._keys.session_id}|{seq}|{kind}|{head}")
+        return f"{head}{_FIELD}{sealed}{_END}"
+
+    def open(self, stored: str, *, seq: int, kind: str) -> str:
+        """The body's JSON text; a body that was stored in the clear is returned as it is.
+
+        Raises:
+            PayloadDamaged: A byte, the address or the key id was changed; names the entry.
+            MasterKeyMissing: The key ring no longer holds its key.
+        """
+        if not is_sealed(stored):
+            return stored
+        head, found, rest = stored.rpartition(_FIELD)
+        is_whole = head.startswith(SEALED_MARK) and found and rest.endswith(_END)
+        return self._open(
+            rest[: -len(_END)] if is_whole else None,
+            f"{self._keys.session_id}|{seq}|{kind}|{head}",
+            what=f"{self._keys.session_id} seq {seq} ({kind}): the body",
+            facts={"seq": seq, "kind": kind},
+        )
+
+    def seal_setting(self, text: str, *, owner_id: str) -> str:
+        """The stored text of a secret that a caller gave us, such as a provider's signing secret.
+
+        Encrypted also while payloads are not.
+        """
+        return _SETTING_MARK + self._seal(text, f"{self._keys.session_id}|setting|{owner_id}")
+
+    def open_setting(self, stored: str, *, owner_id: str) -> str:
+        """The text that `seal_setting` was given for this owner.
+
+        Raises:
+            PayloadDamaged: It was changed, or belongs to another owner.
+            MasterKeyMissing: The key ring no longer holds its key.
+        """
+        is_setting = stored.startswith(_SETTING_MARK)
+        return self._open(
+            stored.removeprefix(_SETTING_MARK) if is_setting else None,
+            f"{self._keys.session_id}|setting|{owner_id}",
+            what=f"{owner_id}: the stored setting",
+            facts={"owner_id": owner_id},
+        )
+
+    def _seal(self, text: str, address: str) -> str:
+        key_id = self._keys.newest_id
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._cipher(key_id).encrypt(nonce, text.encode(), f"{address}|{key_id}".encode())
+        return f"{key_id}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+
+    def _open(self, sealed: str | None, address: str, *, what: str, facts: dict[str, Any]) -> str:
+        key_id, _, encoded = (sealed or "").partition(".")
+        facts = {"session_id": self._keys.session_id, "key_id": key_id[:32], **facts}
+        try:
+            if sealed is None:
+                raise ValueError("no mark of an encrypted text")
+            raw = base64.b64decode(encoded.encode("ascii"), altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw).decode() != encoded:
+                raise ValueError("the last character has spare bits set")
+            cipher = self._cipher(key_id)
+            additional = f"{address}|{key_id}".encode()
+            return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], additional).decode()
+        except MasterKeyMissing as error:
+            raise MasterKeyMissing(
+                f"{what} was encrypted with master key {key_id[:32]!r}, "
+                "which is not in the key ring, or the text was changed",
+                **facts,
+            ) from error
+        except (InvalidTag, binascii.Error, ValueError) as error:
+            raise PayloadDamaged(f"{what} does not decrypt: it was changed", **facts) from error
+
+    def _cipher(self, key_id: str) -> AESGCM:
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            cipher = self._ciphers[key_id] = AESGCM(self._keys.get(key_id).payload)
+        return cipher

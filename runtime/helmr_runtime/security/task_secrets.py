@@ -1,0 +1,94 @@
+"""What a run may make of its session's keys: tokens with derived secrets, the same at every replay.
+
+A value of the session actor, used on a run's thread: it computes and stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from helmr import ids
+from helmr.current import TokenCall
+from helmr.errors import NotReady
+from helmr_runtime.core.public_tokens import Scope
+from helmr_runtime.core.tokens import NewToken
+from helmr_runtime.security.keys import derive_secret
+from helmr_runtime.security.origins import check_allowed_origin
+from helmr_runtime.security.payloads import PayloadCipher
+from helmr_runtime.security.schemas import DataSchema
+from helmr_runtime.security.secrets import SecretKind, secret_hash
+from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.signatures import Verification
+
+CALLBACK_PATH = "/v1/callbacks/"
+
+
+class TaskSecrets:
+    """Makes tokens for a session.
+
+    Args:
+        keys: The session's; the nil session's for what a client makes. None: this runtime has no master key.
+        base_url: The external base URL, without a slash at its end.
+    """
+
+    def __init__(self, keys: SessionKeys | None, base_url: str) -> None:
+        self._optional_keys = keys
+        self._base_url = base_url.rstrip("/")
+
+    @property
+    def _keys(self) -> SessionKeys:
+        if self._optional_keys is None:
+            raise NotReady(
+                "this runtime has no master key, so it makes no tokens",
+                hint="`helmr up` makes one in its data directory.",
+            )
+        return self._optional_keys
+
+    def new_token(self, call: TokenCall) -> NewToken:
+        """The token that the code asks for, with a fresh id.
+
+        Raises:
+            BadSchema, BadRequest: Its schema, verification or an origin can't be used.
+        """
+        if call.schema is not None:
+            DataSchema(call.schema)
+        token_id, key_id = ids.new_id(ids.TOKEN), self._keys.newest_id
+        return NewToken(
+            token_id=token_id,
+            public_token_id=ids.new_id(ids.PUBLIC_TOKEN),
+            key_id=key_id,
+            callback_hash=secret_hash(self.secret("cb", token_id, key_id)),
+            public_token_hash=secret_hash(self.secret("pat", token_id, key_id)),
+            timeout_s=call.timeout_s,
+            tags=tuple(dict.fromkeys(call.tags)),
+            metadata=call.metadata,
+            schema=call.schema,
+            is_raw=call.is_raw,
+            verify=self._sealed(call.verify, token_id),
+            subject=call.subject,
+            body=call.body,
+            allowed_origins=tuple(check_allowed_origin(one) for one in call.allowed_origins),
+        )
+
+    def _sealed(self, verify: Mapping[str, Any] | None, token_id: str) -> dict[str, Any] | None:
+        if verify is None:
+            return None
+        return Verification.from_json(verify).sealed(PayloadCipher(self._keys), token_id)
+
+    def new_public_token(
+        self, scope: Scope, allowed_origins: tuple[str, ...]
+    ) -> tuple[str, str, str, tuple[str, ...]]:
+        """Id, key id and secret's hash of a fresh public token, and its origins as browsers send them."""
+        public_token_id, key_id = ids.new_id(ids.PUBLIC_TOKEN), self._keys.newest_id
+        hashed = secret_hash(self.secret("pat", public_token_id, key_id))
+        return public_token_id, key_id, hashed, tuple(map(check_allowed_origin, allowed_origins))
+
+    def secret(self, kind: str, object_id: str, key_id: str) -> str:
+        """The secret of an object of this session; `kind` is `cb` or `pat`."""
+        return derive_secret(self._keys, SecretKind(kind), object_id, key_id)
+
+    def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:
+        """Where an outside system completes the token; for raw bodies if the token takes them."""
+        secret = self.secret("cb", token_id, key_id)
+        return f"{self._base_url}{CALLBACK_PATH}{secret}{'?raw=1' if is_raw else ''}"

@@ -1,0 +1,12 @@
+"""The operations, once: HTTP, Ray clients and tests all reach a session through here.
+
+`Service` holds them by noun. Each takes who asks (`Caller`), ids and request models, and returns
+answer models; nothing here knows HTTP. A 2xx answer is built from a return, so every mutating
+operation returns only what is on disk (S-60).
+"""
+
+from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.service import Service
+
+__all__ = ["Caller", "LedgerReads", "Service"]

@@ -1,0 +1,275 @@
+"""Public tokens and API keys: make, list, revoke, and whose a secret is (S-44…S-46)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from helmr import ids
+from helmr.durations import seconds
+from helmr.errors import Conflict
+from helmr.models import (
+    ApiKeyInfo,
+    ApiKeyReceipt,
+    ApiKeyRequest,
+    Page,
+    PublicTokenInfo,
+    PublicTokenReceipt,
+    PublicTokenRequest,
+)
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
+from helmr_runtime.core.public_tokens import PublicToken, Scope, ScopeType, scope_of_request
+from helmr_runtime.core.tokens import (
+    CreateApiKey,
+    CreateCompletionToken,
+    RevokeApiKey,
+    RevokeCompletionToken,
+)
+from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.security.roles import Role
+from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
+from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.router import Router
+
+KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
+"""The keys of a session, that secrets of its tokens are derived from; None without master keys."""
+
+KEYS_KNOWN_MAX = 1_000
+"""API keys known without asking the ledger (authentication is cached)."""
+
+KEY_KNOWN_S = 300.0
+"""A revocation through another gateway is heard over the feed; this bounds what a lost feed costs."""
+
+SECRETS_KEPT_MAX = 1_000
+SECRETS_KEPT_S = 600.0
+"""A key's secret is kept so long for whoever repeats its creation because the answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An API key that lives."""
+
+    id: str
+    role: Role
+    name: str
+
+
+class AccessTokens:
+    """Public tokens."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        catalog: CatalogView,
+        keys: KeysOf,
+        clock: Clock,
+        repeats: Repeats,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._catalog = catalog
+        self._keys = keys
+        self._clock = clock
+        self._repeats = repeats
+
+    async def create(self, caller: Caller, request: PublicTokenRequest) -> PublicTokenReceipt:
+        """Make a public token; a repeated operation shows the same secret.
+
+        Raises:
+            BadRequest: The scope, an origin or the number of uses can't be used.
+            SessionNotFound, StreamNotFound, TokenNotFound: What it names is not there.
+        """
+        scope = scope_of_request(request.scope.model_dump(exclude_none=True))
+        owner = ids.NIL_SESSION
+        if scope.type is ScopeType.TOKEN_COMPLETE:
+            ids.check_id(scope.token_id or "", ids.TOKEN)
+        else:
+            owner = ids.check_id(scope.session_id or "", ids.SESSION)
+        secrets = TaskSecrets(await self._keys(owner), "")
+        public_token_id, key_id, hashed, origins = secrets.new_public_token(
+            scope, tuple(request.allowed_origins)
+        )
+        now = self._clock.now()
+        token = PublicToken(
+            id=public_token_id,
+            scope=scope,
+            secret_hash=hashed,
+            created_at=now,
+            expires_at=now + timedelta(seconds=seconds(request.expires_in)),
+            max_uses=request.max_uses,
+            allowed_origins=origins,
+            key_id=key_id,
+        )
+        asked = request.model_dump(mode="json")
+        operation = caller.operation("public_tokens.create", asked)
+
+        async def write() -> Json:
+            if owner == ids.NIL_SESSION:
+                fact = _completion_token(caller, operation, token)
+                return await self._router.write(
+                    lambda: self._ledger.fact(fact), what="a public token"
+                )
+            await self._check_stream(scope)
+            command = CreatePublicToken(
+                principal=caller.principal, operation=operation, token=token.to_json()
+            )
+            return await self._router.command(owner, command)
+
+        receipt = await self._repeats.receipt(caller, operation, write)
+        made_id = str(receipt["public_token_id"])
+        info = await self._ledger.get_public_token(made_id)
+        secret = secrets.secret("pat", made_id, str(receipt["key_id"]))
+        return PublicTokenReceipt.model_validate({**info, "public_access_token": secret})
+
+    async def _check_stream(self, scope: Scope) -> None:
+        direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
+        task = await self._ledger.task_of(scope.session_id or "")
+        await self._catalog.stream(task, scope.stream or "", direction)
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[PublicTokenInfo]:
+        """Public tokens, newest first, with the uses they have left."""
+        found = await self._ledger.list_public_tokens(limit=limit, cursor=cursor)
+        return Page[PublicTokenInfo].model_validate(found)
+
+    async def revoke(self, caller: Caller, public_token_id: str) -> PublicTokenInfo:
+        """Revoke one; revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: No public token with that id.
+        """
+        ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
+        info = await self._ledger.get_public_token(public_token_id)
+        operation = caller.operation("public_tokens.revoke", public_token_id)
+        session_id = info["scope"].get("session")
+        if session_id is None:
+            fact = RevokeCompletionToken(
+                principal=caller.principal, operation=operation, public_token_id=public_token_id
+            )
+            await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
+        else:
+            command = RevokePublicToken(
+                principal=caller.principal, operation=operation, public_token_id=public_token_id
+            )
+            await self._router.command(session_id, command)
+        return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))
+
+    async def find(self, hashed: str) -> PublicToken | None:
+        """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""
+        found = await self._ledger.find_public_token(hashed)
+        return PublicToken.from_json(found["state"]) if found is not None else None
+
+
+class ApiKeys:
+    """API keys, and a memory of those in use."""
+
+    def __init__(self, ledger: LedgerReads, router: Router) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._known: Recent[str, KnownKey] = Recent(
+            KEYS_KNOWN_MAX, age_max_s=KEY_KNOWN_S, monotonic=_monotonic
+        )
+        self._revocations = 0
+        self._secrets: Recent[str, str] = Recent(
+            SECRETS_KEPT_MAX, age_max_s=SECRETS_KEPT_S, monotonic=_monotonic
+        )
+
+    async def create(self, caller: Caller, request: ApiKeyRequest) -> ApiKeyReceipt:
+        """Make a key; its secret is shown once, and to whoever repeats the operation soon.
+
+        Raises:
+            Conflict: The operation was done, and its secret is no longer kept.
+        """
+        secret = self._secrets.get(caller.operation_id) or make_secret(SecretKind.API_KEY)
+        fact = CreateApiKey(
+            principal=caller.principal,
+            operation=caller.operation("api_keys.create", request.model_dump(mode="json")),
+            key_id=ids.new_id(ids.API_KEY),
+            role=request.role,
+            name=request.name,
+            secret_hash=secret_hash(secret),
+        )
+        self._secrets.put(caller.operation_id, secret)
+        receipt = await self._router.write(lambda: self._ledger.fact(fact), what="an API key")
+        info = await self._ledger.get_api_key(str(receipt["key_id"]))
+        found = await self._ledger.find_api_key(secret_hash(secret))
+        if found is None or found["id"] != info["id"]:
+            raise Conflict(
+                f"{info['id']} was made by this operation, and its secret is shown only once",
+                hint="Revoke it and make another.",
+                key_id=info["id"],
+            )
+        return ApiKeyReceipt.model_validate({**info, "secret": secret})
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[ApiKeyInfo]:
+        """API keys, newest first, revoked ones too."""
+        found = await self._ledger.list_api_keys(limit=limit, cursor=cursor)
+        return Page[ApiKeyInfo].model_validate(found)
+
+    async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:
+        """Revoke a key; it opens nothing from now on. Revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: No key with that id.
+        """
+        ids.check_id(key_id, ids.API_KEY)
+        fact = RevokeApiKey(
+            principal=caller.principal,
+            operation=caller.operation("api_keys.revoke", key_id),
+            key_id=key_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
+        self.forget()
+        return ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
+
+    def known(self, hashed: str) -> KnownKey | None:
+        """The living key with this secret, if it was used lately."""
+        return self._known.get(hashed)
+
+    async def find(self, hashed: str) -> KnownKey | None:
+        """The living key with this secret."""
+        revocations = self._revocations
+        found = await self._ledger.find_api_key(hashed)
+        if found is None or found["revoked_at"] is not None:
+            return None
+        key = KnownKey(str(found["id"]), Role(found["role"]), str(found["name"]))
+        if revocations == self._revocations:  # else this answer may be older than a revocation
+            self._known.put(hashed, key)
+        return key
+
+    def forget(self) -> None:
+        """A key was revoked somewhere: look all of them up again."""
+        self._revocations += 1
+        self._known.clear()
+
+
+def _completion_token(
+    caller: Caller, operation: Operation, token: PublicToken
+) -> CreateCompletionToken:
+    return CreateCompletionToken(
+        principal=caller.principal,
+        operation=operation,
+        public_token_id=token.id,
+        token_id=token.scope.token_id or "",
+        secret_hash=token.secret_hash,
+        key_id=token.key_id or "",
+        max_uses=token.max_uses,
+        expires_at=token.expires_at,
+        allowed_origins=token.allowed_origins,
+    )
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,314 @@
+"""The feed's fan-out: one long poll to the ledger, any number of followers.
+
+Owns the newest entries (for followers that come back) and one bounded queue per follower. Entries are
+handed on in offset order: a follower takes what is kept, and from that moment on gets every new one,
+with no await in between; older entries it reads from the ledger first. So none is skipped and none
+comes twice (S-54).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from helmr.errors import HelmrError, NotReady, Overloaded
+from helmr_runtime.core import jsontext
+
+logger = logging.getLogger(__name__)
+
+KEPT_MAX = 2_000
+"""Newest entries kept for followers that come back."""
+
+BEHIND_MAX = 1_000
+"""A follower with more unread entries than this is closed; it comes back with its offset."""
+
+FOLLOWERS_MAX = 2_000
+"""Followers at once; each holds a connection and a queue."""
+
+CATCHING_UP_AT_ONCE = 2
+"""Followers that read older entries at a time. Each page holds the loop for milliseconds, so fifty of them in a row
+would be felt by everybody."""
+
+PAGE_ENTRIES = 500
+POLL_S = 20.0
+"""Longest that the ledger holds one poll open."""
+
+PAUSE_FIRST_S = 0.05
+PAUSE_MAX_S = 1.0
+"""Between polls while the ledger is away."""
+
+QUIET_S = 0.1
+"""Between polls while nobody follows: a busy ledger is not asked after each commit."""
+
+BEGIN_WITHIN_S = 1.0
+"""Longest that a follower waits for the first poll."""
+
+
+class FeedSource(Protocol):
+    """What the fan-out asks of the ledger."""
+
+    async def feed_head(self) -> int:
+        """The newest offset."""
+        ...
+
+    async def feed(self, after: int, limit: int, timeout_s: float) -> Sequence[Mapping[str, Any]]:
+        """The entries after an offset, in order; waits for the first at most `timeout_s`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FeedItem:
+    """An entry on its way to followers. Its text is made once, however many take it."""
+
+    entry: Mapping[str, Any]
+
+    @property
+    def offset(self) -> int:
+        """Its place in the feed."""
+        return int(self.entry["feed_offset"])
+
+    @property
+    def session_id(self) -> str:
+        """Whose entry it is."""
+        return str(self.entry["session_id"])
+
+    @property
+    def kind(self) -> str:
+        """What happened."""
+        return str(self.entry["kind"])
+
+    @cached_property
+    def text(self) -> str:
+        """The entry as JSON."""
+        return jsontext.encode(self.entry)
+
+
+class Follower:
+    """One reader of the feed. `take` is for one caller at a time."""
+
+    def __init__(self, hub: FeedHub, session_id: str | None, started_at: int) -> None:
+        self._hub = hub
+        self.session_id = session_id
+        self.started_at = started_at
+        """The offset after which the follower sees everything."""
+        self._kept: list[FeedItem] = []
+        self._waiting: deque[FeedItem] = deque()
+        self._news = asyncio.Event()
+        self.is_closed = False
+
+    async def take(self, timeout_s: float) -> list[FeedItem]:
+        """What came since the last call, oldest first; waits for the first at most `timeout_s`.
+
+        Returns:
+            Nothing if the time is over or the follower is closed (`is_closed` tells).
+        """
+        if not (self._kept or self._waiting or self.is_closed):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return []
+        self._news.clear()
+        taken = [*self._kept, *self._waiting]
+        self._kept.clear()
+        self._waiting.clear()
+        return taken
+
+    def close(self) -> None:
+        """Take no more; what was not taken is forgotten."""
+        self.is_closed = True
+        self._kept.clear()
+        self._waiting.clear()
+        self._news.set()
+        self._hub.leave(self)
+
+    def offer(self, item: FeedItem) -> None:
+        """Queue an entry; too many unread ones close the follower instead."""
+        if len(self._waiting) >= BEHIND_MAX:
+            self.close()
+            return
+        self._waiting.append(item)
+        self._news.set()
+
+    def preload(self, items: list[FeedItem]) -> None:
+        """Queue what the hub keeps; that much is not being behind."""
+        self._kept = items
+
+
+class FeedHub:
+    """Polls the ledger and hands each entry to its followers; see the module.
+
+    Args:
+        source: The ledger.
+        on_entry: Called with each entry before any follower gets it.
+        idle_s: Poll only while somebody follows, and so long after; None polls from `start` to `stop`.
+    """
+
+    def __init__(
+        self,
+        source: FeedSource,
+        *,
+        on_entry: Callable[[FeedItem], None],
+        idle_s: float | None = None,
+    ) -> None:
+        self._source = source
+        self._on_entry = on_entry
+        self._idle_s = idle_s
+        self._begun = asyncio.Event()
+        self._joined = asyncio.Event()
+        self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
+        self._all: set[Follower] = set()
+        self._by_session: dict[str, set[Follower]] = {}
+        self._offset: int | None = None
+        self._complete_after = 0
+        """Everything after this offset is either kept or yet to come."""
+        self.catching_up = asyncio.Semaphore(CATCHING_UP_AT_ONCE)
+        """Held while a follower reads a page of older entries."""
+        self._poll: asyncio.Task[None] | None = None
+        self._followed_at_s = 0.0
+        self.is_closed = False
+
+    @property
+    def followers(self) -> int:
+        """How many there are."""
+        return len(self._all) + sum(map(len, self._by_session.values()))
+
+    @property
+    def offset(self) -> int:
+        """The newest offset that was handed on.
+
+        Raises:
+            NotReady: The ledger has not answered yet.
+        """
+        if self._offset is None:
+            raise NotReady("the feed has not begun", retry_after_s=1)
+        return self._offset
+
+    def start(self) -> None:
+        """Begin to poll for what comes from now on; an absent ledger is waited for."""
+        self._poll = asyncio.create_task(self._run(), name="feed")
+
+    async def ready(self) -> None:
+        """Return when followers can join; a hub that polls only for them begins now.
+
+        Raises:
+            NotReady: The ledger does not answer.
+        """
+        if self.is_closed:
+            return
+        if self._idle_s is not None and (self._poll is None or self._poll.done()):
+            self.start()
+        try:
+            async with asyncio.timeout(BEGIN_WITHIN_S):
+                await self._begun.wait()
+        except TimeoutError as error:
+            raise NotReady("the feed has not begun", retry_after_s=1) from error
+
+    async def stop(self) -> None:
+        """Close every follower and stop polling."""
+        self.is_closed = True
+        for follower in [*self._all, *(f for some in self._by_session.values() for f in some)]:
+            follower.close()
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.wait({self._poll})
+
+    def join(self, session_id: str | None) -> Follower:
+        """A follower of what comes from now on.
+
+        Raises:
+            Overloaded: There are too many.
+            NotReady: The ledger has not answered yet.
+        """
+        if self.followers >= FOLLOWERS_MAX:
+            raise Overloaded(f"{FOLLOWERS_MAX} clients follow the feed", retry_after_s=5)
+        follower = Follower(self, session_id, self.offset)
+        self._joined.set()
+        if self.is_closed:
+            follower.is_closed = True
+        elif session_id is None:
+            self._all.add(follower)
+        else:
+            self._by_session.setdefault(session_id, set()).add(follower)
+        return follower
+
+    def join_after(self, session_id: str | None, after: int) -> Follower | None:
+        """A follower that also gets what is kept after `after`; None if that is not all there is."""
+        if after < self._complete_after:
+            return None
+        follower = self.join(session_id)
+        follower.started_at = after
+        follower.preload(
+            [
+                item
+                for item in self._kept
+                if item.offset > after and session_id in (None, item.session_id)
+            ]
+        )
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Hand nothing more to the follower."""
+        self._all.discard(follower)
+        if follower.session_id is not None:
+            some = self._by_session.get(follower.session_id, set())
+            some.discard(follower)
+            if not some:
+                self._by_session.pop(follower.session_id, None)
+
+    async def _run(self) -> None:
+        pause_s = PAUSE_FIRST_S
+        self._followed_at_s = asyncio.get_running_loop().time()
+        while not self._is_idle():
+            try:
+                if self._offset is None:
+                    self._offset = self._complete_after = await self._source.feed_head()
+                    self._begun.set()
+                entries = await self._source.feed(self._offset, PAGE_ENTRIES, POLL_S)
+            except HelmrError as error:
+                logger.warning("the feed is interrupted: %s", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(PAUSE_MAX_S, pause_s * 2)
+                continue
+            pause_s = PAUSE_FIRST_S
+            for entry in entries:
+                self._hand_on(FeedItem(entry))
+            if len(entries) < PAGE_ENTRIES:
+                await self._pause()
+        self._forget()
+
+    async def _pause(self) -> None:
+        """Until somebody follows, or a moment later."""
+        self._joined.clear()
+        if not self.followers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await self._joined.wait()
+
+    def _is_idle(self) -> bool:
+        """Nobody has followed for as long as polling may go on without followers."""
+        now_s = asyncio.get_running_loop().time()
+        if self._idle_s is None or self.followers:
+            self._followed_at_s = now_s
+            return False
+        return now_s - self._followed_at_s >= self._idle_s
+
+    def _forget(self) -> None:
+        self._offset = None
+        self._kept.clear()
+        self._begun.clear()
+
+    def _hand_on(self, item: FeedItem) -> None:
+        if len(self._kept) == KEPT_MAX:
+            self._complete_after = self._kept[0].offset
+        self._kept.append(item)
+        self._offset = item.offset
+        self._on_entry(item)
+        for follower in [*self._all, *self._by_session.get(item.session_id, ())]:
+            follower.offer(item)

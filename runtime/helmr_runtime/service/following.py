@@ -1,0 +1,213 @@
+"""Following from a place in the past into the present: older ones from the ledger, then the feed.
+
+Invariants: S-54 (never skips, never repeats).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
+
+Followed = tuple[int, str]
+"""What a client gets: the id to come back with, and the object as JSON text."""
+
+PAGE_ITEMS = 200
+"""Older items read from the ledger at once."""
+
+ENDS = frozenset(
+    (
+        EntryKind.SESSION_CLOSED,
+        EntryKind.SESSION_CANCELLED,
+        EntryKind.RUN_SUCCEEDED,
+        EntryKind.RUN_FAILED,
+        EntryKind.RUN_CANCELLED,
+    )
+)
+"""Entries after which a session may be over."""
+
+
+class Following(Protocol):
+    """Something that a client follows."""
+
+    event: str
+    """The name of its items on the wire."""
+
+    position: int | None
+    """Where following began, if the client did not say; it comes back with that if nothing came."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more will come; the client may come back."""
+        ...
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """What is new, oldest first; waits for it at most `timeout_s`."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class FollowedEntries:
+    """Entries of one session or of all, by feed offset.
+
+    Args:
+        hub: The feed.
+        session_id: Whose entries; None for all.
+        after: The offset to begin after; None begins now.
+        older: The entries after an offset, from the ledger, at most `PAGE_ITEMS`.
+    """
+
+    event = "entry"
+
+    def __init__(
+        self,
+        hub: FeedHub,
+        session_id: str | None,
+        after: int | None,
+        older: Callable[[int], Awaitable[Sequence[FeedItem]]],
+    ) -> None:
+        self._hub = hub
+        self._session_id = session_id
+        self._older = older
+        self._follower: Follower | None = None
+        self._is_closed = False
+        if after is None:
+            self._follower = hub.join(session_id)
+        self.position = self._follower.started_at if self._follower is not None else None
+        self._after = after if after is not None else hub.offset
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Following`."""
+        return self._is_closed or (self._follower is not None and self._follower.is_closed)
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """See `Following`."""
+        if self._follower is None and not self._is_closed:
+            self._follower = self._hub.join_after(self._session_id, self._after)
+        covered = 0
+        if self._follower is not None:
+            new = self._texts(await self._follower.take(timeout_s))
+        else:
+            # What the feed has handed on by now is on disk, so a page that is not full covers it.
+            reached = self._hub.offset
+            async with self._hub.catching_up:
+                items = await self._older(self._after)
+                new = self._texts(items)
+            covered = reached if len(items) < PAGE_ITEMS else 0
+        newest = new[-1][0] if new else 0
+        self._after = max(self._after, newest, covered)
+        return new
+
+    def _texts(self, items: Sequence[FeedItem]) -> list[Followed]:
+        return [(item.offset, item.text) for item in items if item.offset > self._after]
+
+    def close(self) -> None:
+        """See `Following`."""
+        self._is_closed = True
+        if self._follower is not None:
+            self._follower.close()
+
+
+class FollowedRecords:
+    """Records of one output stream of a session, by their seq, until its code has ended for good.
+
+    Args:
+        hub: The feed.
+        session_id: Whose records.
+        stream: Of which stream.
+        after: The seq to begin after.
+        older: The records after a seq, from the ledger, at most `PAGE_ITEMS`.
+        is_over: Whether the session's last record is written.
+    """
+
+    event = "record"
+    position: int | None = None
+
+    def __init__(
+        self,
+        hub: FeedHub,
+        session_id: str,
+        stream: str,
+        after: int,
+        older: Callable[[int], Awaitable[Sequence[dict[str, Any]]]],
+        is_over: Callable[[], Awaitable[bool]],
+    ) -> None:
+        # Joined before the first read, so that what comes during the reads is not missed.
+        self._follower = hub.join(session_id)
+        self._hub = hub
+        self._stream = stream
+        self._after = after
+        self._older = older
+        self._is_over = is_over
+        self._page: list[dict[str, Any]] = []
+        self._has_caught_up = False
+        self._has_all = False
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Following`."""
+        return (self._has_all and not self._page) or self._follower.is_closed
+
+    async def begin(self, *, is_over: bool) -> bool:
+        """Read the first page, which `take` gives; False if no record will come.
+
+        Args:
+            is_over: What `is_over` would say, if it was asked since this follows.
+        """
+        self._page = await self._read(is_over=is_over)
+        return not self.is_closed
+
+    async def _read(self, *, is_over: bool) -> list[dict[str, Any]]:
+        async with self._hub.catching_up:
+            records = list(await self._older(self._after))
+        self._has_caught_up = len(records) < PAGE_ITEMS
+        self._has_all = is_over and self._has_caught_up
+        return records
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        """See `Following`."""
+        if self._page:
+            records, self._page = self._page, []
+        elif self._has_caught_up:
+            items = await self._follower.take(timeout_s)
+            records = [record_of(i) for i in items if is_output(i, self._stream)]
+            # The feed does not say whether more comes behind an end; the ledger does.
+            self._has_caught_up = not any(item.kind in ENDS for item in items)
+        else:
+            # Asked first, so that the records read then are all.
+            records = await self._read(is_over=await self._is_over())
+        new = [record for record in records if record["seq"] > self._after]
+        if new:
+            self._after = new[-1]["seq"]
+        return [(record["seq"], jsontext.encode(record)) for record in new]
+
+    def close(self) -> None:
+        """See `Following`."""
+        self._follower.close()
+
+
+def is_output(item: FeedItem, stream: str) -> bool:
+    """The entry is a record of that output stream."""
+    return item.kind == "output.appended" and item.entry["body"]["stream"] == stream
+
+
+def record_of(item: FeedItem) -> dict[str, Any]:
+    """The record that an `output.appended` entry holds."""
+    entry, body = item.entry, item.entry["body"]
+    return {
+        "id": body["record_id"],
+        "stream": body["stream"],
+        "seq": body["stream_seq"],
+        "data": body["data"],
+        "correlation_id": None,
+        "consumed_by": None,
+        "principal": entry["principal"],
+        "created_at": entry["recorded_at"],
+    }

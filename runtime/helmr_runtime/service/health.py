@@ -1,0 +1,127 @@
+"""Whether the runtime can work, and its numbers (S-65)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import HelmrError
+from helmr.models import Activity, Health
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import from_iso
+from helmr_runtime.ports import Directory, Introduction
+from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.feed import FeedHub
+
+ANSWER_TIMEOUT_S = 2.0
+"""A part that is silent for longer counts as away."""
+
+STALL_S = 5.0
+"""A slot is handed on within a second; what takes longer than this does not come by itself."""
+
+SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
+
+
+class HealthView:
+    """Asks ledger and directory; see the module."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        directory: Directory,
+        catalog: CatalogView,
+        hub: FeedHub,
+        clock: Clock,
+        *,
+        host: Introduction,
+        is_published: Callable[[], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._catalog = catalog
+        self._hub = hub
+        self._clock = clock
+        self._host = host
+        self._is_published = is_published
+        self._was_published = False
+
+    async def ready(self) -> Health:
+        """Ready when the file is open, the catalog written, a slot and a desk live, and the runtime can be found."""
+        (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
+            _asked("ledger", self._ledger.stats()),
+            _asked("directory", self._directory.status()),
+            _asked("catalog", self._catalog.get()),
+        )
+        reasons = [*ledger_trouble, *pool_trouble, *catalog_trouble, *_lacks(ledger, pool)]
+        self._was_published = self._was_published or self._is_published()
+        if not self._was_published:
+            reasons.append("starting: local programs can't find it yet")
+        if self._hub.is_closed:
+            reasons.append("the gateway is stopping")
+        return Health(
+            ready=not reasons,
+            reasons=reasons,
+            warnings=[*pool.get("warnings", ()), *_stall(ledger, pool, self._clock.now())],
+            version=self._host.version,
+            pid=self._host.pid,
+            data_dir=self._host.data_dir,
+            started_at=self._host.started_at,
+            now=self._clock.now(),
+            feed_offset=ledger.get("feed_offset"),
+            counts=_counts(ledger.get("counts", {})),
+            pool=dict(pool),
+            ledger=dict(ledger),
+        )
+
+
+def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) -> list[str]:
+    """Runs wait for a slot while slots hold sessions that only wait: one of both sides is wrong.
+
+    The two figures have two sources. The directory believes what actors report; that a session only waits the ledger
+    knows from its entries, and so it shows also an actor that has not told that its session can be parked.
+    """
+    oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
+    if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
+        return []
+    runs, held = pool.get("queue", 0), ledger.get("counts", {}).get("waiting_held", 0)
+    return [
+        f"{runs} {'run waits' if runs == 1 else 'runs wait'} for a slot, the oldest for {oldest_s:.0f} s, "
+        f"while actors hold {held} {'session' if held == 1 else 'sessions'} that only "
+        f"{'waits' if held == 1 else 'wait'}; see the logs"
+    ]
+
+
+async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """The answer, or why there is none."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            answer = await asking
+    except HelmrError as error:
+        return {}, [f"{name}: {error.message}"]
+    except TimeoutError:
+        return {}, [f"{name}: no answer in {ANSWER_TIMEOUT_S:g} s"]
+    return (answer if isinstance(answer, Mapping) else {}), []
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is, by the names of `Health`. Every waiting session has one pending wait (S-10)."""
+    named = {f"sessions_{name}": counts[name] for name in SESSION_COUNTS if name in counts}
+    if "waiting" in counts:
+        named["waits_pending"] = counts["waiting"]
+    return named
+
+
+def _lacks(ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
+    lacks = []
+    if ledger.get("failure"):
+        lacks.append(f"ledger: {ledger['failure']}")
+    if pool and not pool.get("ready", True):
+        lacks.append("directory: starting or stopping")
+    for role in ("slots", "desks"):
+        count = pool.get(role)
+        if isinstance(count, Mapping) and count.get("total", 0) - count.get("starting", 0) < 1:
+            lacks.append(f"no {role[:-1]} lives")
+    return lacks

@@ -1,0 +1,51 @@
+"""The first receipt of a repeated operation, where a call is refused before it reaches who decides it (S-61).
+
+Sessions and the ledger look an operation up by themselves. The service refuses some calls before: the task is gone
+from the catalog, the payload no longer fits, the wait is over. Such a refusal is given only after the ledger was
+asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from helmr.errors import HelmrError, Unavailable
+from helmr_runtime.core.commands import Operation
+from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.service.caller import Caller
+
+
+class Repeats:
+    """What the ledger knows of operations."""
+
+    def __init__(self, ledger: LedgerReads) -> None:
+        self._ledger = ledger
+
+    async def first(self, caller: Caller, operation: Operation) -> Json | None:
+        """The first receipt, None if the operation is new.
+
+        Raises:
+            OperationConflict: The id was used with another request.
+            Unavailable: The ledger does not answer: nobody knows.
+        """
+        known = await self._ledger.known_operation(operation.id)
+        return known.again(operation, caller.principal) if known is not None else None
+
+    async def receipt(
+        self, caller: Caller, operation: Operation, write: Callable[[], Awaitable[Json]]
+    ) -> Json:
+        """What `write` gives; if it is refused, the first receipt of the operation if there is one.
+
+        Raises:
+            OperationConflict: The id was used with another request.
+            HelmrError: The refusal.
+        """
+        try:
+            return await write()
+        except Unavailable:
+            raise  # no refusal: the caller is to repeat it
+        except HelmrError:
+            first = await self.first(caller, operation)
+            if first is None:
+                raise
+            return first

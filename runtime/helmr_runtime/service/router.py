@@ -1,0 +1,152 @@
+"""Brings a command to whoever holds its session, and the receipt back.
+
+Owns the map from session to actor. A hot session costs one call from here; the directory
+is asked only when the actor isn't known, holds another session by now, or has died. Every try of a
+command carries the same operation id, so that one that ran before its actor died is not run twice
+(S-61).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
+from helmr_runtime.core.commands import Command
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ports import Directory, Session
+from helmr_runtime.rpc.protocol import DESK, ActorNotFound, CallError
+from helmr_runtime.service.lru import Recent
+
+T = TypeVar("T")
+
+COMMIT_TIMEOUT_S = 10.0
+"""Longest that a caller waits for its commit."""
+
+ACTORS_KNOWN_MAX = 10_000
+ACTOR_KNOWN_S = 30.0
+"""A session unused for as long as a waiting one stays hot has most likely parked: asking its old
+actor would cost a parked answer a fifth call."""
+
+IN_FLIGHT_MAX = 1_000
+"""Commands under way at once; more would wait longer than their callers do (S-64)."""
+
+DESK_PREFIX = f"helmr-{DESK}-"
+
+PAUSE_FIRST_S = 0.05
+PAUSE_MAX_S = 1.0
+"""Between tries while the directory or the ledger is away."""
+
+
+class Router:
+    """Calls session actors; see the module.
+
+    Args:
+        directory: Who is asked where a session lives.
+        session: The session actor with that name.
+        commit_timeout_s: Longest that a command may take.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        session: Callable[[str], Session],
+        *,
+        commit_timeout_s: float = COMMIT_TIMEOUT_S,
+    ) -> None:
+        self._directory = directory
+        self._session = session
+        self._commit_timeout_s = commit_timeout_s
+        self._actors: Recent[str, str] = Recent(
+            ACTORS_KNOWN_MAX, age_max_s=ACTOR_KNOWN_S, monotonic=_monotonic
+        )
+        self.in_flight = 0
+
+    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+        """Have the command decided; returns its receipt when it is on disk (S-60).
+
+        Raises:
+            OutcomeUnknown: No answer in time, and the command may have run.
+            Unavailable: No answer in time, and it has not run.
+            Overloaded: Too many commands are under way; this one was not tried.
+            HelmrError: What the session answered.
+        """
+
+        async def ask() -> Mapping[str, Any]:
+            reach(Point.GATEWAY_BEFORE_CALL)
+            actor = self._actors.get(session_id)
+            if actor is None:
+                return await self._route(session_id, command)
+            try:
+                return await self._session(actor).command(session_id, command)
+            except (Moved, CallError):
+                self._actors.drop(session_id)
+                raise
+
+        reply = await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
+        reach(Point.GATEWAY_AFTER_CALL)
+        return reply
+
+    async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
+        """A write of the ledger that needs no actor, again and again while the ledger is away.
+
+        The write names its operation, so a repeated one is answered with the first receipt.
+
+        Raises:
+            OutcomeUnknown: No answer in time, and the write may have run.
+            Unavailable: No answer in time, and it has not run.
+            Overloaded: Too many commands are under way; this one was not tried.
+        """
+        return await self._until_answered(make, what)
+
+    async def _route(self, session_id: str, command: Command) -> Mapping[str, Any]:
+        routed = await self._directory.route(session_id, command)
+        # A desk gives its session up after the first commit, so remembering it would cost a call.
+        if routed.actor is not None and not routed.actor.startswith(DESK_PREFIX):
+            self._actors.put(session_id, routed.actor)
+        return routed.reply
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        """Ask again while nobody answers; the first second try is at once: only the address was old."""
+        has_run = may_have_run = False
+        pause_s = 0.0
+        async with self._admitted():
+            try:
+                async with asyncio.timeout(self._commit_timeout_s):
+                    while True:
+                        may_have_run = True
+                        try:
+                            return await ask()
+                        except (Moved, ActorNotFound):
+                            may_have_run = has_run
+                        except CallError:
+                            has_run = True
+                        await asyncio.sleep(pause_s)
+                        pause_s = min(PAUSE_MAX_S, max(PAUSE_FIRST_S, pause_s * 2))
+            except TimeoutError:
+                if may_have_run:
+                    raise OutcomeUnknown(
+                        f"{what}: no answer in {self._commit_timeout_s:g} s"
+                    ) from None
+                raise Unavailable(
+                    f"{what}: nobody could take it within {self._commit_timeout_s:g} s",
+                    hint="Nothing was stored; try again.",
+                ) from None
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        if self.in_flight >= IN_FLIGHT_MAX:
+            raise Overloaded(
+                f"{self.in_flight} commands are under way", hint="Try again.", retry_after_s=1
+            )
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,138 @@
+"""The service: what its parts share, and their life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from helmr_runtime.clock import Clock
+from helmr_runtime.ports import Directory, Introduction, Session
+from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.events import Events
+from helmr_runtime.service.feed import FeedHub, FeedItem
+from helmr_runtime.service.health import HealthView
+from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.queries import Queries
+from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
+from helmr_runtime.service.runs import Runs
+from helmr_runtime.service.sessions import Sessions
+from helmr_runtime.service.tokens import Tokens
+from helmr_runtime.service.waits import Waits
+
+WAITS_KNOWN_MAX = 50_000
+"""Waits whose session is known without asking; an older one costs a read."""
+
+
+GUEST_FEED_IDLE_S = 10.0
+"""A program that follows now and then does not begin anew each time."""
+
+GUEST_CATALOG_AGE_S = 2.0
+"""Nobody tells it of a new catalog."""
+
+
+class Service:
+    """The operations by noun: `sessions`, `runs`, `waits`, `tokens`, `public_tokens`, `api_keys`, `events`,
+    `queries`, `catalog`, `health`.
+
+    Args:
+        ledger: Reads, and the start of sessions.
+        directory: Where sessions live.
+        session: The session actor with that name.
+        clock: Tells the time.
+        version: Of Helmr.
+        data_dir: Shown by `/readyz`.
+        commit_timeout_s: Longest that a command may take.
+        ring: The master keys, which secrets of tokens are derived from.
+        keys: Asked instead of the ring, where master keys may not be.
+        base_url: What callback URLs begin with.
+        host: Which process `/readyz` tells of; None is this one.
+        is_guest: This process serves one program and not everybody: it follows the feed only while that program
+            does, so what it remembers of others' doings is read again soon.
+        is_published: Whether local programs can find the runtime; until then it is not ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: LedgerReads,
+        directory: Directory,
+        session: Callable[[str], Session],
+        clock: Clock,
+        version: str,
+        data_dir: str | None = None,
+        commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        ring: KeyRing | None = None,
+        keys: KeysOf | None = None,
+        base_url: str = "",
+        host: Introduction | None = None,
+        is_guest: bool = False,
+        is_published: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._ledger = ledger
+        self.now = clock.now
+        self._token_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
+        self._session_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
+        self.hub = FeedHub(
+            ledger, on_entry=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
+        )
+        self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
+        keys = keys or _keys_from(ring)
+        self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
+        repeats = Repeats(ledger)
+        self.runs = Runs(ledger, self.router, repeats)
+        self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)
+        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock, repeats)
+        self.api_keys = ApiKeys(ledger, self.router)
+        self.waits = Waits(
+            ledger,
+            self.router,
+            self.catalog,
+            self.tokens,
+            self._session_of_wait,
+            self._token_of_wait,
+            repeats,
+        )
+        self.sessions = Sessions(
+            ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
+        )
+        self.queries = Queries(ledger)
+        self.events = Events(ledger, self.catalog, self.hub)
+        self.health = HealthView(
+            ledger,
+            directory,
+            self.catalog,
+            self.hub,
+            clock,
+            host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
+            is_published=is_published,
+        )
+
+    def start(self) -> None:
+        """Begin to follow the ledger's feed; needs a running loop."""
+        self.hub.start()
+
+    async def stop(self) -> None:
+        """End every follower, and the feed."""
+        await self.hub.stop()
+
+    def _learn(self, item: FeedItem) -> None:
+        if item.kind == "wait.opened":
+            body = item.entry["body"]
+            self._session_of_wait.put(body["wait_id"], item.session_id)
+            if "token_id" in body:
+                self._token_of_wait.put(body["wait_id"], body["token_id"])
+        elif item.kind == "api_key.revoked":
+            self.api_keys.forget()
+        elif item.kind == "catalog.written":
+            self.catalog.forget()
+
+
+def _keys_from(ring: KeyRing | None) -> KeysOf:
+    async def keys(session_id: str) -> SessionKeys | None:
+        return ring.session_keys(session_id) if ring is not None else None
+
+    return keys

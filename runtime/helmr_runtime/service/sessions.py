@@ -1,0 +1,367 @@
+"""Sessions: start, send, close, cancel, note, and what they hold (S-1…S-8, S-20…S-28)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from helmr import ids
+from helmr.errors import BadRequest, TooLarge
+from helmr.models import (
+    CORRELATION_ID_MAX,
+    VALUE_BYTES_MAX,
+    Activity,
+    CloseRequest,
+    EntryInfo,
+    NoteReceipt,
+    NoteRequest,
+    Page,
+    RecordInfo,
+    RunInfo,
+    RunRequest,
+    RunStatus,
+    SendReceipt,
+    SendRequest,
+    SessionInfo,
+    SessionStatus,
+    StartReceipt,
+    StartRequest,
+)
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
+from helmr_runtime.ports import StartSession
+from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.feed import FeedHub
+from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.router import Router
+from helmr_runtime.service.runs import Runs
+from helmr_runtime.service.waits import Waits
+
+TAG_MAX = 128
+METADATA_BYTES_MAX = 16 * 1024
+"""Tags and metadata are for finding a session; what it works on is its payload."""
+
+_STOPPED = frozenset({RunStatus.WAITING, RunStatus.BLOCKED})
+
+
+class Sessions:
+    """See the module."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        catalog: CatalogView,
+        waits: Waits,
+        runs: Runs,
+        hub: FeedHub,
+        repeats: Repeats,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._catalog = catalog
+        self._waits = waits
+        self._runs = runs
+        self._hub = hub
+        self._repeats = repeats
+
+    # --- start and read ---------------------------------------------------------------------------
+
+    async def start(self, caller: Caller, request: StartRequest) -> StartReceipt:
+        """Create a session and its first run, unless it exists (S-2).
+
+        With `result_timeout_s` the answer comes when the run waits, is blocked or has ended, at most
+        so much later; the session is on disk either way.
+
+        Raises:
+            TaskNotFound: With the tasks there are.
+            SchemaMismatch: The payload does not fit the task (S-4).
+            ExternalIdConflict: The open session of that id has another task or payload.
+            IdempotencyConflict: The key was used with another task or payload.
+        """
+        _check_labels(request)
+        _check_value(request.payload, what="a payload")
+        asked = request.model_dump(exclude={"result_timeout_s"})
+        operation = caller.operation("sessions.start", asked)
+        start = StartSession(
+            session_id=ids.new_id(ids.SESSION),
+            run_id=ids.new_id(ids.RUN),
+            task=request.task,
+            payload=request.payload,
+            external_id=request.external_id,
+            tags=tuple(dict.fromkeys(request.tags)),
+            metadata=request.metadata,
+            idempotency_key=request.idempotency_key,
+            principal=caller.principal,
+            operation=operation,
+            request_hash=jsontext.same_data_hash([request.task, request.payload]),
+        )
+
+        async def write() -> Mapping[str, Any]:
+            await self._catalog.check_payload(request.task, request.payload)
+            started = await self._router.write(
+                lambda: self._ledger.start(start), what=f"start of {request.task}"
+            )
+            return asdict(started)
+
+        receipt = await self._repeats.receipt(caller, operation, write)
+        session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
+        if request.result_timeout_s:
+            run = await self._settled(session_id, run_id, request.result_timeout_s)
+            session = await self.get(session_id)
+        else:
+            session, run = await asyncio.gather(self.get(session_id), self._runs.get(run_id))
+        return StartReceipt(session=session, run=run, created=bool(receipt["created"]))
+
+    async def get(self, session_id: str) -> SessionInfo:
+        """A session with its active wait in full.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        found = dict(await self._ledger.get_session(session_id))
+        if found.get("wait") is not None:
+            found["wait"] = await self._waits.in_full(found["wait"])
+        return SessionInfo.model_validate(found)
+
+    async def list(
+        self,
+        *,
+        external_id: str | None = None,
+        task: str | None = None,
+        status: SessionStatus | None = None,
+        activity: Activity | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """Sessions, newest first; their waits without body and schema."""
+        found = await self._ledger.list_sessions(
+            external_id=external_id,
+            task=task,
+            status=status.value if status is not None else None,
+            activity=activity.value if activity is not None else None,
+            tag=tag,
+            limit=limit,
+            cursor=cursor,
+        )
+        return Page[SessionInfo].model_validate(found)
+
+    async def transcript(
+        self,
+        session_id: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[EntryInfo]:
+        """Entries by seq (S-50).
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        found = await self._ledger.transcript(session_id, after=after, limit=limit, cursor=cursor)
+        return Page[EntryInfo].model_validate(found)
+
+    # --- input and output -------------------------------------------------------------------------
+
+    async def send(
+        self,
+        caller: Caller,
+        session_id: str,
+        stream: str,
+        request: SendRequest,
+        *,
+        public_token_id: str | None = None,
+    ) -> SendReceipt:
+        """Append a record to an input stream (S-20…S-28).
+
+        Raises:
+            SessionNotFound: No session with that id.
+            StreamNotFound: The task has no such stream; lists those there are.
+            SchemaMismatch: With the failing paths (S-21).
+            SessionTerminal: It is closed or cancelled.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        correlation_id = _trimmed(request.correlation_id)
+        asked = [request.data, correlation_id, request.idempotency_key]
+        command = Send(
+            principal=caller.principal,
+            operation=caller.operation("sessions.send", session_id, stream, asked),
+            record_id=ids.new_id(ids.RECORD),
+            stream=stream,
+            data=request.data,
+            correlation_id=correlation_id,
+            idempotency_key=request.idempotency_key,
+            next_run_id=ids.new_id(ids.RUN),
+            public_token_id=public_token_id,
+        )
+        receipt = await self._router.command(session_id, command)
+        return SendReceipt.model_validate(receipt)
+
+    async def inputs(
+        self,
+        session_id: str,
+        stream: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[RecordInfo]:
+        """Records of an input stream, consumed or not, by seq.
+
+        Raises:
+            SessionNotFound: No session with that id.
+            StreamNotFound: The task has no such stream.
+        """
+        await self._check_stream(session_id, stream, "input")
+        found = await self._ledger.inputs(
+            session_id, stream, after=after, limit=limit, cursor=cursor
+        )
+        return Page[RecordInfo].model_validate(found)
+
+    async def outputs(
+        self,
+        session_id: str,
+        stream: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[RecordInfo]:
+        """Records of an output stream, by seq.
+
+        Raises:
+            SessionNotFound: No session with that id.
+            StreamNotFound: The task has no such stream.
+        """
+        await self._check_stream(session_id, stream, "output")
+        found = await self._ledger.outputs(
+            session_id, stream, after=after, limit=limit, cursor=cursor
+        )
+        return Page[RecordInfo].model_validate(found)
+
+    # --- runs and ends ----------------------------------------------------------------------------
+
+    async def start_run(self, caller: Caller, session_id: str, request: RunRequest) -> RunInfo:
+        """Start the next run of an open, idle session (S-2).
+
+        Raises:
+            SessionNotFound: No session with that id.
+            RunActive: It has an active run.
+            SchemaMismatch: The payload does not fit the task.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        is_given = "payload" in request.model_fields_set
+        _check_value(request.payload, what="a payload")
+        command = StartRun(
+            principal=caller.principal,
+            operation=caller.operation("sessions.start_run", session_id, is_given, request.payload),
+            run_id=ids.new_id(ids.RUN),
+            payload=request.payload,
+            payload_given=is_given,
+        )
+        receipt = await self._router.command(session_id, command)
+        return await self._runs.get(str(receipt["run_id"]))
+
+    async def close(self, caller: Caller, session_id: str, request: CloseRequest) -> SessionInfo:
+        """Close the session; closing a closed one succeeds (S-6).
+
+        Raises:
+            SessionNotFound: No session with that id.
+            RunActive: It has an active run that `end_input` can't end.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        command = CloseSession(
+            principal=caller.principal,
+            operation=caller.operation("sessions.close", session_id, request.end_input),
+            end_input=request.end_input,
+        )
+        await self._router.command(session_id, command)
+        return await self.get(session_id)
+
+    async def cancel(self, caller: Caller, session_id: str) -> SessionInfo:
+        """Cancel the session and what is open in it; idempotent (S-6).
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        command = CancelSession(
+            principal=caller.principal, operation=caller.operation("sessions.cancel", session_id)
+        )
+        await self._router.command(session_id, command)
+        return await self.get(session_id)
+
+    async def note(self, caller: Caller, session_id: str, request: NoteRequest) -> NoteReceipt:
+        """Write a person's note into the transcript.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        command = AddNote(
+            principal=caller.principal,
+            operation=caller.operation("sessions.note", session_id, request.text),
+            note_id=ids.new_id(ids.NOTE),
+            text=request.text,
+        )
+        receipt = await self._router.command(session_id, command)
+        return NoteReceipt.model_validate(receipt)
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    async def _check_stream(self, session_id: str, stream: str, direction: str) -> None:
+        ids.check_id(session_id, ids.SESSION)
+        await self._catalog.stream(await self._ledger.task_of(session_id), stream, direction)
+
+    async def _settled(self, session_id: str, run_id: str, timeout_s: float) -> RunInfo:
+        """The run once it waits, is blocked or has ended, at most `timeout_s` later."""
+        await self._hub.ready()
+        # Followed before the run is read, so that no change falls between.
+        follower = self._hub.join(session_id)
+        ends_at = asyncio.get_running_loop().time() + timeout_s
+        try:
+            while True:
+                run = await self._runs.get(run_id)
+                if run.status.is_final or run.status in _STOPPED or follower.is_closed:
+                    return run
+                left_s = ends_at - asyncio.get_running_loop().time()
+                if left_s <= 0 or not await follower.take(left_s):
+                    return await self._runs.get(run_id)
+        finally:
+            follower.close()
+
+
+def _check_labels(request: StartRequest) -> None:
+    for tag in request.tags:
+        if not 1 <= len(tag) <= TAG_MAX or not tag.isprintable():
+            raise BadRequest(
+                f"{tag[:TAG_MAX]!r} can't be a tag",
+                hint=f"A tag is one line of 1 to {TAG_MAX} characters.",
+            )
+    if request.external_id is not None and not request.external_id.isprintable():
+        raise BadRequest("an external id is one line of printable characters")
+    size_bytes = len(jsontext.encode(request.metadata).encode())
+    if size_bytes > METADATA_BYTES_MAX:
+        raise TooLarge(f"metadata of {size_bytes} bytes; at most {METADATA_BYTES_MAX}")
+
+
+def _check_value(value: Any, *, what: str) -> None:
+    size_bytes = len(jsontext.encode(value).encode())
+    if size_bytes > VALUE_BYTES_MAX:
+        raise TooLarge(f"{what} of {size_bytes} bytes; at most {VALUE_BYTES_MAX} (S-28)")
+
+
+def _trimmed(correlation_id: str | None) -> str | None:
+    """Without surrounding white space; an empty one is none (S-23)."""
+    trimmed = correlation_id.strip() if correlation_id is not None else ""
+    if len(trimmed) > CORRELATION_ID_MAX:
+        raise BadRequest(f"a correlation id has at most {CORRELATION_ID_MAX} characters")
+    return trimmed or None

@@ -1,0 +1,239 @@
+"""Tokens from outside: make, read, complete, cancel (S-40…S-43)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helmr import ids
+from helmr.current import TokenCall
+from helmr.durations import seconds
+from helmr.errors import NotReady
+from helmr.models import (
+    CompleteReceipt,
+    CompleteRequest,
+    Page,
+    TokenInfo,
+    TokenReceipt,
+    TokenRequest,
+    TokenStatus,
+)
+from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
+from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.security.completion import complete
+from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.payloads import PayloadCipher
+from helmr_runtime.security.signatures import Verification
+from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.service.access import KeysOf
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.router import Router
+
+LOCAL_KEY = "local"
+"""What the key of this machine is called."""
+
+
+class Tokens:
+    """See the module.
+
+    Args:
+        keys: Of the nil session, which tokens made from outside belong to.
+        ring: The master keys; callbacks need them.
+        base_url: What callback URLs begin with.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        *,
+        keys: KeysOf,
+        ring: KeyRing | None,
+        base_url: str,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._keys = keys
+        self._ring = ring
+        self._base_url = base_url
+
+    async def create(self, caller: Caller, request: TokenRequest) -> TokenReceipt:
+        """Make a token; a repeated operation shows the same secrets.
+
+        Raises:
+            BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+        """
+        verify = request.verify
+        secrets = TaskSecrets(await self._keys(ids.NIL_SESSION), self._base_url)
+        new = secrets.new_token(
+            TokenCall(
+                timeout_s=seconds(request.timeout),
+                tags=tuple(request.tags),
+                metadata=request.metadata,
+                schema=request.json_schema,
+                is_raw=request.raw,
+                verify=verify.model_dump() if verify is not None else None,
+                subject=request.subject or None,
+                body=request.body or None,
+                allowed_origins=tuple(request.allowed_origins),
+            )
+        )
+        # The provider's secret takes no part: even its hash would help somebody who guesses.
+        asked = request.model_dump(mode="json", by_alias=True, exclude={"verify": {"secret"}})
+        fact = CreateToken(
+            principal=caller.principal, operation=caller.operation("tokens.create", asked), new=new
+        )
+        receipt = await self._router.write(lambda: self._ledger.fact(fact), what="a token")
+        token_id, key_id = str(receipt["token_id"]), str(receipt["key_id"])
+        token = await self._ledger.get_token(token_id)
+        return TokenReceipt.model_validate(
+            {
+                **token,
+                "callback_url": secrets.callback_url(token_id, key_id, is_raw=bool(token["raw"])),
+                "public_access_token": secrets.secret("pat", token_id, key_id),
+            }
+        )
+
+    async def get(self, token_id: str) -> TokenInfo:
+        """A token with its texts, schema and, once it is completed, its data.
+
+        Raises:
+            TokenNotFound: No token with that id.
+        """
+        return TokenInfo.model_validate(await self.in_full(token_id))
+
+    async def in_full(self, token_id: str) -> Json:
+        """A token with what a completion needs."""
+        ids.check_id(token_id, ids.TOKEN)
+        return await self._ledger.get_token(token_id)
+
+    async def list(
+        self,
+        *,
+        status: TokenStatus | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[TokenInfo]:
+        """Tokens, newest first; without texts, schema and data."""
+        found = await self._ledger.list_tokens(
+            status=status.value if status is not None else None,
+            tag=tag,
+            limit=limit,
+            cursor=cursor,
+        )
+        return Page[TokenInfo].model_validate(found)
+
+    async def complete(
+        self,
+        caller: Caller,
+        token_id: str,
+        request: CompleteRequest,
+        *,
+        nonce_id: str | None = None,
+        public_token_id: str | None = None,
+    ) -> CompleteReceipt:
+        """Complete a token; the first one wins (S-41).
+
+        Raises:
+            TokenNotFound: No token with that id.
+            SchemaMismatch: The data does not fit; nothing happened and no use is spent.
+            TokenCompleted, TokenExpired, TokenCancelled: It has ended.
+            TokenExhausted: The public token's uses are spent.
+        """
+        ids.check_id(token_id, ids.TOKEN)
+        operation = self.completing(caller, token_id, request)
+
+        def make(checked: tuple[int, ...]) -> CompleteToken:
+            return CompleteToken(
+                principal=caller.principal,
+                operation=operation,
+                token_id=token_id,
+                data=request.data,
+                checked=checked,
+                nonce_id=nonce_id,
+                public_token_id=public_token_id,
+            )
+
+        async def write(fact: CompleteToken) -> Json:
+            return await self._router.write(
+                lambda: self._ledger.fact(fact), what=f"the completion of {token_id}"
+            )
+
+        receipt = await complete(lambda: self._ledger.get_token(token_id), write, make)
+        return CompleteReceipt.model_validate(receipt)
+
+    def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> Operation:
+        """The operation of a completion; answering a wait on the token is the same one."""
+        return caller.operation("tokens.complete", token_id, request.data)
+
+    async def cancel(self, caller: Caller, token_id: str) -> TokenInfo:
+        """Cancel a token; cancelling a cancelled one changes nothing.
+
+        Raises:
+            TokenNotFound: No token with that id.
+            TokenCompleted, TokenExpired: It has ended otherwise.
+        """
+        ids.check_id(token_id, ids.TOKEN)
+        fact = CancelToken(
+            principal=caller.principal,
+            operation=caller.operation("tokens.cancel", token_id),
+            token_id=token_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"cancelling {token_id}")
+        return await self.get(token_id)
+
+    # --- callbacks --------------------------------------------------------------------------------
+
+    async def by_callback(self, callback_hash: str) -> Json | None:
+        """The token, in full, whose callback secret has this hash."""
+        return await self._ledger.find_callback(callback_hash)
+
+    def verification(self, token: Json) -> Verification | None:
+        """How the token's callbacks are signed, None if they are not."""
+        sealed = token["verify_sealed"]
+        if sealed is None:
+            return None
+        owner = token["session_id"] or ids.NIL_SESSION
+        cipher = PayloadCipher(self.require_ring().session_keys(owner))
+        return Verification.unsealed(sealed, cipher, token["id"])
+
+    def require_ring(self) -> KeyRing:
+        """The master keys.
+
+        Raises:
+            NotReady: This runtime has none.
+        """
+        if self._ring is None:
+            raise NotReady("this runtime has no master key")
+        return self._ring
+
+    async def asked(self, token: Json) -> dict[str, Any]:
+        """Who asks, subject and body: of the token, else of a wait on it. `{asked_by, subject, body}`."""
+        found: dict[str, Any] = {
+            "asked_by": _asker(token["created_by"]),
+            "subject": token["subject"],
+            "body": token["body"],
+        }
+        if token["session_id"] is not None:
+            found["asked_by"] = await self._ledger.task_of(token["session_id"])
+        if found["subject"] is None and token["waits"]:
+            wait_id, session_id = token["waits"][0]
+            wait = await self._ledger.get_wait(wait_id)
+            found["subject"] = wait.get("subject")
+            found["body"] = found["body"] if found["body"] is not None else wait.get("body")
+            if token["session_id"] is None:
+                found["asked_by"] = await self._ledger.task_of(session_id)
+        return found
+
+
+def _asker(principal: Json) -> str:
+    """Who asks, for a person to read; nobody, if it was the key of this machine, whose name says nothing."""
+    name = _name(principal)
+    return "" if name == LOCAL_KEY and not principal.get("on_behalf_of") else name
+
+
+def _name(principal: Json) -> str:
+    return str(
+        principal.get("on_behalf_of") or principal.get("name") or principal.get("type") or ""
+    )

@@ -1,0 +1,273 @@
+"""Waits: the inbox, and answering exactly one (S-10, S-18)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from helmr import ids
+from helmr.errors import (
+    MasterKeyMissing,
+    NotReady,
+    PayloadDamaged,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    TokenNotFound,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr.models import (
+    AnswerRequest,
+    CompleteRequest,
+    Page,
+    SendReceipt,
+    TokenAnswerReceipt,
+    WaitInfo,
+    WaitKind,
+    WaitStatus,
+)
+from helmr_runtime.core.commands import Answer
+from helmr_runtime.core.entries import iso
+from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.router import Router
+from helmr_runtime.service.tokens import Tokens
+
+ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
+"""What the inbox shows unless asked: a timer waits for nobody."""
+
+NEAR_MAX = 50
+"""Entries of the same time among which the one that fulfilled a wait is looked for."""
+
+
+class Waits:
+    """See the module."""
+
+    def __init__(
+        self,
+        ledger: LedgerReads,
+        router: Router,
+        catalog: CatalogView,
+        tokens: Tokens,
+        session_of_wait: Recent[str, str],
+        token_of_wait: Recent[str, str],
+        repeats: Repeats,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._catalog = catalog
+        self._tokens = tokens
+        self._session_of_wait = session_of_wait
+        self._token_of_wait = token_of_wait
+        self._repeats = repeats
+
+    async def get(self, wait_id: str) -> WaitInfo:
+        """A wait in full, with the JSON Schema that its answer must fit.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        return await self.in_full(await self._ledger.get_wait(wait_id))
+
+    async def in_full(self, wait: Json) -> WaitInfo:
+        """The wait with its stream's schema, which stands in the catalog."""
+        schema, problem = wait.get("schema"), wait.get("problem")
+        if schema is None and wait.get("stream") is not None:
+            try:
+                schema = await self._catalog.input_schema(wait["task"], wait["stream"])
+            except NotReady:
+                schema = None
+        if schema is None and wait.get("token_id") is not None:
+            try:
+                token = await self._tokens.in_full(wait["token_id"])
+                schema, wait = token["schema"], _with_question(wait, token)
+            except TokenNotFound:
+                schema = None
+            except (PayloadDamaged, MasterKeyMissing) as error:
+                problem = problem or error.message
+        return WaitInfo.model_validate({**wait, "schema": schema, "problem": problem})
+
+    async def list(
+        self,
+        *,
+        status: WaitStatus = WaitStatus.PENDING,
+        kinds: Sequence[WaitKind] = ANSWERABLE,
+        task: str | None = None,
+        stream: str | None = None,
+        session_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[WaitInfo]:
+        """Waits, soonest deadline first, none last, then by id; without body and schema."""
+        if session_id is not None:
+            ids.check_id(session_id, ids.SESSION)
+        found = await self._ledger.list_waits(
+            status=status.value,
+            kinds=[kind.value for kind in kinds],
+            task=task,
+            stream=stream,
+            session_id=session_id,
+            limit=limit,
+            cursor=cursor,
+        )
+        return Page[WaitInfo].model_validate(found)
+
+    async def answer(
+        self, caller: Caller, wait_id: str, request: AnswerRequest
+    ) -> SendReceipt | TokenAnswerReceipt:
+        """Answer exactly this wait (S-18).
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            WaitResolved: It is no longer pending; says who ended it, when and with what.
+            WaitTimedOut: Its deadline has passed; says when.
+            SchemaMismatch: The data does not fit the stream (S-21).
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        operation = caller.operation("waits.answer", wait_id, request.data)
+        session_id = self._session_of_wait.get(wait_id)
+        if session_id is None:
+            wait = await self._ledger.get_wait(wait_id)
+            session_id = str(wait["session_id"])
+            self._session_of_wait.put(wait_id, session_id)
+            if wait["token_id"] is not None:
+                self._token_of_wait.put(wait_id, str(wait["token_id"]))
+        token_id = self._token_of_wait.get(wait_id)
+        if token_id is not None:
+            return await self._complete(caller, wait_id, token_id, request)
+        command = Answer(
+            principal=caller.principal,
+            operation=operation,
+            wait_id=wait_id,
+            record_id=ids.new_id(ids.RECORD),
+            data=request.data,
+        )
+        try:
+            receipt = await self._router.command(session_id, command)
+        except (WaitResolved, WaitTimedOut) as error:
+            raise await self._told(error, wait_id) from error
+        return SendReceipt.model_validate(receipt)
+
+    async def _complete(
+        self, caller: Caller, wait_id: str, token_id: str, request: AnswerRequest
+    ) -> TokenAnswerReceipt:
+        """Answer a wait on a token: complete the token, if the wait is pending."""
+        wait = await self.get(wait_id)
+        completion = CompleteRequest(data=request.data)
+
+        async def write() -> Json:
+            if wait.status is not WaitStatus.PENDING:
+                raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
+            return (await self._tokens.complete(caller, token_id, completion)).model_dump()
+
+        try:
+            operation = self._tokens.completing(caller, token_id, completion)
+            receipt = await self._repeats.receipt(caller, operation, write)
+        except (TokenCompleted, TokenCancelled) as error:
+            raise WaitResolved(
+                error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
+            ) from error
+        except TokenExpired as error:
+            raise WaitTimedOut(
+                error.message, hint="Nothing was stored.", wait_id=wait_id, **error.facts
+            ) from error
+        return TokenAnswerReceipt(
+            token_id=token_id, outcome=receipt["outcome"], wait_id=wait_id, run_id=wait.run_id
+        )
+
+    async def _told(
+        self, error: WaitResolved | WaitTimedOut, wait_id: str
+    ) -> WaitResolved | WaitTimedOut:
+        """The refusal with what the ledger knows: who ended the wait, when and with what."""
+        wait = await self.get(wait_id)
+        if wait.status is WaitStatus.PENDING:
+            return error
+        if isinstance(error, WaitTimedOut) or wait.status is WaitStatus.TIMED_OUT:
+            return WaitTimedOut(
+                f"{wait_id} timed out at {_second(wait.deadline_at)}; the answer was not stored",
+                hint="Send the data as input if the session should have it anyway.",
+                **_facts(wait),
+            )
+        return WaitResolved(
+            f"{wait_id} was {wait.status.value} at {_second(wait.resolved_at)} by {_who(wait)}",
+            hint="Nothing was stored.",
+            **_facts(wait),
+            **await self._outcome(wait),
+        )
+
+    async def _outcome(self, wait: WaitInfo) -> dict[str, Any]:
+        """What fulfilled the wait: the record and its data, if it is not long ago."""
+        if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
+            return {}
+        body = await self._fulfilment(wait.id)
+        if body is None:
+            return {}
+        if wait.stream is None:
+            return {"token_id": wait.token_id, "data": body["data"]}
+        seq = int(body["record_seq"])
+        found = await self._ledger.inputs(wait.session_id, wait.stream, after=seq - 1, limit=1)
+        return {
+            "record_id": body["record_id"],
+            "data": next((r["data"] for r in found["items"] if r["seq"] == seq), None),
+        }
+
+    async def _fulfilment(self, wait_id: str) -> Json | None:
+        """The body of the entry that fulfilled the wait."""
+        wait = await self._ledger.get_wait(wait_id)
+        # Entries are in the order of their times, and times as text sort like times.
+        before = await self._ledger.last_seq_where(
+            wait["session_id"], lambda entry: bool(entry["recorded_at"] < wait["resolved_at"])
+        )
+        page = await self._ledger.transcript(wait["session_id"], after=before, limit=NEAR_MAX)
+        for entry in page["items"]:
+            if entry["kind"] == "wait.fulfilled" and entry["body"]["wait_id"] == wait_id:
+                body: Json = entry["body"]
+                return body
+        return None
+
+
+def _with_question(wait: Json, token: Json) -> Json:
+    """The wait with its token's question; one opened by release 0.1.0 or earlier does not hold it."""
+    if wait["status"] != WaitStatus.PENDING.value:
+        return wait
+    asked = {
+        "subject": token.get("subject"),
+        "body": token.get("body"),
+        "deadline_at": token["expires_at"],
+    }
+    return {**wait, **{key: value for key, value in asked.items() if wait.get(key) is None}}
+
+
+def _facts(wait: WaitInfo) -> dict[str, Any]:
+    by = wait.resolved_by
+    return {
+        "wait_id": wait.id,
+        "session_id": wait.session_id,
+        "run_id": wait.run_id,
+        "status": wait.status.value,
+        "deadline_at": _iso(wait.deadline_at),
+        "resolved_at": _iso(wait.resolved_at),
+        "resolved_by": by.model_dump(exclude_none=True) if by is not None else None,
+    }
+
+
+def _who(wait: WaitInfo) -> str:
+    by = wait.resolved_by
+    if by is None:
+        return "the runtime"
+    return by.on_behalf_of or by.name or by.id or by.type
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return iso(moment) if moment is not None else None
+
+
+def _second(moment: datetime | None) -> str | None:
+    """A time as people are told it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None

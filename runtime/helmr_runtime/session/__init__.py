@@ -1,0 +1,1 @@
+"""One live session: its mailbox, its log, the code of its run, and the times that it waits for."""

@@ -1,0 +1,101 @@
+"""The one time that a held session waits for: its wait's deadline, or its run's retry.
+
+A parked session's time is the ledger's (`helmr_runtime.ledger.timers`); while it is held, it is fired here. Invariant: S-14.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import HelmrError
+from helmr.models import RunStatus
+from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.commands import Command, Deadline
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.core.state import SessionState
+
+DEADLINE_AGAIN_S = 0.5
+"""A deadline that the failing store did not take is tried again after this."""
+
+log = logging.getLogger("helmr.session")
+
+
+class Deadlines:
+    """Fires a held session's next time.
+
+    Args:
+        state: The session, as it is now whenever this looks.
+        clock: The clock.
+        is_hot: Code runs here, and so retries are begun here.
+        command: Decides that a deadline has passed.
+        proceed: Runs what is to run.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        clock: Clock,
+        *,
+        is_hot: bool,
+        command: Callable[[Command], Awaitable[Any]],
+        proceed: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._is_hot = is_hot
+        self._command = command
+        self._proceed = proceed
+        self._timer: Timer | None = None
+        self._at: datetime | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
+
+    def arm(self) -> None:
+        """Fire at the time that the state says now, and at no other."""
+        run = self._state.active_run
+        due: datetime | None = None
+        if run is not None and run.wait is not None:
+            due = run.wait.deadline_at
+        elif run is not None and run.status is RunStatus.QUEUED and self._is_hot:
+            due = run.retry_at
+        if due == self._at and self._timer is not None:
+            return
+        self._disarm()
+        if due is not None:
+            self._at = due
+            self._timer = self._clock.call_at(due, self._on_time)
+
+    def stop(self) -> None:
+        """The session is not held any more."""
+        self._is_stopped = True
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._at = None, None
+
+    def _on_time(self) -> None:
+        self._timer, self._at = None, None
+        if self._is_stopped:
+            return
+        wait = self._state.wait
+        if wait is None:
+            self._proceed()
+            return
+        task = asyncio.get_running_loop().create_task(self._time_out(wait.id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _time_out(self, wait_id: str) -> None:
+        try:
+            await self._command(Deadline(principal=RUNTIME, wait_id=wait_id))
+        except HelmrError as error:
+            if not self._is_stopped:
+                log.warning("%s: deadline of %s: %s", self._state.id, wait_id, error.message)
+                await asyncio.sleep(DEADLINE_AGAIN_S)
+                self.arm()

@@ -1,0 +1,58 @@
+"""Pages and schemas that several tests look at."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from helmr_runtime.http.answer_page import AnswerPage, PageState, build_form
+
+NOW = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
+
+
+class Address(BaseModel):
+    street: str
+    zip: str = Field(pattern="^[0-9]{5}$", description="Five digits.")
+
+
+class Card(BaseModel):
+    kind: Literal["card"]
+    last_digits: str = Field(max_length=4)
+
+
+class Invoice(BaseModel):
+    kind: Literal["invoice"]
+    days: int = Field(30, ge=1, le=90)
+
+
+class Order(BaseModel):
+    """Everything that a form can ask."""
+
+    decision: Literal["approve", "reject", "edit"] = Field(description="What should happen?")
+    note: str | None = None
+    amount: float = Field(ge=0, le=5000)
+    urgent: bool
+    silent: bool | None = None
+    address: Address | None = Field(None, title="Delivery address")
+    payment: Annotated[Card | Invoice, Field(discriminator="kind")]
+    tags: list[Literal["new", "old"]] = []
+    reviewers: list[str] = []
+    size: int | str = 3
+    extra: dict[str, int] = {}
+    country: Literal["AT", "BE", "CH", "DE", "DK", "ES", "FR", "GB", "IT", "NL"]
+
+
+def page(state: PageState = PageState.OPEN, **changes: Any) -> AnswerPage:
+    """A page with everything on it."""
+    parts: dict[str, Any] = {
+        "state": state,
+        "now": NOW,
+        "asked_by": "publish-review",
+        "subject": "Publish the review of octo/hello#7?",
+        "body": "It has **three** remarks.",
+        "asked_at": NOW - timedelta(minutes=12),
+        "deadline_at": NOW + timedelta(days=2),
+        "form": build_form(Order.model_json_schema()),
+        "nonce": "the-nonce",
+    }
+    return AnswerPage(**{**parts, **changes})

@@ -1,0 +1,470 @@
+"""The answer page: nothing on it runs, leaks or needs a script; everything on it can be used."""
+
+import base64
+import hashlib
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helmr_runtime.http.answer_page import (
+    PageState,
+    build_form,
+    decode_form,
+    page_headers,
+    page_status,
+    render_page,
+)
+from helmr_runtime.http.answer_page.build import FIELDS_MAX, _hint
+from helmr_runtime.http.answer_page.fields import JsonField
+from helmr_runtime.http.answer_page.page import STYLE
+from helmr_runtime.http.answer_page.texts import clean, distance, markdown_html, moment
+from helmr_runtime.security.schemas import DataSchema, Problem
+from helmr_runtime.service.tokens import _asker
+from tests.http.answer_page.pages import NOW, Order, page
+
+VOID = {"meta", "input", "br", "hr"}
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "main", "header", "footer", "section", "form",
+    "h1", "h2", "h3", "h4", "h5", "h6", "p", "span", "bdi", "b", "a", "dl", "dt", "dd", "div", "time",
+    "ul", "ol", "li", "label", "input", "select", "option", "textarea", "fieldset", "legend", "button",
+    "details", "summary", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "blockquote",
+    "em", "strong", "s", "del", "hr", "br",
+}  # fmt: skip
+
+
+class Document(HTMLParser):
+    """A page as a list of (tag, attributes), checked for balance; `text` is what it says."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"an attribute twice on {tag}"
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] not in ("style", "textarea"):
+            self.text += data
+
+    def all(self, *tags: str) -> list[dict[str, str]]:
+        return [attrs for tag, attrs in self.elements if tag in tags]
+
+
+STATES = [page(state) for state in PageState] + [
+    page(is_stale=True),
+    page(form=build_form(True), body=None),
+    page(PageState.RECORDED, answer={"decision": "approve", "address": {"street": "Main"}}),
+    page(PageState.RECORDED, answer=[1, {"a": 2}]),
+    page(PageState.OVERTAKEN, ended_at=NOW, ended_by="ana"),
+    page(
+        values={"f/amount": ["x"]},
+        problems=decode_form(build_form(Order.model_json_schema()), {"f/amount": ["x"]}).problems,
+    ),
+]
+
+
+@pytest.mark.parametrize("shown", STATES, ids=range(len(STATES)))
+def test_every_page_is_whole_and_runs_and_loads_nothing(shown):
+    document = Document(render_page(shown))
+    assert {tag for tag, _ in document.elements} <= TAGS
+    for _, attrs in document.elements:
+        assert not [
+            name for name in attrs if name.startswith("on") or name in ("src", "action", "style")
+        ]
+    assert document.all("html") == [{"lang": "en"}]
+    assert len(document.all("h1")) == 1
+    assert len(document.all("title")) == 1
+    ids = [attrs["id"] for _, attrs in document.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("shown", STATES, ids=range(len(STATES)))
+def test_every_control_has_a_label_and_every_reference_a_target(shown):
+    document = Document(render_page(shown))
+    ids = {attrs["id"] for _, attrs in document.elements if "id" in attrs}
+    labelled = {attrs["for"] for attrs in document.all("label") if "for" in attrs}
+    assert labelled <= ids
+    for attrs in document.all("input", "select", "textarea"):
+        if attrs.get("type") not in ("hidden", "radio", "checkbox"):
+            assert attrs["id"] in labelled
+    for _, attrs in document.elements:
+        for name in ("aria-describedby", "aria-labelledby"):
+            assert set(attrs.get(name, "").split()) <= ids
+        if attrs.get("href", "").startswith("#"):
+            assert attrs["href"][1:] in ids
+    fieldsets = [tag for tag, _ in document.elements if tag in ("fieldset", "legend")]
+    assert fieldsets == ["fieldset", "legend"] * (len(fieldsets) // 2)
+
+
+def test_radios_and_boxes_stand_inside_their_label():
+    html = render_page(page())
+    inside = len(re.findall(r"<label[^>]*><input type=\"(?:radio|checkbox)\"", html))
+    assert inside == len(re.findall(r"type=\"(?:radio|checkbox)\"", html)) > 10
+
+
+def test_the_page_says_who_asks_what_and_until_when():
+    text = Document(render_page(page())).text
+    for part in ("publish-review", "Publish the review of octo/hello#7?", "three"):
+        assert part in text
+    assert "26 November 2026, 15:30 UTC" in text
+    assert "(in 2d)" in text
+
+
+def test_only_an_open_page_has_a_form_and_its_nonce():
+    for shown in STATES:
+        html = render_page(shown)
+        is_open = shown.state is PageState.OPEN
+        assert ("<form" in html) == is_open
+        assert ("the-nonce" in html) == is_open
+
+
+def test_a_recorded_answer_is_shown_with_the_questions_words():
+    shown = page(PageState.RECORDED, answer={"address": {"street": "<i>Main"}, "urgent": True})
+    html = render_page(shown)
+    assert "Delivery address" in html
+    assert "&lt;i&gt;Main" in html
+    assert "Yes" in html
+
+
+def test_who_was_overtaken_learns_by_whom_and_not_what():
+    shown = page(
+        PageState.OVERTAKEN, ended_by="ana", ended_at=NOW, answer={"decision": "THE-ANSWER"}
+    )
+    html = render_page(shown)
+    assert "ana" in html
+    assert "THE-ANSWER" not in html
+
+
+def test_an_unknown_link_learns_nothing():
+    html = render_page(page(PageState.UNKNOWN))
+    for part in ("publish-review", "octo", "three", "November"):
+        assert part not in html
+
+
+def test_problems_are_listed_first_with_links_and_repeated_at_their_field():
+    schema = Order.model_json_schema()
+    form = build_form(schema)
+    values = {"f/note": ["typed"], "i/address": ["1"], "f/address/zip": ["12"], "v/payment": ["0"]}
+    decoded = decode_form(form, values)
+    html = render_page(page(form=form, values=values, problems=decoded.problems))
+    document = Document(html)
+    assert 'role="alert"' in html
+    assert html.index('role="alert"') < html.index("<h1")
+    links = [attrs["href"][1:] for attrs in document.all("a") if attrs["href"].startswith("#")]
+    assert len(links) == len(decoded.problems) == len(re.findall('class="error"', html))
+    assert "typed</textarea>" in html
+    assert "<title>Error: " in html
+    assert sum(attrs.get("aria-invalid") == "true" for _, attrs in document.elements) == len(links)
+
+
+def test_a_problem_inside_what_has_no_field_is_shown_at_the_nearest():
+    problems = [
+        Problem(("extra", "x", 1), "Must be a whole number."),
+        Problem(("nowhere",), "Is odd."),
+    ]
+    text = Document(render_page(page(problems=problems))).text
+    assert "Extra: x.1: Must be a whole number." in text
+    assert "nowhere: Is odd." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"address": {"street": "a", "zip": "1"}}, ("address", "zip")),
+        ({"payment": {"kind": "invoice", "days": 100}}, ("payment", "days")),
+        ({"amount": 6000}, ("amount",)),
+        ({"decision": "maybe"}, ("decision",)),
+    ],
+)
+def test_the_schemas_problems_name_the_field_also_inside_what_may_be_null(changes, path):
+    value = {
+        "decision": "edit",
+        "amount": 1,
+        "urgent": True,
+        "payment": {"kind": "card", "last_digits": "1"},
+        "country": "AT",
+    }
+    schema = DataSchema(Order.model_json_schema())
+    assert schema.problems(value) == []
+    assert [problem.path for problem in schema.problems(value | changes)] == [path]
+
+
+# --- hostile texts --------------------------------------------------------------------------------
+
+EVIL = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</textarea></form></style><svg onload=alert(1)>",
+    "{{ 7*7 }}{% raw %}",
+    "javascript:alert(1)",
+    "&lt;script&gt;",
+    "\x00\x1b[31m\u202eevil\u2066",
+    "x" * 50_000,
+    "\n\n\n",
+]
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=range(len(EVIL)))
+def test_hostile_texts_stay_texts_everywhere(evil):
+    schema = {
+        "type": "object",
+        "title": evil,
+        "required": [evil],
+        "properties": {
+            evil: {"title": evil, "description": evil, "type": "string", "default": evil},
+            "e": {"enum": [evil, "b"], "title": evil},
+            "n": {"type": "object", "title": evil, "properties": {evil: {"type": "integer"}}},
+            "u": {"oneOf": [{"type": "string", "title": evil}, {"type": "boolean"}]},
+            "j": {"type": "array", "items": {"type": "object", "description": evil}},
+            "c": {"const": evil},
+        },
+    }
+    form = build_form(schema)
+    names = [each.name for each in form.walk()]
+    shown = {
+        "form": form,
+        "subject": evil,
+        "body": evil,
+        "asked_by": evil,
+        "ended_by": evil,
+        "nonce": evil,
+        "values": {name: [evil] for name in names},
+        "problems": [Problem((evil,), evil), Problem(("n", evil), evil), Problem((), evil)],
+        "answer": {evil: evil, "n": {evil: [evil]}},
+    }
+    for state in PageState:
+        html = render_page(page(state, **shown))
+        document = Document(html)
+        assert {tag for tag, _ in document.elements} <= TAGS
+        for tag, attrs in document.elements:
+            assert not [
+                name for name in attrs if name.startswith("on") or name in ("src", "action")
+            ]
+            if tag == "a":
+                assert attrs["href"].startswith("#")
+        assert "\u202e" not in document.text
+        assert "\x1b" not in document.text
+        assert len(html) < 2_000_000
+
+
+def test_what_was_typed_comes_back_as_it_was():
+    for typed in ["\nfirst line empty", "</textarea>", "a & b", "  spaces  "]:
+        html = render_page(page(form=build_form({"type": "string"}), values={"f": [typed]}))
+        area = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", html, re.DOTALL)
+        assert area is not None
+        parser = Document(f"<p>{area[1]}</p>")
+        assert parser.text == typed
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(FIELDS_MAX)}},
+        {"enum": list(range(5000))},
+        {"oneOf": [{"type": "object", "properties": {"a": {"type": "string"}}}] * 50},
+        {"$ref": "#"},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+        {"$ref": "https://example.com/schema"},
+        {"type": "object", "required": ["x"], "properties": {"y": {"type": "string"}}},
+        {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+        {"patternProperties": {"^x": {"type": "string"}}},
+        False,
+    ],
+    ids=range(10),
+)
+def test_what_is_too_much_for_a_form_is_one_box_for_json(schema):
+    form = build_form(schema)
+    assert isinstance(form.root, JsonField)
+    assert "<textarea" in render_page(page(form=form))
+
+
+def test_a_schema_that_holds_itself_ends_in_a_box_for_json():
+    node = {
+        "type": "object",
+        "properties": {"value": {"type": "string"}, "next": {"$ref": "#/$defs/node"}},
+    }
+    form = build_form({"$ref": "#/$defs/node", "$defs": {"node": node}})
+    fields = list(form.walk())
+    assert isinstance(fields[-1], JsonField)
+    assert len(fields) < 20
+
+
+def test_a_schema_that_doubles_at_each_floor_is_bounded():
+    defs = {
+        f"d{n}": {"properties": {side: {"$ref": f"#/$defs/d{n + 1}"} for side in "abcdefgh"}}
+        for n in range(30)
+    }
+    form = build_form({"$ref": "#/$defs/d0", "$defs": defs})
+    fields = list(form.walk())
+    assert len({each.id for each in fields}) == len(fields) <= FIELDS_MAX
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "[x](JaVaScRiPt:alert(1))",
+        "[x](data:text/html;base64,PHNjcmlwdD4=)",
+        "[x](vbscript:x)",
+        "[x](&#106;avascript:alert(1))",
+        "![x](https://tracker.example/pixel.png)",
+        '<https://ok.example/"onmouseover=alert(1)>',
+        "<iframe src=//x></iframe><form action=//x><input></form>",
+        "[a]: javascript:alert(1)\n\n[a]",
+        "<style>*{display:none}</style>",
+        "`` ` `` <b onclick=x>",
+    ],
+)
+def test_hostile_markdown_makes_no_element_of_its_own(text):
+    document = Document(f"<div>{markdown_html(text)}</div>")
+    allowed = TAGS - {"form", "input", "button", "style", "label", "select", "textarea"}
+    assert {tag for tag, _ in document.elements} <= allowed
+    for tag, attrs in document.elements:
+        assert not [name for name in attrs if name.startswith("on") or name == "src"]
+        if tag == "a":
+            assert re.match(r"(https?|mailto):", attrs["href"])
+
+
+@given(st.text())
+def test_any_markdown_is_whole_html(text):
+    Document(f"<div>{markdown_html(text)}</div>")
+
+
+def test_links_say_nothing_of_where_they_came_from():
+    html = markdown_html("[x](https://example.com) <https://example.org>")
+    assert html.count('rel="noopener noreferrer nofollow"') == 2
+
+
+def test_headings_stay_below_the_pages_own():
+    assert markdown_html("# a\n\n##### b") == "<h3>a</h3>\n<h6>b</h6>\n"
+
+
+def test_deep_and_long_markdown_is_bounded():
+    for text in [
+        ">" * 20_000,
+        "- " * 10_000,
+        "[" * 20_000,
+        "*a **a " * 3_000,
+        "|a" * 10_000 + "\n" + "|-" * 10_000,
+    ]:
+        assert len(markdown_html(text)) < 1_000_000
+
+
+def test_plain_texts_lose_what_can_not_be_seen_and_nothing_else():
+    assert clean("a\u202eb\x00c\td", 20) == "a\ufffdb\ufffdc d"
+    assert clean("👩‍👩‍👧 فارسی می‌خواهم", 40) == "👩‍👩‍👧 فارسی می‌خواهم"
+    assert clean("abcdef", 3) == "ab…"
+    assert clean(7, 3) == ""
+
+
+def test_times_read_as_people_say_them():
+    assert moment(NOW) == "24 November 2026, 15:30 UTC"
+    assert distance(NOW + timedelta(minutes=125), NOW) == "in 2h 5m"
+    assert distance(NOW - timedelta(days=3), NOW) == "3d ago"
+    assert distance(NOW + timedelta(seconds=5), NOW) == "in less than a minute"
+    assert distance(NOW, NOW) == "just now"
+
+
+# --- headers and colours --------------------------------------------------------------------------
+
+
+def test_the_policy_allows_the_pages_own_style_and_nothing_else():
+    policy = page_headers()["Content-Security-Policy"]
+    styles = re.findall(r"<style>(.*?)</style>", render_page(page()), re.DOTALL)
+    assert styles == [STYLE]
+    digest = base64.b64encode(hashlib.sha256(styles[0].encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+    assert "url(" not in STYLE
+    assert "@import" not in STYLE
+
+
+def test_headers_keep_the_page_to_its_reader():
+    headers = page_headers()
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Robots-Tag"].startswith("noindex")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_status_of_a_page_follows_its_state():
+    assert page_status(PageState.UNKNOWN, is_post=False) == 404
+    assert {page_status(s, is_post=False) for s in PageState if s is not PageState.UNKNOWN} == {200}
+    posts = {state: page_status(state, is_post=True) for state in PageState}
+    assert posts == {
+        PageState.OPEN: 422,
+        PageState.SIGNED: 403,
+        PageState.RECORDED: 200,
+        PageState.OVERTAKEN: 409,
+        PageState.EXPIRED: 410,
+        PageState.CANCELLED: 409,
+        PageState.UNKNOWN: 404,
+    }
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    bright, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+PALETTES = [
+    dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part)) for part in STYLE.split("@media")[:2]
+]
+TEXT_ON = [
+    *[("ink", on) for on in ("paper", "card", "chosen", "code", "done-paper", "problem-paper")],
+    *[("quiet", on) for on in ("paper", "card", "code", "chosen", "done-paper")],
+    *[("problem", on) for on in ("card", "problem-paper")],
+    ("accent", "card"),
+    ("on-accent", "accent"),
+    ("done", "done-paper"),
+]
+
+
+@pytest.mark.parametrize("palette", PALETTES, ids=["light", "dark"])
+def test_texts_can_be_read_on_their_ground(palette):
+    ratios = {(text, on): _contrast(palette[text], palette[on]) for text, on in TEXT_ON}
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
+    # WCAG 1.4.11: the edges of controls.
+    assert _contrast(palette["edge"], palette["card"]) >= 3
+    assert _contrast(palette["accent"], palette["card"]) >= 3
+
+
+def test_a_description_and_what_follows_it_are_sentences_of_their_own() -> None:
+    schema = {"description": "EUR that came", "type": "integer", "minimum": 0, "maximum": 5000}
+    assert _hint(schema, is_required=True) == "EUR that came. From 0 to 5000."
+    assert _hint({**schema, "description": "How much?"}, is_required=True).startswith("How much? ")
+    assert _hint({"description": "as it stands"}, is_required=True) == "as it stands"
+
+
+def test_the_key_of_this_machine_asks_for_nobody() -> None:
+    assert _asker({"type": "api_key", "name": "local"}) == ""
+    assert _asker({"type": "api_key", "name": "local", "on_behalf_of": "ana"}) == "ana"
+    assert _asker({"type": "api_key", "name": "billing"}) == "billing"

@@ -1,0 +1,340 @@
+"""What a person fills in is the JSON that comes out, for every schema that a form can ask."""
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helmr_runtime.http.answer_page import (
+    AnswerPage,
+    PageState,
+    build_form,
+    decode_form,
+    render_page,
+)
+from helmr_runtime.http.answer_page.fields import (
+    BooleanField,
+    ChoiceField,
+    ChoicesField,
+    ConstField,
+    Field,
+    GroupField,
+    LinesField,
+    TextField,
+    UnionField,
+)
+from helmr_runtime.security.schemas import DataSchema
+from tests.http.answer_page.pages import NOW
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
+VISIBLE = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Z"])
+WORDS = st.text(VISIBLE, min_size=1, max_size=20)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=40).filter(
+    str.strip
+)
+FLOATS = st.floats(-1e9, 1e9).map(lambda number: round(number, 4))
+
+
+def _const(schema: Any, strategy: Any) -> Any:
+    return st.just((schema, strategy))
+
+
+ENUMS = st.lists(
+    st.one_of(WORDS, st.integers(-9, 9), st.booleans()), min_size=1, max_size=12, unique_by=repr
+).map(lambda values: ({"enum": values}, st.sampled_from(values)))
+MANY = st.lists(WORDS, min_size=1, max_size=6, unique=True).map(
+    lambda values: (
+        {"type": "array", "items": {"enum": values}},
+        st.sets(st.sampled_from(values)).map(
+            lambda some: [each for each in values if each in some]
+        ),
+    )
+)
+LEAVES = st.one_of(
+    _const({"type": "string"}, TEXTS),
+    _const({"type": "string", "maxLength": 20}, WORDS),
+    _const({"type": "integer"}, st.integers(-(10**18), 10**18)),
+    _const({"type": "number"}, FLOATS),
+    _const({"type": "boolean"}, st.booleans()),
+    _const({"type": "array", "items": {"type": "string"}}, st.lists(WORDS, max_size=4)),
+    _const({"type": "array", "items": {"type": "integer"}}, st.lists(st.integers(), max_size=4)),
+    _const(
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        st.dictionaries(NAMES, st.integers(), max_size=3),
+    ),
+    ENUMS,
+    MANY,
+)
+
+
+def _nullable(made: Any) -> Any:
+    schema, values = made
+    return {"anyOf": [schema, {"type": "null"}]}, st.one_of(st.none(), values)
+
+
+def _tagged(variants: Any) -> Any:
+    """A discriminated union, as pydantic writes it."""
+    schemas, values = [], []
+    for index, (schema, strategy) in enumerate(variants):
+        tag = {"const": f"kind{index}", "type": "string"}
+        schemas.append(
+            {
+                "type": "object",
+                "title": f"Kind {index}",
+                "properties": {"kind": tag, "value": schema},
+                "required": ["kind", "value"],
+            }
+        )
+        values.append(
+            strategy.map(lambda value, index=index: {"kind": f"kind{index}", "value": value})
+        )
+    return {"oneOf": schemas, "discriminator": {"propertyName": "kind"}}, st.one_of(values)
+
+
+def _object(parts: Any) -> Any:
+    properties = {name: schema for name, (schema, _, _) in parts.items()}
+    required = [name for name, (_, _, needed) in parts.items() if needed]
+    needed = {name: each for name, (_, each, is_needed) in parts.items() if is_needed}
+    optional = {name: each for name, (_, each, is_needed) in parts.items() if not is_needed}
+    schema = {"type": "object", "properties": properties, "required": required}
+    return schema, st.fixed_dictionaries(needed, optional=optional)
+
+
+def _objects(inner: Any) -> Any:
+    part = st.tuples(inner, st.booleans()).map(lambda made: (*made[0], made[1]))
+    return st.dictionaries(NAMES, part, min_size=1, max_size=4).map(_object)
+
+
+SCHEMAS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        _objects(inner), inner.map(_nullable), st.lists(inner, min_size=2, max_size=3).map(_tagged)
+    ),
+    max_leaves=8,
+)
+
+LEFT_OUT = object()
+
+
+def fill(field: Field, value: Any, into: dict[str, list[str]]) -> None:
+    """Do what a person does who wants to say `value`."""
+    if isinstance(field, GroupField):
+        if field.may_be_left_out and value not in (None, LEFT_OUT):
+            into[field.include_name] = ["1"]
+        for child in field.fields if isinstance(value, dict) else ():
+            fill(child, value.get(child.path[-1], LEFT_OUT), into)
+    elif isinstance(field, UnionField):
+        if value in (None, LEFT_OUT):
+            into[field.variant_name] = [""]
+            return
+        variant = next(each for each in field.variants if _is_of(each.field, value))
+        into[field.variant_name] = [variant.key]
+        fill(variant.field, value, into)
+    elif isinstance(field, ChoicesField):
+        texts = {json.dumps(each.value): each.text for each in field.choices}
+        into[field.name] = (
+            [texts[json.dumps(each)] for each in value] if isinstance(value, list) else []
+        )
+    elif value is LEFT_OUT or isinstance(field, ConstField):
+        return
+    elif value is None:
+        into[field.name] = [""]
+    elif isinstance(field, ChoiceField):
+        into[field.name] = [next(each.text for each in field.choices if _same(each.value, value))]
+    elif isinstance(field, LinesField):
+        into[field.name] = ["\r\n".join(str(each) for each in value)]
+    elif isinstance(field, BooleanField):
+        into[field.name] = ["true" if value else "false"]
+    elif isinstance(field, TextField):
+        into[field.name] = [value.replace("\n", "\r\n")]
+    else:
+        into[field.name] = [json.dumps(value)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return json.dumps(one) == json.dumps(other)
+
+
+def _is_of(field: Field, value: Any) -> bool:
+    if not isinstance(field, GroupField):
+        return True
+    consts = [child for child in field.fields if isinstance(child, ConstField)]
+    return isinstance(value, dict) and all(value.get(c.path[-1]) == c.value for c in consts)
+
+
+class Controls(HTMLParser):
+    """The names of a document's form controls."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.names: set[str | None] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("input", "select", "textarea"):
+            self.names.add(dict(attrs)["name"])
+
+
+def expected(field: Field, value: Any) -> Any:
+    """The value as a form says it: null or an empty list that may be left out is left out."""
+    if isinstance(field, GroupField) and isinstance(value, dict):
+        by_name = {child.path[-1]: child for child in field.fields}
+        return {
+            name: expected(by_name[name], each)
+            for name, each in value.items()
+            if by_name[name].is_required or each not in (None, [])
+        }
+    if isinstance(field, UnionField) and value is not None:
+        return expected(next(v.field for v in field.variants if _is_of(v.field, value)), value)
+    is_list = isinstance(field, LinesField | ChoicesField)
+    return [] if is_list and value is None else value
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_filled_form_is_the_value_and_fits_the_schema(data):
+    schema, values = data.draw(SCHEMAS)
+    value = data.draw(values)
+    form = build_form(schema)
+    submitted: dict[str, list[str]] = {}
+    fill(form.root, value, submitted)
+    decoded = decode_form(form, submitted)
+    assert decoded.problems == ()
+    assert decoded.value == expected(form.root, value)  # 3 and 3.0 are one number in JSON Schema
+    assert DataSchema(schema).problems(decoded.value) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(SCHEMAS)
+def test_every_field_that_is_read_stands_on_the_page(made):
+    form = build_form(made[0])
+    page = AnswerPage(state=PageState.OPEN, now=NOW, form=form, nonce="n")
+    names = Controls(render_page(page)).names
+    for field in form.walk():
+        if isinstance(field, UnionField):
+            assert field.variant_name in names
+        elif isinstance(field, GroupField):
+            assert not field.may_be_left_out or field.include_name in names
+        elif not isinstance(field, ConstField):
+            assert field.name in names
+
+
+@settings(max_examples=200, deadline=None)
+@given(SCHEMAS, st.data())
+def test_any_submission_is_read_or_refused_by_a_sentence(made, data):
+    form = build_form(made[0])
+    names = [
+        name for each in form.walk() for name in (each.name, each.include_name, each.variant_name)
+    ]
+    texts = st.lists(st.one_of(TEXTS, st.sampled_from(["", "1", "true", "0", "null"])), max_size=3)
+    submitted = data.draw(st.dictionaries(st.one_of(st.sampled_from(names), NAMES), texts))
+    decoded = decode_form(form, submitted)
+    for problem in decoded.problems:
+        assert re.fullmatch(r"[A-Z].*\.", problem.message, re.DOTALL)
+    page = AnswerPage(
+        state=PageState.OPEN,
+        now=NOW,
+        form=form,
+        nonce="n",
+        values=submitted,
+        problems=decoded.problems or DataSchema(made[0]).problems(decoded.value),
+    )
+    assert render_page(page).count("<form") == 1
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+KEYWORDS = st.sampled_from(
+    [
+        "type", "properties", "required", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref",
+        "title", "description", "default", "format", "maxLength", "minimum", "maximum", "pattern",
+        "$defs", "prefixItems", "discriminator", "not",
+    ]
+)  # fmt: skip
+TYPES = st.sampled_from(["string", "integer", "number", "boolean", "object", "array", "null", "#"])
+WILD = st.recursive(
+    st.one_of(JSON, TYPES, st.just("#/$defs/a")),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(KEYWORDS, inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(st.booleans(), st.dictionaries(KEYWORDS, WILD, max_size=6)))
+def test_no_schema_breaks_the_page(schema):
+    """Also one that is no JSON Schema at all: the form is the place of last resort."""
+    form = build_form(schema)
+    html = render_page(AnswerPage(state=PageState.OPEN, now=NOW, form=form, nonce="n"))
+    assert "</html>" in html
+    decode_form(form, {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "submitted", "value"),
+    [
+        ({"type": "number"}, {"f": ["3"]}, 3),
+        ({"type": "number"}, {"f": [" 3.50 "]}, 3.5),
+        (
+            {"type": "integer"},
+            {"f": ["123456789012345678901234567890"]},
+            123456789012345678901234567890,
+        ),
+        ({"type": ["string", "null"]}, {"f": [""]}, None),
+        (True, {"v": ["text"], "f": ["hello"]}, "hello"),
+        (True, {"v": ["json"], "f": ['{"a": 1}']}, {"a": 1}),
+        ({"const": "ok"}, {}, "ok"),
+        ({"oneOf": [{"const": 1, "title": "One"}, {"const": 2, "title": "Two"}]}, {"f": ["2"]}, 2),
+        ({"type": "array", "items": {"type": "integer"}}, {"f": ["1\r\n\r\n 2 "]}, [1, 2]),
+    ],
+)
+def test_small_forms(schema, submitted, value):
+    decoded = decode_form(build_form(schema), submitted)
+    assert (decoded.problems, decoded.value) == ((), value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "integer"}, "1.0"),
+        ({"type": "integer"}, "1e3"),
+        ({"type": "integer"}, "٣"),
+        ({"type": "integer"}, "1" * 5000),
+        ({"type": "number"}, "nan"),
+        ({"type": "number"}, "inf"),
+        ({"type": "number"}, "1e999"),
+        ({"type": "number"}, "1,5"),
+        ({"type": "number"}, "1_000"),
+        ({"type": "boolean"}, "maybe"),
+        ({"enum": ["a"]}, "a"),
+        ({"enum": ["a"]}, '"b"'),
+        ({"type": "object"}, '{"a": 1, "a": 2}'),
+        ({"type": "object"}, "NaN"),
+        ({"type": "object"}, "[" * 100_000),
+        ({"type": "string"}, "  \r\n "),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_at_its_field(schema, text):
+    decoded = decode_form(build_form(schema), {"f": [text]})
+    assert [problem.path for problem in decoded.problems] == [()]
+
+
+def test_a_field_sent_twice_is_refused():
+    decoded = decode_form(build_form({"type": "string"}), {"f": ["a", "b"]})
+    assert decoded.problems
+
+
+def test_a_schema_that_changed_gives_another_binding():
+    one = build_form({"enum": ["approve", "reject"]})
+    assert one.binding == build_form({"enum": ["approve", "reject"]}).binding
+    assert one.binding != build_form({"enum": ["reject", "approve"]}).binding

@@ -1,0 +1,41 @@
+"""A process that commits to a ledger until it is killed, and says on stdout what was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.ledger.duck.ledger import open_ledger
+from tests.ledger.sessions import SMALL, Hand, running
+
+SESSIONS = 20
+
+
+async def main(path: Path) -> None:
+    """Twenty sessions write side by side."""
+    clock = SystemClock()
+    ledger = await open_ledger(path, clock=clock, settings=SMALL)
+    sys.stdout.write("open\n")
+    sys.stdout.flush()
+    hands = await asyncio.gather(*(running(ledger, clock) for _ in range(SESSIONS)))
+    await asyncio.gather(*map(write_for_ever, hands))
+
+
+async def write_for_ever(hand: Hand) -> None:
+    """Steps, waits and parkings; each line names what is on disk."""
+    while True:
+        await hand.stored(hand.step(), hand.step_done())
+        wait = hand.wait()
+        await hand.stored(wait)
+        await hand.stored(hand.accepted(hand.seq), hand.fulfilled(wait))
+        if hand.seq % 7 == 0:
+            await hand.stored(checkpoint=True, release=True)
+            await hand.adopt()
+        sys.stdout.write(f"{hand.session_id} {hand.seq} {hand.last_hash.hex()}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

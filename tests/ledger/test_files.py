@@ -1,0 +1,214 @@
+"""The file and what stands beside it: the lock, the head mark, a lost log, the lock-down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import duckdb
+import pytest
+
+from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
+from helmr_runtime.core.entries import GENESIS
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.duck.files import HeadMark, Mark
+from helmr_runtime.ledger.duck.ledger import open_ledger
+from helmr_runtime.ledger.index import Book
+from tests.ledger.sessions import SMALL, begin, running
+from tests.ledger.test_restart import killed
+
+
+async def test_a_second_opener_is_refused_and_told_who_holds(duck, path, clock):
+    with pytest.raises(RuntimeHeld) as caught:
+        await open_ledger(path, clock=clock, settings=SMALL)
+    assert caught.value.facts["pid"] == os.getpid()
+    assert str(os.getpid()) in caught.value.message
+
+
+async def test_another_process_is_refused_too(duck, path):
+    code = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom helmr_runtime.clock import SystemClock\n"
+        "from helmr_runtime.ledger.duck.ledger import open_ledger\n"
+        "asyncio.run(open_ledger(Path(sys.argv[1]), clock=SystemClock()))"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(path), stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await child.communicate()
+    assert child.returncode != 0
+    assert f"pid {os.getpid()}" in errors.decode()
+
+
+async def test_the_lock_is_free_after_close_and_after_a_failed_open(opener, path, clock):
+    duck = await opener()
+    await duck.close()
+    path.with_name(path.name + ".head").write_text("garbage")
+    for _ in range(2):
+        with pytest.raises(LedgerBehind):
+            await open_ledger(path, clock=clock, settings=SMALL)
+    path.with_name(path.name + ".head").unlink()
+    again = await open_ledger(path, clock=clock, settings=SMALL)
+    await again.close()
+
+
+async def test_a_removed_log_is_noticed(duck, path, clock, tmp_path):
+    await running(duck, clock)
+    copy = killed(path, tmp_path / "killed")
+    copy.with_name(copy.name + ".wal").unlink()
+    with pytest.raises(LedgerBehind) as caught:
+        await open_ledger(copy, clock=clock, settings=SMALL)
+    assert caught.value.facts["acknowledged_offset"] == 3
+    assert ".wal" in str(caught.value.hint)
+
+
+async def test_a_removed_database_is_noticed(duck, path, clock, tmp_path):
+    await running(duck, clock)
+    copy = killed(path, tmp_path / "killed")
+    copy.with_name(copy.name + ".wal").unlink()
+    copy.unlink()
+    with pytest.raises(LedgerBehind):
+        await open_ledger(copy, clock=clock, settings=SMALL)
+
+
+async def test_an_older_copy_that_went_another_way_is_noticed(duck, path, clock, tmp_path):
+    hand = await running(duck, clock)
+    older = killed(path, tmp_path / "older")
+    await hand.stored(hand.step("here"))
+    mark = path.with_name(path.name + ".head").read_bytes()
+    other = await open_ledger(older, clock=clock, settings=SMALL)
+    await begin(other, clock)
+    await other.close()
+    older.with_name(older.name + ".head").write_bytes(mark)
+    with pytest.raises(LedgerBehind):
+        await open_ledger(older, clock=clock, settings=SMALL)
+
+
+async def test_a_file_of_a_newer_runtime_is_refused(duck, path, clock):
+    await duck._group.run_in_writer(
+        duck._database.writer.execute, "UPDATE meta SET number = 99 WHERE name = 'schema'"
+    )
+    await duck.close()
+    with pytest.raises(DataError, match="schema 99"):
+        await open_ledger(path, clock=clock, settings=SMALL)
+
+
+async def test_a_damaged_file_is_a_data_error_and_stays_as_it_is(opener, path, clock):
+    duck = await opener()
+    await duck.close()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"garbage")
+    damaged = path.read_bytes()
+    with pytest.raises(DataError, match="Corrupt database file"):
+        await open_ledger(path, clock=clock, settings=SMALL)
+    assert path.read_bytes() == damaged
+
+
+async def test_the_engine_can_reach_no_other_file(duck, tmp_path):
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+
+    def steal(connection):
+        connection.execute(f"SELECT * FROM read_csv('{tmp_path}/secret.csv')")
+
+    def unlock(connection):
+        connection.execute("SET enable_external_access = true")
+
+    for attack in (steal, unlock):
+        with pytest.raises(StoreUnavailable):
+            await duck.read(attack)
+
+
+def test_the_head_mark_reads_back_and_notices_damage(tmp_path):
+    mark = HeadMark(tmp_path / "head")
+    assert mark.read() == Mark(0, GENESIS)
+    for offset in (1, 10**12):
+        mark.write(Mark(offset, bytes(range(32))))
+        assert mark.read() == Mark(offset, bytes(range(32)))
+    mark.close()
+    text = mark.path.read_bytes()
+    mark.path.write_bytes(text.replace(b"01", b"02", 1))
+    with pytest.raises(LedgerBehind):
+        mark.read()
+
+
+async def test_a_failing_open_is_tried_again_at_the_next_call(path, clock):
+    path.mkdir()
+    actor = LedgerActor(path, clock=clock, settings=SMALL)
+    with pytest.raises(StoreUnavailable):
+        await actor.feed_head()
+    assert (await actor.stats())["open"] is False
+    path.rmdir()
+    assert await actor.feed_head() == 0
+    await actor.close()
+
+
+async def test_an_open_waits_for_the_lock_of_a_dying_holder(opener, path, clock):
+    duck = await opener()
+    actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=20)
+    asking = asyncio.create_task(actor.feed_head())
+    await asyncio.sleep(0)
+    await duck.close()
+    assert await asyncio.wait_for(asking, 20) == 0
+    await actor.close()
+
+
+async def test_the_engine_being_lost_is_healed_and_loses_nothing(duck, clock):
+    hand = await running(duck, clock)
+    await duck._group.run_in_writer(duck._database.writer.close)
+    flush = hand.flush(hand.step())
+    with pytest.raises(StoreUnavailable):
+        await duck.commit(flush)
+    stored = await duck.commit(flush)
+    assert stored.first_feed_offset == 4
+    assert await duck.verify_chain(hand.session_id) == hand.seq
+    assert (await duck.stats())["failure"] is None
+
+
+async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock, monkeypatch):
+    hand = await running(duck, clock)
+    database = duck._database
+    transaction = type(database).transaction
+
+    def durable_but_raises(self):
+        @contextlib.contextmanager
+        def manager():
+            with transaction(self) as connection:
+                yield connection
+            raise duckdb.IOException("the automatic checkpoint failed")
+
+        return manager()
+
+    monkeypatch.setattr(type(database), "transaction", durable_but_raises)
+    await hand.stored(hand.step())
+    monkeypatch.undo()
+    assert await duck.verify_chain(hand.session_id) == hand.seq
+
+
+async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):
+    hand = await running(actor, clock)
+    flush = hand.flush(hand.step())
+
+    def broken(self, entry, now):
+        raise DataError("a mistake of ours")
+
+    monkeypatch.setattr(Book, "apply", broken)
+    with pytest.raises(DataError):
+        await actor.commit(flush)
+    monkeypatch.undo()
+    stored = await actor.commit(flush)
+    assert stored.first_feed_offset == 4
+    await hand.stored(hand.step_done())
+    assert await actor.verify_chain(hand.session_id) == hand.seq
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"not a database\n" * 1000, b"SQLite format 3\0" + b"\0" * 4096]
+)
+async def test_a_file_that_is_no_database_is_refused_as_such_and_left_alone(path, clock, content):
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(DataError, match="is no DuckDB database"):
+            await open_ledger(path, clock=clock, settings=SMALL)
+    assert path.read_bytes() == content

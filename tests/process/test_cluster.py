@@ -1,0 +1,38 @@
+"""Which Ray cluster is joined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helmr.errors import Unavailable, UsageError
+from helmr_runtime.process.cluster import Cluster
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ({"127.0.0.1:1"}, "no Ray cluster answers at .*:1:"),
+        (set(), "no Ray cluster is found"),
+    ],
+)
+def test_auto_is_looked_up_and_must_answer_as_any_other(
+    found: set[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    services = "ray._private.services"
+    monkeypatch.setattr(f"{services}.find_gcs_addresses", lambda: found)
+    monkeypatch.setattr(f"{services}.find_bootstrap_address", lambda temp_dir: None)
+    with pytest.raises(Unavailable, match=says):
+        Cluster(tmp_path, "auto").start()
+
+
+def test_room_is_what_the_nodes_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"CPU": 2.0, "session_slot": 3.0}
+    monkeypatch.setattr("ray.cluster_resources", lambda: offered)
+    assert Cluster(tmp_path, "127.0.0.1:1").room() == 3
+    del offered["session_slot"]
+    with pytest.raises(UsageError, match="offers session_slot"):
+        Cluster(tmp_path, "127.0.0.1:1").room()

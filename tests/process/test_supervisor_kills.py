@@ -1,0 +1,163 @@
+"""Each process of a running runtime is killed, and every session goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr import Client
+from helmr.client.sync_sessions import SessionHandle
+from helmr.models import RunStatus
+from helmr_runtime.process.embedded import Runtime
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+
+BOUND_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """One runtime for all tests here; each finds and leaves it whole."""
+    folder = tmp_path_factory.mktemp("kills")
+    with Runtime.start(
+        data_dir=folder / "data",
+        tasks=["work.py"],
+        folder=Path(__file__).parent,
+        slots=2,
+        desks=1,
+        environment={"XDG_STATE_HOME": str(folder / "state")},
+    ) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def client(runtime: Runtime) -> Iterator[Client]:
+    with Client(url=runtime.url, key=runtime.key) as client:
+        until(lambda: is_whole(client))
+        yield client
+
+
+def is_whole(client: Client) -> bool:
+    health = client.health()
+    return health.ready and health.pool["slots"]["total"] - health.pool["slots"]["starting"] == 2
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + BOUND_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+    return found
+
+
+def asked(client: Client) -> SessionHandle:
+    """A session that waits."""
+    return client.sessions.start("ask", "Go?", result_timeout="30s")
+
+
+def answer(client: Client, session: SessionHandle) -> None:
+    wait = session.get().wait
+    assert wait is not None
+    client.waits.answer(wait.id, True)
+
+
+def assert_succeeds(session: SessionHandle, result: str = "yes") -> None:
+    """It ends well, with its wait resolved once and its step run once."""
+    (run,) = until(lambda: [run for run in session.runs() if run.status.is_final])
+    assert run.status is RunStatus.SUCCEEDED
+    kinds = [entry.kind for entry in session.transcript()]
+    assert kinds.count("wait.fulfilled") == 1
+    assert kinds.count("step.succeeded") == 1
+
+
+def holder_pid(client: Client, session: SessionHandle) -> int:
+    """Of the actor that holds the session."""
+    actors = client.health().pool["actors"]
+    return int(next(actor["pid"] for actor in actors if actor["session"] == session.id))
+
+
+@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -> None:
+    session = asked(client)
+    os.kill(runtime.pids()[name], signal.SIGKILL)
+    answer(client, session)
+    assert_succeeds(session)
+    until(lambda: f"the {name.removeprefix('helmr-')} died and is back" in runtime.output())
+
+
+def test_the_actor_of_a_waiting_session_is_killed(client: Client) -> None:
+    session = asked(client)
+    os.kill(holder_pid(client, session), signal.SIGKILL)
+    answer(client, session)
+    assert_succeeds(session)
+    assert "run.actor_died" not in [entry.kind for entry in session.transcript()]
+
+
+def test_the_actor_of_a_running_step_is_killed(client: Client) -> None:
+    session = client.sessions.start("sleepy", 1.0)
+    pid = until(lambda: executing_pid(client, session))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: session.get().wait)
+    answer(client, session)
+    assert_succeeds(session)
+    died = [entry for entry in session.transcript() if entry.kind == "run.actor_died"]
+    assert [entry.body["count"] for entry in died] == [1]
+
+
+def executing_pid(client: Client, session: SessionHandle) -> int | None:
+    kinds = [entry.kind for entry in session.transcript()]
+    return holder_pid(client, session) if "step.started" in kinds else None
+
+
+def test_a_stopped_actor_is_replaced_within_five_seconds(client: Client) -> None:
+    session = asked(client)
+    os.kill(holder_pid(client, session), signal.SIGSTOP)
+    began = time.monotonic()
+    answer(client, session)
+    assert time.monotonic() - began < 5.0
+    assert_succeeds(session)
+
+
+def test_a_task_that_ends_its_process_is_blocked_at_the_third_death(client: Client) -> None:
+    session = client.sessions.start("vanish", None)
+    (run,) = until(lambda: [r for r in session.runs() if r.status is RunStatus.BLOCKED])
+    assert run.error is not None
+    assert run.error.code == "actor_died"
+    died = [entry for entry in session.transcript() if entry.kind == "run.actor_died"]
+    assert [entry.body["count"] for entry in died] == [1, 2, 3]
+
+
+def test_with_every_slot_busy_answers_and_notes_go_through(client: Client) -> None:
+    session = asked(client)
+    busy = [client.sessions.start("sleepy", 20.0) for _ in range(2)]
+
+    def has_begun() -> bool:
+        return all("step.started" in [e.kind for e in one.transcript()] for one in busy)
+
+    until(has_begun)
+    began = time.monotonic()
+    answer(client, session)
+    assert time.monotonic() - began < 1.0
+    for one in busy:
+        one.cancel()
+    assert_succeeds(session)
+
+
+def test_the_watchdog_is_replaced(runtime: Runtime, client: Client) -> None:
+    def watchdog() -> int | None:
+        for process in runtime.processes():
+            command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            if b"helmr_runtime.process.watchdog" in command:
+                return process.pid
+        return None
+
+    first = until(watchdog)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: watchdog() not in (None, first))

@@ -1,0 +1,73 @@
+"""Every call between actors goes through runtime/helmr_runtime/rpc/ray.py.
+
+That module counts the calls and translates their errors; ruff cannot ban a method by name.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOME = Path("runtime/helmr_runtime/rpc/ray.py")
+USER_CODE = Path("helmr/examples/fan_out.py")
+"""A task that hands work of its own to Ray, as users' tasks do."""
+PACKAGES = ("helmr", "runtime", "console")
+
+
+def remote_uses(source: str) -> list[int]:
+    """The lines that reach for an actor's or a Ray function's `.remote`.
+
+    `ray.remote`, which declares an actor and calls nothing, is no use.
+    """
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Name(id="ray"), attr="remote"):
+                continue
+            case ast.Attribute(attr="remote"):
+                lines.append(node.lineno)
+            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant("remote"), *_]):
+                lines.append(node.lineno)
+            case _:
+                continue
+    return sorted(lines)
+
+
+def test_remote_has_one_home(project_root: Path) -> None:
+    found = [
+        f"{path.relative_to(project_root)}:{line}: call it through helmr_runtime.rpc.ray"
+        for package in PACKAGES
+        for path in sorted((project_root / package).rglob("*.py"))
+        if path.relative_to(project_root) not in (HOME, USER_CODE)
+        for line in remote_uses(path.read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "handle.commit.remote(flush)",
+        "Ledger.options(name='ledger').remote()",
+        "call = handle.commit.remote",
+        "getattr(handle.commit, 'remote')(flush)",
+        "[actor.ping.remote() for actor in pool]",
+    ],
+)
+def test_the_check_sees_a_call(source: str) -> None:
+    assert remote_uses(source) == [1]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@ray.remote\nclass Ledger: ...",
+        "Ledger = ray.remote(num_cpus=0)(LedgerActor)",
+        "remote = 1",
+        "'handle.commit.remote()'",
+    ],
+)
+def test_the_check_lets_declarations_pass(source: str) -> None:
+    assert remote_uses(source) == []
