@@ -47,7 +47,7 @@ from helmr_console.screens.sessions import SessionsScreen
 from helmr_console.store import Changes, Store
 from helmr_console.themes import DEFAULT_THEME, THEMES
 from helmr_console.views import short_id, subject_of
-from helmr_console.widgets.bars import Place, Said
+from helmr_console.widgets.bars import Breadcrumb, Said
 
 log = logging.getLogger("helmr.console")
 
@@ -304,14 +304,14 @@ class ConsoleApp(App[int]):
             read_only=self.read_only,
         )
 
-    def place(self, area: str) -> Place:
+    def place(self, area: str) -> Breadcrumb:
         """What the header says."""
         now_s = self.store.mono()
         fresh = self.store.freshness
         state = fresh.link(now_s)
         role = {LinkState.LIVE: "success", LinkState.CONNECTING: "muted"}.get(state, "error")
         name = self.options.name or self.client.endpoint.url.partition("://")[2]
-        return Place(
+        return Breadcrumb(
             name=one_line(name, 40),
             area=area,
             link=fresh.text(now_s),

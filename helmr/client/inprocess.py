@@ -26,7 +26,7 @@ CHUNKS_MAX = 64
 """Pieces of an answer that wait for their reader; the app waits when there are more."""
 
 
-class Door(Protocol):
+class InProcessGateway(Protocol):
     """Where the app comes from."""
 
     async def open(self) -> App:
@@ -41,7 +41,7 @@ class Door(Protocol):
 class AppTransport(httpx.AsyncBaseTransport):
     """See the module."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: InProcessGateway) -> None:
         self._door = door
         self._exchanges: set[_Exchange] = set()
 
@@ -168,7 +168,10 @@ class BlockingAppTransport(httpx.BaseTransport):
     """
 
     def __init__(
-        self, make_door: Callable[[], Door], *, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        make_door: Callable[[], InProcessGateway],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._make_door = make_door
         self._starting = threading.Lock()
@@ -275,7 +278,9 @@ class RemoteAppTransport(httpx.AsyncBaseTransport):
         loop: The running loop that the app belongs to.
     """
 
-    def __init__(self, make_door: Callable[[], Door], *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, make_door: Callable[[], InProcessGateway], *, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._make_door = make_door
         self._loop = loop
         self._opening = asyncio.Lock()

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from helmr.client.discovery import RAY, Endpoint
-from helmr.client.inprocess import AppTransport, BlockingAppTransport, Door
+from helmr.client.inprocess import AppTransport, BlockingAppTransport, InProcessGateway
 from helmr.errors import MissingExtra
 
 FOUND_BY = "the Ray cluster of this process"
@@ -46,8 +46,8 @@ def carrier() -> AppTransport:
     return AppTransport(_door(_parts().this_job()))
 
 
-def _door(principal: Any) -> Door:
-    door: Door = _parts().JobDoor(principal)
+def _door(principal: Any) -> InProcessGateway:
+    door: InProcessGateway = _parts().JobGateway(principal)
     return door
 
 

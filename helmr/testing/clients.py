@@ -15,7 +15,7 @@ from helmr.client.http import AsyncHttpTransport, HttpTransport
 from helmr.client.inprocess import (
     AppTransport,
     BlockingAppTransport,
-    Door,
+    InProcessGateway,
     RemoteAppTransport,
 )
 from helmr.client.sync import Client
@@ -104,10 +104,10 @@ class HarnessClients:
             )
         return self.loop
 
-    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> Door:
+    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> InProcessGateway:
         routes = _routes()
         self.look_after()
-        door: Door = routes.HarnessDoor(
+        door: InProcessGateway = routes.HarnessGateway(
             self._ledger,
             self._clock,
             self._registry,

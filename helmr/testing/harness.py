@@ -31,7 +31,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import (
     Command,
-    Touch,
+    Resume,
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
@@ -182,7 +182,7 @@ class Harness:
             )
         )
         session = HarnessSession(self, started.session_id)
-        await self.command(session.id, Touch(principal=TESTER))
+        await self.command(session.id, Resume(principal=TESTER))
         await self.settle_if(settle)
         return session
 
@@ -208,7 +208,7 @@ class Harness:
             self.ledger,
             self.clock,
             lambda: self._registry,
-            on_doom=lambda reason: None,
+            on_retire=lambda reason: None,
             linger_s=self._linger_s,
             replay_always=self._replay_always,
             silence_s=self._silence_s,
@@ -304,7 +304,7 @@ class Harness:
                 if ended is not None:
                     await self.command(item.session_id, ended)
             elif item.session_id not in self._actors:
-                await self.command(item.session_id, Touch(principal=TESTER))
+                await self.command(item.session_id, Resume(principal=TESTER))
 
     # --- tokens ---------------------------------------------------------------------------------
 
@@ -349,7 +349,7 @@ class Harness:
         _, found, secret = text.partition(CALLBACK_PATH)
         if not found:
             return text, TESTER
-        known = self.ledger.book.tokens.by_callback(secret_hash(secret.partition("?")[0]))
+        known = self.ledger.index.tokens.by_callback(secret_hash(secret.partition("?")[0]))
         if known is None:
             raise TokenNotFound("no token has that callback URL")
         return known.id, Principal("callback", known.id)
@@ -357,7 +357,7 @@ class Harness:
     # --- what goes wrong --------------------------------------------------------------------------
 
     async def kill(self, session_id: str, *, cause: str = "killed by the test") -> None:
-        """Let the session's actor vanish between two instructions, as kill -9 does."""
+        """Let the session's actor crash between two instructions, as kill -9 does."""
         actor = self._actors.get(session_id)
         if actor is None:
             return
@@ -385,4 +385,4 @@ class Harness:
 
     async def _drop(self, session_id: str) -> None:
         actor = self._actors.pop(session_id)
-        await actor.vanish()
+        await actor.crash()

@@ -20,7 +20,7 @@ from helmr_runtime.http.app import create_app
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory_reads import ReadableLedger
 from helmr_runtime.ports import Introduction, Routed, Session
-from helmr_runtime.service import LedgerReads, Service
+from helmr_runtime.service import LedgerClient, Service
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
@@ -28,7 +28,7 @@ READS = ("GET", "HEAD", "OPTIONS")
 Decide = Callable[[str, Command], Awaitable[Mapping[str, Any]]]
 
 
-class HarnessDoor:
+class HarnessGateway:
     """Opens the app at its first use; belongs to the harness's loop.
 
     Args:
@@ -58,7 +58,7 @@ class HarnessDoor:
         self._opening = asyncio.Lock()
         self._is_open = False
         self._service = Service(
-            ledger=LedgerReads(_LedgerCalls(ledger)),
+            ledger=LedgerClient(_LedgerCalls(ledger)),
             directory=_Directory(decide),
             session=_no_actor,
             clock=clock,

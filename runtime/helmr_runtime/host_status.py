@@ -17,7 +17,7 @@ SIZE_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Crumb:
+class HostStatus:
     """What an actor held and did."""
 
     session_id: str
@@ -26,27 +26,27 @@ class Crumb:
     op: int | None
 
 
-class CrumbWriter:
-    """Writes the current crumb in place; unchanged crumbs cost nothing."""
+class StatusFile:
+    """Writes the current status in place; unchanged statuses cost nothing."""
 
     def __init__(self, path: Path | None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o600) if path is not None else None
-        self._last: Crumb | None = None
+        self._last: HostStatus | None = None
 
-    def write(self, crumb: Crumb | None) -> None:
-        """Replace the crumb; None says that nothing is held."""
-        if self._file is None or crumb == self._last:
+    def write(self, status: HostStatus | None) -> None:
+        """Replace the status; None says that nothing is held."""
+        if self._file is None or status == self._last:
             return
-        self._last = crumb
-        text = json.dumps(asdict(crumb)) if crumb is not None else ""
+        self._last = status
+        text = json.dumps(asdict(status)) if status is not None else ""
         os.pwrite(self._file, text.ljust(SIZE_BYTES).encode(), 0)
 
 
-def read(path: Path) -> Crumb | None:
-    """The last crumb; None if there is none, or it is torn."""
+def read(path: Path) -> HostStatus | None:
+    """The last status; None if there is none, or it is torn."""
     try:
         text = path.read_text().strip()
-        return Crumb(**json.loads(text)) if text else None
+        return HostStatus(**json.loads(text)) if text else None
     except (OSError, ValueError, TypeError):
         return None

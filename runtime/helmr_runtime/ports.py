@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from helmr_runtime.core.commands import Command, Operation
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import Fact
+from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.security.session_keys import SessionKeys
 
 # --- session actor <-> ledger ---------------------------------------------------------------------
@@ -169,7 +169,7 @@ class WorkItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldLease:
     """A session whose head the ledger has marked held, by the load of that epoch and holder."""
 
     session_id: str
@@ -203,7 +203,7 @@ class Ledger(Protocol):
         """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
         ...
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         """The sessions marked held: how a directory that starts finds those whose holder is gone."""
         ...
 
@@ -223,7 +223,7 @@ class Ledger(Protocol):
         """The conditional write that creates a session."""
         ...
 
-    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """Write a fact of the nil session (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
 
         Raises:
@@ -307,7 +307,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Lease:
     """Reply to `who`."""
 
     name: str
@@ -356,7 +356,7 @@ class Session(Protocol):
         """Long poll: returns when the report's version differs from `known`."""
         ...
 
-    async def who(self) -> Holding:
+    async def who(self) -> Lease:
         """What this actor holds."""
         ...
 

@@ -62,7 +62,7 @@ with Client(url="ray") as client:
 
 def pid_of(folder: Path, name: str) -> int:
     """The process of a shared actor."""
-    return int((folder / ".helmr" / "run" / "crumbs" / f"helmr-{name}.pid").read_text())
+    return int((folder / ".helmr" / "run" / "statuses" / f"helmr-{name}.pid").read_text())
 
 
 def is_another(folder: Path, name: str, killed: int) -> bool:

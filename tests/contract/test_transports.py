@@ -23,7 +23,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Introduction
-from helmr_runtime.process.job import VERSION, JobDoor
+from helmr_runtime.process.job import VERSION, JobGateway
 from helmr_runtime.rpc.protocol import GATEWAY
 from tests.contract import page
 from tests.contract.cases import CASES, PERSON, Way
@@ -70,9 +70,11 @@ def join(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = Endpoint(url=RAY, key=None, found_by="test")
     monkeypatch.setattr(ray_way, "find", lambda *, key: found)
-    monkeypatch.setattr(ray_way, "carrier", lambda: AppTransport(JobDoor(JOB, stack.calls)))
+    monkeypatch.setattr(ray_way, "carrier", lambda: AppTransport(JobGateway(JOB, stack.calls)))
     monkeypatch.setattr(
-        ray_way, "blocking_carrier", lambda: BlockingAppTransport(lambda: JobDoor(JOB, OtherLoop()))
+        ray_way,
+        "blocking_carrier",
+        lambda: BlockingAppTransport(lambda: JobGateway(JOB, OtherLoop())),
     )
 
 

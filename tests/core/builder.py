@@ -25,7 +25,7 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
 from helmr_runtime.core.drafts import start_drafts
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
-from helmr_runtime.core.requests import AskOutput, AskPeek, AskStep, AskWait
+from helmr_runtime.core.requests import OutputRequest, PeekRequest, StepRequest, WaitRequest
 from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
 
@@ -211,9 +211,9 @@ class Story:
         self.write(lifecycle.run_executes(self.run, "hash"))
         return self
 
-    def open_step(self, op: int, name: str = "post", **more: Any) -> AskStep:
+    def open_step(self, op: int, name: str = "post", **more: Any) -> StepRequest:
         """The code asks for a step."""
-        ask = AskStep(name, **more)
+        ask = StepRequest(name, **more)
         self.write(ops.open_step(self.state, self.run, op, ask))
         return ask
 
@@ -221,7 +221,7 @@ class Story:
         """The step succeeds."""
         self.write(ops.step_succeeded(self.run, op, value))
 
-    def fail_try(self, op: int, ask: AskStep, *, may_retry: bool = True) -> Entry:
+    def fail_try(self, op: int, ask: StepRequest, *, may_retry: bool = True) -> Entry:
         """A try of the step fails."""
         return self.write(
             ops.step_raised(self.run, op, ask, ERROR, self.context, may_retry=may_retry)
@@ -232,7 +232,7 @@ class Story:
     ) -> list[Entry]:
         """The code opens a wait."""
         token_ended = more.pop("token_ended", None)
-        ask = AskWait(
+        ask = WaitRequest(
             wait_kind=kind,
             wait_id=self.new("wait"),
             stream=stream if kind == "input" else None,
@@ -249,12 +249,12 @@ class Story:
 
     def append(self, op: int, data: Any, stream: str = "progress") -> Entry:
         """The code appends an output."""
-        ask = AskOutput(stream, self.new("rec"), data)
+        ask = OutputRequest(stream, self.new("rec"), data)
         return self.write(ops.append_output(self.state, self.run, op, ask))[0]
 
     def peek(self, op: int, stream: str = "approval") -> Entry:
         """The code peeks."""
-        return self.write(ops.read_peek(self.state, self.run, op, AskPeek(stream)))[0]
+        return self.write(ops.read_peek(self.state, self.run, op, PeekRequest(stream)))[0]
 
     def succeed(self, result: Any = None) -> list[Entry]:
         """The task returns."""

@@ -13,7 +13,7 @@ from helmr.errors import DataError, HelmrError
 from helmr_runtime.core import checkpoint, jsontext
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
 from helmr_runtime.core.commands import AddNote, Deadline
-from helmr_runtime.replay.replay_log import make_script
+from helmr_runtime.replay.replay_log import make_replay_log
 from tests.core.builder import ALICE, Story, picture, seconds
 
 BIG = "x" * (INLINE_BYTES_MAX + 1)
@@ -82,7 +82,7 @@ def test_saving_and_restoring_at_any_point_changes_nothing(data: st.DataObject):
     restored = story.reload()
     assert picture(restored) == picture(story.state) == picture(story.refold())
     if story.state.run is not None:
-        assert make_script(restored, {}) == make_script(story.state, {})
+        assert make_replay_log(restored, {}) == make_replay_log(story.state, {})
     # It decides the same, too: the same command leaves the same entries.
     copy = Story(**policy)
     copy.state, copy.entries, copy.now = restored, list(story.entries), story.now
@@ -122,7 +122,7 @@ def test_a_journal_in_pieces_is_the_journal(data: st.DataObject):
     refolded = story.refold()
     assert picture(story.state) == picture(refolded)
     if story.state.run is not None:
-        assert make_script(story.state, {}) == make_script(refolded, {})
+        assert make_replay_log(story.state, {}) == make_replay_log(refolded, {})
 
 
 def _written(ops: int) -> tuple[list[int], list[int]]:

@@ -17,10 +17,10 @@ from helmr_runtime.core.commands import (
     CloseSession,
     Command,
     Operation,
+    Resume,
     RetryRun,
     Send,
     StartRun,
-    Touch,
 )
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.receipts import receipt_of
@@ -156,7 +156,7 @@ def test_an_entry_without_a_receipt_says_so():
 
 def test_touching_changes_nothing():
     story = Story().execute()
-    decision = story.decide(Touch(principal=ALICE))
+    decision = story.decide(Resume(principal=ALICE))
     assert decision.drafts == ()
     assert decision.error is None
 

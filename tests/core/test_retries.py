@@ -10,7 +10,7 @@ from helmr.errors import RunNotRetryable, SessionTerminal
 from helmr.models import RunStatus
 from helmr_runtime.core.decide.lifecycle import BACKOFF_MAX_S
 from helmr_runtime.core.entries import EntryKind, from_iso
-from helmr_runtime.replay.replay_log import GivenUp, make_script
+from helmr_runtime.replay.replay_log import GivenUp, make_replay_log
 from tests.core.builder import Story, journal_ops, of_kind, picture, seconds
 
 
@@ -121,7 +121,7 @@ def test_a_concurrent_step_that_ended_before_or_after_the_failure_is_kept():
     story.end_step(3, "slow value")
     story.fail(failed_op=1)
     assert journal_op_numbers(story) == {2, 3}
-    assert make_script(story.state, {}).unfinished == frozenset()
+    assert make_replay_log(story.state, {}).unfinished == frozenset()
 
 
 def test_a_step_opened_after_a_concurrent_success_but_before_the_failure_is_kept():
@@ -145,9 +145,9 @@ def test_a_concurrent_step_still_running_at_the_failure_runs_again():
     story.open_step(2, "running")
     story.fail_try(1, failing)
     story.fail(failed_op=1)
-    script = make_script(story.state, {})
+    replay_log = make_replay_log(story.state, {})
     # Asked anew with the same number, or asked again and still open: never recorded as open and not running.
-    assert 2 not in script.opened or 2 in story.run.open_steps
+    assert 2 not in replay_log.opened or 2 in story.run.open_steps
     story.execute()
     story.open_step(1, "failing")
     story.open_step(2, "running")
@@ -160,7 +160,7 @@ def test_a_step_running_when_the_task_itself_raised_runs_again():
     story = running(retries=1)
     story.open_step(1, "running")
     story.fail()
-    assert 1 not in make_script(story.state, {}).opened or 1 in story.run.open_steps
+    assert 1 not in make_replay_log(story.state, {}).opened or 1 in story.run.open_steps
 
 
 def test_an_op_given_up_because_of_the_failure_is_set_aside():
@@ -173,7 +173,9 @@ def test_an_op_given_up_because_of_the_failure_is_set_aside():
     story.give_up(2)
     story.give_up(3)
     story.fail(failed_op=1)
-    assert not [line for line in make_script(story.state, {}).lines if isinstance(line, GivenUp)]
+    assert not [
+        line for line in make_replay_log(story.state, {}).lines if isinstance(line, GivenUp)
+    ]
     assert journal_op_numbers(story) == set()
 
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from helmr.errors import Moved, NotReady, SessionNotFound, StoreUnavailable, UsageError
-from helmr_runtime.core.commands import AddNote, Command, Operation, Touch
+from helmr_runtime.core.commands import AddNote, Command, Operation, Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.pool import Place, ProcessState
+from helmr_runtime.directory.pool import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
-from helmr_runtime.host_status import Crumb
-from helmr_runtime.ports import Adopted, Busy, Death, Held, Holding, Released, Report, WorkItem
+from helmr_runtime.host_status import HostStatus
+from helmr_runtime.ports import Adopted, Busy, Death, HeldLease, Lease, Released, Report, WorkItem
 from helmr_runtime.rpc.local import LocalCalls
 from helmr_runtime.rpc.proxies import LedgerProxy, SessionProxy
 
@@ -157,10 +157,10 @@ class FakeLedger:
             head.holder = None
             await self.bump()
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         self._check()
         return [
-            Held(session_id=sid, epoch=head.epoch, holder=head.holder)
+            HeldLease(session_id=sid, epoch=head.epoch, holder=head.holder)
             for sid, head in self.heads.items()
             if head.holder is not None
         ]
@@ -249,7 +249,7 @@ class FakeSession:
         )
 
     async def _decide(self, command: Command) -> Mapping[str, Any]:
-        if isinstance(command, Touch):
+        if isinstance(command, Resume):
             return {}
         assert isinstance(command, AddNote)
         if command.text == "refused":
@@ -286,8 +286,8 @@ class FakeSession:
             detail=self.detail,
         )
 
-    async def who(self) -> Holding:
-        return Holding(
+    async def who(self) -> Lease:
+        return Lease(
             name=self.name,
             session_id=self.session_id,
             epoch=self.epoch if self.session_id else None,
@@ -311,7 +311,7 @@ class World:
         self.calls.register("helmr-ledger", self.ledger)
         self.code_hash = "code-1"
         self.actors: dict[str, FakeSession] = {}
-        self.crumbs: dict[str, Crumb] = {}
+        self.statuses: dict[str, HostStatus] = {}
         self.spawner = FakeSpawner(self)
         self.directories: list[DirectoryActor] = []
 
@@ -351,10 +351,10 @@ class World:
         return actor
 
     def kill(self, name: str, cause: str = "signal 9") -> None:
-        """Kill an actor, which leaves its crumb behind."""
+        """Kill an actor, which leaves its status behind."""
         actor = self.actors[name]
         if actor.session_id is not None and actor.epoch is not None:
-            self.crumbs[name] = Crumb(actor.session_id, actor.epoch, actor.is_executing, 7)
+            self.statuses[name] = HostStatus(actor.session_id, actor.epoch, actor.is_executing, 7)
         self.calls.kill(name, cause)
 
 
@@ -377,7 +377,7 @@ class FakeSpawner:
         self._world.calls.register(name, actor)
         return name
 
-    async def kill(self, place: Place) -> None:
+    async def kill(self, place: HostLocation) -> None:
         self.killed.append(place.name)
         if place.name in self._world.calls.names():
             self._world.kill(place.name, "killed by the runtime")
@@ -385,8 +385,8 @@ class FakeSpawner:
     async def names(self) -> Sequence[str]:
         return [actor.name for actor in self._world.living()]
 
-    async def look(self, place: Place) -> ProcessState:
+    async def look(self, place: HostLocation) -> ProcessState:
         return self.process_states.get(place.pid or 0, ProcessState.RUNNING)
 
-    async def crumb(self, place: Place) -> Crumb | None:
-        return self._world.crumbs.get(place.name)
+    async def status(self, place: HostLocation) -> HostStatus | None:
+        return self._world.statuses.get(place.name)

@@ -15,7 +15,7 @@ from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.protocol import LEDGER
 from helmr_runtime.security.roles import ROUTES
 from helmr_runtime.service.health import _stall
-from helmr_runtime.session.live_session import HeldSession
+from helmr_runtime.session.live_session import LiveSession
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack, until
 
@@ -100,7 +100,7 @@ async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
 ) -> None:
     """Whatever an actor tells: here none tells that its session can be parked."""
     monkeypatch.setattr("helmr_runtime.service.health.STALL_S", 0.2)
-    monkeypatch.setattr(HeldSession, "is_parkable", property(lambda held: False))
+    monkeypatch.setattr(LiveSession, "is_parkable", property(lambda held: False))
     for _ in range(2):
         await stack.started()
     assert (await stack.service.health.ready()).warnings == [], "nothing waits for a slot"

@@ -290,7 +290,7 @@ async def test_a_completion_is_delivered_after_everything_was_dead(tmp_path: Pat
         assert again.json()["outcome"] == "already_completed"
         ledger = second.ledger._ledger
         assert ledger is not None
-        await until(lambda: not ledger.book.counts()["deliveries"])
+        await until(lambda: not ledger.index.counts()["deliveries"])
     finally:
         await second.stop()
 
@@ -330,7 +330,7 @@ async def test_a_shown_expiry_is_no_timer_after_a_restart_either(tmp_path: Path)
     again = Stack(tmp_path)
     await again.start()
     ledger = await again.ledger._open()
-    deadlines = [head.wait.deadline_at for head in ledger.book.heads.values() if head.wait]
+    deadlines = [head.wait.deadline_at for head in ledger.index.heads.values() if head.wait]
     assert deadlines == [None, None]
     [wait] = (await again.http.get("/v1/waits", params={"session_id": shown})).json()["items"]
     assert wait["deadline_at"] == token["expires_at"]

@@ -13,7 +13,7 @@ from helmr import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
-from helmr_runtime.ledger.feed_tail import Recent
+from helmr_runtime.ledger.feed_tail import FeedTail
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin
 
 SESSIONS = 60
@@ -55,11 +55,11 @@ async def scatter(ledger: DuckLedger, count: int) -> None:
     """Entries of a quarter million other sessions, straight into the table."""
     group = ledger._group
     await group.project()
-    offset = ledger.book.head_offset
+    offset = ledger.index.head_offset
     await group.run_in_writer(ledger._database.writer.execute, _SCATTER, [offset, count])
-    ledger.book.head_offset = offset + count
+    ledger.index.head_offset = offset + count
     group.projector.projection.through = offset + count
-    group.recent = Recent()
+    group.recent = FeedTail()
 
 
 async def adoption_ms(ledger: DuckLedger, hands: list[Hand]) -> float:
@@ -107,7 +107,7 @@ async def test_adoption_reads_no_session_by_scan(duck, clock, monkeypatch):
     hand = await begin(duck, clock)
     await hand.adopt()
     await hand.stored(hand.started(), hand.wait(), checkpoint=True, release=True)
-    duck._group.recent = Recent()
+    duck._group.recent = FeedTail()
 
     def scanning(*_args, **_kwargs):
         raise AssertionError("a session was read by scan")

@@ -1,4 +1,4 @@
-"""The book against a plain model, in ten thousand steps: who may write, who holds, what is due; crashes too."""
+"""The index against a plain model, in ten thousand steps: who may write, who holds, what is due; crashes too."""
 
 from __future__ import annotations
 
@@ -231,17 +231,17 @@ class BookMachine(RuleBasedStateMachine):
                 or (plain.status == "waiting" and plain.steps)
             )
         }
-        assert {item.session_id for item in self.ledger.book.work_items()} == expected
+        assert {item.session_id for item in self.ledger.index.work_items()} == expected
 
     @invariant()
     def held_is_what_was_loaded_and_not_let_go(self):
         expected = {(p.hand.session_id, p.held_by) for p in self.plain if p.held_by is not None}
-        assert {(h.session_id, h.holder) for h in self.ledger.book.holdings()} == expected
+        assert {(h.session_id, h.holder) for h in self.ledger.index.holdings()} == expected
 
     @invariant()
     def every_wait_is_pending_or_over_as_noted(self):
         for plain in self.plain:
-            head = self.ledger.book.heads[plain.hand.session_id]
+            head = self.ledger.index.heads[plain.hand.session_id]
             assert (head.wait.id if head.wait else None) == (
                 plain.wait.body["wait_id"] if plain.wait else None
             )
@@ -254,7 +254,7 @@ class BookMachine(RuleBasedStateMachine):
         assert [e.feed_offset for e in entries[-5:]] == list(
             range(max(1, len(entries) - 4), len(entries) + 1)
         )
-        counts = self.ledger.book.counts()
+        counts = self.ledger.index.counts()
         assert counts["open"] == sum(plain.is_open for plain in self.plain)
         assert counts["held"] == sum(
             plain.held_by is not None for plain in self.plain if plain.is_open

@@ -13,9 +13,9 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.files import HeadMark, Mark
+from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.duck.ledger import open_ledger
-from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.index import LedgerIndex
 from tests.ledger.sessions import SMALL, begin, running
 from tests.ledger.test_restart import killed
 
@@ -122,10 +122,10 @@ async def test_the_engine_can_reach_no_other_file(duck, tmp_path):
 
 def test_the_head_mark_reads_back_and_notices_damage(tmp_path):
     mark = HeadMark(tmp_path / "head")
-    assert mark.read() == Mark(0, GENESIS)
+    assert mark.read() == HeadPosition(0, GENESIS)
     for offset in (1, 10**12):
-        mark.write(Mark(offset, bytes(range(32))))
-        assert mark.read() == Mark(offset, bytes(range(32)))
+        mark.write(HeadPosition(offset, bytes(range(32))))
+        assert mark.read() == HeadPosition(offset, bytes(range(32)))
     mark.close()
     text = mark.path.read_bytes()
     mark.path.write_bytes(text.replace(b"01", b"02", 1))
@@ -193,7 +193,7 @@ async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):
     def broken(self, entry, now):
         raise DataError("a mistake of ours")
 
-    monkeypatch.setattr(Book, "apply", broken)
+    monkeypatch.setattr(LedgerIndex, "apply", broken)
     with pytest.raises(DataError):
         await actor.commit(flush)
     monkeypatch.undo()

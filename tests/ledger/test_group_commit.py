@@ -16,7 +16,7 @@ from helmr import ids
 from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.entries import EntryKind, from_iso
-from helmr_runtime.core.tokens import CancelToken, Fact, RevokeCompletionToken
+from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
 from helmr_runtime.ledger.duck import appends as appends_module
 from helmr_runtime.ledger.duck import group, reads
 from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
@@ -35,7 +35,7 @@ async def test_ten_thousand_deadlines_at_once_are_on_disk_within_five_seconds(du
     began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
     async with asyncio.timeout(40):
-        while len(duck.book._ready) < count:
+        while len(duck.index._ready) < count:
             await duck.changed(1)
     assert began.seconds() < 5
     outcomes = await duck.read_tables(
@@ -65,7 +65,7 @@ async def test_a_deadline_is_on_disk_within_100_ms_of_due(path):
     for _ in range(5):
         hand, wait = await parked(ledger, clock, timeout_s=0.3)
         async with asyncio.timeout(10):
-            while ledger.book.heads[hand.session_id].wait is not None:
+            while ledger.index.heads[hand.session_id].wait is not None:
                 await ledger.changed(1)
         lags_s.append((clock.now() - from_iso(wait.body["deadline_at"])).total_seconds())
         assert (await hand.adopt()).entries[0].kind is EntryKind.WAIT_TIMED_OUT
@@ -102,7 +102,9 @@ async def test_facts_of_many_clients_are_one_transaction(duck, clock, monkeypatc
     assert len(set(tokens)) == 40
     hands = [await running(duck, clock) for _ in range(5)]
     sizes.clear()
-    ends: list[Fact] = [complete_token(token_id, n) for n, token_id in enumerate(tokens[:30])]
+    ends: list[LedgerCommand] = [
+        complete_token(token_id, n) for n, token_id in enumerate(tokens[:30])
+    ]
     ends += [CancelToken(principal=ALICE, token_id=token_id) for token_id in tokens[30:]]
     replies = await asyncio.gather(
         *(duck.fact(end) for end in ends), *(hand.stored(hand.step()) for hand in hands)
@@ -182,15 +184,15 @@ async def test_a_session_whose_master_key_is_gone_does_not_keep_others_from_timi
     found, _ = await parked(ledger, clock, timeout_s=60)
     clock.move_to(clock.now() + timedelta(seconds=60))
     async with asyncio.timeout(10):
-        while ledger.book.heads[found.session_id].wait is not None:
+        while ledger.index.heads[found.session_id].wait is not None:
             await ledger.changed(1)
     assert not ledger.is_broken
-    assert ledger.book.heads[lost.session_id].wait is not None
+    assert ledger.index.heads[lost.session_id].wait is not None
     await ledger.close()
     # The key is back, and the wait is overdue.
     ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old, new)))
     async with asyncio.timeout(10):
-        while ledger.book.heads[lost.session_id].wait is not None:
+        while ledger.index.heads[lost.session_id].wait is not None:
             await ledger.changed(1)
     await ledger.close()
 
@@ -271,7 +273,7 @@ async def test_a_full_queue_is_told_and_nothing_is_kept(duck, monkeypatch):
     )
     refused = [reply for reply in replies if isinstance(reply, StoreUnavailable)]
     assert len(refused) == 5
-    assert duck.book.head_offset == 2 * 3
+    assert duck.index.head_offset == 2 * 3
 
 
 async def test_after_close_every_call_is_refused(duck, clock):
@@ -289,7 +291,7 @@ async def test_ended_sessions_leave_memory_and_come_back_when_asked(duck, clock,
     for hand in hands:
         await hand.stored(hand.succeeded(), hand.closed(), release=True)
     await duck._group.project()
-    assert sum(hand.session_id in duck.book.heads for hand in hands) == 3
+    assert sum(hand.session_id in duck.index.heads for hand in hands) == 3
     for hand in hands:
         assert await duck.verify_chain(hand.session_id) == 5
         await hand.adopt()

@@ -35,6 +35,6 @@ async def test_a_long_tail_makes_commits_no_dearer(duck: DuckLedger, clock: Fake
         await hand.stored(
             *[hand.draft(EntryKind.NOTE_ADDED, note_id="note_1") for _ in range(1000)]
         )
-    assert len(duck.book.heads[hand.session_id].tail) > LONG
+    assert len(duck.index.heads[hand.session_id].tail) > LONG
     long_s = await commits_s(hand, duck)
     assert long_s < 2 * short_s, f"{short_s:.3f} s and {long_s:.3f} s"

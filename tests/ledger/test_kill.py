@@ -67,7 +67,7 @@ async def test_nothing_acknowledged_is_lost_over_many_kills(path, kills):
         ledger = await open_ledger(path, clock=FakeClock(), settings=SMALL)
         for session_id, (last, hashed) in acknowledged.items():
             seq = int(last)
-            head = ledger.book.heads[session_id]
+            head = ledger.index.heads[session_id]
             assert head.next_seq > seq
             found = await ledger.hash_at(head, seq)
             assert found is not None

@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
-from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
 from helmr_runtime.ports import Committed, Refused
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
@@ -56,16 +56,16 @@ async def tables_of(ledger: DuckLedger) -> dict[str, set[object]]:
 
 async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]:
     """The same rows, folded from all entries at once."""
-    book, projection = Book(), Projection()
+    index, projection = LedgerIndex(), Projection()
     offset = 0
     while found := await ledger.entries_after(offset, 1000):
         for entry in found:
-            projection.fold(entry, book.apply(entry, clock.now()))
+            projection.fold(entry, index.apply(entry, clock.now()))
             offset += 1
             assert entry.feed_offset == offset
     numbers = []
     for session_id in projection.new_sessions:
-        head, known = book.heads[session_id], await ledger.head(session_id)
+        head, known = index.heads[session_id], await ledger.head(session_id)
         assert known is not None
         # Who holds, and up to where a checkpoint covers, are not facts of the entries.
         head.epoch, head.checkpoint_offset, head.tail = (
@@ -87,22 +87,22 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
 
 
 def memory_of(ledger: DuckLedger) -> dict[str, object]:
-    """What of the book must survive; order of the work list included."""
-    book = ledger.book
+    """What of the index must survive; order of the work list included."""
+    index = ledger.index
     heads = {
         session_id: {**facts_of(head), "counted_as": None}
-        for session_id, head in book.heads.items()
+        for session_id, head in index.heads.items()
         if head.status == "open" or head.is_held
     }
     return {
         "heads": heads,
-        "offset": book.head_offset,
-        "operations": dict(book.operations),
-        "external_ids": dict(book.external_ids),
-        "work": {item.session_id for item in book.work_items()},
-        "next_due": book.next_due_at(),
-        "counts": book.counts(),
-        "catalog": book.catalog_offset,
+        "offset": index.head_offset,
+        "operations": dict(index.operations),
+        "external_ids": dict(index.external_ids),
+        "work": {item.session_id for item in index.work_items()},
+        "next_due": index.next_due_at(),
+        "counts": index.counts(),
+        "catalog": index.catalog_offset,
     }
 
 
@@ -134,7 +134,7 @@ class History:
 
     async def moves(self, hand: Hand) -> None:
         """One thing happens to this session."""
-        head = self.ledger.book.heads[hand.session_id]
+        head = self.ledger.index.heads[hand.session_id]
         if not head.is_held:
             await hand.adopt(f"slot-{self.rand.randint(1, 3)}")
             return
@@ -322,7 +322,7 @@ async def test_an_ended_session_out_of_memory_is_read_again(opener, clock):
     await hand.stored(sent, hand.succeeded(3), hand.closed())
     await hand.stored(checkpoint=True, release=True)
     duck = await opener()
-    assert hand.session_id not in duck.book.heads
+    assert hand.session_id not in duck.index.heads
     again = await duck.start(start_of(idempotency_key="k"))
     assert (again.session_id, again.created) == (hand.session_id, False)
     loaded = await duck.load(hand.session_id, "desk-1", key=("approval", key_hash("s")))
@@ -339,4 +339,4 @@ async def test_a_catalog_survives(opener):
     duck = await opener()
     assert await duck.catalog() == {"code_hash": "a"}
     assert await duck.write_catalog({"code_hash": "b"}, start_of().principal)
-    assert duck.book.nil.next_seq == 3
+    assert duck.index.nil.next_seq == 3

@@ -67,7 +67,7 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
     expired_at_commits: list[int] = []
 
     def expired() -> int:
-        return TOKENS - sum(token.is_pending for token in duck.book.tokens)
+        return TOKENS - sum(token.is_pending for token in duck.index.tokens)
 
     began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
@@ -76,7 +76,7 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
             await hand.stored(hand.step(), hand.step_done())
             expired_at_commits.append(expired())
     # The waits of sessions that nobody holds timed out with their tokens, the others are delivered.
-    assert sum(head.wait is None for head in map(duck.book.heads.get, waiting) if head) == (
+    assert sum(head.wait is None for head in map(duck.index.heads.get, waiting) if head) == (
         WAITERS - HELD
     )
     assert began.seconds() < 5
@@ -118,7 +118,7 @@ async def test_more_waits_on_one_token_than_fit_a_transaction_are_delivered(
         while (await duck.token_end(str(made["token_id"]))) is None:
             await duck.changed(1)
     items = [item for item in duck.work()[1] if item.kind == "delivery"]
-    timed_out = [hand for hand, _ in waiting if duck.book.heads[hand.session_id].wait is None]
+    timed_out = [hand for hand, _ in waiting if duck.index.heads[hand.session_id].wait is None]
     assert (len(timed_out), len(items)) == (4, 3)
     assert {item.session_id for item in items}.isdisjoint(hand.session_id for hand in timed_out)
 

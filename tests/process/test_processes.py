@@ -15,7 +15,7 @@ import pytest
 from helmr.errors import Unavailable
 from helmr_runtime.process import orphans, processes
 from helmr_runtime.process.orphans import Record
-from helmr_runtime.process.processes import MARKER, Mark, Process
+from helmr_runtime.process.processes import MARKER, Process, RuntimeMark
 from helmr_runtime.process.watchdog import Watchdog
 
 BOUND_S = 10.0
@@ -24,7 +24,7 @@ SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sle
 NOBODY = Process(2**22 + 1, 1)
 """A pid above the highest that Linux gives."""
 
-MARK = Mark("a1", Path("/nowhere"))
+MARK = RuntimeMark("a1", Path("/nowhere"))
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -117,7 +117,7 @@ def test_an_agent_without_its_environment_is_known_by_its_files(
     script = f"file = open({str(log)!r}, 'w'); import time; print(flush=True); time.sleep(600)"
     agent = start(command=["bash", "-c", 'exec -a ray::Agent "$0" -c "$1"', sys.executable, script])
     other = start(command=["bash", "-c", 'exec -a other "$0" -c "$1"', sys.executable, script])
-    assert [one.pid for one in processes.marked(Mark("none", tmp_path))] == [agent.pid]
+    assert [one.pid for one in processes.marked(RuntimeMark("none", tmp_path))] == [agent.pid]
     assert other.poll() is None
 
 
@@ -129,7 +129,7 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
     orphans.write_record(
         tmp_path,
         Record(
-            mark=Mark("m1", run_dir),
+            mark=RuntimeMark("m1", run_dir),
             supervisor=Process(known(reused).pid, 1),
             processes=(one,),
         ),
@@ -146,7 +146,7 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
 def test_a_record_cannot_have_another_folder_removed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
-    orphans.write_record(tmp_path, Record(mark=Mark("m2", precious), supervisor=NOBODY))
+    orphans.write_record(tmp_path, Record(mark=RuntimeMark("m2", precious), supervisor=NOBODY))
     orphans.end_leftovers(tmp_path)
     assert precious.exists()
 
@@ -161,7 +161,9 @@ def test_a_damaged_record_is_none(tmp_path: Path) -> None:
 def test_what_cannot_be_ended_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Process(4711, 1)
     monkeypatch.setattr(orphans, "end_all", lambda *a, **k: [stuck])
-    orphans.write_record(tmp_path, Record(mark=Mark("m3", tmp_path / "helmr-x"), supervisor=stuck))
+    orphans.write_record(
+        tmp_path, Record(mark=RuntimeMark("m3", tmp_path / "helmr-x"), supervisor=stuck)
+    )
     with pytest.raises(Unavailable, match="4711"):
         orphans.end_leftovers(tmp_path)
 
@@ -169,9 +171,9 @@ def test_what_cannot_be_ended_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from helmr_runtime.process.processes import Mark
+from helmr_runtime.process.processes import RuntimeMark
 from helmr_runtime.process.watchdog import Watchdog
-watchdog = Watchdog(Path(sys.argv[1]), Mark(sys.argv[2], Path(sys.argv[1]) / "helmr-run"))
+watchdog = Watchdog(Path(sys.argv[1]), RuntimeMark(sys.argv[2], Path(sys.argv[1]) / "helmr-run"))
 watchdog.start()
 print(watchdog.pid, flush=True)
 time.sleep(600)
@@ -184,7 +186,7 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     monkeypatch.setenv("PYTHONPATH", str(project_root))
     run_dir = tmp_path / "helmr-run"
     run_dir.mkdir()
-    orphans.write_record(tmp_path, Record(mark=Mark("m4", run_dir), supervisor=NOBODY))
+    orphans.write_record(tmp_path, Record(mark=RuntimeMark("m4", run_dir), supervisor=NOBODY))
     worker, strangers = start("m4"), [start() for _ in range(8)]
     worker.send_signal(signal.SIGSTOP)
     supervisor = subprocess.Popen(
@@ -196,7 +198,7 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     orphans.write_record(
         tmp_path,
         Record(
-            mark=Mark("m4", run_dir),
+            mark=RuntimeMark("m4", run_dir),
             supervisor=NOBODY,
             processes=(watchdog, *[known(one) for one in strangers]),
         ),
@@ -215,7 +217,7 @@ def test_a_dismissed_watchdog_ends(
     tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(project_root))
-    watchdog = Watchdog(tmp_path, Mark("m5", tmp_path / "helmr-run"))
+    watchdog = Watchdog(tmp_path, RuntimeMark("m5", tmp_path / "helmr-run"))
     watchdog.start()
     assert watchdog.is_alive
     watchdog.dismiss(timeout_s=BOUND_S)

@@ -20,16 +20,16 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.requests import (
-    Ask,
-    AskClock,
-    AskContinue,
-    AskHistory,
-    AskOutput,
-    AskPeek,
-    AskStep,
-    AskWait,
+    ClockRequest,
+    ContinueRequest,
+    HistoryRequest,
+    OpRequest,
+    OutputRequest,
+    PeekRequest,
+    StepRequest,
+    WaitRequest,
 )
-from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_script
+from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_replay_log
 from helmr_runtime.replay.replay_log import is_outcome, outcome_of
 from tests.core.builder import Story
 
@@ -68,7 +68,7 @@ class Bench:
         self.driver: RunDriver | None = None
         self.end: RunEnd | None = None
         self.is_clean: bool | None = None
-        self.asks: dict[int, Ask] = {}
+        self.asks: dict[int, OpRequest] = {}
         self.again: list[int] = []
         self.given_up: list[int] = []
         self.executed: list[str] = []
@@ -93,7 +93,7 @@ class Bench:
             self.payload,
             session=SessionRef(self.story.state.id),
             run=RunRef(self.story.run.id, self.story.run.attempt),
-            script=make_script(self.story.state, histories),
+            replay_log=make_replay_log(self.story.state, histories),
             host=self,
             clock=self.clock,
             silence_s=self.silence_s,
@@ -157,36 +157,36 @@ class Bench:
 
     # --- Host -----------------------------------------------------------------------------------
 
-    def asked(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         assert threading.current_thread() is threading.main_thread()
         if driver is not self.driver or not self.story.run.is_active:
             return
         self.asks[op] = ask
         state, run = self.story.state, self.story.run
         match ask:
-            case AskStep():
+            case StepRequest():
                 self.write(ops.open_step(state, run, op, ask))
                 self._start_step(op)
-            case AskWait():
+            case WaitRequest():
                 self.write(*ops.open_wait(state, run, op, ask, self.story.context))
-            case AskOutput():
+            case OutputRequest():
                 self.write(ops.append_output(state, run, op, ask))
-            case AskPeek():
+            case PeekRequest():
                 self.write(ops.read_peek(state, run, op, ask))
-            case AskHistory():
+            case HistoryRequest():
                 self.write(ops.read_history(state, run, op, ask))
-            case AskClock():
+            case ClockRequest():
                 self.write(ops.read_clock(run, op, ask.now))
-            case AskContinue():
+            case ContinueRequest():
                 self.continued = ask.payload
                 self.write(*lifecycle.run_continued(run, ask.payload, ask.next_run_id))
             case _:
                 raise AssertionError(f"no test here asks for {ask}")
         self._note()
 
-    def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         self.again.append(op)
-        if isinstance(ask, AskStep) and op in self.story.run.open_steps:
+        if isinstance(ask, StepRequest) and op in self.story.run.open_steps:
             self.asks[op] = ask
             self._start_step(op)
         self._note()
@@ -242,7 +242,7 @@ class Bench:
 
     def _step_raised(self, op: int, end: StepEnd) -> None:
         ask = self.asks[op]
-        assert isinstance(ask, AskStep)
+        assert isinstance(ask, StepRequest)
         assert end.error is not None
         draft = ops.step_raised(
             self.story.run, op, ask, end.error, self.story.context, may_retry=end.may_retry

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from helmr.errors import NotAllowed, Overloaded
 from helmr_runtime.security import limits
 from helmr_runtime.security.limits import (
-    FrontDoor,
     LimitConfig,
+    RateLimiter,
     allowed_hosts,
     check_host,
     source_key,
@@ -35,9 +35,9 @@ def clock():
     return Clock()
 
 
-def door(clock: Clock, **changes: str) -> FrontDoor:
+def door(clock: Clock, **changes: str) -> RateLimiter:
     parts = {"per_secret": "3/minute", "per_source": "5/minute", "failures_per_source": "2/minute"}
-    return FrontDoor(clock, LimitConfig(**{**parts, "failures": "4/minute", **changes}))
+    return RateLimiter(clock, LimitConfig(**{**parts, "failures": "4/minute", **changes}))
 
 
 def test_a_secret_has_its_own_rate_and_is_told_when_to_come_back(clock):

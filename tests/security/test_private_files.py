@@ -11,7 +11,7 @@ import pytest
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import NotAllowed, UsageError
-from helmr_runtime.ledger.duck.files import FileLock, HeadMark, Mark
+from helmr_runtime.ledger.duck.files import FileLock, HeadMark, HeadPosition
 from helmr_runtime.process.orphans import write_private
 from helmr_runtime.process.startup import KEY_NAME, local_key, lock
 from helmr_runtime.process.terminal import log_to
@@ -49,7 +49,7 @@ def hold(data_dir: Path) -> None:
 WRITERS: dict[str, Callable[[Path], object]] = {
     LOCK_FILE: lambda path: hold(path.parent),
     "ledger.duckdb.lock": lambda path: FileLock(path).acquire(),
-    "ledger.duckdb.head": lambda path: HeadMark(path).write(Mark(1, b"\x00" * 32)),
+    "ledger.duckdb.head": lambda path: HeadMark(path).write(HeadPosition(1, b"\x00" * 32)),
     "read.head": lambda path: HeadMark(path).read(),
     KEY_NAME: lambda path: local_key(path.parent),
     "supervisor.log": lambda path: log_to(path),

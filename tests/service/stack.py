@@ -16,13 +16,13 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.directory.pool import Place, ProcessState
+from helmr_runtime.directory.pool import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
-from helmr_runtime.host_status import Crumb
+from helmr_runtime.host_status import HostStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.local import LocalCalls
 from helmr_runtime.rpc.protocol import DIRECTORY, LEDGER
 from helmr_runtime.rpc.proxies import DirectoryProxy, LedgerProxy, SessionProxy
@@ -81,7 +81,7 @@ class LocalSpawner:
             LedgerProxy(self._stack.calls),
             self._stack.clock,
             lambda: self._registry,
-            on_doom=lambda reason: self._stack.kill(name, reason),
+            on_retire=lambda reason: self._stack.kill(name, reason),
             linger_s=self._stack.limits.linger_s,
             base_url=BASE_URL,
         )
@@ -89,16 +89,16 @@ class LocalSpawner:
         self._stack.calls.register(name, actor)
         return name
 
-    async def kill(self, place: Place) -> None:
+    async def kill(self, place: HostLocation) -> None:
         self._stack.kill(place.name, "killed by the runtime")
 
     async def names(self) -> Sequence[str]:
         return [n for n in self._stack.calls.names() if n in self._stack.actors]
 
-    async def look(self, place: Place) -> ProcessState:
+    async def look(self, place: HostLocation) -> ProcessState:
         return ProcessState.RUNNING
 
-    async def crumb(self, place: Place) -> Crumb | None:
+    async def status(self, place: HostLocation) -> HostStatus | None:
         return None
 
 
@@ -126,7 +126,7 @@ class Stack:
         self.limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
         self.key = make_secret(SecretKind.API_KEY)
-        self.reads = LedgerReads(self.calls)
+        self.reads = LedgerClient(self.calls)
         self.service = self.make_service()
         self.gateway = GatewayActor(self.service, self.settings())
         self.url = ""
@@ -190,7 +190,7 @@ class Stack:
         if self.directory is not None:
             await self.directory.stop()
         for actor in self.actors.values():
-            await actor.vanish()
+            await actor.crash()
         for name in self.calls.names():
             self.calls.kill(name, "the test is over")
         await asyncio.sleep(0)  # their long polls end
@@ -200,7 +200,7 @@ class Stack:
         """End a session actor as a signal does."""
         if name in self.calls.names():
             self.calls.kill(name, cause)
-            asyncio.get_running_loop().create_task(self.actors[name].vanish())
+            asyncio.get_running_loop().create_task(self.actors[name].crash())
 
     async def _is_ready(self) -> bool:
         return (await self.service.health.ready()).ready

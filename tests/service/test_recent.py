@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.lru import LruCache
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    recent: Recent[str, int] = Recent(2)
+    recent: LruCache[str, int] = LruCache(2)
     recent.put("a", 1)
     recent.put("b", 2)
     assert recent.get("a") == 1
@@ -17,7 +17,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 def test_what_is_unused_for_too_long_is_forgotten() -> None:
     now_s = 0.0
-    recent: Recent[str, int] = Recent(2, age_max_s=30, monotonic=lambda: now_s)
+    recent: LruCache[str, int] = LruCache(2, age_max_s=30, monotonic=lambda: now_s)
     recent.put("a", 1)
     now_s = 30.0
     assert recent.get("a") == 1  # which is a use

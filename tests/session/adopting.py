@@ -12,7 +12,7 @@ from helmr.tasks import Task
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelRun, Send
 from helmr_runtime.session.actor import SessionActor
-from helmr_runtime.session.live_session import HeldSession
+from helmr_runtime.session.live_session import LiveSession
 
 messages = streams.input("messages", schema=str)
 go_on = threading.Event()
@@ -47,7 +47,7 @@ def send() -> Send:
 def actor_of(h: Harness, ended: list[str]) -> SessionActor:
     """A slot; `ended` gets why it ended."""
     return SessionActor(
-        "slot-of-the-test", "slot", h.ledger, h.clock, lambda: h._registry, on_doom=ended.append
+        "slot-of-the-test", "slot", h.ledger, h.clock, lambda: h._registry, on_retire=ended.append
     )
 
 
@@ -60,7 +60,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def in_a_steps_thread(
     h: Harness, body: Task[..., Any], ended: list[str]
-) -> tuple[SessionActor, HeldSession]:
+) -> tuple[SessionActor, LiveSession]:
     """An actor that holds a session whose sync step is in its thread."""
     session = await h.start(body)
     await session.park()
@@ -72,7 +72,7 @@ async def in_a_steps_thread(
     return actor, held
 
 
-def cancel(held: HeldSession) -> CancelRun:
+def cancel(held: LiveSession) -> CancelRun:
     """Of its run."""
     assert held.state.run is not None
     return CancelRun(principal=TESTER, run_id=held.state.run.id, next_run_id=ids.new_id(ids.RUN))

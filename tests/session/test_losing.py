@@ -10,7 +10,7 @@ from helmr import ids, step, task
 from helmr.errors import Moved
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
-from helmr_runtime.core.commands import CancelSession, StartRun, Touch
+from helmr_runtime.core.commands import CancelSession, Resume, StartRun
 from helmr_runtime.ports import Death, Flush
 from tests.session.adopting import (
     actor_of,
@@ -65,9 +65,9 @@ async def test_a_session_lost_before_its_code_started_leaves_the_actor_free() ->
         other = await h.start(waits)
         await other.park()
         await actor.adopt(
-            other.id, command=Touch(principal=TESTER), death=None, catalog_hash="test"
+            other.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
         )
-        await actor.vanish()
+        await actor.crash()
 
 
 @pytest.mark.allows_blocking
@@ -120,5 +120,5 @@ async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> N
         assert held.state.run.status is RunStatus.QUEUED
         await until(lambda: bool(ended))
         assert actor._held is None
-        [left] = [item for item in h.ledger.book.work_items() if item.session_id == held.id]
+        [left] = [item for item in h.ledger.index.work_items() if item.session_id == held.id]
         assert left.kind == "run"

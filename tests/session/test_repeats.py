@@ -111,11 +111,11 @@ async def test_a_repetition_leaves_running_code_alone() -> None:
         await h.advance("1s")
         await h.command(session.id, send())
         await until(lambda: any(e.kind is EntryKind.STEP_STARTED for e in h.entries()))
-        epoch = h.ledger.book.heads[session.id].epoch
+        epoch = h.ledger.index.heads[session.id].epoch
         assert await h.command(session.id, note) == first
         go_on.set()
         assert await session.result() == "done"
-        assert h.ledger.book.heads[session.id].epoch == epoch, "nobody adopted it anew"
+        assert h.ledger.index.heads[session.id].epoch == epoch, "nobody adopted it anew"
 
 
 async def test_a_task_that_is_gone_meanwhile_does_not_hide_the_first_receipt() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from helmr import task
 from helmr.testing import TESTER, Harness
-from helmr_runtime.core.commands import Touch
+from helmr_runtime.core.commands import Resume
 from helmr_runtime.ports import Busy, KnownKey
 from helmr_runtime.session import actor as session_module
 from helmr_runtime.session.actor import SessionActor
@@ -47,7 +47,7 @@ async def waiting(h: Harness) -> tuple[SessionActor, str, int]:
     session = await h.start(listens)
     await session.park()
     actor = actor_of(h, [])
-    await actor.adopt(session.id, command=Touch(principal=TESTER), death=None, catalog_hash="test")
+    await actor.adopt(session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test")
     await until(lambda: actor.is_settled and actor._state == "parkable")
     report = await actor.watch(-1)
     assert (report.state, report.session_id) == ("parkable", session.id)
@@ -61,7 +61,7 @@ async def test_a_call_to_a_waiting_session_is_told_after_a_moment() -> None:
         async with asyncio.timeout(5):
             report = await actor.watch(known)
         assert (report.state, report.version > known) == ("parkable", True)
-        await actor.vanish()
+        await actor.crash()
 
 
 async def test_while_a_waiting_session_is_called_its_loss_is_told_at_once(
@@ -95,7 +95,7 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         await until(lambda: actor.is_settled and actor._state == "parkable")
         await actor.release(session.id, "linger")
         await actor.adopt(
-            session.id, command=Touch(principal=TESTER), death=None, catalog_hash="test"
+            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
         )
         await until(lambda: actor.is_settled and actor._state == "parkable")
         told = await actor.watch(-1)
@@ -115,7 +115,7 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         async with asyncio.timeout(5):
             report = await actor.watch(told.version)
         assert (report.state, report.session_id) == ("parkable", session.id)
-        await actor.vanish()
+        await actor.crash()
 
 
 @pytest.mark.allows_blocking
@@ -128,7 +128,7 @@ async def test_the_end_of_a_cancelled_runs_last_thread_is_told() -> None:
         go_on.set()
         await until(lambda: not held.execution.is_busy)
         await until(lambda: actor._state == "parkable")
-        await actor.vanish()
+        await actor.crash()
 
 
 async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
@@ -155,4 +155,4 @@ async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
         may_answer.set()
         await until(lambda: actor.is_settled)
         await until(lambda: actor._state == "parkable")
-        await actor.vanish()
+        await actor.crash()

@@ -112,7 +112,7 @@ async def test_code_that_swallows_every_signal_dooms_its_actor_and_not_its_sessi
         stubborn = actor._held.execution.driver
         await h.command(session.id, CancelSession(principal=TESTER))
         async with asyncio.timeout(15):
-            while actor._doomed is None:
+            while actor._retiring is None:
                 await asyncio.sleep(0.05)
         assert (await session.state()).status == "cancelled"
         release_stubborn.set()

@@ -177,7 +177,7 @@ async def test_a_completion_before_the_waits_deadline_wins_although_nobody_was_a
 
 def _completion(h, url):
     token_id, principal = h._token_of(url)
-    token = h.ledger.book.tokens.get(token_id)
+    token = h.ledger.index.tokens.get(token_id)
     return CompleteToken(
         principal=principal,
         token_id=token_id,
@@ -195,7 +195,7 @@ async def test_a_wait_on_no_token_is_cancelled(harness):
 async def test_a_cancelled_session_cancels_its_pending_tokens(harness):
     async with harness(by_link, by_id) as h:
         session = await h.start("by-link", {})
-        token_id = next(iter(h.ledger.book.tokens)).id
+        token_id = next(iter(h.ledger.index.tokens)).id
         other = await h.start("by-id", token_id)
         await session.cancel()
         await h.settle()
@@ -231,7 +231,7 @@ async def test_a_public_token_of_a_task_stands_in_its_sessions_state(harness):
             "stream": "answers",
             "correlation_id": "a",
         }
-        assert h.ledger.book.keys.public_tokens[public_token_id].token.max_uses == 2
+        assert h.ledger.index.keys.public_tokens[public_token_id].token.max_uses == 2
 
 
 @task(id="asks")
@@ -296,7 +296,7 @@ async def test_a_tokens_expiry_that_a_wait_shows_is_no_timer_of_the_wait(harness
         if is_parked:
             await session.park()
             h.ledger = h.ledger.restarted()
-        head = h.ledger.book.heads[session.id]
+        head = h.ledger.index.heads[session.id]
         assert head.wait.deadline_at is None
         token_id = head.wait.token_id
         await h.advance("119m")

@@ -24,7 +24,7 @@ WIDE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Breadcrumb:
     """What the header says. Texts are safe already."""
 
     name: str
@@ -54,7 +54,7 @@ class Pressed(Message):
 
 
 class HeaderBar(Widget):
-    """Place, areas, freshness, identity, mode, each in its place whatever the others say."""
+    """Breadcrumb, areas, freshness, identity, mode, each in its place whatever the others say."""
 
     DEFAULT_CSS = (
         "HeaderBar { height: 1; dock: top; background: $c-surface; color: $c-foreground; }"
@@ -62,10 +62,10 @@ class HeaderBar(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = Place("", "", "", "", None, "", False)
+        self.place = Breadcrumb("", "", "", "", None, "", False)
         self._areas_at: list[tuple[int, int, str]] = []
 
-    def show(self, place: Place) -> None:
+    def show(self, place: Breadcrumb) -> None:
         """Say this; drawn again only if it differs."""
         if place != self.place:
             self.place = place

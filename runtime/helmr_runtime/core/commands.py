@@ -136,5 +136,5 @@ class RevokePublicToken(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Touch(Command):
+class Resume(Command):
     """Do nothing but have the session adopted; the directory's way to resume a queued run."""

@@ -11,7 +11,7 @@ from helmr_runtime.core.tokens import NewToken
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class OpRequest:
     """Base of all asks. `kind` and `name` are what S-30 compares with the journal."""
 
     kind: ClassVar[str] = ""
@@ -26,7 +26,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class AskStep(Ask):
+class StepRequest(OpRequest):
     """Run a step (S-32). The callable stays with the run's driver."""
 
     kind: ClassVar[str] = "step"
@@ -42,7 +42,7 @@ class AskStep(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskWait(Ask):
+class WaitRequest(OpRequest):
     """Open a wait (S-10). `until` fixes a timer's deadline, `timeout_s` any wait's."""
 
     kind: ClassVar[str] = "wait"
@@ -65,7 +65,7 @@ class AskWait(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskOutput(Ask):
+class OutputRequest(OpRequest):
     """Append to an output stream."""
 
     kind: ClassVar[str] = "output"
@@ -80,7 +80,7 @@ class AskOutput(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskPeek(Ask):
+class PeekRequest(OpRequest):
     """Read the unconsumed records of an input stream."""
 
     kind: ClassVar[str] = "peek"
@@ -93,7 +93,7 @@ class AskPeek(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskHistory(Ask):
+class HistoryRequest(OpRequest):
     """Read all records of an input stream up to now."""
 
     kind: ClassVar[str] = "history"
@@ -106,7 +106,7 @@ class AskHistory(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskClock(Ask):
+class ClockRequest(OpRequest):
     """Read the clock; the value was taken where the code asked."""
 
     kind: ClassVar[str] = "clock"
@@ -114,7 +114,7 @@ class AskClock(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskToken(Ask):
+class TokenRequest(OpRequest):
     """Make a token (S-40)."""
 
     kind: ClassVar[str] = "token"
@@ -122,7 +122,7 @@ class AskToken(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskPublicToken(Ask):
+class PublicTokenRequest(OpRequest):
     """Make a public token (S-44). Its secret is derived by who has the keys; its hash is here."""
 
     kind: ClassVar[str] = "public_token"
@@ -141,7 +141,7 @@ class AskPublicToken(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class AskContinue(Ask):
+class ContinueRequest(OpRequest):
     """End this run and begin the next with another payload (S-8)."""
 
     kind: ClassVar[str] = "continue"

@@ -214,7 +214,7 @@ class RevokeApiKey(Command):
     key_id: str
 
 
-Fact = (
+LedgerCommand = (
     CreateToken
     | CompleteToken
     | CancelToken

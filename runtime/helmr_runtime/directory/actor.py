@@ -17,15 +17,15 @@ from typing import Any
 
 from helmr.errors import HelmrError, Moved, NotReady, Overloaded, Unavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command, Touch
+from helmr_runtime.core.commands import Command, Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
-from helmr_runtime.directory.failover import Burials
-from helmr_runtime.directory.placement import Placing
-from helmr_runtime.directory.pool import ActorState, Place, Pool, PoolActor, Spawner
+from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.placement import Placement
+from helmr_runtime.directory.pool import ActorState, HostLocation, Pool, PoolActor, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, within
-from helmr_runtime.directory.work_queue import Deliver, WorkList
-from helmr_runtime.ports import Holding, Ledger, Report, Routed, Session
+from helmr_runtime.directory.work_queue import Deliver, WorkQueue
+from helmr_runtime.ports import Lease, Ledger, Report, Routed, Session
 from helmr_runtime.rpc.protocol import DESK, LEDGER, SLOT, CallError
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class DirectoryActor:
         self._tasks = Tasks()
         self._ready = asyncio.Event()
         self._is_closing = False
-        self._burials = Burials(
-            ledger, spawner=spawner, clock=clock, limits=limits, on_buried=self._pump
+        self._failover = Failover(
+            ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._pump
         )
         self._pool = Pool(
             spawner=spawner,
@@ -86,7 +86,7 @@ class DirectoryActor:
             sizes={SLOT: slots, DESK: desks},
             catalog_hash=catalog_hash,
         )
-        self._work = WorkList(
+        self._work = WorkQueue(
             ledger,
             clock=clock,
             limits=limits,
@@ -96,9 +96,9 @@ class DirectoryActor:
             deliver=deliver,
         )
         self._bindings = Bindings(
-            self._pool, self._burials, clock=clock, on_adopted=self._work.taken
+            self._pool, self._failover, clock=clock, on_adopted=self._work.taken
         )
-        self._placing = Placing(
+        self._placing = Placement(
             self._pool,
             clock=clock,
             limits=limits,
@@ -133,7 +133,7 @@ class DirectoryActor:
         await self._work.stop()
         await self._placing.stop()
         await self._bindings.stop()
-        await self._burials.stop()
+        await self._failover.stop()
         await self._tasks.stop()
         await self._pool.stop()
 
@@ -157,10 +157,10 @@ class DirectoryActor:
 
         Its holder died while no directory watched, or the ledger forgot how an adoption ended.
         """
-        for head in await self._burials.held():
+        for head in await self._failover.held():
             if self._bindings.is_free(head.session_id):
-                holder = Place(head.holder)
-                self._burials.start(
+                holder = HostLocation(head.holder)
+                self._failover.start(
                     head.session_id, head.epoch, holder, "died unwatched", is_counted=True
                 )
 
@@ -342,7 +342,7 @@ class DirectoryActor:
                 self._placing.give_back(actor)
                 return
             try:
-                await self._bindings.adopt(session_id, Touch(principal=RUNTIME), place)
+                await self._bindings.adopt(session_id, Resume(principal=RUNTIME), place)
             except HelmrError as error:
                 self._work.failed(session_id, error)
 
@@ -352,7 +352,7 @@ class DirectoryActor:
         """A started actor holds nothing."""
         self._placing.give_back(actor)
 
-    def on_claim(self, actor: PoolActor, holding: Holding) -> None:
+    def on_claim(self, actor: PoolActor, holding: Lease) -> None:
         """An actor that an earlier directory left behind holds a session."""
         self._bindings.claim(actor, holding)
 

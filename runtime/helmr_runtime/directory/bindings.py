@@ -1,7 +1,7 @@
 """Which actor holds which session, and how that comes to be and ends.
 
 Keeps: a session has one holder at a time and is adopted under its own lock (single flight); nobody
-adopts a session whose last holder is not buried yet; what an actor says it holds goes before what
+adopts a session whose last holder is not fenced yet; what an actor says it holds goes before what
 was believed of it.
 """
 
@@ -14,13 +14,13 @@ from weakref import WeakValueDictionary
 
 from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command, Deadline, TokenEnded, Touch
-from helmr_runtime.directory.failover import Burials
-from helmr_runtime.directory.placement import Placing
+from helmr_runtime.core.commands import Command, Deadline, Resume, TokenEnded
+from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import ActorState, Pool, PoolActor
 from helmr_runtime.directory.timing import Tasks
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Adopted, Holding, Report
+from helmr_runtime.ports import Adopted, Lease, Report
 from helmr_runtime.rpc.protocol import (
     DESK,
     ActorDied,
@@ -41,16 +41,16 @@ class Bindings:
     Args:
         pool: The actors.
         placing: Reserves them; set by the directory, which makes both.
-        burials: Where a holder's death goes.
+        failovers: Where a holder's death goes.
         on_adopted: Called with each session that is adopted.
     """
 
-    placing: Placing
+    placing: Placement
 
     def __init__(
         self,
         pool: Pool,
-        burials: Burials,
+        failovers: Failover,
         *,
         clock: Clock,
         on_adopted: Callable[[str], None],
@@ -58,7 +58,7 @@ class Bindings:
         self.holders: dict[str, PoolActor] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pool = pool
-        self._burials = burials
+        self._failover = failovers
         self._clock = clock
         self._on_adopted = on_adopted
         self._tasks = Tasks()
@@ -77,14 +77,14 @@ class Bindings:
 
     def is_free(self, session_id: str) -> bool:
         """Nobody holds, adopts or buries the session."""
-        if session_id in self.holders or session_id in self._burials:
+        if session_id in self.holders or session_id in self._failover:
             return False
         lock = self._locks.get(session_id)
         return lock is None or not lock.locked()
 
     def can_adopt(self, session_id: str) -> bool:
         """Nobody holds or buries the session; for whoever has its lock."""
-        return session_id not in self.holders and session_id not in self._burials
+        return session_id not in self.holders and session_id not in self._failover
 
     def lock(self, session_id: str) -> asyncio.Lock:
         """The lock under which a session is adopted."""
@@ -100,7 +100,7 @@ class Bindings:
     ) -> tuple[PoolActor, Adopted]:
         """Bind the session to an actor that `place` gives; the caller has the session's lock.
 
-        An actor that dies over it is buried here, and another one tried.
+        An actor that dies over it is fenced here, and another one tried.
 
         Raises:
             OutcomeUnknown: It died over a command that can't be repeated.
@@ -115,7 +115,7 @@ class Bindings:
                 adopted = await actor.session.adopt(
                     session_id,
                     command=command,
-                    death=self._burials.deaths.get(session_id),
+                    death=self._failover.deaths.get(session_id),
                     catalog_hash=self._pool.catalog_hash,
                 )
                 reach(Point.DIRECTORY_ADOPTED)
@@ -170,7 +170,7 @@ class Bindings:
             await self._pool.end(actor, "unreachable while it adopted", is_counted=False)
         cause = error.cause if isinstance(error, ActorDied) else error.message
         self.unbind(actor)
-        await self._burials.bury(session_id, None, actor.place, cause, is_counted=True)
+        await self._failover.fence(session_id, None, actor.place, cause, is_counted=True)
 
     def _bind(self, actor: PoolActor, session_id: str) -> None:
         actor.session_id = session_id
@@ -185,7 +185,7 @@ class Bindings:
         """The adoption succeeded."""
         if actor.session_id is None or not actor.is_alive:
             return
-        self._burials.deaths.pop(actor.session_id, None)
+        self._failover.deaths.pop(actor.session_id, None)
         self._on_adopted(actor.session_id)
         actor.epoch = epoch
         actor.become(ActorState.HOLDING, self._clock.now())
@@ -229,7 +229,7 @@ class Bindings:
         else:
             self.claim(actor, holding)
 
-    def claim(self, actor: PoolActor, holding: Holding) -> None:
+    def claim(self, actor: PoolActor, holding: Lease) -> None:
         """An actor holds a session that this directory did not give it: true unless another does."""
         session_id = holding.session_id
         if session_id is None or session_id in self.holders or holding.epoch is None:
@@ -271,14 +271,14 @@ class Bindings:
         actor.is_recovering = True
         actor.become(ActorState.RESERVED, self._clock.now())
         if session_id is not None:
-            self._burials.start(session_id, epoch, actor.place, detail, is_counted=False)
+            self._failover.start(session_id, epoch, actor.place, detail, is_counted=False)
 
     def lost(self, actor: PoolActor, error: CallError) -> None:
         """A call got no answer. If the actor is only unreachable, its pings decide what it is."""
         if isinstance(error, ActorDied):
-            self._pool.bury(actor, error.cause)
+            self._pool.fence(actor, error.cause)
         elif isinstance(error, ActorNotFound):
-            self._pool.bury(actor, "not found")
+            self._pool.fence(actor, "not found")
 
     def died(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
         """An actor is dead: its session may be adopted again when the ledger knows.
@@ -289,12 +289,12 @@ class Bindings:
         if session_id is None or actor.state is ActorState.ADOPTING:
             return
         self.unbind(actor)
-        self._burials.start(session_id, epoch, actor.place, cause, is_counted=is_counted)
+        self._failover.start(session_id, epoch, actor.place, cause, is_counted=is_counted)
 
 
 def check_repeatable(session_id: str, command: Command, error: CallError) -> None:
     """Raise if a command that may have run can't be told apart when it is repeated (S-61)."""
-    if command.operation is not None or isinstance(command, Deadline | TokenEnded | Touch):
+    if command.operation is not None or isinstance(command, Deadline | TokenEnded | Resume):
         return
     if not isinstance(error, ActorNotFound):
         raise OutcomeUnknown(f"{session_id}: {error.message}") from error

@@ -11,17 +11,17 @@ from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.pool import Place, Spawner
+from helmr_runtime.directory.pool import HostLocation, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Death, Held, Ledger
+from helmr_runtime.ports import Death, HeldLease, Ledger
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Burials:
+class Failover:
     """Sessions whose holder is gone.
 
     While a session is in here nobody may adopt it: the adoption would not know of the death.
@@ -38,14 +38,14 @@ class Burials:
         spawner: Spawner,
         clock: Clock,
         limits: Limits,
-        on_buried: Callable[[], None],
+        on_fenced: Callable[[], None],
     ) -> None:
         self.deaths: dict[str, Death] = {}
         self._ledger = ledger
         self._spawner = spawner
         self._clock = clock
         self._limits = limits
-        self._on_buried = on_buried
+        self._on_buried = on_fenced
         self._under_way: set[str] = set()
         self._tasks = Tasks()
 
@@ -58,14 +58,26 @@ class Burials:
         await self._tasks.stop()
 
     def start(
-        self, session_id: str, epoch: int | None, actor: Place, cause: str, *, is_counted: bool
+        self,
+        session_id: str,
+        epoch: int | None,
+        actor: HostLocation,
+        cause: str,
+        *,
+        is_counted: bool,
     ) -> None:
-        """`bury` in the background; the session counts as being buried at once."""
+        """`fence` in the background; the session counts as being fenced at once."""
         self._under_way.add(session_id)
-        self._tasks.start(self.bury(session_id, epoch, actor, cause, is_counted=is_counted))
+        self._tasks.start(self.fence(session_id, epoch, actor, cause, is_counted=is_counted))
 
-    async def bury(
-        self, session_id: str, epoch: int | None, actor: Place, cause: str, *, is_counted: bool
+    async def fence(
+        self,
+        session_id: str,
+        epoch: int | None,
+        actor: HostLocation,
+        cause: str,
+        *,
+        is_counted: bool,
     ) -> None:
         """The ledger knows that the holder is gone, however long it takes to say so.
 
@@ -78,11 +90,11 @@ class Burials:
         """
         self._under_way.add(session_id)
         try:
-            crumb = await self._spawner.crumb(actor)
-            if crumb is not None and crumb.session_id == session_id:
-                epoch = epoch if epoch is not None else crumb.epoch
-                if crumb.executing and is_counted:
-                    self.deaths[session_id] = Death(cause=cause, executing=True, op=crumb.op)
+            status = await self._spawner.status(actor)
+            if status is not None and status.session_id == session_id:
+                epoch = epoch if epoch is not None else status.epoch
+                if status.executing and is_counted:
+                    self.deaths[session_id] = Death(cause=cause, executing=True, op=status.op)
             if epoch is None:
                 held = await self.held()
                 epochs = (
@@ -98,7 +110,7 @@ class Burials:
             self._under_way.discard(session_id)
         self._on_buried()
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         """What the ledger believes held, as soon as it answers."""
         return await self._until_answered(self._ledger.held)
 

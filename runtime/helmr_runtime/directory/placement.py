@@ -28,7 +28,7 @@ RESERVE_FROM_SLOTS = 3
 parked session then finds a slot without a parking before it."""
 
 
-class Placing:
+class Placement:
     """Reserves, releases and hands on actors.
 
     Args:
@@ -170,7 +170,7 @@ class Placing:
             return False
         except CallError as error:
             if isinstance(error, ActorDied):
-                self._pool.bury(actor, error.cause)
+                self._pool.fence(actor, error.cause)
             else:
                 self._still_holds(actor)
                 self.arm(actor, self._limits.retry_s * 4)

@@ -20,8 +20,8 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
-from helmr_runtime.host_status import Crumb
-from helmr_runtime.ports import Holding, Report, Session
+from helmr_runtime.host_status import HostStatus
+from helmr_runtime.ports import Lease, Report, Session
 from helmr_runtime.rpc.protocol import DESK, SLOT, ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class ProcessState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostLocation:
     """Where an actor runs, or ran.
 
     Attributes:
@@ -72,7 +72,7 @@ class Spawner(Protocol):
         """Create an actor of that role and return its name; it may still be starting."""
         ...
 
-    async def kill(self, place: Place) -> None:
+    async def kill(self, place: HostLocation) -> None:
         """End the actor's process without asking it. Harmless if it is gone."""
         ...
 
@@ -80,11 +80,11 @@ class Spawner(Protocol):
         """The pool actors there are, whoever created them."""
         ...
 
-    async def look(self, place: Place) -> ProcessState:
+    async def look(self, place: HostLocation) -> ProcessState:
         """The state of an actor's process."""
         ...
 
-    async def crumb(self, place: Place) -> Crumb | None:
+    async def status(self, place: HostLocation) -> HostStatus | None:
         """What the dead actor held and did; None if it held nothing, or its machine is gone."""
         ...
 
@@ -123,9 +123,9 @@ class PoolActor:
         self.since = now
 
     @property
-    def place(self) -> Place:
+    def place(self) -> HostLocation:
         """Where it runs."""
-        return Place(self.name, self.node, self.pid)
+        return HostLocation(self.name, self.node, self.pid)
 
     @property
     def is_alive(self) -> bool:
@@ -164,7 +164,7 @@ class PoolEvents(Protocol):
         """A started actor holds nothing."""
         ...
 
-    def on_claim(self, actor: PoolActor, holding: Holding) -> None:
+    def on_claim(self, actor: PoolActor, holding: Lease) -> None:
         """An actor that an earlier directory left behind holds a session."""
         ...
 
@@ -284,7 +284,7 @@ class Pool:
         self._enter(actor, holding)
         return None
 
-    def _enter(self, actor: PoolActor, holding: Holding) -> None:
+    def _enter(self, actor: PoolActor, holding: Lease) -> None:
         self.actors[actor.name] = actor
         actor.pid = holding.pid
         actor.node = holding.node
@@ -334,9 +334,9 @@ class Pool:
         # Its watch may fail before the kill has returned, and knows less of the cause.
         actor.last_words = (cause, is_counted)
         await self._spawner.kill(actor.place)
-        self.bury(actor, cause, is_counted=is_counted)
+        self.fence(actor, cause, is_counted=is_counted)
 
-    def bury(self, actor: PoolActor, cause: str, *, is_counted: bool = True) -> None:
+    def fence(self, actor: PoolActor, cause: str, *, is_counted: bool = True) -> None:
         """Take a dead actor out of the pool, tell of its death, and have it replaced."""
         if actor.state is ActorState.GONE:
             return
@@ -380,7 +380,7 @@ class Pool:
                 report = await actor.session.watch(known)
             except (ActorDied, ActorNotFound) as error:
                 cause = error.cause if isinstance(error, ActorDied) else "not found"
-                self.bury(actor, cause, is_counted=not actor.is_ending)
+                self.fence(actor, cause, is_counted=not actor.is_ending)
                 return
             except HelmrError as error:
                 # Unreachable for the moment, or a bug in the actor; the ping decides if it lives.

@@ -39,7 +39,7 @@ class _Failing:
     until: datetime
 
 
-class WorkList:
+class WorkQueue:
     """The ledger's work, oldest first.
 
     Args:

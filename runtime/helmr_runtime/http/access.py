@@ -1,7 +1,7 @@
 """Who asks: the secret of a request, and what it may do (S-46, S-51).
 
-One check per route, from the table in `helmr_runtime.security.roles`. The local admin key is known by its hash, other API
-keys and public tokens are asked of the service; whatever is wrong with a secret, the answer is the same.
+One check per route, from the table in `helmr_runtime.security.roles`. The local admin key is known by its hash, other
+API keys and public tokens are asked of the service; whatever is wrong with a secret, the answer is the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from helmr.errors import ScopeDenied
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, ScopeType, unauthenticated
-from helmr_runtime.security.limits import FrontDoor
+from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.roles import (
     ON_BEHALF_OF_HEADER,
@@ -70,7 +70,7 @@ class Access:
         *,
         api_keys: ApiKeys,
         public_tokens: AccessTokens,
-        door: FrontDoor,
+        door: RateLimiter,
         now: Callable[[], datetime],
     ) -> None:
         self._admin_key_hash = admin_key_hash

@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import openapi
 from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.metrics import Metrics
-from helmr_runtime.http.middleware import Edge
+from helmr_runtime.http.middleware import GatewayMiddleware
 from helmr_runtime.http.problems import from_http
 from helmr_runtime.http.routes import (
     callbacks,
@@ -34,7 +34,7 @@ from helmr_runtime.http.routes import (
     waits,
 )
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.security.limits import FrontDoor
+from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.security.roles import ROUTES
 from helmr_runtime.service import Service
@@ -77,7 +77,7 @@ def create_app(
     app.state.service = service
     app.state.settings = settings
     app.state.metrics = metrics
-    door = FrontDoor(service.now, settings.limits)
+    door = RateLimiter(service.now, settings.limits)
     app.state.door = door
     access = Access(
         settings.admin_key_hash,
@@ -92,7 +92,7 @@ def create_app(
     for path, methods in _public_paths().items():
         app.add_route(path, _preflight(methods), methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(Edge, metrics=metrics, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(GatewayMiddleware, metrics=metrics, allowed_hosts=settings.allowed_hosts)
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

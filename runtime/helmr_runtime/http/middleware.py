@@ -29,7 +29,7 @@ NO_ROUTE = "none"
 ENCODED_SLASH = b"%2f"
 
 
-class Edge:
+class GatewayMiddleware:
     """ASGI middleware; see the module."""
 
     def __init__(

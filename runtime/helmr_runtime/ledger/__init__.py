@@ -1,1 +1,1 @@
-"""Where the ledger keeps what happened: the book of heads in memory, DuckDB on disk, lists for tests."""
+"""Where the ledger keeps what happened: the index of heads in memory, DuckDB on disk, lists for tests."""

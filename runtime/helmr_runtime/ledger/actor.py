@@ -31,7 +31,7 @@ from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import Fact
+from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import lists, transcripts
 from helmr_runtime.ledger.duck.database import Settings
@@ -48,7 +48,7 @@ from helmr_runtime.ledger.token_views import api_key_json, public_token_json
 from helmr_runtime.ports import (
     CommitReply,
     Flush,
-    Held,
+    HeldLease,
     KnownKey,
     Loaded,
     Started,
@@ -168,13 +168,13 @@ class LedgerActor:
             await ledger.changed(rest)
         return ledger.work()
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         """Which sessions are held, by whom and under which epoch: where a new directory starts."""
         return (await self._open()).held()
 
     # --- tokens and keys --------------------------------------------------------------------------
 
-    async def fact(self, fact: Fact) -> Json:
+    async def fact(self, fact: LedgerCommand) -> Json:
         """Write a fact of the nil session (`helmr_runtime.ledger.commands`); on disk when it returns."""
         return dict(await (await self._open()).fact(fact))
 
@@ -210,13 +210,13 @@ class LedgerActor:
 
     async def find_public_token(self, secret_hash: str) -> Json | None:
         """`PublicTokenInfo` with its state, by its secret's hash; dead ones may be forgotten."""
-        owned = (await self._open()).book.keys.public_by_hash(secret_hash)
+        owned = (await self._open()).index.keys.public_by_hash(secret_hash)
         return public_token_json(owned) if owned is not None else None
 
     async def get_public_token(self, public_token_id: str) -> Json:
         """`PublicTokenInfo` with its state."""
         ledger = await self._open()
-        owned = ledger.book.keys.public_tokens.get(public_token_id)
+        owned = ledger.index.keys.public_tokens.get(public_token_id)
         if owned is not None:
             return public_token_json(owned)
         found = await ledger.read_tables(public_token, public_token_id)
@@ -233,12 +233,12 @@ class LedgerActor:
 
     async def find_api_key(self, secret_hash: str) -> Json | None:
         """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
-        key = (await self._open()).book.keys.api_by_hash(secret_hash)
+        key = (await self._open()).index.keys.api_by_hash(secret_hash)
         return api_key_json(key) if key is not None else None
 
     async def get_api_key(self, key_id: str) -> Json:
         """`ApiKeyInfo`."""
-        key = (await self._open()).book.keys.api_keys.get(key_id)
+        key = (await self._open()).index.keys.api_keys.get(key_id)
         if key is None:
             raise KeyNotFound(f"there is no API key {key_id}", key_id=key_id)
         return api_key_json(key)
@@ -254,14 +254,14 @@ class LedgerActor:
         """Entries behind a feed offset, as `EntryInfo` (S-54); waits for the first of them."""
         ledger = await self._open()
         until = _now_s() + min(timeout_s, POLL_MAX_S)
-        while ledger.book.head_offset <= after and (rest := until - _now_s()) > 0:
+        while ledger.index.head_offset <= after and (rest := until - _now_s()) > 0:
             await ledger.changed(rest)
         found = await ledger.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
         return [views.entry_json(entry) for entry in found]
 
     async def feed_head(self) -> int:
         """Feed offset of the newest entry."""
-        return (await self._open()).book.head_offset
+        return (await self._open()).index.head_offset
 
     # --- sessions, runs, waits ------------------------------------------------------------------
 
@@ -443,7 +443,7 @@ class LedgerActor:
 
     async def counts(self) -> Mapping[str, int]:
         """How many sessions are open, held, parked, queued, …"""
-        return (await self._open()).book.counts()
+        return (await self._open()).index.counts()
 
     async def stats(self) -> Json:
         """Offsets, size, commit latency, counts; `open` is False, with `failure`, while it can't be opened."""

@@ -1,6 +1,6 @@
 """What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the nil session.
 
-Pure: each takes the book and returns sealed entries. The same entries as an actor would have written (S-2, S-14).
+Pure: each takes the index and returns sealed entries. The same entries as an actor would have written (S-2, S-14).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from helmr_runtime.core.entries import (
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import Book, digest
+from helmr_runtime.ledger.index import LedgerIndex, digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
 
@@ -88,20 +88,20 @@ class StartMatch:
     newest_run_id: str | None = None
 
 
-def find_start(book: Book, start: StartSession) -> StartMatch | None:
-    """What of the book's operations, keys and open sessions this start repeats."""
+def find_start(index: LedgerIndex, start: StartSession) -> StartMatch | None:
+    """What of the index's operations, keys and open sessions this start repeats."""
     if start.operation is not None:
-        known = book.operations.get(digest(start.operation.id))
+        known = index.operations.get(digest(start.operation.id))
         if known is not None:
             return StartMatch("operation", known[0])
     if start.idempotency_key is not None:
-        session_id = book.start_keys.get(digest(key_hash(start.idempotency_key)))
+        session_id = index.start_keys.get(digest(key_hash(start.idempotency_key)))
         if session_id is not None:
-            return StartMatch("key", book.heads[session_id].created_offset)
+            return StartMatch("key", index.heads[session_id].created_offset)
     if start.external_id is not None:
-        session_id = book.external_ids.get(digest(start.external_id))
+        session_id = index.external_ids.get(digest(start.external_id))
         if session_id is not None:
-            head = book.heads[session_id]
+            head = index.heads[session_id]
             return StartMatch("external_id", head.created_offset, head.run_id)
     return None
 

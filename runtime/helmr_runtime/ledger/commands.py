@@ -1,4 +1,4 @@
-"""What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the book.
+"""What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the index.
 
 Each is one conditional write into the nil session; the caller has looked up what memory no longer holds and
 answered a repeated operation before (S-61).
@@ -42,13 +42,13 @@ from helmr_runtime.core.tokens import (
     CreateApiKey,
     CreateCompletionToken,
     CreateToken,
-    Fact,
+    LedgerCommand,
     RevokeApiKey,
     RevokeCompletionToken,
     check_completion_size,
     who,
 )
-from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import API_KEYS_MAX
 from helmr_runtime.ledger.tokens import Token
 
@@ -61,7 +61,7 @@ class Decided:
     reply: Mapping[str, Any] = field(default_factory=dict)
 
 
-def token_of(fact: Fact) -> str | None:
+def token_of(fact: LedgerCommand) -> str | None:
     """The token that must be in memory, and that no other job of the round may touch."""
     match fact:
         case CompleteToken() | CancelToken() | CreateCompletionToken():
@@ -70,10 +70,10 @@ def token_of(fact: Fact) -> str | None:
             return None
 
 
-def touched_by(fact: Fact) -> frozenset[str]:
+def touched_by(fact: LedgerCommand) -> frozenset[str]:
     """What the decision about this fact reads or changes beside its operation; two that share some are decided in turn.
 
-    The book shows a fact only once it is stored; those of one transaction don't see each other.
+    The index shows a fact only once it is stored; those of one transaction don't see each other.
     """
     match fact:
         case CreateToken():
@@ -101,7 +101,7 @@ def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
     )
 
 
-def repeated_fact(fact: Command, entry: Entry) -> Mapping[str, Any]:
+def repeated(fact: Command, entry: Entry) -> Mapping[str, Any]:
     """The first receipt of a repeated operation.
 
     Raises:
@@ -113,11 +113,13 @@ def repeated_fact(fact: Command, entry: Entry) -> Mapping[str, Any]:
     return first.again(fact.operation, fact.principal)
 
 
-def decide_fact(book: Book, fact: Fact, now: datetime, ended_by: Entry | None) -> Decided:
+def decide(
+    index: LedgerIndex, fact: LedgerCommand, now: datetime, ended_by: Entry | None
+) -> Decided:
     """What this fact does now.
 
     Args:
-        book: The ledger's memory; `token_of(fact)` has been looked up.
+        index: The ledger's memory; `token_of(fact)` has been looked up.
         fact: What is asked.
         now: The time that its entries will have.
         ended_by: The entry that ended the token, if it has ended.
@@ -130,17 +132,17 @@ def decide_fact(book: Book, fact: Fact, now: datetime, ended_by: Entry | None) -
             draft = _draft(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
             return Decided((draft,), {"token_id": new.token_id, "key_id": new.key_id})
         case CompleteToken():
-            return _complete(book, fact, now, ended_by)
+            return _complete(index, fact, now, ended_by)
         case CancelToken():
-            return _cancel(book, fact, now, ended_by)
+            return _cancel(index, fact, now, ended_by)
         case CreateCompletionToken():
-            return _create_public(book, fact, now)
+            return _create_public(index, fact, now)
         case RevokeCompletionToken():
-            return _revoke_public(book, fact)
+            return _revoke_public(index, fact)
         case CreateApiKey():
-            return _create_key(book, fact)
+            return _create_key(index, fact)
         case RevokeApiKey():
-            return _revoke_key(book, fact)
+            return _revoke_key(index, fact)
 
 
 def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
@@ -151,9 +153,11 @@ def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def _complete(book: Book, fact: CompleteToken, now: datetime, ended_by: Entry | None) -> Decided:
-    public_token = _completing(book, fact, now)
-    token = _token(book, fact.token_id)
+def _complete(
+    index: LedgerIndex, fact: CompleteToken, now: datetime, ended_by: Entry | None
+) -> Decided:
+    public_token = _completing(index, fact, now)
+    token = _token(index, fact.token_id)
     if token.status is TokenStatus.COMPLETED:
         return _again(fact, token, ended_by)
     _require_pending(token, now, ended_by)
@@ -176,10 +180,10 @@ def _complete(book: Book, fact: CompleteToken, now: datetime, ended_by: Entry | 
     return Decided(tuple(drafts), reply)
 
 
-def _completing(book: Book, fact: CompleteToken, now: datetime) -> PublicToken | None:
+def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> PublicToken | None:
     if fact.public_token_id is None:
         return None
-    owned = book.keys.public_tokens.get(fact.public_token_id)
+    owned = index.keys.public_tokens.get(fact.public_token_id)
     public_token = check_live(owned.token if owned is not None else None, now)
     check_complete(public_token, fact.token_id)
     return public_token
@@ -219,8 +223,10 @@ def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> Non
         )
 
 
-def _cancel(book: Book, fact: CancelToken, now: datetime, ended_by: Entry | None) -> Decided:
-    token = _token(book, fact.token_id)
+def _cancel(
+    index: LedgerIndex, fact: CancelToken, now: datetime, ended_by: Entry | None
+) -> Decided:
+    token = _token(index, fact.token_id)
     reply = {"token_id": token.id, "status": "cancelled"}
     if token.status is TokenStatus.CANCELLED:
         return Decided(reply=reply)
@@ -236,8 +242,8 @@ def _cancel(book: Book, fact: CancelToken, now: datetime, ended_by: Entry | None
     return Decided((_draft(EntryKind.TOKEN_CANCELLED, {"token_id": token.id}, fact),), reply)
 
 
-def _token(book: Book, token_id: str) -> Token:
-    token = book.tokens.get(token_id)
+def _token(index: LedgerIndex, token_id: str) -> Token:
+    token = index.tokens.get(token_id)
     if token is None:
         raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
     return token
@@ -246,8 +252,8 @@ def _token(book: Book, token_id: str) -> Token:
 # --- public tokens and keys -----------------------------------------------------------------------
 
 
-def _create_public(book: Book, fact: CreateCompletionToken, now: datetime) -> Decided:
-    token = _token(book, fact.token_id)
+def _create_public(index: LedgerIndex, fact: CreateCompletionToken, now: datetime) -> Decided:
+    token = _token(index, fact.token_id)
     if not token.is_pending:
         raise Conflict(f"{token.id} is {token.status.value}", token_id=token.id)
     public_token = PublicToken(
@@ -264,8 +270,8 @@ def _create_public(book: Book, fact: CreateCompletionToken, now: datetime) -> De
     return Decided((draft,), {"public_token_id": fact.public_token_id, "key_id": fact.key_id})
 
 
-def _revoke_public(book: Book, fact: RevokeCompletionToken) -> Decided:
-    owned = book.keys.public_tokens.get(fact.public_token_id)
+def _revoke_public(index: LedgerIndex, fact: RevokeCompletionToken) -> Decided:
+    owned = index.keys.public_tokens.get(fact.public_token_id)
     if owned is None:
         raise KeyNotFound(f"there is no public token {fact.public_token_id}")
     reply = {"public_token_id": fact.public_token_id, "status": "revoked"}
@@ -275,8 +281,8 @@ def _revoke_public(book: Book, fact: RevokeCompletionToken) -> Decided:
     return Decided((_draft(EntryKind.PUBLIC_TOKEN_REVOKED, body, fact),), reply)
 
 
-def _create_key(book: Book, fact: CreateApiKey) -> Decided:
-    if len(book.keys.api_keys) >= API_KEYS_MAX:
+def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
+    if len(index.keys.api_keys) >= API_KEYS_MAX:
         raise Overloaded(
             f"there are {API_KEYS_MAX} API keys", hint="That is as many as there may be."
         )
@@ -289,8 +295,8 @@ def _create_key(book: Book, fact: CreateApiKey) -> Decided:
     return Decided((_draft(EntryKind.API_KEY_CREATED, body, fact),), {"key_id": fact.key_id})
 
 
-def _revoke_key(book: Book, fact: RevokeApiKey) -> Decided:
-    key = book.keys.api_keys.get(fact.key_id)
+def _revoke_key(index: LedgerIndex, fact: RevokeApiKey) -> Decided:
+    key = index.keys.api_keys.get(fact.key_id)
     if key is None:
         raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
     reply = {"key_id": key.id, "status": "revoked"}

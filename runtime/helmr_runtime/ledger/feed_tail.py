@@ -12,7 +12,7 @@ TEXT_MAX = 32 * 1024 * 1024
 """Bounds of what is kept: entries, and characters of their bodies."""
 
 
-class Recent:
+class FeedTail:
     """Entries by feed offset, consecutive, the oldest dropped first."""
 
     def __init__(self) -> None:

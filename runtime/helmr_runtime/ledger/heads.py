@@ -2,7 +2,7 @@
 
 A head is folded from the session's entries (`fold`), one function per kind, as the core's state is; it holds
 ids, numbers and times, never text, so that a hundred thousand parked sessions fit in memory. Who holds the
-session and under which epoch is not in its entries and is set by the book.
+session and under which epoch is not in its entries and is set by the index.
 
 Invariants: S-53 (a head is a function of the entries), S-3 (run status), S-11 (a wait leaves `pending` once).
 """
@@ -49,7 +49,7 @@ class Head:
         external_key: Digest of the external id, None without one or once the session has ended.
         start_key: Digest of the idempotency key of its start.
         key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
-        counted_as: Under which activity and holding the book's census counts it now.
+        counted_as: Under which activity and holding the index's census counts it now.
     """
 
     session_id: str

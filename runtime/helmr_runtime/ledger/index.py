@@ -1,4 +1,4 @@
-"""The book: every open session's head, and what the ledger checks a write against. Pure, in memory.
+"""The index: every open session's head, and what the ledger checks a write against. Pure, in memory.
 
 It owns the heads, the work list, the deadlines of unheld sessions, open external ids, the idempotency keys of
 starts, the operation ids of the last day and the facts of live tokens. It does no I/O and has no clock: the
@@ -21,13 +21,13 @@ from helmr.ids import NIL_SESSION
 from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.ledger.heads import Head, checkpointed, fold
-from helmr_runtime.ledger.keys import KeyBook
+from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.timers import Timers
-from helmr_runtime.ledger.tokens import Token, TokenBook
+from helmr_runtime.ledger.tokens import Token, TokenIndex
 from helmr_runtime.ports import (
     Declined,
     Flush,
-    Held,
+    HeldLease,
     OperationUnused,
     Precondition,
     Refused,
@@ -53,19 +53,19 @@ UNKNOWN_HOLDER = "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Fits:
+class Accepted:
     """The flush may be stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class AlreadyStored:
     """The flush is stored already."""
 
     first_feed_offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Uncertain:
+class NeedsLookup:
     """The flush is stored if the session's entry `seq` has this hash; else it is refused."""
 
     seq: int
@@ -81,7 +81,7 @@ class OperationKnown:
     feed_offset: int
 
 
-Verdict = Fits | Done | Uncertain | OperationKnown | Declined | Refused
+Verdict = Accepted | AlreadyStored | NeedsLookup | OperationKnown | Declined | Refused
 
 
 def digest(text: str) -> bytes:
@@ -89,7 +89,7 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()[:16]
 
 
-class Book:
+class LedgerIndex:
     """The ledger's memory. Not for concurrent use."""
 
     def __init__(self) -> None:
@@ -100,8 +100,8 @@ class Book:
         self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
         self.external_ids: dict[bytes, str] = {}
         self.start_keys: dict[bytes, str] = {}
-        self.tokens = TokenBook()
-        self.keys = KeyBook()
+        self.tokens = TokenIndex()
+        self.keys = KeyIndex()
         self.open_count = 0
         self.catalog_offset = 0
         self._deliveries: dict[str, WorkItem] = {}
@@ -114,7 +114,7 @@ class Book:
     # --- checking -------------------------------------------------------------------------------
 
     def check(self, flush: Flush) -> Verdict:
-        """Whether the flush may be stored now. The session's head is in the book.
+        """Whether the flush may be stored now. The session's head is in the index.
 
         A flush that is stored already is done whatever its epoch (S-61, S-62): its actor may have
         lost only the answer.
@@ -130,7 +130,7 @@ class Book:
             declined = self._declines(precondition)
             if declined is not None:
                 return declined
-        return Fits()
+        return Accepted()
 
     def _declines(self, precondition: Precondition) -> OperationKnown | Declined | None:
         match precondition:
@@ -280,10 +280,10 @@ class Book:
         self.reindex(head, now)
         return True
 
-    def holdings(self) -> list[Held]:
+    def holdings(self) -> list[HeldLease]:
         """Which sessions are held, by whom, under which epoch."""
         return [
-            Held(session_id=head.session_id, epoch=head.epoch, holder=head.held_by)
+            HeldLease(session_id=head.session_id, epoch=head.epoch, holder=head.held_by)
             for head in self.heads.values()
             if head.held_by is not None
         ]
@@ -434,13 +434,13 @@ def _stored_or_refused(head: Head, flush: Flush) -> Verdict:
         # Without entries a flush only checkpoints and releases. If its epoch is still the newest and the
         # session went on, the ledger itself wrote (a timeout), which it does only once the flush released it.
         if flush.epoch == head.epoch and flush.first_seq < head.next_seq and not head.is_held:
-            return Done(head.last_offset)
+            return AlreadyStored(head.last_offset)
         return Refused(epoch=head.epoch, seq=head.next_seq)
     last_hash = flush.entries[-1].hash
     if last_seq == head.next_seq - 1 and last_hash == head.last_hash:
-        return Done(head.last_offset - count + 1)
+        return AlreadyStored(head.last_offset - count + 1)
     if last_seq < head.next_seq - 1:
-        return Uncertain(last_seq, last_hash, count)
+        return NeedsLookup(last_seq, last_hash, count)
     return Refused(epoch=head.epoch, seq=head.next_seq)
 
 

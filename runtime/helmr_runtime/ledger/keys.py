@@ -44,7 +44,7 @@ class ApiKey:
     revoked_at: datetime | None = None
 
 
-class KeyBook:
+class KeyIndex:
     """Public tokens and API keys by id and by their secret's hash."""
 
     def __init__(self) -> None:

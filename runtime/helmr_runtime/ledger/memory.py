@@ -1,4 +1,4 @@
-"""A ledger over lists: the same book and the same port as the DuckDB ledger, for tests and `helmr.testing`.
+"""A ledger over lists: the same index and the same port as the DuckDB ledger, for tests and `helmr.testing`.
 
 Every call does its work at once, on the caller's turn of the loop; `before_commit` and `after_commit` let a test
 delay, fail or kill around the moment of truth. What is stored survives `restarted`, what is not doesn't.
@@ -18,7 +18,7 @@ from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.authored import (
     catalog_draft,
@@ -31,14 +31,21 @@ from helmr_runtime.ledger.authored import (
 )
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.commands import (
-    decide_fact,
+    decide,
     expired_drafts,
     expired_end,
-    repeated_fact,
+    repeated,
     token_of,
 )
 from helmr_runtime.ledger.heads import Head, checkpointed, rehearsed
-from helmr_runtime.ledger.index import Book, Done, Fits, OperationKnown, Uncertain, next_deadline
+from helmr_runtime.ledger.index import (
+    Accepted,
+    AlreadyStored,
+    LedgerIndex,
+    NeedsLookup,
+    OperationKnown,
+    next_deadline,
+)
 from helmr_runtime.ledger.token_views import matches, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -46,7 +53,7 @@ from helmr_runtime.ports import (
     Committed,
     Declined,
     Flush,
-    Held,
+    HeldLease,
     KnownKey,
     Loaded,
     Refused,
@@ -97,7 +104,7 @@ class MemoryLedger:
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
-        self.book = Book()
+        self.index = LedgerIndex()
         self._change = asyncio.Event()
         self._alarm: Timer | None = None
         self._rings_at = clock.now()
@@ -117,7 +124,7 @@ class MemoryLedger:
     ) -> Loaded:
         """See `Ledger.load`."""
         head = self._head(session_id)
-        epoch = self.book.hold(head, holder, 0, self.clock.now())
+        epoch = self.index.hold(head, holder, 0, self.clock.now())
         self._held(head)
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
         earlier = self._earlier(head.session_id, checkpoint)
@@ -154,18 +161,18 @@ class MemoryLedger:
     async def abandon(self, session_id: str, epoch: int) -> None:
         """See `Ledger.abandon`."""
         head = self._head(session_id)
-        if self.book.abandon(head, epoch, self.clock.now()):
+        if self.index.abandon(head, epoch, self.clock.now()):
             self._held(head)
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         """See `Ledger.held`."""
         self._require_alive()
-        return self.book.holdings()
+        return self.index.holdings()
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """See `Ledger.known_operation`."""
         self._require_alive()
-        offset = self.book.known_operation(operation_id)
+        offset = self.index.known_operation(operation_id)
         return FirstReceipt.of(self.entry(offset)) if offset is not None else None
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
@@ -187,27 +194,27 @@ class MemoryLedger:
     async def start(self, start: StartSession) -> Started:
         """See `Ledger.start`."""
         self._require_alive()
-        match = find_start(self.book, start)
+        match = find_start(self.index, start)
         if match is not None:
             return repeated_start(start, match, self.entry(match.feed_offset))
         cipher = self._bodies.cipher(start.session_id)
         self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
-    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """See `Ledger.fact`."""
         self._require_alive()
         operation = fact.operation
-        known = self.book.known_operation(operation.id) if operation is not None else None
+        known = self.index.known_operation(operation.id) if operation is not None else None
         if known is not None:
-            return repeated_fact(fact, self.entry(known))
+            return repeated(fact, self.entry(known))
         token_id = token_of(fact)
-        token = self.book.tokens.get(token_id) if token_id is not None else None
+        token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_by = (
             self.entry(token.ended_offset) if token is not None and token.ended_offset else None
         )
-        now = max(self.clock.now(), self.book.nil.last_at or self.clock.now())
-        decided = decide_fact(self.book, fact, now, ended_by)
+        now = max(self.clock.now(), self.index.nil.last_at or self.clock.now())
+        decided = decide(self.index, fact, now, ended_by)
         if decided.drafts:
             self._store(self._facts(decided.drafts, now))
         return decided.reply
@@ -215,7 +222,7 @@ class MemoryLedger:
     async def get_token(self, token_id: str) -> Mapping[str, Any]:
         """See `Ledger.get_token`."""
         self._require_alive()
-        token = self.book.tokens.get(token_id)
+        token = self.index.tokens.get(token_id)
         if token is None:
             raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
         return self._token_json(token, in_full=True)
@@ -231,7 +238,7 @@ class MemoryLedger:
         """See `Ledger.list_tokens`; this one is a single page."""
         self._require_alive()
         wanted = TokenStatus(status) if status is not None else None
-        found = [self._token_json(token, in_full=False) for token in self.book.tokens]
+        found = [self._token_json(token, in_full=False) for token in self.index.tokens]
         found = [info for info in found if matches(info, wanted, tag)]
         found.sort(key=lambda info: str(info["id"]), reverse=True)
         return pages.page(found[: pages.limit_of(limit)], None)
@@ -239,7 +246,7 @@ class MemoryLedger:
     async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
         """See `Ledger.token_end`."""
         self._require_alive()
-        token = self.book.tokens.get(token_id)
+        token = self.index.tokens.get(token_id)
         if token is None or token.is_pending:
             return None
         return end_facts(token.status.value, self.entry(token.ended_offset))
@@ -258,7 +265,7 @@ class MemoryLedger:
         self._require_alive()
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        while self.book.work_version == known and (rest := until - loop.time()) > 0:
+        while self.index.work_version == known and (rest := until - loop.time()) > 0:
             event = self._change
             try:
                 # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
@@ -267,7 +274,7 @@ class MemoryLedger:
             except TimeoutError:
                 break
             self._require_alive()
-        return self.book.work_version, self.book.work_items()
+        return self.index.work_version, self.index.work_items()
 
     # --- what else tests ask ----------------------------------------------------------------------
 
@@ -291,7 +298,7 @@ class MemoryLedger:
     async def catalog(self) -> Mapping[str, Any] | None:
         """The newest catalog, None before the first."""
         self._require_alive()
-        return self.entry(self.book.catalog_offset).body if self.book.catalog_offset else None
+        return self.entry(self.index.catalog_offset).body if self.index.catalog_offset else None
 
     def crash(self) -> None:
         """Die: every later call and every answer still owed is `StoreUnavailable`."""
@@ -308,19 +315,19 @@ class MemoryLedger:
     # --- inside ---------------------------------------------------------------------------------
 
     def _decide(self, flush: Flush) -> CommitReply:
-        head = self.book.heads.get(flush.session_id)
+        head = self.index.heads.get(flush.session_id)
         if head is None:
             raise SessionNotFound(f"there is no session {flush.session_id}")
-        verdict = self.book.check(flush)
+        verdict = self.index.check(flush)
         match verdict:
-            case Fits():
+            case Accepted():
                 entries = self._store(flush.entries, flush)
                 first = entries[0].feed_offset if entries else head.last_offset
                 assert first is not None
                 return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
-            case Done(first):
+            case AlreadyStored(first):
                 return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
-            case Uncertain(seq, hashed, count):
+            case NeedsLookup(seq, hashed, count):
                 found = self.entries_of(flush.session_id)[seq - 1]
                 if found.hash != hashed or found.feed_offset is None:
                     return Refused(epoch=head.epoch, seq=head.next_seq)
@@ -339,15 +346,15 @@ class MemoryLedger:
         start = len(self.stored.entries) + 1
         placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
         session_id = flush.session_id if flush is not None else entries[0].session_id
-        future = rehearsed(self.book.heads.get(session_id) or Head(session_id), placed)
+        future = rehearsed(self.index.heads.get(session_id) or Head(session_id), placed)
         self.stored.entries += placed
         if flush is not None and flush.checkpoint is not None:
             last = len(self.stored.entries) if placed else future.last_offset
             self.stored.checkpoints[session_id, last] = flush.checkpoint
         for entry in placed:
             self._apply(entry)
-        head = self.book.heads[session_id]
-        self.book.settle(head, self.clock.now(), flush=flush)
+        head = self.index.heads[session_id]
+        self.index.settle(head, self.clock.now(), flush=flush)
         if flush is not None:
             self.stored.holdings.append((session_id, head.epoch, head.held_by))
         self._arm()
@@ -355,7 +362,7 @@ class MemoryLedger:
         return placed
 
     def _apply(self, entry: Entry) -> None:
-        self.book.apply(entry, self.clock.now())
+        self.index.apply(entry, self.clock.now())
         key_hash = entry.body.get("key_hash")
         if entry.kind is EntryKind.INPUT_ACCEPTED and key_hash is not None:
             self._keys[entry.session_id, entry.body["stream"], key_hash] = entry
@@ -365,24 +372,24 @@ class MemoryLedger:
         for entry in self.stored.entries:
             self._apply(entry)
             if (entry.session_id, entry.feed_offset) in self.stored.checkpoints:
-                checkpointed(self.book.heads[entry.session_id])
+                checkpointed(self.index.heads[entry.session_id])
         for session_id, epoch, holder in self.stored.holdings:
-            head = self.book.heads[session_id]
+            head = self.index.heads[session_id]
             head.epoch, head.held_by = epoch, holder
-        for head in self.book.heads.values():
-            self.book.reindex(head, now)
-        self.book.tokens.touched.clear()
+        for head in self.index.heads.values():
+            self.index.reindex(head, now)
+        self.index.tokens.touched.clear()
         if self.stored.entries:
             self._arm()
 
     def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
-        cipher = self._bodies.cipher(self.book.nil.session_id)
-        return continue_head(self.book.nil, drafts, now, None, cipher)
+        cipher = self._bodies.cipher(self.index.nil.session_id)
+        return continue_head(self.index.nil, drafts, now, None, cipher)
 
     def _head(self, session_id: str) -> Head:
         self._require_alive()
-        head = self.book.heads.get(session_id)
-        if head is None or head is self.book.nil:
+        head = self.index.heads.get(session_id)
+        if head is None or head is self.index.nil:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
 
@@ -414,7 +421,7 @@ class MemoryLedger:
         self._changed()
 
     def _arm(self) -> None:
-        due_at = self.book.next_due_at()
+        due_at = self.index.next_due_at()
         if due_at is None or self._is_dead:
             return
         if self._alarm is not None:
@@ -429,12 +436,12 @@ class MemoryLedger:
         if self._is_dead:
             return
         now = self.clock.now()
-        for head in self.book.take_due(now, DUE_MAX):
+        for head in self.index.take_due(now, DUE_MAX):
             cipher = self._bodies.cipher(head.session_id)
             self._store(due_entries(head, now, None, cipher))
-        expired = self.book.tokens.due(now, DUE_MAX)
+        expired = self.index.tokens.due(now, DUE_MAX)
         if expired:
-            waits = [(token, wait) for token in expired for wait in self.book.unheld_waits(token)]
+            waits = [(token, wait) for token in expired for wait in self.index.unheld_waits(token)]
             at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
             for token, (head, wait_id) in waits:
                 cipher = self._bodies.cipher(head.session_id)

@@ -66,7 +66,7 @@ class ReadableLedger(MemoryLedger):
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session."""
-        head = self.book.heads.get(session_id)
+        head = self.index.heads.get(session_id)
         if head is None or session_id == ids.NIL_SESSION:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return {"task": head.task, "is_over": head.is_over}
@@ -294,26 +294,26 @@ class ReadableLedger(MemoryLedger):
         wanted = TokenStatus(status) if status is not None else None
         found = (
             (token.created_offset, self._token_json(token, in_full=False))
-            for token in self.book.tokens
+            for token in self.index.tokens
         )
         return _newest_first("tokens", found, lambda i: matches(i, wanted, tag), cursor, limit)
 
     async def find_callback(self, callback_hash: str) -> Json | None:
         """The token in full whose callback secret has this hash."""
         self._require_alive()
-        token = self.book.tokens.by_callback(callback_hash)
+        token = self.index.tokens.by_callback(callback_hash)
         return self._token_json(token, in_full=True) if token is not None else None
 
     async def find_public_token(self, secret_hash: str) -> Json | None:
         """`PublicTokenInfo` with its state, by its secret's hash."""
         self._require_alive()
-        owned = self.book.keys.public_by_hash(secret_hash)
+        owned = self.index.keys.public_by_hash(secret_hash)
         return public_token_json(owned) if owned is not None else None
 
     async def get_public_token(self, public_token_id: str) -> Json:
         """`PublicTokenInfo` with its state."""
         self._require_alive()
-        owned = self.book.keys.public_tokens.get(public_token_id)
+        owned = self.index.keys.public_tokens.get(public_token_id)
         if owned is None:
             raise KeyNotFound(f"there is no public token {public_token_id}")
         return public_token_json(owned)
@@ -323,20 +323,20 @@ class ReadableLedger(MemoryLedger):
     ) -> Json:
         """A page of `PublicTokenInfo`, newest first."""
         self._require_alive()
-        owned = self.book.keys.public_tokens.values()
+        owned = self.index.keys.public_tokens.values()
         found = ((one.created_offset, public_token_json(one)) for one in owned)
         return _newest_first("public-tokens", found, _all, cursor, limit)
 
     async def find_api_key(self, secret_hash: str) -> Json | None:
         """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
         self._require_alive()
-        key = self.book.keys.api_by_hash(secret_hash)
+        key = self.index.keys.api_by_hash(secret_hash)
         return api_key_json(key) if key is not None else None
 
     async def get_api_key(self, key_id: str) -> Json:
         """`ApiKeyInfo`."""
         self._require_alive()
-        key = self.book.keys.api_keys.get(key_id)
+        key = self.index.keys.api_keys.get(key_id)
         if key is None:
             raise KeyNotFound(f"there is no API key {key_id}", key_id=key_id)
         return api_key_json(key)
@@ -344,7 +344,7 @@ class ReadableLedger(MemoryLedger):
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
         self._require_alive()
-        keys = self.book.keys.api_keys.values()
+        keys = self.index.keys.api_keys.values()
         found = ((key.created_offset, api_key_json(key)) for key in keys)
         return _newest_first("api-keys", found, _all, cursor, limit)
 
@@ -382,8 +382,8 @@ class ReadableLedger(MemoryLedger):
             "open": True,
             "feed_offset": len(self.stored.entries),
             "failure": None,
-            "counts": self.book.counts(),
-            "waiting_held_since": views.iso_or_none(self.book.waiting_held_since()),
+            "counts": self.index.counts(),
+            "waiting_held_since": views.iso_or_none(self.index.waiting_held_since()),
         }
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:

@@ -143,7 +143,7 @@ class Projection:
     Attributes:
         through: Feed offset of the last entry folded.
         touched: Sessions whose numbers changed; the rows are made from their heads when written.
-        token_tags: JSON text of the tags of new tokens; their other columns are in the book.
+        token_tags: JSON text of the tags of new tokens; their other columns are in the index.
         chains: New sessions, and the id of the master key that their hash chain begins with.
     """
 

@@ -1,4 +1,4 @@
-"""When unheld sessions are due: a heap with lazy deletion over the book's heads."""
+"""When unheld sessions are due: a heap with lazy deletion over the index's heads."""
 
 from __future__ import annotations
 

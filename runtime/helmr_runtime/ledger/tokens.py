@@ -66,7 +66,7 @@ class Token:
         return (*own, self.pin_offset) if self.pin_offset else own
 
 
-class TokenBook:
+class TokenIndex:
     """The tokens that live, those that ended lately, and the pending waits on any of them."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from helmr_runtime.rpc.ray import RayCalls, wake
 logger = logging.getLogger(__name__)
 
 
-class Host:
+class ActorHost:
     """An actor's process."""
 
     def __init__(self, name: str, spec: RuntimeSpec) -> None:
@@ -96,7 +96,7 @@ class Host:
         os.umask(0o077)  # a cluster that was joined has its own
         spec = self._spec
         try:
-            for folder in (spec.logs_dir, spec.crumbs_dir):
+            for folder in (spec.logs_dir, spec.status_dir):
                 folder.mkdir(parents=True, exist_ok=True)  # on another machine they are not there
             log_to(spec.logs_dir / f"{self._name}.log")
             spec.pid_path(self._name).write_text(str(os.getpid()))

@@ -38,7 +38,7 @@ TEMP_PATH_CHARS_MAX = 24
 
 
 def make_run_dir() -> Path:
-    """A fresh folder with a short path, for this user only: Ray's files, crumbs, the token."""
+    """A fresh folder with a short path, for this user only: Ray's files, statuses, the token."""
     base = tempfile.gettempdir()
     if len(base) > TEMP_PATH_CHARS_MAX:
         base = "/tmp"  # noqa: S108 - mkdtemp makes an own folder in it
@@ -217,7 +217,7 @@ def _start_node(temp_dir: Path) -> Any:
     from ray._private.node import Node  # noqa: PLC0415 - see `Cluster.start`
     from ray._private.parameter import RayParams  # noqa: PLC0415
 
-    class Head(Node):
+    class HeadNode(Node):
         """A head node without the API server, which serves what this runtime does not use."""
 
         def start_api_server(
@@ -227,7 +227,7 @@ def _start_node(temp_dir: Path) -> Any:
 
     temp_dir.mkdir(mode=0o700)
     params: dict[str, Any] = {"include_log_monitor": False, "dashboard_port": 0}  # mistyped there
-    return Head(
+    return HeadNode(
         RayParams(
             **params,
             node_ip_address=LOOPBACK,

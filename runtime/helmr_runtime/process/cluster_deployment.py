@@ -35,7 +35,7 @@ END_TRIES_MAX = 200
 FREE_PORT = 0
 
 
-class Joining:
+class ClusterDeployment:
     """One look at the runtime of a cluster, and what follows from it.
 
     Args:

@@ -41,7 +41,7 @@ from helmr_runtime.process.terminal import Terminal
 from helmr_runtime.security.secrets import secret_hash
 
 if TYPE_CHECKING:
-    from helmr_runtime.process.cluster_deployment import Joining
+    from helmr_runtime.process.cluster_deployment import ClusterDeployment
 
 RECORD_BYTES_MAX = 64 * 1024
 RUN_NAME = "run"
@@ -51,7 +51,7 @@ LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinedRecord:
+class DeploymentRecord:
     """Which cluster has the runtime of a data directory.
 
     Shape on disk: `{address, pointer}`.
@@ -61,13 +61,13 @@ class JoinedRecord:
     pointer: str | None
 
 
-def read_joined(data_dir: Path) -> JoinedRecord | None:
+def read_joined(data_dir: Path) -> DeploymentRecord | None:
     """The record; None if there is none that can be read."""
     try:
         with (data_dir / JOINED_FILE).open() as file:
             body = json.loads(file.read(RECORD_BYTES_MAX))
         pointer = body["pointer"]
-        return JoinedRecord(
+        return DeploymentRecord(
             address=str(body["address"]), pointer=None if pointer is None else str(pointer)
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -168,7 +168,7 @@ def _spec(
 
 
 async def _bring_up(
-    joining: Joining, spec: RuntimeSpec, catalog: Catalog, address: str, *, key: str
+    joining: ClusterDeployment, spec: RuntimeSpec, catalog: Catalog, address: str, *, key: str
 ) -> None:
     with ExitStack() as held:
         await _put_right(joining, spec, address, held, key=key)
@@ -176,7 +176,7 @@ async def _bring_up(
 
 
 async def _put_right(
-    joining: Joining, spec: RuntimeSpec, address: str, held: ExitStack, *, key: str
+    joining: ClusterDeployment, spec: RuntimeSpec, address: str, held: ExitStack, *, key: str
 ) -> None:
     """Afterwards the cluster has the shared actors of this spec, and no others; `held` keeps their port."""
     data_dir = Path(spec.data_dir)
@@ -197,7 +197,7 @@ async def _put_right(
         )
         held.enter_context(holder)
     pointer = Path(spec.pointer_dir or "") / f"{port}.json" if spec.serves_http else None
-    record = JoinedRecord(address=address, pointer=None if pointer is None else str(pointer))
+    record = DeploymentRecord(address=address, pointer=None if pointer is None else str(pointer))
     keep_keys(spec, key)
     _withdraw_if_moved(data_dir, record.pointer)
     if running is None:
@@ -230,10 +230,10 @@ def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:
 @contextmanager
 def _connected(
     data_dir: Path, address: str | None, terminal: Terminal
-) -> Iterator[tuple[Cluster, Joining]]:
+) -> Iterator[tuple[Cluster, ClusterDeployment]]:
     """Connect this process to the cluster for a while."""
     run_dir = data_dir / RUN_NAME
-    (run_dir / "crumbs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    (run_dir / "statuses").mkdir(mode=0o700, parents=True, exist_ok=True)
     trim_logs(data_dir / "logs")
     prepare_to_join()
     before = Path.cwd()
@@ -243,9 +243,9 @@ def _connected(
     cluster = Cluster(run_dir, address)
     try:
         cluster.start()
-        from helmr_runtime.process.cluster_deployment import Joining  # noqa: PLC0415 - imports ray, see Cluster.start
+        from helmr_runtime.process.cluster_deployment import ClusterDeployment  # noqa: PLC0415 - imports ray, see Cluster.start
 
-        yield cluster, Joining(terminal.say)
+        yield cluster, ClusterDeployment(terminal.say)
     finally:
         cluster.stop()
         os.chdir(before)

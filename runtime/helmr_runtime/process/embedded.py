@@ -120,7 +120,7 @@ class Runtime:
         if record is None:
             return found
         alive = {one.pid for one in processes.marked(record.mark)}
-        for path in (record.mark.run_dir / "crumbs").glob("*.pid"):
+        for path in (record.mark.run_dir / "statuses").glob("*.pid"):
             try:
                 pid = int(path.read_text())
             except (OSError, ValueError):

@@ -20,7 +20,7 @@ from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
-from helmr_runtime.service import LedgerReads, Service
+from helmr_runtime.service import LedgerClient, Service
 
 BACKLOG = 2_048
 UNSENT_BYTES = 128 * 1024
@@ -133,7 +133,7 @@ def make_gateway(
         version=version, started_at=clock.now(), data_dir=data_dir, base_url=base_url
     )
     service = Service(
-        ledger=LedgerReads(calls),
+        ledger=LedgerClient(calls),
         directory=DirectoryProxy(calls),
         session=lambda name: SessionProxy(calls, name),
         clock=clock,

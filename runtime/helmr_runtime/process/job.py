@@ -23,7 +23,7 @@ from helmr_runtime.ports import Introduction
 from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
 from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
 from helmr_runtime.rpc.ray import RayCalls
-from helmr_runtime.service import LedgerReads, Service
+from helmr_runtime.service import LedgerClient, Service
 
 
 def _version() -> str:
@@ -46,7 +46,7 @@ def this_job() -> Principal:
     return Principal("ray_job", ray.get_runtime_context().get_job_id())
 
 
-class JobDoor:
+class JobGateway:
     """Opens the app at its first use; belongs to one event loop.
 
     Args:
@@ -99,7 +99,7 @@ class JobDoor:
         return found
 
     def _make(self, host: Introduction) -> FastAPI:
-        ledger = LedgerReads(self._calls)
+        ledger = LedgerClient(self._calls)
         self._service = Service(
             ledger=ledger,
             directory=DirectoryProxy(self._calls),

@@ -1,6 +1,6 @@
 """Creates the actors of a runtime in order and waits until it serves; parks and closes it.
 
-What `helmr up` does in the foreground (`keeper`) and in a cluster that was there before (`joined`).
+What `helmr up` does in the foreground (`keeper`) and in a cluster that was there before (`deploy_cluster`).
 """
 
 from __future__ import annotations

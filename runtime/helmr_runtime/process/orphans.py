@@ -15,7 +15,7 @@ from pathlib import Path
 
 from helmr.errors import Unavailable
 from helmr.temporary import remove_folder
-from helmr_runtime.process.processes import Mark, Process, end_all, is_running
+from helmr_runtime.process.processes import Process, RuntimeMark, end_all, is_running
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Record:
     Shape on disk: `{marker, supervisor: [pid, started], run_dir, processes: [[pid, started], …]}`.
     """
 
-    mark: Mark
+    mark: RuntimeMark
     supervisor: Process
     processes: tuple[Process, ...] = ()
 
@@ -70,7 +70,7 @@ def read_record(data_dir: Path) -> Record | None:
         with (data_dir / RECORD_NAME).open() as file:
             body = json.loads(file.read(RECORD_BYTES_MAX))
         return Record(
-            mark=Mark(str(body["marker"]), Path(body["run_dir"])),
+            mark=RuntimeMark(str(body["marker"]), Path(body["run_dir"])),
             supervisor=Process(*map(int, body["supervisor"])),
             processes=tuple(Process(int(pid), int(started)) for pid, started in body["processes"]),
         )

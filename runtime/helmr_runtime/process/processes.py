@@ -77,14 +77,14 @@ def is_stopped(pid: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RuntimeMark:
     """What the processes of one runtime have in common."""
 
     marker: str
     run_dir: Path
 
 
-def marked(mark: Mark) -> Iterator[Process]:
+def marked(mark: RuntimeMark) -> Iterator[Process]:
     """This user's processes that belong to the runtime, without this one."""
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -140,7 +140,11 @@ def kill(one: Process) -> None:
 
 
 def end_all(
-    mark: Mark, recorded: Iterable[Process] = (), *, spare: Iterable[int] = (), within_s: float
+    mark: RuntimeMark,
+    recorded: Iterable[Process] = (),
+    *,
+    spare: Iterable[int] = (),
+    within_s: float,
 ) -> list[Process]:
     """Kill what is marked or was recorded, until nothing of it runs but this process.
 

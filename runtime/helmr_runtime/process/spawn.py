@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from helmr.ids import new_id
 from helmr_runtime import host_status
-from helmr_runtime.directory.pool import Place, ProcessState
-from helmr_runtime.host_status import Crumb
+from helmr_runtime.directory.pool import HostLocation, ProcessState
+from helmr_runtime.host_status import HostStatus
 from helmr_runtime.process import processes
-from helmr_runtime.process.actor_host import Host
+from helmr_runtime.process.actor_host import ActorHost
 from helmr_runtime.process.cluster import SLOT_RESOURCE
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import POOL_PREFIXES, NodeGone
@@ -46,13 +46,13 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
             "resources": {SLOT_RESOURCE: 1},
             "scheduling_strategy": "SPREAD",
         }
-    await calls.create(name, Host, name, spec, is_here=not is_pool, options=options)
+    await calls.create(name, ActorHost, name, spec, is_here=not is_pool, options=options)
 
 
 class RaySpawner:
     """Pool actors over Ray; see `helmr_runtime.directory.pool.Spawner`.
 
-    What is to be done on an actor's machine is done there: a pid or a crumb means nothing elsewhere.
+    What is to be done on an actor's machine is done there: a pid or a status means nothing elsewhere.
     """
 
     def __init__(self, calls: RayCalls, spec: RuntimeSpec, node: str) -> None:
@@ -66,7 +66,7 @@ class RaySpawner:
         await create_host(self._calls, name, self._spec)
         return name
 
-    async def kill(self, place: Place) -> None:
+    async def kill(self, place: HostLocation) -> None:
         """SIGKILL the process, and tell Ray."""
         with contextlib.suppress(NodeGone):
             await self._there(place, _kill_process, self._spec.pid_path(place.name), place.pid)
@@ -76,7 +76,7 @@ class RaySpawner:
         """The pool actors that Ray knows."""
         return [name for name in await self._calls.names() if name.startswith(POOL_PREFIXES)]
 
-    async def look(self, place: Place) -> ProcessState:
+    async def look(self, place: HostLocation) -> ProcessState:
         """What /proc says of a process."""
         assert place.pid is not None, "it has started"
         try:
@@ -87,18 +87,18 @@ class RaySpawner:
             return ProcessState.GONE
         return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING
 
-    async def crumb(self, place: Place) -> Crumb | None:
+    async def status(self, place: HostLocation) -> HostStatus | None:
         """What a dead actor held and did.
 
         None where its node is gone too: the task's code did not end that.
         """
         try:
-            return await self._there(place, _take_crumb, self._spec.crumb_path(place.name))
+            return await self._there(place, _take_status, self._spec.status_path(place.name))
         except NodeGone as error:
-            logger.info("%s leaves no crumb: %s", place.name, error)
+            logger.info("%s leaves no status: %s", place.name, error)
             return None
 
-    async def _there(self, place: Place, function: Callable[..., T], *args: object) -> T:
+    async def _there(self, place: HostLocation, function: Callable[..., T], *args: object) -> T:
         if place.node in ("", self._node):
             return await asyncio.to_thread(function, *args)
         return await self._calls.run_on(place.node, function, *args)
@@ -117,10 +117,10 @@ def _kill_process(pid_path: Path, pid: int | None) -> None:
     pid_path.unlink(missing_ok=True)
 
 
-def _take_crumb(path: Path) -> Crumb | None:
-    crumb = host_status.read(path)
+def _take_status(path: Path) -> HostStatus | None:
+    status = host_status.read(path)
     path.unlink(missing_ok=True)
-    return crumb
+    return status
 
 
 def _is_ray_worker(pid: int) -> bool:

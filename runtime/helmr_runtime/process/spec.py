@@ -16,7 +16,7 @@ class RuntimeSpec:
 
     Attributes:
         data_dir: Holds the ledger's file and the logs.
-        run_dir: Temporary folder of this runtime; holds crumbs and pids.
+        run_dir: Temporary folder of this runtime; holds statuses and pids.
         tasks: Task modules, as given to `up`; looked up from `folder`.
         catalog_hash: The code that pool actors must have loaded.
         admin_key_hash: Hex SHA-256 of the local admin key.
@@ -78,14 +78,14 @@ class RuntimeSpec:
         return Path(self.data_dir) / "logs"
 
     @property
-    def crumbs_dir(self) -> Path:
-        """A pid file per actor and a crumb per pool actor; fresh with every `up`."""
-        return Path(self.run_dir) / "crumbs"
+    def status_dir(self) -> Path:
+        """A pid file per actor and a status per pool actor; fresh with every `up`."""
+        return Path(self.run_dir) / "statuses"
 
-    def crumb_path(self, name: str) -> Path:
+    def status_path(self, name: str) -> Path:
         """Where a pool actor says what it holds and does."""
-        return self.crumbs_dir / f"{name}.crumb"
+        return self.status_dir / f"{name}.status"
 
     def pid_path(self, name: str) -> Path:
         """Where an actor says its pid."""
-        return self.crumbs_dir / f"{name}.pid"
+        return self.status_dir / f"{name}.pid"

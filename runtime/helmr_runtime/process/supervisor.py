@@ -99,13 +99,13 @@ class _Run:
         self._data_dir = data_dir
         self._port = port
         self._run_dir = make_run_dir()
-        self._mark = processes.Mark(os.urandom(16).hex(), self._run_dir)
+        self._mark = processes.RuntimeMark(os.urandom(16).hex(), self._run_dir)
         self._key = local_key(data_dir)
         self._watchdog = Watchdog(data_dir, self._mark)
         self._cluster = Cluster(self._run_dir)
         self._pointer: Path | None = None
         self._recorded: tuple[processes.Process, ...] = ()
-        (self._run_dir / "crumbs").mkdir()
+        (self._run_dir / "statuses").mkdir()
         trim_logs(data_dir / "logs")
 
     def run(self) -> int:

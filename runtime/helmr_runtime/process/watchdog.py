@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from helmr_runtime.process.orphans import END_WITHIN_S, read_record, remove_run_dir
-from helmr_runtime.process.processes import Mark, end_all
+from helmr_runtime.process.processes import RuntimeMark, end_all
 
 
 class Watchdog:
@@ -24,7 +24,7 @@ class Watchdog:
         mark: Of the runtime.
     """
 
-    def __init__(self, data_dir: Path, mark: Mark) -> None:
+    def __init__(self, data_dir: Path, mark: RuntimeMark) -> None:
         self._data_dir = data_dir
         self._mark = mark
         self._pipe: int | None = None
@@ -67,7 +67,7 @@ class Watchdog:
                 self._process.wait()
 
 
-def main(pipe: int, data_dir: Path, mark: Mark) -> None:
+def main(pipe: int, data_dir: Path, mark: RuntimeMark) -> None:
     """Wait for the supervisor's end, then end everything that belongs to its runtime."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -81,4 +81,4 @@ def main(pipe: int, data_dir: Path, mark: Mark) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), Mark(sys.argv[3], Path(sys.argv[4])))
+    main(int(sys.argv[1]), Path(sys.argv[2]), RuntimeMark(sys.argv[3], Path(sys.argv[4])))

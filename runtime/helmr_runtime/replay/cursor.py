@@ -1,6 +1,6 @@
 """Where a run is in its journal: what its code has asked for, what it may be given next, and where the two differ.
 
-A `Place` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside the run's.
+A `JournalCursor` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside.
 Invariants: S-30 (ops are numbered in the order asked, outcomes come in the order recorded, time and random numbers
 follow from the place), S-31 (a difference names op, recorded and met).
 """
@@ -12,11 +12,11 @@ from collections import deque
 from datetime import datetime
 
 from helmr.errors import NondeterminismError
-from helmr_runtime.core.requests import Ask
-from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, Script
+from helmr_runtime.core.requests import OpRequest
+from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, ReplayLog
 
 
-class Place:
+class JournalCursor:
     """The place of one run, from its first op on.
 
     Attributes:
@@ -24,13 +24,13 @@ class Place:
         given_up: Ops that the code has cancelled by now.
     """
 
-    def __init__(self, run_id: str, script: Script, began_at: datetime) -> None:
+    def __init__(self, run_id: str, replay_log: ReplayLog, began_at: datetime) -> None:
         self.known_at = began_at
         self.given_up: set[int] = set()
         self._run_id = run_id
-        self._script = script
-        self._lines: deque[Line] = deque(script.lines)
-        self._script_left = len(script.lines)
+        self._replay_log = replay_log
+        self._lines: deque[Line] = deque(replay_log.lines)
+        self._log_left = len(replay_log.lines)
         self._op = 0
         self._draws = 0
         self._asked: set[int] = set()
@@ -43,7 +43,7 @@ class Place:
     @property
     def is_replaying(self) -> bool:
         """Recorded outcomes are being delivered again."""
-        return self._script_left > 0
+        return self._log_left > 0
 
     def next_op(self) -> int:
         """The number of the op that the code asks for now."""
@@ -70,7 +70,7 @@ class Place:
             if not self._is_passed(line):
                 return None
             self._lines.popleft()
-            self._script_left = max(0, self._script_left - 1)
+            self._log_left = max(0, self._log_left - 1)
             if isinstance(line, Outcome):
                 return line
         return None
@@ -84,28 +84,28 @@ class Place:
 
     def is_recorded(self, op: int) -> bool:
         """The journal holds this op."""
-        return op in self._script.opened
+        return op in self._replay_log.opened
 
-    def difference(self, op: int, ask: Ask) -> NondeterminismError | None:
+    def difference(self, op: int, ask: OpRequest) -> NondeterminismError | None:
         """The journal holds another op here than the code asks for."""
-        recorded = self._script.opened.get(op)
+        recorded = self._replay_log.opened.get(op)
         if recorded is None or recorded == str(ask):
             return None
         return NondeterminismError(op=op, recorded=recorded, met=str(ask))
 
     def unasked(self, met: str) -> NondeterminismError | None:
         """The first op of the journal that the code has not asked for, where it must have asked for all."""
-        op = min((op for op in self._script.opened if op not in self._asked), default=None)
+        op = min((op for op in self._replay_log.opened if op not in self._asked), default=None)
         if op is None:
             return None
-        return NondeterminismError(op=op, recorded=self._script.opened[op], met=met)
+        return NondeterminismError(op=op, recorded=self._replay_log.opened[op], met=met)
 
     def awaited_in_vain(self) -> NondeterminismError | None:
         """What the next outcome waits for, of code that will not do it."""
         if not self._lines or self._is_passed(self._lines[0]):
             return None
         line = self._lines[0]
-        recorded = self._script.opened.get(line.op, "?")
+        recorded = self._replay_log.opened.get(line.op, "?")
         if isinstance(line, GivenUp):
             recorded = f"the end of {recorded}"
         met = "nothing: it awaits something that is not a durable call"

@@ -1,6 +1,6 @@
 """One run's coroutine tree on its own loop and thread, and its conversation with the session actor.
 
-The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `Host` as
+The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `RunEvents` as
 calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
 Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
 that differs from its journal is severed, whatever its code catches), S-34 (nothing the tree does can delay the actor's
@@ -22,9 +22,15 @@ from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunPark
 from helmr.ids import RUN, new_id
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.requests import Ask, AskClock, AskContinue, AskStep, AskWait
-from helmr_runtime.replay.cursor import Place
-from helmr_runtime.replay.durable_context import RunCode, Secrets
+from helmr_runtime.core.requests import (
+    ClockRequest,
+    ContinueRequest,
+    OpRequest,
+    StepRequest,
+    WaitRequest,
+)
+from helmr_runtime.replay.cursor import JournalCursor
+from helmr_runtime.replay.durable_context import DurableContext, Secrets
 from helmr_runtime.replay.ends import (
     Mismatch,
     Raised,
@@ -37,7 +43,7 @@ from helmr_runtime.replay.ends import (
     met_text,
 )
 from helmr_runtime.replay.loop import make_loop
-from helmr_runtime.replay.replay_log import Outcome, Script, StepError, StepValue
+from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
@@ -55,14 +61,14 @@ SILENCE_S = 30.0
 log = logging.getLogger("helmr.run")
 
 
-class Host(Protocol):
+class RunEvents(Protocol):
     """What a driver tells the session actor, on the actor's loop and in the order it happened."""
 
-    def asked(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The code asks for a new op."""
         ...
 
-    def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """A replay reached an op that is open in the journal."""
         ...
 
@@ -99,20 +105,26 @@ class RunDriver:
         *,
         session: SessionRef,
         run: RunRef,
-        script: Script,
-        host: Host,
+        replay_log: ReplayLog,
+        host: RunEvents,
         clock: Clock,
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
     ) -> None:
         self.run = run
         self._name = task.id
-        self._script = script
+        self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self._place = Place(run.id, script, script.began_at or clock.now())
-        self._code = RunCode(
-            task, payload, session=session, run=run, place=self._place, asking=self, secrets=secrets
+        self._cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
+        self._code = DurableContext(
+            task,
+            payload,
+            session=session,
+            run=run,
+            cursor=self._cursor,
+            asking=self,
+            secrets=secrets,
         )
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
@@ -142,7 +154,7 @@ class RunDriver:
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
-        self._place.add(outcome)
+        self._cursor.add(outcome)
         self._wake(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
@@ -222,7 +234,7 @@ class RunDriver:
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        unasked = self._place.unasked("the end of the task" if error is None else met_text(error))
+        unasked = self._cursor.unasked("the end of the task" if error is None else met_text(error))
         if unasked is not None:
             return Mismatch(unasked)
         if error is None:
@@ -277,9 +289,9 @@ class RunDriver:
     # --- delivering ---------------------------------------------------------------------------
 
     def _deliver_next(self) -> bool:
-        """Deliver the next outcome, if the script allows one now. Called when the loop has nothing ready."""
+        """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
         while self._severed is None:
-            outcome = self._place.next_outcome()
+            outcome = self._cursor.next_outcome()
             if outcome is None:
                 break
             if self._hand_over(outcome):
@@ -292,21 +304,21 @@ class RunDriver:
 
     def _hand_over(self, outcome: Outcome) -> bool:
         self._steps.forget(outcome.op)
-        if outcome.op in self._script.given_up:
+        if outcome.op in self._replay_log.given_up:
             return False
         future = self._pending.pop(outcome.op, None)
         if self.wait_op == outcome.op:
             self.wait_op = None
         if future is None or future.done():
             return False
-        self._place.known_at = outcome.recorded_at
+        self._cursor.known_at = outcome.recorded_at
         future.set_result(outcome.payload)
         return True
 
     def _on_silence(self) -> None:
         if self._severed is not None or self._steps.is_busy:
             return
-        error = self._place.awaited_in_vain()
+        error = self._cursor.awaited_in_vain()
         if error is not None:
             self._fail(Mismatch(error))
 
@@ -315,29 +327,31 @@ class RunDriver:
         self._finish(end)
         self._cut_now()
 
-    # --- Asking: called by the code ---------------------------------------------------------------
+    # --- OpRequests: called by the code ---------------------------------------------------------------
 
-    async def perform(self, ask: Ask) -> Any:
+    async def perform(self, ask: OpRequest) -> Any:
         """Ask for the next op and await its outcome."""
         return await self._outcome(self._next_op(), ask)
 
-    async def perform_step(self, ask: AskStep, call: StepCall) -> tuple[int, StepValue | StepError]:
+    async def perform_step(
+        self, ask: StepRequest, call: StepCall
+    ) -> tuple[int, StepValue | StepError]:
         """Ask for a step; its op and its outcome."""
         op = self._next_op()
         self._steps.expect(op, call)
         outcome: StepValue | StepError = await self._outcome(op, ask)
         return op, outcome
 
-    async def _outcome(self, op: int, ask: Ask) -> Any:
+    async def _outcome(self, op: int, ask: OpRequest) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(_retrieve)
         self._pending[op] = future
-        if isinstance(ask, AskWait):
+        if isinstance(ask, WaitRequest):
             self.wait_op = op
         if not self._check_recorded(op, ask):
-            self._tell(self._host.asked, self, op, ask)
-        elif op in self._script.unfinished:
-            self._tell(self._host.asked_again, self, op, ask)
+            self._tell(self._host.op_requested, self, op, ask)
+        elif op in self._replay_log.unfinished:
+            self._tell(self._host.op_reached, self, op, ask)
         try:
             return await future
         except asyncio.CancelledError:
@@ -350,13 +364,13 @@ class RunDriver:
     def read_clock(self) -> datetime:
         """The time, recorded."""
         op = self._next_op()
-        ask = AskClock(self._clock.now())
+        ask = ClockRequest(self._clock.now())
         if self._check_recorded(op, ask):
-            self._place.known_at = self._script.clocks[op]
+            self._cursor.known_at = self._replay_log.clocks[op]
         else:
-            self._place.known_at = ask.now
-            self._tell(self._host.asked, self, op, ask)
-        return self._place.known_at
+            self._cursor.known_at = ask.now
+            self._tell(self._host.op_requested, self, op, ask)
+        return self._cursor.known_at
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
@@ -369,11 +383,11 @@ class RunDriver:
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""
-        unasked = self._place.unasked(str(AskContinue(None, "")))
+        unasked = self._cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
-        self._tell(self._host.asked, self, 0, AskContinue(payload, new_id(RUN)))
+        self._tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
         self._cut_now()
         return self._severed
 
@@ -390,18 +404,18 @@ class RunDriver:
 
     def _next_op(self) -> int:
         self.check_severed()
-        if self._place.op >= OPS_MAX:
+        if self._cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
-        return self._place.next_op()
+        return self._cursor.next_op()
 
-    def _check_recorded(self, op: int, ask: Ask) -> bool:
+    def _check_recorded(self, op: int, ask: OpRequest) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
-        error = self._place.difference(op, ask)
+        error = self._cursor.difference(op, ask)
         if error is not None:
             raise self._differs(error)
-        return self._place.is_recorded(op)
+        return self._cursor.is_recorded(op)
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
         """Sever the run by what this returns, also if the code catches it."""
@@ -410,18 +424,18 @@ class RunDriver:
         return error
 
     def _give_up(self, op: int) -> None:
-        self._place.given_up.add(op)
+        self._cursor.given_up.add(op)
         self._pending.pop(op, None)
         self._steps.give_up(op)
         if self.wait_op == op:
             self.wait_op = None
-        if op not in self._script.given_up:
+        if op not in self._replay_log.given_up:
             self._tell(self._host.gave_up, self, op)
 
     # --- steps --------------------------------------------------------------------------------
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
-        if self._severed is None and op not in self._place.given_up:
+        if self._severed is None and op not in self._cursor.given_up:
             self._steps.start(op, key, tries)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:

@@ -45,17 +45,17 @@ from helmr.tasks import Task
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.public_tokens import Scope, scope_of_request
 from helmr_runtime.core.requests import (
-    Ask,
-    AskHistory,
-    AskOutput,
-    AskPeek,
-    AskPublicToken,
-    AskStep,
-    AskToken,
-    AskWait,
+    HistoryRequest,
+    OpRequest,
+    OutputRequest,
+    PeekRequest,
+    PublicTokenRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
 )
 from helmr_runtime.core.tokens import NewToken
-from helmr_runtime.replay.cursor import Place
+from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import Made, StepError, StepValue
 
@@ -66,17 +66,19 @@ TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
 """S-16."""
 
 
-class Asking(Protocol):
+class OpRequests(Protocol):
     """What the code needs of its driver. Who asks in a run that was cut off gets its signal raised (S-34)."""
 
     wait_op: int | None
     """The op of the wait that the code awaits."""
 
-    async def perform(self, ask: Ask) -> Any:
+    async def perform(self, ask: OpRequest) -> Any:
         """Ask for the next op and await its outcome."""
         ...
 
-    async def perform_step(self, ask: AskStep, call: StepCall) -> tuple[int, StepValue | StepError]:
+    async def perform_step(
+        self, ask: StepRequest, call: StepCall
+    ) -> tuple[int, StepValue | StepError]:
         """Ask for a step; its op and its outcome."""
         ...
 
@@ -125,7 +127,7 @@ class Secrets(Protocol):
         ...
 
 
-class RunCode(DurableRun):
+class DurableContext(DurableRun):
     """The code of one run, and what it may ask."""
 
     def __init__(
@@ -135,15 +137,15 @@ class RunCode(DurableRun):
         *,
         session: SessionRef,
         run: RunRef,
-        place: Place,
-        asking: Asking,
+        cursor: JournalCursor,
+        asking: OpRequests,
         secrets: Secrets | None,
     ) -> None:
         self.session = session
         self.run = run
         self._task = task
         self._payload = payload
-        self._place = place
+        self._cursor = cursor
         self._asking = asking
         self._secrets = secrets
 
@@ -162,7 +164,7 @@ class RunCode(DurableRun):
     @property
     def replaying(self) -> bool:
         """True while recorded outcomes are being delivered again."""
-        return self._place.is_replaying
+        return self._cursor.is_replaying
 
     def now(self) -> datetime:
         """The time, recorded."""
@@ -178,7 +180,7 @@ class RunCode(DurableRun):
 
     def _draw(self) -> bytes:
         self._asking.check_severed()
-        return self._place.draw()
+        return self._cursor.draw()
 
     async def wait(self, call: WaitCall) -> WaitOutcome:
         """Open a wait and await its outcome."""
@@ -187,12 +189,12 @@ class RunCode(DurableRun):
             raise ConcurrentWaitError(
                 f"{self.run.id} already waits (op {self._asking.wait_op}); a run has one active wait"
             )
-        if call.until is not None and call.until > self._place.known_at + TIMEOUT_MAX:
+        if call.until is not None and call.until > self._cursor.known_at + TIMEOUT_MAX:
             raise BadDuration(
                 f"{call.until.isoformat()} is more than ten years away",
                 hint="A timer lasts at most ten years; begin the next one when it has ended.",
             )
-        ask = AskWait(
+        ask = WaitRequest(
             wait_kind=call.kind,
             wait_id=new_id(WAIT),
             stream=call.stream,
@@ -209,7 +211,7 @@ class RunCode(DurableRun):
 
     async def step(self, call: StepCall) -> Any:
         """Run a step once, or return its recorded value."""
-        ask = AskStep(
+        ask = StepRequest(
             step=call.name,
             retries=call.retries,
             backoff_s=call.backoff_s,
@@ -227,14 +229,14 @@ class RunCode(DurableRun):
     async def append(self, stream: str, data: Any) -> int:
         """Append to an output stream; the record's seq."""
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
-        seq: int = await self._asking.perform(AskOutput(stream, new_id(RECORD), data))
+        seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data))
         return seq
 
     async def create_token(self, call: TokenCall) -> TokenMade:
         """Make a token; a replay gets the same one with the same secrets."""
         self._asking.check_severed()
         secrets = self._require_secrets()
-        made: Made = await self._asking.perform(AskToken(secrets.new_token(call)))
+        made: Made = await self._asking.perform(TokenRequest(secrets.new_token(call)))
         return TokenMade(
             id=made.id,
             expires_at=made.expires_at,
@@ -250,7 +252,7 @@ class RunCode(DurableRun):
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
             scope, call.allowed_origins
         )
-        ask = AskPublicToken(
+        ask = PublicTokenRequest(
             public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
         )
         made: Made = await self._asking.perform(ask)
@@ -292,12 +294,12 @@ class RunCode(DurableRun):
 
     async def peek(self, stream: str) -> list[Record]:
         """The unconsumed records of an input stream."""
-        records: list[Record] = await self._asking.perform(AskPeek(stream))
+        records: list[Record] = await self._asking.perform(PeekRequest(stream))
         return records
 
     async def history(self, stream: str) -> list[Record]:
         """All records of an input stream."""
-        records: list[Record] = await self._asking.perform(AskHistory(stream))
+        records: list[Record] = await self._asking.perform(HistoryRequest(stream))
         return records
 
     async def continue_as(self, payload: Any) -> None:

@@ -1,4 +1,4 @@
-"""A run's journal as the script that its replay follows.
+"""A run's journal as the replay log that its replay follows.
 
 Walked in seq order: at an *opened* line replay waits until the code has asked for that op; at an *outcome* it
 delivers it; at a *given up* line it waits until the code has cancelled that op again (S-30).
@@ -73,7 +73,7 @@ Line = Opened | GivenUp | Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ReplayLog:
     """What replay follows.
 
     Attributes:
@@ -93,8 +93,8 @@ class Script:
     unfinished: frozenset[int]
 
 
-def make_script(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> Script:
-    """The script of the state's newest run.
+def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> ReplayLog:
+    """The replay log of the state's newest run.
 
     Args:
         state: The session.
@@ -126,7 +126,7 @@ def make_script(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> 
         elif is_outcome(entry):
             finished.add(op)
             lines.append(outcome_of(state, entry, histories.get(op, ())))
-    return Script(
+    return ReplayLog(
         lines=tuple(lines),
         began_at=run.created_at,
         opened=opened,

@@ -25,7 +25,7 @@ class Brief(NamedTuple):
     is_over: bool
 
 
-class LedgerReads(LedgerProxy):
+class LedgerClient(LedgerProxy):
     """The reads of `helmr_runtime.ledger.actor.LedgerActor` over calls."""
 
     async def get_session(self, session_id: str) -> Json:

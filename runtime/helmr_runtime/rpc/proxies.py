@@ -7,16 +7,16 @@ from typing import Any
 
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import Fact
+from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ports import (
     Adopted,
     Busy,
     CommitReply,
     Death,
     Flush,
-    Held,
-    Holding,
+    HeldLease,
     KnownKey,
+    Lease,
     Loaded,
     Released,
     Report,
@@ -69,9 +69,9 @@ class LedgerProxy(Proxy):
         """See `Ledger.abandon`."""
         await self.call("abandon", session_id, epoch)
 
-    async def held(self) -> Sequence[Held]:
+    async def held(self) -> Sequence[HeldLease]:
         """See `Ledger.held`."""
-        held: Sequence[Held] = await self.call("held")
+        held: Sequence[HeldLease] = await self.call("held")
         return held
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
@@ -94,7 +94,7 @@ class LedgerProxy(Proxy):
         started: Started = await self.call("start", start)
         return started
 
-    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """See `Ledger.fact`."""
         receipt: Mapping[str, Any] = await self.call("fact", fact)
         return receipt
@@ -156,9 +156,9 @@ class SessionProxy(Proxy):
         report: Report = await self.call("watch", known)
         return report
 
-    async def who(self) -> Holding:
+    async def who(self) -> Lease:
         """See `Session.who`."""
-        holding: Holding = await self.call("who")
+        holding: Lease = await self.call("who")
         return holding
 
     async def ping(self) -> None:

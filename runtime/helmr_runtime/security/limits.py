@@ -56,7 +56,7 @@ class LimitConfig:
     """Well-formed secrets that were unknown, revoked or expired; of all sources together."""
 
 
-class FrontDoor:
+class RateLimiter:
     """The counters of one gateway.
 
     Args:

@@ -5,8 +5,8 @@ answer models; nothing here knows HTTP. A 2xx answer is built from a return, so 
 operation returns only what is on disk (S-60).
 """
 
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.service import Service
 
-__all__ = ["Caller", "LedgerReads", "Service"]
+__all__ = ["Caller", "LedgerClient", "Service"]

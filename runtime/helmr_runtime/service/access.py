@@ -28,15 +28,15 @@ from helmr_runtime.core.tokens import (
     RevokeApiKey,
     RevokeCompletionToken,
 )
-from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.roles import Role
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.catalog import CatalogView
-from helmr_runtime.service.lru import Recent
-from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.lru import LruCache
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 
 KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
@@ -54,7 +54,7 @@ SECRETS_KEPT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class KnownKey:
+class LiveKey:
     """An API key that lives."""
 
     id: str
@@ -67,12 +67,12 @@ class AccessTokens:
 
     def __init__(
         self,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         router: Router,
         catalog: CatalogView,
         keys: KeysOf,
         clock: Clock,
-        repeats: Repeats,
+        repeats: Deduplicator,
     ) -> None:
         self._ledger = ledger
         self._router = router
@@ -173,14 +173,14 @@ class AccessTokens:
 class ApiKeys:
     """API keys, and a memory of those in use."""
 
-    def __init__(self, ledger: LedgerReads, router: Router) -> None:
+    def __init__(self, ledger: LedgerClient, router: Router) -> None:
         self._ledger = ledger
         self._router = router
-        self._known: Recent[str, KnownKey] = Recent(
+        self._known: LruCache[str, LiveKey] = LruCache(
             KEYS_KNOWN_MAX, age_max_s=KEY_KNOWN_S, monotonic=_monotonic
         )
         self._revocations = 0
-        self._secrets: Recent[str, str] = Recent(
+        self._secrets: LruCache[str, str] = LruCache(
             SECRETS_KEPT_MAX, age_max_s=SECRETS_KEPT_S, monotonic=_monotonic
         )
 
@@ -234,17 +234,17 @@ class ApiKeys:
         self.forget()
         return ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
 
-    def known(self, hashed: str) -> KnownKey | None:
+    def known(self, hashed: str) -> LiveKey | None:
         """The living key with this secret, if it was used lately."""
         return self._known.get(hashed)
 
-    async def find(self, hashed: str) -> KnownKey | None:
+    async def find(self, hashed: str) -> LiveKey | None:
         """The living key with this secret."""
         revocations = self._revocations
         found = await self._ledger.find_api_key(hashed)
         if found is None or found["revoked_at"] is not None:
             return None
-        key = KnownKey(str(found["id"]), Role(found["role"]), str(found["name"]))
+        key = LiveKey(str(found["id"]), Role(found["role"]), str(found["name"]))
         if revocations == self._revocations:  # else this answer may be older than a revocation
             self._known.put(hashed, key)
         return key

@@ -15,7 +15,7 @@ from typing import Any
 
 from helmr.errors import BadSchema, NotReady, StreamNotFound, TaskNotFound
 from helmr.models import Catalog, StreamInfo, TaskInfo
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.schemas import DataSchema
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class CatalogView:
         age_max_s: Read it again when it is older; None trusts `forget`.
     """
 
-    def __init__(self, ledger: LedgerReads, *, age_max_s: float | None = None) -> None:
+    def __init__(self, ledger: LedgerClient, *, age_max_s: float | None = None) -> None:
         self._ledger = ledger
         self._age_max_s = age_max_s
         self._read_at_s = 0.0

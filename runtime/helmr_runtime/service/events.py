@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from helmr import ids
-from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries, FollowedRecords
@@ -14,7 +14,7 @@ from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries, Followe
 class Events:
     """See the module."""
 
-    def __init__(self, ledger: LedgerReads, catalog: CatalogView, hub: FeedHub) -> None:
+    def __init__(self, ledger: LedgerClient, catalog: CatalogView, hub: FeedHub) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._hub = hub
@@ -74,7 +74,7 @@ class Events:
 class _Past:
     """A session's entries by feed offset, from a transcript that is read by seq."""
 
-    def __init__(self, ledger: LedgerReads, session_id: str) -> None:
+    def __init__(self, ledger: LedgerClient, session_id: str) -> None:
         self._ledger = ledger
         self._session_id = session_id
         self._after_seq: int | None = None

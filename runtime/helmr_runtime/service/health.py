@@ -12,7 +12,7 @@ from helmr.models import Activity, Health
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.ports import Directory, Introduction
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub
 
@@ -30,7 +30,7 @@ class HealthView:
 
     def __init__(
         self,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         directory: Directory,
         catalog: CatalogView,
         hub: FeedHub,

@@ -6,7 +6,7 @@ import asyncio
 
 from helmr.models import QUERY_ROWS_DEFAULT, QueryAnswer
 from helmr.query import QueryResult
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 
 ROWS_AT_A_TIME = 200
 """Rows that are turned into JSON values between two breaths, so that other callers are answered meanwhile."""
@@ -15,7 +15,7 @@ ROWS_AT_A_TIME = 200
 class Queries:
     """See the module."""
 
-    def __init__(self, ledger: LedgerReads) -> None:
+    def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
 
     async def arrow(self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT) -> bytes:

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from helmr.errors import HelmrError, Unavailable
 from helmr_runtime.core.commands import Operation
-from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.caller import Caller
 
 
-class Repeats:
+class Deduplicator:
     """What the ledger knows of operations."""
 
-    def __init__(self, ledger: LedgerReads) -> None:
+    def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
 
     async def first(self, caller: Caller, operation: Operation) -> Json | None:

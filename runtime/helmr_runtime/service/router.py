@@ -18,7 +18,7 @@ from helmr_runtime.core.commands import Command
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Directory, Session
 from helmr_runtime.rpc.protocol import DESK, ActorNotFound, CallError
-from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.lru import LruCache
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Router:
         self._directory = directory
         self._session = session
         self._commit_timeout_s = commit_timeout_s
-        self._actors: Recent[str, str] = Recent(
+        self._actors: LruCache[str, str] = LruCache(
             ACTORS_KNOWN_MAX, age_max_s=ACTOR_KNOWN_S, monotonic=_monotonic
         )
         self.in_flight = 0

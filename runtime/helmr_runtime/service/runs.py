@@ -5,16 +5,16 @@ from __future__ import annotations
 from helmr import ids
 from helmr.models import Page, RunInfo, RunStatus
 from helmr_runtime.core.commands import CancelRun, RetryRun
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 
 
 class Runs:
     """See the module."""
 
-    def __init__(self, ledger: LedgerReads, router: Router, repeats: Repeats) -> None:
+    def __init__(self, ledger: LedgerClient, router: Router, repeats: Deduplicator) -> None:
         self._ledger = ledger
         self._router = router
         self._repeats = repeats

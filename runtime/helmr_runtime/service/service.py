@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from helmr_runtime.clock import Clock
 from helmr_runtime.ports import Directory, Introduction, Session
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
@@ -14,9 +14,9 @@ from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
-from helmr_runtime.service.lru import Recent
+from helmr_runtime.service.lru import LruCache
 from helmr_runtime.service.queries import Queries
-from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.sessions import Sessions
@@ -58,7 +58,7 @@ class Service:
     def __init__(
         self,
         *,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         directory: Directory,
         session: Callable[[str], Session],
         clock: Clock,
@@ -74,15 +74,15 @@ class Service:
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
-        self._token_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
-        self._session_of_wait: Recent[str, str] = Recent(WAITS_KNOWN_MAX)
+        self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
+        self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
         self.hub = FeedHub(
             ledger, on_entry=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
         )
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
         keys = keys or _keys_from(ring)
         self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
-        repeats = Repeats(ledger)
+        repeats = Deduplicator(ledger)
         self.runs = Runs(ledger, self.router, repeats)
         self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)
         self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock, repeats)

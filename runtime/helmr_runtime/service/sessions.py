@@ -32,11 +32,11 @@ from helmr.models import (
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
 from helmr_runtime.ports import StartSession
-from helmr_runtime.rpc.ledger_client import LedgerReads
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub
-from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.waits import Waits
@@ -53,13 +53,13 @@ class Sessions:
 
     def __init__(
         self,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         router: Router,
         catalog: CatalogView,
         waits: Waits,
         runs: Runs,
         hub: FeedHub,
-        repeats: Repeats,
+        repeats: Deduplicator,
     ) -> None:
         self._ledger = ledger
         self._router = router

@@ -19,7 +19,7 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
-from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.completion import complete
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
@@ -44,7 +44,7 @@ class Tokens:
 
     def __init__(
         self,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         router: Router,
         *,
         keys: KeysOf,

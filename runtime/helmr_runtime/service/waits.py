@@ -30,11 +30,11 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import Answer
 from helmr_runtime.core.entries import iso
-from helmr_runtime.rpc.ledger_client import Json, LedgerReads
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.catalog import CatalogView
-from helmr_runtime.service.lru import Recent
-from helmr_runtime.service.repeats import Repeats
+from helmr_runtime.service.lru import LruCache
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 from helmr_runtime.service.tokens import Tokens
 
@@ -50,13 +50,13 @@ class Waits:
 
     def __init__(
         self,
-        ledger: LedgerReads,
+        ledger: LedgerClient,
         router: Router,
         catalog: CatalogView,
         tokens: Tokens,
-        session_of_wait: Recent[str, str],
-        token_of_wait: Recent[str, str],
-        repeats: Repeats,
+        session_of_wait: LruCache[str, str],
+        token_of_wait: LruCache[str, str],
+        repeats: Deduplicator,
     ) -> None:
         self._ledger = ledger
         self._router = router

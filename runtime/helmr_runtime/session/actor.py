@@ -20,10 +20,10 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command, Send
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.host_status import Crumb, CrumbWriter
-from helmr_runtime.ports import Adopted, Busy, Death, Holding, Ledger, Released, Report
+from helmr_runtime.host_status import HostStatus, StatusFile
+from helmr_runtime.ports import Adopted, Busy, Death, Lease, Ledger, Released, Report
 from helmr_runtime.replay.driver import SILENCE_S
-from helmr_runtime.session.live_session import HeldSession
+from helmr_runtime.session.live_session import LiveSession
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its actor."""
@@ -50,8 +50,8 @@ class SessionActor:
         ledger: The ledger.
         clock: The clock.
         load: Imports the task modules; called once.
-        on_doom: Ends this process; called when parts of a run's code did not end.
-        crumb_path: Where the breadcrumb is written.
+        on_retire: Ends this process; called when parts of a run's code did not end.
+        status_path: Where the status file is written.
         linger_s: A step's longer backoff parks.
         replay_always: Replay at every await, for tests.
         base_url: What the callback URLs of tokens begin with.
@@ -66,8 +66,8 @@ class SessionActor:
         clock: Clock,
         load: Callable[[], Registry],
         *,
-        on_doom: Callable[[str], None],
-        crumb_path: Path | None = None,
+        on_retire: Callable[[str], None],
+        status_path: Path | None = None,
         linger_s: float = LINGER_S,
         replay_always: bool = False,
         silence_s: float = SILENCE_S,
@@ -79,20 +79,20 @@ class SessionActor:
         self._ledger = ledger
         self._clock = clock
         self._load = load
-        self._doom = on_doom
-        self._crumb_path = crumb_path
+        self._doom = on_retire
+        self._status_path = status_path
         self._linger_s = linger_s
         self._replay_always = replay_always
         self._silence_s = silence_s
         self._base_url = base_url
         self._node = node
         self._registry: Registry | None = None
-        self._crumbs: CrumbWriter | None = None
-        self._held: HeldSession | None = None
+        self._status_file: StatusFile | None = None
+        self._held: LiveSession | None = None
         self._is_adopting = False
-        self._doomed: str | None = None
+        self._retiring: str | None = None
         self._leaving: asyncio.Task[None] | None = None
-        self._burying: asyncio.Task[None] | None = None
+        self._fencing: asyncio.Task[None] | None = None
         self._is_releasing = False
         self._reported: tuple[str, str | None, str | None] | None = None
         self._version = 1
@@ -120,7 +120,7 @@ class SessionActor:
                 f"{self.name} has code {registry.code_hash}, the catalog {catalog_hash}",
                 code_hash=registry.code_hash,
             )
-        if self._doomed is not None or self._is_adopting:
+        if self._retiring is not None or self._is_adopting:
             raise Moved(f"{self.name} can't adopt {session_id}")
         if self._held is not None and not self._held.is_lost:
             if self._held.id != session_id:
@@ -183,7 +183,7 @@ class SessionActor:
             session_id=self._held.id if self._held is not None else None,
             since=self._since,
             version=self._version,
-            detail=self._detail or self._doomed,
+            detail=self._detail or self._retiring,
         )
         return self._told
 
@@ -203,13 +203,13 @@ class SessionActor:
             and held.id == told.session_id
             and self._state in ("parkable", "busy")
             and self._version != told.version
-            and (self._detail or self._doomed) is None
+            and (self._detail or self._retiring) is None
         )
 
-    async def who(self) -> Holding:
+    async def who(self) -> Lease:
         """What this actor holds."""
         held = self._held
-        return Holding(
+        return Lease(
             name=self.name,
             session_id=held.id if held is not None else None,
             epoch=held.epoch if held is not None else None,
@@ -228,7 +228,7 @@ class SessionActor:
         held = self._held
         return not self._is_adopting and (held is None or held.is_settled)
 
-    async def vanish(self) -> None:
+    async def crash(self) -> None:
         """Drop what is held without a word to the ledger, as a kill does; for in-process tests."""
         held, self._held = self._held, None
         if held is not None:
@@ -239,7 +239,7 @@ class SessionActor:
 
     async def _load_session(
         self, session_id: str, command: Command | None, registry: Registry
-    ) -> HeldSession:
+    ) -> LiveSession:
         key: tuple[str, str] | None = None
         if isinstance(command, Send) and command.idempotency_key is not None:
             key = (command.stream, key_hash(command.idempotency_key))
@@ -250,7 +250,7 @@ class SessionActor:
             operation_id=operation.id if operation is not None else None,
             key=key,
         )
-        return HeldSession(
+        return LiveSession(
             loaded,
             asked_operation=operation,
             session_id=session_id,
@@ -264,7 +264,7 @@ class SessionActor:
             base_url=self._base_url,
             on_change=self._report,
             on_lost=self._lost,
-            on_doom=self.end,
+            on_retire=self.end,
         )
 
     def _code(self) -> Registry:
@@ -272,14 +272,14 @@ class SessionActor:
             self._registry = self._load()
         return self._registry
 
-    def _holding(self, session_id: str) -> HeldSession:
+    def _holding(self, session_id: str) -> LiveSession:
         held = self._held
         if held is None or held.id != session_id or held.is_lost:
             raise Moved(f"{self.name} does not hold {session_id}")
         return held
 
     @staticmethod
-    def _is_isolated(held: HeldSession) -> bool:
+    def _is_isolated(held: LiveSession) -> bool:
         return held.registered is not None and held.registered.task.isolated
 
     def _lost(self, reason: str) -> None:
@@ -288,9 +288,9 @@ class SessionActor:
         held, self._held = self._held, None
         if held is not None:
             self._is_adopting = True
-            self._burying = asyncio.get_running_loop().create_task(self._bury(held))
+            self._fencing = asyncio.get_running_loop().create_task(self._bury(held))
 
-    async def _bury(self, held: HeldSession) -> None:
+    async def _bury(self, held: LiveSession) -> None:
         """A lost session's code ends before this actor serves another session."""
         try:
             await held.execution.wait_ended()
@@ -303,22 +303,22 @@ class SessionActor:
     def end(self, reason: str) -> None:
         """This actor must not serve another session: it gives up the one it holds, and ends."""
         log.warning("%s ends: %s", self.name, reason)
-        self._doomed = self._doomed or reason
+        self._retiring = self._retiring or reason
         self._report()
         self._end_if_doomed()
 
-    async def _leave(self, held: HeldSession) -> None:
+    async def _leave(self, held: LiveSession) -> None:
         """Give the session up unasked, so that it is soon where code can run again."""
         try:
-            await self.release(held.id, "doomed")
+            await self.release(held.id, "retiring")
         except Moved:
             self._end_if_doomed()
         finally:
             self._leaving = None
 
     def _end_if_doomed(self) -> None:
-        if self._doomed is not None and self._held is None:
-            self._doom(self._doomed)
+        if self._retiring is not None and self._held is None:
+            self._doom(self._retiring)
 
     def _report(self) -> None:
         held = self._held
@@ -329,10 +329,10 @@ class SessionActor:
         else:
             state = "parkable" if held.is_parkable else "busy"
         self._write_crumb()
-        is_to_leave = self._doomed is not None and state == "parkable"
+        is_to_leave = self._retiring is not None and state == "parkable"
         if is_to_leave and held is not None and not self._is_releasing and self._leaving is None:
             self._leaving = asyncio.get_running_loop().create_task(self._leave(held))
-        detail = self._detail or self._doomed
+        detail = self._detail or self._retiring
         now_is = (state, held.id if held is not None else None, detail)
         if now_is == self._reported:
             return
@@ -343,13 +343,13 @@ class SessionActor:
         self._changed.set()
 
     def _write_crumb(self) -> None:
-        if self._crumbs is None:
-            self._crumbs = CrumbWriter(self._crumb_path)
+        if self._status_file is None:
+            self._status_file = StatusFile(self._status_path)
         held = self._held
         if held is None:
-            self._crumbs.write(None)
+            self._status_file.write(None)
             return
         run = held.state.run
         executing = held.execution.is_executing(run)
         op = run.op_max if executing and run is not None and run.op_max else None
-        self._crumbs.write(Crumb(held.id, held.epoch, executing, op))
+        self._status_file.write(HostStatus(held.id, held.epoch, executing, op))

@@ -1,6 +1,6 @@
 """Running a session's code: starts the driver, turns its asks into entries, hands outcomes back in order.
 
-Owned by `HeldSession` of a slot; a desk has none. Of steps it owns the asking only, their tries are in `tries`.
+Owned by `LiveSession` of a slot; a desk has none. Of steps it owns the asking only, their tries are in `tries`.
 Invariants: S-3 (caution after a death), S-30 (outcomes are handed over in seq order), S-34 (a severed run's asks are
 ignored).
 """
@@ -23,16 +23,16 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.requests import (
-    Ask,
-    AskClock,
-    AskContinue,
-    AskHistory,
-    AskOutput,
-    AskPeek,
-    AskPublicToken,
-    AskStep,
-    AskToken,
-    AskWait,
+    ClockRequest,
+    ContinueRequest,
+    HistoryRequest,
+    OpRequest,
+    OutputRequest,
+    PeekRequest,
+    PublicTokenRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.ports import Ledger
@@ -40,18 +40,18 @@ from helmr_runtime.replay import (
     Mismatch,
     Outcome,
     Raised,
+    ReplayLog,
     Returned,
     RunDriver,
     RunEnd,
-    Script,
     StepEnd,
     Unreadable,
-    make_script,
+    make_replay_log,
 )
 from helmr_runtime.replay.driver import TREE_END_S
 from helmr_runtime.replay.replay_log import is_outcome, outcome_of
 from helmr_runtime.session.owner import Owner
-from helmr_runtime.session.step_retries import StepTries
+from helmr_runtime.session.step_retries import StepRetries
 from helmr_runtime.session.task_tokens import task_token_call
 
 SEVER_S = TREE_END_S + 1.0
@@ -70,7 +70,7 @@ class _Pending:
     outcome: Outcome | None = None
 
 
-class Execution:
+class CodeRunner:
     """The code of one adopted session."""
 
     def __init__(self, owner: Owner, ledger: Ledger, clock: Clock) -> None:
@@ -81,7 +81,7 @@ class Execution:
         self._starting: asyncio.Task[None] | None = None
         self._severed: list[RunDriver] = []
         self._out: deque[_Pending] = deque()
-        self._tries = StepTries(owner, clock, self._run_of)
+        self._retries = StepRetries(owner, clock, self._run_of)
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._deferred: list[Callable[[], None]] = []
@@ -109,7 +109,7 @@ class Execution:
         return self.driver is None or self.driver.is_quiet
 
     def is_executing(self, run: Run | None) -> bool:
-        """Task code may be on the processor now; for the breadcrumb."""
+        """Task code may be on the processor now; for the status file."""
         return (
             self.has_code
             and run is not None
@@ -122,7 +122,7 @@ class Execution:
         run = self._owner.state.active_run
         if run is None or self.has_code or self.is_stopped or self._owner.registered is None:
             return
-        if self._owner.is_doomed:
+        if self._owner.is_retiring:
             return
         if self._severed or not _is_ready(run, self._clock.now()):
             return
@@ -136,7 +136,7 @@ class Execution:
         driver = self.driver
         if driver is None or not is_outcome(entry) or entry.body.get("reason") == "task":
             return
-        if entry.body.get("reason") == "run_end" or self._tries.is_backoff(entry):
+        if entry.body.get("reason") == "run_end" or self._retries.is_backoff(entry):
             return
         if self._owner.replay_always and self._may_replay():
             self.sever(RunParked("replayed at every await"))
@@ -172,17 +172,17 @@ class Execution:
     def backoff_ended(self, op: int) -> None:
         """A step's backoff timer fired: if its code is here, the next try."""
         if self.driver is not None:
-            self._tries.backoff_ended(self.driver, op)
+            self._retries.backoff_ended(self.driver, op)
 
     def backoff_superseded(self, op: int) -> None:
         """A step's backoff is no longer a timer that parks: if its code is here, it goes on in memory."""
         if self.driver is not None:
-            self._tries.backoff_superseded(self.driver, op)
+            self._retries.backoff_superseded(self.driver, op)
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the code off; `wait_closed` tells when it has ended."""
         self._out.clear()
-        self._tries.stop_timers()
+        self._retries.stop_timers()
         if self.driver is not None:
             self.driver.sever(signal)
             driver = self.driver
@@ -214,7 +214,7 @@ class Execution:
             seq = max(self.hold_seq, self._owner.state.seq if run.is_cautious else 0)
             is_held = await self._owner.durable(seq)
             if is_held and not self.is_stopped and run.is_active and self._owner.state.run is run:
-                self._launch(run, make_script(self._owner.state, histories))
+                self._launch(run, make_replay_log(self._owner.state, histories))
         finally:
             self._starting = None
             if self.driver is None:
@@ -222,18 +222,18 @@ class Execution:
                 self.run_if_ready()
                 self._owner.code_closed()
 
-    def _launch(self, run: Run, script: Script) -> None:
+    def _launch(self, run: Run, replay_log: ReplayLog) -> None:
         registered = self._owner.registered
         assert registered is not None
         state = self._owner.state
-        self._tries.forget()
+        self._retries.forget()
         self._out.clear()
         self.driver = RunDriver(
             registered.task,
             run.payload,
             session=SessionRef(state.id, state.external_id, tuple(state.tags), state.metadata),
             run=RunRef(run.id, run.attempt),
-            script=script,
+            replay_log=replay_log,
             host=self,
             clock=self._clock,
             silence_s=self._owner.silence_s,
@@ -273,47 +273,47 @@ class Execution:
 
     # --- Host: what the code asks ---------------------------------------------------------------
 
-    def asked(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The code asks for a new op."""
-        if self._defer(self.asked, driver, op, ask):
+        if self._defer(self.op_requested, driver, op, ask):
             return
         run = self._run_of(driver)
         if run is None:
             return
         state, context = self._owner.state, self._owner.context()
         match ask:
-            case AskStep():
-                self._tries.opened(driver, run, op, ask)
-            case AskWait(wait_kind="token"):
+            case StepRequest():
+                self._retries.opened(driver, run, op, ask)
+            case WaitRequest(wait_kind="token"):
                 self._spawn(self._owner.open_token_wait(driver, op, ask))
-            case AskWait():
+            case WaitRequest():
                 self._owner.write(ops.open_wait(state, run, op, ask, context))
                 self._owner.flush_now()
-            case AskOutput():
+            case OutputRequest():
                 self._owner.write([ops.append_output(state, run, op, ask)])
-            case AskPeek():
+            case PeekRequest():
                 self._owner.write([ops.read_peek(state, run, op, ask)])
-            case AskHistory():
+            case HistoryRequest():
                 self._owner.write([ops.read_history(state, run, op, ask)])
-            case AskToken():
+            case TokenRequest():
                 self._owner.write([ops.create_token(run, op, ask, context)])
-            case AskPublicToken():
+            case PublicTokenRequest():
                 self._owner.write([ops.create_public_token(run, op, ask, context)])
-            case AskClock():
+            case ClockRequest():
                 self._owner.write([ops.read_clock(run, op, ask.now)])
-            case AskContinue():
+            case ContinueRequest():
                 self._owner.write(lifecycle.run_continued(run, ask.payload, ask.next_run_id))
                 self._owner.flush_now()
             case _:
                 raise AssertionError(f"unknown ask {ask}")
 
-    def asked_again(self, driver: RunDriver, op: int, ask: Ask) -> None:
+    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """A replay reached an op without outcome: a lost step runs again, a wait goes on waiting."""
-        if self._defer(self.asked_again, driver, op, ask):
+        if self._defer(self.op_reached, driver, op, ask):
             return
         run = self._run_of(driver)
-        if run is not None and isinstance(ask, AskStep):
-            self._tries.asked_again(driver, run, op, ask)
+        if run is not None and isinstance(ask, StepRequest):
+            self._retries.op_reached(driver, run, op, ask)
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
@@ -330,7 +330,7 @@ class Execution:
         run = self._run_of(driver)
         if run is None:
             return
-        self._tries.gave_up(op)
+        self._retries.gave_up(op)
         self._owner.write(ops.op_given_up(run, op))
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
@@ -339,7 +339,7 @@ class Execution:
             return
         run = self._run_of(driver)
         if run is not None:
-            self._tries.ended(driver, run, op, end)
+            self._retries.ended(driver, run, op, end)
 
     def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
         """The task returned, raised or can't be replayed."""
@@ -388,10 +388,10 @@ class Execution:
         if driver is not self.driver:
             return
         self.driver = None
-        longest_s = self._tries.longest_s()
-        self._tries.forget()
+        longest_s = self._retries.longest_s()
+        self._retries.forget()
         if not is_clean:
-            self._owner.doom(f"the code of {driver.run.id} did not end when severed")
+            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
         elif driver.has_threads:
             self._severed.append(driver)
             self._watch_threads(driver, longest_s)
@@ -409,7 +409,7 @@ class Execution:
             self._owner.code_closed()
         elif left_s <= 0:
             self._severed.remove(driver)
-            self._owner.doom(f"a step of {driver.run.id} did not end in time")
+            self._owner.retire(f"a step of {driver.run.id} did not end in time")
         else:
             self._clock_real(
                 THREAD_POLL_S, lambda: self._watch_threads(driver, left_s - THREAD_POLL_S)
@@ -418,7 +418,7 @@ class Execution:
     def _presume_lost(self, driver: RunDriver) -> None:
         if driver is self.driver:
             self.driver = None
-            self._owner.doom(f"the code of {driver.run.id} did not end when severed")
+            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
             self._closed.set()
 
     # --- small parts ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The one time that a held session waits for: its wait's deadline, or its run's retry.
 
-A parked session's time is the ledger's (`helmr_runtime.ledger.timers`); while it is held, it is fired here. Invariant: S-14.
+A parked session's time is the ledger's (`helmr_runtime.ledger.timers`); while it is held, it is fired here.
+Invariant: S-14.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ DEADLINE_AGAIN_S = 0.5
 log = logging.getLogger("helmr.session")
 
 
-class Deadlines:
+class DeadlineTimer:
     """Fires a held session's next time.
 
     Args:

@@ -21,7 +21,7 @@ from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import KnownKey, Ledger, Loaded
 
 
-class Repeats:
+class Deduplicator:
     """The memory of one adoption for commands that come again.
 
     Args:

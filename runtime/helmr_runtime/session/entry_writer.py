@@ -32,7 +32,7 @@ def restore(session_id: str, loaded: Loaded) -> SessionState:
     return state
 
 
-class Sealer:
+class EntryWriter:
     """Makes what is stored, with the keys that came with the session."""
 
     def __init__(self, loaded: Loaded) -> None:

@@ -35,7 +35,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.decide import Context, Decision, decide, lifecycle, ops
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Principal, from_iso
-from helmr_runtime.core.requests import AskWait
+from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import (
@@ -53,11 +53,11 @@ from helmr_runtime.ports import (
 from helmr_runtime.replay import RunDriver
 from helmr_runtime.replay.durable_context import Secrets
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.session.code_runner import Execution
+from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
-from helmr_runtime.session.deadline_timer import Deadlines
-from helmr_runtime.session.deduplication import Repeats
-from helmr_runtime.session.entry_writer import Sealer, restore
+from helmr_runtime.session.deadline_timer import DeadlineTimer
+from helmr_runtime.session.deduplication import Deduplicator
+from helmr_runtime.session.entry_writer import EntryWriter, restore
 from helmr_runtime.session.task_tokens import question_of
 from helmr_runtime.session.validation import check_data, policy_of
 
@@ -67,7 +67,7 @@ COMMIT_WAIT_S = 10.0
 log = logging.getLogger("helmr.session")
 
 
-class HeldSession:
+class LiveSession:
     """A session that this actor holds.
 
     Args:
@@ -76,9 +76,9 @@ class HeldSession:
         session_id: Whose.
         registry: The tasks of this actor's code.
         is_hot: True in a slot, which runs code; False at a desk.
-        on_change: Called after every change, for the actor's report and breadcrumb.
+        on_change: Called after every change, for the actor's report and status file.
         on_lost: Called once when the adoption is over against our will.
-        on_doom: Called when parts of the code did not end.
+        on_retire: Called when parts of the code did not end.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class HeldSession:
         base_url: str,
         on_change: Callable[[], None],
         on_lost: Callable[[str], None],
-        on_doom: Callable[[str], None],
+        on_retire: Callable[[str], None],
     ) -> None:
         self.id = session_id
         self.epoch = loaded.epoch
@@ -108,9 +108,9 @@ class HeldSession:
         self.replay_always = replay_always
         self.silence_s = silence_s
         self.is_lost = False
-        self.is_doomed = False
+        self.is_retiring = False
         """Parts of earlier code did not end: what is to run runs elsewhere."""
-        self._sealer = Sealer(loaded)
+        self._entry_writer = EntryWriter(loaded)
         self.secrets: Secrets | None = (
             TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None
         )
@@ -119,15 +119,15 @@ class HeldSession:
         self._is_hot = is_hot
         self._on_change = on_change
         self._on_lost = on_lost
-        self._on_doom = on_doom
-        self._repeats = Repeats(
+        self._on_doom = on_retire
+        self._deduplicator = Deduplicator(
             self.state, loaded, ledger, asked=asked_operation, since=clock.now()
         )
         self._in_flight = 0
         self._alone = asyncio.Lock()
         self.is_exclusive = False
         """A decision with a precondition outside the session is being committed: nothing else is written."""
-        self._deadlines = Deadlines(
+        self._deadline_timer = DeadlineTimer(
             self.state, clock, is_hot=is_hot, command=self.command, proceed=self._proceed
         )
         self.committer = Committer(
@@ -140,7 +140,7 @@ class HeldSession:
             held_count=lambda: len(run.journal) if (run := self.state.run) is not None else 0,
             on_lost=self._lost,
         )
-        self.execution = Execution(self, ledger, clock)
+        self.execution = CodeRunner(self, ledger, clock)
 
     # --- adopting and releasing -----------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class HeldSession:
         if self.execution.has_code:
             return False
         is_later = run.retry_at is not None and run.retry_at > self._clock.now()
-        return self.is_doomed or (run.status is RunStatus.QUEUED and is_later)
+        return self.is_retiring or (run.status is RunStatus.QUEUED and is_later)
 
     @property
     def is_settled(self) -> bool:
@@ -193,7 +193,7 @@ class HeldSession:
             self._proceed()
             return None
         self.is_lost = True
-        self._deadlines.stop()
+        self._deadline_timer.stop()
         reach(Point.SESSION_PARKING)
         reply = await self.committer.release(self._checkpoint())
         reach(Point.SESSION_PARKED)
@@ -209,7 +209,7 @@ class HeldSession:
     def drop(self) -> None:
         """The adoption is over; nothing more is written."""
         self.is_lost = True
-        self._deadlines.stop()
+        self._deadline_timer.stop()
         self.committer.stop()
         self.execution.stop()
 
@@ -263,13 +263,13 @@ class HeldSession:
         wait = self.state.wait
         if wait is not None and wait.kind == "token" and _times_out(command, wait.id):
             return await self._time_token_out(command)
-        first = await self._repeats.before(command)
+        first = await self._deduplicator.before(command)
         if first is not None:
             return first
-        by_key = await self._repeats.by_key(command)
+        by_key = await self._deduplicator.by_key(command)
         decision = by_key or self._decided(command)
-        if self._repeats.is_open(command, decision):
-            first = await self._repeats.again(command)
+        if self._deduplicator.is_open(command, decision):
+            first = await self._deduplicator.again(command)
             decision = first or by_key or self._decided(command)  # the code may have gone on
         self.write(decision.drafts, _preconditions(command))
         if decision.drafts:
@@ -282,7 +282,7 @@ class HeldSession:
     def _decided(self, command: Command) -> Decision:
         """What the command does now, a refusal too."""
         try:
-            if not self._repeats.is_in_state(command):
+            if not self._deduplicator.is_in_state(command):
                 check_data(command, self.state, self.registered, self.context())
             return decide(self.state, command, self.context(command.sent_at))
         except HelmrError as error:
@@ -314,7 +314,7 @@ class HeldSession:
 
     # --- token waits: preconditions outside the session -------------------------------------------
 
-    async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
+    async def open_token_wait(self, driver: RunDriver, op: int, ask: WaitRequest) -> None:
         """Commit the opening, then go on: the token may have ended meanwhile (S-13)."""
         with self._under_way():
             async with self._alone, self._exclusive():
@@ -324,7 +324,7 @@ class HeldSession:
                 await self.committer_idle()
                 await self._open_on_token(run, op, ask, TokenOpen(ask.token_id, ask.wait_id))
 
-    async def _open_on_token(self, run: Run, op: int, ask: AskWait, guard: TokenOpen) -> None:
+    async def _open_on_token(self, run: Run, op: int, ask: WaitRequest, guard: TokenOpen) -> None:
         question = await question_of(self._ledger, run, guard.token_id)
         ended: TokenEnded | None = None
         while not self.is_lost:
@@ -407,7 +407,7 @@ class HeldSession:
         return entries
 
     def _seal(self, drafts: Sequence[Draft]) -> list[Entry]:
-        return self._sealer.entries(self.state, drafts, self.context().now)
+        return self._entry_writer.entries(self.state, drafts, self.context().now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         wait = self.state.wait
@@ -432,9 +432,9 @@ class HeldSession:
         """Call when that seq is on disk."""
         self.committer.when_durable(seq, call)
 
-    def doom(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
         """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
-        self.is_doomed = True
+        self.is_retiring = True
         self._on_doom(reason)
 
     # --- what follows a change ------------------------------------------------------------------
@@ -461,11 +461,11 @@ class HeldSession:
             self.write([lifecycle.run_blocked(run, "task_missing", message)])
 
     def _changed(self) -> None:
-        self._deadlines.arm()
+        self._deadline_timer.arm()
         self._on_change()
 
     def _checkpoint(self) -> str:
-        return self._sealer.checkpoint(self.state, self.committer.offsets)
+        return self._entry_writer.checkpoint(self.state, self.committer.offsets)
 
 
 def _preconditions(command: Command) -> tuple[Precondition, ...]:
@@ -476,7 +476,7 @@ def _times_out(command: Command, wait_id: str) -> bool:
     return isinstance(command, Deadline) and command.wait_id == wait_id
 
 
-def _token_end(facts: Mapping[str, Any], ask: AskWait, now: datetime) -> TokenEnded:
+def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> TokenEnded:
     """How the awaited token ended; one that there is not ends the wait as well."""
     assert ask.token_id is not None
     return TokenEnded(

@@ -1,4 +1,4 @@
-"""What the code of a held session needs of the adoption that it belongs to; `HeldSession` is one."""
+"""What the code of a held session needs of the adoption that it belongs to; `LiveSession` is one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from helmr_runtime.catalog import Registered
 from helmr_runtime.core.decide.decision import Context
 from helmr_runtime.core.entries import Draft, Entry
-from helmr_runtime.core.requests import AskWait
+from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay import RunDriver
 from helmr_runtime.replay.durable_context import Secrets
@@ -24,7 +24,7 @@ class Owner(Protocol):
     replay_always: bool
     silence_s: float
     is_exclusive: bool
-    is_doomed: bool
+    is_retiring: bool
     secrets: Secrets | None
 
     def context(self) -> Context:
@@ -43,7 +43,7 @@ class Owner(Protocol):
         """Call when that seq is on disk."""
         ...
 
-    def doom(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
         """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
         ...
 
@@ -55,6 +55,6 @@ class Owner(Protocol):
         """The run's code has ended, or did not start, or a thread that it left has ended."""
         ...
 
-    async def open_token_wait(self, driver: RunDriver, op: int, ask: AskWait) -> None:
+    async def open_token_wait(self, driver: RunDriver, op: int, ask: WaitRequest) -> None:
         """Open a wait whose precondition lies outside the session."""
         ...

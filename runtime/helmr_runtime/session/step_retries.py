@@ -1,6 +1,6 @@
 """When a run's open steps are tried: as soon as their opening is on disk, and again after a backoff.
 
-Owned by `Execution`; the bodies are executed by the run's driver. Invariants: S-16 (a long backoff is a timer that
+Owned by `CodeRunner`; the bodies are executed by the run's driver. Invariants: S-16 (a long backoff is a timer that
 parks), S-32 (no try starts before its opening is on disk, a lost one starts anew), S-33 (retries belong to the step).
 """
 
@@ -13,7 +13,7 @@ from helmr.ids import WAIT, new_id
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.decide import ops
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
-from helmr_runtime.core.requests import AskStep
+from helmr_runtime.core.requests import StepRequest
 from helmr_runtime.core.run import WAIT_OUTCOMES, Run
 from helmr_runtime.replay import RunDriver, StepEnd
 from helmr_runtime.session.owner import Owner
@@ -22,7 +22,7 @@ STEP_TIMEOUT_S = 600.0
 """How long a severed actor is held for a sync step without a timeout (S-32)."""
 
 
-class StepTries:
+class StepRetries:
     """The tries of one session's steps, for the code that is here.
 
     Args:
@@ -37,19 +37,19 @@ class StepTries:
         self._owner = owner
         self._clock = clock
         self._run_of = run_of
-        self._asks: dict[int, AskStep] = {}
+        self._asks: dict[int, StepRequest] = {}
         self._timers: dict[int, Timer] = {}
 
     # --- what the code does ---------------------------------------------------------------------
 
-    def opened(self, driver: RunDriver, run: Run, op: int, ask: AskStep) -> None:
+    def opened(self, driver: RunDriver, run: Run, op: int, ask: StepRequest) -> None:
         """The code asks for a step: its first try."""
         self._asks[op] = ask
         [entry] = self._owner.write([ops.open_step(self._owner.state, run, op, ask)])
         self._owner.when_durable(entry.seq, lambda: self._start(driver, op))
         self._owner.flush_now()
 
-    def asked_again(self, driver: RunDriver, run: Run, op: int, ask: AskStep) -> None:
+    def op_reached(self, driver: RunDriver, run: Run, op: int, ask: StepRequest) -> None:
         """A replay reached a step without outcome: the lost try again, or the next one."""
         if op not in run.open_steps:
             return

@@ -43,13 +43,13 @@ class Long(BaseModel):
     sign: str = Field(max_length=40)
 
 
-class Place(BaseModel):
+class Breadcrumb(BaseModel):
     street: str = Field(max_length=40)
     number: int
 
 
 class Group(BaseModel):
-    address: Place
+    address: Breadcrumb
     remark: str = Field(max_length=40)
 
 

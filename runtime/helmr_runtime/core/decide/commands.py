@@ -14,12 +14,12 @@ from helmr_runtime.core.commands import (
     Command,
     CreatePublicToken,
     Deadline,
+    Resume,
     RetryRun,
     RevokePublicToken,
     Send,
     StartRun,
     TokenEnded,
-    Touch,
 )
 from helmr_runtime.core.decide import inputs, lifecycle, ops, public_tokens
 from helmr_runtime.core.decide.decision import Context, Decision
@@ -64,7 +64,7 @@ def _token_ended(state: SessionState, command: TokenEnded, context: Context) -> 
     return Decision(ops.token_ended(state, command, context), {"status": "delivered"})
 
 
-def _touch(state: SessionState, command: Touch, context: Context) -> Decision:
+def _touch(state: SessionState, command: Resume, context: Context) -> Decision:
     return Decision()
 
 
@@ -81,5 +81,5 @@ _BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision
     AddNote: lifecycle.add_note,
     CreatePublicToken: public_tokens.create,
     RevokePublicToken: public_tokens.revoke,
-    Touch: _touch,
+    Resume: _touch,
 }

@@ -14,13 +14,13 @@ from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
 from helmr_runtime.core.matching import first_match
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
-    AskHistory,
-    AskOutput,
-    AskPeek,
-    AskPublicToken,
-    AskStep,
-    AskToken,
-    AskWait,
+    HistoryRequest,
+    OutputRequest,
+    PeekRequest,
+    PublicTokenRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
@@ -36,7 +36,7 @@ def step_key(session_id: str, run_id: str, op: int) -> str:
     return "stp_" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def open_step(state: SessionState, run: Run, op: int, ask: AskStep) -> Draft:
+def open_step(state: SessionState, run: Run, op: int, ask: StepRequest) -> Draft:
     """A step is about to start; it starts when this is on disk."""
     body = {"name": ask.step, "step_key": step_key(state.id, run.id, op), "attempt": run.attempt}
     return Draft(
@@ -53,7 +53,13 @@ def step_succeeded(run: Run, op: int, value: Any) -> Draft:
 
 
 def step_raised(
-    run: Run, op: int, ask: AskStep, error: Mapping[str, Any], context: Context, *, may_retry: bool
+    run: Run,
+    op: int,
+    ask: StepRequest,
+    error: Mapping[str, Any],
+    context: Context,
+    *,
+    may_retry: bool,
 ) -> Draft:
     """A try of a step failed: the next try's time, or the step has failed (S-33)."""
     tries = tries_of(run, op) + 1
@@ -125,7 +131,7 @@ def open_wait(
     state: SessionState,
     run: Run,
     op: int,
-    ask: AskWait,
+    ask: WaitRequest,
     context: Context,
     *,
     token_ended: TokenEnded | None = None,
@@ -165,7 +171,7 @@ def open_wait(
     return (*superseded, opened, *((resolved,) if resolved is not None else ()))
 
 
-def _deadline(ask: AskWait, now: datetime) -> datetime | None:
+def _deadline(ask: WaitRequest, now: datetime) -> datetime | None:
     if ask.until is not None:
         return ask.until
     return now + timedelta(seconds=ask.timeout_s) if ask.timeout_s is not None else None
@@ -175,7 +181,7 @@ def _resolved_at_once(
     state: SessionState,
     run: Run,
     op: int,
-    ask: AskWait,
+    ask: WaitRequest,
     deadline: datetime | None,
     context: Context,
     token_ended: TokenEnded | None,
@@ -234,14 +240,14 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
     return (draft,)
 
 
-def create_token(run: Run, op: int, ask: AskToken, context: Context) -> Draft:
+def create_token(run: Run, op: int, ask: TokenRequest, context: Context) -> Draft:
     """A token, whose secrets every replay derives again (S-40)."""
     body = ask.new.to_body(context.now)
     principal = task_principal(run.id)
     return Draft(EntryKind.TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
 
 
-def create_public_token(run: Run, op: int, ask: AskPublicToken, context: Context) -> Draft:
+def create_public_token(run: Run, op: int, ask: PublicTokenRequest, context: Context) -> Draft:
     """A public token for a stream of this session, or for a token (S-44)."""
     token = PublicToken(
         id=ask.public_token_id,
@@ -259,7 +265,7 @@ def create_public_token(run: Run, op: int, ask: AskPublicToken, context: Context
     )
 
 
-def append_output(state: SessionState, run: Run, op: int, ask: AskOutput) -> Draft:
+def append_output(state: SessionState, run: Run, op: int, ask: OutputRequest) -> Draft:
     """A record on an output stream."""
     body = {
         "record_id": ask.record_id,
@@ -283,14 +289,14 @@ def read_clock(run: Run, op: int, now: datetime) -> Draft:
     )
 
 
-def read_peek(state: SessionState, run: Run, op: int, ask: AskPeek) -> Draft:
+def read_peek(state: SessionState, run: Run, op: int, ask: PeekRequest) -> Draft:
     """Which unconsumed records the code saw."""
     seqs = [record.seq for record in state.unconsumed.get(ask.stream, ())]
     body = {"stream": ask.stream, "record_seqs": seqs}
     return Draft(EntryKind.PEEK_READ, body, run_id=run.id, op=op, principal=task_principal(run.id))
 
 
-def read_history(state: SessionState, run: Run, op: int, ask: AskHistory) -> Draft:
+def read_history(state: SessionState, run: Run, op: int, ask: HistoryRequest) -> Draft:
     """Up to which record the code saw the stream's history."""
     body = {"stream": ask.stream, "through_seq": state.input_seqs.get(ask.stream, 0)}
     return Draft(

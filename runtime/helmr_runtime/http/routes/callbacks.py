@@ -21,7 +21,7 @@ from helmr_runtime.http.problems import documented
 from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import ServiceDep, caller_of, json_response
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
-from helmr_runtime.security.limits import FrontDoor
+from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.secrets import SecretKind, parse_secret, secret_hash
 from helmr_runtime.service import Service
@@ -87,7 +87,7 @@ async def complete_by_callback(secret: Secret, service: ServiceDep, request: Req
 
 async def _callback(request: Request, service: Service, secret: str) -> Callback:
     """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
-    door: FrontDoor = request.app.state.door
+    door: RateLimiter = request.app.state.door
     address = address_of(request)
     kind = parse_secret(secret)
     if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):

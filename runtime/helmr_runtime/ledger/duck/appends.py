@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class LeaseRow:
     """A row of `holdings`: from now on the session has this epoch and holder."""
 
     session_id: str
@@ -52,7 +52,7 @@ class Appends:
 
     entries: list[Entry] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    holdings: list[Holding] = field(default_factory=list)
+    holdings: list[LeaseRow] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -71,7 +71,7 @@ def append(connection: duckdb.DuckDBPyConnection, appends: Appends) -> None:
         append_holdings(connection, appends.holdings)
 
 
-def append_holdings(connection: duckdb.DuckDBPyConnection, holdings: Sequence[Holding]) -> None:
+def append_holdings(connection: duckdb.DuckDBPyConnection, holdings: Sequence[LeaseRow]) -> None:
     """Append who holds what."""
     rows = [(uuid_of(h.session_id), h.epoch, h.holder) for h in holdings]
     connection.execute(_HOLDINGS, columns(rows, 3))

@@ -1,7 +1,7 @@
-"""What goes into one round of the group commit: queued jobs that don't get in each other's way, then what is due.
+"""What goes into one batch of the group commit: queued jobs that don't get in each other's way, then what is due.
 
-Jobs are decided against the book, which shows a write only once it is stored; so no two of a round may touch the same
-session, external id, key, token or operation. Facts of the nil session share rounds: each is sealed behind those
+Jobs are decided against the index, which shows a write only once it is stored; so no two of a batch may touch the same
+session, external id, key, token or operation. Facts of the nil session share batches: each is sealed behind those
 before it.
 
 Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64.
@@ -18,29 +18,29 @@ from functools import partial
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.commands import expired_drafts, expired_end
-from helmr_runtime.ledger.duck.batches import JOBS_MAX, Facts, Job, Round, Write
+from helmr_runtime.ledger.duck.batches import JOBS_MAX, Batch, Facts, Job, Write
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR
-from helmr_runtime.ledger.duck.unheld import OwnWrites
+from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head, placed_behind
-from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.tokens import Token
 
 logger = logging.getLogger(__name__)
 
 
-class Gathering:
+class BatchBuilder:
     """Fills rounds.
 
     Args:
-        book: The ledger's memory.
+        index: The ledger's memory.
         own: Makes what the ledger writes of its own.
     """
 
-    def __init__(self, book: Book, own: OwnWrites) -> None:
-        self._book = book
+    def __init__(self, index: LedgerIndex, own: AuthoredEntries) -> None:
+        self._index = index
         self._own = own
 
-    async def jobs(self, current: Round, queue: deque[Job]) -> set[Hashable]:
+    async def jobs(self, current: Batch, queue: deque[Job]) -> set[Hashable]:
         """Take queued jobs into the round, the oldest first; returns what those left behind touch."""
         waiting: list[Job] = []
         blocked: set[Hashable] = set()
@@ -57,7 +57,7 @@ class Gathering:
         queue.extendleft(reversed(waiting))
         return blocked
 
-    async def _prepare(self, current: Round, job: Job) -> None:
+    async def _prepare(self, current: Batch, job: Job) -> None:
         try:
             write = await job.prepare()
             if isinstance(write, Facts):
@@ -72,19 +72,19 @@ class Gathering:
             if write is not None:
                 current.add(write)
 
-    def _sealed(self, current: Round, facts: Facts) -> Write:
+    def _sealed(self, current: Batch, facts: Facts) -> Write:
         """The facts behind the round's earlier ones."""
-        nil = current.nil or self._book.nil
+        nil = current.nil or self._index.nil
         entries = self._own.facts(nil, facts.drafts, facts.at)
         current.nil = placed_behind(nil, entries)
         return Write(nil.session_id, entries, stored=facts.stored, failed=facts.failed)
 
     # --- what is due ------------------------------------------------------------------------------
 
-    def due(self, current: Round, blocked: set[Hashable], now: datetime) -> None:
+    def due(self, current: Batch, blocked: set[Hashable], now: datetime) -> None:
         """Take in what is due: deadlines of unheld sessions, then tokens whose time is over."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
-        current.due = self._book.take_due(now, current.room_for_due, busy)
+        current.due = self._index.take_due(now, current.room_for_due, busy)
         if current.due:
             reach(Point.LEDGER_TIMING_OUT)
         for head in current.due:
@@ -92,7 +92,7 @@ class Gathering:
         busy.update(head.session_id for head in current.due)
         self._expired(current, frozenset(busy), now)
 
-    def _expired(self, current: Round, busy: frozenset[str], now: datetime) -> None:
+    def _expired(self, current: Batch, busy: frozenset[str], now: datetime) -> None:
         """Expire tokens; with them time out the waits on them of unheld sessions, as far as there is room.
 
         What is left of a token's waits is delivered, as the waits of held sessions are. Tokens that are busy or find
@@ -101,13 +101,13 @@ class Gathering:
         room = current.room_for_due
         expired: list[Token] = []
         waits: list[tuple[Head, Token, str]] = []
-        for token in self._book.tokens.due(now, room):
+        for token in self._index.tokens.due(now, room):
             if len(expired) + len(waits) >= room:
                 break
             if token.id in busy or token.session_id in busy:
                 continue
             expired.append(token)
-            found = self._book.unheld_waits(token)
+            found = self._index.unheld_waits(token)
             free = room - len(expired) - len(waits)
             waits += [(head, token, wait_id) for head, wait_id in found[:free]]
         if not expired:
@@ -127,7 +127,7 @@ class Gathering:
                 make = partial(self._own.token_end, head, end, at)
                 self._add_own(current, head.session_id, make)
 
-    def _add_own(self, current: Round, session_id: str, make: Callable[[], Write]) -> None:
+    def _add_own(self, current: Batch, session_id: str, make: Callable[[], Write]) -> None:
         """Add a write of the ledger's own; a session whose key is gone waits for who brings it back."""
         current.claimed.add(session_id)
         try:

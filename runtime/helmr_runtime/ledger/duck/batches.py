@@ -56,10 +56,10 @@ class Job(Protocol):
     """Something queued for the writer."""
 
     keys: frozenset[Hashable]
-    """What no two jobs of one round may share."""
+    """What no two jobs of one batch may share."""
 
     def prepare(self) -> Awaitable[Write | Facts | None]:
-        """Check against the book; None if the job was answered without a write."""
+        """Check against the index; None if the job was answered without a write."""
         ...
 
     def fail(self, error: HelmrError) -> None:
@@ -68,7 +68,7 @@ class Job(Protocol):
 
 
 @dataclass(slots=True)
-class Round:
+class Batch:
     """The transaction that is being made.
 
     Attributes:

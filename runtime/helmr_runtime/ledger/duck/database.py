@@ -24,7 +24,7 @@ from helmr_runtime.ledger.duck.files import (
     MARK_SUFFIX,
     FileLock,
     HeadMark,
-    Mark,
+    HeadPosition,
     check_is_database,
     sync_directory,
 )
@@ -186,7 +186,7 @@ class Database:
         if self._connection is None:
             self.heal()
 
-    def write_mark(self, mark: Mark) -> None:
+    def write_mark(self, mark: HeadPosition) -> None:
         """Name the last durable entry. A mark that stays behind only notices less."""
         try:
             self.mark.write(mark)
@@ -361,7 +361,7 @@ class Database:
             self._query_lock.release()
         return True
 
-    def _check_mark(self, mark: Mark) -> None:
+    def _check_mark(self, mark: HeadPosition) -> None:
         if mark.feed_offset == 0:
             return
         row = self._entry_hash(mark.feed_offset)

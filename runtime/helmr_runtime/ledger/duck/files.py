@@ -90,7 +90,7 @@ class FileLock:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class HeadPosition:
     """The last entry as the head mark names it."""
 
     feed_offset: int
@@ -105,7 +105,7 @@ class HeadMark:
         self._fd: int | None = None
         self._synced = True
 
-    def read(self) -> Mark:
+    def read(self) -> HeadPosition:
         """The mark; offset 0 if there is no file yet.
 
         Raises:
@@ -114,20 +114,20 @@ class HeadMark:
         try:
             fd = open_private(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            return Mark(0, GENESIS)
+            return HeadPosition(0, GENESIS)
         with os.fdopen(fd, "rb") as file:
             text = file.read(MARK_BYTES_MAX)
         if not text:
-            return Mark(0, GENESIS)
+            return HeadPosition(0, GENESIS)
         fields = text.split()
         if len(fields) != 3 or _checksum(fields[0], fields[1]) != fields[2]:
             raise LedgerBehind(
                 f"{self.path} is damaged, so the ledger's end can't be proven",
                 hint="If you know the ledger to be whole, remove that file and start again.",
             )
-        return Mark(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
+        return HeadPosition(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
 
-    def write(self, mark: Mark) -> None:
+    def write(self, mark: HeadPosition) -> None:
         """Name the last durable entry."""
         if self._fd is None:
             self._fd = open_private(self.path, os.O_WRONLY | os.O_CREAT)

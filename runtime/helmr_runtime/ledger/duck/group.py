@@ -1,7 +1,7 @@
 """Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one transaction.
 
-The book is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
-after: a failed transaction leaves the book as it was. What shares a round is decided by `gathering`.
+The index is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
+after: a failed transaction leaves the index as it was. What shares a batch is decided by `gathering`.
 
 Invariants: S-60 (answers follow the commit), S-62, S-65.
 """
@@ -20,17 +20,17 @@ from typing import Any
 from helmr.errors import DataError, HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, Holding, append
-from helmr_runtime.ledger.duck.batch_builder import Gathering
-from helmr_runtime.ledger.duck.batches import Job, Round, Write
+from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, append
+from helmr_runtime.ledger.duck.batch_builder import BatchBuilder
+from helmr_runtime.ledger.duck.batches import Batch, Job, Write
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
-from helmr_runtime.ledger.duck.files import Mark
+from helmr_runtime.ledger.duck.files import HeadPosition
 from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
 from helmr_runtime.ledger.duck.recovery import Restored
-from helmr_runtime.ledger.duck.unheld import OwnWrites
-from helmr_runtime.ledger.feed_tail import Recent
+from helmr_runtime.ledger.duck.unheld import AuthoredEntries
+from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, rehearsed
-from helmr_runtime.ledger.index import UNKNOWN_HOLDER, Book
+from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
 from helmr_runtime.ledger.latency import Latency
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ RECHECK_EVERY = timedelta(seconds=60)
 
 
 class GroupCommit:
-    """The writer of one open database and the book it keeps.
+    """The writer of one open database and the index it keeps.
 
     Args:
         database: Open; its writer's methods are called in this object's one thread.
         restored: The ledger's memory.
         clock: Tells the time.
         own: Makes what the ledger writes of its own.
-        changed: Called after every change of the book, on the loop.
+        changed: Called after every change of the index, on the loop.
     """
 
     def __init__(
@@ -61,23 +61,23 @@ class GroupCommit:
         database: Database,
         restored: Restored,
         clock: Clock,
-        own: OwnWrites,
+        own: AuthoredEntries,
         changed: Callable[[], None],
     ) -> None:
         self.database = database
-        self.book: Book = restored.book
-        self.recent: Recent = restored.recent
+        self.index: LedgerIndex = restored.index
+        self.recent: FeedTail = restored.recent
         self.projector = Projector(database, restored, clock, self.run_in_writer, self._wake_up)
         self.latency = Latency()
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._gathering = Gathering(self.book, own)
+        self._gathering = BatchBuilder(self.index, own)
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
-        self._round: Round | None = None
+        self._round: Batch | None = None
         self._round_over: asyncio.Future[None] | None = None
         self._due_asked = False
         self._due_not_before: datetime | None = None
@@ -103,7 +103,7 @@ class GroupCommit:
 
     def facts_now(self) -> datetime:
         """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
-        nil = (self._round.nil if self._round is not None else None) or self.book.nil
+        nil = (self._round.nil if self._round is not None else None) or self.index.nil
         now = self._clock.now()
         return now if nil.last_at is None else max(now, nil.last_at)
 
@@ -166,7 +166,7 @@ class GroupCommit:
 
     def _arm(self) -> None:
         """Ring when the next unheld session is due, and now and then, should the clock have jumped."""
-        due_at = self.book.next_due_at()
+        due_at = self.index.next_due_at()
         if due_at is None or self._closing:
             return
         now = self._clock.now()
@@ -226,7 +226,7 @@ class GroupCommit:
             self._round_over.set_result(None)
 
     async def _one_round(self) -> None:
-        current = self._round = Round()
+        current = self._round = Batch()
         self._round_over = asyncio.get_running_loop().create_future()
         try:
             await self._gather(current)
@@ -238,7 +238,7 @@ class GroupCommit:
         self._arm()
         self._changed()
 
-    async def _gather(self, current: Round) -> None:
+    async def _gather(self, current: Batch) -> None:
         blocked = await self._gathering.jobs(current, self._queue)
         if not self._due_asked:
             return
@@ -249,7 +249,7 @@ class GroupCommit:
 
     # --- storing --------------------------------------------------------------------------------
 
-    async def _store(self, current: Round) -> None:
+    async def _store(self, current: Batch) -> None:
         started = asyncio.get_running_loop().time()
         stamped = self._stamp(current.writes)
         try:
@@ -266,7 +266,7 @@ class GroupCommit:
         self.latency.add(asyncio.get_running_loop().time() - started)
         now = self._clock.now()
         for head in current.due:
-            self.book.reindex(head, now)
+            self.index.reindex(head, now)
 
     async def _store_singly(self, writes: Iterable[Write]) -> None:
         """The engine refused the batch: find the one it can't take, store the others."""
@@ -281,7 +281,7 @@ class GroupCommit:
 
     def _stamp(self, writes: Iterable[Write]) -> list[Write]:
         """Give the entries their feed offsets, and make sure that they can be folded once stored."""
-        offset = self.book.head_offset
+        offset = self.index.head_offset
         stamped: list[Write] = []
         heads: dict[str, Head] = {}
         for write in writes:
@@ -289,7 +289,7 @@ class GroupCommit:
                 replace(entry, feed_offset=number)
                 for number, entry in enumerate(write.entries, start=offset + 1)
             )
-            head = heads.get(write.session_id) or self.book.heads.get(write.session_id)
+            head = heads.get(write.session_id) or self.index.heads.get(write.session_id)
             if placed and head is not None and placed[0].seq > head.next_seq:
                 # A fact of the same round before it could not be stored.
                 if write.failed is not None:
@@ -323,7 +323,7 @@ class GroupCommit:
         flush = write.flush
         if flush is None:
             return
-        head = self.book.heads[write.session_id]
+        head = self.index.heads[write.session_id]
         if flush.checkpoint is not None:
             last = write.entries[-1] if write.entries else None
             offset = last.feed_offset if last is not None else head.last_offset
@@ -331,9 +331,9 @@ class GroupCommit:
             seq = last.seq if last is not None else head.next_seq - 1
             appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
         if flush.release:
-            appends.holdings.append(Holding(flush.session_id, flush.epoch, None))
+            appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))
         elif flush.epoch > head.epoch:
-            appends.holdings.append(Holding(flush.session_id, flush.epoch, UNKNOWN_HOLDER))
+            appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, UNKNOWN_HOLDER))
 
     def _write(self, appends: Appends) -> None:
         """In the writer's thread: one transaction, then the head mark."""
@@ -348,7 +348,7 @@ class GroupCommit:
         if appends.entries:
             last = appends.entries[-1]
             assert last.feed_offset is not None
-            self.database.write_mark(Mark(last.feed_offset, last.hash))
+            self.database.write_mark(HeadPosition(last.feed_offset, last.hash))
 
     def _is_stored(self, appends: Appends) -> bool:
         self.database.heal()
@@ -382,14 +382,14 @@ class GroupCommit:
     def _apply(self, writes: list[Write]) -> None:
         now = self._clock.now()
         for write in writes:
-            head = self.book.heads.get(write.session_id)
+            head = self.index.heads.get(write.session_id)
             for entry in write.entries:
-                head = self.book.apply(entry, now)
+                head = self.index.apply(entry, now)
                 self.projector.add(entry, head)
                 self.recent.add(entry)
             assert head is not None
-            self.book.settle(head, now, flush=write.flush)
-            if head is not self.book.nil:
+            self.index.settle(head, now, flush=write.flush)
+            if head is not self.index.nil:
                 self.projector.touch(head)
             if write.stored is not None:
                 write.stored(write)

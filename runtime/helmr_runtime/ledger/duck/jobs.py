@@ -1,4 +1,4 @@
-"""What is queued for the writer: flushes, starts, the catalog. Each is checked against the book, then answered.
+"""What is queued for the writer: flushes, starts, the catalog. Each is checked against the index, then answered.
 
 A job reads the file only for what memory no longer holds: an ended session's head, the entry that a repeated
 operation's receipt stands in, an entry older than the last flush.
@@ -16,7 +16,7 @@ from helmr.errors import HelmrError, SessionNotFound
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, Principal
-from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     Chain,
     StartMatch,
@@ -25,15 +25,15 @@ from helmr_runtime.ledger.authored import (
     repeated_start,
     start_entries,
 )
-from helmr_runtime.ledger.commands import decide_fact, repeated_fact, token_of, touched_by
+from helmr_runtime.ledger.commands import decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.duck.batches import Facts, Write
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import (
-    Book,
-    Done,
-    Fits,
+    Accepted,
+    AlreadyStored,
+    LedgerIndex,
+    NeedsLookup,
     OperationKnown,
-    Uncertain,
     digest,
     next_deadline,
 )
@@ -61,7 +61,7 @@ class Lookups(Protocol):
     """What a job may have to read from the file."""
 
     async def head(self, session_id: str) -> Head | None:
-        """The session's head, admitted to the book; None if there is no such session."""
+        """The session's head, admitted to the index; None if there is no such session."""
         ...
 
     async def entry(self, feed_offset: int) -> Entry:
@@ -77,7 +77,7 @@ class Lookups(Protocol):
         ...
 
     async def token(self, token_id: str) -> Token | None:
-        """The token, admitted to the book; None if there is none."""
+        """The token, admitted to the index; None if there is none."""
         ...
 
     async def operation(self, operation_id: str) -> int | None:
@@ -85,7 +85,7 @@ class Lookups(Protocol):
         ...
 
 
-class Answered(Generic[T]):
+class PendingJob(Generic[T]):
     """A job with a caller who waits."""
 
     keys: frozenset[Hashable]
@@ -106,10 +106,10 @@ class Answered(Generic[T]):
             self.future.exception()
 
 
-class FlushJob(Answered[CommitReply]):
+class FlushJob(PendingJob[CommitReply]):
     """A session actor's flush."""
 
-    def __init__(self, flush: Flush, book: Book, lookups: Lookups) -> None:
+    def __init__(self, flush: Flush, index: LedgerIndex, lookups: Lookups) -> None:
         super().__init__()
         operations = {
             digest(precondition.operation.id)
@@ -123,7 +123,7 @@ class FlushJob(Answered[CommitReply]):
         }
         self.keys = frozenset({flush.session_id, *operations, *self._tokens})
         self._flush = flush
-        self._book = book
+        self._index = index
         self._lookups = lookups
 
     async def prepare(self) -> Write | None:
@@ -134,11 +134,11 @@ class FlushJob(Answered[CommitReply]):
             raise SessionNotFound(f"there is no session {flush.session_id}")
         for token_id in self._tokens:
             await self._lookups.token(token_id)
-        verdict = self._book.check(flush)
-        if isinstance(verdict, Fits):
+        verdict = self._index.check(flush)
+        if isinstance(verdict, Accepted):
             verdict = await self._forgotten_operation() or verdict
         match verdict:
-            case Fits():
+            case Accepted():
                 return Write(
                     flush.session_id,
                     flush.entries,
@@ -146,9 +146,9 @@ class FlushJob(Answered[CommitReply]):
                     stored=self._stored,
                     failed=self.fail,
                 )
-            case Done(first):
+            case AlreadyStored(first):
                 self._done(head, first)
-            case Uncertain(seq, hashed, count):
+            case NeedsLookup(seq, hashed, count):
                 found = await self._lookups.hash_at(head, seq)
                 if found is not None and found[1] == hashed:
                     self._done(head, found[0] - count + 1)
@@ -173,7 +173,7 @@ class FlushJob(Answered[CommitReply]):
         return None
 
     def _stored(self, write: Write) -> None:
-        head = self._book.heads[write.session_id]
+        head = self._index.heads[write.session_id]
         offset = write.entries[0].feed_offset if write.entries else head.last_offset
         assert offset is not None
         self._done(head, offset)
@@ -184,11 +184,11 @@ class FlushJob(Answered[CommitReply]):
         )
 
 
-class StartJob(Answered[Started]):
+class StartJob(PendingJob[Started]):
     """The conditional write that creates a session (S-2)."""
 
     def __init__(
-        self, start: StartSession, book: Book, lookups: Lookups, clock: Clock, chain: Chain
+        self, start: StartSession, index: LedgerIndex, lookups: Lookups, clock: Clock, chain: Chain
     ) -> None:
         super().__init__()
         names = (
@@ -198,7 +198,7 @@ class StartJob(Answered[Started]):
         )
         self.keys = frozenset({start.session_id, *(digest(n) for n in names if n is not None)})
         self._start = start
-        self._book = book
+        self._index = index
         self._lookups = lookups
         self._clock = clock
         self._chain = chain
@@ -218,7 +218,7 @@ class StartJob(Answered[Started]):
 
     async def _match(self) -> StartMatch | None:
         start = self._start
-        match = find_start(self._book, start)
+        match = find_start(self._index, start)
         if match is not None and match.by == "operation":
             return match
         if start.operation is not None:
@@ -236,7 +236,7 @@ class StartJob(Answered[Started]):
         self.answer(Started(session_id=start.session_id, run_id=start.run_id, created=True))
 
 
-class CatalogJob(Answered[bool]):
+class CatalogJob(PendingJob[bool]):
     """A new catalog, if its code hash is new. Answers whether it was written."""
 
     keys = frozenset({"catalog"})
@@ -245,21 +245,21 @@ class CatalogJob(Answered[bool]):
         self,
         catalog: Mapping[str, Any],
         principal: Principal,
-        book: Book,
+        index: LedgerIndex,
         lookups: Lookups,
         now: Callable[[], datetime],
     ) -> None:
         super().__init__()
         self._catalog = catalog
         self._principal = principal
-        self._book = book
+        self._index = index
         self._lookups = lookups
         self._now = now
 
     async def prepare(self) -> Facts | None:
         """Compare with the catalog that is there."""
-        if self._book.catalog_offset:
-            entry = await self._lookups.entry(self._book.catalog_offset)
+        if self._index.catalog_offset:
+            entry = await self._lookups.entry(self._index.catalog_offset)
             if entry.body["code_hash"] == self._catalog["code_hash"]:
                 self.answer(False)
                 return None
@@ -267,7 +267,7 @@ class CatalogJob(Answered[bool]):
         return Facts((draft,), self._now(), stored=lambda _: self.answer(True), failed=self.fail)
 
 
-class FactJob(Answered[Mapping[str, Any]]):
+class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
     """A fact of the nil session: a token, its end, a public token, an API key.
 
     Args:
@@ -275,20 +275,20 @@ class FactJob(Answered[Mapping[str, Any]]):
     """
 
     def __init__(
-        self, fact: Fact, book: Book, lookups: Lookups, now: Callable[[], datetime]
+        self, fact: LedgerCommand, index: LedgerIndex, lookups: Lookups, now: Callable[[], datetime]
     ) -> None:
         super().__init__()
         names: set[Hashable] = set(touched_by(fact))
         token_id = token_of(fact)
-        token = book.tokens.get(token_id) if token_id is not None else None
-        if token is not None and token.session_id != book.nil.session_id:
+        token = index.tokens.get(token_id) if token_id is not None else None
+        if token is not None and token.session_id != index.nil.session_id:
             # Its session's cancellation ends it too: the two are decided one after the other.
             names.add(token.session_id)
         if fact.operation is not None:
             names.add(digest(fact.operation.id))
         self.keys = frozenset(names)
         self._fact = fact
-        self._book = book
+        self._index = index
         self._lookups = lookups
         self._now = now
 
@@ -296,11 +296,11 @@ class FactJob(Answered[Mapping[str, Any]]):
         """Answer a repeated operation, else decide."""
         fact = self._fact
         if fact.operation is not None:
-            offset = self._book.known_operation(fact.operation.id)
+            offset = self._index.known_operation(fact.operation.id)
             if offset is None:
                 offset = await self._lookups.operation(fact.operation.id)
             if offset is not None:
-                self.answer(repeated_fact(fact, await self._lookups.entry(offset)))
+                self.answer(repeated(fact, await self._lookups.entry(offset)))
                 return None
         token_id = token_of(fact)
         token = await self._lookups.token(token_id) if token_id is not None else None
@@ -310,7 +310,7 @@ class FactJob(Answered[Mapping[str, Any]]):
             else None
         )
         now = self._now()
-        decided = decide_fact(self._book, fact, now, ended_by)
+        decided = decide(self._index, fact, now, ended_by)
         if not decided.drafts:
             self.answer(decided.reply)
             return None
@@ -319,7 +319,7 @@ class FactJob(Answered[Mapping[str, Any]]):
         )
 
 
-class HoldingsJob(Answered[None]):
+class LeasesJob(PendingJob[None]):
     """Nothing but the adoptions and releases that memory holds: on disk when answered."""
 
     def __init__(self, head: Head) -> None:

@@ -25,7 +25,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import Fact, end_facts
+from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import reads
@@ -34,9 +34,9 @@ from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,
     ChainKey,
-    FactJob,
     FlushJob,
-    HoldingsJob,
+    LeasesJob,
+    LedgerCommandJob,
     StartJob,
     unplaced,
 )
@@ -45,16 +45,16 @@ from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, read_head, restore
 from helmr_runtime.ledger.duck.rows import OpenBody
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
-from helmr_runtime.ledger.duck.unheld import OwnWrites
+from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import OPERATIONS_MAX, Book
+from helmr_runtime.ledger.index import OPERATIONS_MAX, LedgerIndex
 from helmr_runtime.ledger.token_views import token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Flush,
-    Held,
+    HeldLease,
     KnownKey,
     Loaded,
     Started,
@@ -89,7 +89,7 @@ class DuckLedger:
         self._queries = QueryRunner(database)
         self._change = asyncio.Event()
         self._is_closed = False
-        self._group = GroupCommit(database, restored, clock, OwnWrites(chain), self._changed)
+        self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
 
     @property
     def is_broken(self) -> bool:
@@ -97,22 +97,22 @@ class DuckLedger:
         return self._group.broken is not None
 
     @property
-    def book(self) -> Book:
+    def index(self) -> LedgerIndex:
         """The ledger's memory."""
-        return self._group.book
+        return self._group.index
 
     # --- what session actors and the service ask ------------------------------------------------
 
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; on disk when it returns (S-60)."""
         _check_shape(flush)
-        job = FlushJob(unplaced(flush), self.book, self)
+        job = FlushJob(unplaced(flush), self.index, self)
         self._group.submit(job)
         return await job.future
 
     async def start(self, start: StartSession) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
-        job = StartJob(start, self.book, self, self._clock, self._chain)
+        job = StartJob(start, self.index, self, self._clock, self._chain)
         self._group.submit(job)
         return await job.future
 
@@ -131,13 +131,13 @@ class DuckLedger:
         """
         head = await self._quiet_head(session_id)
         floor = self._openings * EPOCHS_PER_OPENING
-        epoch = self.book.hold(head, holder, floor, self._clock.now())
+        epoch = self.index.hold(head, holder, floor, self._clock.now())
         self._group.held_changed(head)
         try:
             return await self._loaded(head, epoch, operation_id, key)
         except BaseException:
             # Nobody learned this epoch, so nobody could abandon it.
-            if self.book.abandon(head, epoch, self._clock.now()):
+            if self.index.abandon(head, epoch, self._clock.now()):
                 self._group.held_changed(head)
             raise
 
@@ -147,16 +147,16 @@ class DuckLedger:
         Without effect if the session has been adopted again since.
         """
         head = await self._quiet_head(session_id)
-        if not self.book.abandon(head, epoch, self._clock.now()):
+        if not self.index.abandon(head, epoch, self._clock.now()):
             return
         self._group.held_changed(head)
-        job = HoldingsJob(head)
+        job = LeasesJob(head)
         self._group.submit(job)
         await job.future
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
-        offset = self.book.known_operation(operation_id)
+        offset = self.index.known_operation(operation_id)
         if offset is None:
             offset = await self.operation(operation_id)
         return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
@@ -193,38 +193,38 @@ class DuckLedger:
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the nil session, if its code hash is new."""
-        job = CatalogJob(catalog, principal, self.book, self, self._group.facts_now)
+        job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
 
     async def catalog(self) -> Mapping[str, Any] | None:
         """The newest catalog."""
-        if not self.book.catalog_offset:
+        if not self.index.catalog_offset:
             return None
-        return (await self.entry(self.book.catalog_offset)).body
+        return (await self.entry(self.index.catalog_offset)).body
 
     # --- tokens and keys ------------------------------------------------------------------------
 
-    async def fact(self, fact: Fact) -> Mapping[str, Any]:
+    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """Write a fact of the nil session; on disk when it returns."""
-        job = FactJob(fact, self.book, self, self._group.facts_now)
+        job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
 
     async def token(self, token_id: str) -> Token | None:
         """The token, read from the tables if it left memory."""
-        token = self.book.tokens.get(token_id)
+        token = self.index.tokens.get(token_id)
         if token is None:
             found = await self.read(read_token, token_id)
-            token = self.book.tokens.admit(found) if found is not None else None
+            token = self.index.tokens.admit(found) if found is not None else None
         return token
 
     async def token_by_callback(self, callback_hash: str) -> Token | None:
         """The token with that callback secret."""
-        token = self.book.tokens.by_callback(callback_hash)
+        token = self.index.tokens.by_callback(callback_hash)
         if token is None:
             found = await self.read(read_by_callback, callback_hash)
-            token = self.book.tokens.admit(found) if found is not None else None
+            token = self.index.tokens.admit(found) if found is not None else None
         return token
 
     async def token_in_full(self, token: Token) -> dict[str, Any]:
@@ -245,15 +245,15 @@ class DuckLedger:
 
     def work(self) -> tuple[int, Sequence[WorkItem]]:
         """The work list and its version."""
-        return self.book.work_version, self.book.work_items()
+        return self.index.work_version, self.index.work_items()
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldLease]:
         """Which sessions are held, by whom, under which epoch."""
-        return self.book.holdings()
+        return self.index.holdings()
 
     async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
         """The feed behind an offset; every entry once, in offset order (S-54)."""
-        if offset >= self.book.head_offset:
+        if offset >= self.index.head_offset:
             return []
         recent = self._group.recent.after(offset, limit)
         if recent is not None:
@@ -261,7 +261,7 @@ class DuckLedger:
         return await self.read(reads.entries_after, offset, limit)
 
     async def changed(self, timeout_s: float) -> bool:
-        """Wait for the next change of the book; False if none came in time."""
+        """Wait for the next change of the index; False if none came in time."""
         event = self._change
         try:
             # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
@@ -345,15 +345,15 @@ class DuckLedger:
             self._readers, self._database.size_bytes
         )
         return {
-            "feed_offset": self.book.head_offset,
+            "feed_offset": self.index.head_offset,
             "projected_offset": group.projector.projected_offset,
             "size_bytes": size,
             "commit_p50_ms": group.latency.percentile_ms(0.5),
             "commit_p99_ms": group.latency.percentile_ms(0.99),
             "failing_since": group.failing_since.isoformat() if group.failing_since else None,
             "failure": group.broken.message if group.broken is not None else group.failure,
-            "counts": self.book.counts(),
-            "waiting_held_since": iso_or_none(self.book.waiting_held_since()),
+            "counts": self.index.counts(),
+            "waiting_held_since": iso_or_none(self.index.waiting_held_since()),
         }
 
     async def close(self) -> None:
@@ -370,7 +370,7 @@ class DuckLedger:
 
     async def head(self, session_id: str) -> Head | None:
         """The session's head, read from the tables if it left memory."""
-        head = self.book.heads.get(session_id)
+        head = self.index.heads.get(session_id)
         if head is None:
             head = await self._group.run_in_writer(self._read_head, session_id)
         return head
@@ -395,7 +395,7 @@ class DuckLedger:
 
     async def operation(self, operation_id: str) -> int | None:
         """Where an operation's receipt stands, if memory does not hold all of the day's."""
-        if len(self.book.operations) < OPERATIONS_MAX:
+        if len(self.index.operations) < OPERATIONS_MAX:
             return None
         return await self.read(reads.operation_offset, operation_id)
 
@@ -406,11 +406,11 @@ class DuckLedger:
         event.set()
 
     def _read_head(self, session_id: str) -> Head | None:
-        return read_head(self._database.writers_reader, self.book, session_id, self._clock.now())
+        return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
 
     async def _require_head(self, session_id: str) -> Head:
         head = await self.head(session_id)
-        if head is None or head is self.book.nil:
+        if head is None or head is self.index.nil:
             raise SessionNotFound(f"there is no session {session_id}")
         return head
 

@@ -1,6 +1,6 @@
 """When the tables are written: five seconds after a change, sooner after many, or before somebody reads them.
 
-Runs in the group commit's loop, between two rounds: what it writes is the book at one feed offset.
+Runs in the group commit's loop, between two rounds: what it writes is the index at one feed offset.
 
 Invariants: S-53; everyone reads what was acknowledged, also while nothing can be written (S-65).
 """
@@ -16,13 +16,13 @@ from typing import Any
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.duck.appends import Holding
+from helmr_runtime.ledger.duck.appends import LeaseRow
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, Reader
 from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.table_writer import Tables, project
 from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import OPERATION_AGE, Book
+from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
 
 PROJECT_AFTER_S = 5.0
@@ -74,9 +74,9 @@ class Projector:
     ) -> None:
         self.projection: Projection = restored.projection
         self.projected_offset = restored.projected_offset
-        self.unsaved: list[Holding] = []
+        self.unsaved: list[LeaseRow] = []
         """Adoptions and releases that are in memory only; the next transaction carries them to disk."""
-        self._book: Book = restored.book
+        self._index: LedgerIndex = restored.index
         self._database = database
         self._clock = clock
         self._in_writer = in_writer
@@ -120,7 +120,7 @@ class Projector:
 
     def hold(self, head: Head) -> None:
         """A session's epoch or holder changed in memory."""
-        self.unsaved.append(Holding(head.session_id, head.epoch, head.held_by))
+        self.unsaved.append(LeaseRow(head.session_id, head.epoch, head.held_by))
         self.touch(head)
 
     def holdings_written(self, unsaved_count: int, rows_count: int) -> None:
@@ -179,7 +179,7 @@ class Projector:
     async def _write(self) -> None:
         written, self.projection = self.projection, Projection(through=self.projection.through)
         saved = len(self.unsaved)
-        touched = Touched(self._book)
+        touched = Touched(self._index)
         tables = self._tables(written, touched)
         self._is_writing = True
         try:
@@ -196,25 +196,25 @@ class Projector:
         if tables.held is not None:
             self._holdings_rows = len(tables.held)
         self.projected_offset = written.through
-        self._book.tokens.evict()
-        self._book.keys.evict(self._clock.now())
-        self._book.evict(lambda session_id: session_id in self.projection.touched)
+        self._index.tokens.evict()
+        self._index.keys.evict(self._clock.now())
+        self._index.evict(lambda session_id: session_id in self.projection.touched)
 
     def _tables(self, written: Projection, touched: Touched) -> Tables:
-        book, now = self._book, self._clock.now()
+        index, now = self._index, self._clock.now()
         forget = now >= self._forget_at
         if forget:
             self._forget_at = now + FORGET_EVERY
         held = None
         if self._holdings_rows > HOLDINGS_MAX:
-            held = [Holding(h.session_id, h.epoch, h.holder) for h in book.holdings()]
+            held = [LeaseRow(h.session_id, h.epoch, h.holder) for h in index.holdings()]
         return Tables(
             projection=written,
-            sessions=[session_numbers(book.heads[s]) for s in sorted(written.touched)],
+            sessions=[session_numbers(index.heads[s]) for s in sorted(written.touched)],
             meta={
                 "projected_offset": written.through,
-                "nil_offset": book.nil.last_offset,
-                "catalog_offset": book.catalog_offset,
+                "nil_offset": index.nil.last_offset,
+                "catalog_offset": index.catalog_offset,
             },
             facts=touched.rows(written.token_tags, written.chains),
             holdings=tuple(self.unsaved),
@@ -241,7 +241,7 @@ class Projector:
         """Answer reads from tables that only this transaction sees: a full disk needs no room for it."""
         if not asked:
             return
-        touched = Touched(self._book)
+        touched = Touched(self._index)
         tables = self._tables(self.projection, touched)
         touched.give_back()
         try:

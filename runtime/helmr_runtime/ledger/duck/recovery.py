@@ -1,4 +1,4 @@
-"""Filling the book at open: heads from the tables, then every entry that came after `projected_offset`.
+"""Filling the index at open: heads from the tables, then every entry that came after `projected_offset`.
 
 Invariants: S-53 (loading and folding give what was there before), S-63.
 """
@@ -17,9 +17,9 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.tokens import chain_keys, restore_facts
-from helmr_runtime.ledger.feed_tail import Recent
+from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, PendingWait, checkpointed
-from helmr_runtime.ledger.index import OPERATION_AGE, Book
+from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.projection import Projection
 
 ENCRYPTS = "encrypts_payloads"
@@ -74,9 +74,9 @@ SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY f
 class Restored:
     """What open gives the ledger: its memory, as it was."""
 
-    book: Book
+    index: LedgerIndex
     projection: Projection
-    recent: Recent
+    recent: FeedTail
     projected_offset: int
     openings: int
     nil_offset: int
@@ -86,26 +86,26 @@ class Restored:
 
 def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
-    book = Book()
+    index = LedgerIndex()
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
-    book.catalog_offset = meta["catalog_offset"]
-    book.head_offset = meta["projected_offset"]
-    _nil_head(reader, book, meta["nil_offset"])
+    index.catalog_offset = meta["catalog_offset"]
+    index.head_offset = meta["projected_offset"]
+    _nil_head(reader, index, meta["nil_offset"])
     holdings = {
         rows.id_of(ids.SESSION, session): (int(epoch), holder or None)
         for session, epoch, holder in reader.execute(_HOLDINGS).fetchall()
     }
     found = reader.execute(_OPEN_HEADS).fetchall()
-    _admit(reader, book, found, now, holdings)
-    restore_facts(reader, book)
+    _admit(reader, index, found, now, holdings)
+    restore_facts(reader, index)
     for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
-        book.remember_operation(operation_id, offset, rows.time_of(recorded_us), now)
+        index.remember_operation(operation_id, offset, rows.time_of(recorded_us), now)
     restored = Restored(
-        book=book,
+        index=index,
         projection=Projection(through=meta["projected_offset"]),
-        recent=Recent(),
+        recent=FeedTail(),
         projected_offset=meta["projected_offset"],
         openings=meta["openings"],
         nil_offset=meta["nil_offset"],
@@ -113,30 +113,30 @@ def restore(reader: Reader, now: datetime) -> Restored:
     )
     _saved_since(reader, restored)
     _fold_rest(reader, restored, now)
-    _deliver(book, now)
+    _deliver(index, now)
     for session_id, (epoch, holder) in holdings.items():
-        head = book.heads.get(session_id)
+        head = index.heads.get(session_id)
         if head is not None:
             head.epoch = max(head.epoch, epoch)
             head.held_by = holder
             restored.projection.touched.add(session_id)
-            book.reindex(head, now)
+            index.reindex(head, now)
     return restored
 
 
-def read_head(reader: Reader, book: Book, session_id: str, now: datetime) -> Head | None:
+def read_head(reader: Reader, index: LedgerIndex, session_id: str, now: datetime) -> Head | None:
     """Admit one session that is not in memory: one that ended a while ago. None if there is none.
 
     Everything that is not projected yet is in memory, so the tables are up to date for it.
     """
     found = reader.execute(_ONE_HEAD, [rows.uuid_of(session_id)]).fetchall()
-    _admit(reader, book, found, now, {})
-    return book.heads.get(session_id)
+    _admit(reader, index, found, now, {})
+    return index.heads.get(session_id)
 
 
 def _admit(
     reader: Reader,
-    book: Book,
+    index: LedgerIndex,
     found: list[Any],
     now: datetime,
     holdings: dict[str, tuple[int, str | None]],
@@ -161,7 +161,7 @@ def _admit(
         epoch, holder = holdings.get(head.session_id, (0, None))
         head.epoch = max(head.epoch, epoch)
         head.held_by = holder
-        book.admit(head, now, external_id=row[26], start_key=row[27])
+        index.admit(head, now, external_id=row[26], start_key=row[27])
 
 
 def _lists(reader: Reader, query: str, sessions: list[Any]) -> Iterator[tuple[Any, ...]]:
@@ -206,30 +206,30 @@ def _head_of(row: Any) -> Head:
     return head
 
 
-def _nil_head(reader: Reader, book: Book, nil_offset: int) -> None:
+def _nil_head(reader: Reader, index: LedgerIndex, nil_offset: int) -> None:
     row = reader.execute(
         "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [nil_offset]
     ).fetchone()
     if row is not None:
-        book.nil.next_seq = row[0] + 1
-        book.nil.last_hash = bytes(row[1])
-        book.nil.last_at = rows.time_of(row[2])
-        book.nil.last_offset = nil_offset
-        book.nil.key_id = chain_keys(reader, [rows.uuid_of(ids.NIL_SESSION)]).get(ids.NIL_SESSION)
+        index.nil.next_seq = row[0] + 1
+        index.nil.last_hash = bytes(row[1])
+        index.nil.last_at = rows.time_of(row[2])
+        index.nil.last_offset = nil_offset
+        index.nil.key_id = chain_keys(reader, [rows.uuid_of(ids.NIL_SESSION)]).get(ids.NIL_SESSION)
 
 
-def _deliver(book: Book, now: datetime) -> None:
+def _deliver(index: LedgerIndex, now: datetime) -> None:
     """The ends of tokens that waits on them have not heard of (S-63)."""
-    for token in book.tokens:
+    for token in index.tokens:
         if not token.is_pending:
             for wait_id, session_id in tuple(token.waits.items()):
-                book.deliver(session_id, wait_id, now)
+                index.deliver(session_id, wait_id, now)
 
 
 def _saved_since(reader: Reader, restored: Restored) -> None:
     for (session,) in reader.execute(_SAVED_SINCE).fetchall():
         session_id = rows.id_of(ids.SESSION, session)
-        head = restored.book.heads.get(session_id)
+        head = restored.index.heads.get(session_id)
         if head is not None:
             checkpointed(head)
             restored.projection.touched.add(session_id)
@@ -243,20 +243,20 @@ def _fold_rest(reader: Reader, restored: Restored, now: datetime) -> None:
         ).fetchall()
     )
     for entry in _entries_after(reader, restored.projected_offset):
-        fold_stored(reader, restored.book, entry, now)
-        head = restored.book.heads[entry.session_id]
+        fold_stored(reader, restored.index, entry, now)
+        head = restored.index.heads[entry.session_id]
         if (rows.uuid_of(entry.session_id), entry.feed_offset) in checkpoints:
             checkpointed(head)
         restored.projection.fold(entry, head)
         restored.recent.add(entry)
-        restored.book.reindex(head, now)
+        restored.index.reindex(head, now)
 
 
-def fold_stored(reader: Reader, book: Book, entry: Entry, now: datetime) -> None:
+def fold_stored(reader: Reader, index: LedgerIndex, entry: Entry, now: datetime) -> None:
     """Fold an entry read from the file, whose session may have left memory."""
-    if entry.session_id not in book.heads and entry.seq > 1:
-        read_head(reader, book, entry.session_id, now)
-    book.apply(entry, now)
+    if entry.session_id not in index.heads and entry.seq > 1:
+        read_head(reader, index, entry.session_id, now)
+    index.apply(entry, now)
 
 
 def _entries_after(reader: Reader, offset: int) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ from datetime import datetime
 import duckdb
 
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.appends import Holding, append_holdings
+from helmr_runtime.ledger.duck.appends import LeaseRow, append_holdings
 from helmr_runtime.ledger.duck.tokens import FactRows, project_facts
 from helmr_runtime.ledger.projection import Projection, SessionNumbers
 
@@ -96,8 +96,8 @@ class Tables:
     sessions: Sequence[SessionNumbers]
     meta: Mapping[str, int]
     facts: FactRows = field(default_factory=FactRows)
-    holdings: Sequence[Holding] = ()
-    held: Sequence[Holding] | None = None
+    holdings: Sequence[LeaseRow] = ()
+    held: Sequence[LeaseRow] | None = None
     forget_before: datetime | None = None
 
 

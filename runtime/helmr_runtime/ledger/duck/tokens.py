@@ -1,4 +1,4 @@
-"""Tokens, public tokens and API keys between the book and the tables.
+"""Tokens, public tokens and API keys between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
 opened (what lives), and one by one when somebody asks for what memory has forgotten.
@@ -19,7 +19,7 @@ from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
-from helmr_runtime.ledger.index import Book
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.token_views import (
     api_key_json,
@@ -66,29 +66,29 @@ class FactRows:
 
 
 class Touched:
-    """What of the book's tokens and keys changed since the tables were written; given back if they can't be."""
+    """What of the index's tokens and keys changed since the tables were written; given back if they can't be."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self.tokens, book.tokens.touched = book.tokens.touched, set()
-        self.public_tokens, book.keys.touched_public = book.keys.touched_public, set()
-        self.api_keys, book.keys.touched_api = book.keys.touched_api, set()
+    def __init__(self, index: LedgerIndex) -> None:
+        self._index = index
+        self.tokens, index.tokens.touched = index.tokens.touched, set()
+        self.public_tokens, index.keys.touched_public = index.keys.touched_public, set()
+        self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
 
     def give_back(self) -> None:
         """The tables could not be written."""
-        self._book.tokens.touched |= self.tokens
-        self._book.keys.touched_public |= self.public_tokens
-        self._book.keys.touched_api |= self.api_keys
+        self._index.tokens.touched |= self.tokens
+        self._index.keys.touched_public |= self.public_tokens
+        self._index.keys.touched_api |= self.api_keys
 
     def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
-        """The rows as the book has them now.
+        """The rows as the index has them now.
 
         Args:
             tags: JSON text of the tags of tokens that are new.
             chains: Sessions that are new, and the master key that their chain begins with.
         """
-        keys = self._book.keys
-        found = [self._book.tokens.get(token_id) for token_id in sorted(self.tokens)]
+        keys = self._index.keys
+        found = [self._index.tokens.get(token_id) for token_id in sorted(self.tokens)]
         return FactRows(
             tokens=tuple(_token_row(t, tags.get(t.id, "[]")) for t in found if t is not None),
             public_tokens=tuple(
@@ -117,14 +117,14 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
 # --- restoring ------------------------------------------------------------------------------------
 
 
-def restore_facts(reader: Reader, book: Book) -> None:
+def restore_facts(reader: Reader, index: LedgerIndex) -> None:
     """Load the tokens that live or are waited on, all public tokens that live, all API keys.
 
     The heads are there already.
     """
     waited = {
         head.wait.token_id: (head.wait.id, head.session_id)
-        for head in book.heads.values()
+        for head in index.heads.values()
         if head.wait is not None and head.wait.token_id is not None
     }
     found = reader.execute(
@@ -132,18 +132,18 @@ def restore_facts(reader: Reader, book: Book) -> None:
         [[rows.uuid_of(token_id) for token_id in waited]],
     ).fetchall()
     for row in found:
-        book.tokens.admit(_token_of(row))
-    for head in book.heads.values():
+        index.tokens.admit(_token_of(row))
+    for head in index.heads.values():
         wait = head.wait
-        token = book.tokens.get(wait.token_id) if wait is not None and wait.token_id else None
+        token = index.tokens.get(wait.token_id) if wait is not None and wait.token_id else None
         if wait is not None and token is not None:
-            book.tokens.note_wait(token, wait.id, head.session_id)
+            index.tokens.note_wait(token, wait.id, head.session_id)
     for row in reader.execute(
         "SELECT * FROM public_token_rows WHERE revoked_us IS NULL ORDER BY created_offset"
     ).fetchall():
-        book.keys.admit_public_token(_public_token_of(row))
+        index.keys.admit_public_token(_public_token_of(row))
     for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
-        book.keys.admit_api_key(_api_key_of(row))
+        index.keys.admit_api_key(_api_key_of(row))
 
 
 def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from helmr_runtime.ledger.duck.batches import Write
 from helmr_runtime.ledger.heads import Head
 
 
-class OwnWrites:
+class AuthoredEntries:
     """Makes and seals them.
 
     Args:
