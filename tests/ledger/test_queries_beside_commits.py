@@ -80,9 +80,9 @@ async def test_the_tables_are_written_first_for_who_reads_them(
         hand = await running(ledger, clock)
         await hand.stored(hand.wait())
         projector = ledger._group.projector
-        assert projector.is_behind()
+        assert projector.is_behind
         found = await rows(ledger, f'SELECT count(*) AS n FROM "{view.upper()}"')
-        assert projector.is_behind() == (view in ("entries", "records"))
+        assert projector.is_behind == (view in ("entries", "records"))
         expected = {"entries": hand.seq, "sessions": 1, "runs": 1, "waits": 1}
         assert found == [{"n": expected.get(view, 0)}]
     finally:

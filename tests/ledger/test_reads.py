@@ -59,7 +59,7 @@ async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
     projected_offset = actor._ledger._group.projector.projected_offset
     assert (await actor.brief(hand.session_id))["task"] == "review"
     assert actor._ledger._group.projector.projected_offset == projected_offset
-    assert actor._ledger._group.projector.is_behind(hand.session_id)
+    assert actor._ledger._group.projector.is_behind
 
 
 async def test_a_session_that_is_not_there_has_no_task(actor, clock):

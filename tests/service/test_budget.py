@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helmr_runtime.rpc.protocol import kind_of
-from tests.service.stack import Stack, until
+from tests.service.stack import BOUND_S, Stack, until
 
 LONG_POLLS = {"feed", "work", "watch", "ping"}
 """Calls that stay pending, whatever is answered."""
@@ -78,3 +80,119 @@ async def test_a_parked_answer_makes_four_calls(tmp_path: Path) -> None:
             "ledger.load": 1,
             "ledger.commit": 1,
         }
+
+
+@asynccontextmanager
+async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
+    """The calls that the gateway makes to the ledger, and how often the tables are written for them."""
+    made: Counter[str] = Counter()
+    ledger = stack.ledger._ledger
+    assert ledger is not None
+    call, project = stack.reads.call, ledger._group.project
+
+    async def watched(method: str, /, *args: Any, **kwargs: Any) -> Any:
+        if method not in LONG_POLLS:
+            made[method] += 1
+        return await call(method, *args, **kwargs)
+
+    async def projected(read: Any = None) -> Any:
+        made["tables written"] += 1
+        return await project(read)
+
+    stack.reads.call = watched  # type: ignore[method-assign]
+    ledger._group.project = projected  # type: ignore[method-assign]
+    try:
+        yield made
+    finally:
+        stack.reads.call = call  # type: ignore[method-assign]
+        ledger._group.project = project  # type: ignore[method-assign]
+
+
+async def test_a_start_is_one_call_and_one_commit(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack:
+        ledger = stack.ledger._ledger
+        assert ledger is not None
+        committed: list[list[str]] = []
+        write = ledger._group._write
+
+        def written(appends: Any) -> None:
+            committed.append([entry.kind.value for entry in appends.entries])
+            write(appends)
+
+        ledger._group._write = written  # type: ignore[method-assign]
+        await stack.http.get("/v1/tasks")  # the gateway keeps the catalog
+        async with counted(stack) as made:
+            body = {"task": "review", "payload": {"title": "News"}}
+            response = await stack.http.post("/v1/sessions", json=body)
+        assert response.status_code == 201, response.text
+        assert made == {"start_session": 1}
+        assert committed[0] == ["session.created", "run.created"]
+        receipt = response.json()
+        assert receipt["session"]["status"] == "open"
+        assert receipt["run"]["payload"] == {"title": "News"}
+
+
+async def test_closing_and_cancelling_cost_a_command_and_one_read(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack:
+        first = (await stack.started())["session"]["id"]
+        second = (await stack.started())["session"]["id"]
+        async with counted(stack) as made:
+            response = await stack.http.post(f"/v1/sessions/{first}/cancel")
+            assert response.status_code == 200, response.text
+            assert response.json()["status"] == "cancelled"
+        assert made == {"get_session": 1}
+        async with counted(stack) as made:
+            response = await stack.http.post(
+                f"/v1/sessions/{second}/close", json={"end_input": True}
+            )
+            assert response.status_code == 200, response.text
+            assert response.json()["status"] == "closed"
+        assert made == {"get_session": 1}
+
+
+async def test_a_completion_is_two_calls_to_the_ledger(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack:
+        token = (await stack.http.post("/v1/tokens", json={})).json()
+        async with counted(stack) as made:
+            response = await stack.http.post(
+                f"/v1/tokens/{token['id']}/complete", json={"data": {"ok": True}}
+            )
+        assert response.status_code == 200, response.text
+        assert made == {"get_token": 1, "fact": 1}
+
+
+async def test_one_object_is_whole_while_the_tables_are_being_written(tmp_path: Path) -> None:
+    """Its rows are then neither in the tables nor in what changed since."""
+    async with running(tmp_path) as stack:
+        receipt = await stack.started()
+        ledger = stack.ledger._ledger
+        assert ledger is not None
+        projector = ledger._group.projector
+        blocked, release = threading.Event(), threading.Event()
+        write = projector._write_tables
+
+        def slowly(tables: Any) -> None:
+            blocked.set()
+            assert release.wait(BOUND_S)
+            write(tables)
+
+        projector._write_tables = slowly  # type: ignore[method-assign]
+        writing = asyncio.ensure_future(ledger._group.project())
+        try:
+            await until(blocked.is_set)
+            for path in ("sessions", "runs", "waits"):
+                known = (
+                    receipt["session"]["wait"]["id"]
+                    if path == "waits"
+                    else receipt[path[:-1]]["id"]
+                )
+                found = await stack.http.get(f"/v1/{path}/{known}")
+                assert found.status_code == 200, found.text
+                assert found.json()["id"] == known
+            session = (await stack.http.get(f"/v1/sessions/{receipt['session']['id']}")).json()
+            assert session == receipt["session"]
+        finally:
+            release.set()
+            await writing
+        again = (await stack.http.get(f"/v1/sessions/{receipt['session']['id']}")).json()
+        assert again == session

@@ -156,6 +156,16 @@ class LedgerActor:
         """The conditional write that creates a session (S-2)."""
         return await (await self._open()).start(start)
 
+    async def start_session(self, start: StartSession) -> Json:
+        """As `start`; what is then known of session and run comes with it: `{created, session, run}`."""
+        ledger = await self._open()
+        started = await ledger.start(start)
+        return {
+            "created": started.created,
+            "session": await ledger.objects.session(started.session_id),
+            "run": await ledger.objects.run(started.run_id),
+        }
+
     async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
         """Wait until the work list's version differs from `known`; it rises when an item is added.
 
@@ -268,7 +278,7 @@ class LedgerActor:
     async def get_session(self, session_id: str) -> Json:
         """`SessionInfo`, with its active wait in full."""
         ledger = await self._open()
-        found = await ledger.read_object(session_id, lists.session)
+        found = await ledger.objects.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return found
@@ -308,7 +318,7 @@ class LedgerActor:
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
-        found = await (await self._open()).read_object(run_id, lists.run)
+        found = await (await self._open()).objects.run(run_id)
         if found is None:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return found
@@ -329,7 +339,7 @@ class LedgerActor:
 
     async def get_wait(self, wait_id: str) -> Json:
         """`WaitInfo` in full, but for its schema."""
-        found = await (await self._open()).read_object(wait_id, lists.wait)
+        found = await (await self._open()).objects.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
         return found

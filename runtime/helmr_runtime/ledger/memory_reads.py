@@ -25,6 +25,7 @@ from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.projection import NewRun, NewWait, Projection, session_numbers
 from helmr_runtime.ledger.token_views import api_key_json, matches, public_token_json
+from helmr_runtime.ports import StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = dict[str, Any]
@@ -63,6 +64,15 @@ class ReadableLedger(MemoryLedger):
         if session_id not in self._tables().new_sessions:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return self._session_json(session_id)
+
+    async def start_session(self, start: StartSession) -> Json:
+        """As `start`, with what is then known of session and run."""
+        started = await self.start(start)
+        return {
+            "created": started.created,
+            "session": await self.get_session(started.session_id),
+            "run": await self.get_run(started.run_id),
+        }
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session."""
@@ -192,8 +202,10 @@ class ReadableLedger(MemoryLedger):
         row, numbers = self._rows.new_waits[wait_id], self._rows.waits[wait_id]
         opened = self.entry(row.opened_offset).body
         resolved = numbers.resolved_offset
-        by = self._resolver(self.entry(resolved)) if resolved is not None else None
-        return views.wait_json(row, numbers, opened, by, in_full=in_full)
+        entry = self.entry(resolved) if resolved is not None else None
+        by = self._resolver(entry) if entry is not None else None
+        outcome = entry.body if entry is not None else None
+        return views.wait_json(row, numbers, opened, by, outcome=outcome, in_full=in_full)
 
     def _resolver(self, entry: Entry) -> Json:
         """Who resolved a wait: of one that an earlier record satisfied at once, who sent that record."""

@@ -98,10 +98,12 @@ def wait_json(
     resolved_by: Mapping[str, Any] | None,
     *,
     in_full: bool,
+    outcome: Mapping[str, Any] | None = None,
     problem: str | None = None,
 ) -> Json:
-    """A `WaitInfo` without its schema, which stands in the catalog; the body only `in_full`.
+    """A `WaitInfo` without its schema, which stands in the catalog; its body, and `outcome`, only `in_full`.
 
+    `outcome`, the body of the entry that resolved it, is for the service: it says what a refused answer lost to.
     `problem` says why the body of one of its entries can't be read, and is empty here.
     """
     found: Json = {
@@ -123,6 +125,7 @@ def wait_json(
     }
     if in_full:
         found["body"] = opened.get("body")
+        found["outcome"] = dict(outcome) if outcome is not None else None
         if "schema" in opened:
             found["schema"] = opened["schema"]
     return found

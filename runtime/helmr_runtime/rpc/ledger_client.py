@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from helmr_runtime.ports import StartSession
 from helmr_runtime.rpc.proxies import LedgerProxy
 from helmr_runtime.security.session_keys import SessionKeys
 
@@ -27,6 +28,10 @@ class Brief(NamedTuple):
 
 class LedgerClient(LedgerProxy):
     """The reads of `helmr_runtime.ledger.actor.LedgerActor` over calls."""
+
+    async def start_session(self, start: StartSession) -> Json:
+        """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
+        return await self._json("start_session", start)
 
     async def get_session(self, session_id: str) -> Json:
         """A `SessionInfo`, its active wait in full but for the schema.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from helmr import ids
@@ -32,7 +30,7 @@ from helmr.models import (
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
 from helmr_runtime.ports import StartSession
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub
@@ -101,20 +99,22 @@ class Sessions:
             request_hash=jsontext.same_data_hash([request.task, request.payload]),
         )
 
-        async def write() -> Mapping[str, Any]:
+        async def write() -> Json:
             await self._catalog.check_payload(request.task, request.payload)
-            started = await self._router.write(
-                lambda: self._ledger.start(start), what=f"start of {request.task}"
+            return await self._router.write(
+                lambda: self._ledger.start_session(start), what=f"start of {request.task}"
             )
-            return asdict(started)
 
         receipt = await self._repeats.receipt(caller, operation, write)
-        session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
-        if request.result_timeout_s:
-            run = await self._settled(session_id, run_id, request.result_timeout_s)
-            session = await self.get(session_id)
-        else:
+        if "run" not in receipt:  # of an operation that was refused now and accepted before
+            session_id, run_id = str(receipt["session_id"]), str(receipt["run_id"])
             session, run = await asyncio.gather(self.get(session_id), self._runs.get(run_id))
+        else:
+            session = await self._in_full(receipt["session"])
+            run = RunInfo.model_validate(receipt["run"])
+        if request.result_timeout_s:
+            run = await self._settled(session.id, run.id, request.result_timeout_s)
+            session = await self.get(session.id)
         return StartReceipt(session=session, run=run, created=bool(receipt["created"]))
 
     async def get(self, session_id: str) -> SessionInfo:
@@ -124,10 +124,12 @@ class Sessions:
             SessionNotFound: No session with that id.
         """
         ids.check_id(session_id, ids.SESSION)
-        found = dict(await self._ledger.get_session(session_id))
-        if found.get("wait") is not None:
-            found["wait"] = await self._waits.in_full(found["wait"])
-        return SessionInfo.model_validate(found)
+        return await self._in_full(await self._ledger.get_session(session_id))
+
+    async def _in_full(self, session: Json) -> SessionInfo:
+        wait = session["wait"]
+        full = await self._waits.in_full(wait) if wait is not None else None
+        return SessionInfo.model_validate({**session, "wait": full})
 
     async def list(
         self,

@@ -41,9 +41,6 @@ from helmr_runtime.service.tokens import Tokens
 ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
 """What the inbox shows unless asked: a timer waits for nobody."""
 
-NEAR_MAX = 50
-"""Entries of the same time among which the one that fulfilled a wait is looked for."""
-
 
 class Waits:
     """See the module."""
@@ -91,7 +88,8 @@ class Waits:
                 schema = None
             except (PayloadDamaged, MasterKeyMissing) as error:
                 problem = problem or error.message
-        return WaitInfo.model_validate({**wait, "schema": schema, "problem": problem})
+        told = {name: value for name, value in wait.items() if name != "outcome"}
+        return WaitInfo.model_validate({**told, "schema": schema, "problem": problem})
 
     async def list(
         self,
@@ -185,7 +183,8 @@ class Waits:
         self, error: WaitResolved | WaitTimedOut, wait_id: str
     ) -> WaitResolved | WaitTimedOut:
         """The refusal with what the ledger knows: who ended the wait, when and with what."""
-        wait = await self.get(wait_id)
+        stored = await self._ledger.get_wait(wait_id)
+        wait = await self.in_full(stored)
         if wait.status is WaitStatus.PENDING:
             return error
         if isinstance(error, WaitTimedOut) or wait.status is WaitStatus.TIMED_OUT:
@@ -198,15 +197,12 @@ class Waits:
             f"{wait_id} was {wait.status.value} at {_second(wait.resolved_at)} by {_who(wait)}",
             hint="Nothing was stored.",
             **_facts(wait),
-            **await self._outcome(wait),
+            **await self._outcome(wait, stored["outcome"]),
         )
 
-    async def _outcome(self, wait: WaitInfo) -> dict[str, Any]:
-        """What fulfilled the wait: the record and its data, if it is not long ago."""
+    async def _outcome(self, wait: WaitInfo, body: Json) -> dict[str, Any]:
+        """What fulfilled the wait: the record and its data."""
         if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
-            return {}
-        body = await self._fulfilment(wait.id)
-        if body is None:
             return {}
         if wait.stream is None:
             return {"token_id": wait.token_id, "data": body["data"]}
@@ -216,20 +212,6 @@ class Waits:
             "record_id": body["record_id"],
             "data": next((r["data"] for r in found["items"] if r["seq"] == seq), None),
         }
-
-    async def _fulfilment(self, wait_id: str) -> Json | None:
-        """The body of the entry that fulfilled the wait."""
-        wait = await self._ledger.get_wait(wait_id)
-        # Entries are in the order of their times, and times as text sort like times.
-        before = await self._ledger.last_seq_where(
-            wait["session_id"], lambda entry: bool(entry["recorded_at"] < wait["resolved_at"])
-        )
-        page = await self._ledger.transcript(wait["session_id"], after=before, limit=NEAR_MAX)
-        for entry in page["items"]:
-            if entry["kind"] == "wait.fulfilled" and entry["body"]["wait_id"] == wait_id:
-                body: Json = entry["body"]
-                return body
-        return None
 
 
 def _with_question(wait: Json, token: Json) -> Json:

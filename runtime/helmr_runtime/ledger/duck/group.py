@@ -127,13 +127,10 @@ class GroupCommit:
         """Run a blocking call in the writer's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
-    async def project(
-        self, object_id: str | None = None, *, read: Read | None = None
-    ) -> Shown | None:
+    async def project(self, read: Read | None = None) -> Shown | None:
         """Return when the tables show everything that was acknowledged before the call.
 
         Args:
-            object_id: If given, only what concerns this session, run or wait must be there.
             read: What is to be read there. If the tables can't be written now it is done all the same, and
                 returned; else None is, and the caller reads.
 
@@ -142,7 +139,7 @@ class GroupCommit:
         """
         if self.broken is not None:
             raise self.broken
-        if self.projector.is_behind(object_id):
+        if self.projector.is_behind:
             return await self.projector.ask(read)
         return None
 

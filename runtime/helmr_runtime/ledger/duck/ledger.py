@@ -40,6 +40,7 @@ from helmr_runtime.ledger.duck.jobs import (
     StartJob,
     unplaced,
 )
+from helmr_runtime.ledger.duck.objects import Objects
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, read_head, restore
@@ -90,6 +91,9 @@ class DuckLedger:
         self._change = asyncio.Event()
         self._is_closed = False
         self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
+        self.objects = Objects(
+            lambda: self._group.projector.unwritten, self._group.recent, self.read
+        )
 
     @property
     def is_broken(self) -> bool:
@@ -166,10 +170,9 @@ class DuckLedger:
         head = await self._require_head(session_id)
         if not head.has_keys:
             return None
-        row = self._group.projector.projection.send_keys.get((session_id, stream, key_hash))
+        row = self._group.projector.unwritten.send_key(session_id, stream, key_hash)
         if row is not None:
             return KnownKey(data_hash=row.data_hash, entry=await self.entry(row.record_offset))
-        await self._group.project(session_id)
         found = await self.read(reads.send_key, session_id, stream, key_hash)
         if found is None:
             return None
@@ -295,22 +298,11 @@ class DuckLedger:
         self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a query over the tables after everything acknowledged stands in them."""
-        return await self._read_late(None, lambda reader: query(reader, *args, **kwargs))
 
-    async def read_object(
-        self,
-        object_id: str,
-        query: Callable[Concatenate[Reader, str, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a query about one session, run or wait; the tables are written first if it changed lately."""
-        return await self._read_late(
-            object_id, lambda reader: query(reader, object_id, *args, **kwargs)
-        )
+        def run(reader: Reader) -> T:
+            return query(reader, *args, **kwargs)
 
-    async def _read_late(self, object_id: str | None, run: Callable[[Reader], T]) -> T:
-        shown = await self._group.project(object_id, read=run)
+        shown = await self._group.project(run)
         if shown is None:
             return await self._reading(run)
         found: T = shown.value

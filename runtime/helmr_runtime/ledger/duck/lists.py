@@ -18,6 +18,7 @@ from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.projection import NewRun, NewWait, RunNumbers, SessionNumbers, WaitNumbers
+from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
 
 Json = dict[str, Any]
 
@@ -63,12 +64,28 @@ class WaitFilter:
 # --- sessions -------------------------------------------------------------------------------------
 
 
-def session(reader: Reader, session_id: str) -> Json | None:
-    """One session with its active wait in full."""
+def session(
+    reader: Reader,
+    session_id: str,
+    known: KnownSession,
+    known_wait: KnownWait | None,
+    known_run: KnownRun | None,
+) -> Json | None:
+    """One session with its active wait in full; what memory knows of it goes before the tables."""
     found = reader.execute(
         "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
     ).fetchall()
-    return _sessions(reader, found)[0] if found else None
+    whole = known.over(rows.session_of(found[0]) if found else None)
+    if whole is None:
+        return None
+    fixed, numbers = whole
+    active = None
+    if numbers.wait_id is not None:
+        active = _wait(reader, numbers.wait_id, known_wait, strict=False)
+    queued = known_run.numbers if known_run is not None else None
+    if queued is None:
+        queued = _queued_runs(reader, [numbers]).get(numbers.run_id or "")
+    return views.session_json(fixed, numbers, active, queued if is_queued(numbers) else None)
 
 
 def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
@@ -111,9 +128,14 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     ]
 
 
+def is_queued(numbers: SessionNumbers) -> bool:
+    """The session's newest run waits for a slot, or for its next attempt."""
+    return numbers.activity == "queued" and numbers.run_id is not None
+
+
 def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
     """The newest runs of the sessions whose run is queued."""
-    queued = [s.run_id for s in sessions if s.activity == "queued" and s.run_id is not None]
+    queued = [s.run_id for s in sessions if is_queued(s) and s.run_id is not None]
     if not queued:
         return {}
     found = reader.execute(
@@ -126,12 +148,13 @@ def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def run(reader: Reader, run_id: str) -> Json | None:
-    """One run with payload and result."""
+def run(reader: Reader, run_id: str, known: KnownRun) -> Json | None:
+    """One run with payload and result; what memory knows of it goes before the table."""
     found = reader.execute(
         "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
     ).fetchall()
-    return _runs(reader, found, strict=True)[0] if found else None
+    whole = known.over(rows.run_of(found[0]) if found else None)
+    return _runs(reader, [whole], strict=True)[0] if whole is not None else None
 
 
 def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
@@ -153,11 +176,12 @@ def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> J
     more = len(found) > limit
     found = found[:limit]
     following = pages.encode("runs", [found[-1][2]]) if more else None
-    return pages.page(_runs(reader, found, strict=False), following)
+    return pages.page(_runs(reader, [rows.run_of(row) for row in found], strict=False), following)
 
 
-def _runs(reader: Reader, found: Sequence[Any], *, strict: bool) -> list[Json]:
-    pairs: list[tuple[NewRun, RunNumbers]] = [rows.run_of(row) for row in found]
+def _runs(
+    reader: Reader, pairs: Sequence[tuple[NewRun, RunNumbers]], *, strict: bool
+) -> list[Json]:
     offsets = {fixed.created_offset for fixed, _ in pairs}
     offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
     entries, problems = _entries(reader, offsets, strict=strict)
@@ -185,10 +209,18 @@ def _entries(
 # --- waits ----------------------------------------------------------------------------------------
 
 
-def wait(reader: Reader, wait_id: str) -> Json | None:
-    """One wait in full, but for the schema, which stands in the catalog."""
-    found = _waits_by_id(reader, [wait_id], strict=True)
-    return found[0] if found else None
+def wait(reader: Reader, wait_id: str, known: KnownWait) -> Json | None:
+    """One wait in full, but for its stream's schema; what memory knows of it goes before the table."""
+    return _wait(reader, wait_id, known, strict=True)
+
+
+def _wait(reader: Reader, wait_id: str, known: KnownWait | None, *, strict: bool) -> Json | None:
+    found = reader.execute(
+        "SELECT * FROM wait_rows WHERE wait = $1", [rows.uuid_of(wait_id)]
+    ).fetchall()
+    row = rows.wait_of(found[0]) if found else None
+    whole = known.over(row) if known is not None else row
+    return _waits(reader, [whole], in_full=True, strict=strict)[0] if whole is not None else None
 
 
 def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
@@ -267,10 +299,16 @@ def _waits(
             entries[fixed.opened_offset].body,
             senders.get(fixed.wait_id),
             in_full=in_full,
+            outcome=resolved[fixed.wait_id].body if fixed.wait_id in resolved else None,
             problem=reads.problem_of(problems, fixed.opened_offset, numbers.resolved_offset),
         )
         for fixed, numbers in pairs
     ]
+
+
+def was_at_once(resolved: Entry) -> bool:
+    """An earlier record satisfied the wait when it opened: the runtime matched them."""
+    return "record_id" in resolved.body and resolved.principal.type == "runtime"
 
 
 def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
@@ -283,7 +321,7 @@ def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
     at_once = {
         entry.body["record_id"]: wait_id
         for wait_id, entry in resolved.items()
-        if "record_id" in entry.body and entry.principal.type == "runtime"
+        if was_at_once(entry)
     }
     if at_once:
         sessions_of = sorted({entry.session_id for entry in resolved.values()})

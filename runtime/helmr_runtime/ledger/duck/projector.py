@@ -24,6 +24,7 @@ from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
+from helmr_runtime.ledger.unwritten import Unwritten
 
 PROJECT_AFTER_S = 5.0
 """How long a change may stay out of the tables. To write them holds commits up for some 20 ms, 40 beside a query."""
@@ -82,7 +83,7 @@ class Projector:
         self._in_writer = in_writer
         self._wake = wake
         self._asked: list[Asked] = []
-        self._is_writing = False
+        self._writing: Projection | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         # Replaces the rows that earlier lives of the ledger left at the first occasion.
@@ -94,20 +95,20 @@ class Projector:
         """Somebody waits for the tables, or it is time."""
         return bool(self._asked)
 
-    def is_behind(self, object_id: str | None = None) -> bool:
-        """Whether the tables lack something: of this session, run or wait, or anything at all."""
+    @property
+    def is_behind(self) -> bool:
+        """Whether the tables lack something."""
         changed = self.projection
-        if self._is_writing:
-            return True
-        if object_id is not None:
-            return (
-                object_id in changed.touched
-                or object_id in changed.runs
-                or object_id in changed.waits
-            )
-        return (
-            changed.through > self.projected_offset or bool(changed.touched) or bool(self.unsaved)
-        )
+        is_ahead = changed.through > self.projected_offset
+        return self._writing is not None or is_ahead or bool(changed.touched or self.unsaved)
+
+    @property
+    def unwritten(self) -> Unwritten:
+        """What the tables lack now; also what is on its way to them."""
+        layers = [self.projection]
+        if self._writing is not None:
+            layers.append(self._writing)
+        return Unwritten(layers, self._index.heads)
 
     def add(self, entry: Entry, head: Head) -> None:
         """Take in a stored entry, after its session's head."""
@@ -160,7 +161,7 @@ class Projector:
             duckdb.Error, OSError, StoreUnavailable: The tables can't be written; nothing is lost.
         """
         asked, self._asked = self._asked, []
-        if self.is_behind():
+        if self.is_behind:
             try:
                 await self._write()
             except STORE_ERRORS as error:
@@ -181,7 +182,7 @@ class Projector:
         saved = len(self.unsaved)
         touched = Touched(self._index)
         tables = self._tables(written, touched)
-        self._is_writing = True
+        self._writing = written
         try:
             await self._in_writer(self._write_tables, tables)
         except STORE_ERRORS:
@@ -191,7 +192,7 @@ class Projector:
             touched.give_back()
             raise
         finally:
-            self._is_writing = False
+            self._writing = None
         self.holdings_written(saved, saved)
         if tables.held is not None:
             self._holdings_rows = len(tables.held)

@@ -1,0 +1,127 @@
+"""One session, run or wait as it is now, without writing the tables first.
+
+What changed lately is whole in memory, its entries too, and needs no engine; of what did not, the table has the row.
+
+Invariants: S-53; everyone reads what was acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger import views
+from helmr_runtime.ledger.duck import lists
+from helmr_runtime.ledger.feed_tail import FeedTail
+from helmr_runtime.ledger.unwritten import KnownWait, Unwritten
+
+Json = dict[str, Any]
+
+TRIES = 3
+"""A session is looked at again if its wait was resolved between the look at memory and the read."""
+
+
+class Objects:
+    """Reads of one object.
+
+    Args:
+        unwritten: What the tables lack at the moment.
+        tail: The newest entries.
+        read: Runs a query on a reader's cursor.
+    """
+
+    def __init__(
+        self,
+        unwritten: Callable[[], Unwritten],
+        tail: FeedTail,
+        read: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._unwritten = unwritten
+        self._tail = tail
+        self._read = read
+
+    async def session(self, session_id: str) -> Json | None:
+        """A `SessionInfo` with its active wait in full; None if there is none."""
+        found: Json | None = None
+        for _ in range(TRIES):
+            found = self._session(session_id)
+            if found is None:
+                memory = self._unwritten()
+                known = memory.session(session_id)
+                wait_id = known.numbers.wait_id if known.numbers is not None else None
+                run_id = known.numbers.run_id if known.numbers is not None else None
+                found = await self._read(
+                    lists.session,
+                    session_id,
+                    known,
+                    memory.wait(wait_id) if wait_id is not None else None,
+                    memory.run(run_id) if run_id is not None else None,
+                )
+            wait = found["wait"] if found is not None else None
+            if wait is None or wait["status"] == "pending":
+                break
+        return found
+
+    async def run(self, run_id: str) -> Json | None:
+        """A `RunInfo` with payload, result and error; None if there is none."""
+        known = self._unwritten().run(run_id)
+        if known.whole is not None:
+            fixed, numbers = known.whole
+            created = self._tail.get(fixed.created_offset)
+            ended = self._entry(numbers.outcome_offset)
+            if created is not None and (ended is not None or numbers.outcome_offset is None):
+                body = ended.body if ended is not None else None
+                return views.run_json(fixed, numbers, created.body, body)
+        found: Json | None = await self._read(lists.run, run_id, known)
+        return found
+
+    async def wait(self, wait_id: str) -> Json | None:
+        """A `WaitInfo` in full, but for its stream's schema; None if there is none."""
+        known = self._unwritten().wait(wait_id)
+        found = self._wait(known)
+        if found is None:
+            found = await self._read(lists.wait, wait_id, known)
+        return found
+
+    # --- from memory alone: None if it lacks something --------------------------------------------
+
+    def _session(self, session_id: str) -> Json | None:
+        memory = self._unwritten()
+        whole = memory.session(session_id).whole
+        if whole is None:
+            return None
+        fixed, numbers = whole
+        run = None
+        if lists.is_queued(numbers):
+            run = memory.run(numbers.run_id or "").numbers
+            if run is None:
+                return None
+        wait = None
+        if numbers.wait_id is not None:
+            wait = self._wait(memory.wait(numbers.wait_id))
+            if wait is None:
+                return None
+        return views.session_json(fixed, numbers, wait, run)
+
+    def _wait(self, known: KnownWait) -> Json | None:
+        if known.whole is None:
+            return None
+        fixed, numbers = known.whole
+        opened = self._tail.get(fixed.opened_offset)
+        resolved = self._entry(numbers.resolved_offset)
+        if opened is None or (resolved is None and numbers.resolved_offset is not None):
+            return None
+        if resolved is not None and lists.was_at_once(resolved):
+            return None  # who sent the record stands in another entry
+        return views.wait_json(
+            fixed,
+            numbers,
+            opened.body,
+            views.principal_of(resolved) if resolved is not None else None,
+            outcome=resolved.body if resolved is not None else None,
+            in_full=True,
+        )
+
+    def _entry(self, feed_offset: int | None) -> Entry | None:
+        return self._tail.get(feed_offset) if feed_offset is not None else None
