@@ -7,7 +7,6 @@ extra `runtime`; the harness alone needs neither.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ from helmr_runtime.http.app import create_app
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory_reads import ReadableLedger
 from helmr_runtime.ports import Introduction, Routed, Session
-from helmr_runtime.service import LedgerClient, Service
+from helmr_runtime.service import Service
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
@@ -58,7 +57,7 @@ class HarnessGateway:
         self._opening = asyncio.Lock()
         self._is_open = False
         self._service = Service(
-            ledger=LedgerClient(_LedgerCalls(ledger)),
+            ledger=ledger,
             directory=_Directory(decide),
             session=_no_actor,
             clock=clock,
@@ -98,18 +97,6 @@ class HarnessGateway:
             await send(message)
 
         await self._app(scope, receive, send_settled)
-
-
-class _LedgerCalls:
-    """`helmr_runtime.rpc.protocol.Calls` to the one ledger there is."""
-
-    def __init__(self, ledger: ReadableLedger) -> None:
-        self.counter: Counter[tuple[str, str]] = Counter()
-        self._ledger = ledger
-
-    async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the ledger's method."""
-        return await getattr(self._ledger, method)(*args, **kwargs)
 
 
 class _Directory:

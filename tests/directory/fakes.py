@@ -15,9 +15,20 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.pool import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import HostStatus
-from helmr_runtime.ports import Adopted, Busy, Death, HeldLease, Lease, Released, Report, WorkItem
+from helmr_runtime.ports import (
+    Adopted,
+    Busy,
+    Death,
+    HeldLease,
+    Lease,
+    Ledger,
+    Released,
+    Report,
+    WorkItem,
+)
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.proxies import LedgerProxy, SessionProxy
+from helmr_runtime.rpc.protocol import LEDGER
 
 BOUND_S = 5.0
 """Real time that a condition may take to come true."""
@@ -185,7 +196,7 @@ class FakeSession:
         self.name = name
         self.role = "desk" if "-desk-" in name else "slot"
         self._world = world
-        self._ledger = LedgerProxy(world.calls)
+        self._ledger = proxies.Proxy(world.calls, LEDGER, Ledger)
         self.pid = 100_000 + len(world.actors)
         self.code_hash = world.code_hash
         self.session_id: str | None = None
@@ -320,8 +331,8 @@ class World:
     ) -> DirectoryActor:
         """A started directory whose pool is full."""
         directory = DirectoryActor(
-            ledger=LedgerProxy(self.calls),
-            sessions=lambda name: SessionProxy(self.calls, name),
+            ledger=proxies.ledger(self.calls),
+            sessions=lambda name: proxies.session(self.calls, name),
             spawner=self.spawner,
             clock=self.clock,
             slots=slots,

@@ -39,7 +39,7 @@ async def wake(stack: Stack, session: str) -> None:
     """Let it park; then a note wakes it."""
 
     async def is_parked() -> bool:
-        return not await stack.reads.call("held")
+        return not await stack.calls.call(LEDGER, "held")
 
     await until(is_parked)
     answer = await stack.http.post(f"/v1/sessions/{session}/notes", json={"text": "hello"})

@@ -22,10 +22,9 @@ from helmr_runtime.host_status import HostStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.local import LocalCalls
 from helmr_runtime.rpc.protocol import DIRECTORY, LEDGER
-from helmr_runtime.rpc.proxies import DirectoryProxy, LedgerProxy, SessionProxy
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
@@ -78,7 +77,7 @@ class LocalSpawner:
         actor = SessionActor(
             name,
             role,
-            LedgerProxy(self._stack.calls),
+            proxies.ledger(self._stack.calls),
             self._stack.clock,
             lambda: self._registry,
             on_retire=lambda reason: self._stack.kill(name, reason),
@@ -126,7 +125,7 @@ class Stack:
         self.limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
         self.key = make_secret(SecretKind.API_KEY)
-        self.reads = LedgerClient(self.calls)
+        self.reads = proxies.ledger_client(self.calls)
         self.service = self.make_service()
         self.gateway = GatewayActor(self.service, self.settings())
         self.url = ""
@@ -135,8 +134,8 @@ class Stack:
     def make_service(self, *, commit_timeout_s: float = 10.0, **parts: Any) -> Service:
         return Service(
             ledger=self.reads,
-            directory=DirectoryProxy(self.calls),
-            session=lambda name: SessionProxy(self.calls, name),
+            directory=proxies.directory(self.calls),
+            session=lambda name: proxies.session(self.calls, name),
             clock=self.clock,
             version="0.0.test",
             data_dir="/data",
@@ -159,15 +158,15 @@ class Stack:
     async def start(self, *, slots: int = 2, desks: int = 1) -> None:
         await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
         self.directory = DirectoryActor(
-            ledger=LedgerProxy(self.calls),
-            sessions=lambda name: SessionProxy(self.calls, name),
+            ledger=proxies.ledger(self.calls),
+            sessions=lambda name: proxies.session(self.calls, name),
             spawner=LocalSpawner(self, self.registry),
             clock=self.clock,
             slots=slots,
             desks=desks,
             catalog_hash=self.registry.code_hash,
             limits=self.limits,
-            deliver=partial(delivery, self.reads),
+            deliver=partial(delivery, proxies.ledger(self.calls)),
         )
         self.calls.register(DIRECTORY, self.directory)
         await self.directory.start()

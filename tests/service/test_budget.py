@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from helmr_runtime.rpc.protocol import kind_of
+from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc.protocol import LEDGER, kind_of
 from tests.service.stack import BOUND_S, Stack, until
 
 LONG_POLLS = {"feed", "work", "watch", "ping"}
@@ -70,7 +71,7 @@ async def test_a_parked_answer_makes_four_calls(tmp_path: Path) -> None:
         session = (await stack.started())["session"]
 
         async def is_parked() -> bool:
-            return not await stack.reads.call("held")
+            return not await stack.calls.call(LEDGER, "held")
 
         await until(is_parked)
         made = await calls_of_an_answer(stack, session["wait"]["id"])
@@ -88,7 +89,8 @@ async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
     made: Counter[str] = Counter()
     ledger = stack.ledger._ledger
     assert ledger is not None
-    call, project = stack.reads.call, ledger._group.project
+    reads = cast(proxies.Proxy, stack.reads)
+    call, project = reads.call, ledger._group.project
 
     async def watched(method: str, /, *args: Any, **kwargs: Any) -> Any:
         if method not in LONG_POLLS:
@@ -99,12 +101,12 @@ async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
         made["tables written"] += 1
         return await project(read)
 
-    stack.reads.call = watched  # type: ignore[method-assign]
+    reads.call = watched  # type: ignore[method-assign]
     ledger._group.project = projected  # type: ignore[method-assign]
     try:
         yield made
     finally:
-        stack.reads.call = call  # type: ignore[method-assign]
+        reads.call = call  # type: ignore[method-assign]
         ledger._group.project = project  # type: ignore[method-assign]
 
 

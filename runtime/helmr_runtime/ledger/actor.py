@@ -269,6 +269,10 @@ class LedgerActor:
         found = await ledger.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
         return [views.entry_json(entry) for entry in found]
 
+    async def seq_at(self, session_id: str, feed_offset: int) -> int:
+        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        return await (await self._open()).seq_at(session_id, feed_offset)
+
     async def feed_head(self) -> int:
         """Feed offset of the newest entry."""
         return (await self._open()).index.head_offset

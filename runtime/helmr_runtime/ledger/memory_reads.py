@@ -382,6 +382,11 @@ class ReadableLedger(MemoryLedger):
             self._require_alive()
         return [views.entry_json(entry) for entry in self.stored.entries[after : after + limit]]
 
+    async def seq_at(self, session_id: str, feed_offset: int) -> int:
+        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        entries = self._entries(session_id)
+        return max((e.seq for e in entries if (e.feed_offset or 0) <= feed_offset), default=0)
+
     async def feed_head(self) -> int:
         """Feed offset of the newest entry."""
         self._require_alive()

@@ -16,11 +16,11 @@ from helmr_runtime.http.app import behind_proxies, create_app
 from helmr_runtime.http.connections import Connections
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ports import Introduction
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import Calls
-from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
-from helmr_runtime.service import LedgerClient, Service
+from helmr_runtime.service import Service
 
 BACKLOG = 2_048
 UNSENT_BYTES = 128 * 1024
@@ -133,9 +133,9 @@ def make_gateway(
         version=version, started_at=clock.now(), data_dir=data_dir, base_url=base_url
     )
     service = Service(
-        ledger=LedgerClient(calls),
-        directory=DirectoryProxy(calls),
-        session=lambda name: SessionProxy(calls, name),
+        ledger=proxies.ledger_client(calls),
+        directory=proxies.directory(calls),
+        session=lambda name: proxies.session(calls, name),
         clock=clock,
         version=version,
         data_dir=data_dir,

@@ -20,10 +20,10 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.app import create_app
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ports import Introduction
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
-from helmr_runtime.rpc.proxies import DirectoryProxy, SessionProxy
 from helmr_runtime.rpc.ray import RayCalls
-from helmr_runtime.service import LedgerClient, Service
+from helmr_runtime.service import Service
 
 
 def _version() -> str:
@@ -99,11 +99,11 @@ class JobGateway:
         return found
 
     def _make(self, host: Introduction) -> FastAPI:
-        ledger = LedgerClient(self._calls)
+        ledger = proxies.ledger_client(self._calls)
         self._service = Service(
             ledger=ledger,
-            directory=DirectoryProxy(self._calls),
-            session=lambda name: SessionProxy(self._calls, name),
+            directory=proxies.directory(self._calls),
+            session=lambda name: proxies.session(self._calls, name),
             clock=SystemClock(),
             version=host.version,
             keys=ledger.session_keys,

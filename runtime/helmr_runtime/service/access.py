@@ -132,7 +132,7 @@ class AccessTokens:
 
     async def _check_stream(self, scope: Scope) -> None:
         direction = "input" if scope.type is ScopeType.SESSION_INPUT_SEND else "output"
-        task = await self._ledger.task_of(scope.session_id or "")
+        task = str((await self._ledger.brief(scope.session_id or ""))["task"])
         await self._catalog.stream(task, scope.stream or "", direction)
 
     async def list(

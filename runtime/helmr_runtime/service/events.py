@@ -31,7 +31,7 @@ class Events:
             SessionNotFound: No session with that id.
         """
         ids.check_id(session_id, ids.SESSION)
-        await self._ledger.task_of(session_id)
+        await self._ledger.brief(session_id)
         await self._hub.ready()
         past = _Past(self._ledger, session_id)
         return FollowedEntries(self._hub, session_id, after, past.after)
@@ -53,13 +53,13 @@ class Events:
             return list(page["items"])
 
         async def is_over() -> bool:
-            return (await self._ledger.brief(session_id)).is_over
+            return bool((await self._ledger.brief(session_id))["is_over"])
 
         following = FollowedRecords(self._hub, session_id, stream, after, older, is_over)
         try:
             session = await self._ledger.brief(session_id)
-            await self._catalog.stream(session.task, stream, "output")
-            if await following.begin(is_over=session.is_over):
+            await self._catalog.stream(session["task"], stream, "output")
+            if await following.begin(is_over=session["is_over"]):
                 return following
         except BaseException:
             following.close()
@@ -82,9 +82,7 @@ class _Past:
     async def after(self, offset: int) -> Sequence[FeedItem]:
         """The next entries after a feed offset."""
         if self._after_seq is None:
-            self._after_seq = await self._ledger.last_seq_where(
-                self._session_id, lambda entry: bool(entry["feed_offset"] <= offset)
-            )
+            self._after_seq = await self._ledger.seq_at(self._session_id, offset)
         page = await self._ledger.transcript(
             self._session_id, after=self._after_seq, limit=PAGE_ITEMS
         )

@@ -321,7 +321,8 @@ class Sessions:
 
     async def _check_stream(self, session_id: str, stream: str, direction: str) -> None:
         ids.check_id(session_id, ids.SESSION)
-        await self._catalog.stream(await self._ledger.task_of(session_id), stream, direction)
+        task = (await self._ledger.brief(session_id))["task"]
+        await self._catalog.stream(task, stream, direction)
 
     async def _settled(self, session_id: str, run_id: str, timeout_s: float) -> RunInfo:
         """The run once it waits, is blocked or has ended, at most `timeout_s` later."""

@@ -216,14 +216,14 @@ class Tokens:
             "body": token["body"],
         }
         if token["session_id"] is not None:
-            found["asked_by"] = await self._ledger.task_of(token["session_id"])
+            found["asked_by"] = (await self._ledger.brief(token["session_id"]))["task"]
         if found["subject"] is None and token["waits"]:
             wait_id, session_id = token["waits"][0]
             wait = await self._ledger.get_wait(wait_id)
             found["subject"] = wait.get("subject")
             found["body"] = found["body"] if found["body"] is not None else wait.get("body")
             if token["session_id"] is None:
-                found["asked_by"] = await self._ledger.task_of(session_id)
+                found["asked_by"] = (await self._ledger.brief(session_id))["task"]
         return found
 
 

@@ -381,6 +381,11 @@ class DuckLedger:
         """Feed offset and hash of a session's entry."""
         return await self.read(reads.hash_at, head.session_id, seq, head.created_offset)
 
+    async def seq_at(self, session_id: str, feed_offset: int) -> int:
+        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        head = await self._require_head(session_id)
+        return await self.read(reads.seq_at, session_id, head.created_offset, feed_offset)
+
     async def start_key(self, hashed: str) -> int | None:
         """`created_offset` of the session started with this idempotency key."""
         return (await self.read(reads.start_keys, [hashed])).get(hashed)

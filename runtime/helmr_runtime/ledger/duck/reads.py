@@ -77,6 +77,15 @@ def hash_at(
     return (int(row[0]), bytes(row[1])) if row is not None else None
 
 
+def seq_at(reader: Reader, session_id: str, since_offset: int, offset: int) -> int:
+    """Seq of a session's last entry up to a feed offset, 0 if there is none; its first is at `since_offset`."""
+    found = reader.execute(
+        "SELECT max(seq) FROM entries WHERE session = $1 AND feed_offset BETWEEN $2 AND $3",
+        [uuid_of(session_id), since_offset, offset],
+    ).fetchone()
+    return int(found[0]) if found is not None and found[0] is not None else 0
+
+
 def session_entries(
     reader: Reader, session_id: str, since_offset: int, after: int, limit: int
 ) -> list[Entry]:

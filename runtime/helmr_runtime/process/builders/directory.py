@@ -10,16 +10,16 @@ from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.process.spawn import RaySpawner
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.proxies import LedgerProxy, SessionProxy
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.ray import RayCalls, this_node
 
 
 async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor:
     """A started directory."""
-    ledger = LedgerProxy(calls)
+    ledger = proxies.ledger(calls)
     directory = DirectoryActor(
         ledger=ledger,
-        sessions=lambda actor: SessionProxy(calls, actor),
+        sessions=lambda actor: proxies.session(calls, actor),
         spawner=RaySpawner(calls, spec, this_node()),
         clock=SystemClock(),
         slots=spec.slots,

@@ -15,8 +15,8 @@ from helmr_runtime.catalog import Registry, load_modules
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.process import by_value
 from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import Calls
-from helmr_runtime.rpc.proxies import LedgerProxy
 from helmr_runtime.rpc.ray import this_node
 from helmr_runtime.session.actor import SessionActor
 
@@ -35,7 +35,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
     return SessionActor(
         name,
         name.split("-")[1],
-        LedgerProxy(calls),
+        proxies.ledger(calls),
         SystemClock(),
         lambda: _load(spec),
         on_retire=_end_soon,

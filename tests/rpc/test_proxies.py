@@ -1,0 +1,61 @@
+"""A proxy has the methods of its port, and the actors behind it have them all."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ports import Directory, Ledger, Session
+from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.rpc.local import LocalCalls
+from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.session.actor import SessionActor
+
+
+@pytest.mark.parametrize(
+    ("port", "actor"),
+    [
+        (Ledger, LedgerActor),
+        (LedgerClient, LedgerActor),
+        (Session, SessionActor),
+        (Directory, DirectoryActor),
+    ],
+    ids=["ledger", "ledger-client", "session", "directory"],
+)
+def test_an_actor_has_every_method_of_its_port_with_its_parameters(port: type, actor: type) -> None:
+    methods = proxies.methods_of(port)
+    assert methods
+    for name in methods:
+        asked = inspect.signature(getattr(port, name)).parameters
+        given = inspect.signature(getattr(actor, name)).parameters
+        for parameter in asked.values():
+            assert given[parameter.name].kind == parameter.kind, f"{name}({parameter.name})"
+
+
+def test_the_memory_ledger_answers_what_the_service_asks() -> None:
+    ledger: type[LedgerClient] = ReadableLedger
+    assert proxies.methods_of(LedgerClient) <= set(dir(ledger))
+
+
+def test_the_service_can_commit_for_no_session() -> None:
+    for method in ("commit", "load", "abandon"):
+        assert method in proxies.methods_of(Ledger)
+        assert method not in proxies.methods_of(LedgerClient)
+        with pytest.raises(AttributeError, match=f"has no {method}"):
+            getattr(proxies.ledger_client(LocalCalls()), method)
+
+
+async def test_a_method_of_the_port_is_a_call_to_the_actor() -> None:
+    class Actor:
+        async def brief(self, session_id: str) -> dict[str, str]:
+            return {"task": session_id}
+
+    calls = LocalCalls()
+    calls.register(LEDGER, Actor())
+    assert await proxies.ledger_client(calls).brief("ses_1") == {"task": "ses_1"}
+    assert calls.counter["ledger", "brief"] == 1
