@@ -175,11 +175,15 @@ async def test_an_external_id_finds_the_open_session_else_the_newest(actor, cloc
     for _ in range(2):
         hands.append(await running(actor, clock, external_id="pr-1"))
         await hands[-1].stored(hands[-1].succeeded(), hands[-1].closed())
-    assert (await actor.find_session("pr-1"))["id"] == hands[-1].session_id
+
+    async def found(external_id):
+        items = (await actor.list_sessions(external_id=external_id, limit=1))["items"]
+        return [item["id"] for item in items]
+
+    assert await found("pr-1") == [hands[-1].session_id]
     opened = await begin(actor, clock, external_id="pr-1")
-    assert (await actor.find_session("pr-1"))["id"] == opened.session_id
-    with pytest.raises(SessionNotFound):
-        await actor.find_session("pr-2")
+    assert await found("pr-1") == [opened.session_id]
+    assert await found("pr-2") == []
 
 
 async def test_waits_are_listed_by_deadline_none_last_then_id(actor, clock):
@@ -343,7 +347,7 @@ async def test_stats_and_counts_say_how_the_ledger_does(actor, clock):
     assert stats["feed_offset"] == await actor.feed_head()
     assert stats["commit_p50_ms"] > 0
     assert stats["failure"] is None
-    counts = await actor.counts()
+    counts = (await actor.stats())["counts"]
     assert (counts["open"], counts["parked"], counts["held"], counts["running"]) == (2, 1, 1, 1)
     await hand.stored(hand.succeeded(), hand.closed(), release=True)
-    assert (await actor.counts())["open"] == 1
+    assert ((await actor.stats())["counts"])["open"] == 1

@@ -245,7 +245,7 @@ async def test_everything_parked_is_there_after_a_kill(duck, path, clock, tmp_pa
 async def test_a_release_is_there_after_a_kill_at_once(duck, path, clock, tmp_path):
     hand, _ = await parked(duck, clock)
     again = await open_ledger(killed(path, tmp_path / "killed"), clock=clock, settings=SMALL)
-    assert again.held() == []
+    assert await again.held() == []
     loaded = await again.load(hand.session_id, "slot-1")
     assert loaded.checkpoint is not None
     await again.close()
@@ -285,8 +285,8 @@ async def test_the_actor_of_a_forgotten_adoption_goes_on(duck, path, clock, tmp_
     again = await open_ledger(killed_path, clock=clock, settings=SMALL)
     hand.ledger = again
     await hand.stored(hand.started())
-    assert [held.session_id for held in again.held()] == [hand.session_id]
-    assert again.work()[1] == []
+    assert [held.session_id for held in await again.held()] == [hand.session_id]
+    assert (await again.work(-1, 0))[1] == []
     await again.close()
 
 
@@ -294,7 +294,7 @@ async def test_an_abandoned_session_stays_so_after_a_kill(duck, path, clock, tmp
     hand = await running(duck, clock)
     await duck.abandon(hand.session_id, hand.epoch)
     again = await open_ledger(killed(path, tmp_path / "killed"), clock=clock, settings=SMALL)
-    assert again.held() == []
+    assert await again.held() == []
     hand.ledger = again
     assert isinstance(await hand.commit(hand.step()), Refused)
     await again.close()

@@ -7,7 +7,9 @@ import inspect
 import pytest
 
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.actor import METHODS, LedgerActor
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.service_reads import ServiceReads
 from helmr_runtime.ledger.memory_reads import ReadableLedger
 from helmr_runtime.ports import Directory, Ledger, Session
 from helmr_runtime.rpc import proxies
@@ -18,23 +20,35 @@ from helmr_runtime.session.actor import SessionActor
 
 
 @pytest.mark.parametrize(
-    ("port", "actor"),
+    ("port", "parts"),
     [
-        (Ledger, LedgerActor),
-        (LedgerClient, LedgerActor),
-        (Session, SessionActor),
-        (Directory, DirectoryActor),
+        (Ledger, [ServiceReads, DuckLedger]),
+        (LedgerClient, [ServiceReads, DuckLedger, LedgerActor]),
+        (Session, [SessionActor]),
+        (Directory, [DirectoryActor]),
     ],
     ids=["ledger", "ledger-client", "session", "directory"],
 )
-def test_an_actor_has_every_method_of_its_port_with_its_parameters(port: type, actor: type) -> None:
+def test_an_actor_has_every_method_of_its_port_with_its_parameters(
+    port: type, parts: list[type]
+) -> None:
     methods = proxies.methods_of(port)
     assert methods
     for name in methods:
         asked = inspect.signature(getattr(port, name)).parameters
-        given = inspect.signature(getattr(actor, name)).parameters
+        part = next(part for part in parts if hasattr(part, name))
+        given = inspect.signature(getattr(part, name)).parameters
         for parameter in asked.values():
             assert given[parameter.name].kind == parameter.kind, f"{name}({parameter.name})"
+
+
+def test_the_ledger_hands_on_what_its_ports_have_and_nothing_else() -> None:
+    own = {"session_keys", "stats"}
+    for port in (Ledger, LedgerClient):
+        assert proxies.methods_of(port) - own <= METHODS
+    for hidden in ("read", "submit", "_commit"):
+        with pytest.raises(AttributeError):
+            getattr(LedgerActor, hidden)
 
 
 def test_the_memory_ledger_answers_what_the_service_asks() -> None:

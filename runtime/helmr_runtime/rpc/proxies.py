@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ class Proxy:
         """Call a method of the actor."""
         return await self._calls.call(self.name, method, *args, **kwargs)
 
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if method not in self._methods:
             raise AttributeError(f"{self.name} is called by its port, which has no {method}")
         return partial(self.call, method)

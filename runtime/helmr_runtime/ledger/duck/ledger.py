@@ -70,6 +70,9 @@ T = TypeVar("T")
 CORRUPT = "Corrupt database file"
 """What the engine says of a block whose checksum is wrong; it has no class for that."""
 
+POLL_MAX_S = 60.0
+"""The longest a long poll waits."""
+
 READERS = 2
 """Threads that read, each with its own cursor."""
 
@@ -246,12 +249,20 @@ class DuckLedger:
 
     # --- what the directory and followers ask ---------------------------------------------------
 
-    def work(self) -> tuple[int, Sequence[WorkItem]]:
-        """The work list and its version."""
+    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+        """Wait until the work list's version differs from `known`; it rises when an item is added.
+
+        At most `WORK_ITEMS_MAX` items of each kind; the next call shows what is behind them once
+        they are seen to. Start with `known` 0.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(timeout_s, POLL_MAX_S)
+        while self.index.work_version == known and (rest := until - loop.time()) > 0:
+            await self.changed(rest)
         return self.index.work_version, self.index.work_items()
 
-    def held(self) -> list[HeldLease]:
-        """Which sessions are held, by whom, under which epoch."""
+    async def held(self) -> list[HeldLease]:
+        """Which sessions are held, by whom and under which epoch: where a new directory starts."""
         return self.index.holdings()
 
     async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
