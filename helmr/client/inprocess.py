@@ -266,7 +266,6 @@ class _Blocking(httpx.SyncByteStream):
             yield chunk
 
     def close(self) -> None:
-        """See `_Exchange.aclose`."""
         self._do(self._exchange.aclose())
 
 

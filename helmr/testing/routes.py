@@ -106,15 +106,12 @@ class _Directory:
         self._decide = decide
 
     async def route(self, session_id: str, command: Command) -> Routed:
-        """See `Directory.route`."""
         return Routed(reply=await self._decide(session_id, command), actor=None)
 
     async def locate(self, session_id: str) -> str | None:
-        """See `Directory.locate`."""
         return None
 
     async def status(self) -> Mapping[str, Any]:
-        """See `Directory.status`."""
         one = {"total": 1, "starting": 0}
         return {"ready": True, "slots": one, "desks": one, "actors": [], "queue": 0, "warnings": []}
 

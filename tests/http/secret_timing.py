@@ -60,7 +60,6 @@ class WholeRuntime:
     http: httpx.AsyncClient
 
     async def started(self, task: str, payload: Any) -> dict[str, Any]:
-        """See `Door`."""
         answer = await self.http.post("/v1/sessions", json={"task": task, "payload": payload})
         assert answer.status_code == 201, answer.text
         receipt: dict[str, Any] = answer.json()

@@ -50,17 +50,11 @@ def start_of(
 class Writes(Protocol):
     """The part of a ledger that a hand needs."""
 
-    async def load(self, session_id: str, holder: str) -> Loaded:
-        """See `Ledger.load`."""
-        ...
+    async def load(self, session_id: str, holder: str) -> Loaded: ...
 
-    async def commit(self, flush: Flush) -> CommitReply:
-        """See `Ledger.commit`."""
-        ...
+    async def commit(self, flush: Flush) -> CommitReply: ...
 
-    async def start(self, start: StartSession) -> Started:
-        """See `Ledger.start`."""
-        ...
+    async def start(self, start: StartSession) -> Started: ...
 
 
 @dataclass

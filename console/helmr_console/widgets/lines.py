@@ -182,7 +182,6 @@ class LineList(ScrollView, can_focus=True):
         self.refresh()
 
     def on_blur(self) -> None:
-        """See `on_focus`."""
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:

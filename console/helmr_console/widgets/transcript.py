@@ -274,7 +274,6 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_blur(self) -> None:
-        """See `on_focus`."""
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:

@@ -41,7 +41,7 @@ LEDGER_PAUSE_S = 0.1
 
 
 class DirectoryActor:
-    """See `helmr_runtime.ports.Directory`.
+    """Implements `helmr_runtime.ports.Directory`.
 
     Args:
         ledger: The ledger.

@@ -82,7 +82,6 @@ class Access:
     async def authenticate(
         self, request: Request, need: Need, scope: ScopeType | None = None
     ) -> Principal:
-        """See `Authenticator`."""
         text = bearer(request)
         if text is None:
             self.door.admit_source(address_of(request))
@@ -144,7 +143,6 @@ class Trusting:
     async def authenticate(
         self, request: Request, need: Need, scope: ScopeType | None = None
     ) -> Principal:
-        """See `Authenticator`."""
         if bearer(request) is not None:
             return await self._access.authenticate(request, need, scope)
         request.state.role = Role.ADMIN

@@ -62,7 +62,6 @@ class _Numbers:
         self._numbers = numbers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See `prometheus_client.registry.Collector`."""
         for name, number in sorted(_flat(self._prefix, self._numbers)):
             yield GaugeMetricFamily(name, name.replace("_", " "), value=number)
 

@@ -122,7 +122,6 @@ class MemoryLedger:
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
     ) -> Loaded:
-        """See `Ledger.load`."""
         head = self._head(session_id)
         epoch = self.index.hold(head, holder, 0, self.clock.now())
         self._held(head)
@@ -147,7 +146,6 @@ class MemoryLedger:
         )
 
     async def commit(self, flush: Flush) -> CommitReply:
-        """See `Ledger.commit`."""
         self._require_alive()
         if self.before_commit is not None:
             await self.before_commit(flush)
@@ -159,13 +157,11 @@ class MemoryLedger:
         return reply
 
     async def abandon(self, session_id: str, epoch: int) -> None:
-        """See `Ledger.abandon`."""
         head = self._head(session_id)
         if self.index.abandon(head, epoch, self.clock.now()):
             self._held(head)
 
     async def held(self) -> Sequence[HeldLease]:
-        """See `Ledger.held`."""
         self._require_alive()
         return self.index.holdings()
 
@@ -176,12 +172,10 @@ class MemoryLedger:
         return FirstReceipt.of(self.entry(offset)) if offset is not None else None
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
-        """See `Ledger.known_key`."""
         self._require_alive()
         return self._known_key(session_id, stream, key_hash)
 
     async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
-        """See `Ledger.records`."""
         self._require_alive()
         return [
             entry.body
@@ -192,7 +186,6 @@ class MemoryLedger:
         ]
 
     async def start(self, start: StartSession) -> Started:
-        """See `Ledger.start`."""
         self._require_alive()
         match = find_start(self.index, start)
         if match is not None:
@@ -202,7 +195,6 @@ class MemoryLedger:
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
-        """See `Ledger.fact`."""
         self._require_alive()
         operation = fact.operation
         known = self.index.known_operation(operation.id) if operation is not None else None
@@ -220,7 +212,6 @@ class MemoryLedger:
         return decided.reply
 
     async def get_token(self, token_id: str) -> Mapping[str, Any]:
-        """See `Ledger.get_token`."""
         self._require_alive()
         token = self.index.tokens.get(token_id)
         if token is None:
@@ -235,7 +226,7 @@ class MemoryLedger:
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Mapping[str, Any]:
-        """See `Ledger.list_tokens`; this one is a single page."""
+        """A single page of tokens."""
         self._require_alive()
         wanted = TokenStatus(status) if status is not None else None
         found = [self._token_json(token, in_full=False) for token in self.index.tokens]
@@ -244,7 +235,6 @@ class MemoryLedger:
         return pages.page(found[: pages.limit_of(limit)], None)
 
     async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
-        """See `Ledger.token_end`."""
         self._require_alive()
         token = self.index.tokens.get(token_id)
         if token is None or token.is_pending:
@@ -261,7 +251,6 @@ class MemoryLedger:
         )
 
     async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        """See `Ledger.work`."""
         self._require_alive()
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s

@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Keeper:
-    """See the module.
+    """The actors of one runtime, from start to stop.
 
     Args:
         spec: What the actors are built from.

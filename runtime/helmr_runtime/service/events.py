@@ -12,7 +12,7 @@ from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries, Followe
 
 
 class Events:
-    """See the module."""
+    """Followers of entries and records."""
 
     def __init__(self, ledger: LedgerClient, catalog: CatalogView, hub: FeedHub) -> None:
         self._ledger = ledger

@@ -84,11 +84,9 @@ class FollowedEntries:
 
     @property
     def is_closed(self) -> bool:
-        """See `Following`."""
         return self._is_closed or (self._follower is not None and self._follower.is_closed)
 
     async def take(self, timeout_s: float) -> list[Followed]:
-        """See `Following`."""
         if self._follower is None and not self._is_closed:
             self._follower = self._hub.join_after(self._session_id, self._after)
         covered = 0
@@ -109,7 +107,6 @@ class FollowedEntries:
         return [(item.offset, item.text) for item in items if item.offset > self._after]
 
     def close(self) -> None:
-        """See `Following`."""
         self._is_closed = True
         if self._follower is not None:
             self._follower.close()
@@ -152,7 +149,6 @@ class FollowedRecords:
 
     @property
     def is_closed(self) -> bool:
-        """See `Following`."""
         return (self._has_all and not self._page) or self._follower.is_closed
 
     async def begin(self, *, is_over: bool) -> bool:
@@ -172,7 +168,6 @@ class FollowedRecords:
         return records
 
     async def take(self, timeout_s: float) -> list[Followed]:
-        """See `Following`."""
         if self._page:
             records, self._page = self._page, []
         elif self._has_caught_up:
@@ -189,7 +184,6 @@ class FollowedRecords:
         return [(record["seq"], jsontext.encode(record)) for record in new]
 
     def close(self) -> None:
-        """See `Following`."""
         self._follower.close()
 
 

@@ -13,7 +13,7 @@ ROWS_AT_A_TIME = 200
 
 
 class Queries:
-    """See the module."""
+    """SQL of an operator over the public views."""
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger

@@ -12,7 +12,7 @@ from helmr_runtime.service.router import Router
 
 
 class Runs:
-    """See the module."""
+    """Runs: read, cancelled, retried."""
 
     def __init__(self, ledger: LedgerClient, router: Router, repeats: Deduplicator) -> None:
         self._ledger = ledger

@@ -47,7 +47,7 @@ _STOPPED = frozenset({RunStatus.WAITING, RunStatus.BLOCKED})
 
 
 class Sessions:
-    """See the module."""
+    """Sessions: started, sent to, closed, cancelled, read."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ LOCAL_KEY = "local"
 
 
 class Tokens:
-    """See the module.
+    """Tokens: made by clients, read, completed, cancelled.
 
     Args:
         keys: Of the nil session, which tokens made from outside belong to.

@@ -43,7 +43,7 @@ ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
 
 
 class Waits:
-    """See the module."""
+    """The inbox, and answering exactly one wait."""
 
     def __init__(
         self,
