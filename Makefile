@@ -7,6 +7,7 @@
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
+#   make site    the docs as a site in build/site
 #   make lint    ruff, mypy --strict, import contracts
 #
 # Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
@@ -27,7 +28,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras bench soak perf notebooks lint format up lock clean
+.PHONY: help venv demo test test-all extras bench soak perf notebooks site lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,7 +51,7 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
-	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,sql,dev]'
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,sql,docs,dev]'
 	@touch $(VENV)/.stamp-demo $@
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-uv pyproject.toml constraints.txt
@@ -91,6 +92,9 @@ perf: $(VENV)/.stamp-dev
 # Executed in fresh kernels; the notebooks stay as they are, without outputs.
 notebooks: $(VENV)/.stamp-dev
 	$(BIN)/python notebooks/build.py
+
+site: $(VENV)/.stamp-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from helmr.testing.harness import Harness
 
 TESTER = Principal("api_key", name="test")
+"""Who acts in a test that names nobody."""
 
 _UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
 

@@ -20,7 +20,14 @@ from helmr.testing import Harness
 ROOT = Path(__file__).resolve().parents[2]
 # What begins with `# name.py` is a file of a tour, see test_tours.py.
 BLOCK = re.compile(r"^```python\n(?!# \w+\.py\n)(.*?)^```$", flags=re.M | re.S)
-PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if BLOCK.search(path.read_text("utf-8"))]
+NOT_OURS = {"comparison"}
+"""Shows programs of other systems, which are not installed here; `test_site.py` holds them to their files."""
+
+PAGES = [
+    path
+    for path in sorted(ROOT.glob("docs/*.md"))
+    if path.stem not in NOT_OURS and BLOCK.search(path.read_text("utf-8"))
+]
 
 
 def load(name: str, text: str, folder: Path) -> ModuleType:

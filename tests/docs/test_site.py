@@ -1,0 +1,72 @@
+"""The docs site builds strictly, and every public name has its place in the API pages."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+PUBLIC = ("helmr", "helmr.client", "helmr.testing", "helmr.experiments", "helmr.errors")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A strict build."""
+    root = Path(__file__).resolve().parents[2]
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=root,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def names_of(module: str) -> list[str]:
+    """What a module offers: what it exports, or the classes that it defines."""
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "__all__"):
+        return list(loaded.__all__)
+    return [n for n, v in vars(loaded).items() if isinstance(v, type) and v.__module__ == module]
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_its_place(site: Path, module: str) -> None:
+    inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    documented = {
+        line.split(" ", 1)[0] for line in zlib.decompress(inventory).decode().splitlines()
+    }
+    names = names_of(module)
+    assert names
+    missing = [name for name in names if f"{module}.{name}" not in documented]
+    assert missing == []
+
+
+@pytest.mark.timeout(150)
+def test_the_readme_is_the_first_page_and_its_links_lead_into_the_site(site: Path) -> None:
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert "Ten minutes" in page
+    links = re.findall(r'href="((?!http|#)[^"#]+\.html)', page)
+    assert "tutorial.html" in links
+    assert [link for link in links if not (site / link).is_file()] == []
+
+
+def test_the_comparison_shows_the_code_that_was_run(project_root: Path) -> None:
+    text = (project_root / "docs" / "comparison.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"<!-- code: (\S+) -->\n```python\n(.*?)```\n", text, flags=re.S))
+    files = {
+        f"comparison/{path.name}": path.read_text(encoding="utf-8")
+        for path in (project_root / "docs" / "comparison").glob("*.py")
+    }
+    assert shown == files
