@@ -8,6 +8,7 @@
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
+#   make clients the blocking client from the awaited one
 #   make lint    ruff, mypy --strict, import contracts
 #
 # Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
@@ -28,7 +29,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras bench soak perf notebooks site lint format up lock clean
+.PHONY: help venv demo test test-all extras bench soak perf notebooks site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -92,6 +93,9 @@ perf: $(VENV)/.stamp-dev
 # Executed in fresh kernels; the notebooks stay as they are, without outputs.
 notebooks: $(VENV)/.stamp-dev
 	$(BIN)/python notebooks/build.py
+
+clients: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.client.generate_sync
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

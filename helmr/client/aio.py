@@ -1,6 +1,12 @@
-"""`AsyncClient`: the same methods as `Client`, awaited. A test holds the two to the same signatures.
+"""`AsyncClient`: the same methods as `Client`, awaited.
 
-What each method does and raises is said once, in `helmr.client.sync`. Lists and follows are async iterators.
+Every method makes its call in `operations`, where routes and shapes are; the transport tries again after what may
+pass, with the same operation id. Lists and follows are async iterators. Every method may raise, besides what it names:
+
+    BadId: An id that is none, or one of another kind.
+    Unauthenticated, RoleDenied: The key is missing, unknown, or has no right to it.
+    Unavailable: No answer within the bounds of `Retry`; for a mutation `OutcomeUnknown` says that it may have
+        acted: the same call with the same `operation_id` finds out.
 """
 
 from __future__ import annotations
@@ -91,7 +97,16 @@ class AsyncClient:
         return await self._transport.call(operations.health())
 
     async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
-        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md)."""
+        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).
+
+        Args:
+            sql: One SELECT statement.
+            limit: Rows at most, to 100,000; 10,000 without it. A result that was cut says `truncated`.
+
+        Raises:
+            BadQuery: It can't be read, or asks for what no query may.
+            QueryTimeout, QueryTooLarge: It was ended at its limit of time, memory or size.
+        """
         return await self._transport.call(operations.query(sql, limit=limit))
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
@@ -125,7 +140,11 @@ class AsyncRuns:
         self._transport = transport
 
     async def get(self, run_id: str) -> RunInfo:
-        """The run as it is now."""
+        """The run as it is now.
+
+        Raises:
+            RunNotFound: There is none with this id.
+        """
         return await self._transport.call(operations.get_run(run_id))
 
     def list(
@@ -164,13 +183,23 @@ class AsyncRuns:
         return await self._transport.call(operations.cancel_run(run_id, operation_id=operation_id))
 
     async def retry(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Start the run's next attempt, which replays what was recorded (S-5)."""
+        """Start the run's next attempt, which replays what was recorded (S-5).
+
+        Raises:
+            RunNotRetryable: It is not the session's newest run, or neither failed nor blocked.
+        """
         return await self._transport.call(operations.retry_run(run_id, operation_id=operation_id))
 
     async def wait(
         self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
     ) -> RunInfo:
-        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`."""
+        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`.
+
+        Args:
+            run_id: The run.
+            timeout: None waits for ever.
+            until: `ended`, or `stopped`: also when it waits or is blocked, so that somebody must act.
+        """
         ends_at_s = waiting.deadline_s(timeout)
         return await waiting.wait_async(
             self._transport, await self.get(run_id), ends_at_s=ends_at_s, until=until
@@ -184,7 +213,11 @@ class AsyncWaits:
         self._transport = transport
 
     async def get(self, wait_id: str) -> WaitInfo:
-        """The wait with its body and JSON Schema."""
+        """The wait with its body and JSON Schema.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+        """
         return await self._transport.call(operations.get_wait(wait_id))
 
     def list(
@@ -237,7 +270,14 @@ class AsyncWaits:
     async def answer(
         self, wait_id: str, data: Any, *, operation_id: str | None = None
     ) -> SendReceipt | TokenAnswerReceipt:
-        """Answer exactly this wait (S-18)."""
+        """Answer exactly this wait (S-18).
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
+            WaitTimedOut: Its deadline passed before. Nothing is stored.
+            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
+        """
         return await self._transport.call(
             operations.answer_wait(wait_id, data, operation_id=operation_id)
         )

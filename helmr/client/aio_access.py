@@ -1,4 +1,4 @@
-"""Tokens, public tokens and API keys, awaited. What each method raises is said in `sync_access`."""
+"""Tokens, public tokens and API keys, awaited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`AsyncClient.sessions` and what it gives, awaited; said once, in `helmr.client.sync_sessions`."""
+"""`AsyncClient.sessions` and what it gives: sessions, their inputs and outputs, awaited.
+
+`helmr.client.aio` says what every method may raise besides what it names.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,23 @@ class AsyncSessions:
         result_timeout: Duration | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession:
-        """Start a session and its first run, or return the open one of that external id (S-2)."""
+        """Start a session and its first run, or return the open one of that external id (S-2).
+
+        Args:
+            task: The task, or its id.
+            payload: What the task gets, by its annotation.
+            external_id: Your name for the session; starting it again with the same payload returns it.
+            tags: Words to find it by.
+            metadata: JSON to keep with it.
+            idempotency_key: A second start with this key returns the first one's session.
+            result_timeout: Answer when the run waits or has ended, at most after this (60 s).
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            TaskNotFound: No such task; the message lists those there are.
+            SchemaMismatch: The payload does not fit; `errors` names the paths. Nothing is stored.
+            ExternalIdConflict: The external id's open session was started with other parameters.
+        """
         call = operations.start(
             task,
             payload,
@@ -86,7 +105,14 @@ class AsyncSessions:
         idempotency_key: str | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession:
-        """Start as `start` does; return when the run has ended or needs somebody, or after `timeout`."""
+        """Start as `start` does; return when the run has ended or needs somebody, or after `timeout`.
+
+        Returns:
+            The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave.
+
+        Raises:
+            TaskNotFound, SchemaMismatch, ExternalIdConflict: As `start`.
+        """
         ends_at_s = waiting.deadline_s(timeout)
         started = await self.start(
             task,
@@ -112,7 +138,11 @@ class AsyncSessions:
         return AsyncSessionHandle(self._transport, session_id)
 
     async def find(self, external_id: str) -> AsyncSessionHandle:
-        """A handle on the open session of that external id, else on the newest (S-2)."""
+        """A handle on the open session of that external id, else on the newest (S-2).
+
+        Raises:
+            SessionNotFound: None has it.
+        """
         page = await self.page(external_id=external_id)
         return AsyncSessionHandle(self._transport, operations.pick_session(page, external_id).id)
 
@@ -126,7 +156,19 @@ class AsyncSessions:
         tag: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[SessionInfo]:
-        """Every session that fits, newest first, page by page."""
+        """Every session that fits, newest first, page by page.
+
+        Args:
+            external_id: Only sessions with this external id.
+            task: Only sessions of this task.
+            status: `open`, `closed` or `cancelled`.
+            activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
+            tag: Only sessions with this tag.
+            limit: Items per page, 1 to 200; the iterator goes on to the next page.
+
+        Raises:
+            BadFilter: A word that the filter does not know.
+        """
         return all_pages_async(
             lambda cursor: self.page(
                 external_id=external_id,
@@ -172,7 +214,11 @@ class AsyncSessionHandle:
         self.id = operations.check_session_id(session_id)
 
     async def get(self) -> SessionInfo:
-        """The session as it is now, with its active wait in full."""
+        """The session as it is now, with its active wait in full.
+
+        Raises:
+            SessionNotFound: There is none with this id.
+        """
         return await self._transport.call(operations.get_session(self.id))
 
     def input(self, stream: str) -> AsyncInput:
@@ -186,7 +232,12 @@ class AsyncSessionHandle:
     def transcript(
         self, *, after: int | None = None, limit: int | None = None
     ) -> AsyncIterator[EntryInfo]:
-        """The session's entries so far, in seq order, page by page."""
+        """The session's entries so far, in seq order, page by page.
+
+        Args:
+            after: Only entries with a greater seq.
+            limit: Entries per page, 1 to 200.
+        """
         return all_pages_async(
             lambda cursor: self.transcript_page(after=after, limit=limit, cursor=cursor)
         )
@@ -200,11 +251,21 @@ class AsyncSessionHandle:
         )
 
     def follow(self, *, after: int | None = 0) -> AsyncGenerator[EntryInfo, None]:
-        """Entries from the beginning and then as they are stored, for ever; leave the loop to stop."""
+        """Entries from the beginning and then as they are stored, for ever; leave the loop to stop.
+
+        Args:
+            after: A feed offset (`EntryInfo.feed_offset`); None begins now.
+        """
         return self._transport.items(operations.follow_session(self.id, after=after))
 
     async def run(self, payload: Any = UNSET, *, operation_id: str | None = None) -> RunInfo:
-        """Start the next run; without a payload with that of the newest run (S-2)."""
+        """Start the next run; without a payload with that of the newest run (S-2).
+
+        Raises:
+            RunActive: A run is active.
+            SessionTerminal: The session is closed or cancelled.
+            SchemaMismatch: The payload does not fit.
+        """
         return await self._transport.call(
             operations.start_run(self.id, payload, operation_id=operation_id)
         )
@@ -220,13 +281,25 @@ class AsyncSessionHandle:
     async def close(
         self, *, end_input: bool = False, operation_id: str | None = None
     ) -> SessionInfo:
-        """Close the session; closing a closed one succeeds (S-6)."""
+        """Close the session; closing a closed one succeeds (S-6).
+
+        Args:
+            end_input: A run that waits on input is told that no more comes, instead of refusing to close.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            RunActive: A run is active and is not told that its input ends.
+        """
         return await self._transport.call(
             operations.close_session(self.id, end_input=end_input, operation_id=operation_id)
         )
 
     async def cancel(self, *, operation_id: str | None = None) -> SessionInfo:
-        """Cancel the session, its run, waits and tokens; cancelling a cancelled one succeeds (S-6)."""
+        """Cancel the session, its run, waits and tokens; cancelling a cancelled one succeeds (S-6).
+
+        Raises:
+            SessionTerminal: It is closed.
+        """
         return await self._transport.call(
             operations.cancel_session(self.id, operation_id=operation_id)
         )
@@ -281,7 +354,23 @@ class AsyncInput:
         public_access_token: str | None = None,
         operation_id: str | None = None,
     ) -> SendReceipt:
-        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25)."""
+        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
+
+        Args:
+            data: By the stream's schema.
+            correlation_id: Meets only waits for this id, and waits for none.
+            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
+            public_access_token: Sent instead of the client's key.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
+            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
+            SessionTerminal: The session is closed or cancelled.
+            IdleInputRejected: No run is active and the task rejects input then.
+            IdempotencyConflict: The key was used with other data.
+            ScopeDenied, TokenExhausted: What the public token does not allow.
+        """
         call = operations.send(
             self.session_id,
             self.stream,
@@ -329,7 +418,11 @@ class AsyncOutput:
         limit: int | None = None,
         public_access_token: str | None = None,
     ) -> AsyncIterator[RecordInfo]:
-        """The records so far, by seq, page by page."""
+        """The records so far, by seq, page by page.
+
+        Raises:
+            SessionNotFound, StreamNotFound: There is none.
+        """
         return all_pages_async(
             lambda cursor: self.page(
                 after=after, limit=limit, cursor=cursor, public_access_token=public_access_token

@@ -1,7 +1,8 @@
+# Made by `make clients` from aio.py; edit that one.
 """`Client`: what a program does with sessions, runs and waits, blocking.
 
 Every method makes its call in `operations`, where routes and shapes are; the transport tries again after what may
-pass, with the same operation id. Every method may raise, besides what it names:
+pass, with the same operation id. Lists and follows are iterators. Every method may raise, besides what it names:
 
     BadId: An id that is none, or one of another kind.
     Unauthenticated, RoleDenied: The key is missing, unknown, or has no right to it.

@@ -1,3 +1,4 @@
+# Made by `make clients` from aio_access.py; edit that one.
 """Tokens, public tokens and API keys, blocking."""
 
 from __future__ import annotations

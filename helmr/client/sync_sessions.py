@@ -1,6 +1,7 @@
+# Made by `make clients` from aio_sessions.py; edit that one.
 """`Client.sessions` and what it gives: sessions, their inputs and outputs, blocking.
 
-See `helmr.client.sync` for what every method may raise besides what it names.
+`helmr.client.sync` says what every method may raise besides what it names.
 """
 
 from __future__ import annotations
