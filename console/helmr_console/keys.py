@@ -53,6 +53,8 @@ class Keys:
         self._given: Message | None = None
         self._turn: list[Message] = []
         """Given, and not yet with the app."""
+        self.typed_s = 0.0
+        """When the key that had the last turn was read, by the clock that goes only forward."""
         self._came = asyncio.Event()
         self._interrupted = asyncio.Event()
         self._holding: set[Worker[None]] = set()
@@ -71,11 +73,6 @@ class Keys:
         if _interrupts(event):
             self._interrupted.set()
         return True
-
-    @property
-    def typed_s(self) -> float:
-        """When the key that has its turn was read, by the clock that goes only forward."""
-        return self._given.time if self._given is not None else 0.0
 
     def hold(self, work: Worker[None]) -> None:
         """Keys wait until this has ended: it decides where they belong."""
@@ -112,6 +109,7 @@ class Keys:
     def _give(self, event: Message) -> None:
         self._given = event
         self._turn.append(event)
+        self.typed_s = event.time  # before a widget changes it, as lists that are searched do
         self._app.post_message(event)
 
     def _in_text(self) -> bool:
