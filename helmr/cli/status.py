@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from helmr.cli import describe, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.exit_codes import ExitCode
+from helmr.durations import spell
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint
@@ -66,8 +66,7 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
         if "sessions_open" in health.counts:
             waits += f", {health.counts['sessions_open']} sessions open"
         pairs.append(("waits", waits))
-    warnings = health.pool.get("warnings")
-    pairs += [("warning", one) for one in (warnings if isinstance(warnings, list) else ())]
+    pairs += [("warning", one) for one in health.warnings]
     return pairs
 
 
@@ -78,9 +77,9 @@ def _queue(pool: Mapping[str, Any]) -> str:
         if not count
         else f"{count} {'run waits' if count == 1 else 'runs wait'} for a slot"
     )
-    oldest = pool.get("queue_oldest_at")
-    if count and isinstance(oldest, str):
-        text += f", the oldest since {describe.time_and_distance(datetime.fromisoformat(oldest))}"
+    oldest_s = pool.get("queue_oldest_s")
+    if count and isinstance(oldest_s, int | float):
+        text += f", the oldest for {spell(oldest_s)}"
     slots = pool.get("slots")
     if isinstance(slots, Mapping) and "free" in slots and "total" in slots:
         text += f"; {slots['free']} of {slots['total']} slots free"
