@@ -13,10 +13,16 @@ FROM_README = re.compile(r"\]\(docs/")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Put the README in as `index.md`."""
-    text = Path(config["config_file_path"]).with_name("README.md").read_text(encoding="utf-8")
-    index = FROM_README.sub("](", text).replace('src="docs/', 'src="')
-    files.append(File.generated(config, "index.md", content=index))
+    """Put the repository's own pages in, the README as `index.md`."""
+    root = Path(config["config_file_path"]).parent
+    for name, page in (
+        ("README", "index"),
+        ("ARCHITECTURE", "ARCHITECTURE"),
+        ("CONTRIBUTING", "CONTRIBUTING"),
+    ):
+        text = (root / f"{name}.md").read_text(encoding="utf-8")
+        content = FROM_README.sub("](", text).replace('src="docs/', 'src="')
+        files.append(File.generated(config, f"{page}.md", content=content))
     return files
 
 

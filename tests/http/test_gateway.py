@@ -115,7 +115,7 @@ async def test_a_start_is_made_once_although_the_ledger_was_away(stack: Stack) -
     starting = asyncio.create_task(
         stack.http.post("/v1/sessions", json={"task": "return", "payload": 1})
     )
-    await until(lambda: stack.calls.counter["ledger", "start"] == 1)
+    await until(lambda: stack.calls.counter["ledger", "start_session"] == 1)
     stack.calls.kill(LEDGER, "signal 9")
     stack.calls.register(LEDGER, stack.ledger)
     response = await starting

@@ -21,7 +21,7 @@ def test_every_export_exists(name: str):
 
 
 def test_every_public_name_is_exported():
-    of_import = {"TYPE_CHECKING", "Any"}
+    of_import = {"TYPE_CHECKING", "annotations"}
     submodules = {name for name, value in vars(helmr).items() if isinstance(value, ModuleType)}
     public = {name for name in vars(helmr) if not name.startswith("_")}
     assert public - of_import - submodules <= set(helmr.__all__)

@@ -12,8 +12,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import openapi
@@ -101,17 +99,6 @@ def create_app(
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to replace it
     return app
-
-
-def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
-    """The app; what these networks' proxies say of who asks is believed, and nobody else.
-
-    `Forwarded` is never read: proxies that write it pass on a client's own one more often than not.
-    """
-    if not trusted:
-        return app
-    # Of X-Forwarded-For the last address that is no trusted proxy's counts: a client can write what stands before.
-    return ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type, return-value]
 
 
 def _public_paths() -> dict[str, tuple[str, ...]]:

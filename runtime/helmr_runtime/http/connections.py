@@ -17,6 +17,8 @@ from enum import IntEnum
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from helmr_runtime.http.settings import ConnectionBounds
@@ -252,3 +254,14 @@ class _ClosedByUs:
     def close(self) -> None:
         self._is_closing = True
         self._close()
+
+
+def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
+    """The app; what these networks' proxies say of who asks is believed, and nobody else.
+
+    `Forwarded` is never read: proxies that write it pass on a client's own one more often than not.
+    """
+    if not trusted:
+        return app
+    # Of X-Forwarded-For the last address that is no trusted proxy's counts: a client can write what stands before.
+    return ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type, return-value]

@@ -12,8 +12,8 @@ import uvicorn
 
 from helmr.errors import Conflict, UsageError
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.http.app import behind_proxies, create_app
-from helmr_runtime.http.connections import Connections
+from helmr_runtime.http.app import create_app
+from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ports import Introduction
 from helmr_runtime.rpc import proxies

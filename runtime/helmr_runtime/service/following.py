@@ -158,7 +158,7 @@ class FollowedRecords:
             is_over: What `is_over` would say, if it was asked since this follows.
         """
         self._page = await self._read(is_over=is_over)
-        return not self.is_closed
+        return bool(self._page) or not self._has_all
 
     async def _read(self, *, is_over: bool) -> list[dict[str, Any]]:
         async with self._hub.catching_up:
