@@ -30,7 +30,7 @@ SEED = 46
 WRONG_PER_SOURCE, WRONG_PER_MINUTE = 30, 300
 """How often the front door bears a wrong secret (`helmr_runtime.security.limits`)."""
 
-OpRequest = Callable[[], Awaitable[httpx.Response]]
+Ask = Callable[[], Awaitable[httpx.Response]]
 Medians = Mapping[tuple[str, str], float]
 
 
@@ -101,7 +101,7 @@ class Case:
     secret: str
     """`key`, `public token`, `callback`, or `public token in a link` where a callback's secret belongs."""
     what: str
-    ask: OpRequest
+    ask: Ask
     status: int
 
 
@@ -120,10 +120,10 @@ async def cases(door: Door, stranger: Stranger) -> list[Case]:
     async def delete(path: str) -> None:
         assert (await door.http.delete(path)).status_code == 200
 
-    def bearing(secret: Callable[[], str], path: str) -> OpRequest:
+    def bearing(secret: Callable[[], str], path: str) -> Ask:
         return lambda: stranger.ask("GET", path, headers={"Authorization": f"Bearer {secret()}"})
 
-    def callback(secret: Callable[[], str]) -> OpRequest:
+    def callback(secret: Callable[[], str]) -> Ask:
         return lambda: stranger.ask("POST", f"/v1/callbacks/{secret()}", json={"data": 1})
 
     def fresh(kind: SecretKind) -> Callable[[], str]:

@@ -12,7 +12,7 @@ from helmr import streams, task, tokens
 from helmr_runtime.catalog import Registry
 
 
-class OpRequest(BaseModel):
+class Ask(BaseModel):
     """What a session asks for."""
 
     subject: str = "Publish?"
@@ -62,7 +62,7 @@ said = streams.output("said", schema=str)
 
 
 @task(id="publish", streams=[approval, chat, said])
-async def publish(ask: OpRequest) -> dict[str, str]:
+async def publish(ask: Ask) -> dict[str, str]:
     """Says what it has to say, then asks for a decision."""
     for text in ask.say:
         await said.append(text)
@@ -79,14 +79,14 @@ async def publish(ask: OpRequest) -> dict[str, str]:
 
 
 @task(id="order", streams=[orders])
-async def order(ask: OpRequest) -> str:
+async def order(ask: Ask) -> str:
     """Asks for an order."""
     found = await orders.wait(subject=ask.subject).unwrap()
     return str(found.size)
 
 
 @task(id="talk", streams=[chat, said])
-async def talk(ask: OpRequest) -> int:
+async def talk(ask: Ask) -> int:
     """Takes messages until its input ends."""
     count = 0
     async for _ in chat.iter():
@@ -95,7 +95,7 @@ async def talk(ask: OpRequest) -> int:
 
 
 @task(id="sign")
-async def sign(ask: OpRequest) -> str:
+async def sign(ask: Ask) -> str:
     """Waits for a token that anybody may complete."""
     made = await tokens.create(timeout=ask.timeout or "1h", tags=["mail"], subject=ask.subject)
     found = await made.wait(schema=Decision, subject=ask.subject, body=ask.body)
@@ -110,7 +110,7 @@ async def pick_up(token_id: str) -> object:
 
 
 @task(id="break")
-async def break_it(ask: OpRequest) -> str:
+async def break_it(ask: Ask) -> str:
     """Fails."""
     raise ValueError(ask.subject)
 

@@ -261,7 +261,7 @@ async def test_with_ascii_every_sign_on_every_screen_is_ascii(
     """Data that is ASCII leaves nothing on the terminal that is not, on any screen of the walk."""
     asked = {"body": "## Head\n- one\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n---\n" + "line\n" * 40}
     wait = await bench.ask(subject="Publish? " * 20, correlation="key-1", timeout="5m", **asked)
-    await bench.ask(subject="Publish too?", say=["word " * 100])
+    await bench.ask(subject="Publish too?", timeout="6m", say=["word " * 100])
     await bench.stack.started("sign", {"subject": "Sign?", "body": "please"})
     failed = await bench.ask("break", subject="gone")
     note = f"/v1/sessions/{wait['session']['id']}/notes"

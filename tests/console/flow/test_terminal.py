@@ -56,6 +56,7 @@ async def test_a_wait_is_answered_and_the_console_left(
     await terminal.sees("(•) approve")
     await terminal.press("\x13")
     await terminal.sees('"decision": "approve"')
+    await terminal.sees("^s sends it.")
     await terminal.press("\x13")
     await terminal.sees("Accepted")
     await bench.stack.run_until(wait["run"]["id"], "succeeded")

@@ -84,12 +84,12 @@ def _steps() -> list[Step]:
         ("enter", text, "esc closes"),
         ("escape", session, "[Runs]"),
         ("right_square_bracket", session, "[Raw]"),
-        ("c", "SendScreen", "> Send input"),
+        ("c", "SendScreen", "Send input ─"),
         ("escape", session, "[Raw]"),
         ("m", "NoteScreen", "0/5000"),
         ("paste", "NoteScreen", "control characters"),
         ("escape", session, "[Raw]"),
-        ("X", "ConfirmScreen", "> Cancel session"),
+        ("X", "ConfirmScreen", "Cancel session ─"),
         ("paste", "ConfirmScreen", "control characters"),
         ("escape", session, "[Raw]"),
         ("escape escape", inbox, "Inbox, by deadline"),  # the first one takes the search away
@@ -97,7 +97,7 @@ def _steps() -> list[Step]:
         ("2", "SessionsScreen", "Sessions, newest activity first"),
         ("slash failed enter", session, "following"),
         ("right_square_bracket right_square_bracket", session, "ValueError"),
-        ("R", "ConfirmScreen", "> Retry run"),
+        ("R", "ConfirmScreen", "Retry run ─"),
         ("escape", session, "[Runs]"),
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
         ("3", "ActivityScreen", "Activity, newest first"),
@@ -126,7 +126,7 @@ async def hostile(bench: Bench, **given: Any) -> dict[str, Any]:
 async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
     """Waits, a token, a note and a failed run that are full of it; the first wait and the failed session."""
     wait = await hostile(bench)
-    await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300])
+    await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300], timeout="30m")
     await bench.stack.started("sign", {"subject": HOSTILE[:190], "body": HOSTILE})
     failed = await bench.ask("break", subject=HOSTILE)
     await bench.stack.http.post(
