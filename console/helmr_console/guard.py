@@ -1,6 +1,6 @@
 """The last look at every line before it goes to the terminal: no control, bidi or zero-width character passes.
 
-`safe` is the door for session text; this catches what is typed or pasted into fields, and mistakes. It works on
+`safe` is the way for session text; this catches what is typed or pasted into fields, and mistakes. It works on
 segments of drawn lines, so the app's own escape codes, which are styles there, are not touched.
 """
 

@@ -39,16 +39,16 @@ class InProcessGateway(Protocol):
 
 
 class AppTransport(httpx.AsyncBaseTransport):
-    """See the module."""
+    """Carries an async client's requests to the app of an in-process gateway, on the same loop."""
 
-    def __init__(self, door: InProcessGateway) -> None:
-        self._door = door
+    def __init__(self, gateway: InProcessGateway) -> None:
+        self._gateway = gateway
         self._exchanges: set[_Exchange] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The app's answer, as soon as it begins."""
         body = await request.aread()
-        app = await self._door.open()
+        app = await self._gateway.open()
         exchange = _Exchange(request, body, on_end=self._exchanges.discard)
         self._exchanges.add(exchange)
         try:
@@ -59,10 +59,10 @@ class AppTransport(httpx.AsyncBaseTransport):
         return httpx.Response(status, headers=headers, stream=exchange)
 
     async def aclose(self) -> None:
-        """End what is still answered, and shut the door."""
+        """End what is still answered, and shut the gateway."""
         for exchange in tuple(self._exchanges):
             await exchange.aclose()
-        await self._door.close()
+        await self._gateway.close()
 
 
 class _Exchange(httpx.AsyncByteStream):
@@ -160,20 +160,20 @@ class _Exchange(httpx.AsyncByteStream):
 
 
 class BlockingAppTransport(httpx.BaseTransport):
-    """See the module.
+    """Carries a blocking client's requests to the app of an in-process gateway, from another thread.
 
     Args:
-        make_door: Makes the door, on the loop that it will belong to.
+        make_gateway: Makes the gateway, on the loop that it will belong to.
         loop: The running loop that the app belongs to; None starts one.
     """
 
     def __init__(
         self,
-        make_door: Callable[[], InProcessGateway],
+        make_gateway: Callable[[], InProcessGateway],
         *,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._make_door = make_door
+        self._make_door = make_gateway
         self._starting = threading.Lock()
         self._borrowed = loop
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -270,17 +270,17 @@ class _Blocking(httpx.SyncByteStream):
 
 
 class RemoteAppTransport(httpx.AsyncBaseTransport):
-    """See the module.
+    """Carries an async client's requests to the app of an in-process gateway, from another loop.
 
     Args:
-        make_door: Makes the door, on the app's loop.
+        make_gateway: Makes the gateway, on the app's loop.
         loop: The running loop that the app belongs to.
     """
 
     def __init__(
-        self, make_door: Callable[[], InProcessGateway], *, loop: asyncio.AbstractEventLoop
+        self, make_gateway: Callable[[], InProcessGateway], *, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._make_door = make_door
+        self._make_door = make_gateway
         self._loop = loop
         self._opening = asyncio.Lock()
         self._inner: AppTransport | None = None
@@ -297,7 +297,7 @@ class RemoteAppTransport(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
 
     async def aclose(self) -> None:
-        """End what is still answered, and shut the door."""
+        """End what is still answered, and shut the gateway."""
         if self._inner is not None:
             await self._do(self._inner.aclose())
 

@@ -38,17 +38,17 @@ def find(*, key: str | None) -> Endpoint | None:
 def blocking_carrier() -> BlockingAppTransport:
     """What carries a `Client`'s requests."""
     principal = _parts().this_job()  # known in the caller's thread
-    return BlockingAppTransport(lambda: _door(principal))
+    return BlockingAppTransport(lambda: _gateway(principal))
 
 
 def carrier() -> AppTransport:
     """What carries an `AsyncClient`'s requests."""
-    return AppTransport(_door(_parts().this_job()))
+    return AppTransport(_gateway(_parts().this_job()))
 
 
-def _door(principal: Any) -> InProcessGateway:
-    door: InProcessGateway = _parts().JobGateway(principal)
-    return door
+def _gateway(principal: Any) -> InProcessGateway:
+    gateway: InProcessGateway = _parts().JobGateway(principal)
+    return gateway
 
 
 def _is_connected() -> bool:

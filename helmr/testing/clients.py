@@ -71,7 +71,7 @@ class HarnessClients:
 
     def async_client(self, on_behalf_of: str | None) -> AsyncClient:
         """A client on the harness's loop, whose mutating calls settle."""
-        carrier = AppTransport(self._door(self._settle))
+        carrier = AppTransport(self._gateway(self._settle))
         return AsyncClient._over(
             AsyncHttpTransport(HARNESS, carrier=carrier, on_behalf_of=on_behalf_of)
         )
@@ -90,12 +90,12 @@ class HarnessClients:
     def blocking_carrier(self) -> BlockingAppTransport:
         """What carries a `Client`'s requests to the harness's loop."""
         _routes()
-        return BlockingAppTransport(lambda: self._door(None), loop=self._own_loop())
+        return BlockingAppTransport(lambda: self._gateway(None), loop=self._own_loop())
 
     def carrier(self) -> RemoteAppTransport:
         """What carries an `AsyncClient`'s requests from another loop. Nothing settles: a step that asks runs itself."""
         _routes()
-        return RemoteAppTransport(lambda: self._door(None), loop=self._own_loop())
+        return RemoteAppTransport(lambda: self._gateway(None), loop=self._own_loop())
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self.loop is None:
@@ -104,10 +104,10 @@ class HarnessClients:
             )
         return self.loop
 
-    def _door(self, settle: Callable[[], Awaitable[None]] | None) -> InProcessGateway:
+    def _gateway(self, settle: Callable[[], Awaitable[None]] | None) -> InProcessGateway:
         routes = _routes()
         self.look_after()
-        door: InProcessGateway = routes.HarnessGateway(
+        gateway: InProcessGateway = routes.HarnessGateway(
             self._ledger,
             self._clock,
             self._registry,
@@ -116,7 +116,7 @@ class HarnessClients:
             base_url=self._base_url,
             settle=settle,
         )
-        return door
+        return gateway
 
     # --- going on by itself ---------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Keys, persons and hosts at the door (S-46, S-51)."""
+"""Keys, persons and hosts at the gateway (S-46, S-51)."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ class Served:
 @asynccontextmanager
 async def served(stack: Stack, bounds: ConnectionBounds) -> AsyncIterator[Served]:
     gateway = GatewayActor(stack.make_service(), stack.settings(bounds=bounds))
-    door = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
+    limiter = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
     try:
-        yield door
+        yield limiter
     finally:
-        for writer in door.opened:
+        for writer in limiter.opened:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -66,7 +66,7 @@ async def served(stack: Stack, bounds: ConnectionBounds) -> AsyncIterator[Served
 
 
 @pytest.fixture
-async def door(stack: Stack) -> AsyncIterator[Served]:
+async def limiter(stack: Stack) -> AsyncIterator[Served]:
     async with served(stack, SHORT) as found:
         yield found
 
@@ -93,21 +93,21 @@ async def trickle(writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize("sent", [b"", b"GET /he", HEAD, HEAD + b"X-Long: "], ids=repr)
 @pytest.mark.parametrize("is_trickled", [False, True])
 async def test_a_head_that_does_not_come_ends_its_connection(
-    door: Served, sent: bytes, is_trickled: bool
+    limiter: Served, sent: bytes, is_trickled: bool
 ) -> None:
-    reader, writer = await door.connect(sent)
+    reader, writer = await limiter.connect(sent)
     trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
     assert await ended(reader) == b""
     if trickling is not None:
         trickling.cancel()
-    await door.until_connected(0)
+    await limiter.until_connected(0)
 
 
 @pytest.mark.parametrize("is_trickled", [False, True])
 async def test_a_later_head_that_does_not_come_whole_ends_its_connection(
-    door: Served, is_trickled: bool
+    limiter: Served, is_trickled: bool
 ) -> None:
-    reader, writer = await door.connect(HEAD + b"\r\n")
+    reader, writer = await limiter.connect(HEAD + b"\r\n")
     assert await reader.readuntil(b"ok\n")
     writer.write(b"GET /he")
     trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
@@ -116,32 +116,32 @@ async def test_a_later_head_that_does_not_come_whole_ends_its_connection(
         trickling.cancel()
 
 
-async def test_an_idle_connection_ends(door: Served) -> None:
-    reader, _ = await door.connect(HEAD + b"\r\n")
+async def test_an_idle_connection_ends(limiter: Served) -> None:
+    reader, _ = await limiter.connect(HEAD + b"\r\n")
     assert (await ended(reader)).endswith(b"ok\n")
-    await door.until_connected(0)
+    await limiter.until_connected(0)
 
 
 @pytest.mark.parametrize("is_trickled", [False, True])
 @pytest.mark.parametrize("has_key", [False, True])
 async def test_a_body_that_does_not_come_is_refused_and_its_connection_ends(
-    door: Served, is_trickled: bool, has_key: bool
+    limiter: Served, is_trickled: bool, has_key: bool
 ) -> None:
-    key = f"Authorization: Bearer {door.stack.key}\r\n" if has_key else ""
+    key = f"Authorization: Bearer {limiter.stack.key}\r\n" if has_key else ""
     sent = (
         f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Type: application/json\r\n"
     )
-    reader, writer = await door.connect(sent.encode() + b"Content-Length: 1000\r\n\r\n{")
+    reader, writer = await limiter.connect(sent.encode() + b"Content-Length: 1000\r\n\r\n{")
     trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
     answer = await ended(reader)
     assert answer.startswith(b"HTTP/1.1 400" if has_key else b"HTTP/1.1 401")
     if trickling is not None:
         trickling.cancel()
-    await door.until_connected(0)
+    await limiter.until_connected(0)
 
 
 async def test_an_answer_that_nobody_reads_ends_its_connection(stack: Stack) -> None:
-    async with served(stack, SHORT) as door:
+    async with served(stack, SHORT) as limiter:
         session = (await stack.started("echo", 0))["session"]["id"]
         for _ in range(30):
             answer = await stack.http.post(
@@ -152,16 +152,16 @@ async def test_an_answer_that_nobody_reads_ends_its_connection(stack: Stack) -> 
         sent = f"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"
         with socket.socket() as silent:
             silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            silent.connect(("127.0.0.1", door.port))
+            silent.connect(("127.0.0.1", limiter.port))
             silent.sendall(sent.encode())
-            await door.until_connected(1)
-            await door.until_connected(0)
+            await limiter.until_connected(1)
+            await limiter.until_connected(0)
 
 
 async def test_a_follower_that_reads_lives_on_beyond_all_bounds(stack: Stack) -> None:
     async with (
-        served(stack, SHORT) as door,
-        httpx.AsyncClient(base_url=door.url, timeout=BOUND_S) as http,
+        served(stack, SHORT) as limiter,
+        httpx.AsyncClient(base_url=limiter.url, timeout=BOUND_S) as http,
         http.stream(
             "GET", "/v1/events", headers={"Authorization": f"Bearer {stack.key}"}
         ) as response,
@@ -176,8 +176,8 @@ async def test_a_follower_that_reads_lives_on_beyond_all_bounds(stack: Stack) ->
 
 
 async def test_a_slow_client_that_keeps_within_the_bounds_is_served(stack: Stack) -> None:
-    async with served(stack, replace(SHORT, head_s=BOUND_S, body_s=BOUND_S)) as door:
-        reader, writer = await door.connect()
+    async with served(stack, replace(SHORT, head_s=BOUND_S, body_s=BOUND_S)) as limiter:
+        reader, writer = await limiter.connect()
         body = b'{"task": "return", "payload": 1}'
         head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -192,22 +192,22 @@ async def test_a_slow_client_that_keeps_within_the_bounds_is_served(stack: Stack
 
 
 async def test_half_open_connections_make_room_for_whole_requests(stack: Stack) -> None:
-    async with served(stack, ConnectionBounds(per_source_max=10)) as door:
-        half_open = [await door.connect(HEAD) for _ in range(30)]
-        assert await door.is_well()
-        assert len(door.gateway.connections) <= 10
+    async with served(stack, ConnectionBounds(per_source_max=10)) as limiter:
+        half_open = [await limiter.connect(HEAD) for _ in range(30)]
+        assert await limiter.is_well()
+        assert len(limiter.gateway.connections) <= 10
         for reader, _ in half_open[:20]:
             assert await ended(reader) == b""
 
 
 async def test_idle_connections_make_room_before_those_that_send(stack: Stack) -> None:
-    async with served(stack, ConnectionBounds(connections_max=2)) as door:
+    async with served(stack, ConnectionBounds(connections_max=2)) as limiter:
         post = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
-        sending, _ = await door.connect(post)
+        sending, _ = await limiter.connect(post)
         await sending.readuntil(b"\r\n\r\n")
-        idle, _ = await door.connect(HEAD + b"\r\n")
+        idle, _ = await limiter.connect(HEAD + b"\r\n")
         await idle.readuntil(b"ok\n")
-        assert await door.is_well()
+        assert await limiter.is_well()
         assert await ended(idle) == b""
         assert not sending.at_eof()
 
@@ -215,25 +215,25 @@ async def test_idle_connections_make_room_before_those_that_send(stack: Stack) -
 async def test_where_all_are_being_served_the_next_is_told_to_come_back(stack: Stack) -> None:
     follow = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stack.key}\r\n\r\n"
     follow = follow.replace("Host: x", "Host: localhost")
-    async with served(stack, ConnectionBounds(per_source_max=3)) as door:
+    async with served(stack, ConnectionBounds(per_source_max=3)) as limiter:
         for _ in range(3):
-            reader, _ = await door.connect(follow.encode())
+            reader, _ = await limiter.connect(follow.encode())
             await reader.readuntil(b"id: ")
-        refused, _ = await door.connect()
+        refused, _ = await limiter.connect()
         answer = await ended(refused)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in answer
-        assert len(door.gateway.connections) == 3
+        assert len(limiter.gateway.connections) == 3
 
 
 async def test_connections_of_another_source_have_a_bound_of_their_own(stack: Stack) -> None:
     follow = f"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
-    async with served(stack, ConnectionBounds(per_source_max=2)) as door:
+    async with served(stack, ConnectionBounds(per_source_max=2)) as limiter:
         for _ in range(2):
-            reader, _ = await door.connect(follow.encode() + b"\r\n")
+            reader, _ = await limiter.connect(follow.encode() + b"\r\n")
             await reader.readuntil(b"id: ")
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-        async with httpx.AsyncClient(base_url=door.url, transport=transport) as http:
+        async with httpx.AsyncClient(base_url=limiter.url, transport=transport) as http:
             assert (await http.get("/healthz")).status_code == 200
 
 
@@ -363,23 +363,23 @@ async def test_a_trusted_proxy_has_as_many_connections_as_there_may_be(stack: St
         bounds=ConnectionBounds(per_source_max=2), trusted_proxies=("127.0.0.1/32",)
     )
     gateway = GatewayActor(stack.make_service(), settings)
-    door = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
+    limiter = Served(stack, gateway, await gateway.start("127.0.0.1", 0))
     try:
         for _ in range(5):
-            await door.connect(HEAD)
-        await door.until_connected(5)
+            await limiter.connect(HEAD)
+        await limiter.until_connected(5)
     finally:
-        for writer in door.opened:
+        for writer in limiter.opened:
             writer.close()
         await gateway.stop()
 
 
 async def test_five_hundred_half_open_requests_slow_nobody_down_for_long(stack: Stack) -> None:
     """A hang guard; how long they live is measured on a whole runtime."""
-    async with served(stack, replace(SHORT, head_s=1.0)) as door:
+    async with served(stack, replace(SHORT, head_s=1.0)) as limiter:
         began_s = time.monotonic()
         for _ in range(500):
-            await door.connect(HEAD)
-        assert await door.is_well()
-        await door.until_connected(0)
+            await limiter.connect(HEAD)
+        assert await limiter.is_well()
+        await limiter.until_connected(0)
         assert time.monotonic() - began_s < BOUND_S

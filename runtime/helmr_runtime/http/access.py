@@ -60,7 +60,7 @@ class Access:
         admin_key_hash: Hex SHA-256 of the local admin key; the key itself is not kept.
         api_keys: Other API keys.
         public_tokens: Public tokens.
-        door: The limits.
+        limiter: The limits.
         now: Tells the time.
     """
 
@@ -70,21 +70,21 @@ class Access:
         *,
         api_keys: ApiKeys,
         public_tokens: AccessTokens,
-        door: RateLimiter,
+        limiter: RateLimiter,
         now: Callable[[], datetime],
     ) -> None:
         self._admin_key_hash = admin_key_hash
         self._api_keys = api_keys
         self._public_tokens = public_tokens
         self._now = now
-        self.door = door
+        self.limiter = limiter
 
     async def authenticate(
         self, request: Request, need: Need, scope: ScopeType | None = None
     ) -> Principal:
         text = bearer(request)
         if text is None:
-            self.door.admit_source(address_of(request))
+            self.limiter.admit_source(address_of(request))
             raise unauthenticated()
         match parse_secret(text):
             case SecretKind.API_KEY:
@@ -92,7 +92,7 @@ class Access:
             case SecretKind.PUBLIC_TOKEN:
                 return await self._by_public_token(request, secret_hash(text), scope)
             case _:
-                self.door.count_malformed(address_of(request))
+                self.limiter.count_malformed(address_of(request))
                 raise unauthenticated()
 
     async def _by_key(self, request: Request, hashed: str, need: Need) -> Principal:
@@ -101,12 +101,12 @@ class Access:
         else:
             key = self._api_keys.known(hashed)
             if key is None:
-                async with self.door.lookup(hashed):
+                async with self.limiter.lookup(hashed):
                     key = await self._api_keys.find(hashed)
             if key is None:
-                self.door.count_failure(address_of(request), hashed)
+                self.limiter.count_failure(address_of(request), hashed)
                 raise unauthenticated()
-            self.door.passed(hashed)
+            self.limiter.passed(hashed)
             key_id, role, name = key.id, key.role, key.name
         request.state.role = role
         check_role(role, need)
@@ -115,13 +115,13 @@ class Access:
     async def _by_public_token(
         self, request: Request, hashed: str, scope: ScopeType | None
     ) -> Principal:
-        async with self.door.lookup(hashed):
+        async with self.limiter.lookup(hashed):
             token = await self._public_tokens.find(hashed)
         if token is None or not _is_live(token, self._now()):
-            self.door.count_failure(address_of(request), hashed)
+            self.limiter.count_failure(address_of(request), hashed)
             raise unauthenticated()
-        self.door.passed(hashed)
-        self.door.admit_secret(hashed)
+        self.limiter.passed(hashed)
+        self.limiter.admit_secret(hashed)
         # Known from here on, so that also a refusal may be read by an allowed page.
         request.state.public_token = token
         check_origin(token, request.headers.get("origin"))

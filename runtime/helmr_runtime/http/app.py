@@ -75,13 +75,13 @@ def create_app(
     app.state.service = service
     app.state.settings = settings
     app.state.metrics = metrics
-    door = RateLimiter(service.now, settings.limits)
-    app.state.door = door
+    limiter = RateLimiter(service.now, settings.limits)
+    app.state.limiter = limiter
     access = Access(
         settings.admin_key_hash,
         api_keys=service.api_keys,
         public_tokens=service.public_tokens,
-        door=door,
+        limiter=limiter,
         now=service.now,
     )
     app.state.authenticator = Trusting(access, trusts) if trusts is not None else access

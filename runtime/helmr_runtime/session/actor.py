@@ -79,7 +79,7 @@ class SessionActor:
         self._ledger = ledger
         self._clock = clock
         self._load = load
-        self._doom = on_retire
+        self._retire = on_retire
         self._status_path = status_path
         self._linger_s = linger_s
         self._replay_always = replay_always
@@ -318,7 +318,7 @@ class SessionActor:
 
     def _end_if_doomed(self) -> None:
         if self._retiring is not None and self._held is None:
-            self._doom(self._retiring)
+            self._retire(self._retiring)
 
     def _report(self) -> None:
         held = self._held

@@ -119,7 +119,7 @@ class LiveSession:
         self._is_hot = is_hot
         self._on_change = on_change
         self._on_lost = on_lost
-        self._on_doom = on_retire
+        self._on_retire = on_retire
         self._deduplicator = Deduplicator(
             self.state, loaded, ledger, asked=asked_operation, since=clock.now()
         )
@@ -435,7 +435,7 @@ class LiveSession:
     def retire(self, reason: str) -> None:
         """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
         self.is_retiring = True
-        self._on_doom(reason)
+        self._on_retire(reason)
 
     # --- what follows a change ------------------------------------------------------------------
 

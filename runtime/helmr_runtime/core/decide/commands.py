@@ -1,4 +1,4 @@
-"""The one door for commands: repeats first, then the decision by kind."""
+"""The one way in for commands: repeats first, then the decision by kind."""
 
 from __future__ import annotations
 

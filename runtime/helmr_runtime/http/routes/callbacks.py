@@ -87,20 +87,20 @@ async def complete_by_callback(secret: Secret, service: ServiceDep, request: Req
 
 async def _callback(request: Request, service: Service, secret: str) -> Callback:
     """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
-    door: RateLimiter = request.app.state.door
+    limiter: RateLimiter = request.app.state.limiter
     address = address_of(request)
     kind = parse_secret(secret)
     if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):
-        door.count_malformed(address)
+        limiter.count_malformed(address)
         raise _nothing()
     hashed = secret_hash(secret)
-    async with door.lookup(hashed):
+    async with limiter.lookup(hashed):
         found = await _find(request, service, kind, hashed)
     if found is None:
-        door.count_failure(address, hashed)
+        limiter.count_failure(address, hashed)
         raise _nothing()
-    door.passed(hashed)
-    door.admit_secret(hashed)
+    limiter.passed(hashed)
+    limiter.admit_secret(hashed)
     return found
 
 
