@@ -3,6 +3,7 @@ the slot."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import Any
 
@@ -29,6 +30,35 @@ async def test_queued_runs_resume_in_order_as_slots_come_free(world: World) -> N
         await slot.report("parkable")
     await until(lambda: len(slot.adoptions) == 5)
     assert slot.adoptions == [f"s{n}" for n in range(5)]
+
+
+async def test_a_run_that_the_list_names_while_a_desk_holds_it_is_resumed_when_the_desk_lets_go(
+    world: World,
+) -> None:
+    """The list is here before the answer to the release; nothing else would look again."""
+    directory = await world.directory(slots=1)
+    world.ledger.add("s1")
+    await directory.route("s1", note("busy"))
+    slot = world.holder("s1")
+    (desk,) = world.living("desk")
+    head = world.ledger.add("s2")
+    release, let_go = desk.release, asyncio.Event()
+
+    async def slowly(session_id: str, reason: str) -> Any:
+        reply = await release(session_id, reason)
+        head.queued = True
+        await world.ledger.bump()
+        await let_go.wait()
+        return reply
+
+    desk.release = slowly  # type: ignore[method-assign]
+    await directory.route("s2", note("decided at a desk", operation="op_2"))
+    await until(lambda: head.queued)
+    await slot.report("parkable")
+    await settle()
+    assert slot.session_id == "s1"
+    let_go.set()
+    await until(lambda: slot.session_id == "s2")
 
 
 async def test_a_queued_run_waits_while_every_slot_executes(world: World) -> None:

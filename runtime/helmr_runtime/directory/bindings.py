@@ -204,6 +204,7 @@ class Bindings:
         actor.epoch = None
         actor.parkable_at = None
         self.placing.disarm(actor)
+        self.placing.session_freed()
 
     # --- what actors say --------------------------------------------------------------------------
 

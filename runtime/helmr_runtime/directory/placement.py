@@ -149,6 +149,14 @@ class Placement:
                 waiter.set_result(actor)
                 return
 
+    def session_freed(self) -> None:
+        """A session is nobody's any more: it may be one that waits for a slot, and was passed over as held until now.
+
+        The ledger's list can name it before the answer to its release is here. Looked at when the caller has said
+        what becomes of the actor.
+        """
+        asyncio.get_running_loop().call_soon(self._on_free)
+
     # --- release ----------------------------------------------------------------------------------
 
     async def release(self, actor: PoolActor, reason: str) -> bool:
