@@ -23,7 +23,7 @@ from typing import Any
 
 from helmr.client import Client, SessionHandle, StartedSession
 from helmr.errors import HelmrError, RunActive, Unavailable
-from helmr.models import WaitInfo
+from helmr.models import Activity, WaitInfo
 
 PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Katherine Johnson", "Edsger Dijkstra")
 REPOSITORIES = (
@@ -253,6 +253,9 @@ class Seeder:
     def report_runs(self) -> None:
         """A run that executes a long step."""
         session = self._start("slow-report", {"name": "Q3 by region"}, within_s=None)
+        ends_at_s = time.monotonic() + WAIT_S
+        while session.get().activity is Activity.QUEUED and time.monotonic() < ends_at_s:
+            time.sleep(PAUSE_S)
         self.seeded.add("running", session)
 
     # --- parts ----------------------------------------------------------------------------------
