@@ -46,7 +46,8 @@ def start(
     *tasks: str | os.PathLike[str] | Task[..., Any],
     data_dir: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    slots: int | None = None,
+    hosts: int | None = None,
+    sessions_per_host: int | None = None,
     linger_s: float = 30.0,
     join: bool = False,
 ) -> Embedded:
@@ -57,7 +58,8 @@ def start(
         data_dir: Where sessions are stored, kept afterwards; an existing one goes on. None: a temporary one, which
             goes when the runtime ends.
         folder: Where tasks are looked up; None is the current one.
-        slots: Actors that run task code; None fits the machine.
+        hosts: Processes that sessions live in; None fits the machine.
+        sessions_per_host: Sessions whose code one of them may have at once; None fits the machine.
         linger_s: Seconds that a waiting session stays in memory.
         join: Use the runtime that has the data directory, if there is one, with the tasks and settings that it was
             started with. It ends with the process that started it.
@@ -70,7 +72,13 @@ def start(
     """
     extras.check("runtime")
     modules = tuple(module_of(one) if isinstance(one, Task) else os.fspath(one) for one in tasks)
-    options = {"tasks": modules, "folder": folder, "slots": slots, "linger_s": linger_s}
+    options = {
+        "tasks": modules,
+        "folder": folder,
+        "hosts": hosts,
+        "sessions_per_host": sessions_per_host,
+        "linger_s": linger_s,
+    }
     if not join:
         return _started(data_dir, options)
     if data_dir is None:

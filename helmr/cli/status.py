@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from helmr.models import Health
 
 
-ACTOR_COLUMNS = ("NAME", "ROLE", "STATE", "SESSION", "PID", "NODE", "SINCE")
+HOST_COLUMNS = ("NAME", "STATE", "SESSIONS", "ROOM", "PID", "NODE", "SINCE")
 """`NODE` is Ray's id of it, where a runtime has several."""
 
 
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def status(
     cli: Cli,
     every: Annotated[
-        bool, typer.Option("--all", help="All numbers of pool and ledger, and each actor.")
+        bool, typer.Option("--all", help="All numbers of pool and ledger, and each host.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -41,9 +41,9 @@ def status(
         printing.write_json({**found, "health": health.model_dump(mode="json")})
     elif every:
         printing.fields(_fields(endpoint, health))
-        if rows := _actor_rows(health):
+        if rows := _host_rows(health):
             printing.write("")
-            printing.table(ACTOR_COLUMNS, rows)
+            printing.table(HOST_COLUMNS, rows)
     else:
         printing.fields(_in_short(endpoint, health))
     if not health.ready:
@@ -73,21 +73,21 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
 def _queue(pool: Mapping[str, Any]) -> str:
     count = pool["queue"]
     text = (
-        "no run waits for a slot"
+        "no run waits for room"
         if not count
-        else f"{count} {'run waits' if count == 1 else 'runs wait'} for a slot"
+        else f"{count} {'run waits' if count == 1 else 'runs wait'} for room"
     )
     oldest_s = pool.get("queue_oldest_s")
     if count and isinstance(oldest_s, int | float):
         text += f", the oldest for {spell(oldest_s)}"
-    slots = pool.get("slots")
-    if isinstance(slots, Mapping) and "free" in slots and "total" in slots:
-        text += f"; {slots['free']} of {slots['total']} slots free"
+    sessions = pool.get("sessions")
+    if isinstance(sessions, Mapping) and "live" in sessions and "room" in sessions:
+        text += f"; {sessions['live']} live, room for {sessions['room']} more"
     return text
 
 
 def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
-    shown = ("ready", "actors", "warnings")
+    shown = ("ready", "host_list", "warnings")
     pool = {name: value for name, value in health.pool.items() if name not in shown}
     return [
         ("url", endpoint.url),
@@ -115,12 +115,12 @@ def _flat(prefix: str, parts: Mapping[str, Any]) -> list[tuple[str, object]]:
     return pairs
 
 
-def _actor_rows(health: Health) -> list[tuple[object, ...]]:
-    actors = health.pool.get("actors")
-    if not isinstance(actors, list):
+def _host_rows(health: Health) -> list[tuple[object, ...]]:
+    hosts = health.pool.get("host_list")
+    if not isinstance(hosts, list):
         return []
     return [
-        tuple(one.get(name.lower()) for name in ACTOR_COLUMNS)
-        for one in actors
+        tuple(one.get(name.lower()) for name in HOST_COLUMNS)
+        for one in hosts
         if isinstance(one, Mapping)
     ]

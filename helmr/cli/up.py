@@ -46,15 +46,24 @@ def up(
     data_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
     ] = Path(".helmr"),
-    slots: Annotated[
+    hosts: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Runs at a time; twice the cores, at most 8, if not given."
+            min=1,
+            metavar="N",
+            help="Processes that sessions live in; one for two cores if not given.",
         ),
     ] = None,
-    desks: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Actors that only decide, never run code.")
-    ] = 2,
+    sessions_per_host: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Sessions whose code one host may have at once; 500 if not given.",
+        ),
+    ] = None,
+    slots: Annotated[str | None, typer.Option(hidden=True)] = None,
+    desks: Annotated[str | None, typer.Option(hidden=True)] = None,
     linger: Annotated[
         str, typer.Option(metavar="DURATION", help="How long a waiting session stays in memory.")
     ] = "30s",
@@ -100,6 +109,11 @@ def up(
             hint="Name files or modules, `helmr up tasks.py`, or set `[tool.helmr] tasks` in "
             "pyproject.toml.",
         )
+    if slots is not None or desks is not None:
+        raise UsageError(
+            "there are no slots and desks to count any more: a host holds many sessions",
+            hint="`--hosts N` processes with `--sessions-per-host N` each; without both, what fits the machine.",
+        )
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
@@ -111,8 +125,8 @@ def up(
         host=host,
         port=port,
         data_dir=next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None),
-        slots=slots,
-        desks=desks,
+        hosts=hosts,
+        sessions_per_host=sessions_per_host,
         linger_s=linger_s,
         address=address,
         external_url=external_url,

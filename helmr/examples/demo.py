@@ -242,8 +242,8 @@ class Demo:
         began_at_s = time.monotonic()
         with self._log.open("ab") as log:
             self._up = subprocess.Popen(
-                # One slot to kill and one to take over; what nobody needs here only costs time.
-                [sys.executable, "-m", "helmr.cli", *arguments, "--slots", "2", "--desks", "1"],
+                # One host to kill and one to take over; what nobody needs here only costs time.
+                [sys.executable, "-m", "helmr.cli", *arguments, "--hosts", "2"],
                 cwd=self._folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,

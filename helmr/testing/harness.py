@@ -42,7 +42,7 @@ from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
 from helmr_runtime.security.completion import complete
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.session.host import HostActor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +83,7 @@ class Harness:
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
         self._new_id = new_id
-        self._actors: dict[str, SessionActor] = {}
+        self._hosts: dict[str, HostActor] = {}
         self._deaths: dict[str, Death] = {}
         self._names = 0
         self._settling = asyncio.Lock()
@@ -110,7 +110,7 @@ class Harness:
         trace: TracebackType | None,
     ) -> None:
         await self._clients.stop()
-        for session_id in tuple(self._actors):
+        for session_id in tuple(self._hosts):
             await self._drop(session_id)
         while self._replaced:
             step, function = self._replaced.pop()
@@ -190,39 +190,38 @@ class Harness:
         """Have a command decided; the session is adopted if nothing holds it."""
         while True:
             async with self._binding.setdefault(session_id, asyncio.Lock()):
-                actor = self._actors.get(session_id)
-                if actor is None:
+                host = self._hosts.get(session_id)
+                if host is None:
                     return await self._adopt(session_id, command)
             try:
-                return await actor.command(session_id, command)
+                return await host.command(session_id, command)
             except Moved:
-                if self._actors.get(session_id) is actor:
-                    self._actors.pop(session_id)
+                if self._hosts.get(session_id) is host:
+                    self._hosts.pop(session_id)
 
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1
         self._clients.loop = asyncio.get_running_loop()
-        actor = SessionActor(
+        host = HostActor(
             f"harness-{self._names}",
-            "slot",
             self.ledger,
             self.clock,
             lambda: self._registry,
-            on_retire=lambda reason: None,
+            is_exclusive=True,
             linger_s=self._linger_s,
             replay_always=self._replay_always,
             silence_s=self._silence_s,
         )
-        self._actors[session_id] = actor
+        self._hosts[session_id] = host
         try:
-            adopted = await actor.adopt(
+            adopted = await host.adopt(
                 session_id,
                 command=command,
                 death=self._deaths.pop(session_id, None),
                 catalog_hash=self._registry.code_hash,
             )
         except SessionNotFound:
-            self._actors.pop(session_id)
+            self._hosts.pop(session_id)
             raise
         return adopted.reply or {}
 
@@ -282,7 +281,7 @@ class Harness:
             calm = 0
             while calm < 2:
                 await self._wake_due()
-                calm = calm + 1 if all(a.is_settled for a in self._actors.values()) else 0
+                calm = calm + 1 if all(a.is_settled for a in self._hosts.values()) else 0
                 await asyncio.sleep(0 if calm else 0.0005)
 
     async def settle_if(self, settle: bool) -> None:
@@ -303,7 +302,7 @@ class Harness:
                 ended = await delivery(self.ledger, item)
                 if ended is not None:
                     await self.command(item.session_id, ended)
-            elif item.session_id not in self._actors:
+            elif item.session_id not in self._hosts:
                 await self.command(item.session_id, Resume(principal=TESTER))
 
     # --- tokens ---------------------------------------------------------------------------------
@@ -357,15 +356,17 @@ class Harness:
     # --- what goes wrong --------------------------------------------------------------------------
 
     async def kill(self, session_id: str, *, cause: str = "killed by the test") -> None:
-        """Let the session's actor crash between two instructions, as kill -9 does."""
-        actor = self._actors.get(session_id)
-        if actor is None:
+        """Let the session's host crash between two instructions, as kill -9 does."""
+        host = self._hosts.get(session_id)
+        if host is None:
             return
-        holding = await actor.who()
+        slot = host.slots.get(session_id)
+        live = slot.live if slot is not None and slot.lease is not None else None
+        executing = live is not None and live.execution.is_executing(live.state.run)
         await self._drop(session_id)
-        if holding.epoch is not None:
-            await self.ledger.abandon(session_id, holding.epoch)
-            self._deaths[session_id] = Death(cause=cause, executing=holding.executing)
+        if live is not None:
+            await self.ledger.abandon(session_id, live.epoch)
+            self._deaths[session_id] = Death(cause=cause, executing=executing)
 
     async def park(self, session_id: str) -> None:
         """Park a waiting session: its code leaves memory.
@@ -374,15 +375,15 @@ class Harness:
             UsageError: It does not wait.
         """
         await self.settle()
-        actor = self._actors.get(session_id)
-        if actor is None:
+        host = self._hosts.get(session_id)
+        if host is None:
             return
-        answer = await actor.release(session_id, "linger")
+        answer = await host.release(session_id, "linger")
         if isinstance(answer, Busy):
             raise UsageError(f"{session_id} can't park: {answer.reason}")
         assert isinstance(answer, Released)
-        self._actors.pop(session_id)
+        self._hosts.pop(session_id)
 
     async def _drop(self, session_id: str) -> None:
-        actor = self._actors.pop(session_id)
-        await actor.crash()
+        host = self._hosts.pop(session_id)
+        await host.crash()

@@ -18,7 +18,7 @@ from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import create_app
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory_reads import ReadableLedger
-from helmr_runtime.ports import Introduction, Routed, Session
+from helmr_runtime.ports import Host, Introduction, Routed
 from helmr_runtime.service import Service
 
 VERSION = "test"
@@ -59,7 +59,7 @@ class HarnessGateway:
         self._service = Service(
             ledger=ledger,
             directory=_Directory(decide),
-            session=_no_actor,
+            host_named=_no_host,
             clock=clock,
             version=VERSION,
             ring=ledger.ring,
@@ -106,15 +106,15 @@ class _Directory:
         self._decide = decide
 
     async def route(self, session_id: str, command: Command) -> Routed:
-        return Routed(reply=await self._decide(session_id, command), actor=None)
+        return Routed(reply=await self._decide(session_id, command), host=None)
 
     async def locate(self, session_id: str) -> str | None:
         return None
 
     async def status(self) -> Mapping[str, Any]:
         one = {"total": 1, "starting": 0}
-        return {"ready": True, "slots": one, "desks": one, "actors": [], "queue": 0, "warnings": []}
+        return {"ready": True, "hosts": one, "host_list": [], "queue": 0, "warnings": []}
 
 
-def _no_actor(name: str) -> Session:
-    raise AssertionError(f"the harness's directory names no actors, so nobody calls {name}")
+def _no_host(name: str) -> Host:
+    raise AssertionError(f"the harness's directory names no hosts, so nobody calls {name}")

@@ -1,52 +1,145 @@
-"""A small file beside each pool actor that says whether task code executes, for whoever finds the
-actor dead.
+"""A small file beside each host that says, slot by slot, which session is there and whether its code executes, for
+whoever finds the host dead.
 
-A kill leaves no time for last words; this is written before code runs, in a few microseconds, and
-tells a death while executing (which counts towards `blocked`, S-3) from the death of an actor that
-merely waited.
+A kill leaves no time for last words. The file is mapped into the host's memory: to note something is to set a byte,
+with no system call, and what was set outlives the process. So a death is laid at the door of the code that executed
+and not of the sessions that merely lived beside it (S-3).
 """
 
 from __future__ import annotations
 
-import json
+import mmap
 import os
-from dataclasses import asdict, dataclass
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
-SIZE_BYTES = 256
+RECORD = struct.Struct("<40sQI")
+"""Session id, epoch, op; the bytes of `Executing` follow."""
+
+RECORD_BYTES = 64
+FLAGS_AT = RECORD.size
+
+
+class Executing(IntEnum):
+    """What of a session's code is on the processor: a byte each, which one thread or one lock owns."""
+
+    RUN = FLAGS_AT
+    """The loop of its run is awake."""
+    STEP = FLAGS_AT + 1
+    """The body of an async step is, on the step loop."""
+    THREADS = FLAGS_AT + 2
+    """A sync step's thread lives."""
 
 
 @dataclass(frozen=True, slots=True)
-class HostStatus:
-    """What an actor held and did."""
+class SlotStatus:
+    """What one slot of a dead host held and did.
 
-    session_id: str
+    Attributes:
+        op: The last op that its run had asked for, None before the first.
+    """
+
     epoch: int
     executing: bool
     op: int | None
 
 
+class SlotMark:
+    """One slot's record. Made by `StatusFile.take`; a mark outside any file is kept in memory only."""
+
+    def __init__(self, buffer: bytearray | mmap.mmap | None = None, at: int = 0) -> None:
+        self._buffer = buffer if buffer is not None else bytearray(RECORD_BYTES)
+        self._at = at
+        self._op = 0
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    def hold(self, session_id: str, epoch: int) -> None:
+        """The slot has this session now; nothing of it executes."""
+        self._op = 0
+        RECORD.pack_into(self._buffer, self._at, session_id.encode(), epoch, 0)
+        for flag in Executing:
+            self._buffer[self._at + flag] = 0
+
+    def asked(self, op: int) -> None:
+        """Its run has asked for that op."""
+        if op != self._op:
+            self._op = op
+            struct.pack_into("<I", self._buffer, self._at + RECORD.size - 4, op)
+
+    def executes(self, what: Executing, *, is_so: bool) -> None:
+        """That part of its code got the processor, or gave it up."""
+        self._buffer[self._at + what] = is_so
+
+    def thread_begins(self) -> None:
+        """A sync step's thread starts."""
+        with self._lock:
+            self._threads += 1
+            self._buffer[self._at + Executing.THREADS] = 1
+
+    def thread_ends(self) -> None:
+        """It has ended."""
+        with self._lock:
+            self._threads -= 1
+            self._buffer[self._at + Executing.THREADS] = self._threads > 0
+
+    def detach(self) -> None:
+        """The slot is empty; what still executes in its name is noted nowhere."""
+        self._buffer[self._at : self._at + RECORD_BYTES] = bytes(RECORD_BYTES)
+        self._buffer, self._at = bytearray(RECORD_BYTES), 0
+
+
 class StatusFile:
-    """Writes the current status in place; unchanged statuses cost nothing."""
+    """The records of one host.
 
-    def __init__(self, path: Path | None) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o600) if path is not None else None
-        self._last: HostStatus | None = None
+    Args:
+        path: Of the file; made anew.
+        slots: How many records it has; a slot above that is noted nowhere.
+    """
 
-    def write(self, status: HostStatus | None) -> None:
-        """Replace the status; None says that nothing is held."""
-        if self._file is None or status == self._last:
-            return
-        self._last = status
-        text = json.dumps(asdict(status)) if status is not None else ""
-        os.pwrite(self._file, text.ljust(SIZE_BYTES).encode(), 0)
+    def __init__(self, path: Path, slots: int) -> None:
+        size = slots * RECORD_BYTES
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(descriptor, size)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self._free = list(range(0, size, RECORD_BYTES))[::-1]
+        self._taken: dict[SlotMark, int] = {}
+
+    def take(self) -> SlotMark:
+        """A record for one slot."""
+        if not self._free:
+            return SlotMark()
+        at = self._free.pop()
+        mark = SlotMark(self._map, at)
+        self._taken[mark] = at
+        return mark
+
+    def give_back(self, mark: SlotMark) -> None:
+        """The slot is empty, and nothing of its code is left."""
+        at = self._taken.pop(mark, None)
+        if at is not None:
+            mark.detach()
+            self._free.append(at)
 
 
-def read(path: Path) -> HostStatus | None:
-    """The last status; None if there is none, or it is torn."""
+def read(path: Path) -> Mapping[str, SlotStatus]:
+    """By session, what a dead host held; empty if there is no file."""
     try:
-        text = path.read_text().strip()
-        return HostStatus(**json.loads(text)) if text else None
-    except (OSError, ValueError, TypeError):
-        return None
+        content = path.read_bytes()
+    except OSError:
+        return {}
+    found: dict[str, SlotStatus] = {}
+    for at in range(0, len(content) - RECORD_BYTES + 1, RECORD_BYTES):
+        name, epoch, op = RECORD.unpack_from(content, at)
+        session_id = name.rstrip(b"\0").decode("ascii", "replace")
+        if session_id:
+            executing = any(content[at + flag] for flag in Executing)
+            found[session_id] = SlotStatus(epoch=epoch, executing=executing, op=op or None)
+    return found

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from helmr_runtime.core.commands import Command, Operation
@@ -203,6 +204,10 @@ class Ledger(Protocol):
         """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
         ...
 
+    async def abandon_all(self, holder: str) -> None:
+        """As `abandon`, for every session that this holder holds now: it died."""
+        ...
+
     async def held(self) -> Sequence[HeldLease]:
         """The sessions marked held: how a directory that starts finds those whose holder is gone."""
         ...
@@ -259,7 +264,7 @@ class Ledger(Protocol):
         ...
 
 
-# --- gateway / directory <-> session actor ----------------------------------------------------------
+# --- gateway / directory <-> host ----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,49 +278,84 @@ class Death:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """Reply to `adopt`. `reply` is the command's receipt, None without a command."""
+    """Reply to `adopt`.
+
+    Attributes:
+        reply: The command's receipt, None without a command.
+        released: The session was given up again with what was decided: its code was not to run here.
+        wants_own_host: Its task is isolated and this host is shared: code of it runs only in a host of its own.
+    """
 
     epoch: int
     reply: Mapping[str, Any] | None
+    released: bool = False
+    wants_own_host: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The session is parked and the actor is free. `next_deadline_at`: of its wait, if any."""
+    """The session is parked and its slot is free. `next_deadline_at`: of its wait, if any."""
 
     next_deadline_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
-    """The actor can't give its session up now (a step or code runs, or nothing waits)."""
+    """The host can't give the session up now (a step or code runs, or nothing waits)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What `watch` returns. `state`: parkable (its run waits and nothing else is open, or no run is active),
-    free (holds nothing), failed (lost its session; `detail` says why)."""
+class SlotState(StrEnum):
+    """What a live session does."""
 
-    state: str
-    session_id: str | None
+    BUSY = "busy"
+    PARKABLE = "parkable"
+    """Its run waits and nothing else is open, or no run is active."""
+    LOST = "lost"
+    """The ledger refused it: another holds the session. Its code is being ended."""
+    GONE = "gone"
+    """Nothing of it is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReport:
+    """What became of one live session since the last report. `since`: when it entered that state."""
+
+    session_id: str
+    epoch: int
+    state: SlotState
     since: datetime
-    version: int
-    """Pass to the next `watch` call, which returns when it differs."""
     detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """What `watch` returns: every live session that has changed, and why the host retires, if it does."""
+
+    version: int
+    """Pass to the next `watch` call, which returns when it differs."""
+    slots: tuple[SlotReport, ...]
+    retiring: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
+    """A session that a host holds, and since which adoption."""
+
+    session_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
     """Reply to `who`."""
 
     name: str
-    session_id: str | None
-    epoch: int | None
     code_hash: str
     pid: int
-    executing: bool
+    leases: tuple[Lease, ...] = ()
+    retiring: str | None = None
     node: str = ""
     """Ray's id of the node that it runs on, if it is not the directory's."""
 
@@ -331,16 +371,24 @@ class Introduction:
     pid: int = field(default_factory=os.getpid)
 
 
-class Session(Protocol):
-    """A pool actor. Every method names its session; one it does not hold raises `Moved`, without effect."""
+class Host(Protocol):
+    """A process that holds live sessions. Each method of a session names it; one that is not here raises `Moved`,
+    without effect."""
 
     async def adopt(
-        self, session_id: str, *, command: Command | None, death: Death | None, catalog_hash: str
+        self,
+        session_id: str,
+        *,
+        command: Command | None,
+        death: Death | None,
+        catalog_hash: str,
+        executes: bool = True,
     ) -> Adopted:
-        """Bind to a session; raises what the command raises after a successful adoption too.
+        """Take a session up; raises what the command raises after a successful adoption too (ask `lease`).
 
-        The actor then holds the session in either case; `Moved` if it holds another one, `NotReady` (with fact
-        `code_hash`) if its code hash differs from `catalog_hash`.
+        With `executes` false the command is decided and the session given up in the same commit: there is no room for
+        its code. `Moved` if the host takes nothing new, `NotReady` (with fact `code_hash`) if its code hash differs
+        from `catalog_hash`.
         """
         ...
 
@@ -352,36 +400,42 @@ class Session(Protocol):
         """Park and give the session up. reason: linger, evict, drain, shutdown."""
         ...
 
-    async def watch(self, known: int) -> Report:
-        """Long poll: returns when the report's version differs from `known`."""
+    async def watch(self, known: int) -> HostReport:
+        """Long poll: returns when the report's version differs from `known`; -1 gives all that there is."""
         ...
 
-    async def who(self) -> Lease:
-        """What this actor holds."""
+    async def who(self) -> Occupancy:
+        """What this host holds."""
+        ...
+
+    async def lease(self, session_id: str) -> Lease | None:
+        """Whether it holds that session."""
         ...
 
     async def ping(self) -> None:
-        """Answered by the actor's loop."""
+        """Answered by the host's loop."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """Reply of the directory: the receipt, and who holds the session now (for the caller's cache)."""
+    """Reply of the directory: the receipt, and which host has the session now (for the caller's cache), if one kept
+    it.
+    """
 
     reply: Mapping[str, Any]
-    actor: str | None
+    host: str | None
 
 
 class Directory(Protocol):
     """Knows which session lives where; the only one that adopts and releases."""
 
     async def route(self, session_id: str, command: Command) -> Routed:
-        """Have the session adopted if need be (slot, else desk) and the command decided."""
+        """Have the session adopted if need be and the command decided."""
         ...
 
     async def locate(self, session_id: str) -> str | None:
-        """The name of the actor that holds the session, if any; adopts nothing."""
+        """The name of the host that holds the session, if any; adopts nothing."""
         ...
 
     async def status(self) -> Mapping[str, Any]:

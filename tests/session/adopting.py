@@ -1,4 +1,4 @@
-"""An actor over a harness's ledger, and a task whose sync step holds a thread until a test lets it go on."""
+"""A host over a harness's ledger, and a task whose sync step holds a thread until a test lets it go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from helmr import ids, step, streams, task
 from helmr.tasks import Task
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelRun, Send
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.ports import Flush
+from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.live_session import LiveSession
 
 messages = streams.input("messages", schema=str)
@@ -44,11 +45,9 @@ def send() -> Send:
     )
 
 
-def actor_of(h: Harness, ended: list[str]) -> SessionActor:
-    """A slot; `ended` gets why it ended."""
-    return SessionActor(
-        "slot-of-the-test", "slot", h.ledger, h.clock, lambda: h._registry, on_retire=ended.append
-    )
+def host_of(h: Harness) -> HostActor:
+    """A host over the harness's ledger."""
+    return HostActor("host-of-the-test", h.ledger, h.clock, lambda: h._registry)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -58,21 +57,29 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def in_a_steps_thread(
-    h: Harness, body: Task[..., Any], ended: list[str]
-) -> tuple[SessionActor, LiveSession]:
-    """An actor that holds a session whose sync step is in its thread."""
+async def in_a_steps_thread(h: Harness, body: Task[..., Any]) -> tuple[HostActor, LiveSession]:
+    """A host that holds a session whose sync step is in its thread."""
     session = await h.start(body)
     await session.park()
-    actor = actor_of(h, ended)
-    await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
-    held = actor._held
-    assert held is not None
+    host = host_of(h)
+    await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
+    held = host.slots[session.id].live
     await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
-    return actor, held
+    return host, held
 
 
 def cancel(held: LiveSession) -> CancelRun:
     """Of its run."""
     assert held.state.run is not None
     return CancelRun(principal=TESTER, run_id=held.state.run.id, next_run_id=ids.new_id(ids.RUN))
+
+
+def steal_at_the_next_commit(h: Harness, session_id: str) -> None:
+    """Another host takes the session over just before the next flush reaches the ledger."""
+
+    async def steal(flush: Flush) -> None:
+        if flush.session_id == session_id:
+            h.ledger.before_commit = None
+            await h.ledger.abandon(session_id, flush.epoch)
+
+    h.ledger.before_commit = steal

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helmr.testing import Harness
+from helmr_runtime.ports import SlotState
 from tests.session.adopting import go_on
 
 
@@ -29,7 +30,7 @@ def harness(replay_always: bool) -> Callable[..., Harness]:
 
 @pytest.fixture(autouse=True)
 def what_is_told_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test does: when all is calm, each actor has told whether its session can be parked.
+    """Whatever a test does: when all is calm, each host has told whether its session can be parked.
 
     One that told nothing when its session became parkable would keep its slot for ever, and no call would fail.
     """
@@ -37,10 +38,11 @@ def what_is_told_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def and_look(self: Harness) -> None:
         await settle(self)
-        for actor in self._actors.values():
-            held = actor._held
-            if held is not None and not held.is_lost and actor.is_settled:
-                assert actor._state == ("parkable" if held.is_parkable else "busy"), held.id
+        for host in self._hosts.values():
+            for slot in host.slots.values():
+                if slot.is_settled and slot.report is not None:
+                    is_parkable = slot.report.state is SlotState.PARKABLE
+                    assert is_parkable == slot.live.is_parkable, slot.session_id
 
     monkeypatch.setattr(Harness, "settle", and_look)
 

@@ -1,25 +1,27 @@
-"""An adoption that ends against its actor's will: the actor is soon free for another session, or ends (S-34, S-62)."""
+"""Adoptions that end at once or against their host's will, and what is left of their code (S-34, S-62)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from helmr import ids, step, task
-from helmr.errors import Moved
+from helmr.errors import Moved, StreamNotFound
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
-from helmr_runtime.ports import Death, Flush
+from helmr_runtime.ports import Death, Flush, Released
 from tests.session.adopting import (
-    actor_of,
     cancel,
     go_on,
     holds_a_thread,
+    host_of,
     in_a_steps_thread,
     messages,
     send,
+    steal_at_the_next_commit,
     until,
 )
 
@@ -41,84 +43,122 @@ async def waits(payload: Any) -> str:
     return await messages.wait().unwrap()
 
 
-def steal_at_the_next_commit(h: Harness, session_id: str) -> None:
-    """Another actor takes the session over just before the next flush reaches the ledger."""
-
-    async def steal(flush: Flush) -> None:
-        if flush.session_id == session_id:
-            h.ledger.before_commit = None
-            await h.ledger.abandon(session_id, flush.epoch)
-
-    h.ledger.before_commit = steal
+@task(isolated=True)
+async def lives_alone(payload: Any) -> str:
+    return await messages.wait().unwrap()
 
 
-async def test_a_session_lost_before_its_code_started_leaves_the_actor_free() -> None:
+async def test_a_session_lost_before_its_code_started_leaves_its_slot_empty() -> None:
     async with Harness(waits) as h:
         session = await h.start(waits)
         await session.park()
-        actor = actor_of(h, [])
+        host = host_of(h)
         steal_at_the_next_commit(h, session.id)
         death = Death(cause="killed", executing=True)
         with pytest.raises(Moved):
-            await actor.adopt(session.id, command=send(), death=death, catalog_hash="test")
-        await until(lambda: actor._state == "free")
-        other = await h.start(waits)
-        await other.park()
-        await actor.adopt(
-            other.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
+            await host.adopt(session.id, command=send(), death=death, catalog_hash="test")
+        await until(lambda: host.is_settled and not host.slots)
+        await host.adopt(
+            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
         )
-        await actor.crash()
+        await host.crash()
 
 
 @pytest.mark.allows_blocking
-async def test_a_lost_sessions_thread_is_waited_for_before_another_session_comes() -> None:
-    async with Harness(holds_a_thread) as h:
-        actor, held = await in_a_steps_thread(h, holds_a_thread, [])
+async def test_a_lost_sessions_thread_is_waited_for_and_keeps_nobody_waiting() -> None:
+    async with Harness(holds_a_thread, waits) as h:
+        host, held = await in_a_steps_thread(h, holds_a_thread)
         steal_at_the_next_commit(h, held.id)
         with pytest.raises(Moved):
-            await actor.command(held.id, send())
+            await host.command(held.id, send())
         await until(lambda: not held.execution.has_code)
-        with pytest.raises(Moved):
-            await actor.adopt(held.id, command=None, death=None, catalog_hash="test")
+        other = await h.start(waits)
+        await other.park()
+        await host.adopt(other.id, command=None, death=None, catalog_hash="test")
+        assert not host.is_settled
         go_on.set()
-        await until(lambda: actor._state == "free")
-
-
-async def test_an_actor_that_must_end_and_loses_its_session_ends() -> None:
-    async with Harness(waits) as h:
-        session = await h.start(waits)
-        await session.park()
-        ended: list[str] = []
-        actor = actor_of(h, ended)
-        await actor.adopt(session.id, command=None, death=None, catalog_hash="test")
-        steal_at_the_next_commit(h, session.id)
-        actor.end("its code did not end")
-        await until(lambda: ended == ["its code did not end"])
+        await until(lambda: host.is_settled)
+        assert [lease.session_id for lease in (await host.who()).leases] == [other.id]
+        await host.crash()
 
 
 @pytest.mark.allows_blocking
 async def test_a_severed_steps_thread_is_waited_for_no_longer_than_the_step_may_take() -> None:
     async with Harness(holds_a_thread_for_long) as h:
-        ended: list[str] = []
-        actor, held = await in_a_steps_thread(h, holds_a_thread_for_long, ended)
-        await actor.command(held.id, CancelSession(principal=TESTER))
-        await until(lambda: bool(ended))
-        assert "did not end in time" in ended[0]
+        host, held = await in_a_steps_thread(h, holds_a_thread_for_long)
+        await host.command(held.id, CancelSession(principal=TESTER))
+        await until(lambda: host.retiring is not None)
+        assert "did not end in time" in str(host.retiring)
+        with pytest.raises(Moved, match="takes nothing new"):
+            await host.adopt("ses_other", command=None, death=None, catalog_hash="test")
 
 
 @pytest.mark.allows_blocking
 async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> None:
     async with Harness(holds_a_thread_for_long) as h:
-        ended: list[str] = []
-        actor, held = await in_a_steps_thread(h, holds_a_thread_for_long, ended)
-        await actor.command(held.id, cancel(held))
+        host, held = await in_a_steps_thread(h, holds_a_thread_for_long)
+        await host.command(held.id, cancel(held))
         next_run = StartRun(
             principal=TESTER, run_id=ids.new_id(ids.RUN), payload=None, payload_given=True
         )
-        await actor.command(held.id, next_run)
+        await host.command(held.id, next_run)
         assert held.state.run is not None
         assert held.state.run.status is RunStatus.QUEUED
-        await until(lambda: bool(ended))
-        assert actor._held is None
+        await until(lambda: host.retiring is not None)
+        assert isinstance(await host.release(held.id, "drain"), Released)
+        assert not host.slots
         [left] = [item for item in h.ledger.index.work_items() if item.session_id == held.id]
         assert left.kind == "run"
+
+
+async def test_without_room_a_command_is_decided_and_the_session_given_up_in_one_commit() -> None:
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        flushes: list[Flush] = []
+
+        async def note(flush: Flush) -> None:
+            flushes.append(flush)
+
+        h.ledger.before_commit = note
+        host = host_of(h)
+        adopted = await host.adopt(
+            session.id, command=send(), death=None, catalog_hash="test", executes=False
+        )
+        assert adopted.released
+        assert adopted.reply is not None
+        assert adopted.reply["outcome"] == "fulfilled"
+        assert [(len(flush.entries) > 0, flush.release) for flush in flushes] == [(True, True)]
+        assert not host.slots
+        h.ledger.before_commit = None
+        await h.settle()
+        run = (await session.state()).run
+        assert run is not None
+        assert run.status is RunStatus.SUCCEEDED
+
+
+async def test_what_is_refused_without_room_leaves_the_session_unheld() -> None:
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        host = host_of(h)
+        with pytest.raises(StreamNotFound):
+            await host.adopt(
+                session.id,
+                command=replace(send(), stream="none"),
+                death=None,
+                catalog_hash="test",
+                executes=False,
+            )
+        assert not host.slots
+        assert not [held for held in await h.ledger.held() if held.session_id == session.id]
+
+
+async def test_an_isolated_task_runs_in_no_host_with_others() -> None:
+    async with Harness(lives_alone) as h:
+        session = await h.start(lives_alone)
+        await session.park()
+        host = host_of(h)
+        adopted = await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        assert (adopted.released, adopted.wants_own_host) == (True, True)
+        assert not host.slots

@@ -1,4 +1,4 @@
-"""What an actor tells its directory, and when: a session that is called again and again is not news."""
+"""What a host tells its directory, and when: a session that is called again and again is not news."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 
 from helmr import task
+from helmr.errors import Moved
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import Resume
-from helmr_runtime.ports import Busy, KnownKey
-from helmr_runtime.session import actor as session_module
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.ports import Busy, HostReport, KnownKey, SlotState
+from helmr_runtime.session import host as host_module
+from helmr_runtime.session.host import HostActor
 from tests.session.adopting import (
-    actor_of,
     cancel,
     go_on,
     holds_a_thread,
+    host_of,
     in_a_steps_thread,
     messages,
     send,
+    steal_at_the_next_commit,
     until,
 )
 
@@ -42,44 +44,73 @@ async def looks_back(payload: Any) -> str:
     return await messages.wait().unwrap()
 
 
-async def waiting(h: Harness) -> tuple[SessionActor, str, int]:
-    """An actor whose session waits, and the version of the report that said so."""
+def told(report: HostReport) -> dict[str, SlotState]:
+    """By session, what a report says."""
+    return {one.session_id: one.state for one in report.slots}
+
+
+def is_parkable(host: HostActor) -> bool:
+    """The host's one session can be parked, and that is to be told."""
+    [slot] = host.slots.values()
+    return slot.report is not None and slot.report.state is SlotState.PARKABLE
+
+
+async def waiting(h: Harness) -> tuple[HostActor, str, int]:
+    """A host whose session waits, and the version of the report that said so."""
     session = await h.start(listens)
     await session.park()
-    actor = actor_of(h, [])
-    await actor.adopt(session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test")
-    await until(lambda: actor.is_settled and actor._state == "parkable")
-    report = await actor.watch(-1)
-    assert (report.state, report.session_id) == ("parkable", session.id)
-    return actor, session.id, report.version
+    host = host_of(h)
+    await host.adopt(session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test")
+    await until(lambda: host.is_settled and is_parkable(host))
+    report = await host.watch(-1)
+    assert told(report) == {session.id: SlotState.PARKABLE}
+    return host, session.id, report.version
 
 
 async def test_a_call_to_a_waiting_session_is_told_after_a_moment() -> None:
     async with Harness(listens) as h:
-        actor, session_id, known = await waiting(h)
-        await actor.command(session_id, send())
+        host, session_id, known = await waiting(h)
+        await host.command(session_id, send())
         async with asyncio.timeout(5):
-            report = await actor.watch(known)
-        assert (report.state, report.version > known) == ("parkable", True)
-        await actor.crash()
+            report = await host.watch(known)
+        assert (told(report), report.version > known) == ({session_id: SlotState.PARKABLE}, True)
+        await host.crash()
 
 
-async def test_while_a_waiting_session_is_called_its_loss_is_told_at_once(
+async def test_what_changes_all_the_time_is_told_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "REPORT_AFTER_S", 60.0)
+    monkeypatch.setattr(host_module, "REPORT_EVERY_S", 60.0)
     async with Harness(listens) as h:
-        actor, session_id, known = await waiting(h)
-        watch = asyncio.ensure_future(actor.watch(known))
+        host, session_id, known = await waiting(h)
+        watch = asyncio.ensure_future(host.watch(known))
         for _ in range(5):
-            await actor.command(session_id, send())
-            await until(lambda: actor.is_settled and actor._state == "parkable")
+            await host.command(session_id, send())
+            await until(lambda: host.is_settled and is_parkable(host))
         await asyncio.sleep(0.05)
         assert not watch.done()
-        await actor.release(session_id, "linger")
+        watch.cancel()
+        await host.crash()
+
+
+async def test_a_lost_session_is_told_at_once_and_again_when_nothing_of_it_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_module, "REPORT_EVERY_S", 60.0)
+    async with Harness(listens) as h:
+        host, session_id, known = await waiting(h)
+        steal_at_the_next_commit(h, session_id)
+        with pytest.raises(Moved):
+            await host.command(session_id, send())
+        states = []
         async with asyncio.timeout(5):
-            report = await watch
-        assert (report.state, report.session_id) == ("free", None)
+            while SlotState.GONE not in states:
+                report = await host.watch(known)
+                states += [one.state for one in report.slots]
+                known = report.version
+        assert states[-1] is SlotState.GONE
+        assert not host.slots
+        assert (await host.lease(session_id)) is None
 
 
 async def test_who_was_refused_a_session_hears_when_it_can_be_had(
@@ -90,15 +121,15 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         session = await h.start(listens)
         once = replace(send(), idempotency_key="once")
         await session.park()
-        actor = actor_of(h, [])
-        await actor.adopt(session.id, command=once, death=None, catalog_hash="test")
-        await until(lambda: actor.is_settled and actor._state == "parkable")
-        await actor.release(session.id, "linger")
-        await actor.adopt(
+        host = host_of(h)
+        await host.adopt(session.id, command=once, death=None, catalog_hash="test")
+        await until(lambda: host.is_settled and is_parkable(host))
+        await host.release(session.id, "linger")
+        await host.adopt(
             session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
         )
-        await until(lambda: actor.is_settled and actor._state == "parkable")
-        told = await actor.watch(-1)
+        await until(lambda: host.is_settled and is_parkable(host))
+        heard = await host.watch(-1)
         known_key, asked, may_answer = h.ledger.known_key, asyncio.Event(), asyncio.Event()
 
         async def slowly(session_id: str, stream: str, key_hash: str) -> KnownKey | None:
@@ -107,28 +138,28 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
             return await known_key(session_id, stream, key_hash)
 
         monkeypatch.setattr(h.ledger, "known_key", slowly)
-        repeated = asyncio.ensure_future(actor.command(session.id, once))
+        repeated = asyncio.ensure_future(host.command(session.id, once))
         await asked.wait()
-        assert isinstance(await actor.release(session.id, "evict"), Busy)
+        assert isinstance(await host.release(session.id, "evict"), Busy)
         may_answer.set()
         assert (await repeated)["duplicate"]
         async with asyncio.timeout(5):
-            report = await actor.watch(told.version)
-        assert (report.state, report.session_id) == ("parkable", session.id)
-        await actor.crash()
+            report = await host.watch(heard.version)
+        assert told(report) == {session.id: SlotState.PARKABLE}
+        await host.crash()
 
 
 @pytest.mark.allows_blocking
 async def test_the_end_of_a_cancelled_runs_last_thread_is_told() -> None:
     async with Harness(holds_a_thread) as h:
-        actor, held = await in_a_steps_thread(h, holds_a_thread, [])
-        await actor.command(held.id, cancel(held))
+        host, held = await in_a_steps_thread(h, holds_a_thread)
+        await host.command(held.id, cancel(held))
         await until(lambda: not held.execution.has_code)
-        assert (await actor.watch(-1)).state == "busy"
+        assert told(await host.watch(-1)) == {held.id: SlotState.BUSY}
         go_on.set()
         await until(lambda: not held.execution.is_busy)
-        await until(lambda: actor._state == "parkable")
-        await actor.crash()
+        await until(lambda: is_parkable(host))
+        await host.crash()
 
 
 async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
@@ -146,13 +177,12 @@ async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
             return await records(session_id, stream, through_seq)
 
         monkeypatch.setattr(h.ledger, "records", slowly)
-        actor = actor_of(h, [])
-        await actor.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        host = host_of(h)
+        await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
         await asked.wait()
-        held = actor._held
-        assert held is not None
-        await actor.command(held.id, cancel(held))
+        held = host.slots[session.id].live
+        await host.command(held.id, cancel(held))
         may_answer.set()
-        await until(lambda: actor.is_settled)
-        await until(lambda: actor._state == "parkable")
-        await actor.crash()
+        await until(lambda: host.is_settled)
+        await until(lambda: is_parkable(host))
+        await host.crash()

@@ -37,7 +37,7 @@ async def test_crash_inside_a_step_repeats_only_that_step_with_the_same_key(harn
         async with asyncio.timeout(10):
             while len(keys) < 3:
                 await asyncio.sleep(0.001)
-        [session_id] = h._actors
+        [session_id] = h._hosts
         await h.kill(session_id)
         session = await starting
         assert await session.result() == "done"

@@ -103,16 +103,15 @@ async def test_park_and_cancel_end_the_tree(body: Any) -> None:
 
 
 @pytest.mark.allows_blocking
-async def test_code_that_swallows_every_signal_dooms_its_actor_and_not_its_session() -> None:
+async def test_code_that_swallows_every_signal_retires_its_host_and_not_its_session() -> None:
     async with Harness(swallows_everything) as h:
         session = await h.start(swallows_everything)
-        actor = h._actors[session.id]
-        assert actor._held is not None
+        host = h._hosts[session.id]
         # A process would end here; in this one the code must not be collected yet.
-        stubborn = actor._held.execution.driver
+        stubborn = host.slots[session.id].live.execution.driver
         await h.command(session.id, CancelSession(principal=TESTER))
         async with asyncio.timeout(15):
-            while actor._retiring is None:
+            while host.retiring is None:
                 await asyncio.sleep(0.05)
         assert (await session.state()).status == "cancelled"
         release_stubborn.set()
@@ -124,9 +123,9 @@ async def test_blocked_code_delays_no_answer_of_its_session() -> None:
     async with Harness(blocks) as h:
         starting = asyncio.create_task(h.start(blocks))
         async with asyncio.timeout(5):
-            while not h._actors:
+            while not h._hosts:
                 await asyncio.sleep(0.001)
-        [session_id] = h._actors
+        [session_id] = h._hosts
         async with asyncio.timeout(5):
             receipt = await h.command(session_id, send("while blocked"))
         assert receipt["outcome"] == "buffered"

@@ -380,7 +380,7 @@ async def test_a_wait_whose_opening_was_lost_is_opened_by_the_replay_and_parks(
         gate = Gate(h, monkeypatch, opens)
         starting = asyncio.ensure_future(h.start("by-link", {}))
         await gate.asked.wait()
-        [session_id] = h._actors
+        [session_id] = h._hosts
         await h.kill(session_id)
         gate.open()
         session = await starting
@@ -400,4 +400,4 @@ async def test_a_token_that_has_ended_before_its_wait_opens_leaves_nothing_held(
         assert [await session.result() for session in sessions] == [1, "WaitTimeout"]
         for session in sessions:
             await session.park()
-        assert not h._actors
+        assert not h._hosts

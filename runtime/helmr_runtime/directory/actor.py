@@ -1,9 +1,8 @@
 """The directory: knows which session lives where, and is the only one that adopts and releases.
 
-Routes commands to their sessions, whichever actor they need for it: commands are decided although
-every slot is busy (desks), runs resume oldest first, and after an actor's death its session is
-abandoned and adopted elsewhere with what is known of the death (S-3, S-63). A plain class: it calls
-actors through what it is given.
+Routes commands to their sessions, whichever host they need for it: commands are decided although every host is full,
+runs resume oldest first, and after a host's death its sessions are abandoned and adopted elsewhere with what is
+known of the death (S-3, S-63). A plain class: it calls hosts through what it is given.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -22,16 +22,22 @@ from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import ActorState, HostLocation, Pool, PoolActor, Spawner
+from helmr_runtime.directory.pool import HostLocation, HostState, Pool, PoolHost, Slot, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
-from helmr_runtime.ports import Lease, Ledger, Report, Routed, Session
-from helmr_runtime.rpc.protocol import DESK, LEDGER, SLOT, CallError
+from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
+from helmr_runtime.rpc.protocol import LEDGER, CallError
 
 logger = logging.getLogger(__name__)
 
 ROUTES_MAX = 10_000
 """Commands under way at once; more are refused (S-64)."""
+
+RESUMES_MAX = 64
+"""Adoptions from the queue under way at once."""
+
+OWN_HOSTS_MAX = 4
+"""Processes of sessions that run alone; each costs tens of megabytes."""
 
 RETRY_PAUSE_S = 0.005
 """Between two tries to reach a session that is on the move."""
@@ -45,11 +51,11 @@ class DirectoryActor:
 
     Args:
         ledger: The ledger.
-        sessions: The session actor of a name.
-        spawner: How pool actors come to be and end.
-        slots: Actors that run task code.
-        desks: Actors that only decide.
-        catalog_hash: The code that actors must have loaded.
+        port: The host of a name.
+        spawner: How hosts come to be and end.
+        hosts: How many there are for all sessions.
+        sessions_per_host: Sessions whose code one of them may have at once.
+        catalog_hash: The code that hosts must have loaded.
         deliver: Makes the command that delivers an ended token.
     """
 
@@ -57,11 +63,11 @@ class DirectoryActor:
         self,
         *,
         ledger: Ledger,
-        sessions: Callable[[str], Session],
+        port: Callable[[str], Host],
         spawner: Spawner,
         clock: Clock,
-        slots: int,
-        desks: int,
+        hosts: int,
+        sessions_per_host: int,
         catalog_hash: str,
         limits: Limits | None = None,
         deliver: Deliver | None = None,
@@ -70,6 +76,8 @@ class DirectoryActor:
         self._clock = clock
         self._limits = limits
         self._resuming: set[str] = set()
+        self._alone_count = 0
+        """Hosts for one session that are being started."""
         self._routes_count = 0
         self._tasks = Tasks()
         self._ready = asyncio.Event()
@@ -79,11 +87,12 @@ class DirectoryActor:
         )
         self._pool = Pool(
             spawner=spawner,
-            sessions=sessions,
+            port=port,
             events=self,
             clock=clock,
             limits=limits,
-            sizes={SLOT: slots, DESK: desks},
+            size=hosts,
+            room=sessions_per_host,
             catalog_hash=catalog_hash,
         )
         self._work = WorkQueue(
@@ -96,13 +105,16 @@ class DirectoryActor:
             deliver=deliver,
         )
         self._bindings = Bindings(
-            self._pool, self._failover, clock=clock, on_adopted=self._work.taken
+            self._pool,
+            self._failover,
+            clock=clock,
+            limits=limits,
+            on_adopted=self._work.taken,
         )
         self._placing = Placement(
             self._pool,
             clock=clock,
             limits=limits,
-            slots=slots,
             on_free=self._pump,
             on_moved=self._bindings.verify,
             on_unbound=self._bindings.unbind,
@@ -128,7 +140,7 @@ class DirectoryActor:
         return {"unparked": await self._placing.park_all()}
 
     async def stop(self) -> None:
-        """End all background work. The actors stay as they are."""
+        """End all background work. The hosts stay as they are."""
         self._is_closing = True
         await self._work.stop()
         await self._placing.stop()
@@ -138,11 +150,11 @@ class DirectoryActor:
         await self._pool.stop()
 
     async def set_catalog(self, catalog_hash: str) -> None:
-        """Require other code from now on: actors with older code drain and are replaced."""
+        """Require other code from now on: hosts with older code drain and are replaced."""
         self._pool.catalog_hash = catalog_hash
-        for actor in list(self._pool.actors.values()):
-            if actor.is_alive and actor.code_hash != catalog_hash:
-                self._placing.drain(actor)
+        for host in list(self._pool.hosts.values()):
+            if host.is_alive and host.code_hash != catalog_hash:
+                self._placing.drain(host)
 
     async def _begin(self) -> None:
         await self._reconcile()
@@ -157,12 +169,15 @@ class DirectoryActor:
 
         Its holder died while no directory watched, or the ledger forgot how an adoption ended.
         """
+        gone: dict[str, list[str]] = {}
         for head in await self._failover.held():
-            if self._bindings.is_free(head.session_id):
-                holder = HostLocation(head.holder)
-                self._failover.start(
-                    head.session_id, head.epoch, holder, "died unwatched", is_counted=True
-                )
+            if head.holder not in self._pool.hosts:
+                gone.setdefault(head.holder, []).append(head.session_id)
+            elif self._bindings.is_free(head.session_id):
+                self._failover.start_one(head.session_id, head.epoch)
+        for holder, session_ids in gone.items():
+            place = HostLocation(holder)
+            self._failover.start(place, session_ids, "died unwatched", is_counted=True)
 
     # --- what others call -------------------------------------------------------------------------
 
@@ -170,7 +185,7 @@ class DirectoryActor:
         """Have the session adopted if need be and the command decided (see `Directory.route`).
 
         Raises:
-            OutcomeUnknown: The actor died over the command, which has no operation id to repeat.
+            OutcomeUnknown: The host died over the command, which has no operation id to repeat.
             Unavailable: The session could not be reached in time.
         """
         if self._routes_count >= ROUTES_MAX:
@@ -184,24 +199,33 @@ class DirectoryActor:
             self._routes_count -= 1
 
     async def locate(self, session_id: str) -> str | None:
-        """The name of the actor that holds the session, if any; adopts nothing."""
-        actor = self._bindings.holder(session_id)
-        return actor.name if actor is not None else None
+        """The name of the host that holds the session, if any; adopts nothing."""
+        slot = self._bindings.holder(session_id)
+        return slot.host.name if slot is not None else None
 
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.
 
-        Shape: `{ready, slots{total, free, busy, lingering, starting}, desks{…}, queue, queue_oldest_s
-        (0 if nothing waits for a slot), failing, routes, deaths, recent_deaths[], warnings[],
-        actors[{name, pid, role, session, state, since}]}`.
+        Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s (0 if
+        nothing waits for room), failing, routes, deaths, recent_deaths[], warnings[], host_list[{name, pid, node,
+        state, sessions, room, since}]}`.
         """
         warnings = list(self._pool.warnings.values())
         if self._work.failing():
             warnings.append(f"{self._work.failing()} sessions can't be resumed; see the log")
+        hosts, slots = list(self._pool.hosts.values()), self._pool.slots()
         return {
             "ready": self._ready.is_set() and not self._is_closing,
-            "slots": self._count(SLOT),
-            "desks": self._count(DESK),
+            "hosts": {
+                "total": len(hosts),
+                "starting": sum(1 for host in hosts if host.state is HostState.STARTING),
+                "retiring": sum(1 for host in hosts if host.is_draining),
+            },
+            "sessions": {
+                "live": len(slots),
+                "lingering": sum(1 for slot in slots if slot.is_lingering),
+                "room": sum(host.free for host in self._pool.shared()),
+            },
             "queue": len(self._work),
             "queue_oldest_s": self._queue_oldest_s(),
             "failing": self._work.failing(),
@@ -209,7 +233,7 @@ class DirectoryActor:
             "deaths": self._pool.deaths_count,
             "recent_deaths": list(self._pool.deaths),
             "warnings": warnings,
-            "actors": [actor.to_json() for actor in self._pool.actors.values()],
+            "host_list": [host.to_json() for host in hosts],
         }
 
     def _queue_oldest_s(self) -> float:
@@ -217,21 +241,6 @@ class DirectoryActor:
         if oldest_at is None:
             return 0.0
         return round(max(0.0, (self._clock.now() - oldest_at).total_seconds()), 1)
-
-    def _count(self, role: str) -> dict[str, int]:
-        actors = [a for a in self._pool.actors.values() if a.role == role]
-        free = sum(1 for a in actors if a.state is ActorState.FREE)
-        starting = sum(1 for a in actors if a.state is ActorState.STARTING)
-        lingering = sum(
-            1 for a in actors if a.state is ActorState.HOLDING and a.parkable_at is not None
-        )
-        return {
-            "total": len(actors),
-            "free": free,
-            "lingering": lingering,
-            "starting": starting,
-            "busy": len(actors) - free - starting - lingering,
-        }
 
     # --- route ------------------------------------------------------------------------------------
 
@@ -264,82 +273,114 @@ class DirectoryActor:
 
     async def _try_route(self, session_id: str, command: Command) -> Routed | None:
         """The holder's decision, or an adopter's; None if the session moved meanwhile."""
-        actor = self._bindings.holder(session_id)
-        if actor is None:
+        slot = self._bindings.holder(session_id)
+        if slot is None:
             return await self._adopt_to_decide(session_id, command)
         try:
-            reply = await actor.session.command(session_id, command)
-            return Routed(reply=reply, actor=actor.name)
+            reply = await slot.host.port.command(session_id, command)
+            return Routed(reply=reply, host=slot.host.name)
         except Moved:
-            await self._bindings.verify(actor)
+            await self._bindings.verify(slot)
         except CallError as error:
-            self._bindings.lost(actor, error)
+            self._bindings.lost(slot.host, error)
             check_repeatable(session_id, command, error)
         return None
 
     async def _adopt_to_decide(self, session_id: str, command: Command) -> Routed | None:
-        async with self._bindings.lock(session_id):
+        async with self._bindings.lock(session_id), AsyncExitStack() as turns:
             if not self._bindings.can_adopt(session_id):
                 return None
-            actor, adopted = await self._bindings.adopt(session_id, command, self._place)
-            return Routed(reply=adopted.reply or {}, actor=actor.name)
 
-    async def _place(self) -> PoolActor:
-        """A slot if none waits for one, else a desk."""
-        if next(self._waiting(), None) is None:
-            actor = self._placing.free_slot() or await self._placing.evict()
-            if actor is not None:
-                return actor
-        return await self._placing.desk()
+            async def place() -> Slot:
+                slot = self._room_at_once(session_id)
+                if slot is not None:
+                    return slot
+                await turns.enter_async_context(self._placing.deciding())
+                host = self._placing.host_to_decide()
+                return self._placing.slot_in(host, session_id, executes=False)
+
+            adoption = await self._bindings.adopt(session_id, command, place)
+        if adoption is None:
+            return None
+        slot, adopted = adoption
+        host = None if adopted.released else slot.host.name
+        return Routed(reply=adopted.reply or {}, host=host)
+
+    def _room_at_once(self, session_id: str) -> Slot | None:
+        """Room for the session's code, if none waits for it and it need not be alone."""
+        if self._bindings.needs_own_host(session_id) or next(self._waiting(), None) is not None:
+            return None
+        return self._placing.slot(session_id)
 
     # --- the queue --------------------------------------------------------------------------------
 
     def _waiting(self) -> Iterator[str]:
-        """Sessions that wait for a slot, oldest first."""
+        """Sessions that wait for room, oldest first."""
         for session_id in self._work.due():
             if session_id not in self._resuming and self._bindings.is_free(session_id):
                 yield session_id
 
     def _pump(self) -> None:
-        """Give free slots, and those that can be taken back, to the sessions that wait longest."""
+        """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
         if self._is_closing or not self._ready.is_set():
             return
-        slots_count = len(self._pool.of_role(SLOT))
-        for session_id in list(islice(self._waiting(), slots_count)):
-            actor = self._placing.free_slot()
-            victim = self._placing.claim_evictable() if actor is None else None
-            if actor is None and victim is None:
+        lacking = 0
+        for session_id in list(islice(self._waiting(), RESUMES_MAX)):
+            if len(self._resuming) >= RESUMES_MAX:
                 return
-            self._resuming.add(session_id)
-            self._tasks.start(self._resume(session_id, actor, victim))
+            if self._bindings.needs_own_host(session_id):
+                self._resume_alone(session_id)
+            elif (slot := self._placing.slot(session_id)) is not None:
+                self._resume_soon(session_id, self._resume_in(slot))
+            else:
+                lacking += 1
+        if lacking:
+            self._placing.make_room(lacking)
 
-    async def _resume(
-        self, session_id: str, actor: PoolActor | None, victim: PoolActor | None
-    ) -> None:
-        """Adopt a queued session on a reserved slot, or on that of `victim`."""
+    def _resume_soon(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
+        self._resuming.add(session_id)
+        self._tasks.start(self._resume(session_id, work))
+
+    async def _resume(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
         try:
-            if victim is not None and await self._placing.release(victim, "evict"):
-                actor = victim
-            if actor is not None:
-                await self._resume_on(actor, session_id)
+            await work
         finally:
             self._resuming.discard(session_id)
         self._pump()
 
-    async def _resume_on(self, actor: PoolActor, session_id: str) -> None:
-        reserved = [actor]
+    def _resume_alone(self, session_id: str) -> None:
+        """Resume a session in a host of its own, unless there are as many of those as may be."""
+        hosts = [host for host in self._pool.hosts.values() if host.is_exclusive]
+        if len(hosts) + self._alone_count < OWN_HOSTS_MAX:
+            self._alone_count += 1
+            self._resume_soon(session_id, self._resume_in_own(session_id))
+        else:
+            self._placing.end_longest_waiting(hosts)
 
-        async def place() -> PoolActor:
-            if reserved:
-                return reserved.pop()
-            slot = self._placing.free_slot() or await self._placing.evict()
-            if slot is None:
-                raise Overloaded(f"{session_id}: no slot is free", retry_after_s=1.0)
-            return slot
+    async def _resume_in_own(self, session_id: str) -> None:
+        try:
+            host = await self._pool.start_exclusive()
+        finally:
+            self._alone_count -= 1
+        if host is None:
+            self._work.failed(session_id, Unavailable(f"no host for {session_id} alone"))
+            return
+        await self._resume_in(self._placing.slot_in(host, session_id))
+
+    async def _resume_in(self, slot: Slot) -> None:
+        """Adopt a queued session in a reserved slot."""
+        session_id = slot.session_id
+        reserved = [slot]
+
+        async def place() -> Slot:
+            found = reserved.pop() if reserved else self._placing.slot(session_id)
+            if found is None:
+                raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
+            return found
 
         async with self._bindings.lock(session_id):
             if not self._bindings.can_adopt(session_id):
-                self._placing.give_back(actor)
+                self._placing.give_back(slot)
                 return
             try:
                 await self._bindings.adopt(session_id, Resume(principal=RUNTIME), place)
@@ -348,21 +389,18 @@ class DirectoryActor:
 
     # --- what the pool tells ----------------------------------------------------------------------
 
-    def on_free(self, actor: PoolActor) -> None:
-        """A started actor holds nothing."""
-        self._placing.give_back(actor)
+    def on_ready(self, host: PoolHost, found: Occupancy) -> None:
+        """A host has started, or an earlier directory left it behind."""
+        self._bindings.found(host, found)
+        self._pump()
 
-    def on_claim(self, actor: PoolActor, holding: Lease) -> None:
-        """An actor that an earlier directory left behind holds a session."""
-        self._bindings.claim(actor, holding)
+    def on_report(self, host: PoolHost, report: HostReport) -> None:
+        """A host says what became of its sessions."""
+        self._bindings.report(host, report)
 
-    def on_report(self, actor: PoolActor, report: Report) -> None:
-        """An actor says what became of its session."""
-        self._bindings.report(actor, report)
-
-    def on_death(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
-        """An actor is dead."""
-        self._bindings.died(actor, cause, is_counted=is_counted)
+    def on_death(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+        """A host is dead."""
+        self._bindings.died(host, cause, is_counted=is_counted)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:

@@ -1,8 +1,7 @@
-"""Which actor holds which session, and how that comes to be and ends.
+"""Which slot of which host holds which session, and how that comes to be and ends.
 
-Keeps: a session has one holder at a time and is adopted under its own lock (single flight); nobody
-adopts a session whose last holder is not fenced yet; what an actor says it holds goes before what
-was believed of it.
+Keeps: a session has one holder at a time and is adopted under its own lock (single flight); nobody adopts a session
+whose last holder is not fenced yet; what a host says it holds goes before what was believed of it.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailable
@@ -17,32 +17,32 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command, Deadline, Resume, TokenEnded
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import ActorState, Pool, PoolActor
-from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.directory.pool import Pool, PoolHost, Slot, Stage
+from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Adopted, Lease, Report
-from helmr_runtime.rpc.protocol import (
-    DESK,
-    ActorDied,
-    ActorNotFound,
-    ActorUnavailable,
-    CallError,
-)
+from helmr_runtime.ports import Adopted, HostReport, Lease, Occupancy, SlotReport, SlotState
+from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 
+UNREACHABLE_TRIES = 8
+"""How often a host that gave no answer to an adoption is asked whether it holds the session, before it is ended."""
+
 ADOPT_TRIES_MAX = 6
-"""Actors that are tried for one adoption; each but the last died, moved or drained over it."""
+"""Slots that are tried for one adoption; the host of each but the last died or drained over it."""
 
 
 class Bindings:
     """Sessions and their holders.
 
     Args:
-        pool: The actors.
-        placing: Reserves them; set by the directory, which makes both.
-        failovers: Where a holder's death goes.
+        pool: The hosts.
+        failover: Where a holder's death goes.
         on_adopted: Called with each session that is adopted.
+
+    Attributes:
+        placing: Reserves slots; set by the directory, which makes both.
+        isolated: Sessions whose code runs only in a host of their own.
     """
 
     placing: Placement
@@ -50,16 +50,19 @@ class Bindings:
     def __init__(
         self,
         pool: Pool,
-        failovers: Failover,
+        failover: Failover,
         *,
         clock: Clock,
+        limits: Limits,
         on_adopted: Callable[[str], None],
     ) -> None:
-        self.holders: dict[str, PoolActor] = {}
+        self.holders: dict[str, Slot] = {}
+        self.isolated: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pool = pool
-        self._failover = failovers
+        self._failover = failover
         self._clock = clock
+        self._limits = limits
         self._on_adopted = on_adopted
         self._tasks = Tasks()
 
@@ -69,21 +72,21 @@ class Bindings:
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def holder(self, session_id: str) -> PoolActor | None:
-        """The actor that holds the session and can be asked."""
-        actor = self.holders.get(session_id)
-        held = (ActorState.HOLDING, ActorState.RELEASING)
-        return actor if actor is not None and actor.state in held else None
+    def holder(self, session_id: str) -> Slot | None:
+        """The slot that holds the session and can be asked."""
+        slot = self.holders.get(session_id)
+        asked = (Stage.HOLDING, Stage.RELEASING)
+        return slot if slot is not None and slot.stage in asked else None
 
     def is_free(self, session_id: str) -> bool:
-        """Nobody holds, adopts or buries the session."""
-        if session_id in self.holders or session_id in self._failover:
+        """Nobody holds, adopts or fences the session."""
+        if not self.can_adopt(session_id):
             return False
         lock = self._locks.get(session_id)
         return lock is None or not lock.locked()
 
     def can_adopt(self, session_id: str) -> bool:
-        """Nobody holds or buries the session; for whoever has its lock."""
+        """Nobody holds or fences the session; for whoever has its lock."""
         return session_id not in self.holders and session_id not in self._failover
 
     def lock(self, session_id: str) -> asyncio.Lock:
@@ -93,204 +96,239 @@ class Bindings:
             lock = self._locks[session_id] = asyncio.Lock()
         return lock
 
+    def needs_own_host(self, session_id: str) -> bool:
+        """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
+        return session_id in self.isolated or session_id in self._failover.suspects.alone
+
     # --- adopting ---------------------------------------------------------------------------------
 
     async def adopt(
-        self, session_id: str, command: Command, place: Callable[[], Awaitable[PoolActor]]
-    ) -> tuple[PoolActor, Adopted]:
-        """Bind the session to an actor that `place` gives; the caller has the session's lock.
+        self, session_id: str, command: Command, place: Callable[[], Awaitable[Slot]]
+    ) -> tuple[Slot, Adopted] | None:
+        """Bind the session to a slot that `place` gives; the caller has the session's lock.
 
-        An actor that dies over it is fenced here, and another one tried.
+        A host that dies over it is fenced here, and another one tried. None: the session is held, and what became of
+        the command is not known; it is to be sent to the holder again.
 
         Raises:
             OutcomeUnknown: It died over a command that can't be repeated.
-            Unavailable: None of the actors tried could adopt it.
+            Unavailable: None of the hosts tried could adopt it.
             HelmrError: What the command or the ledger says.
         """
         for _ in range(ADOPT_TRIES_MAX):
-            actor = await place()
-            self._bind(actor, session_id)
+            slot = await place()
+            self._bind(slot)
             try:
                 reach(Point.DIRECTORY_BEFORE_ADOPT)
-                adopted = await actor.session.adopt(
+                adopted = await slot.host.port.adopt(
                     session_id,
                     command=command,
                     death=self._failover.deaths.get(session_id),
                     catalog_hash=self._pool.catalog_hash,
+                    executes=slot.executes,
                 )
                 reach(Point.DIRECTORY_ADOPTED)
             except CallError as error:
-                await self._lost_while_adopting(actor, session_id, error)
+                await self._lost_while_adopting(slot, error)
                 check_repeatable(session_id, command, error)
+                if session_id in self.holders:
+                    return None
             except HelmrError as error:
-                if not await self._settle_failed(actor, session_id, error):
+                if not await self._settle_failed(slot, error):
                     raise
             else:
-                self._hold(actor, adopted.epoch)
-                return actor, adopted
+                self._adopted(slot, adopted)
+                return slot, adopted
         raise Unavailable(f"{session_id} could not be adopted", retry_after_s=1.0)
 
-    async def _settle_failed(self, actor: PoolActor, session_id: str, error: HelmrError) -> bool:
-        """An adoption raised: learn whether the actor holds the session.
+    def _adopted(self, slot: Slot, adopted: Adopted) -> None:
+        if adopted.wants_own_host:
+            self.isolated.add(slot.session_id)
+        if adopted.released:
+            self._failover.deaths.pop(slot.session_id, None)
+            self.unbind(slot)
+            self.placing.give_back(slot)
+        else:
+            self._hold(slot, adopted.epoch)
+
+    async def _settle_failed(self, slot: Slot, error: HelmrError) -> bool:
+        """An adoption raised: learn whether the host holds the session.
 
         Returns:
-            True if another actor should be tried: this one holds another session or other code.
+            True if another host should be tried: this one has other code, or takes nothing new.
         """
+        host, session_id = slot.host, slot.session_id
         if isinstance(error, NotReady) and "code_hash" in error.facts:
-            self.unbind(actor)
-            actor.code_hash = str(error.facts["code_hash"])
-            actor.is_draining = True
-            self.placing.give_back(actor)
+            host.code_hash = str(error.facts["code_hash"])
+            self.unbind(slot)
+            self.placing.give_back(slot)
+            self.placing.drain(host)
             return True
         try:
-            holding = await actor.session.who()
-        except HelmrError as lost:
-            if not isinstance(lost, CallError):
-                lost = ActorUnavailable(actor=actor.name, method="who", detail=lost.message)
-            await self._lost_while_adopting(actor, session_id, lost)
+            lease = await host.port.lease(session_id)
+        except CallError as lost:
+            await self._lost_while_adopting(slot, lost)
             return False
-        if holding.session_id == session_id and holding.epoch is not None:
-            self._hold(actor, holding.epoch)
+        if lease is not None:
+            self._hold(slot, lease.epoch)
             return False
-        self.unbind(actor)
-        if holding.session_id is not None:
-            self.claim(actor, holding)
-        elif isinstance(error, Moved):
-            # It holds nothing and takes nothing: it is about to end itself.
-            await self._pool.end(actor, "takes no session", is_counted=False)
-        else:
-            self.placing.give_back(actor)
+        self.unbind(slot)
+        self.placing.give_back(slot)
+        if isinstance(error, Moved | Unavailable):
+            await self._failover.fence_one(session_id, host.name)
         return isinstance(error, Moved)
 
-    async def _lost_while_adopting(
-        self, actor: PoolActor, session_id: str, error: CallError
-    ) -> None:
-        self.lost(actor, error)
-        if actor.is_alive:
-            await self._pool.end(actor, "unreachable while it adopted", is_counted=False)
-        cause = error.cause if isinstance(error, ActorDied) else error.message
-        self.unbind(actor)
-        await self._failover.fence(session_id, None, actor.place, cause, is_counted=True)
+    async def _lost_while_adopting(self, slot: Slot, error: CallError) -> None:
+        """An adoption got no answer: returns when its host is dead and fenced, or has said whether it holds the
+        session.
+        """
+        host = slot.host
+        self.lost(host, error)
+        for _ in range(UNREACHABLE_TRIES):
+            if not host.is_alive:
+                break
+            await sleep(self._clock, self._limits.retry_s)
+            with suppress(CallError):
+                lease = await host.port.lease(slot.session_id)
+                if lease is not None:
+                    self._hold(slot, lease.epoch)
+                    return
+                self.unbind(slot)
+                self.placing.give_back(slot)
+                await self._failover.fence_one(slot.session_id, host.name)
+                return
+        if host.is_alive:
+            await self._pool.end(host, "unreachable while it adopted", is_counted=False)
+        await self._failover.fenced(slot.session_id)
 
-    def _bind(self, actor: PoolActor, session_id: str) -> None:
-        actor.session_id = session_id
-        actor.epoch = None
-        actor.report = None
-        actor.parkable_at = None
-        actor.bound_at = self._clock.now()
-        actor.become(ActorState.ADOPTING, actor.bound_at)
-        self.holders[session_id] = actor
+    def _bind(self, slot: Slot) -> None:
+        slot.become(Stage.ADOPTING, self._clock.now())
+        self.holders[slot.session_id] = slot
 
-    def _hold(self, actor: PoolActor, epoch: int) -> None:
+    def _hold(self, slot: Slot, epoch: int) -> None:
         """The adoption succeeded."""
-        if actor.session_id is None or not actor.is_alive:
+        if slot.stage is Stage.GONE:
             return
-        self._failover.deaths.pop(actor.session_id, None)
-        self._on_adopted(actor.session_id)
-        actor.epoch = epoch
-        actor.become(ActorState.HOLDING, self._clock.now())
-        if actor.role == DESK:
-            self.placing.watch_desk(actor)
-        else:
-            self.placing.keep_one_free()
-        if actor.report is not None:
-            self.report(actor, actor.report)
+        self._failover.deaths.pop(slot.session_id, None)
+        self._on_adopted(slot.session_id)
+        slot.epoch = epoch
+        slot.become(Stage.HOLDING, self._clock.now())
+        if slot.report is not None:
+            self._take(slot, slot.report)
 
-    def unbind(self, actor: PoolActor) -> None:
-        """The actor holds its session no more."""
-        if actor.session_id is not None and self.holders.get(actor.session_id) is actor:
-            del self.holders[actor.session_id]
-        actor.session_id = None
-        actor.epoch = None
-        actor.parkable_at = None
-        self.placing.disarm(actor)
+    def unbind(self, slot: Slot) -> None:
+        """The slot holds its session no more."""
+        if self.holders.get(slot.session_id) is slot:
+            del self.holders[slot.session_id]
+        slot.parkable_at = None
+        self.placing.disarm(slot)
         self.placing.session_freed()
 
-    # --- what actors say --------------------------------------------------------------------------
+    # --- what hosts say -----------------------------------------------------------------------------
 
-    async def verify(self, actor: PoolActor) -> None:
-        """An actor may not hold what we think: ask it."""
-        session_id = actor.session_id
-        if session_id is None or not actor.holds(session_id):
+    async def verify(self, slot: Slot) -> None:
+        """A host may not hold what we think: ask it."""
+        if not slot.is_holding:
             return
         try:
-            holding = await actor.session.who()
-        except HelmrError as error:
-            if isinstance(error, CallError):
-                self.lost(actor, error)
+            lease = await slot.host.port.lease(slot.session_id)
+        except CallError as error:
+            self.lost(slot.host, error)
             return
-        if not actor.holds(session_id):
+        if self.holder(slot.session_id) is not slot:
             return
-        if holding.session_id == session_id:
-            actor.epoch = holding.epoch
+        if lease is not None:
+            slot.epoch = lease.epoch
             return
-        self.unbind(actor)
-        if holding.session_id is None:
-            self.placing.give_back(actor)
+        epoch = slot.epoch
+        self.unbind(slot)
+        self.placing.give_back(slot)
+        if epoch is not None:
+            self._failover.start_one(slot.session_id, epoch)
+
+    def found(self, host: PoolHost, occupancy: Occupancy) -> None:
+        """A host has started, or an earlier directory left it behind with sessions."""
+        for lease in occupancy.leases:
+            self._claim(host, lease)
+        if host.code_hash != self._pool.catalog_hash or occupancy.retiring is not None:
+            self.placing.drain(host)
+
+    def _claim(self, host: PoolHost, lease: Lease) -> None:
+        """A host holds a session that this directory did not give it: true unless another does."""
+        if lease.session_id in self.holders:
+            # One of both is at an old epoch, and the ledger knows which: it refuses what that one writes.
+            logger.warning("%s is held twice, by %s too", lease.session_id, host.name)
+            self._tasks.start(self._drop(host, lease.session_id))
+            return
+        slot = self.placing.slot_in(host, lease.session_id)
+        self._bind(slot)
+        self._hold(slot, lease.epoch)
+
+    @staticmethod
+    async def _drop(host: PoolHost, session_id: str) -> None:
+        with suppress(HelmrError):
+            await host.port.release(session_id, "held twice")
+
+    def report(self, host: PoolHost, report: HostReport) -> None:
+        """A host says what became of its sessions."""
+        if report.retiring is not None and not host.is_draining:
+            self._pool.warn(host.name, f"{host.name} retires: {report.retiring}")
+            self.placing.drain(host)
+        for one in report.slots:
+            slot = self._slot_of(host, one)
+            if slot is not None:
+                slot.report = one
+                self._take(slot, one)
+
+    def _slot_of(self, host: PoolHost, report: SlotReport) -> Slot | None:
+        """The slot that a report is about; None if that adoption is over. A slot being adopted has no epoch yet."""
+        known = self.holders.get(report.session_id)
+        if known is not None and known.host is host and known.epoch in (None, report.epoch):
+            return known
+        ending = (s for s in host.slots if s.stage is Stage.ENDING and s.epoch == report.epoch)
+        return next((s for s in ending if s.session_id == report.session_id), None)
+
+    def _take(self, slot: Slot, report: SlotReport) -> None:
+        if report.state is SlotState.GONE:
+            if slot.stage is Stage.ENDING:
+                self.placing.give_back(slot)
+        elif report.state is SlotState.LOST:
+            if slot.stage in (Stage.HOLDING, Stage.RELEASING):
+                self._lose_session(slot, report)
+        elif slot.stage is not Stage.HOLDING:
+            return
+        elif report.state is SlotState.PARKABLE:
+            self._failover.suspects.is_settled(slot.session_id)
+            self.placing.parkable(slot)
         else:
-            self.claim(actor, holding)
+            slot.parkable_at = None
+            self.placing.disarm(slot)
 
-    def claim(self, actor: PoolActor, holding: Lease) -> None:
-        """An actor holds a session that this directory did not give it: true unless another does."""
-        session_id = holding.session_id
-        if session_id is None or session_id in self.holders or holding.epoch is None:
-            actor.become(ActorState.RESERVED, self._clock.now())
-            self._tasks.start(self._pool.end(actor, f"claims {session_id}", is_counted=False))
-            return
-        self._bind(actor, session_id)
-        self._hold(actor, holding.epoch)
-        if actor.code_hash != self._pool.catalog_hash:
-            self.placing.drain(actor)
+    def _lose_session(self, slot: Slot, report: SlotReport) -> None:
+        """The host lost the session and ends its code; the slot is free when it says so."""
+        logger.info("%s lost %s: %s", slot.host.name, slot.session_id, report.detail)
+        self.unbind(slot)
+        slot.become(Stage.ENDING, self._clock.now())
+        self._failover.start_one(slot.session_id, report.epoch)
 
-    def report(self, actor: PoolActor, report: Report) -> None:
-        """An actor says what became of its session."""
-        actor.report = report
-        if actor.is_recovering and report.state == "free":
-            actor.is_recovering = False
-            self.placing.give_back(actor)
-        if actor.state is not ActorState.HOLDING:
-            return
-        if report.session_id == actor.session_id:
-            if report.state == "parkable":
-                self.placing.parkable(actor)
-            elif report.state == "failed":
-                self._lose_session(actor, report.detail or "failed")
-            else:
-                actor.parkable_at = None
-                self.placing.disarm(actor)
-        elif report.session_id is None and actor.bound_at and report.since >= actor.bound_at:
-            # It gave the session up after it got it; an older report is about another session.
-            if report.state == "failed":
-                self._lose_session(actor, report.detail or "failed")
-            else:
-                self._tasks.start(self.verify(actor))
+    # --- deaths -------------------------------------------------------------------------------------
 
-    def _lose_session(self, actor: PoolActor, detail: str) -> None:
-        """The actor lost its session and ends its code; it is free when it says so."""
-        session_id, epoch = actor.session_id, actor.epoch
-        self.unbind(actor)
-        actor.is_recovering = True
-        actor.become(ActorState.RESERVED, self._clock.now())
-        if session_id is not None:
-            self._failover.start(session_id, epoch, actor.place, detail, is_counted=False)
-
-    def lost(self, actor: PoolActor, error: CallError) -> None:
-        """A call got no answer. If the actor is only unreachable, its pings decide what it is."""
+    def lost(self, host: PoolHost, error: CallError) -> None:
+        """A call got no answer. If the host is only unreachable, its pings decide what it is."""
         if isinstance(error, ActorDied):
-            self._pool.fence(actor, error.cause)
+            self._pool.fence(host, error.cause)
         elif isinstance(error, ActorNotFound):
-            self._pool.fence(actor, "not found")
+            self._pool.fence(host, "not found")
 
-    def died(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
-        """An actor is dead: its session may be adopted again when the ledger knows.
-
-        One that died while it adopted is seen to by whoever adopts, who has the session's lock.
-        """
-        session_id, epoch = actor.session_id, actor.epoch
-        if session_id is None or actor.state is ActorState.ADOPTING:
-            return
-        self.unbind(actor)
-        self._failover.start(session_id, epoch, actor.place, cause, is_counted=is_counted)
+    def died(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+        """A host is dead: its sessions may be adopted again when the ledger knows."""
+        slots = list(host.slots)
+        host.slots.clear()
+        for slot in slots:
+            slot.become(Stage.GONE, self._clock.now())
+            self.unbind(slot)
+        sessions = [slot.session_id for slot in slots]
+        self._failover.start(host.place, sessions, cause, is_counted=is_counted)
 
 
 def check_repeatable(session_id: str, command: Command, error: CallError) -> None:

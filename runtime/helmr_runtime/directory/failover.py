@@ -1,17 +1,20 @@
-"""What follows an actor's death: its session is abandoned in the ledger, and how it died is kept for
-the next adoption, which commits it before any task code runs (S-3).
+"""What follows a host's death: its sessions are abandoned in the ledger, and of what one of them died is kept for its
+next adoption, which commits it before any task code runs (S-3).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound
 from helmr_runtime.clock import Clock
 from helmr_runtime.directory.pool import HostLocation, Spawner
+from helmr_runtime.directory.suspects import Suspects
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Death, HeldLease, Ledger
@@ -20,6 +23,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+STRAGGLERS_S = 1.0
+"""A load that was on its way to the ledger when its host died is abandoned so much later."""
+
+
+@dataclass(slots=True)
+class _Fencing:
+    count: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
 
 class Failover:
     """Sessions whose holder is gone.
@@ -27,8 +39,9 @@ class Failover:
     While a session is in here nobody may adopt it: the adoption would not know of the death.
 
     Attributes:
-        deaths: By session, the death that the next adoption commits; only of actors that executed
-            task code, so each is taken by the resume that follows.
+        deaths: By session, the death that the next adoption commits; only of sessions for which one counts, so each is
+            taken by the resume that follows.
+        suspects: For which session a death counts.
     """
 
     def __init__(
@@ -41,12 +54,13 @@ class Failover:
         on_fenced: Callable[[], None],
     ) -> None:
         self.deaths: dict[str, Death] = {}
+        self.suspects = Suspects()
         self._ledger = ledger
         self._spawner = spawner
         self._clock = clock
         self._limits = limits
-        self._on_buried = on_fenced
-        self._under_way: set[str] = set()
+        self._on_fenced = on_fenced
+        self._under_way: dict[str, _Fencing] = {}
         self._tasks = Tasks()
 
     def __contains__(self, session_id: str) -> bool:
@@ -57,58 +71,82 @@ class Failover:
         """End what runs in the background."""
         await self._tasks.stop()
 
-    def start(
-        self,
-        session_id: str,
-        epoch: int | None,
-        actor: HostLocation,
-        cause: str,
-        *,
-        is_counted: bool,
-    ) -> None:
-        """`fence` in the background; the session counts as being fenced at once."""
-        self._under_way.add(session_id)
-        self._tasks.start(self.fence(session_id, epoch, actor, cause, is_counted=is_counted))
+    # --- a host is dead ---------------------------------------------------------------------------
 
-    async def fence(
-        self,
-        session_id: str,
-        epoch: int | None,
-        actor: HostLocation,
-        cause: str,
-        *,
-        is_counted: bool,
+    def start(
+        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
     ) -> None:
-        """The ledger knows that the holder is gone, however long it takes to say so.
+        """The ledger is told, in the background, that a dead host holds nothing; its sessions count as fenced at once.
 
         Args:
-            session_id: What the actor held.
-            epoch: Of its adoption; None if it died before it told.
-            actor: Where it ran.
-            cause: How it died.
+            host: Where it ran.
+            session_ids: What it held, or was about to.
+            cause: Of what it died.
             is_counted: False for what the runtime ended itself on purpose.
         """
-        self._under_way.add(session_id)
+        for session_id in session_ids:
+            self._begin(session_id)
+        self._tasks.start(self._fence(host, session_ids, cause, is_counted=is_counted))
+
+    async def _fence(
+        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
+    ) -> None:
         try:
-            status = await self._spawner.status(actor)
-            if status is not None and status.session_id == session_id:
-                epoch = epoch if epoch is not None else status.epoch
-                if status.executing and is_counted:
-                    self.deaths[session_id] = Death(cause=cause, executing=True, op=status.op)
-            if epoch is None:
-                held = await self.held()
-                epochs = (
-                    h.epoch for h in held if (h.session_id, h.holder) == (session_id, actor.name)
-                )
-                epoch = next(epochs, None)
+            statuses = await self._spawner.statuses(host)
+            executing = [s for s in session_ids if s in statuses and statuses[s].executing]
+            if is_counted and executing:
+                blamed = self.suspects.judge(executing)
+                if blamed is not None:
+                    self.deaths[blamed] = Death(cause=cause, executing=True, op=statuses[blamed].op)
+            reach(Point.DIRECTORY_ABANDONING)
+            await self._until_answered(partial(self._ledger.abandon_all, host.name))
+        finally:
+            for session_id in session_ids:
+                self._end(session_id)
+        self._on_fenced()
+        await sleep(self._clock, STRAGGLERS_S)
+        await self._until_answered(partial(self._ledger.abandon_all, host.name))
+
+    # --- one session is lost ------------------------------------------------------------------------
+
+    def start_one(self, session_id: str, epoch: int) -> None:
+        """`fence_one` in the background; the session counts as being fenced at once."""
+        self._begin(session_id)
+        self._tasks.start(self._fence_one(session_id, epoch))
+
+    async def fence_one(self, session_id: str, holder: str) -> None:
+        """A living host does not hold the session that the ledger may believe it to hold."""
+        self._begin(session_id)
+        held = await self.held()
+        epochs = [h.epoch for h in held if (h.session_id, h.holder) == (session_id, holder)]
+        await self._fence_one(session_id, epochs[0] if epochs else None)
+
+    async def _fence_one(self, session_id: str, epoch: int | None) -> None:
+        try:
             if epoch is not None:
-                reach(Point.DIRECTORY_ABANDONING)
                 await self._until_answered(partial(self._ledger.abandon, session_id, epoch))
         except NotFound:
             logger.info("%s is not in the ledger", session_id)
         finally:
-            self._under_way.discard(session_id)
-        self._on_buried()
+            self._end(session_id)
+        self._on_fenced()
+
+    # --- parts --------------------------------------------------------------------------------------
+
+    async def fenced(self, session_id: str) -> None:
+        """Return when no holder of the session is being fenced."""
+        while (fencing := self._under_way.get(session_id)) is not None:
+            await fencing.over.wait()
+
+    def _begin(self, session_id: str) -> None:
+        self._under_way.setdefault(session_id, _Fencing()).count += 1
+
+    def _end(self, session_id: str) -> None:
+        fencing = self._under_way[session_id]
+        fencing.count -= 1
+        if not fencing.count:
+            del self._under_way[session_id]
+            fencing.over.set()
 
     async def held(self) -> Sequence[HeldLease]:
         """What the ledger believes held, as soon as it answers."""

@@ -1,40 +1,38 @@
-"""Which actor a session gets, and when one is taken back from another.
+"""Where a session gets room, and when one makes room for another.
 
-Owns the reservation of actors: whoever gets one from here has it alone until it binds or returns
-it. Slots go to whoever asks first after the queue; a waiting session lingers in its slot until its
-time is over or others need the slot, the longest-waiting first. Desks are handed on in order.
+Owns the slots: whoever reserves one has it alone until it binds or returns it. Slots are made on demand, in the host
+with most room. A waiting session lingers in its slot until its time is over or others need the room, the
+longest-waiting first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from helmr.errors import HelmrError, Moved, Overloaded
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.pool import ActorState, Pool, PoolActor
-from helmr_runtime.directory.timing import Limits, Tasks, sleep
-from helmr_runtime.ports import Busy
-from helmr_runtime.rpc.protocol import DESK, SLOT, ActorDied, CallError
+from helmr_runtime.directory.pool import HostState, Pool, PoolHost, Slot, Stage
+from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
+from helmr_runtime.ports import Busy, SlotState
+from helmr_runtime.rpc.protocol import ActorDied, CallError
 
 logger = logging.getLogger(__name__)
 
-DESK_WAITERS_MAX = 10_000
-RESERVE_FROM_SLOTS = 3
-"""From so many slots on, one is kept free if a waiting session can give its own up: an answer to a
-parked session then finds a slot without a parking before it."""
+DECIDING_MAX = 64
+"""Commands that are decided at once without room for code: each reads a session and writes it back."""
 
 
 class Placement:
-    """Reserves, releases and hands on actors.
+    """Reserves, releases and hands on slots.
 
     Args:
-        on_free: A slot is free now; the queue may move.
-        on_moved: An actor says that it does not hold what we thought: find out what it holds.
-        on_unbound: An actor has given up its session.
+        on_free: There may be room now; the queue may move.
+        on_moved: A host says that it does not hold what we thought: find out what it holds.
+        on_unbound: A host has given up a session.
     """
 
     def __init__(
@@ -43,19 +41,17 @@ class Placement:
         *,
         clock: Clock,
         limits: Limits,
-        slots: int,
         on_free: Callable[[], None],
-        on_moved: Callable[[PoolActor], Awaitable[None]],
-        on_unbound: Callable[[PoolActor], None],
+        on_moved: Callable[[Slot], Awaitable[None]],
+        on_unbound: Callable[[Slot], None],
     ) -> None:
         self._pool = pool
         self._clock = clock
         self._limits = limits
-        self._reserve = 1 if slots >= RESERVE_FROM_SLOTS else 0
         self._on_free = on_free
         self._on_moved = on_moved
         self._on_unbound = on_unbound
-        self._desk_waiters: deque[asyncio.Future[PoolActor]] = deque()
+        self._deciding = asyncio.Semaphore(DECIDING_MAX)
         self._tasks = Tasks()
         self.is_closing = False
 
@@ -65,232 +61,201 @@ class Placement:
 
     # --- reserve ----------------------------------------------------------------------------------
 
-    def free_slot(self) -> PoolActor | None:
-        """Reserve a free slot, if there is one."""
-        return self._reserve_free(SLOT)
+    def slot(self, session_id: str) -> Slot | None:
+        """Room for a session's code, in the host that has most; None if there is none."""
+        host = max(self._pool.shared(), key=lambda host: host.free, default=None)
+        return self.slot_in(host, session_id) if host is not None and host.free > 0 else None
 
-    def _reserve_free(self, role: str) -> PoolActor | None:
-        for actor in self._pool.of_role(role):
-            if actor.state is ActorState.FREE and not actor.is_draining:
-                actor.become(ActorState.RESERVED, self._clock.now())
-                return actor
-        return None
+    def slot_in(self, host: PoolHost, session_id: str, *, executes: bool = True) -> Slot:
+        """A slot in that host."""
+        slot = Slot(host, session_id, Stage.RESERVED, self._clock.now(), executes=executes)
+        host.slots.add(slot)
+        return slot
 
-    async def evict(self) -> PoolActor | None:
-        """Reserve the slot of the session that has waited longest; None if no slot can be had."""
-        while (actor := self.evictable()) is not None:
-            if await self.release(actor, "evict"):
-                return actor
-        return None
-
-    def evictable(self) -> PoolActor | None:
-        """The slot whose session has waited longest."""
-        waiting = [
-            actor
-            for actor in self._pool.of_role(SLOT)
-            if actor.state is ActorState.HOLDING and actor.parkable_at is not None
-        ]
-        return min(waiting, key=lambda a: a.parkable_at or a.since, default=None)
-
-    def claim_evictable(self) -> PoolActor | None:
-        """As `evictable`, once for each: whoever gets it must try to release it."""
-        actor = self.evictable()
-        if actor is not None:
-            actor.parkable_at = None
-        return actor
-
-    async def desk(self) -> PoolActor:
-        """Reserve a desk, after those who asked before.
+    @asynccontextmanager
+    async def deciding(self) -> AsyncIterator[None]:
+        """A turn to decide without room for code.
 
         Raises:
-            Overloaded: None became free in time.
+            Overloaded: None came in time.
         """
-        actor = None if self._desk_waiters else self._reserve_free(DESK)
-        if actor is not None:
-            return actor
-        if len(self._desk_waiters) >= DESK_WAITERS_MAX:
-            raise Overloaded("too many commands wait for a desk", retry_after_s=1.0)
-        waiter: asyncio.Future[PoolActor] = asyncio.get_running_loop().create_future()
-        self._desk_waiters.append(waiter)
-        timer = self._clock.call_at(
-            self._clock.now() + timedelta(seconds=self._limits.desk_wait_s),
-            lambda: _give_up(waiter),
-        )
         try:
-            await asyncio.wait({waiter})
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.give_back(waiter.result())
-            raise
+            await within(self._clock, self._limits.decide_wait_s, self._deciding.acquire())
+        except TimeoutError:
+            raise Overloaded("too many commands wait to be decided", retry_after_s=1.0) from None
+        try:
+            yield
         finally:
-            timer.cancel()
-            _give_up(waiter)
-        if waiter.cancelled():
-            raise Overloaded("no actor became free in time", retry_after_s=1.0)
-        return waiter.result()
+            self._deciding.release()
 
-    def give_back(self, actor: PoolActor) -> None:
-        """An actor holds nothing: hand it on, or end it if its code is old."""
-        if not actor.is_alive:
+    def host_to_decide(self) -> PoolHost:
+        """The host with the fewest sessions.
+
+        Raises:
+            Overloaded: None is there.
+        """
+        hosts = [host for host in self._pool.shared() if host.takes_sessions]
+        if not hosts:
+            raise Overloaded("no host is ready", retry_after_s=1.0)
+        return min(hosts, key=lambda host: len(host.slots))
+
+    def give_back(self, slot: Slot) -> None:
+        """A slot is empty; its host, if it drains, may have none any more."""
+        if slot.stage is Stage.GONE:
             return
-        now = self._clock.now()
-        actor.become(ActorState.FREE, now)
-        if actor.is_draining or actor.is_ending:
-            actor.become(ActorState.RESERVED, now)
-            self._tasks.start(self._pool.end(actor, "drained", is_counted=False))
-            return
-        if actor.role == SLOT:
-            self._on_free()
-            return
-        while self._desk_waiters:
-            waiter = self._desk_waiters.popleft()
-            if not waiter.done():
-                actor.become(ActorState.RESERVED, now)
-                waiter.set_result(actor)
-                return
+        slot.become(Stage.GONE, self._clock.now())
+        self.disarm(slot)
+        slot.host.slots.discard(slot)
+        self._end_if_drained(slot.host)
+        self._on_free()
 
     def session_freed(self) -> None:
-        """A session is nobody's any more: it may be one that waits for a slot, and was passed over as held until now.
+        """A session is nobody's any more: it may be one that waits for room, and was passed over as held until now.
 
         The ledger's list can name it before the answer to its release is here. Looked at when the caller has said
-        what becomes of the actor.
+        what becomes of the slot.
         """
         asyncio.get_running_loop().call_soon(self._on_free)
 
     # --- release ----------------------------------------------------------------------------------
 
-    async def release(self, actor: PoolActor, reason: str) -> bool:
-        """Ask an actor for its session.
-
-        Returns:
-            True if the session is parked; the actor is then reserved for the caller.
-        """
-        session_id = actor.session_id
-        if actor.state is not ActorState.HOLDING or session_id is None:
+    async def release(self, slot: Slot, reason: str) -> bool:
+        """Ask a host for a session; true if it is parked, and its slot given back."""
+        if not slot.is_holding:
             return False
-        actor.become(ActorState.RELEASING, self._clock.now())
-        known = actor.report
+        slot.become(Stage.RELEASING, self._clock.now())
+        known = slot.report
         try:
-            reply = await actor.session.release(session_id, reason)
+            reply = await slot.host.port.release(slot.session_id, reason)
         except Moved:
-            self._still_holds(actor)
-            await self._on_moved(actor)
+            self._still_holds(slot)
+            await self._on_moved(slot)
             return False
         except CallError as error:
             if isinstance(error, ActorDied):
-                self._pool.fence(actor, error.cause)
+                self._pool.fence(slot.host, error.cause)
             else:
-                self._still_holds(actor)
-                self.arm(actor, self._limits.retry_s * 4)
+                self._still_holds(slot)
+                self.arm(slot, self._limits.retry_s * 4)
             return False
         except HelmrError as error:
-            logger.info("%s can't park %s now: %s", actor.name, session_id, error)
-            self._still_holds(actor)
-            self.arm(actor, self._limits.retry_s * 4)
+            logger.info("%s can't park %s now: %s", slot.host.name, slot.session_id, error)
+            self._still_holds(slot)
+            self.arm(slot, self._limits.retry_s * 4)
             return False
-        if actor.session_id != session_id:
-            return False  # it died meanwhile
+        if slot.is_over:
+            return False  # its host died meanwhile
         if isinstance(reply, Busy):
-            self._still_holds(actor)
-            said = actor.report
-            if said is not known and said is not None and said.state == "parkable":
-                self.parkable(actor)  # it was said while the actor was asked, and is not said again
+            self._still_holds(slot)
+            said = slot.report
+            if said is not known and said is not None and said.state is SlotState.PARKABLE:
+                self.parkable(slot)  # it was said while the host was asked, and is not said again
             else:
-                self.arm(actor, self._limits.linger_s)
+                self.arm(slot, self._limits.linger_s)
             return False
-        self._on_unbound(actor)
-        actor.become(ActorState.RESERVED, self._clock.now())
+        self._on_unbound(slot)
+        self.give_back(slot)
         return True
 
-    def _still_holds(self, actor: PoolActor) -> None:
-        if actor.state is ActorState.RELEASING:
-            actor.become(ActorState.HOLDING, self._clock.now())
-            actor.parkable_at = None
+    def _still_holds(self, slot: Slot) -> None:
+        if slot.stage is Stage.RELEASING:
+            slot.become(Stage.HOLDING, self._clock.now())
+            slot.parkable_at = None
 
-    def parkable(self, actor: PoolActor) -> None:
-        """A session can be parked: at once from a desk or old code, else when its time is over."""
-        actor.parkable_at = self._clock.now()
-        if actor.role == DESK or actor.is_draining or self.is_closing:
-            self._tasks.start(self._release_and_return(actor, self._reason(actor)))
+    def parkable(self, slot: Slot) -> None:
+        """A session can be parked: at once from a host that drains, else when its time is over."""
+        slot.parkable_at = self._clock.now()
+        if slot.host.is_draining or self.is_closing:
+            self.release_soon(slot, self._reason(slot))
             return
-        self.arm(actor, self._limits.linger_s)
+        self.arm(slot, self._limits.linger_s)
         self._on_free()
-        self.keep_one_free()
 
-    def _reason(self, actor: PoolActor) -> str:
+    def _reason(self, slot: Slot) -> str:
         if self.is_closing:
             return "shutdown"
-        return "drain" if actor.is_draining else "linger"
+        return "drain" if slot.host.is_draining else "linger"
 
-    def arm(self, actor: PoolActor, delay_s: float) -> None:
-        """Release the actor's session after that time, if it can be parked then."""
-        self.disarm(actor)
-        actor.linger = self._clock.call_at(
-            self._clock.now() + timedelta(seconds=delay_s), lambda: self._linger_over(actor)
+    def make_room(self, count: int) -> None:
+        """Park so many of the sessions that only wait, the longest-waiting first; some may be on their way already."""
+        slots = self._pool.slots()
+        count -= sum(1 for slot in slots if slot.stage is Stage.RELEASING)
+        lingering = [slot for slot in slots if slot.is_lingering and not slot.host.is_exclusive]
+        lingering.sort(key=lambda slot: slot.parkable_at or slot.since)
+        for slot in lingering[: max(0, count)]:
+            self._evict(slot)
+
+    def end_longest_waiting(self, hosts: Sequence[PoolHost]) -> None:
+        """Park one of the sessions that have these hosts alone, whose hosts end with that."""
+        slots = [slot for host in hosts for slot in host.slots]
+        if any(slot.stage is Stage.RELEASING for slot in slots):
+            return
+        lingering = [slot for slot in slots if slot.is_lingering]
+        if lingering:
+            self._evict(min(lingering, key=lambda slot: slot.parkable_at or slot.since))
+
+    def _evict(self, slot: Slot) -> None:
+        slot.parkable_at = None  # nobody else is to ask it meanwhile
+        self.release_soon(slot, "evict")
+
+    def arm(self, slot: Slot, delay_s: float) -> None:
+        """Release the slot's session after that time, if it can be parked then."""
+        self.disarm(slot)
+        slot.linger = self._clock.call_at(
+            self._clock.now() + timedelta(seconds=delay_s), lambda: self._linger_over(slot)
         )
 
-    def disarm(self, actor: PoolActor) -> None:
+    def disarm(self, slot: Slot) -> None:
         """Forget the linger timer."""
-        if actor.linger is not None:
-            actor.linger.cancel()
-            actor.linger = None
+        if slot.linger is not None:
+            slot.linger.cancel()
+            slot.linger = None
 
-    def _linger_over(self, actor: PoolActor) -> None:
-        actor.linger = None
-        self._tasks.start(self._release_and_return(actor, self._reason(actor)))
+    def _linger_over(self, slot: Slot) -> None:
+        slot.linger = None
+        self.release_soon(slot, self._reason(slot))
 
-    async def _release_and_return(self, actor: PoolActor, reason: str) -> None:
-        if await self.release(actor, reason):
-            self.give_back(actor)
+    def release_soon(self, slot: Slot, reason: str) -> None:
+        """`release`, in the background."""
+        self._tasks.start(self._release(slot, reason))
 
-    def keep_one_free(self) -> None:
-        """Park the longest-waiting session in the background if no slot is free."""
-        if not self._reserve or self.is_closing:
-            return
-        slots = self._pool.of_role(SLOT)
-        if any(a.state in (ActorState.FREE, ActorState.RELEASING) for a in slots):
-            return
-        actor = self.evictable()
-        if actor is not None:
-            self._tasks.start(self._release_and_return(actor, "evict"))
-
-    def watch_desk(self, actor: PoolActor) -> None:
-        """See to it that a desk gives its session up, whatever became of its own release."""
-        self._tasks.start(self._watch_desk(actor, actor.session_id))
-
-    async def _watch_desk(self, actor: PoolActor, session_id: str | None) -> None:
-        while True:
-            await sleep(self._clock, self._limits.desk_hold_s)
-            if actor.session_id != session_id or not actor.is_alive:
-                return
-            await self._release_and_return(actor, "linger")
+    async def _release(self, slot: Slot, reason: str) -> None:
+        await self.release(slot, reason)
 
     # --- drain and shutdown -----------------------------------------------------------------------
 
-    def drain(self, actor: PoolActor) -> None:
-        """Take an actor out: when it is free, or its session can be parked."""
-        if actor.is_draining or not actor.is_alive:
+    def drain(self, host: PoolHost) -> None:
+        """Take a host out: what waits in it is parked, a new one starts, and it is ended when it is empty."""
+        if host.is_draining or not host.is_alive:
             return
-        actor.is_draining = True
-        if actor.state is ActorState.FREE:
-            self.give_back(actor)
-        elif actor.state is ActorState.HOLDING and actor.parkable_at is not None:
-            self._tasks.start(self._release_and_return(actor, "drain"))
+        host.is_draining = True
+        self._pool.fill()
+        for slot in list(host.slots):
+            if slot.is_lingering:
+                self.release_soon(slot, "drain")
+        self._end_if_drained(host)
+        self._tasks.start(self._end_in_time(host))
+
+    def _end_if_drained(self, host: PoolHost) -> None:
+        is_over = host.is_draining or host.is_exclusive
+        if is_over and not host.slots and host.state is HostState.READY:
+            self._pool.end_soon(host, "drained")
+
+    async def _end_in_time(self, host: PoolHost) -> None:
+        """Whatever still executes in a host that drains has had its time."""
+        await sleep(self._clock, self._limits.retire_s)
+        if host.is_alive:
+            await self._pool.end(host, "retired", is_counted=False)
 
     async def park_all(self) -> list[str]:
         """Park every session that reaches a wait in time; returns those that did not."""
         self.is_closing = True
         deadline = self._clock.now() + timedelta(seconds=self._limits.shutdown_s)
         while self._clock.now() < deadline:
-            holding = [a for a in self._pool.actors.values() if a.session_id is not None]
+            holding = [slot for slot in self._pool.slots() if slot.stage is not Stage.ENDING]
             if not holding:
                 return []
-            await asyncio.gather(*(self._release_and_return(a, "shutdown") for a in holding))
-            if any(a.session_id is not None for a in self._pool.actors.values()):
+            await asyncio.gather(*(self.release(slot, "shutdown") for slot in holding))
+            if any(slot.stage is not Stage.ENDING for slot in self._pool.slots()):
                 await sleep(self._clock, self._limits.retry_s)
-        return [a.session_id for a in self._pool.actors.values() if a.session_id is not None]
-
-
-def _give_up(waiter: asyncio.Future[PoolActor]) -> None:
-    if not waiter.done():
-        waiter.cancel()
+        return [slot.session_id for slot in self._pool.slots()]

@@ -1,8 +1,8 @@
-"""The pool of started actors: slots that run task code and desks that only decide.
+"""The pool of hosts: processes with a slot for each session that lives in them.
 
-Owns each actor's life: started in the background, watched by a call that stays pending (a kill is
-known at once), pinged (a stopped or hanging process is not known otherwise), ended, replaced. What
-an actor holds is the directory's matter; the pool tells it of reports and deaths.
+Owns each host's life: started in the background, watched (a kill is known at once), pinged (a stopped or hanging
+process is not known otherwise), ended, replaced. What becomes of the sessions in its slots is the directory's
+matter; the pool tells it of reports and deaths.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
-from helmr_runtime.host_status import HostStatus
-from helmr_runtime.ports import Lease, Report, Session
-from helmr_runtime.rpc.protocol import DESK, SLOT, ActorDied, ActorNotFound, CallError
+from helmr_runtime.host_status import SlotStatus
+from helmr_runtime.ports import Host, HostReport, Occupancy, SlotReport
+from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +30,26 @@ DEATHS_KEPT = 50
 WARNINGS_KEPT = 50
 
 
-class ActorState(StrEnum):
-    """What the directory is doing with an actor."""
+class HostState(StrEnum):
+    """What the directory is doing with a host."""
 
     STARTING = "starting"
-    FREE = "free"
+    READY = "ready"
+    ENDING = "ending"
+    """It is drained and being killed."""
+    GONE = "gone"
+
+
+class Stage(StrEnum):
+    """Where a slot is on the way of its session."""
+
     RESERVED = "reserved"
-    """Taken out for a session, nothing asked of it yet."""
+    """Taken for a session, nothing asked of its host yet."""
     ADOPTING = "adopting"
     HOLDING = "holding"
     RELEASING = "releasing"
+    ENDING = "ending"
+    """The host lost the session and is ending its code."""
     GONE = "gone"
 
 
@@ -53,7 +63,7 @@ class ProcessState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostLocation:
-    """Where an actor runs, or ran.
+    """Where a host runs, or ran.
 
     Attributes:
         node: Ray's id of its node; empty is the directory's own, also where nobody knows it.
@@ -66,58 +76,59 @@ class HostLocation:
 
 
 class Spawner(Protocol):
-    """How pool actors come to be and end; over Ray in a runtime, in-process in tests."""
+    """How hosts come to be and end; over Ray in a runtime, in-process in tests."""
 
-    async def spawn(self, role: str) -> str:
-        """Create an actor of that role and return its name; it may still be starting."""
+    async def spawn(self, *, is_exclusive: bool) -> str:
+        """Create a host and return its name; it may still be starting."""
+        ...
+
+    async def death(self, name: str) -> str:
+        """Return when the host is dead: of what."""
         ...
 
     async def kill(self, place: HostLocation) -> None:
-        """End the actor's process without asking it. Harmless if it is gone."""
+        """End the host's process without asking it. Harmless if it is gone."""
         ...
 
     async def names(self) -> Sequence[str]:
-        """The pool actors there are, whoever created them."""
+        """The hosts there are, whoever created them."""
         ...
 
     async def look(self, place: HostLocation) -> ProcessState:
-        """The state of an actor's process."""
+        """The state of a host's process."""
         ...
 
-    async def status(self, place: HostLocation) -> HostStatus | None:
-        """What the dead actor held and did; None if it held nothing, or its machine is gone."""
+    async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
+        """By session, what the dead host held and did; empty if it held nothing, or its machine is gone."""
         ...
 
 
 @dataclass(slots=True, eq=False)
-class PoolActor:
-    """One actor as the directory sees it."""
+class PoolHost:
+    """One host as the directory sees it."""
 
     name: str
-    role: str
-    session: Session
-    state: ActorState
+    port: Host
+    state: HostState
     since: datetime
+    room: int
+    """Sessions whose code it may have at once."""
+    is_exclusive: bool = False
+    """It is there for one session, and ends with it."""
     pid: int | None = None
     node: str = ""
     code_hash: str | None = None
-    session_id: str | None = None
-    epoch: int | None = None
-    bound_at: datetime | None = None
-    report: Report | None = None
-    parkable_at: datetime | None = None
+    slots: set[Slot] = field(default_factory=set)
     is_draining: bool = False
+    """It gets no more sessions, and is ended when it has none."""
     last_words: tuple[str, bool] | None = None
     """Why this directory ends it, and whether that counts."""
-    is_recovering: bool = False
-    """It lost its session and is ending its code."""
-    linger: Timer | None = None
     ping: asyncio.Task[None] | None = None
     asked_at: datetime | None = None
     is_looked_up: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def become(self, state: ActorState, now: datetime) -> None:
+    def become(self, state: HostState, now: datetime) -> None:
         """Enter a state."""
         self.state = state
         self.since = now
@@ -130,17 +141,18 @@ class PoolActor:
     @property
     def is_alive(self) -> bool:
         """It has started and has not ended."""
-        return self.state not in (ActorState.STARTING, ActorState.GONE)
-
-    def holds(self, session_id: str) -> bool:
-        """It holds that session, and nothing is under way with it."""
-        return self.state is ActorState.HOLDING and self.session_id == session_id
+        return self.state in (HostState.READY, HostState.ENDING)
 
     @property
-    def is_ending(self) -> bool:
-        """It holds nothing and has said that it ends itself."""
-        report = self.report
-        return report is not None and report.state == "free" and report.detail is not None
+    def takes_sessions(self) -> bool:
+        """It is there for whatever comes."""
+        return self.state is HostState.READY and not self.is_draining
+
+    @property
+    def free(self) -> int:
+        """How many more it has room for."""
+        taken = sum(1 for slot in self.slots if slot.executes)
+        return self.room - taken if self.takes_sessions else 0
 
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
@@ -148,69 +160,111 @@ class PoolActor:
             "name": self.name,
             "pid": self.pid,
             "node": self.node or None,
-            "role": self.role,
-            "session": self.session_id,
-            "state": "lingering"
-            if self.state is ActorState.HOLDING and self.parkable_at is not None
-            else self.state.value,
+            "state": "retiring" if self.is_draining and self.is_alive else self.state.value,
+            "sessions": len(self.slots),
+            "room": self.room,
             "since": iso(self.since),
         }
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One session's place in a host, as the directory sees it.
+
+    Attributes:
+        executes: Its code runs there; if not, a command is decided and the session given up at once.
+        epoch: Of its adoption, once that has succeeded.
+        parkable_at: Since when its session only waits.
+    """
+
+    host: PoolHost
+    session_id: str
+    stage: Stage
+    since: datetime
+    executes: bool = True
+    epoch: int | None = None
+    report: SlotReport | None = None
+    parkable_at: datetime | None = None
+    linger: Timer | None = None
+
+    def become(self, stage: Stage, now: datetime) -> None:
+        """Enter a stage."""
+        self.stage = stage
+        self.since = now
+
+    @property
+    def is_over(self) -> bool:
+        """It has been given back, or its host has died."""
+        return self.stage is Stage.GONE
+
+    @property
+    def is_holding(self) -> bool:
+        """It holds its session, and nothing is under way with it."""
+        return self.stage is Stage.HOLDING
+
+    @property
+    def is_lingering(self) -> bool:
+        """Its session only waits, and could be parked."""
+        return self.stage is Stage.HOLDING and self.parkable_at is not None
 
 
 class PoolEvents(Protocol):
     """Whom the pool tells."""
 
-    def on_free(self, actor: PoolActor) -> None:
-        """A started actor holds nothing."""
+    def on_ready(self, host: PoolHost, found: Occupancy) -> None:
+        """A host has started, or was found by a new directory, with what it holds."""
         ...
 
-    def on_claim(self, actor: PoolActor, holding: Lease) -> None:
-        """An actor that an earlier directory left behind holds a session."""
+    def on_report(self, host: PoolHost, report: HostReport) -> None:
+        """A host says what became of its sessions."""
         ...
 
-    def on_report(self, actor: PoolActor, report: Report) -> None:
-        """An actor says what became of its session."""
-        ...
-
-    def on_death(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
-        """An actor is dead and out of the pool. Own drains and stops don't count (S-3)."""
+    def on_death(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+        """A host is dead and out of the pool. Own drains and stops don't count (S-3)."""
         ...
 
 
 class Pool:
-    """The actors, by name."""
+    """The hosts, by name.
+
+    Args:
+        size: How many are kept for all sessions.
+        room: Sessions whose code each of them may have at once.
+    """
 
     def __init__(
         self,
         *,
         spawner: Spawner,
-        sessions: Callable[[str], Session],
+        port: Callable[[str], Host],
         events: PoolEvents,
         clock: Clock,
         limits: Limits,
-        sizes: Mapping[str, int],
+        size: int,
+        room: int,
         catalog_hash: str,
     ) -> None:
-        self.actors: dict[str, PoolActor] = {}
+        self.hosts: dict[str, PoolHost] = {}
+        self.room = room
         self.catalog_hash = catalog_hash
         self.warnings: dict[str, str] = {}
         self.deaths: deque[dict[str, Any]] = deque(maxlen=DEATHS_KEPT)
         self.deaths_count = 0
         self._spawner = spawner
-        self._sessions = sessions
+        self._port = port
         self._events = events
         self._clock = clock
         self._limits = limits
-        self._sizes = dict(sizes)
+        self._size = size
         self._tasks = Tasks()
-        self._starting = {SLOT: 0, DESK: 0}
-        self._failures = {SLOT: 0, DESK: 0}
+        self._starting = 0
+        self._failures = 0
         self._is_closed = False
 
     # --- life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take over the actors there are, start those that lack, and watch all of them."""
+        """Take over the hosts there are, start those that lack, and watch all of them."""
         await self._take_over()
         self._tasks.start(self._ping_forever())
         self.fill()
@@ -220,87 +274,98 @@ class Pool:
         self._is_closed = True
 
     async def stop(self) -> None:
-        """Watch nothing any more. The actors stay as they are."""
+        """Watch nothing any more. The hosts stay as they are."""
         self.close()
-        for actor in list(self.actors.values()):
-            self._unwatch(actor)
+        for host in list(self.hosts.values()):
+            self._unwatch(host)
         await self._tasks.stop()
 
-    def of_role(self, role: str) -> list[PoolActor]:
-        """The living actors of a role."""
-        return [a for a in self.actors.values() if a.role == role and a.is_alive]
+    def shared(self) -> list[PoolHost]:
+        """The living hosts that are there for all sessions."""
+        return [h for h in self.hosts.values() if h.is_alive and not h.is_exclusive]
+
+    def slots(self) -> list[Slot]:
+        """Every slot of every host."""
+        return [slot for host in self.hosts.values() for slot in host.slots]
 
     def fill(self) -> None:
-        """Start, in the background, as many actors as lack."""
+        """Start, in the background, as many hosts as lack; before one that drains has ended, too."""
         if self._is_closed:
             return
-        lacks = {
-            role: wanted - len(self.of_role(role)) - self._starting[role]
-            for role, wanted in self._sizes.items()
-        }
-        # In turns, so that both roles are there as soon as two actors are.
-        for turn in range(max(lacks.values())):
-            for role, count in lacks.items():
-                if turn < count:
-                    self._starting[role] += 1
-                    self._tasks.start(self._start(role))
+        there = sum(1 for host in self.shared() if host.takes_sessions)
+        for _ in range(self._size - there - self._starting):
+            self._starting += 1
+            self._tasks.start(self._start())
 
-    async def _start(self, role: str) -> None:
-        """Start one actor; a failure is shown, and after a pause tried again."""
+    async def _start(self) -> None:
+        """Start one host; a failure is shown, and after a pause tried again."""
         try:
-            failures = self._failures[role]
-            if failures:
-                await sleep(self._clock, self._limits.backoff_s(failures - 1))
-            error = await self._try_start(role)
+            if self._failures:
+                await sleep(self._clock, self._limits.backoff_s(self._failures - 1))
+            _, error = await self._try_start(is_exclusive=False)
         finally:
-            self._starting[role] -= 1
+            self._starting -= 1
         if error is None:
-            self._failures[role] = 0
-            self.warnings.pop(f"start:{role}", None)
+            self._failures = 0
+            self.warnings.pop("start", None)
         else:
-            self._failures[role] += 1
-            self.warn(f"start:{role}", f"a {role} can't be started: {error}")
+            self._failures += 1
+            self.warn("start", f"a host can't be started: {error}")
         self.fill()
 
-    async def _try_start(self, role: str) -> str | None:
-        """Start one actor and wait for it; the text of what went wrong, if anything did."""
+    async def start_exclusive(self) -> PoolHost | None:
+        """A new host for one session; None if it could not be started."""
+        host, error = await self._try_start(is_exclusive=True)
+        if error is not None:
+            self.warn("start", f"a host of its own can't be started: {error}")
+        return host
+
+    async def _try_start(self, *, is_exclusive: bool) -> tuple[PoolHost | None, str | None]:
+        """Start one host and wait for it; the text of what went wrong, if anything did."""
         try:
-            name = await self._spawner.spawn(role)
+            name = await self._spawner.spawn(is_exclusive=is_exclusive)
         except HelmrError as error:
-            return str(error)
-        actor = PoolActor(name, role, self._sessions(name), ActorState.STARTING, self._clock.now())
-        self.actors[name] = actor
+            return None, str(error)
+        host = self._add(name, is_exclusive=is_exclusive)
         try:
-            holding = await within(self._clock, self._limits.start_s, actor.session.who())
+            found = await within(self._clock, self._limits.start_s, host.port.who())
         except TimeoutError:
-            await self._discard(actor)
-            return f"{name} gave no sign of life for {self._limits.start_s:.0f} s"
+            await self._discard(host)
+            return None, f"{name} gave no sign of life for {self._limits.start_s:.0f} s"
         except HelmrError as error:
-            await self._discard(actor)
-            return str(error)
-        if holding.code_hash != self.catalog_hash:
-            await self._discard(actor)
-            return "the task files have changed since the runtime started; restart it"
-        self._enter(actor, holding)
-        return None
+            await self._discard(host)
+            return None, str(error)
+        if found.code_hash != self.catalog_hash:
+            await self._discard(host)
+            return None, "the task files have changed since the runtime started; restart it"
+        self._enter(host, found)
+        return host, None
 
-    def _enter(self, actor: PoolActor, holding: Lease) -> None:
-        self.actors[actor.name] = actor
-        actor.pid = holding.pid
-        actor.node = holding.node
-        actor.code_hash = holding.code_hash
-        actor.become(ActorState.FREE, self._clock.now())
-        actor.tasks.append(self._tasks.start(self._watch(actor)))
-        if holding.session_id is None:
-            self._events.on_free(actor)
-        else:
-            self._events.on_claim(actor, holding)
+    def _add(self, name: str, *, is_exclusive: bool) -> PoolHost:
+        host = self.hosts[name] = PoolHost(
+            name,
+            self._port(name),
+            HostState.STARTING,
+            self._clock.now(),
+            room=1 if is_exclusive else self.room,
+            is_exclusive=is_exclusive,
+        )
+        return host
 
-    async def _discard(self, actor: PoolActor) -> None:
-        """End an actor that has never been free."""
-        actor.become(ActorState.GONE, self._clock.now())
-        self.actors.pop(actor.name, None)
-        await self._spawner.kill(actor.place)
+    def _enter(self, host: PoolHost, found: Occupancy) -> None:
+        host.pid = found.pid
+        host.node = found.node
+        host.code_hash = found.code_hash
+        host.become(HostState.READY, self._clock.now())
+        host.tasks.append(self._tasks.start(self._await_death(host)))
+        host.tasks.append(self._tasks.start(self._watch(host)))
+        self._events.on_ready(host, found)
+
+    async def _discard(self, host: PoolHost) -> None:
+        """End a host that has never been ready."""
+        host.become(HostState.GONE, self._clock.now())
+        self.hosts.pop(host.name, None)
+        await self._spawner.kill(host.place)
 
     async def _take_over(self) -> None:
         names = await self._until_answered(self._spawner.names)
@@ -317,78 +382,76 @@ class Pool:
                 failures += 1
 
     async def _take_over_one(self, name: str) -> None:
-        role = SLOT if name.startswith("helmr-slot-") else DESK
-        actor = PoolActor(name, role, self._sessions(name), ActorState.STARTING, self._clock.now())
+        host = self._add(name, is_exclusive=name.startswith(OWN_HOST_PREFIX))
         try:
-            holding = await within(self._clock, self._limits.who_s, actor.session.who())
+            found = await within(self._clock, self._limits.who_s, host.port.who())
         except (TimeoutError, HelmrError):
             logger.warning("%s did not say what it holds; killed", name)
-            await self._discard(actor)
+            await self._discard(host)
         else:
-            self._enter(actor, holding)
+            self._enter(host, found)
 
     # --- end ------------------------------------------------------------------------------------
 
-    async def end(self, actor: PoolActor, cause: str, *, is_counted: bool) -> None:
-        """Kill an actor and have it replaced."""
-        # Its watch may fail before the kill has returned, and knows less of the cause.
-        actor.last_words = (cause, is_counted)
-        await self._spawner.kill(actor.place)
-        self.fence(actor, cause, is_counted=is_counted)
+    def end_soon(self, host: PoolHost, cause: str) -> None:
+        """Kill a host that holds nothing any more, in the background."""
+        host.become(HostState.ENDING, self._clock.now())
+        self._tasks.start(self.end(host, cause, is_counted=False))
 
-    def fence(self, actor: PoolActor, cause: str, *, is_counted: bool = True) -> None:
-        """Take a dead actor out of the pool, tell of its death, and have it replaced."""
-        if actor.state is ActorState.GONE:
+    async def end(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+        """Kill a host and have it replaced."""
+        # Its watch may fail before the kill has returned, and knows less of the cause.
+        host.last_words = (cause, is_counted)
+        await self._spawner.kill(host.place)
+        self.fence(host, cause, is_counted=is_counted)
+
+    def fence(self, host: PoolHost, cause: str, *, is_counted: bool = True) -> None:
+        """Take a dead host out of the pool, tell of its death, and have it replaced."""
+        if host.state is HostState.GONE:
             return
-        if actor.last_words is not None:
-            cause, is_counted = actor.last_words
+        if host.last_words is not None:
+            cause, is_counted = host.last_words
         now = self._clock.now()
         if is_counted:
             self.deaths_count += 1
             self.deaths.append(
-                {
-                    "actor": actor.name,
-                    "session": actor.session_id,
-                    "cause": cause,
-                    "at": iso(now),
-                }
+                {"host": host.name, "sessions": len(host.slots), "cause": cause, "at": iso(now)}
             )
-            logger.warning("%s died (%s), held %s", actor.name, cause, actor.session_id)
-        self._unwatch(actor)
-        self.actors.pop(actor.name, None)
-        self.warnings.pop(actor.name, None)
-        self._events.on_death(actor, cause, is_counted=is_counted)
-        actor.become(ActorState.GONE, now)
+            logger.warning("%s died (%s), held %d sessions", host.name, cause, len(host.slots))
+        self._unwatch(host)
+        self.hosts.pop(host.name, None)
+        self.warnings.pop(host.name, None)
+        host.become(HostState.GONE, now)
+        self._events.on_death(host, cause, is_counted=is_counted)
         self.fill()
 
-    def _unwatch(self, actor: PoolActor) -> None:
-        if actor.linger is not None:
-            actor.linger.cancel()
-            actor.linger = None
+    def _unwatch(self, host: PoolHost) -> None:
         current = asyncio.current_task()
-        for task in (*actor.tasks, *([actor.ping] if actor.ping else [])):
+        for task in (*host.tasks, *([host.ping] if host.ping else [])):
             if task is not current:
                 task.cancel()
 
     # --- watch ----------------------------------------------------------------------------------
 
-    async def _watch(self, actor: PoolActor) -> None:
-        """Keep one call pending on the actor: it reports, and fails when the actor dies."""
+    async def _await_death(self, host: PoolHost) -> None:
+        self.fence(host, await self._spawner.death(host.name))
+
+    async def _watch(self, host: PoolHost) -> None:
+        """Keep one call pending on the host, by which it reports."""
         known = -1
-        while actor.is_alive:
+        while host.is_alive:
             try:
-                report = await actor.session.watch(known)
+                report = await host.port.watch(known)
             except (ActorDied, ActorNotFound) as error:
-                cause = error.cause if isinstance(error, ActorDied) else "not found"
-                self.fence(actor, cause, is_counted=not actor.is_ending)
+                self.fence(host, error.cause if isinstance(error, ActorDied) else "not found")
                 return
             except HelmrError as error:
-                # Unreachable for the moment, or a bug in the actor; the ping decides if it lives.
-                logger.info("watching %s: %s", actor.name, error)
+                # Unreachable for the moment, or a bug in the host; the ping decides if it lives.
+                logger.info("watching %s: %s", host.name, error)
                 await sleep(self._clock, self._limits.retry_s)
                 continue
             known = report.version
-            self._events.on_report(actor, report)
+            self._events.on_report(host, report)
 
     async def _ping_forever(self) -> None:
         last = self._clock.now()
@@ -398,37 +461,37 @@ class Pool:
             # If this process itself was away, the others were not silent.
             was_away = now - last > timedelta(seconds=self._limits.ping_every_s + 1.0)
             last = now
-            for actor in list(self.actors.values()):
-                if actor.is_alive:
-                    self._ping(actor, now, was_away=was_away)
+            for host in list(self.hosts.values()):
+                if host.is_alive:
+                    self._ping(host, now, was_away=was_away)
 
-    def _ping(self, actor: PoolActor, now: datetime, *, was_away: bool) -> None:
-        if actor.ping is None or actor.ping.done():
-            self.warnings.pop(actor.name, None)
-            actor.asked_at = now
-            actor.ping = asyncio.create_task(_ping_once(actor))
+    def _ping(self, host: PoolHost, now: datetime, *, was_away: bool) -> None:
+        if host.ping is None or host.ping.done():
+            self.warnings.pop(host.name, None)
+            host.asked_at = now
+            host.ping = asyncio.create_task(_ping_once(host))
             return
-        if was_away or actor.asked_at is None:
-            actor.asked_at = now
-        silent_s = (now - actor.asked_at).total_seconds()
-        if silent_s >= self._limits.silent_s and not actor.is_looked_up:
-            actor.is_looked_up = True
-            self._tasks.start(self._look(actor, silent_s))
+        if was_away or host.asked_at is None:
+            host.asked_at = now
+        silent_s = (now - host.asked_at).total_seconds()
+        if silent_s >= self._limits.silent_s and not host.is_looked_up:
+            host.is_looked_up = True
+            self._tasks.start(self._look(host, silent_s))
 
-    async def _look(self, actor: PoolActor, silent_s: float) -> None:
-        """Decide about an actor that has not answered."""
+    async def _look(self, host: PoolHost, silent_s: float) -> None:
+        """Decide about a host that has not answered."""
         state = ProcessState.RUNNING
-        if actor.pid is not None:
-            state = await self._spawner.look(actor.place)
-        actor.is_looked_up = False
-        if not actor.is_alive or actor.ping is None or actor.ping.done():
+        if host.pid is not None:
+            state = await self._spawner.look(host.place)
+        host.is_looked_up = False
+        if not host.is_alive or host.ping is None or host.ping.done():
             return
         if state is not ProcessState.RUNNING:
-            await self.end(actor, f"{state.value}, silent for {silent_s:.0f} s", is_counted=True)
+            await self.end(host, f"{state.value}, silent for {silent_s:.0f} s", is_counted=True)
         elif silent_s >= self._limits.silent_max_s:
-            await self.end(actor, f"silent for {silent_s:.0f} s", is_counted=True)
+            await self.end(host, f"silent for {silent_s:.0f} s", is_counted=True)
         else:
-            self.warn(actor.name, f"{actor.name} has not answered for {silent_s:.0f} s")
+            self.warn(host.name, f"{host.name} has not answered for {silent_s:.0f} s")
 
     def warn(self, key: str, text: str) -> None:
         """Show a warning until its key is taken back."""
@@ -439,10 +502,10 @@ class Pool:
             self.warnings.pop(next(iter(self.warnings)))
 
 
-async def _ping_once(actor: PoolActor) -> None:
+async def _ping_once(host: PoolHost) -> None:
     try:
-        await actor.session.ping()
+        await host.port.ping()
     except HelmrError:
-        # The pending watch tells of a death; an actor that can't be reached now has answered
-        # nothing, which the next ping shows.
+        # The directory hears of a death otherwise; a host that can't be reached now has answered nothing, which the
+        # next ping shows.
         return

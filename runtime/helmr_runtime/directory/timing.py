@@ -18,22 +18,22 @@ class Limits:
     """The directory's times, all in seconds."""
 
     linger_s: float = 30.0
-    """A waiting session stays in its actor so long, unless others need the actor."""
+    """A waiting session stays in its slot so long, unless others need the slot."""
     ping_every_s: float = 1.0
-    """Each ping of an idle actor costs 5 ms of processor time: at 0.5 s six actors took 7.5 % of a
-    core; at 1 s a stopped one is replaced after 3 s at most."""
+    """A stopped host is replaced after 3 s at most."""
     silent_s: float = 2.0
-    """An actor that has not answered for so long is looked up in /proc; stopped or gone: killed."""
+    """A host that has not answered for so long is looked up in /proc; stopped or gone: killed."""
     silent_max_s: float = 30.0
-    """An actor that runs and has not answered for so long is killed."""
+    """A host that runs and has not answered for so long is killed."""
     start_s: float = 60.0
-    """An actor that has not answered `who` so long after its creation is killed."""
+    """A host that has not answered `who` so long after its creation is killed."""
+    retire_s: float = 600.0
+    """A retiring host is killed after so long, whatever still executes in it: as long as a step may take."""
     who_s: float = 2.0
-    """At a take-over an actor has so long to say what it holds."""
+    """At a take-over a host has so long to say what it holds."""
     work_poll_s: float = 30.0
-    desk_hold_s: float = 1.0
-    """A desk that still holds a session after so long is asked to release it."""
-    desk_wait_s: float = 5.0
+    decide_wait_s: float = 5.0
+    """A command that finds no room for its session's code waits so long for a turn to be decided without."""
     route_s: float = 10.0
     """A command is routed again and again for at most so long."""
     retry_s: float = 0.25

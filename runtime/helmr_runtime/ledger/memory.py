@@ -161,6 +161,11 @@ class MemoryLedger:
         if self.index.abandon(head, epoch, self.clock.now()):
             self._held(head)
 
+    async def abandon_all(self, holder: str) -> None:
+        for one in self.index.holdings():
+            if one.holder == holder:
+                await self.abandon(one.session_id, one.epoch)
+
     async def held(self) -> Sequence[HeldLease]:
         self._require_alive()
         return self.index.holdings()

@@ -17,7 +17,7 @@ from typing import Any
 from helmr.errors import HelmrError
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.terminal import log_to
-from helmr_runtime.rpc.protocol import POOL_PREFIXES, Failure, kind_of, serve
+from helmr_runtime.rpc.protocol import HOST_PREFIX, Failure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls, wake
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class ActorHost:
         self._target: object | None = None
         self._building = asyncio.Lock()
         self._is_set_up = False
-        if spec.is_joined and not name.startswith(POOL_PREFIXES):
+        if spec.is_joined and not name.startswith(HOST_PREFIX):
             # No supervisor asks for it after a restart.
             wake(name)
 

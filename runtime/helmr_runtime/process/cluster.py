@@ -29,8 +29,8 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least is 75 MB; what crosses between actors is small and travels inline."""
 
-SLOT_RESOURCE = "session_slot"
-SLOT_RESOURCE_COUNT = 1_000
+HOST_RESOURCE = "session_host"
+HOST_RESOURCE_COUNT = 1_000
 ANSWERS_WITHIN_S = 5.0
 
 TEMP_PATH_CHARS_MAX = 24
@@ -138,7 +138,7 @@ class Cluster:
         return self.address
 
     def room(self) -> int:
-        """How many pool actors the nodes have a place for.
+        """How many hosts the nodes have a place for.
 
         Raises:
             UsageError: No node offers the resource that they take.
@@ -147,13 +147,13 @@ class Cluster:
 
         client: Any = ray  # has no types here
         offered: dict[str, float] = client.cluster_resources()
-        if not offered.get(SLOT_RESOURCE):
+        if not offered.get(HOST_RESOURCE):
             raise UsageError(
-                f"no node of the Ray cluster at {self.address} offers {SLOT_RESOURCE}",
-                hint=f"Start nodes with `--resources '{{\"{SLOT_RESOURCE}\": 10}}'`; "
+                f"no node of the Ray cluster at {self.address} offers {HOST_RESOURCE}",
+                hint=f"Start nodes with `--resources '{{\"{HOST_RESOURCE}\": 10}}'`; "
                 "each slot and desk takes one.",
             )
-        return int(offered[SLOT_RESOURCE])
+        return int(offered[HOST_RESOURCE])
 
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes have ended."""
@@ -233,7 +233,7 @@ def _start_node(temp_dir: Path) -> Any:
             node_ip_address=LOOPBACK,
             gcs_server_port=0,
             num_cpus=None,  # the machine's: what steps hand to `@ray.remote` functions asks for one
-            resources={SLOT_RESOURCE: SLOT_RESOURCE_COUNT},
+            resources={HOST_RESOURCE: HOST_RESOURCE_COUNT},
             object_store_memory=OBJECT_STORE_BYTES,
             temp_dir=str(temp_dir),
             include_dashboard=False,

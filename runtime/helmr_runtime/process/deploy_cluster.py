@@ -82,7 +82,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
         DataError: The ledger's file is no database.
-        UsageError: The cluster has no room for pool actors.
+        UsageError: The cluster has no room for a host.
         Unavailable: The cluster can't be reached, or the runtime did not get ready.
     """
     folder, data_dir = options.folders()
@@ -97,10 +97,10 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         spec = _spec(options, folder, data_dir, catalog_hash=catalog.code_hash, key=key)
         try:
             with _connected(data_dir, options.address, terminal) as (cluster, joining):
-                room, wanted = cluster.room(), options.slots_count + options.desks
+                room, wanted = cluster.room(), options.hosts_count
                 if room < wanted:
                     terminal.say(
-                        f"the nodes have places for {room} of {wanted} slots and desks; "
+                        f"the nodes have places for {room} of {wanted} hosts; "
                         "the others wait for more nodes"
                     )
                 asyncio.run(_bring_up(joining, spec, catalog, cluster.address, key=key))
@@ -151,8 +151,8 @@ def _spec(
         tasks=options.tasks,
         folder=str(folder),
         catalog_hash=catalog_hash,
-        slots=options.slots_count,
-        desks=options.desks,
+        hosts=options.hosts_count,
+        sessions_per_host=options.host_room,
         linger_s=options.linger_s,
         host=options.host,
         port=options.port,

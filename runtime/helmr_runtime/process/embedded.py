@@ -24,7 +24,7 @@ from helmr.models import Credentials
 from helmr_runtime.process import orphans, processes
 from helmr_runtime.process.cluster import LOOPBACK, import_roots
 from helmr_runtime.process.processes import Process
-from helmr_runtime.process.startup import DEFAULT_DESKS, DEFAULT_LINGER_S
+from helmr_runtime.process.startup import DEFAULT_LINGER_S
 
 START_WITHIN_S = 150.0
 STOP_WITHIN_S = 20.0
@@ -59,8 +59,8 @@ class Runtime:
         data_dir: str | os.PathLike[str],
         tasks: Sequence[str],
         folder: str | os.PathLike[str] | None = None,
-        slots: int | None = None,
-        desks: int = DEFAULT_DESKS,
+        hosts: int | None = None,
+        sessions_per_host: int | None = None,
         linger_s: float = DEFAULT_LINGER_S,
         host: str = LOOPBACK,
         port: int = 0,
@@ -80,8 +80,8 @@ class Runtime:
             "tasks": list(tasks),
             "data_dir": str(Path(data_dir).absolute()),
             "folder": str(Path(folder or Path.cwd()).absolute()),
-            "slots": slots,
-            "desks": desks,
+            "hosts": hosts,
+            "sessions_per_host": sessions_per_host,
             "linger_s": linger_s,
             "host": host,
             "port": port,

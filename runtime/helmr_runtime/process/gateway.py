@@ -135,7 +135,7 @@ def make_gateway(
     service = Service(
         ledger=proxies.ledger_client(calls),
         directory=proxies.directory(calls),
-        session=lambda name: proxies.session(calls, name),
+        host_named=lambda name: proxies.host(calls, name),
         clock=clock,
         version=version,
         data_dir=data_dir,

@@ -103,7 +103,7 @@ class JobGateway:
         self._service = Service(
             ledger=ledger,
             directory=proxies.directory(self._calls),
-            session=lambda name: proxies.session(self._calls, name),
+            host_named=lambda name: proxies.host(self._calls, name),
             clock=SystemClock(),
             version=host.version,
             keys=ledger.session_keys,

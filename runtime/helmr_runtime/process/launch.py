@@ -95,18 +95,17 @@ class Launch:
         await self._calls.call(GATEWAY, "build")
 
     async def _check_pool(self) -> None:
-        """Return when a slot and a desk live."""
+        """Return when a host lives."""
         status: Mapping[str, Any] = await self._calls.call(DIRECTORY, "status")
-        for role in ("slots", "desks"):
-            if status[role]["total"] - status[role]["starting"] < 1:
-                trouble = next(iter(status["warnings"]), None)
-                reason = trouble or f"no {role[:-1]} is ready yet"
-                raise NotReady(reason, is_trouble=trouble is not None)
+        hosts = status["hosts"]
+        if hosts["total"] - hosts["starting"] < 1:
+            trouble = next(iter(status["warnings"]), None)
+            raise NotReady(trouble or "no host is ready yet", is_trouble=trouble is not None)
         if not status["ready"]:
             raise NotReady("the directory takes over")
         self._say(
-            f"{self._spec.slots} slots and {self._spec.desks} desks; "
-            f"{status['queue']} runs wait for a slot"
+            f"hosts {self._spec.hosts}, with room for {self._spec.sessions_per_host} sessions each; "
+            f"{status['queue']} runs wait for room"
         )
 
     async def _until_answered(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:

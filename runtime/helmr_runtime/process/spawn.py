@@ -5,54 +5,62 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.directory.pool import HostLocation, ProcessState
-from helmr_runtime.host_status import HostStatus
+from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost
-from helmr_runtime.process.cluster import SLOT_RESOURCE
+from helmr_runtime.process.cluster import HOST_RESOURCE
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import POOL_PREFIXES, NodeGone
+from helmr_runtime.rpc.protocol import (
+    HOST_PREFIX,
+    OWN_HOST_PREFIX,
+    ActorDied,
+    ActorNotFound,
+    CallError,
+    NodeGone,
+)
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-POOL_CALLS_MAX = 1_000
-SHARED_CALLS_MAX = 10_000
+CALLS_MAX = 10_000
 """Calls that run in one actor at once; Ray queues what is above."""
+
+UNREACHABLE_PAUSE_S = 0.5
 
 
 async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
     """Create the actor of that name; it is built at its first call.
 
-    Pool actors never restart by themselves: the directory replaces them. The others do, for ever.
+    Hosts never restart by themselves: the directory replaces them. The others do, for ever.
 
     Raises:
         ValueError: The name is taken.
     """
-    is_pool = name.startswith(POOL_PREFIXES)
-    options: dict[str, Any] = {"max_restarts": -1, "max_concurrency": SHARED_CALLS_MAX}
-    if is_pool:
+    is_host = name.startswith(HOST_PREFIX)
+    options: dict[str, Any] = {"max_restarts": -1, "max_concurrency": CALLS_MAX}
+    if is_host:
         options = {
             "max_restarts": 0,
-            "max_concurrency": POOL_CALLS_MAX,
-            "resources": {SLOT_RESOURCE: 1},
+            "max_concurrency": CALLS_MAX,
+            "resources": {HOST_RESOURCE: 1},
             "scheduling_strategy": "SPREAD",
         }
-    await calls.create(name, ActorHost, name, spec, is_here=not is_pool, options=options)
+    await calls.create(name, ActorHost, name, spec, is_here=not is_host, options=options)
 
 
 class RaySpawner:
-    """Pool actors over Ray; see `helmr_runtime.directory.pool.Spawner`.
+    """Hosts over Ray; see `helmr_runtime.directory.pool.Spawner`.
 
-    What is to be done on an actor's machine is done there: a pid or a status means nothing elsewhere.
+    What is to be done on a host's machine is done there: a pid or a status means nothing elsewhere.
     """
 
     def __init__(self, calls: RayCalls, spec: RuntimeSpec, node: str) -> None:
@@ -60,11 +68,25 @@ class RaySpawner:
         self._spec = spec
         self._node = node
 
-    async def spawn(self, role: str) -> str:
-        """Create an actor with a fresh name."""
-        name = f"helmr-{role}-{new_id('actor').partition('_')[2]}"
+    async def spawn(self, *, is_exclusive: bool) -> str:
+        """Create a host with a fresh name."""
+        prefix = OWN_HOST_PREFIX if is_exclusive else HOST_PREFIX
+        name = prefix + new_id("host").partition("_")[2]
         await create_host(self._calls, name, self._spec)
         return name
+
+    async def death(self, name: str) -> str:
+        """Return when the host is dead: of what. One call stays pending on it for that."""
+        while True:
+            try:
+                await self._calls.call(name, "forever")
+            except ActorDied as error:
+                return error.cause
+            except ActorNotFound:
+                return "not found"
+            except CallError as error:
+                logger.info("%s: %s", name, error)
+            await asyncio.sleep(UNREACHABLE_PAUSE_S)
 
     async def kill(self, place: HostLocation) -> None:
         """SIGKILL the process, and tell Ray."""
@@ -73,8 +95,8 @@ class RaySpawner:
         await self._calls.kill(place.name)
 
     async def names(self) -> Sequence[str]:
-        """The pool actors that Ray knows."""
-        return [name for name in await self._calls.names() if name.startswith(POOL_PREFIXES)]
+        """The hosts that Ray knows."""
+        return [name for name in await self._calls.names() if name.startswith(HOST_PREFIX)]
 
     async def look(self, place: HostLocation) -> ProcessState:
         """What /proc says of a process."""
@@ -87,16 +109,16 @@ class RaySpawner:
             return ProcessState.GONE
         return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING
 
-    async def status(self, place: HostLocation) -> HostStatus | None:
-        """What a dead actor held and did.
+    async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
+        """What a dead host held and did.
 
-        None where its node is gone too: the task's code did not end that.
+        Nothing where its node is gone too: no task's code ended that.
         """
         try:
-            return await self._there(place, _take_status, self._spec.status_path(place.name))
+            return await self._there(place, _take_statuses, self._spec.status_path(place.name))
         except NodeGone as error:
             logger.info("%s leaves no status: %s", place.name, error)
-            return None
+            return {}
 
     async def _there(self, place: HostLocation, function: Callable[..., T], *args: object) -> T:
         if place.node in ("", self._node):
@@ -117,10 +139,10 @@ def _kill_process(pid_path: Path, pid: int | None) -> None:
     pid_path.unlink(missing_ok=True)
 
 
-def _take_status(path: Path) -> HostStatus | None:
-    status = host_status.read(path)
+def _take_statuses(path: Path) -> Mapping[str, SlotStatus]:
+    statuses = host_status.read(path)
     path.unlink(missing_ok=True)
-    return status
+    return statuses
 
 
 def _is_ray_worker(pid: int) -> bool:

@@ -18,8 +18,10 @@ class RuntimeSpec:
         data_dir: Holds the ledger's file and the logs.
         run_dir: Temporary folder of this runtime; holds statuses and pids.
         tasks: Task modules, as given to `up`; looked up from `folder`.
-        catalog_hash: The code that pool actors must have loaded.
+        catalog_hash: The code that hosts must have loaded.
         admin_key_hash: Hex SHA-256 of the local admin key.
+        hosts: Processes that sessions live in.
+        sessions_per_host: Sessions whose code one of them may have at once.
         version: Of Helmr.
         is_joined: Ray was there before: its nodes may be other machines, and nobody watches over
             this runtime but itself.
@@ -35,8 +37,8 @@ class RuntimeSpec:
     tasks: tuple[str, ...]
     folder: str
     catalog_hash: str
-    slots: int
-    desks: int
+    hosts: int
+    sessions_per_host: int
     linger_s: float
     host: str
     port: int
@@ -79,11 +81,11 @@ class RuntimeSpec:
 
     @property
     def status_dir(self) -> Path:
-        """A pid file per actor and a status per pool actor; fresh with every `up`."""
+        """A pid file per actor and a status per host; fresh with every `up`."""
         return Path(self.run_dir) / "statuses"
 
     def status_path(self, name: str) -> Path:
-        """Where a pool actor says what it holds and does."""
+        """Where a host says what it holds and does."""
         return self.status_dir / f"{name}.status"
 
     def pid_path(self, name: str) -> Path:

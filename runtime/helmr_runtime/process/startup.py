@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,9 +33,11 @@ from helmr_runtime.security.private_files import open_private, secure_folder
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
 
 DEFAULT_PORT = 4356
-DEFAULT_DESKS = 2
 DEFAULT_LINGER_S = 30.0
-SLOTS_MAX = 8
+SESSIONS_PER_HOST_MAX = 500
+"""The default: a thread with a loop costs a session tens of kilobytes, and what its code holds comes on top."""
+
+FILES_PER_SESSION = 4
 KEY_NAME = "admin.key"
 KEY_CHARS_MAX = 1_024
 LOGS = "logs"
@@ -49,7 +52,9 @@ class UpOptions:
     Attributes:
         tasks: Task modules, dotted or as files, looked up from `folder`.
         port: 0 takes a free one.
-        slots: None: twice the cores, at most 8.
+        hosts: Processes that sessions live in; None: one for two cores, since what they run mostly waits.
+        sessions_per_host: Sessions whose code one of them may have at once; None: 500, or fewer if this user may open
+            fewer files.
         address: Join this Ray cluster instead of starting one; the runtime goes on in it.
         serves_http: Whether anything listens; only a joined runtime can do without.
         folder: None is the current folder.
@@ -63,8 +68,8 @@ class UpOptions:
     host: str = LOOPBACK
     port: int = DEFAULT_PORT
     data_dir: Path = Path(".helmr")
-    slots: int | None = None
-    desks: int = DEFAULT_DESKS
+    hosts: int | None = None
+    sessions_per_host: int | None = None
     linger_s: float = DEFAULT_LINGER_S
     address: str | None = None
     folder: Path | None = None
@@ -75,9 +80,17 @@ class UpOptions:
     trusted_proxies: tuple[str, ...] = ()
 
     @property
-    def slots_count(self) -> int:
+    def hosts_count(self) -> int:
         """What was asked for, or the default."""
-        return self.slots or min(SLOTS_MAX, 2 * (os.cpu_count() or 1))
+        return self.hosts or max(1, (os.cpu_count() or 1) // 2)
+
+    @property
+    def host_room(self) -> int:
+        """Sessions per host: what was asked for, or the default."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return self.sessions_per_host or max(
+            1, min(SESSIONS_PER_HOST_MAX, files // FILES_PER_SESSION)
+        )
 
     def folders(self) -> tuple[Path, Path]:
         """The folder that tasks are looked up from, and the data directory, which is made."""

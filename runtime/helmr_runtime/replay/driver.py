@@ -29,6 +29,7 @@ from helmr_runtime.core.requests import (
     StepRequest,
     WaitRequest,
 )
+from helmr_runtime.host_status import Executing, SlotMark
 from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.durable_context import DurableContext, Secrets
 from helmr_runtime.replay.ends import (
@@ -110,7 +111,9 @@ class RunDriver:
         clock: Clock,
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
+        mark: SlotMark | None = None,
     ) -> None:
+        self._mark = mark or SlotMark()
         self.run = run
         self._name = task.id
         self._replay_log = replay_log
@@ -141,7 +144,7 @@ class RunDriver:
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
-        self._steps = StepRunner(self._loop, self._step_ended)
+        self._steps = StepRunner(self._loop, self._step_ended, self._mark)
         self._thread = threading.Thread(
             target=self._main_thread, name=f"helmr-{run.id}", daemon=True
         )
@@ -195,11 +198,13 @@ class RunDriver:
     def _main_thread(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(self._stray_exception)
+        self._mark.executes(Executing.RUN, is_so=True)
         is_clean = False
         try:
             is_clean = self._run_tree()
         finally:
             self._loop.close()
+            self._mark.executes(Executing.RUN, is_so=False)
             self._tell(self._host.closed, self, is_clean)
 
     def _run_tree(self) -> bool:
@@ -297,9 +302,11 @@ class RunDriver:
             if self._hand_over(outcome):
                 return True
         self._is_quiet = True
+        self._mark.executes(Executing.RUN, is_so=False)
         return False
 
     def _on_wake(self) -> None:
+        self._mark.executes(Executing.RUN, is_so=True)
         self._is_quiet = False
 
     def _hand_over(self, outcome: Outcome) -> bool:

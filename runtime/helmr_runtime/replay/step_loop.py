@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+from helmr_runtime.host_status import Executing, SlotMark
 from helmr_runtime.replay.loop import TaskLoop
 
 BLOCKED_S = 2.0
@@ -36,7 +37,57 @@ THREADS_MAX = 64
 END_S = 1.0
 """At the interpreter's exit the loop has this long to stop."""
 
+step_mark: contextvars.ContextVar[SlotMark | None] = contextvars.ContextVar(
+    "step_mark", default=None
+)
+"""Where it is noted that a body executes; the tasks that a body makes have it too."""
+
 log = logging.getLogger("helmr.steps")
+
+
+class MarkedCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine that notes when it has the processor. Everything else of it is the coroutine's own."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], mark: SlotMark) -> None:
+        self._coroutine = coroutine
+        self._mark = mark
+
+    def send(self, value: Any) -> Any:
+        """As the coroutine's."""
+        self._mark.executes(Executing.STEP, is_so=True)
+        try:
+            return self._coroutine.send(value)
+        finally:
+            self._mark.executes(Executing.STEP, is_so=False)
+
+    def throw(self, *error: Any) -> Any:
+        """As the coroutine's."""
+        self._mark.executes(Executing.STEP, is_so=True)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            self._mark.executes(Executing.STEP, is_so=False)
+
+    def close(self) -> None:
+        """As the coroutine's."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> asyncio.Task[Any]:
+    """The step loop's task factory: a task of a step's body says when it executes."""
+    context: contextvars.Context | None = options.get("context")
+    mark = context.get(step_mark) if context is not None else step_mark.get()
+    if mark is not None and isinstance(coroutine, Coroutine):
+        coroutine = MarkedCoroutine(coroutine, mark)
+    return asyncio.Task(coroutine, loop=loop, **options)
 
 
 class HandedOver(asyncio.Future[Any]):
@@ -95,6 +146,7 @@ class StepLoop:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = TaskLoop()
+        self.loop.set_task_factory(_make_task)
         self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
         self._bodies: set[asyncio.Task[None]] = set()
         self._has_bodies = threading.Event()

@@ -15,18 +15,23 @@ from helmr.current import StepCall, StepRef, current_step
 from helmr.errors import HelmrSignal, SchemaMismatch
 from helmr.models import VALUE_BYTES_MAX
 from helmr_runtime.core import jsontext
+from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
-from helmr_runtime.replay.step_loop import step_loop
+from helmr_runtime.replay.step_loop import step_loop, step_mark
 
 
 class StepRunner:
     """The steps of one run. All methods but `has_threads` belong to the run's loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_end: Callable[[int, StepEnd], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_end: Callable[[int, StepEnd], None],
+        mark: SlotMark,
     ) -> None:
         self._loop = loop
         self._on_end = on_end
+        self._mark = mark
         self._calls: dict[int, tuple[StepCall, contextvars.Context]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._threads: set[threading.Thread] = set()
@@ -113,7 +118,9 @@ class StepRunner:
             body: Awaitable[Any] = call.call()
             return body
         # A copy: this try's own task is inside its context, maybe at the same moment.
-        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context.copy())
+        context = context.copy()
+        context.run(step_mark.set, self._mark)
+        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context)
 
     def _in_thread(self, call: StepCall, context: contextvars.Context) -> asyncio.Future[Any]:
         """Run a sync body in a daemon thread; a late result is dropped."""
@@ -134,11 +141,13 @@ class StepRunner:
             except BaseException as raised:  # noqa: BLE001 - carried to the loop, which makes it the outcome
                 error = raised
             self._threads.discard(threading.current_thread())
+            self._mark.thread_ends()
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(settle, value, error)
 
         thread = threading.Thread(target=body, name=f"step {call.name}", daemon=True)
         self._threads.add(thread)
+        self._mark.thread_begins()
         thread.start()
         return future
 

@@ -25,10 +25,9 @@ DIRECTORY = "helmr-directory"
 GATEWAY = "helmr-gateway"
 """The names of the actors that exist once."""
 
-SLOT = "slot"
-DESK = "desk"
-POOL_PREFIXES = ("helmr-slot-", "helmr-desk-")
-"""How the names of pool actors begin: `helmr-<role>-<unique>`."""
+HOST_PREFIX = "helmr-host-"
+OWN_HOST_PREFIX = "helmr-host-own-"
+"""How the names of hosts begin; those of the second kind are there for one session each."""
 
 CauseOfDeath = str
 
@@ -130,13 +129,13 @@ class Calls(Protocol):
 
 def is_of_runtime(actor: str) -> bool:
     """True for the names that a runtime gives; other actors of a joined cluster are none of its business."""
-    return actor in (LEDGER, DIRECTORY, GATEWAY) or actor.startswith(POOL_PREFIXES)
+    return actor in (LEDGER, DIRECTORY, GATEWAY) or actor.startswith(HOST_PREFIX)
 
 
 def kind_of(actor: str) -> str:
-    """ledger, directory, gateway or session."""
-    if actor.startswith(POOL_PREFIXES):
-        return "session"
+    """ledger, directory, gateway or host."""
+    if actor.startswith(HOST_PREFIX):
+        return "host"
     return actor.removeprefix("helmr-")
 
 

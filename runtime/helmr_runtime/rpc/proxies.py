@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from typing import Any, cast
 
-from helmr_runtime.ports import Directory, Ledger, Session
+from helmr_runtime.ports import Directory, Host, Ledger
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.protocol import DIRECTORY, LEDGER, Calls
 
@@ -38,7 +38,7 @@ def methods_of(port: type) -> frozenset[str]:
 
 
 def ledger(calls: Calls) -> Ledger:
-    """The ledger, for session actors and the directory."""
+    """The ledger, for hosts and the directory."""
     return cast(Ledger, Proxy(calls, LEDGER, Ledger))
 
 
@@ -47,9 +47,9 @@ def ledger_client(calls: Calls) -> LedgerClient:
     return cast(LedgerClient, Proxy(calls, LEDGER, LedgerClient))
 
 
-def session(calls: Calls, name: str) -> Session:
-    """The pool actor with that name."""
-    return cast(Session, Proxy(calls, name, Session))
+def host(calls: Calls, name: str) -> Host:
+    """The host with that name."""
+    return cast(Host, Proxy(calls, name, Host))
 
 
 def directory(calls: Calls) -> Directory:

@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
 
 STALL_S = 5.0
-"""A slot is handed on within a second; what takes longer than this does not come by itself."""
+"""Room is handed on within a second; what takes longer than this does not come by itself."""
 
 SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
 
@@ -49,7 +49,7 @@ class HealthView:
         self._was_published = False
 
     async def ready(self) -> Health:
-        """Ready when the file is open, the catalog written, a slot and a desk live, and the runtime can be found."""
+        """Ready when the file is open, the catalog written, a host lives, and the runtime can be found."""
         (ledger, ledger_trouble), (pool, pool_trouble), (_, catalog_trouble) = await asyncio.gather(
             _asked("ledger", self._ledger.stats()),
             _asked("directory", self._directory.status()),
@@ -78,18 +78,18 @@ class HealthView:
 
 
 def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) -> list[str]:
-    """Runs wait for a slot while slots hold sessions that only wait: one of both sides is wrong.
+    """Runs wait for room while hosts hold sessions that only wait: one of both sides is wrong.
 
-    The two figures have two sources. The directory believes what actors report; that a session only waits the ledger
-    knows from its entries, and so it shows also an actor that has not told that its session can be parked.
+    The two figures have two sources. The directory believes what hosts report; that a session only waits the ledger
+    knows from its entries, and so it shows also a host that has not told that a session can be parked.
     """
     oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
     if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
         return []
     runs, held = pool.get("queue", 0), ledger.get("counts", {}).get("waiting_held", 0)
     return [
-        f"{runs} {'run waits' if runs == 1 else 'runs wait'} for a slot, the oldest for {oldest_s:.0f} s, "
-        f"while actors hold {held} {'session' if held == 1 else 'sessions'} that only "
+        f"{runs} {'run waits' if runs == 1 else 'runs wait'} for room, the oldest for {oldest_s:.0f} s, "
+        f"while hosts hold {held} {'session' if held == 1 else 'sessions'} that only "
         f"{'waits' if held == 1 else 'wait'}; see the logs"
     ]
 
@@ -120,8 +120,7 @@ def _lacks(ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
         lacks.append(f"ledger: {ledger['failure']}")
     if pool and not pool.get("ready", True):
         lacks.append("directory: starting or stopping")
-    for role in ("slots", "desks"):
-        count = pool.get(role)
-        if isinstance(count, Mapping) and count.get("total", 0) - count.get("starting", 0) < 1:
-            lacks.append(f"no {role[:-1]} lives")
+    hosts = pool.get("hosts")
+    if isinstance(hosts, Mapping) and hosts.get("total", 0) - hosts.get("starting", 0) < 1:
+        lacks.append("no host lives")
     return lacks

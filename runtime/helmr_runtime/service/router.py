@@ -1,9 +1,8 @@
 """Brings a command to whoever holds its session, and the receipt back.
 
-Owns the map from session to actor. A hot session costs one call from here; the directory
-is asked only when the actor isn't known, holds another session by now, or has died. Every try of a
-command carries the same operation id, so that one that ran before its actor died is not run twice
-(S-61).
+Owns the map from session to host. A hot session costs one call from here; the directory is asked only when the host
+isn't known, does not hold the session any more, or has died. Every try of a command carries the same operation id, so
+that one that ran before its host died is not run twice (S-61).
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any, TypeVar
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
 from helmr_runtime.core.commands import Command
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Directory, Session
-from helmr_runtime.rpc.protocol import DESK, ActorNotFound, CallError
+from helmr_runtime.ports import Directory, Host
+from helmr_runtime.rpc.protocol import ActorNotFound, CallError
 from helmr_runtime.service.lru import LruCache
 
 T = TypeVar("T")
@@ -25,15 +24,13 @@ T = TypeVar("T")
 COMMIT_TIMEOUT_S = 10.0
 """Longest that a caller waits for its commit."""
 
-ACTORS_KNOWN_MAX = 10_000
-ACTOR_KNOWN_S = 30.0
-"""A session unused for as long as a waiting one stays hot has most likely parked: asking its old
-actor would cost a parked answer a fifth call."""
+HOSTS_KNOWN_MAX = 10_000
+HOST_KNOWN_S = 30.0
+"""A session unused for as long as a waiting one stays hot has most likely parked: asking its old host would cost a
+parked answer a fifth call."""
 
 IN_FLIGHT_MAX = 1_000
 """Commands under way at once; more would wait longer than their callers do (S-64)."""
-
-DESK_PREFIX = f"helmr-{DESK}-"
 
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
@@ -41,26 +38,26 @@ PAUSE_MAX_S = 1.0
 
 
 class Router:
-    """Calls session actors; see the module.
+    """Calls hosts; see the module.
 
     Args:
         directory: Who is asked where a session lives.
-        session: The session actor with that name.
+        host: The host with that name.
         commit_timeout_s: Longest that a command may take.
     """
 
     def __init__(
         self,
         directory: Directory,
-        session: Callable[[str], Session],
+        host: Callable[[str], Host],
         *,
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
     ) -> None:
         self._directory = directory
-        self._session = session
+        self._host = host
         self._commit_timeout_s = commit_timeout_s
-        self._actors: LruCache[str, str] = LruCache(
-            ACTORS_KNOWN_MAX, age_max_s=ACTOR_KNOWN_S, monotonic=_monotonic
+        self._hosts: LruCache[str, str] = LruCache(
+            HOSTS_KNOWN_MAX, age_max_s=HOST_KNOWN_S, monotonic=_monotonic
         )
         self.in_flight = 0
 
@@ -76,13 +73,13 @@ class Router:
 
         async def ask() -> Mapping[str, Any]:
             reach(Point.GATEWAY_BEFORE_CALL)
-            actor = self._actors.get(session_id)
-            if actor is None:
+            host = self._hosts.get(session_id)
+            if host is None:
                 return await self._route(session_id, command)
             try:
-                return await self._session(actor).command(session_id, command)
+                return await self._host(host).command(session_id, command)
             except (Moved, CallError):
-                self._actors.drop(session_id)
+                self._hosts.drop(session_id)
                 raise
 
         reply = await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
@@ -90,7 +87,7 @@ class Router:
         return reply
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
-        """A write of the ledger that needs no actor, again and again while the ledger is away.
+        """A write of the ledger that needs no host, again and again while the ledger is away.
 
         The write names its operation, so a repeated one is answered with the first receipt.
 
@@ -103,9 +100,8 @@ class Router:
 
     async def _route(self, session_id: str, command: Command) -> Mapping[str, Any]:
         routed = await self._directory.route(session_id, command)
-        # A desk gives its session up after the first commit, so remembering it would cost a call.
-        if routed.actor is not None and not routed.actor.startswith(DESK_PREFIX):
-            self._actors.put(session_id, routed.actor)
+        if routed.host is not None:
+            self._hosts.put(session_id, routed.host)
         return routed.reply
 
     async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from helmr_runtime.clock import Clock
-from helmr_runtime.ports import Directory, Introduction, Session
+from helmr_runtime.ports import Directory, Host, Introduction
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
@@ -60,7 +60,7 @@ class Service:
         *,
         ledger: LedgerClient,
         directory: Directory,
-        session: Callable[[str], Session],
+        host_named: Callable[[str], Host],
         clock: Clock,
         version: str,
         data_dir: str | None = None,
@@ -81,7 +81,7 @@ class Service:
         )
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
         keys = keys or _keys_from(ring)
-        self.router = Router(directory, session, commit_timeout_s=commit_timeout_s)
+        self.router = Router(directory, host_named, commit_timeout_s=commit_timeout_s)
         repeats = Deduplicator(ledger)
         self.runs = Runs(ledger, self.router, repeats)
         self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)

@@ -1,6 +1,6 @@
 """Running a session's code: starts the driver, turns its asks into entries, hands outcomes back in order.
 
-Owned by `LiveSession` of a slot; a desk has none. Of steps it owns the asking only, their tries are in `tries`.
+Owned by a `LiveSession`. Of steps it owns the asking only, their tries are in `step_retries`.
 Invariants: S-3 (caution after a death), S-30 (outcomes are handed over in seq order), S-34 (a severed run's asks are
 ignored).
 """
@@ -35,6 +35,7 @@ from helmr_runtime.core.requests import (
     WaitRequest,
 )
 from helmr_runtime.core.run import Run
+from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import Ledger
 from helmr_runtime.replay import (
     Mismatch,
@@ -73,8 +74,9 @@ class _Pending:
 class CodeRunner:
     """The code of one adopted session."""
 
-    def __init__(self, owner: Owner, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, owner: Owner, ledger: Ledger, clock: Clock, mark: SlotMark) -> None:
         self._owner = owner
+        self._mark = mark
         self._ledger = ledger
         self._clock = clock
         self.driver: RunDriver | None = None
@@ -109,7 +111,7 @@ class CodeRunner:
         return self.driver is None or self.driver.is_quiet
 
     def is_executing(self, run: Run | None) -> bool:
-        """Task code may be on the processor now; for the status file."""
+        """The run is not merely waiting; for tests that let an actor die in process."""
         return (
             self.has_code
             and run is not None
@@ -238,6 +240,7 @@ class CodeRunner:
             clock=self._clock,
             silence_s=self._owner.silence_s,
             secrets=self._owner.secrets,
+            mark=self._mark,
         )
         self.driver.start()
 

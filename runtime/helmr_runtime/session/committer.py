@@ -84,6 +84,8 @@ class Committer:
         self.is_failing = False
         """The flush under way has failed at least once and is being sent again."""
         self.is_lost = False
+        self.is_holding = False
+        """Nothing is written before `release`, which takes what is buffered along."""
 
     def add(self, entry: Entry, preconditions: tuple[Precondition, ...] = ()) -> None:
         """Take an entry whose seq follows the last one's."""
@@ -110,7 +112,7 @@ class Committer:
 
     def flush_soon(self) -> None:
         """Write within `FLUSH_AFTER_S`, unless `flush_now` comes first."""
-        if self._timer is None and self._pump is None and self._buffer:
+        if self._timer is None and self._pump is None and self._buffer and not self.is_holding:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush_now)
 
     def flush_now(self) -> None:
@@ -118,7 +120,7 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pump is None and self._buffer and not self.is_lost:
+        if self._pump is None and self._buffer and not self.is_lost and not self.is_holding:
             self._pump = asyncio.get_running_loop().create_task(self._write_all())
 
     async def write_alone(
@@ -137,8 +139,11 @@ class Committer:
         return reply
 
     async def release(self, checkpoint: str) -> CommitReply:
-        """The park commit: clears the holder. Everything before it is on disk."""
-        flush = self._flush((), (), checkpoint=checkpoint, release=True)
+        """The commit that clears the holder, with what is buffered; everything before that is on disk."""
+        entries, preconditions = tuple(self._buffer), tuple(self._preconditions)
+        self._buffer.clear()
+        self._preconditions.clear()
+        flush = self._flush(entries, preconditions, checkpoint=checkpoint, release=True)
         return await self._send(flush)
 
     def stop(self) -> None:

@@ -38,6 +38,7 @@ from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, Princip
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
+from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
@@ -75,7 +76,8 @@ class LiveSession:
         asked_operation: The operation that it was asked for meanwhile.
         session_id: Whose.
         registry: The tasks of this actor's code.
-        is_hot: True in a slot, which runs code; False at a desk.
+        is_hot: Its code runs here; False where it is only decided about.
+        mark: Where it is noted what the code does.
         on_change: Called after every change, for the actor's report and status file.
         on_lost: Called once when the adoption is over against our will.
         on_retire: Called when parts of the code did not end.
@@ -95,6 +97,7 @@ class LiveSession:
         replay_always: bool,
         silence_s: float,
         base_url: str,
+        mark: SlotMark,
         on_change: Callable[[], None],
         on_lost: Callable[[str], None],
         on_retire: Callable[[str], None],
@@ -140,22 +143,66 @@ class LiveSession:
             held_count=lambda: len(run.journal) if (run := self.state.run) is not None else 0,
             on_lost=self._lost,
         )
-        self.execution = CodeRunner(self, ledger, clock)
+        self.execution = CodeRunner(self, ledger, clock, mark)
 
     # --- adopting and releasing -----------------------------------------------------------------
 
     async def begin(self, command: Command | None, death: Death | None) -> Mapping[str, Any] | None:
         """Record how the last holder died, decide the command that came with the adoption, run what is to run."""
-        if death is not None:
-            drafts = lifecycle.actor_died(
-                self.state, death.cause, death.op, executing=death.executing
-            )
-            self.write(drafts)
-            self.committer.flush_now()
+        self._record(death)
         try:
             return await self.command(command) if command is not None else None
         finally:
             self._proceed()
+
+    def _record(self, death: Death | None) -> None:
+        if death is not None:
+            self.write(
+                lifecycle.actor_died(self.state, death.cause, death.op, executing=death.executing)
+            )
+            self.committer.flush_now()
+
+    async def decide_and_release(
+        self, command: Command | None, death: Death | None
+    ) -> Mapping[str, Any] | None:
+        """Decide the command that came with the adoption, and give the session up in the same commit.
+
+        Raises:
+            As `command`.
+        """
+        self._record(death)
+        await self.committer_idle()
+        self.committer.is_holding = True
+        decision, error = Decision(), None
+        try:
+            if command is not None:
+                decision = await self._decide(command)
+        except HelmrError as raised:
+            error = raised
+        leaving = asyncio.get_running_loop().create_task(self._leave())
+        await asyncio.wait({leaving}, timeout=COMMIT_WAIT_S)
+        if not leaving.done():
+            raise _unknown(self.id)
+        if error is not None:
+            raise error
+        if not isinstance(leaving.result(), Committed):
+            raise Moved(f"{self.id} left this host")
+        if decision.error is not None:
+            raise decision.error
+        return decision.reply if command is not None else None
+
+    async def _leave(self) -> CommitReply:
+        """The commit by which the session is given up, with all that is not written yet.
+
+        After it is sent, `is_lost` is True and commands get `Moved`.
+        """
+        self.is_lost = True
+        self._deadline_timer.stop()
+        reach(Point.SESSION_PARKING)
+        reply = await self.committer.release(self._checkpoint())
+        reach(Point.SESSION_PARKED)
+        self.committer.stop()
+        return reply
 
     @property
     def is_parkable(self) -> bool:
@@ -180,10 +227,7 @@ class LiveSession:
         return is_stored and not self._in_flight and self.execution.is_quiet
 
     async def park(self) -> Committed | None:
-        """Sever, write the park commit; None if something came in between and the session stays.
-
-        After the park commit is sent, `is_lost` is True and commands get `Moved`.
-        """
+        """Sever, write the park commit; None if something came in between and the session stays."""
         self.execution.is_stopped = True
         self.execution.sever(RunParked("the run is parked"))
         await self.execution.wait_closed()
@@ -192,12 +236,7 @@ class LiveSession:
             self.execution.is_stopped = False
             self._proceed()
             return None
-        self.is_lost = True
-        self._deadline_timer.stop()
-        reach(Point.SESSION_PARKING)
-        reply = await self.committer.release(self._checkpoint())
-        reach(Point.SESSION_PARKED)
-        self.committer.stop()
+        reply = await self._leave()
         return reply if isinstance(reply, Committed) else Committed(first_feed_offset=0)
 
     async def committer_idle(self) -> None:
@@ -224,7 +263,7 @@ class LiveSession:
         """Decide, commit, answer.
 
         Raises:
-            Moved: The session left this actor; nothing happened, or repeating with the same operation id tells.
+            Moved: The session left this host; nothing happened, or repeating with the same operation id tells.
             StoreUnavailable: The ledger can't commit now; nothing of this command is kept.
             OutcomeUnknown: The commit was not answered within `COMMIT_WAIT_S`.
             HelmrError: The command is refused.
@@ -305,12 +344,9 @@ class LiveSession:
         durable = self.committer.durable(seq)
         await asyncio.wait({durable}, timeout=COMMIT_WAIT_S)
         if not durable.done():
-            raise OutcomeUnknown(
-                f"{self.id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s",
-                retry_after_s=1,
-            )
+            raise _unknown(self.id)
         if not durable.result():
-            raise Moved(f"{self.id} left this actor")
+            raise Moved(f"{self.id} left this host")
 
     # --- token waits: preconditions outside the session -------------------------------------------
 
@@ -349,7 +385,7 @@ class LiveSession:
         async with self._exclusive():
             await self.committer_idle()
             if self.is_lost:
-                raise Moved(f"{self.id} left this actor")
+                raise Moved(f"{self.id} left this host")
             reply = await self._commit_alone(decision.drafts, (guard,))
         if isinstance(reply, Declined):
             return Decision(reply={"status": "resolved"})
@@ -466,6 +502,12 @@ class LiveSession:
 
     def _checkpoint(self) -> str:
         return self._entry_writer.checkpoint(self.state, self.committer.offsets)
+
+
+def _unknown(session_id: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{session_id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s", retry_after_s=1
+    )
 
 
 def _preconditions(command: Command) -> tuple[Precondition, ...]:

@@ -161,6 +161,11 @@ class DuckLedger:
         self._group.submit(job)
         await job.future
 
+    async def abandon_all(self, holder: str) -> None:
+        """`abandon` for all that a dead holder holds now."""
+        held = [one for one in self.index.holdings() if one.holder == holder]
+        await asyncio.gather(*(self.abandon(one.session_id, one.epoch) for one in held))
+
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
         offset = self.index.known_operation(operation_id)

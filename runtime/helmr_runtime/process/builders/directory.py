@@ -19,11 +19,11 @@ async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor
     ledger = proxies.ledger(calls)
     directory = DirectoryActor(
         ledger=ledger,
-        sessions=lambda actor: proxies.session(calls, actor),
+        port=lambda name: proxies.host(calls, name),
         spawner=RaySpawner(calls, spec, this_node()),
         clock=SystemClock(),
-        slots=spec.slots,
-        desks=spec.desks,
+        hosts=spec.hosts,
+        sessions_per_host=spec.sessions_per_host,
         catalog_hash=spec.catalog_hash,
         limits=Limits(linger_s=spec.linger_s),
         deliver=partial(delivery, ledger),

@@ -1,8 +1,7 @@
-"""A pool actor's process."""
+"""A host's process."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -13,33 +12,35 @@ from ray import cloudpickle
 
 from helmr_runtime.catalog import Registry, load_modules
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process import by_value
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, Calls
 from helmr_runtime.rpc.ray import this_node
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.session.host import HostActor
 
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long a spinning task may keep the interpreter from the actor's loop."""
+"""How long a spinning task may keep the interpreter from the host's loop."""
 
-DOOM_DELAY_S = 0.05
-"""An actor that ends itself answers its last call first."""
+STATUS_SLOTS_SPARE = 64
+"""Records of the status file for sessions whose code is still being ended."""
 
 
-async def build(name: str, spec: RuntimeSpec, calls: Calls) -> SessionActor:
-    """A pool actor; it imports the task modules when it is first asked who it is."""
+async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
+    """A host; it imports the task modules when it is first asked who it is."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return SessionActor(
+    return HostActor(
         name,
-        name.split("-")[1],
         proxies.ledger(calls),
         SystemClock(),
         lambda: _load(spec),
-        on_retire=_end_soon,
-        status_path=spec.status_path(name),
+        statuses=lambda: StatusFile(
+            spec.status_path(name), spec.sessions_per_host + STATUS_SLOTS_SPARE
+        ),
+        is_exclusive=name.startswith(OWN_HOST_PREFIX),
         linger_s=spec.linger_s,
         base_url=spec.base_url,
         node=this_node() if spec.is_joined else "",
@@ -54,8 +55,3 @@ def _load(spec: RuntimeSpec) -> Registry:
         lambda: load_modules(spec.tasks, folder=Path(spec.folder)),
         cloudpickle.register_pickle_by_value,
     )
-
-
-def _end_soon(reason: str) -> None:
-    logger.info("ending: %s", reason)
-    asyncio.get_running_loop().call_later(DOOM_DELAY_S, os._exit, 0)

@@ -1,0 +1,46 @@
+"""For which session a host's death counts.
+
+A host holds many sessions. Those whose code executed when it died are suspects; with one suspect the death is its own.
+With several nobody knows which of them it was, and each goes on as the others do, until it has been suspect twice: then
+it goes on alone, in a host of its own, and what that dies of is its own doing. An operator's kill of a busy host so
+counts for nobody, and a session that kills its host every time is blocked after the third counted death (S-3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+ALONE_AFTER = 2
+"""Deaths with other suspects after which a session goes on alone."""
+
+KNOWN_MAX = 10_000
+"""Suspects remembered; when there are more, all are forgotten."""
+
+
+class Suspects:
+    """What this directory has seen of deaths; a new one begins from nothing.
+
+    Attributes:
+        alone: Sessions that go on in a host of their own, until their next wait or end.
+    """
+
+    def __init__(self) -> None:
+        self.alone: set[str] = set()
+        self._deaths: dict[str, int] = {}
+
+    def judge(self, executing: Collection[str]) -> str | None:
+        """A host died while the code of these sessions executed: the one for which it counts."""
+        if len(executing) == 1:
+            return next(iter(executing))
+        if len(self._deaths) + len(executing) > KNOWN_MAX:
+            self._deaths.clear()
+        for session_id in executing:
+            count = self._deaths[session_id] = self._deaths.get(session_id, 0) + 1
+            if count >= ALONE_AFTER:
+                self.alone.add(session_id)
+        return None
+
+    def is_settled(self, session_id: str) -> None:
+        """It has reached a wait, or its end: whatever it was suspected of is over."""
+        self._deaths.pop(session_id, None)
+        self.alone.discard(session_id)

@@ -1,0 +1,344 @@
+"""The host: one process that holds many live sessions, and answers for each of them.
+
+Plain Python; `process.builders.host` makes a Ray actor of it. Every call names its session. A host does not place or
+park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the first
+call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from helmr.errors import Moved, NotReady
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import Command, Send
+from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.host_status import SlotMark, StatusFile
+from helmr_runtime.ports import (
+    Adopted,
+    Busy,
+    Death,
+    HostReport,
+    Lease,
+    Ledger,
+    Occupancy,
+    Released,
+    SlotReport,
+    SlotState,
+)
+from helmr_runtime.replay.driver import SILENCE_S
+from helmr_runtime.session.live_session import LiveSession
+from helmr_runtime.session.slot import Slot
+
+LINGER_S = 30.0
+"""How long a waiting session stays hot unless others need its slot."""
+
+LOCAL_URL = "http://127.0.0.1:4356"
+"""Where a runtime answers unless it was told otherwise."""
+
+WATCH_S = 3600.0
+"""A watch that nobody changes is answered after an hour, so that no call waits for ever."""
+
+REPORT_EVERY_S = 0.1
+"""Reports come no faster: a session that is called again and again is parkable in between each time."""
+
+log = logging.getLogger("helmr.session")
+
+
+class HostActor:
+    """Implements `helmr_runtime.ports.Host`.
+
+    Args:
+        name: Its actor name; what the ledger's heads say holds a session.
+        ledger: The ledger.
+        clock: The clock.
+        load: Imports the task modules; called once.
+        statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
+        is_exclusive: It is there for one session, whose code may be isolated.
+        linger_s: A step's longer backoff parks.
+        replay_always: Replay at every await, for tests.
+        base_url: What the callback URLs of tokens begin with.
+        silence_s: How long a replay may be silent before it counts as different from the journal.
+        node: Ray's id of its node, if it may be another than the directory's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ledger: Ledger,
+        clock: Clock,
+        load: Callable[[], Registry],
+        *,
+        statuses: Callable[[], StatusFile] | None = None,
+        is_exclusive: bool = False,
+        linger_s: float = LINGER_S,
+        replay_always: bool = False,
+        silence_s: float = SILENCE_S,
+        base_url: str = LOCAL_URL,
+        node: str = "",
+    ) -> None:
+        self.name = name
+        self._ledger = ledger
+        self._clock = clock
+        self._load = load
+        self._make_statuses = statuses
+        self._statuses: StatusFile | None = None
+        self._is_exclusive = is_exclusive
+        self._linger_s = linger_s
+        self._replay_always = replay_always
+        self._silence_s = silence_s
+        self._base_url = base_url
+        self._node = node
+        self._registry: Registry | None = None
+        self.slots: dict[str, Slot] = {}
+        self._ending: set[Slot] = set()
+        """Sessions that were lost, and whose code is being ended."""
+        self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
+        """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
+        self.retiring: str | None = None
+        self._version = 1
+        self._changed = asyncio.Event()
+        self._is_urgent = False
+        self._told_at = 0.0
+
+    # --- Host port ------------------------------------------------------------------------------
+
+    async def adopt(
+        self,
+        session_id: str,
+        *,
+        command: Command | None,
+        death: Death | None,
+        catalog_hash: str,
+        executes: bool = True,
+    ) -> Adopted:
+        """Take a session up: load, record the last host's death, decide the command, run what is to run.
+
+        Raises:
+            Moved: This host takes nothing new, or what it had of the session is not ended yet.
+            NotReady: Its code is not the catalog's; fact `code_hash`.
+            HelmrError: What the command raises; the host holds the session then, unless `executes` is false.
+        """
+        registry = self._code()
+        if registry.code_hash != catalog_hash:
+            raise NotReady(
+                f"{self.name} has code {registry.code_hash}, the catalog {catalog_hash}",
+                code_hash=registry.code_hash,
+            )
+        if self.retiring is not None:
+            raise Moved(f"{self.name} takes nothing new: {self.retiring}")
+        slot = self.slots.get(session_id)
+        if slot is not None:
+            reply = await slot.live.command(command) if command is not None else None
+            return Adopted(epoch=slot.live.epoch, reply=reply)
+        slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
+        self.slots[session_id] = slot
+        try:
+            live = await self._load_session(slot, command, registry, is_hot=executes)
+            reach(Point.SESSION_LOADED)
+        except BaseException:
+            self._remove(slot)
+            raise
+        wants_own_host = executes and self._is_isolated(live)
+        slot.fill(live)
+        if not executes or wants_own_host:
+            return await self._decide(slot, live, command, death, wants_own_host=wants_own_host)
+        slot.changed()
+        reply = await live.begin(command, death)
+        return Adopted(epoch=live.epoch, reply=reply)
+
+    async def _decide(
+        self,
+        slot: Slot,
+        live: LiveSession,
+        command: Command | None,
+        death: Death | None,
+        *,
+        wants_own_host: bool,
+    ) -> Adopted:
+        """Decide a command and give the session up in the same commit."""
+        try:
+            reply = await live.decide_and_release(command, death)
+        finally:
+            self._remove(slot)
+        return Adopted(epoch=live.epoch, reply=reply, released=True, wants_own_host=wants_own_host)
+
+    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+        """Decide a command; returns its receipt when durable."""
+        return await self._slot(session_id).live.command(command)
+
+    async def release(self, session_id: str, reason: str) -> Released | Busy:
+        """Park and give the session up.
+
+        Raises:
+            Moved: The session is not held here.
+        """
+        slot = self._slot(session_id)
+        live = slot.live
+        if not live.is_parkable:
+            # Whoever asked takes it for busy, so that "parkable" must be told again even if no call changes anything.
+            slot.tell()
+            return Busy(reason=f"{session_id} is not parkable")
+        stored = await live.park()
+        if stored is None:
+            slot.tell()
+            return Busy(reason=f"{session_id} was called while it parked")
+        self._remove(slot)
+        log.debug("%s: parked %s (%s)", self.name, session_id, reason)
+        return Released(next_deadline_at=stored.next_deadline_at)
+
+    async def watch(self, known: int) -> HostReport:
+        """Long poll: returns what has changed since the report of version `known`."""
+        loop = asyncio.get_running_loop()
+        for adoption in [key for key, (version, _) in self._past.items() if version <= known]:
+            del self._past[adoption]
+        with suppress(TimeoutError):
+            await self._until(lambda: self._version != known, WATCH_S)
+            await self._until(lambda: self._is_urgent, self._told_at + REPORT_EVERY_S - loop.time())
+        self._told_at = loop.time()
+        self._is_urgent = False
+        live = [slot.report for slot in self.slots.values() if slot.told_version > known]
+        past = [report for version, report in self._past.values() if version > known]
+        return HostReport(
+            version=self._version,
+            slots=tuple(report for report in (*past, *live) if report is not None),
+            retiring=self.retiring,
+        )
+
+    async def _until(self, holds: Callable[[], bool], within_s: float) -> None:
+        async with asyncio.timeout(max(0.0, within_s)):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def who(self) -> Occupancy:
+        """What this host holds."""
+        leases = [slot.lease for slot in self.slots.values()]
+        return Occupancy(
+            name=self.name,
+            code_hash=self._code().code_hash,
+            pid=os.getpid(),
+            leases=tuple(lease for lease in leases if lease is not None),
+            retiring=self.retiring,
+            node=self._node,
+        )
+
+    async def lease(self, session_id: str) -> Lease | None:
+        """Whether this host holds that session."""
+        slot = self.slots.get(session_id)
+        return slot.lease if slot is not None else None
+
+    async def ping(self) -> None:
+        """Answered by the host's loop."""
+
+    # --- for tests --------------------------------------------------------------------------------
+
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored."""
+        return not self._ending and all(slot.is_settled for slot in self.slots.values())
+
+    async def crash(self) -> None:
+        """Drop what is held without a word to the ledger, as a kill does; for in-process tests."""
+        slots = [*self.slots.values(), *self._ending]
+        self.slots.clear()
+        for slot in slots:
+            await slot.crash()
+
+    # --- parts ----------------------------------------------------------------------------------
+
+    async def _load_session(
+        self, slot: Slot, command: Command | None, registry: Registry, *, is_hot: bool
+    ) -> LiveSession:
+        key: tuple[str, str] | None = None
+        if isinstance(command, Send) and command.idempotency_key is not None:
+            key = (command.stream, key_hash(command.idempotency_key))
+        operation = command.operation if command is not None else None
+        loaded = await self._ledger.load(
+            slot.session_id,
+            self.name,
+            operation_id=operation.id if operation is not None else None,
+            key=key,
+        )
+        return LiveSession(
+            loaded,
+            asked_operation=operation,
+            session_id=slot.session_id,
+            ledger=self._ledger,
+            clock=self._clock,
+            registry=registry,
+            is_hot=is_hot,
+            linger_s=self._linger_s,
+            replay_always=self._replay_always,
+            silence_s=self._silence_s,
+            base_url=self._base_url,
+            mark=slot.mark,
+            on_change=slot.changed,
+            on_lost=slot.lost,
+            on_retire=self.retire,
+        )
+
+    def _code(self) -> Registry:
+        if self._registry is None:
+            self._registry = self._load()
+        return self._registry
+
+    def _slot(self, session_id: str) -> Slot:
+        slot = self.slots.get(session_id)
+        if slot is None:
+            raise Moved(f"{self.name} does not hold {session_id}")
+        return slot
+
+    def _is_isolated(self, live: LiveSession) -> bool:
+        registered = live.registered
+        return registered is not None and registered.task.isolated and not self._is_exclusive
+
+    def _mark(self) -> SlotMark:
+        if self._make_statuses is None:
+            return SlotMark()
+        if self._statuses is None:
+            self._statuses = self._make_statuses()
+        return self._statuses.take()
+
+    def _remove(self, slot: Slot) -> None:
+        if self.slots.get(slot.session_id) is slot:
+            del self.slots[slot.session_id]
+        if self._statuses is not None:
+            self._statuses.give_back(slot.mark)
+
+    def retire(self, reason: str) -> None:
+        """Code that was cut off did not end: this host takes nothing new. The directory parks what waits and ends
+        it.
+        """
+        if self.retiring is None:
+            log.warning("%s retires: %s", self.name, reason)
+            self.retiring = reason
+            self._bump(is_urgent=True)
+
+    def _report(self, slot: Slot) -> None:
+        slot.told_version = self._version + 1
+        report = slot.report
+        assert report is not None, "it has been loaded"
+        is_over = report.state in (SlotState.LOST, SlotState.GONE)
+        if is_over:
+            # Others may have the session by now, this host too: what is left of it is no longer found by its id.
+            self._past[report.session_id, report.epoch] = (slot.told_version, report)
+            if self.slots.get(slot.session_id) is slot:
+                del self.slots[slot.session_id]
+            self._ending.add(slot)
+        if report.state is SlotState.GONE:
+            self._ending.discard(slot)
+            self._remove(slot)
+        self._bump(is_urgent=is_over)
+
+    def _bump(self, *, is_urgent: bool) -> None:
+        self._version += 1
+        self._is_urgent = self._is_urgent or is_urgent
+        self._changed.set()

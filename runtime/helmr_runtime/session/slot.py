@@ -1,0 +1,139 @@
+"""The place of one live session in its host: from the moment it is loaded until nothing of its code is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from helmr.errors import Moved
+from helmr_runtime.clock import Clock
+from helmr_runtime.host_status import SlotMark
+from helmr_runtime.ports import Lease, SlotReport, SlotState
+from helmr_runtime.session.live_session import LiveSession
+
+log = logging.getLogger("helmr.session")
+
+
+class Slot:
+    """One session's place.
+
+    Args:
+        session_id: Whose.
+        mark: Where it is noted what the code does, for whoever finds the host dead.
+        on_change: Called with this slot when its report has changed.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        mark: SlotMark,
+        clock: Clock,
+        *,
+        on_change: Callable[[Slot], None],
+    ) -> None:
+        self.session_id = session_id
+        self.mark = mark
+        self._clock = clock
+        self._on_change = on_change
+        self._session: LiveSession | None = None
+        self._state = SlotState.BUSY
+        self._since: datetime = clock.now()
+        self._detail: str | None = None
+        self._is_told = False
+        self._ending: asyncio.Task[None] | None = None
+        self.told_version = 0
+        """Of the host's report that this slot last changed; for the host."""
+
+    # --- what it holds --------------------------------------------------------------------------
+
+    @property
+    def live(self) -> LiveSession:
+        """The session.
+
+        Raises:
+            Moved: It is not loaded yet, or lost.
+        """
+        session = self._session
+        if session is None or session.is_lost:
+            raise Moved(f"{self.session_id} is not held here")
+        return session
+
+    @property
+    def lease(self) -> Lease | None:
+        """What it holds; None while it is loading, and when the session is lost."""
+        session = self._session
+        if session is None or session.is_lost:
+            return None
+        return Lease(session_id=self.session_id, epoch=session.epoch)
+
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored; for tests."""
+        session = self._session
+        return self._ending is None and session is not None and session.is_settled
+
+    @property
+    def report(self) -> SlotReport | None:
+        """What is to be told of it; None before it is loaded."""
+        session = self._session
+        if session is None:
+            return None
+        return SlotReport(
+            session_id=self.session_id,
+            epoch=session.epoch,
+            state=self._state,
+            since=self._since,
+            detail=self._detail,
+        )
+
+    def fill(self, session: LiveSession) -> None:
+        """The session is loaded."""
+        self._session = session
+        self.mark.hold(self.session_id, session.epoch)
+
+    # --- what becomes of it -----------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Something happened to the session: tell what it is now, if that is news."""
+        session = self._session
+        if session is None or session.is_lost:
+            return
+        run = session.state.run
+        if run is not None:
+            self.mark.asked(run.op_max)
+        self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
+
+    def tell(self) -> None:
+        """Whoever was told may have forgotten it: tell again."""
+        self._is_told = False
+        self.changed()
+
+    def lost(self, reason: str) -> None:
+        """The ledger refused it: its code is ended, and then the slot is empty."""
+        self._become(SlotState.LOST, reason)
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    async def _end(self) -> None:
+        assert self._session is not None
+        try:
+            await self._session.execution.wait_ended()
+        finally:
+            self._ending = None
+            self._become(SlotState.GONE)
+
+    async def crash(self) -> None:
+        """Drop the session without a word to the ledger, as a kill does; for in-process tests."""
+        if self._session is not None:
+            self._session.drop()
+            await self._session.execution.wait_closed()
+
+    def _become(self, state: SlotState, detail: str | None = None) -> None:
+        if state is self._state and self._is_told:
+            return
+        self._state = state
+        self._since = self._clock.now()
+        self._detail = detail
+        self._is_told = True
+        self._on_change(self)
