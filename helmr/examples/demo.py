@@ -164,7 +164,7 @@ class Demo:
         self._run("session", "get", session_id)
 
         tell.chapter("Kill the process that runs the session")
-        self._kill_actor(session_id, wait)
+        self._kill_host(session_id, wait)
 
         tell.chapter("Kill the whole runtime")
         self._kill_runtime()
@@ -279,13 +279,13 @@ class Demo:
         self._tell.says(f"{session_id} runs, and has stopped at {wait.id}")
         return session_id, wait
 
-    def _kill_actor(self, session_id: str, wait: WaitInfo) -> None:
-        def actor() -> int | None:
+    def _kill_host(self, session_id: str, wait: WaitInfo) -> None:
+        def host() -> int | None:
             with self._client() as client:
-                actors = client.health().pool.get("actors", [])
-            return next((a["pid"] for a in actors if a.get("session") == session_id), None)
+                hosts = client.health().pool.get("host_list", [])
+            return next((one["pid"] for one in hosts if session_id in one["session_ids"]), None)
 
-        pid = self._until(actor, COMMAND_S, "no process holds the session")
+        pid = self._until(host, COMMAND_S, "no process holds the session")
         self._tell.command(f"kill -9 {pid}")
         started = processes.started_at(pid)
         if started is None or processes.kill([processes.Process(pid, started)], within_s=GONE_S):

@@ -164,6 +164,6 @@ async def test_a_real_helmr_does_a_small_hot_case(tmp_path: Path) -> None:
         assert found.operations == 3
         assert found.server_cpu_s > 0
         assert found.pss_bytes > 0
-        assert system.settings()["slots"].isdecimal()
+        assert system.settings()["hosts"].isdecimal()
     finally:
         await system.stop()

@@ -174,7 +174,7 @@ async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -
     (tmp_path / "data").mkdir()
     stack = Stack(tmp_path / "data", registry=tasks.REGISTRY)
     try:
-        await stack.start(slots=4)
+        await stack.start(sessions_per_host=4)
         names = await filled(stack)
         environ = {
             **os.environ,

@@ -59,7 +59,7 @@ def test_a_pyproject_that_makes_no_sense_is_told(helmr, nowhere: Path, text: str
 
 @pytest.mark.parametrize(
     "words",
-    [["--linger", "soon"], ["--port", "70000"], ["--slots", "0"], ["--port", "x"]],
+    [["--linger", "soon"], ["--port", "70000"], ["--hosts", "0"], ["--port", "x"]],
 )
 def test_up_with_options_that_make_no_sense(helmr, words: list[str]) -> None:
     said = helmr("up", "tasks.py", *words)

@@ -244,7 +244,7 @@ def test_metadata_is_an_object(helmr, here: Gateway) -> None:
 
 def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
     here.health |= {
-        "pool": {"queue": 2, "queue_oldest_s": 90.2, "slots": {"total": 4, "free": 0}},
+        "pool": {"queue": 2, "queue_oldest_s": 90.2, "sessions": {"live": 4, "room": 0}},
         "counts": {"waits_pending": 7, "sessions_open": 30},
         "ledger": {"feed_offset": 12},
     }
@@ -252,16 +252,16 @@ def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
     assert said.code == 0
     ready, queue, waits = (" ".join(line.split()) for line in said.out.splitlines())
     assert ready == f"ready yes, {here.url}"
-    assert queue == "queue 2 runs wait for a slot, the oldest for 1m 30s; 0 of 4 slots free"
+    assert queue == "queue 2 runs wait for room, the oldest for 1m 30s; 4 live, room for 0 more"
     assert waits == "waits 7 pending, 30 sessions open"
     here.health["warnings"] = ["the queue stands still"]
     assert helmr("status").out.splitlines()[3:] == ["warning  the queue stands still"]
 
 
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
-    actor = {"name": "slot-1", "role": "slot", "state": "busy", "pid": 7, "session": None}
+    host = {"name": "host-1", "state": "ready", "sessions": 2, "room": 50, "pid": 7}
     here.health |= {
-        "pool": {"ready": True, "slots": {"total": 8}, "actors": [actor]},
+        "pool": {"ready": True, "hosts": {"total": 8}, "host_list": [host]},
         "ledger": {"feed_offset": 12, "failure": None},
     }
     said = helmr("status", "--all")
@@ -269,22 +269,22 @@ def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert f"url {here.url}" in lines
     assert "ready yes" in lines
-    assert "slots total 8" in lines
-    assert "slot-1 slot busy - 7 - -" in lines
+    assert "hosts total 8" in lines
+    assert "host-1 ready 2 50 7 - -" in lines
     assert not any("failure" in line for line in lines)
     assert "ledger feed offset 12" in lines
     assert not any("warning" in line for line in lines)
-    here.health |= {"warnings": ["1 run waits for a slot, the oldest for 12 s"]}
+    here.health |= {"warnings": ["1 run waits for room, the oldest for 12 s"]}
     said = helmr("status")
     assert said.code == 0
-    assert "warning 1 run waits for a slot" in " ".join(said.out.split())
-    here.health |= {"ready": False, "reasons": ["no slot is live"]}
+    assert "warning 1 run waits for room" in " ".join(said.out.split())
+    here.health |= {"ready": False, "reasons": ["no host is live"]}
     said = helmr("status")
     assert said.code == 6
-    assert "no slot is live" in said.out
+    assert "no host is live" in said.out
     said = helmr("status", "--json")
     assert said.code == 6
-    assert json.loads(said.out)["health"]["reasons"] == ["no slot is live"]
+    assert json.loads(said.out)["health"]["reasons"] == ["no host is live"]
 
 
 def test_a_follow_ends_with_its_session(here: Gateway) -> None:

@@ -24,10 +24,10 @@ JOB_WITHIN_S = 120.0
 
 
 class RayCluster:
-    """A head and two more nodes, three slots each. `marks` is where the stack's tasks leave their marks."""
+    """A head and two more nodes with room for three hosts each; `marks` is where the stack's tasks leave theirs."""
 
-    def __init__(self, *, slots: int = 3, more_nodes: int = 2) -> None:
-        self._slots = slots
+    def __init__(self, *, hosts: int = 3, more_nodes: int = 2) -> None:
+        self._hosts = hosts
         # Ray's socket paths have 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
         self.marks = self.folder / "marks"
@@ -46,7 +46,7 @@ class RayCluster:
         }
         self._log = (self.folder / "nodes.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, str(NODES), str(slots)],
+            [sys.executable, str(NODES), str(hosts)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -60,7 +60,7 @@ class RayCluster:
 
     def add_node(self) -> str:
         """Ray's id of a new node."""
-        return str(self._ask(f"add {self._slots}")["node"])
+        return str(self._ask(f"add {self._hosts}")["node"])
 
     def kill_node(self, node: str) -> None:
         """All its processes at once; another one takes its place."""

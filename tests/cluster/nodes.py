@@ -18,23 +18,23 @@ from ray.cluster_utils import Cluster
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 
 
-def options(slots: int) -> dict[str, Any]:
+def options(hosts: int) -> dict[str, Any]:
     """Of one node."""
     return {
         "num_cpus": 1,
-        "resources": {"session_slot": slots},
+        "resources": {"session_host": hosts},
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
         "node_ip_address": "127.0.0.1",
     }
 
 
-def main(slots: int) -> None:
+def main(hosts: int) -> None:
     """Serve until the end of input; the first line says the address."""
     Path(
         os.environ["RAY_TMPDIR"], "ray"
     ).mkdir()  # Ray writes its address there, and does not make it
-    cluster: Any = Cluster(initialize_head=True, head_node_args=options(slots))
+    cluster: Any = Cluster(initialize_head=True, head_node_args=options(hosts))
     nodes = {cluster.head_node.node_id: cluster.head_node}
     say({"address": cluster.address, "head": cluster.head_node.node_id})
     try:

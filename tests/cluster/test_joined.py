@@ -76,13 +76,13 @@ def is_ready(client: Client) -> bool:
         return False
 
 
-def actors(client: Client) -> list[dict[str, Any]]:
-    return list(client.health().pool["actors"])
+def hosts(client: Client) -> list[dict[str, Any]]:
+    return list(client.health().pool["host_list"])
 
 
-def test_a_cluster_without_room_for_pool_actors_is_refused(tmp_path: Path) -> None:
+def test_a_cluster_without_room_for_hosts_is_refused(tmp_path: Path) -> None:
     shutil.copy(TASKS, tmp_path / "tasks.py")
-    cluster = RayCluster(slots=0, more_nodes=0)
+    cluster = RayCluster(hosts=0, more_nodes=0)
     try:
         refused = cluster.helmr(
             tmp_path, "up", "--address", cluster.address, "--port=0", "tasks.py"
@@ -91,8 +91,8 @@ def test_a_cluster_without_room_for_pool_actors_is_refused(tmp_path: Path) -> No
     finally:
         cluster.close()
     assert refused.returncode == 2
-    assert f"no node of the Ray cluster at {cluster.address} offers session_slot" in refused.stderr
-    assert """--resources '{"session_slot": 10}'""" in refused.stderr
+    assert f"no node of the Ray cluster at {cluster.address} offers session_host" in refused.stderr
+    assert """--resources '{"session_host": 10}'""" in refused.stderr
     assert not (tmp_path / ".helmr" / "joined.json").exists()
 
 
@@ -100,12 +100,12 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client], tmp_path_factory: Any
 ) -> None:
     assert cluster.run(FOREIGN) == "pong\n"
-    said = cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
+    said = cluster.up(folder, "--hosts=3", "tasks.py")
     assert "ready on http://127.0.0.1:" in said
     client = connect()
-    until(lambda: len(actors(client)) == 4, within_s=60, what="four pool actors")
-    until(lambda: all(one["pid"] for one in actors(client)), within_s=60, what="all have started")
-    assert len({one["node"] for one in actors(client)}) == 3
+    until(lambda: len(hosts(client)) == 3, within_s=60, what="three hosts")
+    until(lambda: all(one["pid"] for one in hosts(client)), within_s=60, what="all have started")
+    assert len({one["node"] for one in hosts(client)}) == 3
     session = client.sessions.start_and_wait("approve", {"name": "joined"}, timeout="30s")
     wait = next(iter(client.waits.list()))
 
@@ -119,14 +119,14 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     until(lambda: is_ready(client), within_s=60, what="ready again")
 
     # Run again: all is there; what Ray has given up is started again; changed code replaces it.
-    assert "all is there" in cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
+    assert "all is there" in cluster.up(folder, "--hosts=3", "tasks.py")
     cluster.run(KILL_FOR_GOOD, "helmr-directory")
-    said = cluster.up(folder, "--slots=3", "--desks=1", "tasks.py")
+    said = cluster.up(folder, "--hosts=3", "tasks.py")
     assert "started again: directory" in said
     with (folder / "tasks.py").open("a") as file:
         file.write("# changed\n")
-    said = cluster.up(folder, "--slots=2", "--desks=1", "tasks.py")
-    assert "this has changed: the tasks' code, slots" in said
+    said = cluster.up(folder, "--hosts=2", "tasks.py")
+    assert "this has changed: the tasks' code, hosts" in said
 
     # One cluster holds one runtime.
     other = tmp_path_factory.mktemp("other")
@@ -154,7 +154,7 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
 def test_up_refused_for_a_second_data_directory_leaves_no_fresh_keys(
     cluster: RayCluster, folder: Path, tmp_path: Path
 ) -> None:
-    cluster.up(folder, "--slots=1", "--desks=1", "tasks.py")
+    cluster.up(folder, "--hosts=1", "tasks.py")
     second = tmp_path / "second"
     done = cluster.helmr(
         folder, "up", "--address", cluster.address, "--port=0", f"--data-dir={second}", "tasks.py"
@@ -168,7 +168,7 @@ def test_up_refused_for_a_second_data_directory_leaves_no_fresh_keys(
 def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:
-    options = ("--slots=1", "--desks=1", "tasks.py")
+    options = ("--hosts=1", "tasks.py")
     assert "places for" not in cluster.up(folder, *options)
     pointers = cluster.folder / "state" / "helmr" / "runtimes"
     assert [json.loads(one.read_text())["data_dir"] for one in pointers.iterdir()] == [
@@ -187,10 +187,10 @@ def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
 def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:
-    cluster.up(folder, "--slots=4", "--desks=1", "--linger=0s", "tasks.py")
+    cluster.up(folder, "--hosts=3", "--linger=0s", "tasks.py")
     client = connect()
-    until(lambda: len(actors(client)) == 5, within_s=60, what="five pool actors")
-    until(lambda: all(one["pid"] for one in actors(client)), within_s=90, what="all have started")
+    until(lambda: len(hosts(client)) == 3, within_s=60, what="three hosts")
+    until(lambda: all(one["pid"] for one in hosts(client)), within_s=90, what="all have started")
     parked = client.sessions.start_and_wait("approve", {"name": "parked"}, timeout="30s")
     until(lambda: not holders(client), within_s=30, what="it is parked")
     before = [one.seq for one in parked_entries(client, parked.id)]
@@ -199,7 +199,7 @@ def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
         client.sessions.start("long_step", {"name": f"live-{number}", "duration_s": 4.0}).id
         for number in range(4)
     ]
-    # Each slot is in a step; that it has begun is on disk, and in the mark.
+    # Each host is in a step; that it has begun is on disk, and in the mark.
     until(
         lambda: all((cluster.marks / f"live-{n}-began").exists() for n in range(4)),
         within_s=60,
@@ -237,7 +237,7 @@ def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
 
 def holders(client: Client) -> dict[str, str]:
     """The node that holds each live session."""
-    return {one["session"]: one["node"] for one in actors(client) if one["session"]}
+    return {session: one["node"] for one in hosts(client) for session in one["session_ids"]}
 
 
 def parked_entries(client: Client, session_id: str) -> list[Any]:
@@ -245,9 +245,7 @@ def parked_entries(client: Client, session_id: str) -> list[Any]:
 
 
 def test_a_job_fans_documents_out_and_nothing_listens(cluster: RayCluster, folder: Path) -> None:
-    said = cluster.up(
-        folder, "--slots=4", "--desks=1", "--linger=1s", "--no-http", "helmr.examples.fan_out"
-    )
+    said = cluster.up(folder, "--hosts=3", "--linger=1s", "--no-http", "helmr.examples.fan_out")
     assert "no port" in said
     assert not (folder / ".helmr" / "credentials.json").exists()
     assert all(not speaks_http(port) for port in listening(pid_of(folder, "gateway")))

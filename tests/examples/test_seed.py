@@ -27,7 +27,7 @@ def client() -> Iterator[Client]:
     # Ray's sockets need a short path, which pytest's own folders are not.
     folder = Path(tempfile.mkdtemp(prefix="hs-"))
     tasks = [f"helmr.examples.{name}" for name in MODULES]
-    options = ["--data-dir", str(folder / "data"), "--port", "0", "--slots", "3", "--desks", "1"]
+    options = ["--data-dir", str(folder / "data"), "--port", "0", "--hosts", "1"]
     with (folder / "log").open("wb") as log:
         up = subprocess.Popen(
             [sys.executable, "-m", "helmr.cli", "up", *tasks, *options],

@@ -38,7 +38,7 @@ def main() -> None:
     for other in ("textual", "polars", "pandas", "matplotlib"):
         assert importlib.util.find_spec(other) is None, other
     asyncio.run(with_clients_of_the_harness())
-    with embedded.start(review, data_dir="data", slots=2) as runtime, runtime.client() as client:
+    with embedded.start(review, data_dir="data", hosts=1) as runtime, runtime.client() as client:
         by_link(client)
         started = client.sessions.start_and_wait(by_token, "otters", timeout="30s")
         assert started.started_run.status == "waiting"

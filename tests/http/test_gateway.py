@@ -44,7 +44,7 @@ async def test_a_hot_answer_costs_two_calls_and_one_commit(stack: Stack) -> None
     receipt = await stack.started("echo", 0)
     path = f"/v1/sessions/{receipt['session']['id']}/inputs/words"
     await stack.http.post(path, json={"data": "warm"})
-    await until(lambda: all(actor.is_settled for actor in stack.actors.values()))
+    await until(lambda: all(host.is_settled for host in stack.hosts.values()))
     commits = []
     for _ in range(5):
         before = Counter(stack.calls.counter)
@@ -53,8 +53,8 @@ async def test_a_hot_answer_costs_two_calls_and_one_commit(stack: Stack) -> None
         assert response.json()["outcome"] == "fulfilled"
         made = Counter({call: made[call] for call in made if call[1] not in POLLS})
         commits.append(made.pop(("ledger", "commit")))
-        assert made == {("session", "command"): 1}
-        await until(lambda: all(actor.is_settled for actor in stack.actors.values()))
+        assert made == {("host", "command"): 1}
+        await until(lambda: all(host.is_settled for host in stack.hosts.values()))
     # An answer never waits for the code: what the code does after 2 ms, on a busy machine, is a commit of its own.
     assert min(commits) == 1
     assert max(commits) <= 2
@@ -81,7 +81,7 @@ async def test_a_parked_answer_costs_at_most_four_calls(tmp_path: Path) -> None:
         made["ledger", "commit"] = min(made["ledger", "commit"], 1)
         assert made == {
             ("directory", "route"): 1,
-            ("session", "adopt"): 1,
+            ("host", "adopt"): 1,
             ("ledger", "load"): 1,
             ("ledger", "commit"): 1,
         }

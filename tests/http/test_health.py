@@ -73,7 +73,7 @@ async def test_with_a_key_readyz_tells_pool_ledger_and_counts(stack: Stack) -> N
     health = Health.model_validate(response.json())
     assert health.ready
     assert health.data_dir == "/data"
-    assert health.pool["slots"]["total"] == 2
+    assert health.pool["hosts"]["total"] == 1
     assert health.feed_offset == stack.service.hub.offset
     assert health.counts["sessions_open"] == 1
     assert health.counts["waits_pending"] == 1
@@ -86,7 +86,7 @@ HELD = {"waiting_held_since": "2026-03-01T12:00:00.000000Z", "counts": {"waiting
     ("oldest_s", "later_s", "warns"),
     [(5.1, 5.1, True), (5.0, 60, False), (60, 5.0, False), (0.0, 600, False)],
 )
-def test_runs_that_wait_for_slots_beside_sessions_that_only_wait_are_warned_of(
+def test_runs_that_wait_for_room_beside_sessions_that_only_wait_are_warned_of(
     oldest_s: float, later_s: float, warns: bool
 ) -> None:
     now = datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(seconds=later_s)
@@ -103,7 +103,7 @@ async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
     monkeypatch.setattr(LiveSession, "is_parkable", property(lambda held: False))
     for _ in range(2):
         await stack.started()
-    assert (await stack.service.health.ready()).warnings == [], "nothing waits for a slot"
+    assert (await stack.service.health.ready()).warnings == [], "nothing waits for room"
     late = {"task": "review", "payload": {"title": "Late"}}
     queued = (await stack.http.post("/v1/sessions", json=late)).json()["session"]
     found: dict[str, Any] = {}
@@ -114,8 +114,8 @@ async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
 
     await until(is_warned_of)
     assert found["ready"]
-    assert found["warnings"][0].startswith("1 run waits for a slot, the oldest for ")
-    assert "actors hold 2 sessions that only wait" in found["warnings"][0]
+    assert found["warnings"][0].startswith("1 run waits for room, the oldest for ")
+    assert "hosts hold 2 sessions that only wait" in found["warnings"][0]
     assert found["pool"]["queue_oldest_s"] > 0.2
     shown = (await stack.http.get(f"/v1/sessions/{queued['id']}")).json()
     assert (shown["activity"], shown["queued_at"]) == ("queued", queued["created_at"])
@@ -147,7 +147,7 @@ async def test_metrics_are_prometheus_text(stack: Stack) -> None:
     assert samples["helmr_http_requests_total", "/v1/sessions", "201"] == 1
     assert samples["helmr_http_requests_total", "/v1/sessions/{session_id}", "400"] == 1
     assert samples["helmr_ready", None, None] == 1
-    assert samples["helmr_pool_slots_total", None, None] == 2
+    assert samples["helmr_pool_hosts_total", None, None] == 1
     assert samples["helmr_ledger_feed_offset", None, None] >= 1
     assert "nonsense" not in text
 

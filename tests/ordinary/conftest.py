@@ -34,7 +34,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     live = LiveRuntime(
         tmp_path_factory.mktemp("ordinary"),
         modules=[f"tests.ordinary.{theme}" for theme in THEMES],
-        slots=3,
+        sessions_per_host=3,
         linger="300ms",
     )
     with http_server() as http, postgres_server() as postgres:

@@ -122,7 +122,7 @@ def test_no_habit_is_without_a_test(outcomes: dict[str, list[Any]]) -> None:
 
 @pytest.mark.usefixtures("outcomes")
 def test_prints_and_logs_are_in_the_runtimes_log_files(stand: Stand) -> None:
-    files = (stand.live.data_dir / "logs").glob("helmr-slot-*.log")
+    files = (stand.live.data_dir / "logs").glob("helmr-host-*.log")
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     for said in (
         "print in a step: hello",

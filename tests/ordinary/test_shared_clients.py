@@ -32,7 +32,7 @@ def test_fifty_sessions_share_a_client_over_parks_in_three_rounds(
         waiting = {live.waiting(session_id, within_s=WITHIN_S).id for session_id in ids}
         assert len(waiting) == SESSIONS
         until(
-            lambda: not any(actor["session"] in ids for actor in live.actors()),
+            lambda: not live.live_sessions(),
             within_s=WITHIN_S,
             what="all are parked",
         )

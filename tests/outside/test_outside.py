@@ -42,7 +42,7 @@ CHROMIUM = shutil.which("chromium")
 OPTIONS: dict[str, Any] = {
     "tasks": ["outside_tasks.py", "helmr.examples.publish_review"],
     "folder": Path(__file__).parent,
-    "slots": 2,
+    "hosts": 1,
     "desks": 1,
     "encrypts": True,
 }

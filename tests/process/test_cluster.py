@@ -30,9 +30,9 @@ def test_auto_is_looked_up_and_must_answer_as_any_other(
 
 
 def test_room_is_what_the_nodes_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = {"CPU": 2.0, "session_slot": 3.0}
+    offered = {"CPU": 2.0, "session_host": 3.0}
     monkeypatch.setattr("ray.cluster_resources", lambda: offered)
     assert Cluster(tmp_path, "127.0.0.1:1").room() == 3
-    del offered["session_slot"]
-    with pytest.raises(UsageError, match="offers session_slot"):
+    del offered["session_host"]
+    with pytest.raises(UsageError, match="offers session_host"):
         Cluster(tmp_path, "127.0.0.1:1").room()

@@ -29,8 +29,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         data_dir=folder / "data",
         tasks=["work.py"],
         folder=Path(__file__).parent,
-        slots=2,
-        desks=1,
+        hosts=2,
         environment={"XDG_STATE_HOME": str(folder / "state")},
     ) as runtime:
         yield runtime
@@ -45,7 +44,7 @@ def client(runtime: Runtime) -> Iterator[Client]:
 
 def is_whole(client: Client) -> bool:
     health = client.health()
-    return health.ready and health.pool["slots"]["total"] - health.pool["slots"]["starting"] == 2
+    return health.ready and health.pool["hosts"]["total"] - health.pool["hosts"]["starting"] == 2
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -78,9 +77,9 @@ def assert_succeeds(session: SessionHandle, result: str = "yes") -> None:
 
 
 def holder_pid(client: Client, session: SessionHandle) -> int:
-    """Of the actor that holds the session."""
-    actors = client.health().pool["actors"]
-    return int(next(actor["pid"] for actor in actors if actor["session"] == session.id))
+    """Of the host that holds the session."""
+    hosts = client.health().pool["host_list"]
+    return int(next(one["pid"] for one in hosts if session.id in one["session_ids"]))
 
 
 @pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
@@ -92,7 +91,7 @@ def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -
     until(lambda: f"the {name.removeprefix('helmr-')} died and is back" in runtime.output())
 
 
-def test_the_actor_of_a_waiting_session_is_killed(client: Client) -> None:
+def test_the_host_of_a_waiting_session_is_killed(client: Client) -> None:
     session = asked(client)
     os.kill(holder_pid(client, session), signal.SIGKILL)
     answer(client, session)

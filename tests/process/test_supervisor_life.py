@@ -56,7 +56,7 @@ def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., Runtime]]:
     made: list[Runtime] = []
 
     def make(name: str = "data", **options: object) -> Runtime:
-        settings = {"tasks": ["work.py"], "folder": HERE, "slots": 1, "desks": 1, **options}
+        settings = {"tasks": ["work.py"], "folder": HERE, "sessions_per_host": 1, **options}
         runtime = Runtime.start(data_dir=tmp_path / name, **settings)  # type: ignore[arg-type]
         made.append(runtime)
         return runtime

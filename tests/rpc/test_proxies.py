@@ -11,12 +11,12 @@ from helmr_runtime.ledger.actor import METHODS, LedgerActor
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.service_reads import ServiceReads
 from helmr_runtime.ledger.memory_reads import ReadableLedger
-from helmr_runtime.ports import Directory, Ledger, Session
+from helmr_runtime.ports import Directory, Host, Ledger
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.local import LocalCalls
 from helmr_runtime.rpc.protocol import LEDGER
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.session.host import HostActor
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ from helmr_runtime.session.actor import SessionActor
     [
         (Ledger, [ServiceReads, DuckLedger]),
         (LedgerClient, [ServiceReads, DuckLedger, LedgerActor]),
-        (Session, [SessionActor]),
+        (Host, [HostActor]),
         (Directory, [DirectoryActor]),
     ],
-    ids=["ledger", "ledger-client", "session", "directory"],
+    ids=["ledger", "ledger-client", "host", "directory"],
 )
 def test_an_actor_has_every_method_of_its_port_with_its_parameters(
     port: type, parts: list[type]

@@ -1,9 +1,9 @@
-"""The real parts of a runtime in one process: DuckDB, session actors, directory, service, HTTP server."""
+"""The real parts of a runtime in one process: DuckDB, hosts, directory, service, HTTP server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.directory.pool import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
-from helmr_runtime.host_status import HostStatus
+from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.protocol import DIRECTORY, LEDGER
+from helmr_runtime.rpc.protocol import DIRECTORY, HOST_PREFIX, LEDGER, OWN_HOST_PREFIX
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service
-from helmr_runtime.session.actor import SessionActor
+from helmr_runtime.session.host import HostActor
 from tests.service import tasks
 
 BOUND_S = 20.0
@@ -64,41 +64,43 @@ RING = KeyRing((MasterKey("k1", bytes(range(32))),))
 
 
 class LocalSpawner:
-    """`helmr_runtime.directory.pool.Spawner` over real session actors in this process."""
+    """`helmr_runtime.directory.pool.Spawner` over real hosts in this process."""
 
     def __init__(self, stack: Stack, registry: Registry) -> None:
         self._stack = stack
         self._registry = registry
         self._count = 0
 
-    async def spawn(self, role: str) -> str:
+    async def spawn(self, *, is_exclusive: bool) -> str:
         self._count += 1
-        name = f"helmr-{role}-{self._count}"
-        actor = SessionActor(
+        name = f"{OWN_HOST_PREFIX if is_exclusive else HOST_PREFIX}{self._count}"
+        host = HostActor(
             name,
-            role,
             proxies.ledger(self._stack.calls),
             self._stack.clock,
             lambda: self._registry,
-            on_retire=lambda reason: self._stack.kill(name, reason),
+            is_exclusive=is_exclusive,
             linger_s=self._stack.limits.linger_s,
             base_url=BASE_URL,
         )
-        self._stack.actors[name] = actor
-        self._stack.calls.register(name, actor)
+        self._stack.hosts[name] = host
+        self._stack.calls.register(name, host)
         return name
+
+    async def death(self, name: str) -> str:
+        return await self._stack.calls.death(name)
 
     async def kill(self, place: HostLocation) -> None:
         self._stack.kill(place.name, "killed by the runtime")
 
     async def names(self) -> Sequence[str]:
-        return [n for n in self._stack.calls.names() if n in self._stack.actors]
+        return [n for n in self._stack.calls.names() if n in self._stack.hosts]
 
     async def look(self, place: HostLocation) -> ProcessState:
         return ProcessState.RUNNING
 
-    async def status(self, place: HostLocation) -> HostStatus | None:
-        return None
+    async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
+        return {}
 
 
 class Stack:
@@ -115,7 +117,7 @@ class Stack:
     ) -> None:
         self.clock = SystemClock()
         self.calls = LocalCalls()
-        self.actors: dict[str, SessionActor] = {}
+        self.hosts: dict[str, HostActor] = {}
         self.ring = ring
         self.registry = registry
         self.ledger = LedgerActor(
@@ -135,7 +137,7 @@ class Stack:
         return Service(
             ledger=self.reads,
             directory=proxies.directory(self.calls),
-            session=lambda name: proxies.session(self.calls, name),
+            host_named=lambda name: proxies.host(self.calls, name),
             clock=self.clock,
             version="0.0.test",
             data_dir="/data",
@@ -155,15 +157,15 @@ class Stack:
             }
         )
 
-    async def start(self, *, slots: int = 2, desks: int = 1) -> None:
+    async def start(self, *, hosts: int = 1, sessions_per_host: int = 2) -> None:
         await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
         self.directory = DirectoryActor(
             ledger=proxies.ledger(self.calls),
-            sessions=lambda name: proxies.session(self.calls, name),
+            port=lambda name: proxies.host(self.calls, name),
             spawner=LocalSpawner(self, self.registry),
             clock=self.clock,
-            slots=slots,
-            desks=desks,
+            hosts=hosts,
+            sessions_per_host=sessions_per_host,
             catalog_hash=self.registry.code_hash,
             limits=self.limits,
             deliver=partial(delivery, proxies.ledger(self.calls)),
@@ -188,18 +190,18 @@ class Stack:
         await self.gateway.stop()
         if self.directory is not None:
             await self.directory.stop()
-        for actor in self.actors.values():
-            await actor.crash()
+        for host in self.hosts.values():
+            await host.crash()
         for name in self.calls.names():
             self.calls.kill(name, "the test is over")
         await asyncio.sleep(0)  # their long polls end
         await self.ledger.close()
 
     def kill(self, name: str, cause: str) -> None:
-        """End a session actor as a signal does."""
+        """End a host as a signal does."""
         if name in self.calls.names():
             self.calls.kill(name, cause)
-            asyncio.get_running_loop().create_task(self.actors[name].crash())
+            asyncio.get_running_loop().create_task(self.hosts[name].crash())
 
     async def _is_ready(self) -> bool:
         return (await self.service.health.ready()).ready

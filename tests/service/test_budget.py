@@ -22,7 +22,7 @@ LONG_POLLS = {"feed", "work", "watch", "ping"}
 async def running(folder: Path, **limits: Any) -> AsyncIterator[Stack]:
     """A runtime in this process."""
     stack = Stack(folder, **limits)
-    await stack.start(slots=2, desks=1)
+    await stack.start(sessions_per_host=2)
     try:
         yield stack
     finally:
@@ -63,7 +63,7 @@ async def test_a_hot_answer_makes_two_calls_and_one_commit(tmp_path: Path) -> No
         # The first command to a session tells the gateway which actor holds it.
         await stack.http.post(f"/v1/sessions/{session['id']}/notes", json={"text": "hello"})
         made = await calls_of_an_answer(stack, session["wait"]["id"])
-        assert made == {"session.command": 1, "ledger.commit": 1}
+        assert made == {"host.command": 1, "ledger.commit": 1}
 
 
 async def test_a_parked_answer_makes_four_calls(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_a_parked_answer_makes_four_calls(tmp_path: Path) -> None:
         made = await calls_of_an_answer(stack, session["wait"]["id"])
         assert made == {
             "directory.route": 1,
-            "session.adopt": 1,
+            "host.adopt": 1,
             "ledger.load": 1,
             "ledger.commit": 1,
         }

@@ -16,8 +16,8 @@ from tests.service import parking_tasks
 from tests.service.parking_tasks import WAY_S, WAYS
 from tests.service.stack import Stack, until
 
-SLOTS = 2
-SESSIONS = SLOTS + 3
+ROOM = 2
+SESSIONS = ROOM + 3
 
 REGISTRY = Registry(
     [parking_tasks.waits], modules=["tests.service.parking_tasks"], code_hash="code-1"
@@ -29,7 +29,7 @@ async def stack(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     way = request.node.callspec.params["way"]
     # A step's backoff parks only if it is longer than the linger (S-16).
     stack = Stack(tmp_path, registry=REGISTRY, linger_s=WAY_S / 4 if way == "step backoff" else 300)
-    await stack.start(slots=SLOTS)
+    await stack.start(sessions_per_host=ROOM)
     yield stack
     await stack.stop()
 

@@ -11,7 +11,7 @@ import pytest
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Unavailable
 from helmr_runtime.core.commands import AddNote, Command, Operation
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.ports import Directory, Routed, Session
+from helmr_runtime.ports import Directory, Host, Routed
 from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorUnavailable
 from helmr_runtime.service import router as router_module
 from helmr_runtime.service.router import Router
@@ -27,11 +27,11 @@ RECEIPT = {"seq": 1}
 
 
 def died() -> ActorDied:
-    return ActorDied(actor="helmr-slot-1", method="command", cause="signal 9")
+    return ActorDied(actor="helmr-host-1", method="command", cause="signal 9")
 
 
 class World:
-    """A directory and session actors whose next answers a test writes down.
+    """A directory and hosts whose next answers a test writes down.
 
     `script` holds, per call, an error to raise, a receipt, or None for no answer at all.
     """
@@ -39,7 +39,7 @@ class World:
     def __init__(self, *script: Exception | Mapping[str, Any] | None) -> None:
         self.script = list(script)
         self.calls: list[tuple[str, Command]] = []
-        self.holder = "helmr-slot-1"
+        self.holder: str | None = "helmr-host-1"
 
     async def _answer(self, who: str, command: Command) -> Mapping[str, Any]:
         self.calls.append((who, command))
@@ -53,21 +53,21 @@ class World:
 
     async def route(self, session_id: str, command: Command) -> Routed:
         reply = await self._answer("directory", command)
-        return Routed(reply=reply, actor=self.holder)
+        return Routed(reply=reply, host=self.holder)
 
-    def session(self, name: str) -> Any:
+    def host(self, name: str) -> Any:
         world = self
 
-        class Actor:
+        class OneHost:
             async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
                 return await world._answer(name, command)
 
-        return Actor()
+        return OneHost()
 
     def router(self, *, commit_timeout_s: float = 5.0) -> Router:
         directory: Directory = self  # type: ignore[assignment]  # routes, and nothing else is asked
-        session: Callable[[str], Session] = self.session
-        return Router(directory, session, commit_timeout_s=commit_timeout_s)
+        host: Callable[[str], Host] = self.host
+        return Router(directory, host, commit_timeout_s=commit_timeout_s)
 
     @property
     def asked(self) -> list[str]:
@@ -79,7 +79,7 @@ async def test_a_known_actor_is_asked_at_once() -> None:
     router = world.router()
     await router.command("ses_1", COMMAND)
     assert await router.command("ses_1", COMMAND) == RECEIPT
-    assert world.asked == ["directory", "helmr-slot-1"]
+    assert world.asked == ["directory", "helmr-host-1"]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ async def test_a_known_actor_is_asked_at_once() -> None:
     [
         Moved("elsewhere"),
         died(),
-        ActorNotFound(actor="helmr-slot-1", method="command"),
-        ActorUnavailable(actor="helmr-slot-1", method="command", detail="lost"),
+        ActorNotFound(actor="helmr-host-1", method="command"),
+        ActorUnavailable(actor="helmr-host-1", method="command", detail="lost"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -99,7 +99,7 @@ async def test_an_actor_that_is_gone_sends_the_same_command_to_the_directory(
     router = world.router()
     await router.command("ses_1", COMMAND)
     assert await router.command("ses_1", COMMAND) == RECEIPT
-    assert world.asked == ["directory", "helmr-slot-1", "directory"]
+    assert world.asked == ["directory", "helmr-host-1", "directory"]
     assert {command for _, command in world.calls} == {COMMAND}
 
 
@@ -165,9 +165,9 @@ async def test_a_write_is_made_again_while_the_ledger_is_away() -> None:
     assert await World().router().write(make, what="a start") == "started"
 
 
-async def test_a_desk_is_not_remembered() -> None:
+async def test_where_nobody_kept_the_session_nothing_is_remembered() -> None:
     world = World(RECEIPT, RECEIPT)
-    world.holder = "helmr-desk-1"
+    world.holder = None
     router = world.router()
     await router.command("ses_1", COMMAND)
     await router.command("ses_1", COMMAND)

@@ -24,7 +24,7 @@ async def test_answers_are_stored_and_the_slot_is_free_for_others(tmp_path: Path
         await stack.stop()
 
     stack = Stack(tmp_path, registry=WITHOUT)
-    await stack.start(slots=1)
+    await stack.start(sessions_per_host=1)
     try:
         async with AsyncClient(url=stack.url, key=stack.key) as client:
             answered, sent, untouched = receipts

@@ -25,11 +25,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
         tmp_path_factory.mktemp("live"),
         also=[HERE / "ray_tasks.py", HERE.parent / "contract" / "contract_tasks.py", page],
         beside=[HERE / "ray_beside.py"],
-        slots=3,
+        hosts=2,
     )
     try:
         live.start()
-        until(lambda: has_whole_pool(live, 4), within_s=60, what="three slots and a desk")
+        until(lambda: has_whole_pool(live, 2), within_s=60, what="two hosts")
         live.idle_at_start = live.idle_workers()
         yield live
     finally:
@@ -37,9 +37,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
 
 
 def has_whole_pool(live: LiveRuntime, size: int) -> bool:
-    """All actors have started."""
-    actors = live.actors()
-    return len(actors) == size and all(one["pid"] for one in actors)
+    """All hosts have started."""
+    hosts = live.hosts()
+    return len(hosts) == size and all(one["pid"] for one in hosts)
 
 
 @pytest.fixture

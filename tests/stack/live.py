@@ -63,8 +63,8 @@ class LiveRuntime:
         also: Sequence[Path] = (),
         beside: Sequence[Path] = (),
         modules: Sequence[str] = (),
-        slots: int = 2,
-        desks: int = 1,
+        hosts: int = 1,
+        sessions_per_host: int = 50,
         linger: str = "30s",
         port: int = 0,
     ) -> None:
@@ -81,8 +81,8 @@ class LiveRuntime:
             *modules,
             f"--port={port}",
             f"--data-dir={self.data_dir}",
-            f"--slots={slots}",
-            f"--desks={desks}",
+            f"--hosts={hosts}",
+            f"--sessions-per-host={sessions_per_host}",
             f"--linger={linger}",
         ]
         self._has_modules = bool(modules)
@@ -176,17 +176,21 @@ class LiveRuntime:
         assert self._process is not None
         return [self._process.pid, *_descendants(self._process.pid)]
 
-    def actors(self) -> list[dict[str, Any]]:
-        """The pool actors, as the directory sees them."""
-        return list(self.client.health().pool["actors"])
+    def hosts(self) -> list[dict[str, Any]]:
+        """The hosts, as the directory sees them."""
+        return list(self.client.health().pool["host_list"])
+
+    def live_sessions(self) -> int:
+        """How many sessions are in memory."""
+        return int(self.client.health().pool["sessions"]["live"])
 
     def idle_workers(self) -> list[str]:
         """Ray workers that do nothing, or are about to become actors."""
         return [one for one in map(command, self.pids()) if "ray::IDLE" in one]
 
     def holder(self, session_id: str) -> dict[str, Any] | None:
-        """The pool actor that holds a session."""
-        return next((a for a in self.actors() if a["session"] == session_id), None)
+        """The host that holds a session."""
+        return next((one for one in self.hosts() if session_id in one["session_ids"]), None)
 
     def pid_of(self, kind: str) -> int:
         """The process of ledger, directory or gateway."""

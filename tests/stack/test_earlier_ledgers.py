@@ -63,7 +63,7 @@ def earlier() -> Earlier:
 def live(earlier: Earlier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     """A runtime over a copy of it, started once."""
     runtime = LiveRuntime(
-        tmp_path_factory.mktemp("earlier"), tasks=earlier.tasks, slots=3, linger="300ms"
+        tmp_path_factory.mktemp("earlier"), tasks=earlier.tasks, sessions_per_host=3, linger="300ms"
     )
     earlier.unpack(runtime.data_dir)
     try:

@@ -58,7 +58,9 @@ async def test_an_app_runs_one_for_its_lifespan_and_its_other_workers_join_it(
             await asyncio.sleep(0.01)
 
     ticking = asyncio.create_task(tick())
-    async with embedded.running(module.ask, data_dir="data", slots=1, join=True) as runtime:
+    async with embedded.running(
+        module.ask, data_dir="data", sessions_per_host=1, join=True
+    ) as runtime:
         assert ticks > 10, "the loop goes on while it starts"
         assert not runtime.is_joined
         async with runtime.async_client() as client:

@@ -27,9 +27,9 @@ def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
     spinner = until(lambda: live.holder(spinning), within_s=10, what="it is held")
     live.client.sessions.open(spinning).cancel()
     until(
-        lambda: spinner["name"] not in {a["name"] for a in live.actors()},
+        lambda: spinner["name"] not in {one["name"] for one in live.hosts()},
         within_s=30,
-        what="the spinning actor is gone",
+        what="the host with the spinning code is gone",
     )
     later = live.begin("approve", {"name": "later"})
     wait = live.waiting(later)

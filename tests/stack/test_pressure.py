@@ -1,4 +1,4 @@
-"""More sessions than actors: parked ones cost nothing, and a full pool never stops an answer."""
+"""More sessions than room: parked ones cost nothing, and full hosts never stop an answer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Make = Callable[..., LiveRuntime]
     "sessions",
     [150, pytest.param(1000, marks=pytest.mark.soak)],
 )
-def test_many_sessions_park_in_few_actors_and_all_complete(
+def test_many_sessions_park_in_little_room_and_all_complete(
     make_runtime: Make, sessions: int
 ) -> None:
-    live = make_runtime(slots=6, desks=2)
-    until(lambda: len([a for a in live.actors() if a["pid"]]) == 8, within_s=60, what="a full pool")
+    live = make_runtime(hosts=2, sessions_per_host=3)
+    until(lambda: all(one["pid"] for one in live.hosts()), within_s=60, what="a full pool")
     before = len(live.pids())
     with ThreadPoolExecutor(8) as pool:
         started = list(
@@ -55,8 +55,10 @@ def test_many_sessions_park_in_few_actors_and_all_complete(
 
 
 @pytest.mark.timeout(240)
-def test_more_waits_of_every_kind_than_slots_and_everything_goes_on(make_runtime: Make) -> None:
-    live = make_runtime(tasks=Path(parking_tasks.__file__), slots=2, desks=1, linger="3s")
+def test_more_waits_of_every_kind_than_there_is_room_for_and_everything_goes_on(
+    make_runtime: Make,
+) -> None:
+    live = make_runtime(tasks=Path(parking_tasks.__file__), sessions_per_host=2, linger="3s")
     client = live.client
 
     def begin(way: str, number: int) -> str:
@@ -83,8 +85,8 @@ def have_begun(live: LiveRuntime, sessions: list[str]) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_every_slot_in_a_long_step_and_parked_sessions_are_still_served(make_runtime: Make) -> None:
-    live = make_runtime(slots=2, desks=1)
+def test_all_room_in_long_steps_and_parked_sessions_are_still_served(make_runtime: Make) -> None:
+    live = make_runtime(sessions_per_host=2)
     parked = [live.begin("approve", {"name": f"p{n}"}) for n in range(3)]
     waits = [live.waiting(session_id) for session_id in parked]
     soon = live.begin("approve", {"name": "soon", "timeout": "12s"})
@@ -94,7 +96,7 @@ def test_every_slot_in_a_long_step_and_parked_sessions_are_still_served(make_run
     until(
         lambda: live.marked("hold0-began") and live.marked("hold1-began"),
         within_s=40,
-        what="both slots are held",
+        what="there is no room",
     )
 
     def timed(call: Callable[[], object]) -> float:

@@ -140,9 +140,7 @@ def report(count: int, alone: list[float], beside: list[float], ends: list[str])
 async def test_the_p99_of_answers_at_most_doubles_beside_a_heavy_query(
     make_runtime: Callable[..., LiveRuntime], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live = make_runtime(
-        slots=4
-    )  # one more than sessions: the pool keeps one free, and would park one of three
+    live = make_runtime()
     live.begin("echo")
     await asyncio.to_thread(live.stop)
     await asyncio.to_thread(fill, live, 5_000_000)

@@ -91,8 +91,8 @@ async def differing(done: list[Acknowledged], *, has_new_gateway: bool = False) 
 
 
 def is_parked(live: LiveRuntime) -> bool:
-    """No actor holds a session."""
-    return all(one["session"] is None for one in live.actors())
+    """No host holds a session."""
+    return not live.live_sessions()
 
 
 async def repeat_after_everything(live: LiveRuntime, count: int) -> dict[str, list[str]]:
@@ -110,10 +110,10 @@ async def repeat_after_everything(live: LiveRuntime, count: int) -> dict[str, li
 
         found["parked and woken"] = [w for one in await each(done, wake_and_repeat) for w in one]
         await each(done[:AT_ONCE], lambda one: wake(client, one))
-        for actor in live.actors():
-            if actor["pid"]:
-                kill(actor["pid"])
-        found["session actors killed"] = await differing(done)
+        for host in live.hosts():
+            if host["pid"]:
+                kill(host["pid"])
+        found["hosts killed"] = await differing(done)
         await asyncio.to_thread(live.kill_all)
         await asyncio.to_thread(live.start)
         found["all killed, started again"] = await differing(done, has_new_gateway=True)
@@ -125,7 +125,7 @@ async def repeat_after_everything(live: LiveRuntime, count: int) -> dict[str, li
 def runtime_of(make_runtime: Make) -> LiveRuntime:
     """One that parks soon and keeps its address."""
     tasks = Path(contract_tasks.__file__)
-    return make_runtime(tasks=tasks, slots=3, desks=2, linger="300ms", port=free_port())
+    return make_runtime(tasks=tasks, sessions_per_host=3, linger="300ms", port=free_port())
 
 
 @pytest.mark.timeout(240)

@@ -18,12 +18,12 @@ Make = Callable[..., LiveRuntime]
 YES = {"decision": "approve"}
 
 
-def test_actor_then_everything_killed_and_the_wait_is_answered(make_runtime: Make) -> None:
+def test_host_then_everything_killed_and_the_wait_is_answered(make_runtime: Make) -> None:
     live = make_runtime()
     session_id = live.begin("approve", {"name": "all"})
     wait = live.waiting(session_id)
-    actor = until(lambda: live.holder(session_id), within_s=10, what="it is held")
-    kill(actor["pid"])
+    host = until(lambda: live.holder(session_id), within_s=10, what="it is held")
+    kill(host["pid"])
     assert live.waiting(session_id).id == wait.id
     live.kill_all()
     live.start()
@@ -56,17 +56,17 @@ def test_directory_and_gateway_killed_and_sends_go_on(shared: LiveRuntime) -> No
     assert live.ended(session_id).result == 2
 
 
-def test_stopped_actor_is_replaced_and_its_late_write_is_refused(shared: LiveRuntime) -> None:
+def test_stopped_host_is_replaced_and_its_late_write_is_refused(shared: LiveRuntime) -> None:
     live = shared
     session_id = live.begin("approve", {"name": "stopped"})
     wait = live.waiting(session_id)
     # The directory learns who holds it from the end of the adoption, a moment after the wait is on disk.
-    actor = until(lambda: live.holder(session_id), within_s=10, what="it is held")
-    kill(actor["pid"], signal.SIGSTOP)
+    host = until(lambda: live.holder(session_id), within_s=10, what="it is held")
+    kill(host["pid"], signal.SIGSTOP)
     began = time.monotonic()
     assert live.client.waits.answer(wait.id, YES).outcome == "fulfilled"
     assert time.monotonic() - began < 5
-    kill(actor["pid"], signal.SIGCONT)
+    kill(host["pid"], signal.SIGCONT)
     assert live.ended(session_id).result == "approve"
     assert live.marked("stopped-after") == 1
     kinds = [entry.kind for entry in live.transcript(session_id)]

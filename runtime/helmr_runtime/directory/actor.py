@@ -208,7 +208,7 @@ class DirectoryActor:
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s (0 if
         nothing waits for room), failing, routes, deaths, recent_deaths[], warnings[], host_list[{name, pid, node,
-        state, sessions, room, since}]}`.
+        state, sessions, session_ids (at most 100), room, since}]}`.
         """
         warnings = list(self._pool.warnings.values())
         if self._work.failing():

@@ -69,7 +69,7 @@ class Placement:
     def slot_in(self, host: PoolHost, session_id: str, *, executes: bool = True) -> Slot:
         """A slot in that host."""
         slot = Slot(host, session_id, Stage.RESERVED, self._clock.now(), executes=executes)
-        host.slots.add(slot)
+        host.slots[slot] = None
         return slot
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class Placement:
             return
         slot.become(Stage.GONE, self._clock.now())
         self.disarm(slot)
-        slot.host.slots.discard(slot)
+        slot.host.slots.pop(slot, None)
         self._end_if_drained(slot.host)
         self._on_free()
 

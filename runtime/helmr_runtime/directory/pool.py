@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Protocol
 
 from helmr.errors import HelmrError
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 DEATHS_KEPT = 50
 WARNINGS_KEPT = 50
+SESSIONS_SHOWN = 100
+"""Sessions of a host that `status` names."""
 
 
 class HostState(StrEnum):
@@ -118,7 +121,8 @@ class PoolHost:
     pid: int | None = None
     node: str = ""
     code_hash: str | None = None
-    slots: set[Slot] = field(default_factory=set)
+    slots: dict[Slot, None] = field(default_factory=dict)
+    """In the order in which they were made."""
     is_draining: bool = False
     """It gets no more sessions, and is ended when it has none."""
     last_words: tuple[str, bool] | None = None
@@ -162,6 +166,7 @@ class PoolHost:
             "node": self.node or None,
             "state": "retiring" if self.is_draining and self.is_alive else self.state.value,
             "sessions": len(self.slots),
+            "session_ids": [slot.session_id for slot in islice(self.slots, SESSIONS_SHOWN)],
             "room": self.room,
             "since": iso(self.since),
         }

@@ -50,6 +50,12 @@ class LocalCalls:
         for task in local.running:
             task.cancel()
 
+    async def death(self, name: str) -> str:
+        """Return when the actor is killed: of what."""
+        local = self._actors[name]
+        await local.died.wait()
+        return local.cause or ""
+
     def stop(self, name: str) -> None:
         """Let an actor take calls and answer none, like a process that got SIGSTOP."""
         self._actors[name].awake.clear()

@@ -42,11 +42,11 @@ class Helmr(HttpSystem):
         """It is what is being worked on."""
 
     def settings(self) -> dict[str, str]:
-        slots = self._pool.get("slots", {}).get("total")
+        hosts = self._pool.get("hosts", {}).get("total")
         return {
             "version": version("helmr"),
             "started": "helmr up, default settings, over HTTP",
-            "slots": str(slots),
+            "hosts": str(hosts),
             "on disk": f"DuckDB {version('duckdb')}: each commit is synced, there is no setting",
         }
 

@@ -24,7 +24,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     (tmp_path / "data").mkdir()
     found = Bench(stack, clock, tmp_path)
     try:
-        await stack.start(slots=4)
+        await stack.start(sessions_per_host=4)
         yield found
     finally:
         await found.close()

@@ -81,7 +81,7 @@ async def soak(rounds: int, wanted: list[str]) -> int:
         (folder / "data").mkdir()
         stack = Stack(folder / "data", registry=kinds.REGISTRY)
         tmux = Tmux()
-        await stack.start(slots=4)
+        await stack.start(sessions_per_host=4)
         try:
             await tmux.start(stack.url, stack.key, folder)
             await tmux.sees("No waits need an answer")

@@ -22,7 +22,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     (tmp_path / "data").mkdir()
     found = Stack(tmp_path / "data", registry=kinds.REGISTRY)
     try:
-        await found.start(slots=4)
+        await found.start(sessions_per_host=4)
         yield found
     finally:
         await found.stop()
