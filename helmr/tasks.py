@@ -163,7 +163,7 @@ def task(
         streams: Streams that are not among the module's globals.
         on_idle_input: What input does when no run is active: `keep` it for the next run, `run` one, or `reject` it.
         after_run: `close` closes the session when a run ends.
-        isolated: Give each session an actor process of its own.
+        isolated: Give each live session a process of its own.
     """
 
     def make(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:

@@ -90,7 +90,7 @@ class Seeder:
         self.seeded = Seeded()
 
     def seed(self, rounds: int) -> Seeded:
-        """Start `rounds` sessions of each state; those that hold slots and cost processes only once."""
+        """Start `rounds` sessions of each state; those that stay live only once."""
         for state in self.states(rounds):
             self.make(state)
         return self.seeded

@@ -55,5 +55,5 @@ async def compute(report: Report) -> str:
 
 @task(id="slow-report")
 async def slow_report(report: Report) -> str:
-    """Hold a slot for as long as the step takes."""
+    """Stay live for as long as the step takes."""
     return await compute(report)

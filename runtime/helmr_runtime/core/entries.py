@@ -12,7 +12,7 @@ session.cancelled  operation?
 note.added         note_id text operation?
 run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 operation?
 run.started        attempt code_hash                     an attempt's first execution begins; running
-run.resumed        attempt code_hash                     a slot took a queued or lost run; running
+run.resumed        attempt code_hash                     a host took a queued or lost run; running
 run.attempt_failed error failed_op? next_attempt retry_at    the policy retries; queued
 run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
 run.succeeded      result continued_by?

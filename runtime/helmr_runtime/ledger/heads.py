@@ -39,8 +39,8 @@ class Head:
     Attributes:
         next_seq: Seq of the entry that comes next.
         last_offset: Feed offset of the last entry, 0 before the first.
-        held_by: Name of the actor that holds the session; None when it is unheld.
-        queued_at: Since when the run waits for a slot, or executes: the order of the work list.
+        held_by: Name of the host that holds the session; None when it is unheld.
+        queued_at: Since when the run waits for room, or executes: the order of the work list.
         open_steps: Ops of steps without outcome. Lost, if the session is unheld.
         outcome_offset: Feed offset of the entry that ended or blocked the newest run.
         checkpoint_offset: Feed offset of the last entry that the newest checkpoint covers, 0 without one.

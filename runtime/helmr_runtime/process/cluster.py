@@ -151,7 +151,7 @@ class Cluster:
             raise UsageError(
                 f"no node of the Ray cluster at {self.address} offers {HOST_RESOURCE}",
                 hint=f"Start nodes with `--resources '{{\"{HOST_RESOURCE}\": 10}}'`; "
-                "each slot and desk takes one.",
+                "each host takes one.",
             )
         return int(offered[HOST_RESOURCE])
 

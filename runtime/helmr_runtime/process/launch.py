@@ -65,7 +65,7 @@ class Launch:
         self._not_ready = ""
 
     async def until_ready(self) -> None:
-        """Return when the ledger is open, the catalog written, the gateway up, a slot and a desk live.
+        """Return when the ledger is open, the catalog written, the gateway up, a host live.
 
         Raises:
             Unavailable: That took too long; says what was lacking.

@@ -174,7 +174,7 @@ def _held(data_dir: Path, holder: str) -> RuntimeHeld:
 
 
 def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
-    """Import the task modules, as every slot will, and read what is in them."""
+    """Import the task modules, as every host will, and read what is in them."""
     try:
         catalog = load_modules(tasks, folder=folder).catalog()
     except HelmrError:

@@ -421,8 +421,8 @@ class CodeRunner:
     def _presume_lost(self, driver: RunDriver) -> None:
         if driver is self.driver:
             self.driver = None
-            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
             self._closed.set()
+            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
 
     # --- small parts ----------------------------------------------------------------------------
 

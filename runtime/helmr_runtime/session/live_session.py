@@ -469,9 +469,10 @@ class LiveSession:
         self.committer.when_durable(seq, call)
 
     def retire(self, reason: str) -> None:
-        """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
+        """Parts of the code did not end: the session runs here no more, and can be parked for that."""
         self.is_retiring = True
         self._on_retire(reason)
+        self.code_closed()
 
     # --- what follows a change ------------------------------------------------------------------
 

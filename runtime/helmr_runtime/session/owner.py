@@ -44,7 +44,7 @@ class Owner(Protocol):
         ...
 
     def retire(self, reason: str) -> None:
-        """Parts of the code did not end: this actor runs no more, and leaves the session to others."""
+        """Parts of the code did not end: the session runs here no more, and can be parked for that."""
         ...
 
     async def durable(self, seq: int) -> bool:

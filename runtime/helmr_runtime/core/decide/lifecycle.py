@@ -157,7 +157,7 @@ def add_note(state: SessionState, command: AddNote, context: Context) -> Decisio
 
 
 def run_executes(run: Run, code_hash: str) -> Draft:
-    """A slot begins or goes on with an attempt."""
+    """A host begins or goes on with an attempt."""
     kind = EntryKind.RUN_RESUMED if run.is_started else EntryKind.RUN_STARTED
     return Draft(kind, {"attempt": run.attempt, "code_hash": code_hash}, run_id=run.id)
 

@@ -129,7 +129,7 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
 
 
 def is_queued(numbers: SessionNumbers) -> bool:
-    """The session's newest run waits for a slot, or for its next attempt."""
+    """The session's newest run waits for room, or for its next attempt."""
     return numbers.activity == "queued" and numbers.run_id is not None
 
 
