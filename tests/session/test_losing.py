@@ -67,13 +67,13 @@ async def test_a_session_lost_before_its_code_started_leaves_its_slot_empty() ->
 @pytest.mark.allows_blocking
 async def test_a_lost_sessions_thread_is_waited_for_and_keeps_nobody_waiting() -> None:
     async with Harness(holds_a_thread, waits) as h:
+        other = await h.start(waits)
+        await other.park()
         host, held = await in_a_steps_thread(h, holds_a_thread)
         steal_at_the_next_commit(h, held.id)
         with pytest.raises(Moved):
             await host.command(held.id, send())
         await until(lambda: not held.execution.has_code)
-        other = await h.start(waits)
-        await other.park()
         await host.adopt(other.id, command=None, death=None, catalog_hash="test")
         assert not host.is_settled
         go_on.set()
