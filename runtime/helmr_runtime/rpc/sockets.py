@@ -54,7 +54,7 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 _descriptors: set[int] = set()
-"""Of this process's sockets. A forked child closes them: the end of this process must be the end of its connections."""
+"""Of this process's sockets. A forked child gives them up: the end of this process must be the end of its connections."""
 
 
 def hold_open(connection: socket.socket) -> int:
@@ -63,13 +63,16 @@ def hold_open(connection: socket.socket) -> int:
     return connection.fileno()
 
 
-def _close_in_child() -> None:
+def _let_go_in_child() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in _descriptors:
-        os.close(descriptor)
+        # Closed, its number would go to another file, which an object of the parent's may close.
+        os.dup2(nothing, descriptor, inheritable=False)
     _descriptors.clear()
+    os.close(nothing)
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class Connection(asyncio.Protocol):
