@@ -3,7 +3,8 @@
 A frame is a header (length of the body, kind, incarnation of the process that is called, request id) and a body, which
 is one value: JSON types, bytes, tuples, sets, aware datetimes (UTC when they arrive), and frozen dataclasses with slots
 of `helmr_runtime`. Pickle's C code writes and reads it, the fastest of what was tried (decision 0027); but what is read
-can name nothing except makers of those values, which are no classes and no functions, and can't be changed.
+can name nothing except makers of those values, objects that do nothing else and can't be changed. Bytes made on purpose
+can cost memory; sockets take them from processes of this user only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
@@ -69,24 +70,29 @@ class FrameTooLarge(FrameError):
 
 
 class _Model:
-    """How the instances of one class are taken apart and made."""
+    """How the instances of one class are taken apart, and made: called with the values of its fields."""
 
     __slots__ = ("_class", "_setters", "read")
+
+    _class: type
+    _setters: list[Callable[[Any, Any], None]]
+    read: Callable[[Any], tuple[Any, ...]]
 
     def __init__(self, cls: type) -> None:
         hints = get_type_hints(cls)
         members = {one.name: _members(hints[one.name]) for one in fields(cls)}
         names = [name if enum is None else f"{name}._value_" for name, enum in members.items()]
-        self.read: Callable[[Any], tuple[Any, ...]] = lambda value: ()
-        if len(names) == 1:
-            get = attrgetter(*names)
-            self.read = lambda value: (get(value),)
-        elif names:
-            self.read = attrgetter(*names)
-        self._class = cls
-        self._setters = [_setter(cls, name, enum) for name, enum in members.items()]
+        get = attrgetter(*names) if names else lambda value: ()
+        keep = partial(object.__setattr__, self)
+        keep("read", get if len(names) != 1 else lambda value: (get(value),))
+        keep("_class", cls)
+        keep("_setters", [_setter(cls, name, enum) for name, enum in members.items()])
 
-    def make(self, *values: Any) -> Any:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse: what is read can name this object, and must not change it."""
+        raise FrameError("the maker of a value can't be changed")
+
+    def __call__(self, *values: Any) -> Any:
         """An instance; runs no code of the class."""
         made: Any = object.__new__(self._class)
         for put, value in zip(self._setters, values, strict=True):
@@ -162,8 +168,7 @@ def _find_maker(module: str, name: str) -> Callable[..., Any]:
     found = vars(sys.modules.get(module) or importlib.import_module(module)).get(name)
     if not isinstance(found, type):
         raise FrameError(f"{module}.{name} is no class")
-    # A bound method: unlike a class or a function, nothing that is read can set anything on it.
-    maker = _MAKERS[module, name] = _model(found).make
+    maker = _MAKERS[module, name] = _model(found)
     return maker
 
 

@@ -23,6 +23,9 @@ from helmr_runtime.rpc.frames import (
 from helmr_runtime.rpc.protocol import LONG_POLLS, Failure
 from helmr_runtime.rpc.sockets import OPEN_MAX, Connection, hold_open
 
+SERVED_MAX = 2 * OPEN_MAX
+"""A caller that keeps `OPEN_MAX` stays below it: pings and long polls that are ending come on top."""
+
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
 """Answers that wait for a caller to read them; then it is given up."""
 
@@ -117,7 +120,7 @@ class _Served(Connection):
             self._refuse(frame, "it is meant for an earlier process")
         elif frame.kind is not Kind.CALL or frame.request in self._running:
             self._refuse(frame, "it is no call")
-        elif len(self._running) >= OPEN_MAX:
+        elif len(self._running) >= SERVED_MAX:
             self._refuse(frame, "too many calls are open")
         else:
             self._start(frame)

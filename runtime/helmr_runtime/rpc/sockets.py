@@ -54,7 +54,7 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 _descriptors: set[int] = set()
-"""Of this process's sockets. A forked child gives them up: the end of this process must be the end of its connections."""
+"""Of this process's sockets. A forked child lets them go: the end of this process must end its connections."""
 
 
 def hold_open(connection: socket.socket) -> int:
