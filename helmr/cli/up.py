@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,13 @@ PORT = 4356
 HOST = "127.0.0.1"
 DATA_DIR = Path(".helmr")
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Transport(StrEnum):
+    """What `--transport` takes."""
+
+    SOCKETS = "sockets"
+    RAY = "ray"
 
 
 EXAMPLES = """\
@@ -99,6 +107,10 @@ def up(
             "--http/--no-http", help="Whether it listens; without, only the cluster reaches it."
         ),
     ] = True,
+    transport: Annotated[
+        Transport,
+        typer.Option(help="How its processes on one machine call each other."),
+    ] = Transport.SOCKETS,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
@@ -133,6 +145,7 @@ def up(
         encrypts=encrypt,
         serves_http=http,
         trusted_proxies=proxies,
+        transport=transport.value,
     )
     raise typer.Exit(run_up(options))
 

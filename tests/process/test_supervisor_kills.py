@@ -15,6 +15,7 @@ from helmr import Client
 from helmr.client.sync_sessions import SessionHandle
 from helmr.models import RunStatus
 from helmr_runtime.process.embedded import Runtime
+from tests.stack.live import TRANSPORT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -30,6 +31,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         tasks=["work.py"],
         folder=Path(__file__).parent,
         hosts=2,
+        transport=TRANSPORT,
         environment={"XDG_STATE_HOME": str(folder / "state")},
     ) as runtime:
         yield runtime

@@ -25,6 +25,9 @@ TASKS = Path(__file__).with_name("stack_tasks.py")
 ROOT = Path(__file__).parents[2]
 START_S = 90.0
 STOP_S = 20.0
+TRANSPORT = os.environ.get("HELMR_TEST_TRANSPORT", "sockets")
+"""How the actors of every runtime here call each other; `make test-all` runs the fault tests with `ray` too."""
+
 POLL_S = 0.05
 """Each look costs gateway and ledger some 10 ms."""
 
@@ -84,6 +87,7 @@ class LiveRuntime:
             f"--hosts={hosts}",
             f"--sessions-per-host={sessions_per_host}",
             f"--linger={linger}",
+            f"--transport={TRANSPORT}",
         ]
         self._has_modules = bool(modules)
         self._process: subprocess.Popen[bytes] | None = None

@@ -15,10 +15,13 @@ import os
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.process.terminal import log_to
 from helmr_runtime.rpc.protocol import HOST_PREFIX, Failure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls, wake
+from helmr_runtime.rpc.socket_calls import SocketCalls
+from helmr_runtime.rpc.socket_server import SocketServer
+from helmr_runtime.rpc.sockets import socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,10 @@ class ActorHost:
     def __init__(self, name: str, spec: RuntimeSpec) -> None:
         self._name = name
         self._spec = spec
-        self._calls = RayCalls()
+        self._calls = (
+            RayCalls() if spec.transport != SOCKETS else SocketCalls(spec.run_dir, spec.version)
+        )
+        self._server: SocketServer | None = None
         self._target: object | None = None
         self._building = asyncio.Lock()
         self._is_set_up = False
@@ -40,12 +46,15 @@ class ActorHost:
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Serve one call; what fails is a `Failure`.
 
-        Five are the host's own: `build` returns when the actor is built; `wake` says
+        Six are the host's own: `build` returns when the actor is built; `wake` says
         whether it could be; `forever` never returns, it fails when this process ends; `spec` is
-        what it is built from; `call_counts` is `{"kind.method": calls made from here}`.
+        what it is built from; `call_counts` is `{"kind.method": {"all": calls made from here,
+        "frames": those that went as frames}}`; `large_answer` is one that was too large for a frame.
         """
         if method == "call_counts":
-            return {".".join(key): count for key, count in self._calls.counter.items()}
+            return self._call_counts()
+        if method == "large_answer" and self._server is not None:
+            return self._server.take_large(*args)
         if method == "spec":
             return self._spec.to_json()
         if method == "wake":
@@ -86,7 +95,28 @@ class ActorHost:
                 raise HelmrError(f"{self._name}: {type(error).__name__}: {error}") from error
             # What there is now stays: looking through it for garbage took the gateway 0.14 s, and every call waited.
             gc.freeze()
+            await self._listen()
             return self._target
+
+    async def _listen(self) -> None:
+        """From now on this machine's other processes need Ray for no call."""
+        path = socket_path(self._spec.run_dir, self._name)
+        if self._spec.transport != SOCKETS or path is None:
+            return
+        server = SocketServer(path, name=self._name, version=self._spec.version, handle=self.call)
+        try:
+            await server.start()
+        except OSError as error:
+            logger.warning("%s is called through Ray: %s", self._name, error)
+        else:
+            self._server = server
+
+    def _call_counts(self) -> dict[str, dict[str, int]]:
+        frames = self._calls.frames if isinstance(self._calls, SocketCalls) else {}
+        return {
+            ".".join(key): {"all": count, "frames": frames.get(key, 0)}
+            for key, count in self._calls.counter.items()
+        }
 
     def _set_up(self) -> None:
         """Once per process: where its output goes, and its pid for whoever must end it."""

@@ -164,6 +164,7 @@ def _spec(
         encrypts=options.encrypts,
         external_url=options.external_url,
         trusted_proxies=options.trusted_proxies,
+        transport=options.transport,
     )
 
 

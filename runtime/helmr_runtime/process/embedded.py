@@ -24,6 +24,7 @@ from helmr.models import Credentials
 from helmr_runtime.process import orphans, processes
 from helmr_runtime.process.cluster import LOOPBACK, import_roots
 from helmr_runtime.process.processes import Process
+from helmr_runtime.process.spec import SOCKETS
 from helmr_runtime.process.startup import DEFAULT_LINGER_S
 
 START_WITHIN_S = 150.0
@@ -66,6 +67,7 @@ class Runtime:
         port: int = 0,
         address: str | None = None,
         encrypts: bool | None = None,
+        transport: str = SOCKETS,
         environment: Mapping[str, str] | None = None,
     ) -> Runtime:
         """A runtime that the `with` statement starts.
@@ -74,6 +76,7 @@ class Runtime:
             data_dir: Where sessions are stored; an existing one goes on.
             tasks: Task modules, dotted or as files, looked up from `folder`.
             encrypts: Whether new entries' payloads are encrypted; None as the data directory remembers.
+            transport: How its actors call each other: `sockets` or `ray`.
             environment: Variables for its processes, on top of this one's.
         """
         options = {
@@ -87,6 +90,7 @@ class Runtime:
             "port": port,
             "address": address,
             "encrypts": encrypts,
+            "transport": transport,
         }
         return cls(options, environment or {})
 

@@ -9,6 +9,9 @@ from typing import Any
 
 LEDGER_NAME = "ledger.duckdb"
 
+SOCKETS = "sockets"
+"""The transport that is not `ray`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSpec:
@@ -30,6 +33,7 @@ class RuntimeSpec:
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: Under which people and providers reach the gateway, if not under host and port.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
+        transport: How actors on one machine call each other: `sockets` or `ray`.
     """
 
     data_dir: str
@@ -50,6 +54,7 @@ class RuntimeSpec:
     encrypts: bool | None = None
     external_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
+    transport: str = SOCKETS
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

@@ -27,7 +27,7 @@ from helmr_runtime.catalog import load_modules, raised_at
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.process.cluster import LOOPBACK
 from helmr_runtime.process.orphans import write_private
-from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.security.keys import ensure_key_ring
 from helmr_runtime.security.private_files import open_private, secure_folder
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
@@ -61,6 +61,7 @@ class UpOptions:
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
         external_url: What the links of tokens begin with, if not with host and port.
         trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
+        transport: How actors on one machine call each other: `sockets` or `ray`.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
     """
 
@@ -78,6 +79,7 @@ class UpOptions:
     encrypts: bool | None = None
     serves_http: bool = True
     trusted_proxies: tuple[str, ...] = ()
+    transport: str = SOCKETS
 
     @property
     def hosts_count(self) -> int:

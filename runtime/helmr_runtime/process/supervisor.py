@@ -155,6 +155,7 @@ class _Run:
             encrypts=self._options.encrypts,
             external_url=self._options.external_url,
             trusted_proxies=self._options.trusted_proxies,
+            transport=self._options.transport,
         )
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:

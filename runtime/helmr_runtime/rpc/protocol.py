@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from helmr.errors import HelmrError, Unavailable, error_from_code
+from helmr.errors import HelmrError, Overloaded, Unavailable, error_from_code
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,13 @@ OWN_HOST_PREFIX = "helmr-host-own-"
 """How the names of hosts begin; those of the second kind are there for one session each."""
 
 CauseOfDeath = str
+
+LONG_POLLS = frozenset({"feed", "watch", "work"})
+"""The methods that wait for something to happen and change nothing: they end when their caller gives up. Any other goes
+on, since its caller can't know how far it has come."""
+
+PING = "ping"
+"""Tells a live process from a stopped one, so that no bound may refuse it."""
 
 
 class CallError(Unavailable):
@@ -60,6 +67,13 @@ class ActorNotFound(CallError):
 
     def __init__(self, *, actor: str, method: str) -> None:
         super().__init__(f"{actor} does not exist", actor=actor, method=method)
+
+
+class ActorOverloaded(Overloaded):
+    """Too much is under way to one actor. The call has not run; an earlier try of it may have."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1.0)
 
 
 class NodeGone(Unavailable):
