@@ -32,13 +32,13 @@ class TaskLoop(asyncio.SelectorEventLoop):
     """
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As the base class; `asyncio.to_thread` comes here too."""
         mark = code_mark.get()
-        if mark is not None and (executor is None or isinstance(executor, ThreadPoolExecutor)):
-            func = partial(_in_thread, mark, func)
-        return super().run_in_executor(executor, func, *args)
+        if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
+            return super().run_in_executor(executor, func, *args)
+        return super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
         """As the base class."""
@@ -57,7 +57,7 @@ class TaskLoop(asyncio.SelectorEventLoop):
             return await super().subprocess_shell(*args, **kwargs)
 
 
-def _in_thread(mark: SlotMark, call: Callable[..., Any], *args: Any) -> Any:
+def _in_thread(mark: SlotMark, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
     mark.thread_begins()
     try:
         return call(*args)
