@@ -43,7 +43,7 @@ from helmr_runtime.replay.ends import (
     failed_op,
     met_text,
 )
-from helmr_runtime.replay.loop import make_loop
+from helmr_runtime.replay.loop import code_mark, make_loop
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
@@ -226,6 +226,7 @@ class RunDriver:
     async def _main(self) -> bool:
         context = contextvars.copy_context()
         context.run(current_run.set, self._code)
+        context.run(code_mark.set, self._mark)
         root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         if root.done() and self._severed is None:
