@@ -24,8 +24,8 @@ from helmr_console.forms.cells import pretty
 from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
-from helmr_console.reading import tail
 from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.tail import tail
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
     DUE_ROLE,
@@ -69,7 +69,7 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema))
-        self.console.background(self._load_entries(self.wait.session_id), group="entries")
+        self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
 
     async def _load_entries(self, session_id: str) -> None:
         self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
@@ -161,7 +161,7 @@ class AnswerScreen(ComposeScreen):
             self.redraw()
             wait = self.now_wait()
             if wait is not None and wait.status is WaitStatus.FULFILLED:
-                self.console.background(
+                self.console.background.start(
                     self._compare(self._ended(over), "warning"), group="compare"
                 )
 
@@ -192,7 +192,7 @@ class AnswerScreen(ComposeScreen):
         """Another was first: show their answer next to this one."""
         if outcome.result is Result.RESOLVED:
             said = (outcome.result.value, *outcome.lines)
-            self.console.background(
+            self.console.background.start(
                 self._compare(said, outcome.role, outcome.theirs), group="compare"
             )
 

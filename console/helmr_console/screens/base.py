@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,13 +14,12 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from helmr.models import EntryInfo
 from helmr_console import actions
 from helmr_console.actions import BY_ID, Context, Scope
+from helmr_console.console import Console
 from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
-
-if TYPE_CHECKING:
-    from helmr_console.app import ConsoleApp
 
 WIDTH_MIN = 60
 HEIGHT_MIN = 16
@@ -33,6 +32,12 @@ class Explained(Protocol):
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """A title, and lines about it."""
         ...
+
+
+class HasConsole(Protocol):
+    """The app, as far as screens know it."""
+
+    shared: Console
 
 
 Pairs = tuple[tuple[str, str], ...]
@@ -91,9 +96,9 @@ class ConsoleScreen(Screen[None]):
         return ()
 
     @property
-    def console(self) -> ConsoleApp:
-        """The app, by its own type."""
-        return cast("ConsoleApp", self.app)
+    def console(self) -> Console:
+        """What all screens of the app share."""
+        return cast("HasConsole", self.app).shared
 
     # --- the gate
 
@@ -115,7 +120,7 @@ class ConsoleScreen(Screen[None]):
             self.console.say(f"{action.label}: {reason}", "warning")
             return
         name = "do_" + action_id.replace(".", "_")
-        handler = getattr(self, name, None) or getattr(self.console, name, None)
+        handler = getattr(self, name, None) or getattr(self.app, name, None)
         if handler is None:
             return
         done = handler()
@@ -140,7 +145,7 @@ class ConsoleScreen(Screen[None]):
     def on_pressed(self, event: Pressed) -> None:
         """Clicks in bars are keys."""
         event.stop()
-        self.console.background(self.perform(event.action_id), group="click", holds_keys=True)
+        self.console.background.start(self.perform(event.action_id), group="click", holds_keys=True)
 
     # --- help
 
@@ -176,6 +181,9 @@ class ConsoleScreen(Screen[None]):
     def tick(self) -> None:
         """A second has passed."""
         self.refresh_bars()
+
+    def entry_came(self, entry: EntryInfo) -> None:
+        """The feed has an entry that is new."""
 
     def store_changed(self) -> None:
         """The picture has changed."""

@@ -113,7 +113,7 @@ class ComposeScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Read what is needed, then show the form."""
-        self.console.background(
+        self.console.background.start(
             self.load(), group="load", holds_keys=True, on_error=self._not_loaded
         )
 
@@ -193,7 +193,7 @@ class ComposeScreen(ConsoleScreen):
         self.focus_next()
 
     def _keep_draft_soon(self) -> None:
-        self.console.background(self.keep_draft(), group="draft")
+        self.console.background.start(self.keep_draft(), group="draft")
 
     async def keep_draft(self, *, sent: bool = False) -> None:
         """Write the draft now. `sent`: the operation was tried and its outcome is not known yet."""
@@ -386,7 +386,7 @@ class ComposeScreen(ConsoleScreen):
             if self.form is not None:
                 self.form.focus_first()
         else:
-            self.console.background(self._leave(), group="draft", holds_keys=True)
+            self.console.background.start(self._leave(), group="draft", holds_keys=True)
 
     async def _leave(self) -> None:
         await self.keep_draft()
@@ -438,7 +438,7 @@ class ComposeScreen(ConsoleScreen):
         self.form.begin(self.form.first_cells())
         self.draft_state = "draft discarded"
         self.tell(("draft discarded; F9 brings it back",), "muted")
-        self.console.background(self.drop_draft(), group="draft")
+        self.console.background.start(self.drop_draft(), group="draft")
 
     def do_editor(self) -> None:
         """The text in focus through $EDITOR."""
@@ -490,7 +490,7 @@ class ComposeScreen(ConsoleScreen):
         self.phase = Phase.SENDING
         self.console.sending += 1
         self.redraw()
-        self.console.background(
+        self.console.background.start(
             self._send(permit), group="send", holds_keys=self.HOLDS_KEYS, on_error=self._broke
         )
 

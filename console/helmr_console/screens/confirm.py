@@ -1,4 +1,4 @@
-"""Actions that can't be taken back: what they do, and the id typed to confirm."""
+"""Actions that can't be taken back: what they do is read, and the id typed, before one of them is done."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr_console import safe
+from helmr.models import RunInfo
+from helmr_console import effects, safe
 from helmr_console.actions import Context
 from helmr_console.forms.cells import Built
 from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit
+from helmr_console.permits import Permit, Writer
 from helmr_console.screens.compose import ComposeScreen, Phase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head, lines
@@ -137,3 +138,45 @@ class ConfirmScreen(ComposeScreen):
         """Do it."""
         await self._act(permit, self.operation_id)
         return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
+
+
+def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen:
+    """Cancel a session (S-6)."""
+
+    async def act(permit: Permit, operation_id: str) -> Any:
+        return await writer.cancel(permit, session_id, operation_id=operation_id)
+
+    texts = (
+        "end the session for good: its run, its waits and its pending tokens are cancelled",
+        "steps that ran stay done; nothing is undone",
+    )
+    return ConfirmScreen(
+        "session.cancel", "Cancel session", act, expect=session_id, texts=texts, given=given
+    )
+
+
+def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool) -> ConfirmScreen:
+    """Close a session (S-6). `end_input`: its run waits, and goes on without an answer."""
+
+    async def act(permit: Permit, operation_id: str) -> Any:
+        return await writer.close(
+            permit, session_id, end_input=end_input, operation_id=operation_id
+        )
+
+    texts = ["take no more input; the transcript stays readable"]
+    if end_input:
+        texts.append("end the input it waits for: the run goes on without an answer")
+    return ConfirmScreen(
+        "session.close", "Close session", act, expect=session_id, texts=texts, given=given
+    )
+
+
+def retrying(writer: Writer, run: RunInfo, given: Context) -> ConfirmScreen:
+    """Start the next attempt of a run (S-5)."""
+
+    async def act(permit: Permit, operation_id: str) -> Any:
+        return await writer.retry(permit, run.id, operation_id=operation_id)
+
+    return ConfirmScreen(
+        "run.retry", "Retry run", act, expect="", texts=effects.of_retry(run), given=given
+    )

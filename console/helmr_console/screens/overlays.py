@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual.containers import Vertical
 from textual.content import Content
@@ -115,6 +116,19 @@ class Choice:
     label: str
     detail: str
     pick: Callable[[], None]
+
+
+def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickScreen:
+    """What can be copied of a screen, (name, text) each; text chosen with the mouse comes first."""
+
+    def copy(name: str, text: str) -> None:
+        screen.app.copy_to_clipboard(text)
+        screen.console.say(f"Copied {name}: {text[:120]}", "information")
+
+    chosen = screen.get_selected_text()
+    items = [("selection", chosen), *items] if chosen else items
+    choices = [Choice(name, text, partial(copy, name, text)) for name, text in items]
+    return PickScreen("Copy", choices, typed=False)
 
 
 class PickScreen(ConsoleScreen):

@@ -22,10 +22,12 @@ from helmr.models import (
 from helmr.safe_text import one_line
 from helmr_console import safe, views
 from helmr_console.actions import Context, Scope
-from helmr_console.screens import ending
+from helmr_console.screens import confirm
+from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.screens.overlays import TextScreen
-from helmr_console.screens.searching import find
+from helmr_console.screens.overlays import TextScreen, copy_menu
+from helmr_console.screens.search import find
+from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import ENTRY_CELLS, difference, entry_in_full, run_in_full
 from helmr_console.widgets.fields import SafeInput
@@ -76,7 +78,7 @@ class SessionScreen(ConsoleScreen):
         self.search = ""
         self.problem = ""
         self._stale = False
-        self.transcript = TranscriptView(id="transcript")
+        self.transcript = TranscriptView(lambda: self.console.store.now(), id="transcript")
         self.wait_list = LineList(WAIT_COLUMNS, self._wait_row, empty="no waits yet", id="waits")
         self.run_list = LineList(RUN_COLUMNS, self._run_row, empty="no runs yet", id="runs")
         self.raw = TextPane(id="raw")
@@ -92,7 +94,7 @@ class SessionScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """Read the session; the transcript opens at its end."""
         self._show_tab(0)
-        self.console.background(
+        self.console.background.start(
             self._load(), group="session", holds_keys=True, on_error=self._failed
         )
 
@@ -134,7 +136,7 @@ class SessionScreen(ConsoleScreen):
     def on_transcript_view_needs_page(self, event: TranscriptView.NeedsPage) -> None:
         """A page is about to be drawn."""
         event.stop()
-        self.console.background(
+        self.console.background.start(
             self._read_page(event.page),
             group="pages",
             on_error=lambda text: self._page_failed(event.page, text),
@@ -161,7 +163,7 @@ class SessionScreen(ConsoleScreen):
         super().tick()
         if self._stale and self.app.screen is self:
             self._stale = False
-            self.console.background(self._reload(), group="session", on_error=self._failed)
+            self.console.background.start(self._reload(), group="session", on_error=self._failed)
         for widget in (self.transcript, self.wait_list, self.run_list):
             if widget.display:
                 widget.refresh()
@@ -382,35 +384,35 @@ class SessionScreen(ConsoleScreen):
         """The form for the active wait."""
         wait = self._wait()
         if wait is not None:
-            self.console.open_answer(wait.id)
+            self.app.push_screen(AnswerScreen(wait.id))
 
     def do_send(self) -> None:
         """Input to a stream."""
         if self.session is not None:
-            self.console.open_send(self.session)
+            self.app.push_screen(SendScreen(self.session))
 
     def do_note(self) -> None:
         """A note."""
-        self.console.open_note(self.session_id)
+        self.app.push_screen(NoteScreen(self.session_id))
 
     def do_session_cancel(self) -> None:
         """Cancel, after the id was typed."""
         self.app.push_screen(
-            ending.cancelling(self.console.writer, self.session_id, self.context())
+            confirm.cancelling(self.console.writer, self.session_id, self.context())
         )
 
     def do_session_close(self) -> None:
         """Close, after the id was typed."""
         waits = self.session is not None and self.session.wait is not None
         self.app.push_screen(
-            ending.closing(self.console.writer, self.session_id, self.context(), end_input=waits)
+            confirm.closing(self.console.writer, self.session_id, self.context(), end_input=waits)
         )
 
     def do_run_retry(self) -> None:
         """Retry, after its effect was read."""
         run = self._run()
         if run is not None:
-            self.app.push_screen(ending.retrying(self.console.writer, run, self.context()))
+            self.app.push_screen(confirm.retrying(self.console.writer, run, self.context()))
 
     def do_copy(self) -> None:
         """What can be copied here."""
@@ -427,7 +429,7 @@ class SessionScreen(ConsoleScreen):
         if wait is not None:
             items.append(("wait id", wait.id))
         items.append(("CLI command", f"helmr session transcript {self.session_id}"))
-        self.console.open_copy(items)
+        self.app.push_screen(copy_menu(self, items))
 
     # --- search
 
@@ -462,7 +464,7 @@ class SessionScreen(ConsoleScreen):
         if not self.search:
             self.console.say("Search: / first", "warning")
             return
-        self.console.background(self._find(by, here=here), group="search", exclusive=True)
+        self.console.background.start(self._find(by, here=here), group="search", exclusive=True)
 
     async def _find(self, by: int, *, here: bool) -> None:
         view = self.transcript

@@ -15,7 +15,8 @@ from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
-from helmr_console.app import ConsoleApp, Options
+from helmr_console.app import ConsoleApp
+from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.compose import ComposeScreen
 from helmr_runtime.clock import FakeClock
@@ -78,7 +79,7 @@ class Bench:
         self.pilot = await self.exit.enter_async_context(
             self.app.run_test(size=size, notifications=True)
         )
-        await self.until(lambda: self.app.store.health is not None)
+        await self.until(lambda: self.app.shared.store.health is not None)
         return self.app
 
     async def close(self) -> None:
@@ -107,7 +108,7 @@ class Bench:
 
     def is_done(self, began_s: float) -> bool:
         """Whether a key pressed since then was given, and everything it set off has happened."""
-        return self.app.keys.typed_s >= began_s and self.app.keys.is_still
+        return self.app.shared.keys.typed_s >= began_s and self.app.shared.keys.is_still
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""
@@ -205,4 +206,4 @@ class Bench:
 
     def toasts(self) -> list[str]:
         """What was said on the second line."""
-        return [said.text for said in self.app.said]
+        return [said.text for said in self.app.shared.said]

@@ -104,7 +104,7 @@ async def test_screens(
 
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
-    bench.app.said.clear()
+    bench.app.shared.said.clear()
     bench.screen.refresh_bars()
     await bench.pilot.pause(0.15)
     golden.check(bench.app, name)

@@ -48,7 +48,7 @@ async def picture(bench: Bench, root: Path, name: str) -> None:
     path = root / "docs" / "images" / f"{name}.svg"
     drawn = ""
     for _ in range(DRAWS_MAX):
-        bench.app.said.clear()
+        bench.app.shared.said.clear()
         bench.screen.refresh_bars()
         await bench.pilot.pause(0.15)
         drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))

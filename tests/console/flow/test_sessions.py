@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from helmr_console.screens.session import SessionScreen
 from tests.console.flow.bench import Bench
 
 
 async def opened(bench: Bench, session_id: str) -> object:
-    bench.app.open_session(session_id)
+    bench.app.push_screen(SessionScreen(session_id))
     screen = await bench.on("SessionScreen")
     await bench.until(lambda: screen.runs)
     await bench.pilot.pause()

@@ -149,7 +149,7 @@ class ListScreen(ConsoleScreen):
         on_top = self.app.screen is self
         rested = self.console.store.mono() - self._rested_s >= STILL_S
         quiet = not self.list.marks and not self.has_class("filtering")
-        return on_top and rested and quiet and self.app.app_focus and not self.console.paused
+        return on_top and rested and quiet and self.app.app_focus and not self.console.paused_text()
 
     def on_line_list_moved(self) -> None:
         """Moving starts the rest anew."""
@@ -314,8 +314,8 @@ class ListScreen(ConsoleScreen):
             hidden = len(self.list.marks - set(self.list.keys))
             more = f", {hidden} not shown" if hidden else ""
             right.append((f"   {len(self.list.marks)} marked{more}", "strong"))
-        if self.console.paused:
-            right.append((f"   {self.console.paused_text()}", "warning"))
+        if paused := self.console.paused_text():
+            right.append((f"   {paused}", "warning"))
         pending = self.rows.pending()
         if pending:
             right.append((f"   {pending.text()}, . merges", "accent"))
