@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr_console.forms.cells import Blank, Cell, Cells
+from helmr_console.forms.cells import Blank, Cell, Cells, carry
+from helmr_console.forms.model import Form, form_of
 from helmr_console.state_dir import write_private
 
 DRAFTS_MAX = 500
@@ -82,6 +83,31 @@ class DraftStore:
             return _draft(parts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a form begins with, and what is said of it."""
+
+    cells: Cells | None = None
+    raw: str | None = None
+    note: str = ""
+    operation_id: str | None = None
+    """The operation of a send that had no answer."""
+
+
+def beginning(draft: Draft | None, form: Form) -> Beginning:
+    """The form as it was left; of a draft for another schema what still fits."""
+    if draft is None:
+        return Beginning()
+    if draft.schema_hash != form.schema_hash:
+        cells, dropped = carry(form_of(draft.schema), draft.cells, form)
+        rest = f"left out: {', '.join(dropped)}" if dropped else "all of it was taken over"
+        return Beginning(cells, note=f"the schema has changed since the draft; {rest}")
+    note = "draft restored; F9 discards it"
+    if draft.operation_id is not None:
+        note = "draft restored; its last send had no answer, sending again is the same operation"
+    return Beginning(draft.cells, draft.raw, note, draft.operation_id)
 
 
 def _draft(parts: Mapping[str, Any]) -> Draft:

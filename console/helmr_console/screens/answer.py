@@ -24,7 +24,8 @@ from helmr_console.forms.cells import pretty
 from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.submission import Phase
 from helmr_console.tail import tail
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
@@ -93,11 +94,11 @@ class AnswerScreen(ComposeScreen):
         While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
         operation and tells.
         """
-        if self.tried:
+        if self.submission.tried:
             return ""
-        wait = self.now_wait()
-        if self.outcome is not None and self.outcome.is_final:
-            return self.outcome.result.value.removeprefix("Not sent: ")
+        wait, outcome = self.now_wait(), self.submission.outcome
+        if outcome is not None and outcome.is_final:
+            return outcome.result.value.removeprefix("Not sent: ")
         return views.wait_over(wait, self.console.store.now()) if wait is not None else ""
 
     def facts(self) -> Sequence[Content]:
@@ -111,7 +112,7 @@ class AnswerScreen(ComposeScreen):
             return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
         shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
         # The review needs the room for what is sent.
-        names = [] if self.phase in (Phase.REVIEW, Phase.SENDING) else wait_ids(wait)
+        names = [] if self.submission.is_reviewing else wait_ids(wait)
         return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
@@ -153,8 +154,8 @@ class AnswerScreen(ComposeScreen):
         if (
             over
             and over != self._was_over
-            and self.phase in (Phase.FORM, Phase.REVIEW)
-            and self.outcome is None
+            and self.submission.phase in (Phase.FORM, Phase.REVIEW)
+            and self.submission.outcome is None
         ):
             self._was_over = over
             self.tell(self._ended(over), "warning")
@@ -176,7 +177,7 @@ class AnswerScreen(ComposeScreen):
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
         """Answer this wait and no other."""
         return await self.console.writer.answer(
-            permit, self.wait_id, data, operation_id=self.operation_id
+            permit, self.wait_id, data, operation_id=self.submission.operation_id
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
@@ -190,6 +191,7 @@ class AnswerScreen(ComposeScreen):
 
     def after_refusal(self, outcome: Outcome) -> None:
         """Another was first: show their answer next to this one."""
+        super().after_refusal(outcome)
         if outcome.result is Result.RESOLVED:
             said = (outcome.result.value, *outcome.lines)
             self.console.background.start(

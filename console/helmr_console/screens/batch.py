@@ -21,7 +21,8 @@ from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result, of_error, of_receipt
 from helmr_console.permits import Refused
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.submission import Phase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head, lines
 
@@ -136,7 +137,7 @@ class BatchScreen(ComposeScreen):
     def status(self) -> tuple[Pairs, Pairs]:
         """Where, and how far; afterwards what was sent."""
         left, right = super().status()
-        if self._begun and self.phase is Phase.FORM:
+        if self._begun and self.submission.phase is Phase.FORM:
             right = ((self.plan.summary(), "muted"),)
         return left, right
 
@@ -149,7 +150,7 @@ class BatchScreen(ComposeScreen):
         return replace(
             super().context(),
             marked=len(self.plan.items),
-            batch_running=self.phase is Phase.SENDING,
+            batch_running=self.submission.phase is Phase.SENDING,
         )
 
     def result(self) -> Built:
@@ -177,8 +178,8 @@ class BatchScreen(ComposeScreen):
             await self._send_all()
         finally:
             self.console.sending -= 1
-        self.phase = Phase.FORM
-        self.outcome = Outcome(Result.ACCEPTED, (self.plan.summary(),))
+        self.submission.phase = Phase.FORM
+        self.submission.outcome = Outcome(Result.ACCEPTED, (self.plan.summary(),))
         self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
         self.redraw()
 
@@ -203,7 +204,7 @@ class BatchScreen(ComposeScreen):
             return Progress.FAILED, str(refusal)
         try:
             receipt = await self.console.writer.answer(
-                permit, wait.id, self._reviewed, operation_id=self.ids[wait.id]
+                permit, wait.id, self.submission.data, operation_id=self.ids[wait.id]
             )
         except HelmrError as error:
             outcome = of_error(error)
@@ -217,7 +218,7 @@ class BatchScreen(ComposeScreen):
 
     def do_back(self) -> None:
         """After the batch was sent there is nothing to go back to but the list."""
-        if self._begun and self.phase is Phase.FORM:
+        if self._begun and self.submission.phase is Phase.FORM:
             self.dismiss()
         else:
             super().do_back()

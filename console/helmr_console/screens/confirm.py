@@ -13,17 +13,17 @@ from textual.widgets import Static
 from helmr.models import RunInfo
 from helmr_console import effects, safe
 from helmr_console.actions import Context
-from helmr_console.forms.cells import Built
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Writer
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.screens.submit import SubmitScreen
+from helmr_console.submission import Phase
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.panes import head, lines
+from helmr_console.widgets.panes import head
 
 Act = Callable[[Permit, str], Awaitable[Any]]
 
 
-class ConfirmScreen(ComposeScreen):
+class ConfirmScreen(SubmitScreen):
     """One action, reviewed here, sent by ctrl+s once the id is typed.
 
     Args:
@@ -54,12 +54,11 @@ class ConfirmScreen(ComposeScreen):
         self.expect = expect
         self.texts = texts
         self.typed = SafeInput(id="typed", select_on_focus=False)
-        self.add_class("plain")
 
     async def load(self) -> None:
         """The field to type the id into, if one is wanted."""
         await self.slot.mount(*self._widgets())
-        self.phase = Phase.FORM
+        self.submission.phase = Phase.FORM
         if self.expect:
             self.typed.focus()
         self.redraw()
@@ -83,33 +82,18 @@ class ConfirmScreen(ComposeScreen):
         """What it does."""
         return self.texts
 
-    def context_content(self) -> Content:
-        """Nothing stands beside it."""
-        return lines([])
-
-    def on_input_changed(self) -> None:
-        """Typing is judged at ctrl+s."""
-
-    def result(self) -> Built:
-        """Whether the id is right."""
-        wrong = self.typed.value.strip() != self.expect
-        return Built(None, {"typed": "does not match"} if wrong else {})
-
     @property
     def sends_next(self) -> bool:
         """This page is the review."""
-        return self.phase in (Phase.FORM, Phase.REVIEW)
+        return self.submission.phase in (Phase.FORM, Phase.REVIEW)
 
     def do_review(self) -> None:
         """This page is the review."""
-        if self.phase is not Phase.FORM:
-            if self.phase is Phase.REVIEW:
-                self._send_now()
-            return
-        if self.result().problems:
+        form = self.submission.phase is Phase.FORM
+        if form and self.typed.value.strip() != self.expect:
             self.tell((f"type {self.expect} to confirm",), "error")
-            return
-        self._send_now()
+        elif self.sends_next:
+            self.send_now()
 
     def context(self) -> Context:
         """Session and run as they were; freshness and mode as they are."""
@@ -136,7 +120,7 @@ class ConfirmScreen(ComposeScreen):
 
     async def deliver(self, permit: Permit, data: Any) -> Outcome:
         """Do it."""
-        await self._act(permit, self.operation_id)
+        await self._act(permit, self.submission.operation_id)
         return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
 
 

@@ -95,7 +95,7 @@ class SendScreen(ComposeScreen):
         if event.field is not self.choice or self.form is None:
             return
         event.stop()
-        await self.keep_draft()
+        await self.keep()
         self.stream = self.streams[min(event.field.chosen)]
         await self.form.remove()
         self.form = None
@@ -147,7 +147,7 @@ class SendScreen(ComposeScreen):
             self.stream.name,
             data,
             correlation_id=self.correlation.value.strip() or None,
-            operation_id=self.operation_id,
+            operation_id=self.submission.operation_id,
         )
 
 
@@ -195,6 +195,6 @@ class NoteScreen(ComposeScreen):
     ) -> SendReceipt | TokenAnswerReceipt | Outcome:
         """Append it."""
         receipt = await self.console.writer.note(
-            permit, self.session_id, data, operation_id=self.operation_id
+            permit, self.session_id, data, operation_id=self.submission.operation_id
         )
         return Outcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))

@@ -18,7 +18,7 @@ from helmr.client.retry import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen
-from helmr_console.screens.compose import ComposeScreen
+from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
 from tests.console.flow.wire import Wire
 from tests.service.stack import Stack, until
@@ -113,9 +113,9 @@ class Bench:
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""
         screen = self.app.screen
-        if not isinstance(screen, ComposeScreen) or not screen.sends_next:
+        if not isinstance(screen, SubmitScreen) or not screen.sends_next:
             return True
-        return screen.is_readable(monotonic())
+        return screen.submission.is_readable(monotonic())
 
     async def advance(self, seconds: float, *, step: float = 1.0) -> None:
         """Let time pass for server and console."""

@@ -88,7 +88,7 @@ async def test_screens(
     await bench.on("SessionScreen")
     await bench.press("X")
     await bench.on("ConfirmScreen")
-    await bench.until(lambda: bench.app.screen.phase.value == "form")
+    await bench.until(lambda: bench.app.screen.submission.phase.value == "form")
     await look(bench, f"cancel-{tail}")
     await bench.press("escape", "escape")
     for key, name in (("2", "sessions"), ("3", "activity")):
