@@ -19,6 +19,7 @@ from helmr.models import (
     RunInfo,
     SessionInfo,
     WaitInfo,
+    WaitKind,
     WaitStatus,
 )
 from helmr.safe_text import one_line, plain
@@ -93,7 +94,9 @@ def who(principal: PrincipalInfo | None) -> str:
 
 
 def wait_over(wait: WaitInfo, now: datetime) -> str:
-    """Why a wait can't be answered any more; empty if it can."""
+    """Why a wait can't be answered, or not any more; empty if it can."""
+    if wait.kind is WaitKind.TIMER:
+        return "a timer is answered by the clock"
     if wait.status is not WaitStatus.PENDING:
         by = f" by {who(wait.resolved_by)}" if wait.resolved_by else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"

@@ -79,7 +79,7 @@ async def test_screens(
     await bench.on("InboxScreen")
     await bench.press("o")
     session = await bench.on("SessionScreen")
-    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await look(bench, f"session-{tail}")
     await bench.press("c")
     await bench.form()

@@ -161,7 +161,7 @@ async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str, listed: bo
     screen.query_one("#filter").value = word
     await bench.press("enter")
     found = await bench.on("SessionScreen")
-    assert found.session_id == session["id"]
+    assert found.detail.session_id == session["id"]
 
 
 async def test_sessions_come_in_pages(bench: Bench) -> None:

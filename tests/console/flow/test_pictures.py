@@ -39,7 +39,7 @@ async def test_the_guides_pictures_are_those_of_the_console(
     await bench.on("InboxScreen")
     await bench.press("o")
     session = await bench.on("SessionScreen")
-    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await picture(bench, project_root, "console-session")
 
 

@@ -11,7 +11,7 @@ from tests.console.flow.bench import Bench
 async def opened(bench: Bench, session_id: str) -> object:
     bench.app.push_screen(SessionScreen(session_id))
     screen = await bench.on("SessionScreen")
-    await bench.until(lambda: screen.runs)
+    await bench.until(lambda: screen.detail.runs)
     await bench.pilot.pause()
     return screen
 
@@ -137,7 +137,7 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     assert held[-1]["principal"]["on_behalf_of"] == "ana"
     assert (await bench.wait(wait["id"]))["status"] == "cancelled"
     await bench.advance(2)
-    await bench.until(lambda: bench.app.screen.session.status.value == "cancelled")
+    await bench.until(lambda: bench.app.screen.detail.summary.status.value == "cancelled")
     await bench.press("c")
     await bench.until(lambda: any("the session is cancelled" in text for text in bench.toasts()))
 
