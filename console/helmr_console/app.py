@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partialmethod
 
 from rich.console import RenderableType
 from textual import events
@@ -138,21 +139,10 @@ class ConsoleApp(App[int]):
             self._last_mode = self.current_mode
             await self.switch_mode(mode)
 
-    async def do_area_inbox(self) -> None:
-        """Inbox."""
-        await self._go("inbox")
-
-    async def do_area_sessions(self) -> None:
-        """Sessions."""
-        await self._go("sessions")
-
-    async def do_area_activity(self) -> None:
-        """Activity."""
-        await self._go("activity")
-
-    async def do_area_system(self) -> None:
-        """System."""
-        await self._go("system")
+    do_area_inbox = partialmethod(_go, "inbox")
+    do_area_sessions = partialmethod(_go, "sessions")
+    do_area_activity = partialmethod(_go, "activity")
+    do_area_system = partialmethod(_go, "system")
 
     async def do_last(self) -> None:
         """The area before."""
