@@ -22,7 +22,7 @@ from helmr_console.freshness import Link as LinkState
 from helmr_console.keys import Keys
 from helmr_console.link import Link
 from helmr_console.permits import Writer
-from helmr_console.store import Changes, Store
+from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
 from helmr_console.widgets.bars import Breadcrumb, Said
 
@@ -128,9 +128,9 @@ class Console:
                 if screen.is_attached:
                     screen.tick()
 
-    def _changed(self, changes: Changes | None) -> None:
-        if changes is not None and changes.entry is not None:
-            self._coming.append(changes.entry)
+    def _changed(self, entry: EntryInfo | None) -> None:
+        if entry is not None:
+            self._coming.append(entry)
         if not self._flush_set:
             self._flush_set = True
             self._app.set_timer(COALESCE_S, self._show_changes)

@@ -81,7 +81,3 @@ class Freshness:
     def writable(self, now_s: float) -> bool:
         """Whether an answer may be sent: only on a live picture."""
         return self.link(now_s) is Link.LIVE
-
-    def due(self, now_s: float) -> bool:
-        """Whether the next try's time has come."""
-        return self.failing and (self.next_try_s is None or now_s >= self.next_try_s)

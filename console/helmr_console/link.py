@@ -13,9 +13,9 @@ from contextlib import suppress
 
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, NotAllowed
-from helmr.models import LIST_LIMIT_MAX, WaitInfo
+from helmr.models import LIST_LIMIT_MAX, EntryInfo, WaitInfo
 from helmr_console.clock import Clock
-from helmr_console.store import WAITS_MAX, Changes, Store
+from helmr_console.store import WAITS_MAX, Store
 
 PING_S = 5.0
 HISTORY_ENTRIES = 2_000
@@ -28,7 +28,7 @@ class Link:
     """The connection to one gateway.
 
     Args:
-        changed: Called on the event loop after each change; must not wait.
+        changed: Called on the event loop after each change, with the entry that the feed brought; must not wait.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Link:
         store: Store,
         clock: Clock,
         *,
-        changed: Callable[[Changes | None], None],
+        changed: Callable[[EntryInfo | None], None],
     ) -> None:
         self.client = client
         self.store = store
@@ -87,13 +87,14 @@ class Link:
         async for entry in self.client.events(after=after):
             replayed = head is not None and entry.feed_offset <= head
             self.store.freshness = self.store.freshness.heard(self.clock.monotonic())
-            self._changed(self.store.apply(entry, replayed=replayed))
+            self.store.apply(entry, replayed=replayed)
+            self._changed(None if replayed else entry)
 
     async def _keep_pinging(self) -> None:
         while True:
             await self.clock.sleep(PING_S)
             await self._ping()
-            self._changed(Changes())
+            self._changed(None)
 
     async def _ping(self) -> None:
         health = await self.client.health()

@@ -169,18 +169,6 @@ class TranscriptView(ScrollView, can_focus=True):
         """Open the entry."""
         self.post_message(self.Chosen())
 
-    def toggle_fold(self, seq: int) -> None:
-        """Unfold an entry that is here, or fold it."""
-        if seq in self._unfolded:
-            del self._unfolded[seq]
-        else:
-            entry = self.entry(seq)
-            if entry is not None:
-                self._unfolded[seq] = self._full(entry)
-        self._resize()
-        self._keep_in_view()
-        self.refresh()
-
     def toggle_screen(self) -> None:
         """Unfold what is on screen, or fold everything if something is unfolded."""
         if self._unfolded:

@@ -108,7 +108,6 @@ def test_stale_backs_off_and_comes_back() -> None:
         assert fresh.attempt == attempt
         assert fresh.next_try_s == pytest.approx(20 + base)
     assert not fresh.writable(20)
-    assert fresh.due(31)
     assert fresh.heard(40).link(41) is Link.LIVE
 
 
