@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App
-from textual.worker import Worker
 
 from helmr.errors import HelmrError
 from helmr.safe_text import one_line
@@ -50,7 +49,7 @@ class Background:
         exclusive: bool = False,
         holds_keys: bool = False,
         on_error: OnError | None = None,
-    ) -> Worker[None]:
+    ) -> None:
         """Run this beside the screens.
 
         Args:
@@ -63,7 +62,6 @@ class Background:
         )
         if holds_keys:
             self._keys.hold(worker)
-        return worker
 
     async def _guarded(self, work: Work, on_error: OnError) -> None:
         try:

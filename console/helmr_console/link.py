@@ -15,6 +15,7 @@ from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, NotAllowed
 from helmr.models import LIST_LIMIT_MAX, EntryInfo, WaitInfo
 from helmr_console.clock import Clock
+from helmr_console.reads import first
 from helmr_console.store import WAITS_MAX, Store
 
 PING_S = 5.0
@@ -115,16 +116,8 @@ class Link:
         self.store.put_waits(found, cut=cursor is not None)
 
     async def _load_catalog(self) -> None:
-        streams, tasks = [], []
-        async for stream in self.client.streams.list():
-            streams.append(stream)
-            if len(streams) >= CATALOG_MAX:
-                break
-        async for task in self.client.tasks.list():
-            tasks.append(task)
-            if len(tasks) >= CATALOG_MAX:
-                break
-        self.store.streams, self.store.tasks = streams, tasks
+        self.store.streams = await first(self.client.streams.list(), CATALOG_MAX)
+        self.store.tasks = await first(self.client.tasks.list(), CATALOG_MAX)
 
     def _failed(self, error: HelmrError) -> None:
         jitter = secrets.randbelow(1_001) / 1_000

@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from helmr.client.aio import AsyncClient
-from helmr.models import (
-    LIST_LIMIT_MAX,
-    RunInfo,
-    SessionInfo,
-    SessionStatus,
-    WaitInfo,
-    WaitStatus,
-)
+from helmr.models import LIST_LIMIT_MAX, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
+from helmr_console.reads import first
 
 RUNS_MAX = 1_000
 
@@ -29,11 +23,8 @@ class SessionDetail:
 
     async def read_lists(self, client: AsyncClient) -> None:
         """Runs and waits as they are now."""
-        runs: dict[str, RunInfo] = {}
-        async for run in client.sessions.open(self.session_id).runs(limit=LIST_LIMIT_MAX):
-            runs[run.id] = run
-            if len(runs) >= RUNS_MAX:
-                break
+        listed = client.sessions.open(self.session_id).runs(limit=LIST_LIMIT_MAX)
+        runs = await first(listed, RUNS_MAX)
         waits: list[WaitInfo] = []
         for status in WaitStatus:
             page = await client.waits.page(
@@ -41,7 +32,8 @@ class SessionDetail:
             )
             waits += page.items
         waits.sort(key=lambda wait: wait.opened_at, reverse=True)
-        self.runs, self.waits = runs, {wait.id: wait for wait in waits}
+        self.runs = {run.id: run for run in runs}
+        self.waits = {wait.id: wait for wait in waits}
 
     @property
     def newest_run(self) -> RunInfo | None:

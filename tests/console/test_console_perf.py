@@ -250,7 +250,7 @@ async def test_5_000_waits_are_filtered_as_typed(tmp_path: Path) -> None:
 
 
 def test_merging_500_rows_costs_nothing() -> None:
-    rows: KeyedList[str] = KeyedList()
+    rows = KeyedList()
     keys = [f"wait_{n}" for n in range(500)]
     rows.offer(keys)
     rows.merge(None)

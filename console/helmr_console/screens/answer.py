@@ -8,15 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from helmr.errors import HelmrError
-from helmr.models import (
-    EntryInfo,
-    RecordInfo,
-    SendReceipt,
-    TokenAnswerReceipt,
-    WaitInfo,
-    WaitKind,
-    WaitStatus,
-)
+from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.difflines import diff, summary
@@ -24,12 +16,11 @@ from helmr_console.forms.cells import pretty
 from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
+from helmr_console.reads import tail
 from helmr_console.screens.compose import ComposeScreen
 from helmr_console.submission import Phase
-from helmr_console.tail import tail
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
-    DUE_ROLE,
     asked,
     brief_facts,
     entry_content,
@@ -107,7 +98,7 @@ class AnswerScreen(ComposeScreen):
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
-        role = DUE_ROLE.get(due.urgency, "")
+        role = views.DUE_ROLE.get(due.urgency, "")
         if self.has_class("-narrow"):
             return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
         shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
@@ -224,7 +215,7 @@ class AnswerScreen(ComposeScreen):
         looked = 0
         async for record in records.list(limit=RECORDS_LOOKED_AT):
             looked += 1
-            if _took(record, self.wait_id):
+            if record.consumed_by == self.wait_id:
                 return record.data
             if looked >= RECORDS_LOOKED_AT * 5:
                 break
@@ -238,7 +229,3 @@ class AnswerScreen(ComposeScreen):
         )
         self.dismiss()
         self.console.answered(self.wait_id)
-
-
-def _took(record: RecordInfo, wait_id: str) -> bool:
-    return record.consumed_by == wait_id

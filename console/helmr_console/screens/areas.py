@@ -273,8 +273,5 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
 
 
 def _said(value: Any) -> Any:
-    return (
-        {True: "yes", False: "no", None: "none"}.get(value, value)
-        if value is None or isinstance(value, bool)
-        else value
-    )
+    plain = value is None or isinstance(value, bool)
+    return {True: "yes", False: "no", None: "none"}[value] if plain else value

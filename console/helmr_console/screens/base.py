@@ -69,9 +69,7 @@ class ConsoleScreen(Screen[None]):
     method `do_<action id>` for each action they take; the app takes the rest.
     """
 
-    AUTO_FOCUS = (
-        ""  # Textual would give it to the filter line that is not shown, where keys are lost
-    )
+    AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
     SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
     AREA = ""
     HELP_TEXT = ""

@@ -18,9 +18,9 @@ from helmr_console.actions import Context, Scope
 from helmr_console.batch import Batch, Progress
 from helmr_console.forms.cells import Built
 from helmr_console.forms.model import form_of
-from helmr_console.outcome import Outcome, Result, of_error, of_receipt
+from helmr_console.outcome import Result, of_error, of_receipt
 from helmr_console.permits import Refused
-from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
 from helmr_console.submission import Phase
 from helmr_console.widgets.fields import SafeInput
@@ -134,13 +134,6 @@ class BatchScreen(ComposeScreen):
             f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
         )
 
-    def status(self) -> tuple[Pairs, Pairs]:
-        """Where, and how far; afterwards what was sent."""
-        left, right = super().status()
-        if self._begun and self.submission.phase is Phase.FORM:
-            right = ((self.plan.summary(), "muted"),)
-        return left, right
-
     def path(self) -> str:
         """Inbox > Answer n waits."""
         return f"Inbox > Answer {len(self.plan.items)} marked waits"
@@ -163,9 +156,6 @@ class BatchScreen(ComposeScreen):
             return Built(None, {"$": f"type {len(self.plan.items)} to confirm"})
         return built
 
-    def on_input_changed(self) -> None:
-        """The count is judged at review."""
-
     def do_stop(self) -> None:
         """No more after the one that is under way."""
         self._stopping = True
@@ -179,7 +169,7 @@ class BatchScreen(ComposeScreen):
         finally:
             self.console.sending -= 1
         self.submission.phase = Phase.FORM
-        self.submission.outcome = Outcome(Result.ACCEPTED, (self.plan.summary(),))
+        self.draft_state = self.plan.summary()
         self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
         self.redraw()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from textual.content import Content
@@ -20,7 +21,8 @@ from helmr_console.submission import Phase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head
 
-Act = Callable[[Permit, str], Awaitable[Any]]
+Act = Callable[..., Awaitable[Any]]
+"""Called with the permit and, by its name, the operation id."""
 
 
 class ConfirmScreen(SubmitScreen):
@@ -28,7 +30,7 @@ class ConfirmScreen(SubmitScreen):
 
     Args:
         action_id: The action of the table; its permit is asked for when sending.
-        act: Called with the permit and the operation id.
+        act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
         given: What was in front when it was opened: session and run.
@@ -120,16 +122,13 @@ class ConfirmScreen(SubmitScreen):
 
     async def deliver(self, permit: Permit, data: Any) -> Outcome:
         """Do it."""
-        await self._act(permit, self.submission.operation_id)
+        await self._act(permit, operation_id=self.submission.operation_id)
         return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
 
 
 def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen:
     """Cancel a session (S-6)."""
-
-    async def act(permit: Permit, operation_id: str) -> Any:
-        return await writer.cancel(permit, session_id, operation_id=operation_id)
-
+    act = partial(writer.cancel, session_id=session_id)
     texts = (
         "end the session for good: its run, its waits and its pending tokens are cancelled",
         "steps that ran stay done; nothing is undone",
@@ -141,12 +140,7 @@ def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen
 
 def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool) -> ConfirmScreen:
     """Close a session (S-6). `end_input`: its run waits, and goes on without an answer."""
-
-    async def act(permit: Permit, operation_id: str) -> Any:
-        return await writer.close(
-            permit, session_id, end_input=end_input, operation_id=operation_id
-        )
-
+    act = partial(writer.close, session_id=session_id, end_input=end_input)
     texts = ["take no more input; the transcript stays readable"]
     if end_input:
         texts.append("end the input it waits for: the run goes on without an answer")
@@ -157,10 +151,7 @@ def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool)
 
 def retrying(writer: Writer, run: RunInfo, given: Context) -> ConfirmScreen:
     """Start the next attempt of a run (S-5)."""
-
-    async def act(permit: Permit, operation_id: str) -> Any:
-        return await writer.retry(permit, run.id, operation_id=operation_id)
-
+    act = partial(writer.retry, run_id=run.id)
     return ConfirmScreen(
         "run.retry", "Retry run", act, expect="", texts=effects.of_retry(run), given=given
     )

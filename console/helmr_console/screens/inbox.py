@@ -13,13 +13,13 @@ from helmr.filters import Facts
 from helmr.models import EntryInfo, WaitInfo
 from helmr_console import countdown, views
 from helmr_console.actions import Context, Scope
+from helmr_console.reads import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
-from helmr_console.tail import tail
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import nothing_here, wait_content
@@ -259,7 +259,7 @@ class InboxScreen(ListScreen):
             return
         self.remove_class("asked")
         self.list.marks |= set(self.list.keys)
-        self.list.redraw()
+        self.list.refresh()
 
     def do_over(self) -> None:
         """Ended waits, below the open ones."""

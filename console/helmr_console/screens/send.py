@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr.models import (
@@ -57,17 +56,11 @@ class SendScreen(ComposeScreen):
         self.choice: ChoiceField | None = None
         self.correlation = SafeInput(id="correlation", select_on_focus=False)
 
-    def body(self) -> Iterable[Widget]:
-        """Stream and correlation id above the fields."""
-        self.streams = effects.streams_of(self.session, self.console.store.streams)
-        self.choice = ChoiceField([stream.name for stream in self.streams])
-        yield from super().body()
-
     async def load(self) -> None:
         """The session as it is now; then the form of its likeliest stream."""
         self.session = await self.console.client.sessions.open(self.session.id).get()
         self.streams = effects.streams_of(self.session, self.console.store.streams)
-        if not self.streams or self.choice is None:
+        if not self.streams:
             self.tell(("this session's task has no input stream",), "error")
             return
         self.stream = self.streams[0]

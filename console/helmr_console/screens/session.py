@@ -8,6 +8,7 @@ from functools import partialmethod
 
 from textual.containers import Container
 from textual.content import Content
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -24,7 +25,6 @@ from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.session_detail import SessionDetail
 from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.lines import LineList
 from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 from helmr_console.widgets.transcript import PAGE, TranscriptView
@@ -139,19 +139,13 @@ class SessionScreen(ConsoleScreen):
         self._draw_entry()
         self.refresh_bars()
 
-    def on_line_list_moved(self) -> None:
-        """The pane follows the cursor."""
-        self._draw_entry()
-        self.refresh_bars()
-
-    async def on_transcript_view_chosen(self) -> None:
-        """Enter on an entry."""
-        await self.perform("open")
-
-    async def on_line_list_chosen(self, event: LineList.Chosen) -> None:
-        """Enter on a row."""
+    async def on_transcript_view_chosen(self, event: Message) -> None:
+        """Enter on an entry or a row."""
         event.stop()
         await self.perform("open")
+
+    on_line_list_moved = on_transcript_view_moved
+    on_line_list_chosen = on_transcript_view_chosen
 
     def _draw_entry(self) -> None:
         if self.tabs.tab is not Tab.RAW:

@@ -198,9 +198,11 @@ class SessionsScreen(ListScreen):
 
     # --- the pane
 
+    def _selected(self) -> SessionInfo | None:
+        return self.console.store.sessions.get(self.list.cursor or "")
+
     def _draw_pane(self) -> None:
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         if session is None:
             self.pane.say(
                 nothing_here(self.filter_text, "What a session is at is shown here."), "Session"
@@ -212,8 +214,7 @@ class SessionsScreen(ListScreen):
 
     def context(self) -> Context:
         """Which session."""
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         return replace(super().context(), session_status=session.status if session else None)
 
     def do_open(self) -> None:
@@ -223,8 +224,7 @@ class SessionsScreen(ListScreen):
 
     def do_copy(self) -> None:
         """What can be copied of a session."""
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         if session is None:
             return
         items = [

@@ -150,10 +150,6 @@ class LineList(ScrollView, can_focus=True):
             "the cursor stays on its row, whatever comes and goes around it",
         )
 
-    def redraw(self) -> None:
-        """Draw again what changes by itself, such as countdowns."""
-        self.refresh()
-
     def _keep_in_view(self) -> None:
         height = max(1, self.size.height - 1)
         top = self.scroll_offset.y

@@ -11,15 +11,14 @@ from textual.widgets import Static
 
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
 from helmr_console import countdown, effects, safe
-from helmr_console.countdown import Due, Urgency
+from helmr_console.countdown import Due
 from helmr_console.forms.model import Field, Form, Kind, Schema, form_of
 from helmr_console.forms.template import template_text
-from helmr_console.views import EntryLine, entry_line, short_id, subject_of, who
+from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
 
 ANSWER_FIELDS_SHOWN = 12
-DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 
 
 class TextPane(VerticalScroll, can_focus=False):

@@ -71,7 +71,7 @@ def test_a_wrong_clock_here_moves_no_deadline() -> None:
 
 
 def test_rows_change_only_by_a_merge_and_the_cursor_stays_on_its_row() -> None:
-    rows: KeyedList[None] = KeyedList(shown=list("abcd"), target=list("abcd"))
+    rows = KeyedList(shown=list("abcd"), target=list("abcd"))
     assert rows.offer(["z", "a", "c", "d"]).text() == "1 new, 1 gone"
     assert rows.shown == list("abcd")
     assert rows.gone() == {"b"}
@@ -88,7 +88,7 @@ def test_a_gone_row_hands_the_cursor_to_the_next_below() -> None:
 
 @given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.sets(st.sampled_from("abcdefghij")))
 def test_the_cursor_never_jumps_while_its_row_lives(before: list[str], after: set[str]) -> None:
-    rows: KeyedList[None] = KeyedList(shown=before)
+    rows = KeyedList(shown=before)
     rows.offer(sorted(after))
     for key in before:
         if key in after:
