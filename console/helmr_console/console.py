@@ -18,13 +18,13 @@ from helmr_console.background import Background
 from helmr_console.clock import Clock, ServerClock, SystemClock
 from helmr_console.drafts import DraftStore
 from helmr_console.editor import EditorFailed, edit
-from helmr_console.freshness import Link as LinkState
+from helmr_console.freshness import LinkState
 from helmr_console.keys import Keys
 from helmr_console.link import Link
 from helmr_console.permits import Writer
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
-from helmr_console.widgets.bars import Breadcrumb, Said
+from helmr_console.widgets.bars import HeaderFacts, Said
 
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
@@ -55,7 +55,7 @@ class Options:
 
 
 @runtime_checkable
-class Shown(Protocol):
+class OpenScreen(Protocol):
     """A screen, as far as it is told what happened."""
 
     @property
@@ -117,9 +117,9 @@ class Console:
 
     # --- what screens are told
 
-    def screens(self) -> list[Shown]:
+    def screens(self) -> list[OpenScreen]:
         """The screens of this area, the one on top last."""
-        return [screen for screen in self._app.screen_stack if isinstance(screen, Shown)]
+        return [screen for screen in self._app.screen_stack if isinstance(screen, OpenScreen)]
 
     async def _tick(self) -> None:
         while True:
@@ -182,14 +182,14 @@ class Console:
             read_only=self.options.read_only,
         )
 
-    def place(self, area: str) -> Breadcrumb:
+    def header_facts(self, area: str) -> HeaderFacts:
         """What the header says."""
         now_s = self.store.mono()
         fresh = self.store.freshness
         state = fresh.link(now_s)
         role = {LinkState.LIVE: "success", LinkState.CONNECTING: "muted"}.get(state, "error")
         name = self.options.name or self.client.endpoint.url.partition("://")[2]
-        return Breadcrumb(
+        return HeaderFacts(
             name=one_line(name, 40),
             area=area,
             link=fresh.text(now_s),

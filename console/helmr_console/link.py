@@ -51,7 +51,7 @@ class Link:
         self._wake.set()
 
     async def run(self) -> None:
-        """Connect, follow, and come back for ever."""
+        """Connect, follow, and come back, until it is cancelled."""
         while True:
             try:
                 await self._round()

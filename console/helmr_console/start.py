@@ -157,7 +157,7 @@ def _version(name: str) -> str:
 
 
 def _log_to(path: Path) -> None:
-    """The console's own log, private; an old one over its limit is begun anew."""
+    """The console's own log, private; one over its limit begins again."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size > LOG_BYTES_MAX
     path.touch(mode=0o600)

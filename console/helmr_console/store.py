@@ -60,7 +60,7 @@ _ACTS = (
     "api_key.created",
     "api_key.revoked",
 )
-"""What somebody did, without what followed from it."""
+"""What a principal did, without what followed from it."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ READS_S = 0.3
 """Nobody reads a review in less: a key typed sooner was typed for something else."""
 
 
-class Phase(StrEnum):
+class SendPhase(StrEnum):
     """How far it is."""
 
     LOADING = "loading"
@@ -27,7 +27,7 @@ class Submission:
     """One operation, however often it is tried: what may have been accepted is sent again under the same id (S-61)."""
 
     operation_id: str
-    phase: Phase = Phase.LOADING
+    phase: SendPhase = SendPhase.LOADING
     data: Any = None
     """What was reviewed, and nothing else is sent."""
     shown: str = "null"
@@ -43,7 +43,7 @@ class Submission:
     @property
     def is_reviewing(self) -> bool:
         """Whether the review is shown, not the form."""
-        return self.phase in (Phase.REVIEW, Phase.SENDING)
+        return self.phase in (SendPhase.REVIEW, SendPhase.SENDING)
 
     def resume(self, operation_id: str) -> None:
         """A try of an earlier time had no answer: the next is the same operation."""
@@ -52,17 +52,17 @@ class Submission:
     def review(self, data: Any, shown: str, left_out: Sequence[tuple[str, str]]) -> None:
         """Show this before it is sent."""
         self.data, self.shown, self.left_out = data, shown, left_out
-        self.phase = Phase.REVIEW
+        self.phase = SendPhase.REVIEW
 
     def is_readable(self, typed_s: float) -> bool:
-        """Whether somebody who pressed a key then can have read what it sends."""
+        """Whether a key pressed then was pressed by one who can have read what it sends."""
         return self.drawn_s is not None and typed_s - self.drawn_s >= READS_S
 
     def ended(self, outcome: Outcome) -> None:
         """This came back: what may have been accepted stays in review, all else is for the form again."""
         self.outcome, self.tried = outcome, outcome.is_open
-        self.phase = Phase.REVIEW if outcome.is_open else Phase.FORM
+        self.phase = SendPhase.REVIEW if outcome.is_open else SendPhase.FORM
 
     def broke(self) -> None:
         """The console failed while it was sent: nobody knows."""
-        self.phase, self.tried = Phase.REVIEW, True
+        self.phase, self.tried = SendPhase.REVIEW, True

@@ -18,7 +18,7 @@ from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.reads import tail
 from helmr_console.screens.compose import ComposeScreen
-from helmr_console.submission import Phase
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
     asked,
@@ -80,7 +80,7 @@ class AnswerScreen(ComposeScreen):
         return self.wait.model_copy(update=changed)
 
     def over(self) -> str:
-        """Somebody else, the clock or a cancel ended it.
+        """Another answer, the clock or a cancel ended it.
 
         While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
         operation and tells.
@@ -145,7 +145,7 @@ class AnswerScreen(ComposeScreen):
         if (
             over
             and over != self._was_over
-            and self.submission.phase in (Phase.FORM, Phase.REVIEW)
+            and self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
             and self.submission.outcome is None
         ):
             self._was_over = over

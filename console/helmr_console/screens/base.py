@@ -27,7 +27,7 @@ HEIGHT_MIN = 16
 
 @runtime_checkable
 class Explained(Protocol):
-    """A widget that can say what it is to whoever has it in focus."""
+    """A widget that can say what it is while it has the focus."""
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """A title, and lines about it."""
@@ -167,7 +167,7 @@ class ConsoleScreen(Screen[None]):
         """Say again where we are, how fresh it is and what can be done."""
         if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
-        self.query_one(HeaderBar).show(self.console.place(self.AREA))
+        self.query_one(HeaderBar).show(self.console.header_facts(self.AREA))
         self.query_one(StatusLine).show(*self.status(), self.console.saying())
         offered = actions.footer(self.SCOPES, self.context())
         self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())

@@ -22,7 +22,7 @@ from helmr_console.outcome import Result, of_error, of_receipt
 from helmr_console.permits import Refused
 from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
-from helmr_console.submission import Phase
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head, lines
 
@@ -143,7 +143,7 @@ class BatchScreen(ComposeScreen):
         return replace(
             super().context(),
             marked=len(self.plan.items),
-            batch_running=self.submission.phase is Phase.SENDING,
+            batch_running=self.submission.phase is SendPhase.SENDING,
         )
 
     def result(self) -> Built:
@@ -168,7 +168,7 @@ class BatchScreen(ComposeScreen):
             await self._send_all()
         finally:
             self.console.sending -= 1
-        self.submission.phase = Phase.FORM
+        self.submission.phase = SendPhase.FORM
         self.draft_state = self.plan.summary()
         self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
         self.redraw()
@@ -208,7 +208,7 @@ class BatchScreen(ComposeScreen):
 
     def do_back(self) -> None:
         """After the batch was sent there is nothing to go back to but the list."""
-        if self._begun and self.submission.phase is Phase.FORM:
+        if self._begun and self.submission.phase is SendPhase.FORM:
             self.dismiss()
         else:
             super().do_back()

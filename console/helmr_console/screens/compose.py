@@ -11,12 +11,12 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from helmr_console.actions import Context
-from helmr_console.drafts import Draft, beginning
+from helmr_console.drafts import AnswerDraft, beginning
 from helmr_console.forms.cells import Built, Cells, pretty, redacted
 from helmr_console.forms.model import Form, Kind
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.submission import Phase
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import TextPane, lines
@@ -70,7 +70,7 @@ class ComposeScreen(SubmitScreen):
             self.submission.resume(begun.operation_id)
         self.form = SchemaForm(form, begun.cells, begun.raw)
         await self.slot.mount(self.form)
-        self.submission.phase = Phase.FORM
+        self.submission.phase = SendPhase.FORM
         if begun.note:
             self.tell((begun.note,), "warning")
         self.form.focus_first()
@@ -98,7 +98,7 @@ class ComposeScreen(SubmitScreen):
             return
         form, submission = self.form.form, self.submission
         secret = any(leaf.kind is Kind.SECRET for leaf in form.leaves())
-        draft = Draft(
+        draft = AnswerDraft(
             wait_id=name,
             schema_hash=form.schema_hash,
             cells=self.form.drafted(),
@@ -143,12 +143,12 @@ class ComposeScreen(SubmitScreen):
 
     def preview(self) -> list[Content]:
         """The JSON as it is now, and whether it fits."""
-        shown = self.form is not None and self.submission.phase is Phase.FORM
+        shown = self.form is not None and self.submission.phase is SendPhase.FORM
         return preview(self.form) if self.form is not None and shown else []
 
     def context(self) -> Context:
         """What has the focus."""
-        form, in_form = self.form, self.submission.phase is Phase.FORM
+        form, in_form = self.form, self.submission.phase is SendPhase.FORM
         return replace(
             super().context(),
             field=form is not None and (form.focused_row() is not None or form.is_raw),
@@ -160,9 +160,9 @@ class ComposeScreen(SubmitScreen):
 
     def do_review(self) -> None:
         """Review; from there send."""
-        if self.submission.phase is Phase.REVIEW:
+        if self.submission.phase is SendPhase.REVIEW:
             self.send_now()
-        elif self.submission.phase is Phase.FORM and self.form is not None:
+        elif self.submission.phase is SendPhase.FORM and self.form is not None:
             built = self.result()
             rest = self.form.show_problems(built.problems)
             if built.problems:
@@ -188,18 +188,18 @@ class ComposeScreen(SubmitScreen):
     def do_back(self) -> None:
         """From the context to the form, from review to the form; from the form away, with the draft kept."""
         was = self.submission.phase
-        if self.has_class("aside") and was is not Phase.SENDING:
+        if self.has_class("aside") and was is not SendPhase.SENDING:
             self.do_context()
         elif not self.submission.is_reviewing:
             self.console.background.start(self._leave(), group="draft", holds_keys=True)
         else:
             super().do_back()
-            if was is Phase.REVIEW and self.form is not None:
+            if was is SendPhase.REVIEW and self.form is not None:
                 self.form.focus_first()
 
     def do_raw(self) -> None:
         """JSON, or the fields again."""
-        if self.form is not None and self.submission.phase is Phase.FORM:
+        if self.form is not None and self.submission.phase is SendPhase.FORM:
             why_not = self.form.toggle_raw()
             if why_not:
                 self.console.say(why_not, "warning")
@@ -229,7 +229,7 @@ class ComposeScreen(SubmitScreen):
 
     def do_discard(self) -> None:
         """The empty form, and no draft; or what was just thrown away."""
-        if self.form is None or self.submission.phase is not Phase.FORM:
+        if self.form is None or self.submission.phase is not SendPhase.FORM:
             return
         if self._discarded is not None and not self.form.is_touched():
             cells, raw = self._discarded

@@ -17,7 +17,7 @@ from helmr_console.actions import Context
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Writer
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.submission import Phase
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head
 
@@ -60,7 +60,7 @@ class ConfirmScreen(SubmitScreen):
     async def load(self) -> None:
         """The field to type the id into, if one is wanted."""
         await self.slot.mount(*self._widgets())
-        self.submission.phase = Phase.FORM
+        self.submission.phase = SendPhase.FORM
         if self.expect:
             self.typed.focus()
         self.redraw()
@@ -87,11 +87,11 @@ class ConfirmScreen(SubmitScreen):
     @property
     def sends_next(self) -> bool:
         """This page is the review."""
-        return self.submission.phase in (Phase.FORM, Phase.REVIEW)
+        return self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
 
     def do_review(self) -> None:
         """This page is the review."""
-        form = self.submission.phase is Phase.FORM
+        form = self.submission.phase is SendPhase.FORM
         if form and self.typed.value.strip() != self.expect:
             self.tell((f"type {self.expect} to confirm",), "error")
         elif self.sends_next:

@@ -153,7 +153,7 @@ class ListScreen(ConsoleScreen):
         return on_top and rested and quiet and self.app.app_focus and not self.console.paused_text()
 
     def on_line_list_moved(self) -> None:
-        """Moving starts the rest anew."""
+        """Moving ends the rest of the cursor."""
         self._rested_s = self.console.store.mono()
         self.moved()
         self.refresh_bars()

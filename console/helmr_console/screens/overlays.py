@@ -110,7 +110,7 @@ def help_content(
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MenuItem:
     """Something to pick: its words, and what picking does."""
 
     label: str
@@ -127,7 +127,7 @@ def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickSc
 
     chosen = screen.get_selected_text()
     items = [("selection", chosen), *items] if chosen else items
-    choices = [Choice(name, text, partial(copy, name, text)) for name, text in items]
+    choices = [MenuItem(name, text, partial(copy, name, text)) for name, text in items]
     return PickScreen("Copy", choices, typed=False)
 
 
@@ -141,7 +141,7 @@ class PickScreen(ConsoleScreen):
     PickScreen LineList { height: 1fr; }
     """
 
-    def __init__(self, title: str, choices: Sequence[Choice], *, typed: bool) -> None:
+    def __init__(self, title: str, choices: Sequence[MenuItem], *, typed: bool) -> None:
         super().__init__()
         self.title_text = title
         self.choices = list(choices)

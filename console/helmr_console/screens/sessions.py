@@ -120,10 +120,10 @@ class SessionsScreen(ListScreen):
 
     # --- pages
 
-    def _ask(self, *, anew: bool = False) -> None:
-        if anew:
+    def _ask(self, *, again: bool = False) -> None:
+        if again:
             self._order, self._cursor, self._more = [], None, True
-        if self._more and (anew or not self._asking) and len(self._order) < SESSIONS_MAX:
+        if self._more and (again or not self._asking) and len(self._order) < SESSIONS_MAX:
             self._asking = True
             self.console.background.start(
                 self._load(dict(self._pushed)),
@@ -162,7 +162,7 @@ class SessionsScreen(ListScreen):
         pushed = self.filter.pushed()
         if pushed != self._pushed:
             self._pushed = pushed
-            self._ask(anew=True)
+            self._ask(again=True)
 
     def store_changed(self) -> None:
         """Sessions that the feed touched are read again, a few at a time."""
@@ -239,7 +239,7 @@ class SessionsScreen(ListScreen):
     def do_refresh(self) -> None:
         """Read the list again."""
         self.console.ask_again()
-        self._ask(anew=True)
+        self._ask(again=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""

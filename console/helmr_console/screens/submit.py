@@ -24,7 +24,7 @@ from helmr_console.actions import Context, Scope
 from helmr_console.outcome import Outcome, Result, of_error, of_receipt
 from helmr_console.permits import Permit, Refused
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.submission import READS_S, Phase, Submission
+from helmr_console.submission import READS_S, SendPhase, Submission
 from helmr_console.widgets.fields import PasteCut
 from helmr_console.widgets.panes import lines
 from helmr_console.widgets.review import review
@@ -138,7 +138,7 @@ class SubmitScreen(ConsoleScreen):
     def _review_content(self) -> Content:
         over = self.over()
         parts = review(self.submission, self.effects(), self.console.identity, over=over)
-        if self.submission.phase is Phase.SENDING:
+        if self.submission.phase is SendPhase.SENDING:
             parts.append(Content.styled("Sending…", "bold $c-accent"))
         elif over:
             parts.append(safe.line(f"Can't be sent: {over}", "bold $c-error"))
@@ -161,16 +161,16 @@ class SubmitScreen(ConsoleScreen):
     def store_changed(self) -> None:
         """What is shown may have changed under it."""
         super().store_changed()
-        if self.is_attached and self.submission.phase is not Phase.LOADING:
+        if self.is_attached and self.submission.phase is not SendPhase.LOADING:
             self.redraw()
 
     def status(self) -> tuple[Pairs, Pairs]:
         """Where, and how far."""
         words = {
-            Phase.LOADING: "asking the gateway…",
-            Phase.FORM: self.draft_state or "nothing has been sent",
-            Phase.REVIEW: "review: nothing has been sent",
-            Phase.SENDING: "sending…",
+            SendPhase.LOADING: "asking the gateway…",
+            SendPhase.FORM: self.draft_state or "nothing has been sent",
+            SendPhase.REVIEW: "review: nothing has been sent",
+            SendPhase.SENDING: "sending…",
         }
         return ((self.path(), "foreground"),), ((words[self.submission.phase], "muted"),)
 
@@ -201,10 +201,10 @@ class SubmitScreen(ConsoleScreen):
 
     def do_back(self) -> None:
         """From the review to what was entered; from there away."""
-        if self.submission.phase is Phase.SENDING:
+        if self.submission.phase is SendPhase.SENDING:
             self.console.say("It is being sent; wait for what comes back", "warning")
-        elif self.submission.phase is Phase.REVIEW:
-            self.submission.phase = Phase.FORM
+        elif self.submission.phase is SendPhase.REVIEW:
+            self.submission.phase = SendPhase.FORM
             self.redraw()
         else:
             super().do_back()
@@ -221,7 +221,7 @@ class SubmitScreen(ConsoleScreen):
     @property
     def sends_next(self) -> bool:
         """Whether ^s would send."""
-        return self.submission.phase is Phase.REVIEW
+        return self.submission.phase is SendPhase.REVIEW
 
     def send_now(self) -> None:
         """Send it, if it could be read and may be sent."""
@@ -236,7 +236,7 @@ class SubmitScreen(ConsoleScreen):
         except Refused as refusal:
             self.console.say(f"Not sent: {refusal}", "warning")
             return
-        self.submission.phase = Phase.SENDING
+        self.submission.phase = SendPhase.SENDING
         self.console.sending += 1
         self.redraw()
         self.console.background.start(

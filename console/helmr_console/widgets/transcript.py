@@ -257,7 +257,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Unfolded entries wrap anew; the cursor stays in sight."""
+        """Unfolded entries wrap again; the cursor stays in sight."""
         self._reflow()
 
     def on_focus(self) -> None:

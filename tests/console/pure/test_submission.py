@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from helmr_console.drafts import Beginning, Draft, beginning
+from helmr_console.drafts import AnswerDraft, Beginning, beginning
 from helmr_console.forms.model import Form, form_of
 from helmr_console.outcome import Outcome, Result
-from helmr_console.submission import READS_S, Phase, Submission
+from helmr_console.submission import READS_S, SendPhase, Submission
 
 
 def reviewed() -> Submission:
-    submission = Submission("op_1", Phase.FORM)
+    submission = Submission("op_1", SendPhase.FORM)
     submission.review({"a": 1}, '{"a": 1}', ())
     return submission
 
@@ -30,10 +30,10 @@ def test_a_key_typed_before_the_review_could_be_read_is_for_something_else() -> 
 @pytest.mark.parametrize("result", Result)
 def test_only_what_may_have_been_accepted_stays_in_review(result: Result) -> None:
     submission = reviewed()
-    submission.phase = Phase.SENDING
+    submission.phase = SendPhase.SENDING
     submission.ended(Outcome(result))
     is_open = result in (Result.UNKNOWN, Result.UNAVAILABLE)
-    assert submission.phase is (Phase.REVIEW if is_open else Phase.FORM)
+    assert submission.phase is (SendPhase.REVIEW if is_open else SendPhase.FORM)
     assert submission.tried is is_open
     assert submission.operation_id == "op_1", "whatever comes back, it is the same operation"
 
@@ -41,7 +41,7 @@ def test_only_what_may_have_been_accepted_stays_in_review(result: Result) -> Non
 def test_a_try_that_broke_may_have_been_accepted() -> None:
     submission = reviewed()
     submission.broke()
-    assert (submission.phase, submission.tried) == (Phase.REVIEW, True)
+    assert (submission.phase, submission.tried) == (SendPhase.REVIEW, True)
 
 
 def test_a_draft_whose_send_had_no_answer_goes_on_as_its_operation() -> None:
@@ -55,9 +55,9 @@ def form(*names: str) -> Form:
     return form_of({"type": "object", "properties": properties})
 
 
-def draft(of: Form, **more: Any) -> Draft:
+def draft(of: Form, **more: Any) -> AnswerDraft:
     cells = {"a": "one", "b": "two"}
-    return Draft("wait_1", of.schema_hash, cells, schema=of.schema, **more)
+    return AnswerDraft("wait_1", of.schema_hash, cells, schema=of.schema, **more)
 
 
 def test_a_form_begins_as_it_was_left() -> None:
