@@ -110,6 +110,17 @@ async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
     await bench.sees("seen")
 
 
+async def test_a_page_without_a_form_stays_whatever_key_of_a_form_is_pressed(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open(size=(80, 24))
+    await opened(bench, wait["session"]["id"])
+    await bench.press("X")
+    await bench.on("ConfirmScreen")
+    await bench.press("f2", "f3", "f4", "f9", "ctrl+n", "ctrl+r")
+    await bench.sees("Type to confirm")
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+
+
 async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     session_id = wait["session"]["id"]
