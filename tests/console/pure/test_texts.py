@@ -165,7 +165,7 @@ def test_a_json_field_shows_what_it_takes(schema: dict[str, Any], text: str) -> 
 
 
 def test_rows_taken_away_leave_at_once_and_the_cursor_goes_on() -> None:
-    rows: KeyedList[str] = KeyedList()
+    rows = KeyedList()
     rows.offer("abcd")
     rows.merge(None)
     rows.offer("abcde")
