@@ -10,7 +10,7 @@ from typing import Any
 
 from helmr.client import here
 from helmr.client.aio import AsyncClient
-from helmr.client.discovery import BY_HARNESS, HARNESS_URL, Endpoint
+from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, Endpoint
 from helmr.client.http import AsyncHttpTransport, HttpTransport
 from helmr.client.inprocess import (
     AppTransport,
