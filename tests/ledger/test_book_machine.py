@@ -231,7 +231,7 @@ class BookMachine(RuleBasedStateMachine):
                 or (plain.status == "waiting" and plain.steps)
             )
         }
-        assert {item.session_id for item in self.ledger.index.work_items()} == expected
+        assert {item.session_id for item in self.ledger.index.work.items()} == expected
 
     @invariant()
     def held_is_what_was_loaded_and_not_let_go(self):

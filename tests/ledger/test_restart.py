@@ -99,7 +99,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "offset": index.head_offset,
         "operations": dict(index.operations),
         "external_ids": dict(index.external_ids),
-        "work": {item.session_id for item in index.work_items()},
+        "work": {item.session_id for item in index.work.items()},
         "next_due": index.next_due_at(),
         "counts": index.counts(),
         "catalog": index.catalog_offset,

@@ -120,5 +120,5 @@ async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> N
         assert held.state.run.status is RunStatus.QUEUED
         await until(lambda: bool(ended))
         assert actor._held is None
-        [left] = [item for item in h.ledger.index.work_items() if item.session_id == held.id]
+        [left] = [item for item in h.ledger.index.work.items() if item.session_id == held.id]
         assert left.kind == "run"

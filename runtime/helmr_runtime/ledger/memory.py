@@ -254,7 +254,7 @@ class MemoryLedger:
         self._require_alive()
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        while self.index.work_version == known and (rest := until - loop.time()) > 0:
+        while self.index.work.version == known and (rest := until - loop.time()) > 0:
             event = self._change
             try:
                 # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
@@ -263,7 +263,7 @@ class MemoryLedger:
             except TimeoutError:
                 break
             self._require_alive()
-        return self.index.work_version, self.index.work_items()
+        return self.index.work.version, self.index.work.items(self.entry)
 
     # --- what else tests ask ----------------------------------------------------------------------
 

@@ -257,9 +257,9 @@ class DuckLedger:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + min(timeout_s, POLL_MAX_S)
-        while self.index.work_version == known and (rest := until - loop.time()) > 0:
+        while self.index.work.version == known and (rest := until - loop.time()) > 0:
             await self.changed(rest)
-        return self.index.work_version, self.index.work_items()
+        return self.index.work.version, self.index.work.items(self._group.recent.get)
 
     async def held(self) -> list[HeldLease]:
         """Which sessions are held, by whom and under which epoch: where a new directory starts."""
