@@ -25,7 +25,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 
 TESTER = Principal("api_key", name="test")
 """Who acts in a test that names nobody."""
@@ -49,7 +49,7 @@ class Host(Protocol):
     """What a session needs of its harness (`helmr.testing.Harness`, which documents it)."""
 
     clock: FakeClock
-    ledger: ReadableLedger
+    ledger: MemoryLedger
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]: ...
     async def settle(self) -> None: ...

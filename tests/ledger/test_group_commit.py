@@ -19,7 +19,8 @@ from helmr_runtime.core.entries import EntryKind, from_iso
 from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
 from helmr_runtime.ledger.duck import appends as appends_module
 from helmr_runtime.ledger.duck import group, reads
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ports import Committed
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from tests.ledger.facts import complete_token, create_public_token, create_token

@@ -18,7 +18,8 @@ from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
 from helmr_runtime.ports import Committed, Refused
