@@ -262,7 +262,9 @@ async def test_streams_are_paged_by_their_own_seq(ledger, clock):
     assert (await ledger.inputs(hand.session_id, "other"))["items"] == []
 
 
-async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next_wait(ledger, clock):
+async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next_wait(
+    ledger, clock
+):
     hand = await running(ledger, clock)
     first, second = hand.wait(), hand.wait()
     taken = hand.accepted("x", stream_seq=1)
