@@ -1,4 +1,4 @@
-"""Receipts (S-61): the entry that carries a command's operation says all of its receipt, at first and at a repetition."""
+"""Receipts (S-61): the entry that carries a command's operation tells what is answered, at first and when repeated."""
 
 from __future__ import annotations
 

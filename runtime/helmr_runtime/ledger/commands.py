@@ -63,7 +63,7 @@ class Decided:
 
 
 def token_of(fact: LedgerCommand) -> str | None:
-    """The token that must be in memory, and that no other job of the round may touch."""
+    """The token that must be in memory, and that no other job of the batch may touch."""
     match fact:
         case CompleteToken() | CancelToken() | CreateCompletionToken():
             return fact.token_id
