@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from helmr.client.aio import AsyncClient
-from helmr.client.discovery import Endpoint
+from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
 from helmr.safe_text import one_line

@@ -17,7 +17,7 @@ from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import create_app
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Host, Introduction, Routed
 from helmr_runtime.service import Service
 
@@ -42,7 +42,7 @@ class HarnessGateway:
 
     def __init__(
         self,
-        ledger: ReadableLedger,
+        ledger: MemoryLedger,
         clock: Clock,
         registry: Registry,
         decide: Decide,
