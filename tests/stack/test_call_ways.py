@@ -33,12 +33,12 @@ async def test_hot_answers_need_no_ray_call(shared: LiveRuntime) -> None:
     session_id = shared.begin("echo")
     shared.waiting(session_id)
     session = shared.client.sessions.open(session_id)
-    session.send("messages", "the first finds the way")
+    session.input("messages").send("the first finds the way")
     holder = until(lambda: shared.holder(session_id), within_s=10, what="held")["name"]
     names = (GATEWAY, DIRECTORY, LEDGER, holder)
     before = {name: await ray_calls(shared, name) for name in names}
     for at in range(10):
-        session.send("messages", f"message {at}")
+        session.input("messages").send(f"message {at}")
     assert {name: await ray_calls(shared, name) for name in names} == before
     session.cancel()
 
