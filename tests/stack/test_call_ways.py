@@ -25,7 +25,8 @@ async def ray_calls(live: LiveRuntime, name: str) -> dict[str, int]:
     assert peer is not None
     counts = await peer.call("call_counts", (), {})
     peer.give_up("asked")
-    return {key: one["all"] - one["frames"] for key, one in counts.items()}
+    ways = {key: one["all"] - one["frames"] for key, one in counts.items()}
+    return {key: count for key, count in ways.items() if count}
 
 
 @needs_sockets
