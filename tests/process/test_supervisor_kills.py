@@ -17,7 +17,12 @@ from helmr.models import RunStatus
 from helmr_runtime.process.embedded import Runtime
 from tests.stack.live import TRANSPORT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.transports,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]
 
 BOUND_S = 60.0
 
