@@ -105,7 +105,7 @@ class SessionInfo(Wire):
     status: SessionStatus
     activity: Activity
     queued_at: datetime | None = None
-    """Since when its run waits for a slot, or when its next attempt begins to; null unless `activity` is queued."""
+    """Since when its run waits for room, or when its next attempt begins to; null unless `activity` is queued."""
     wait: WaitInfo | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
