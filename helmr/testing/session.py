@@ -45,7 +45,7 @@ class RunFailed(HelmrError):
     code = "run_failed"
 
 
-class Host(Protocol):
+class HarnessCalls(Protocol):
     """What a session needs of its harness (`helmr.testing.Harness`, which documents it)."""
 
     clock: FakeClock
@@ -61,7 +61,7 @@ class Host(Protocol):
 class HarnessSession:
     """A session in a harness."""
 
-    def __init__(self, harness: Host, session_id: str) -> None:
+    def __init__(self, harness: HarnessCalls, session_id: str) -> None:
         self._harness = harness
         self.id = session_id
 

@@ -18,64 +18,14 @@ code is the wire name: `error_from_code` finds the class again on the client's s
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from helmr.signals import HelmrSignal as HelmrSignal
-from helmr.signals import NondeterminismError as NondeterminismError
-from helmr.signals import RunCancelled as RunCancelled
-from helmr.signals import RunContinued as RunContinued
-from helmr.signals import RunParked as RunParked
-
-
-class HelmrError(Exception):
-    """Base of all errors: says what is wrong, what to do, and carries the facts as data.
-
-    Args:
-        message: One sentence; ids first.
-        hint: What to do about it, one sentence.
-        errors: For data that does not fit a schema: `[{"path": "decision", "message": "…"}]`.
-        facts: What else a caller may want to act on, JSON types only.
-    """
-
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    exit_code: ClassVar[int] = 1
-    title: ClassVar[str] = "Internal error"
-    retryable: ClassVar[bool] = False
-    default_hint: ClassVar[str | None] = None
-    op: int | None = None
-    """The op whose outcome this is, if a run's code got it from one; a retry sets that op aside (S-5)."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        errors: list[dict[str, str]] | None = None,
-        retry_after_s: float | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint if hint is not None else self.default_hint
-        self.errors = errors or []
-        self.retry_after_s = retry_after_s
-        self.facts: dict[str, Any] = facts
-
-    def __init_subclass__(cls) -> None:
-        """The wire name is the class's in snake case, unless it says another; a class of elsewhere has its base's."""
-        if cls.__module__ != __name__:
-            return
-        if "code" not in vars(cls):
-            words = "".join(f"_{c}" if c.isupper() else c for c in cls.__name__)
-            cls.code = words.lstrip("_").lower()
-        _BY_CODE[cls.code] = cls
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return error_from_code, (self.code, self.message), vars(self)
-
-
-_BY_CODE: dict[str, type[HelmrError]] = {HelmrError.code: HelmrError}
+from helmr.errors.base import HelmrError as HelmrError
+from helmr.errors.base import all_codes as all_codes
+from helmr.errors.base import error_from_code as error_from_code
+from helmr.errors.signals import HelmrSignal as HelmrSignal
+from helmr.errors.signals import NondeterminismError as NondeterminismError
+from helmr.errors.signals import RunCancelled as RunCancelled
+from helmr.errors.signals import RunContinued as RunContinued
+from helmr.errors.signals import RunParked as RunParked
 
 
 class UsageError(HelmrError):
@@ -453,40 +403,3 @@ class WaitTimeout(OutcomeError):
 
 class WaitCancelled(OutcomeError):
     """A wait ended without an answer: its input ended or its token was cancelled (S-6, S-40)."""
-
-
-_BY_STATUS: dict[int | None, type[HelmrError]] = {
-    401: Unauthenticated,
-    403: NotAllowed,
-    404: NotFound,
-    409: Conflict,
-    410: Conflict,
-    429: Overloaded,
-    502: Unavailable,
-    503: Unavailable,
-    504: Unavailable,
-}
-
-
-def error_from_code(
-    code: str,
-    message: str,
-    *,
-    status: int | None = None,
-    hint: str | None = None,
-    errors: list[dict[str, str]] | None = None,
-    retry_after_s: float | None = None,
-    facts: dict[str, Any] | None = None,
-) -> HelmrError:
-    """Make the error whose wire name is `code`; an unknown code falls back to its status class."""
-    cls = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if cls is None:
-        cls = UsageError if status is not None and 400 <= status < 500 else HelmrError
-    error = cls(message, hint=hint, errors=errors, retry_after_s=retry_after_s)
-    error.facts = dict(facts or {})  # not as arguments: a newer runtime may name them like one
-    return error
-
-
-def all_codes() -> dict[str, type[HelmrError]]:
-    """Every wire code and its class; the docs and a test read this."""
-    return dict(_BY_CODE)
