@@ -11,7 +11,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.commands import AddNote, Operation
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.pool import HostLocation, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.rpc import proxies
@@ -43,6 +43,10 @@ class FlakyCalls(LocalCalls):
     def lose(self, actor: str, method: str, *, times: int = 1) -> None:
         """Lose the answers to the next calls."""
         self._lost[actor, method] = times
+
+    def find_all_answers(self) -> None:
+        """Lose none from now on."""
+        self._lost.clear()
 
     async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call, and lose the answer if so told."""

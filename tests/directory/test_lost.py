@@ -254,3 +254,23 @@ async def test_a_command_whose_answer_is_lost_is_sent_again(world: World) -> Non
     world.calls.lose(host.name, "command")
     with pytest.raises(OutcomeUnknown):
         await directory.route("s1", note("z", operation=None))
+
+
+async def test_a_run_whose_reserved_host_died_meanwhile_is_resumed_elsewhere() -> None:
+    """A command took the session before the run that had room reserved; at every point of that race."""
+    for turns in range(30):
+        world = World()
+        directory = await world.directory()
+        (host,) = world.living()
+        host.adopt_gate.clear()
+        await world.ledger.queue("s1")
+        await settle(turns)
+        command = asyncio.create_task(directory.route("s1", note("x", operation=None)))
+        await until(lambda host=host: "s1" in host.sessions)
+        await settle()
+        world.kill(host.name)
+        await asyncio.wait({command})
+        await world.clock.advance(2.0)
+        await until(lambda world=world: world.executes("s1"))
+        assert await directory.locate("s1") == world.holder("s1").name
+        await world.stop()
