@@ -38,6 +38,8 @@ class FakeLedger:
         self.dead_holders: list[str] = []
         self.stolen: list[tuple[str, str]] = []
         self.is_down = False
+        self.load_gate = asyncio.Event()
+        self.load_gate.set()
         self._version = 0
         self._changed = asyncio.Condition()
 
@@ -61,6 +63,7 @@ class FakeLedger:
             raise StoreUnavailable("the ledger is down")
 
     async def load(self, session_id: str, holder: str) -> int:
+        await self.load_gate.wait()
         self._check()
         if session_id not in self.heads:
             raise SessionNotFound(f"{session_id} does not exist")

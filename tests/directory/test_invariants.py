@@ -108,6 +108,8 @@ class Fuzz:
             await self.random.choice(hosts).retire("code does not end")
 
     async def pass_time(self) -> None:
+        """What is under way is over within the first quarter of a second."""
+        await settle(60)
         await self.world.clock.advance(self.random.choice((0.25, 1.0, 5.0, 40.0)), step_s=0.5)
 
     def _held(self, state: SlotState) -> tuple[FakeHost, FakeSession] | None:
@@ -184,7 +186,9 @@ class Fuzz:
         for route in self.routes:
             error = route.exception()
             assert error is None or isinstance(error, HelmrError)
-        await settle()
+        await self.world.clock.advance(
+            2.0
+        )  # a release whose answer was lost is tried again after a second
         await self.check_quiet()
         await self.world.clock.advance(60.0, step_s=1.0)
         await self.check_quiet()

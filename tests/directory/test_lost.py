@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 
@@ -215,6 +216,26 @@ async def test_a_slow_decision_without_room_whose_answer_is_lost_leaves_no_slot(
     await until(lambda: world.executes("s2"))
 
 
+async def test_an_adoption_that_is_still_loading_when_it_is_asked_about_is_not_forgotten(
+    world: World,
+) -> None:
+    directory = await world.directory(hosts=1, sessions_per_host=2)
+    (host,) = world.living()
+    world.ledger.add("s1")
+    world.ledger.load_gate.clear()
+    world.calls.lose(host.name, "adopt")
+    pending = asyncio.create_task(directory.route("s1", note("x", operation=None)))
+    await until(lambda: host.adoptions == ["s1"])
+    await world.clock.advance(2 * RETRY_S)
+    world.ledger.load_gate.set()
+    await world.clock.advance(2 * RETRY_S)
+    with pytest.raises(OutcomeUnknown):
+        await pending
+    await settle()
+    assert await directory.locate("s1") == (host.name if host.sessions else None)
+    assert world.ledger.heads["s1"].holder == (host.name if host.sessions else None)
+
+
 async def test_a_host_that_gives_no_answer_at_all_while_it_adopts_is_ended(world: World) -> None:
     directory = await world.directory(hosts=2)
     host, other = world.living()
@@ -266,11 +287,11 @@ async def test_a_run_whose_reserved_host_died_meanwhile_is_resumed_elsewhere() -
         await world.ledger.queue("s1")
         await settle(turns)
         command = asyncio.create_task(directory.route("s1", note("x", operation=None)))
-        await until(lambda host=host: "s1" in host.sessions)
+        await until(functools.partial(host.sessions.get, "s1"))
         await settle()
         world.kill(host.name)
         await asyncio.wait({command})
         await world.clock.advance(2.0)
-        await until(lambda world=world: world.executes("s1"))
+        await until(functools.partial(world.executes, "s1"))
         assert await directory.locate("s1") == world.holder("s1").name
         await world.stop()
