@@ -9,9 +9,11 @@ import pytest
 from helmr.errors import OutcomeUnknown
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import STRAGGLERS_S
-from helmr_runtime.directory.pool import ProcessState
+from helmr_runtime.directory.hosts import ProcessState
 from helmr_runtime.ports import Death
-from tests.directory.fakes import OP, World, note, settle, until
+from tests.directory.clock import settle, until
+from tests.directory.fake_host import OP
+from tests.directory.fakes import World, note
 
 
 async def _execute(world: World, directory: DirectoryActor, *session_ids: str) -> None:

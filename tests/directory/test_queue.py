@@ -9,7 +9,8 @@ import pytest
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import Command
 from helmr_runtime.ports import Busy, Released, WorkItem
-from tests.directory.fakes import World, note, settle, until
+from tests.directory.clock import settle, until
+from tests.directory.fakes import World, note
 
 
 async def test_queued_runs_resume_in_order_as_there_is_room(world: World) -> None:

@@ -9,7 +9,8 @@ import pytest
 from helmr.errors import NotReady, Overloaded, SessionNotFound, StoreUnavailable, UsageError
 from helmr_runtime.directory.placement import DECIDING_MAX
 from helmr_runtime.rpc.protocol import LEDGER
-from tests.directory.fakes import World, note, settle, until
+from tests.directory.clock import settle, until
+from tests.directory.fakes import World, note
 
 
 async def test_a_parked_session_is_adopted_with_the_command_in_the_call(world: World) -> None:
@@ -191,12 +192,28 @@ async def test_decisions_whose_host_dies_do_not_wait_for_each_others_turns(world
     assert [error for error in routed if isinstance(error, BaseException)] == []
 
 
-async def test_without_any_host_a_command_is_overload(world: World) -> None:
+async def test_without_any_host_a_command_waits_for_one(world: World) -> None:
+    directory = await world.directory()
+    world.ledger.add("s1")
+    world.spawner.gate.clear()
+    world.kill(world.living()[0].name)
+    pending = asyncio.create_task(directory.route("s1", note("x")))
+    await settle()
+    await world.clock.advance(2.0)
+    assert not pending.done()
+    world.spawner.gate.set()
+    assert (await pending).reply == {"text": "x"}
+
+
+async def test_without_any_host_for_seconds_a_command_is_overload(world: World) -> None:
     world.spawner.is_broken = True
     directory = await world.directory()
     world.ledger.add("s1")
+    pending = asyncio.create_task(directory.route("s1", note("x")))
+    await settle()
+    await world.clock.advance(6.0)
     with pytest.raises(Overloaded, match="no host"):
-        await directory.route("s1", note("x"))
+        await pending
 
 
 async def test_a_refused_command_reaches_its_caller_and_the_session_stays_held(

@@ -21,8 +21,9 @@ from helmr_runtime.core.commands import Command, Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.hosts import HostLocation, HostState, PoolHost, Slot, Spawner
 from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import HostLocation, HostState, Pool, PoolHost, Slot, Spawner
+from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
 from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
@@ -295,8 +296,8 @@ class DirectoryActor:
                 slot = self._room_at_once(session_id)
                 if slot is not None:
                     return slot
-                await turns.enter_async_context(self._placing.deciding())
-                host = self._placing.host_to_decide()
+                await turns.aclose()  # that of an earlier try
+                host = await turns.enter_async_context(self._placing.deciding())
                 return self._placing.slot_in(host, session_id, executes=False)
 
             adoption = await self._bindings.adopt(session_id, command, place)
@@ -314,23 +315,26 @@ class DirectoryActor:
 
     # --- the queue --------------------------------------------------------------------------------
 
-    def _waiting(self) -> Iterator[str]:
-        """Sessions that wait for room, oldest first."""
+    def _waiting(self, *, alone: bool = False) -> Iterator[str]:
+        """Sessions that wait for room, oldest first: among others, or in a host of their own."""
         for session_id in self._work.due():
-            if session_id not in self._resuming and self._bindings.is_free(session_id):
+            if session_id in self._resuming or not self._bindings.is_free(session_id):
+                continue
+            if self._bindings.needs_own_host(session_id) is alone:
                 yield session_id
 
     def _pump(self) -> None:
         """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
         if self._is_closing or not self._ready.is_set():
             return
+        for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
+            self._resume_alone(session_id)
         lacking = 0
         for session_id in list(islice(self._waiting(), RESUMES_MAX)):
             if len(self._resuming) >= RESUMES_MAX:
                 return
-            if self._bindings.needs_own_host(session_id):
-                self._resume_alone(session_id)
-            elif (slot := self._placing.slot(session_id)) is not None:
+            slot = self._placing.slot(session_id)
+            if slot is not None:
                 self._resume_soon(session_id, self._resume_in(slot))
             else:
                 lacking += 1
@@ -373,13 +377,17 @@ class DirectoryActor:
         reserved = [slot]
 
         async def place() -> Slot:
-            found = reserved.pop() if reserved else self._placing.slot(session_id)
+            if reserved:
+                return reserved.pop()
+            # It may be its very death that makes it go on alone.
+            is_alone = self._bindings.needs_own_host(session_id)
+            found = None if is_alone else self._placing.slot(session_id)
             if found is None:
                 raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
             return found
 
         async with self._bindings.lock(session_id):
-            if not self._bindings.can_adopt(session_id):
+            if slot.is_over or not self._bindings.can_adopt(session_id):
                 self._placing.give_back(slot)
                 return
             try:
