@@ -182,9 +182,13 @@ class FakeHost:
                 epoch=one.epoch, reply=reply, released=True, wants_own_host=wants_own_host
             )
         # The run is taken up at once; it executes until the test says that it waits.
-        if not await self._commit(one, "adopted", run="running"):
+        try:
+            is_stored = await self._commit(one, "adopted", run="running")
+        finally:
+            if one in self.sessions.values():
+                await self._become(one, SlotState.BUSY)
+        if not is_stored:
             raise Moved(f"{session_id} left {self.name}")
-        await self._become(one, SlotState.BUSY)
         return Adopted(epoch=one.epoch, reply=await self._decide(one, command))
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
