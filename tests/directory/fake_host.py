@@ -228,9 +228,9 @@ class FakeHost:
         )
 
     async def lease(self, session_id: str) -> Lease | None:
-        one = self.sessions.get(session_id)
-        loaded = one is not None and one.epoch > 0
-        return Lease(session_id=session_id, epoch=one.epoch) if one is not None and loaded else None
+        while (one := self.sessions.get(session_id)) is not None and not one.epoch:
+            await asyncio.sleep(0)  # it is loading
+        return Lease(session_id=session_id, epoch=one.epoch) if one is not None else None
 
     async def ping(self) -> None:
         if self.is_deaf:
