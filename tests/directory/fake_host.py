@@ -182,9 +182,13 @@ class FakeHost:
                 epoch=one.epoch, reply=reply, released=True, wants_own_host=wants_own_host
             )
         # The run is taken up at once; it executes until the test says that it waits.
-        if not await self._commit(one, "adopted", run="running"):
+        try:
+            is_stored = await self._commit(one, "adopted", run="running")
+        finally:
+            if one in self.sessions.values():
+                await self._become(one, SlotState.BUSY)
+        if not is_stored:
             raise Moved(f"{session_id} left {self.name}")
-        await self._become(one, SlotState.BUSY)
         return Adopted(epoch=one.epoch, reply=await self._decide(one, command))
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
@@ -224,9 +228,9 @@ class FakeHost:
         )
 
     async def lease(self, session_id: str) -> Lease | None:
-        one = self.sessions.get(session_id)
-        loaded = one is not None and one.epoch > 0
-        return Lease(session_id=session_id, epoch=one.epoch) if one is not None and loaded else None
+        while (one := self.sessions.get(session_id)) is not None and not one.epoch:
+            await asyncio.sleep(0)  # it is loading
+        return Lease(session_id=session_id, epoch=one.epoch) if one is not None else None
 
     async def ping(self) -> None:
         if self.is_deaf:

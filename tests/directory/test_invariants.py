@@ -47,6 +47,8 @@ class Fuzz:
             (5, self.lose_an_answer),
             (2, self.retire),
             (10, self.pass_time),
+            (2, self.ledger_goes),
+            (4, self.ledger_comes_back),
         ]
 
     async def step(self) -> None:
@@ -107,13 +109,21 @@ class Fuzz:
         if hosts := self.world.living():
             await self.random.choice(hosts).retire("code does not end")
 
+    async def ledger_goes(self) -> None:
+        self.world.ledger.is_down = True
+
+    async def ledger_comes_back(self) -> None:
+        self.world.ledger.is_down = False
+
     async def pass_time(self) -> None:
         """What is under way is over within the first quarter of a second."""
         await settle(60)
         await self.world.clock.advance(self.random.choice((0.25, 1.0, 5.0, 40.0)), step_s=0.5)
 
     def _held(self, state: SlotState) -> tuple[FakeHost, FakeSession] | None:
-        """One of the sessions in that state that were adopted to run."""
+        """One of the sessions in that state that were adopted to run; none if nothing of it could be stored."""
+        if self.world.ledger.is_down:
+            return None
         held = [
             (host, one)
             for host in self.world.living()
@@ -169,10 +179,11 @@ class Fuzz:
 
     async def come_to_rest(self) -> None:
         """Nothing more happens: every run goes on to its wait and is parked."""
+        self.world.ledger.is_down = False
         for host in self.world.living():
             host.dies_in_adopt_of = None
         self.world.calls.find_all_answers()
-        for _ in range(40):
+        for _ in range(60):
             await self.world.clock.advance(4.0, step_s=0.5)
             await asyncio.sleep(0.006)  # routes pause by the real clock
             await self.end()

@@ -12,7 +12,7 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.bindings import UNREACHABLE_TRIES
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.ports import SlotReport, SlotState
-from tests.directory.clock import settle, until
+from tests.directory.clock import BOUND_S, settle, until
 from tests.directory.fakes import World, note
 
 RETRY_S = Limits().retry_s
@@ -265,6 +265,20 @@ async def test_a_release_whose_answer_is_lost_is_found_out(world: World) -> None
     assert (await directory.route("s1", note("y"))).reply == {"text": "y"}
 
 
+async def test_a_release_is_found_out_although_several_answers_are_lost(world: World) -> None:
+    directory = await world.directory(linger_s=1.0)
+    (host,) = world.living()
+    world.ledger.add("s1")
+    await directory.route("s1", note("x"))
+    await world.waits("s1")
+    world.calls.lose(host.name, "release")
+    world.calls.lose(host.name, "lease")
+    await world.clock.advance(10.0)
+    assert await _live(directory) == 0
+    await world.ledger.queue("s1")
+    await until(lambda: world.executes("s1"))
+
+
 async def test_a_command_whose_answer_is_lost_is_sent_again(world: World) -> None:
     directory = await world.directory()
     (host,) = world.living()
@@ -294,4 +308,22 @@ async def test_a_run_whose_reserved_host_died_meanwhile_is_resumed_elsewhere() -
         await world.clock.advance(2.0)
         await until(functools.partial(world.executes, "s1"))
         assert await directory.locate("s1") == world.holder("s1").name
+        await world.stop()
+
+
+async def test_a_host_that_dies_as_it_is_chosen_to_decide_binds_nothing() -> None:
+    """At every point of the way from the command to the adoption."""
+    for turns in range(30):
+        world = World()
+        directory = await world.directory(hosts=2)
+        world.ledger.add("s0", "s1", "s2")
+        await directory.route("s0", note("busy"))
+        await directory.route("s1", note("busy"))
+        command = asyncio.create_task(directory.route("s2", note("x", operation=None)))
+        await settle(turns)
+        world.kill(world.holder("s0").name)
+        await asyncio.wait({command})
+        await until(functools.partial(world.executes, "s0"))
+        async with asyncio.timeout(BOUND_S):
+            assert (await directory.route("s2", note("y"))).reply == {"text": "y"}
         await world.stop()

@@ -205,6 +205,8 @@ class Bindings:
             self._failover.start_not_held(slot.session_id, host.name)
         elif host.is_alive:
             await self._pool.end(host, "unreachable while it adopted", is_counted=False)
+        if not host.is_alive:
+            self.unbind(slot)  # it may have died before the slot was made in it
         await self._failover.fenced(slot.session_id)
 
     def _bind(self, slot: Slot) -> None:
@@ -246,6 +248,8 @@ class Bindings:
             lease = await slot.host.port.lease(slot.session_id)
         except CallError as error:
             self.lost(slot.host, error)
+            if slot.is_holding:
+                self.placing.arm(slot, self._limits.retry_s * 4)
             return
         if self.holder(slot.session_id) is not slot:
             return
