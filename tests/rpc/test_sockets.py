@@ -207,7 +207,7 @@ async def test_a_process_of_another_user_is_not_spoken_to(
 def test_a_path_too_long_for_the_kernel_is_shortened(tmp_path: Path) -> None:
     path = socket_path("/run/helmr", NAME)
     assert path == Path("/run/helmr/sockets/helmr-ledger.sock")
-    long = "helmr-slot-" + "x" * 60
+    long = "helmr-host-" + "x" * 60
     short = socket_path("/run/" + "y" * 50, long)
     assert short is not None
     assert len(str(short)) <= sockets.PATH_BYTES_MAX

@@ -151,10 +151,10 @@ async def test_too_many_commands_are_refused_untried(monkeypatch: pytest.MonkeyP
 
 
 async def test_an_overloaded_actor_refuses_unless_an_earlier_try_may_have_run() -> None:
-    world = World(ActorOverloaded("full", actor="helmr-slot-1"))
+    world = World(ActorOverloaded("full", actor="helmr-host-1"))
     with pytest.raises(Overloaded):
         await world.router().command("ses_1", COMMAND)
-    world = World(died(), ActorOverloaded("full", actor="helmr-slot-1"), RECEIPT)
+    world = World(died(), ActorOverloaded("full", actor="helmr-host-1"), RECEIPT)
     assert await world.router().command("ses_1", COMMAND) == RECEIPT
 
 
