@@ -21,7 +21,7 @@ from helmr_runtime.core.commands import Command, Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.directory.hosts import HostLocation, HostState, PoolHost, Slot, Spawner
+from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, within
@@ -211,37 +211,11 @@ class DirectoryActor:
         nothing waits for room), failing, routes, deaths, recent_deaths[], warnings[], host_list[{name, pid, node,
         state, sessions, session_ids (at most 100), room, since}]}`.
         """
-        warnings = list(self._pool.warnings.values())
-        if self._work.failing():
-            warnings.append(f"{self._work.failing()} sessions can't be resumed; see the log")
-        hosts, slots = list(self._pool.hosts.values()), self._pool.slots()
-        return {
-            "ready": self._ready.is_set() and not self._is_closing,
-            "hosts": {
-                "total": len(hosts),
-                "starting": sum(1 for host in hosts if host.state is HostState.STARTING),
-                "retiring": sum(1 for host in hosts if host.is_draining),
-            },
-            "sessions": {
-                "live": len(slots),
-                "lingering": sum(1 for slot in slots if slot.is_lingering),
-                "room": sum(host.free for host in self._pool.shared()),
-            },
-            "queue": len(self._work),
-            "queue_oldest_s": self._queue_oldest_s(),
-            "failing": self._work.failing(),
-            "routes": self._routes_count,
-            "deaths": self._pool.deaths_count,
-            "recent_deaths": list(self._pool.deaths),
-            "warnings": warnings,
-            "host_list": [host.to_json() for host in hosts],
-        }
-
-    def _queue_oldest_s(self) -> float:
-        oldest_at = self._work.oldest_at()
-        if oldest_at is None:
-            return 0.0
-        return round(max(0.0, (self._clock.now() - oldest_at).total_seconds()), 1)
+        pool, queue = self._pool.to_json(), self._work.to_json()
+        if queue["failing"]:
+            pool["warnings"].append(f"{queue['failing']} sessions can't be resumed; see the log")
+        is_ready = self._ready.is_set() and not self._is_closing
+        return {"ready": is_ready, **pool, **queue, "routes": self._routes_count}
 
     # --- route ------------------------------------------------------------------------------------
 

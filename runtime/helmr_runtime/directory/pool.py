@@ -328,6 +328,26 @@ class Pool:
         else:
             self.warn(host.name, f"{host.name} has not answered for {silent_s:.0f} s")
 
+    def to_json(self) -> dict[str, Any]:
+        """For `status`."""
+        hosts, slots = list(self.hosts.values()), self.slots()
+        return {
+            "hosts": {
+                "total": len(hosts),
+                "starting": sum(1 for host in hosts if host.state is HostState.STARTING),
+                "retiring": sum(1 for host in hosts if host.is_draining),
+            },
+            "sessions": {
+                "live": len(slots),
+                "lingering": sum(1 for slot in slots if slot.is_lingering),
+                "room": sum(host.free for host in self.shared()),
+            },
+            "deaths": self.deaths_count,
+            "recent_deaths": list(self.deaths),
+            "warnings": list(self.warnings.values()),
+            "host_list": [host.to_json() for host in hosts],
+        }
+
     def warn(self, key: str, text: str) -> None:
         """Show a warning until its key is taken back."""
         if key not in self.warnings:
