@@ -194,6 +194,21 @@ async def test_a_session_that_cannot_be_resumed_does_not_block_the_others(world:
     await until(lambda: world.executes("s1"))
 
 
+async def test_a_session_that_is_not_to_be_resumed_any_more_does_not_count_as_failing(
+    world: World,
+) -> None:
+    world.ledger.extra.append(WorkItem(kind="run", session_id="s1", queued_at=world.clock.now()))
+    directory = await world.directory()
+    await settle()
+    assert (await directory.status())["failing"] == 1
+    world.ledger.extra.clear()
+    await world.ledger.bump()
+    await settle()
+    status = await directory.status()
+    assert status["failing"] == 0
+    assert status["warnings"] == []
+
+
 async def test_a_ledger_that_restarts_is_asked_again(world: World) -> None:
     world.ledger.is_down = True
     await world.directory()
