@@ -218,12 +218,15 @@ class FakeHost:
         )
 
     async def who(self) -> Occupancy:
-        leases = [await self.lease(session_id) for session_id in self.sessions]
         return Occupancy(
             name=self.name,
             code_hash=self.code_hash,
             pid=self.pid,
-            leases=tuple(lease for lease in leases if lease is not None),
+            leases=tuple(
+                Lease(session_id=one.session_id, epoch=one.epoch)
+                for one in self.sessions.values()
+                if one.epoch
+            ),
             retiring=self.retiring,
         )
 
