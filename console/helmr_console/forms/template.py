@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from helmr_console.forms.model import Schema
+from helmr.forms import Schema
+from helmr.forms.reader import find_reference
 
 DEPTH_MAX = 4
 PARTS_MAX = 12
@@ -79,12 +80,8 @@ def _object(schema: Schema, root: Schema, depth: int) -> dict[str, Any]:
 def _resolved(schema: Any, root: Schema) -> dict[str, Any]:
     current = dict(schema) if isinstance(schema, Mapping) else {}
     for _ in range(8):
-        ref = current.pop("$ref", None)
-        if not isinstance(ref, str) or not ref.startswith("#/"):
+        found = find_reference(root, current.pop("$ref", None))
+        if not isinstance(found, Mapping):
             break
-        found: Any = root
-        for part in ref[2:].split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(name) if isinstance(found, Mapping) else None
-        current = {**(found if isinstance(found, Mapping) else {}), **current}
+        current = {**found, **current}
     return current

@@ -8,6 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from helmr.errors import HelmrError
+from helmr.forms import form_of, pretty
 from helmr.models import (
     EntryInfo,
     RecordInfo,
@@ -20,8 +21,6 @@ from helmr.models import (
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.difflines import diff, summary
-from helmr_console.forms.cells import pretty
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.reading import tail

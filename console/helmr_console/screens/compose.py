@@ -21,12 +21,11 @@ from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError, OperationConflict
+from helmr.forms import Built, Cells, Form, Kind, carry, form_of, pretty, redacted
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 from helmr_console import safe
 from helmr_console.actions import Context, Scope
 from helmr_console.drafts import Draft
-from helmr_console.forms.cells import Built, Cells, carry, pretty, redacted
-from helmr_console.forms.model import Form, Kind, form_of
 from helmr_console.outcome import Outcome, Result, of_error, of_receipt
 from helmr_console.permits import Permit, Refused
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings

@@ -10,9 +10,9 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from helmr.forms import Built
 from helmr_console import safe
 from helmr_console.actions import Context
-from helmr_console.forms.cells import Built
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.screens.compose import ComposeScreen, Phase
