@@ -399,6 +399,8 @@ def _variant_label(shape: Schema, tag: Any, outer: str, index: int) -> str:
         return _spell(tag)
     if title and title != outer:
         return title
+    if "const" in shape:
+        return plain(shape["const"])
     return _TYPE_WORDS.get(str(shape.get("type")), f"Form {index + 1}")
 
 
