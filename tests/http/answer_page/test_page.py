@@ -471,3 +471,12 @@ def test_the_key_of_this_machine_asks_for_nobody() -> None:
     assert _asker({"type": "api_key", "name": "local"}) == ""
     assert _asker({"type": "api_key", "name": "local", "on_behalf_of": "ana"}) == "ana"
     assert _asker({"type": "api_key", "name": "billing"}) == "billing"
+
+
+def test_a_secret_is_hidden_while_typed_and_never_shown_again() -> None:
+    form = build_form({"properties": {"key": {"type": "string", "format": "password"}}})
+    shown = {"form": form, "values": {"f/key": ["s3cret"]}, "answer": {"key": "s3cret"}}
+    html = render_page(page(**shown))
+    assert 'type="password" value=""' in html
+    assert "s3cret" not in html
+    assert "s3cret" not in render_page(page(PageState.RECORDED, **shown))
