@@ -52,7 +52,7 @@ def _value(schema: Any, root: Schema, depth: int) -> Any:
     for word in ("anyOf", "oneOf", "allOf"):
         parts = found.get(word)
         if isinstance(parts, list) and parts:
-            return _value(parts[0], root, depth)
+            return _value(parts[0], root, depth - 1) if depth > 0 else None
     kind = found.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind == "array":

@@ -155,12 +155,14 @@ ITEM = {
         ({"type": "object", "properties": {"a": {"enum": ["x", "y"]}}}, '{"a": "x"}'),
         ({}, ""),
         ({"$ref": "#/$defs/Loop"}, '{"next": {"next": {"next": {"next": {}}}}}'),
+        ({"$ref": "#/$defs/Itself"}, ""),
     ],
-    ids=["objects", "texts", "example", "object", "anything", "recursive"],
+    ids=["objects", "texts", "example", "object", "anything", "recursive", "itself"],
 )
 def test_a_json_field_shows_what_it_takes(schema: dict[str, Any], text: str) -> None:
     loop = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Loop"}}}
-    found = template_text(schema, {"$defs": {"Item": ITEM, "Loop": loop}})
+    itself = {"anyOf": [{"$ref": "#/$defs/Itself"}]}
+    found = template_text(schema, {"$defs": {"Item": ITEM, "Loop": loop, "Itself": itself}})
     assert found == text
     assert not found or loads(found) is not None
 

@@ -5,6 +5,7 @@ import hashlib
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -475,8 +476,12 @@ def test_the_key_of_this_machine_asks_for_nobody() -> None:
 
 def test_a_secret_is_hidden_while_typed_and_never_shown_again() -> None:
     form = build_form({"properties": {"key": {"type": "string", "format": "password"}}})
-    shown = {"form": form, "values": {"f/key": ["s3cret"]}, "answer": {"key": "s3cret"}}
-    html = render_page(page(**shown))
+    shown: dict[str, Any] = {
+        "form": form,
+        "values": {"f/key": ["s3cret"]},
+        "answer": {"key": "s3cret"},
+    }
+    html = render_page(page(PageState.OPEN, **shown))
     assert 'type="password" value=""' in html
     assert "s3cret" not in html
     assert "s3cret" not in render_page(page(PageState.RECORDED, **shown))
