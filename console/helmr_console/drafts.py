@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr_console.forms.cells import Blank, Cell, Cells, carry
-from helmr_console.forms.model import Form, form_of
+from helmr.forms import Blank, Cell, Cells, Form, carry, form_of
 from helmr_console.state_dir import write_private
 
 DRAFTS_MAX = 500

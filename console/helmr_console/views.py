@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from helmr.forms import pretty
 from helmr.models import (
     Activity,
     EntryInfo,
@@ -25,7 +26,6 @@ from helmr.models import (
 from helmr.safe_text import one_line, plain
 from helmr_console import countdown
 from helmr_console.countdown import Urgency
-from helmr_console.forms.cells import pretty
 
 SUBJECT_CELLS = 300
 LINE_CELLS = 400

@@ -12,8 +12,6 @@ from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, W
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.difflines import diff, summary
-from helmr_console.forms.cells import pretty
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.reads import tail

@@ -12,12 +12,11 @@ from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError, NotFound
+from helmr.forms import Built, form_of
 from helmr.models import WaitInfo
 from helmr_console import batch, countdown, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.batch import Batch, Progress
-from helmr_console.forms.cells import Built
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Result, of_error, of_receipt
 from helmr_console.permits import Refused
 from helmr_console.screens.base import bindings

@@ -10,10 +10,9 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
+from helmr.forms import Built, Cells, Form, Kind, pretty, redacted
 from helmr_console.actions import Context
 from helmr_console.drafts import AnswerDraft, beginning
-from helmr_console.forms.cells import Built, Cells, pretty, redacted
-from helmr_console.forms.model import Form, Kind
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase

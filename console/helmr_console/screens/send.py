@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from helmr.forms import form_of
 from helmr.models import (
     BODY_MAX_BYTES,
     SendReceipt,
@@ -21,7 +22,6 @@ from helmr.models import (
 from helmr.safe_text import one_line
 from helmr_console import effects, safe, views
 from helmr_console.actions import Context
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.screens.compose import ComposeScreen

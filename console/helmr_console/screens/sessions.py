@@ -13,10 +13,10 @@ from helmr import filters
 from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound
 from helmr.filters import Facts
+from helmr.forms import pretty
 from helmr.models import SessionInfo, SessionStatus
 from helmr_console import countdown, safe, views
 from helmr_console.actions import Context, Scope
-from helmr_console.forms.cells import pretty
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu

@@ -9,10 +9,10 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from helmr.forms import Field, Form, Kind, Schema, form_of
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
-from helmr_console.forms.model import Field, Form, Kind, Schema, form_of
 from helmr_console.forms.template import template_text
 from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
 from helmr_console.widgets.lines import fit
