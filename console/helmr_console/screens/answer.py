@@ -8,6 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from helmr.errors import HelmrError
+from helmr.forms import form_of, pretty
 from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
+from helmr.forms import pretty, redacted
 from helmr_console import safe
-from helmr_console.forms.cells import pretty, redacted
 from helmr_console.submission import Submission
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import head

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helmr_console.forms.model import Form, form_of
 
+from helmr.forms import Form, form_of
 from helmr_console.drafts import AnswerDraft, Beginning, beginning
 from helmr_console.outcome import Outcome, Result
 from helmr_console.submission import READS_S, SendPhase, Submission
