@@ -43,6 +43,7 @@ class FakeSession:
     epoch: int = 0
     state: SlotState = SlotState.BUSY
     is_executing: bool = False
+    is_parking: bool = False
     told_version: int = 0
 
     @property
@@ -101,9 +102,9 @@ class FakeHost:
     async def goes_on(self, session_id: str) -> None:
         """The session's run executes again."""
         one = self.sessions[session_id]
-        if await self._commit(one, "goes on", run="running"):
-            one.is_executing = True
-            await self._become(one, SlotState.BUSY)
+        one.is_executing = True
+        await self._become(one, SlotState.BUSY)
+        await self._commit(one, "goes on", run="running")
 
     async def loses(self, session_id: str) -> None:
         """The ledger refused a commit: the session is another's. Its code still executes."""
@@ -197,9 +198,14 @@ class FakeHost:
     async def release(self, session_id: str, reason: str) -> Released | Busy:
         one = self._loaded(session_id)
         self.releases.append((session_id, reason))
-        if one.state is not SlotState.PARKABLE:
+        if one.state is not SlotState.PARKABLE or one.is_parking:
             return Busy(reason="code runs")
-        if not await self._commit(one, "parked", release=True):
+        one.is_parking = True
+        try:
+            is_stored = await self._commit(one, "parked", release=True)
+        finally:
+            one.is_parking = False
+        if not is_stored:
             raise Moved(f"{session_id} left {self.name}")
         self._remove(one)
         await self.release_gate.wait()

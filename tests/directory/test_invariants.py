@@ -147,7 +147,7 @@ class Fuzz:
             (host, one)
             for host in self.world.living()
             for one in host.sessions.values()
-            if one.executes and one.told_version and one.state is state
+            if one.executes and one.told_version and not one.is_parking and one.state is state
         ]
         return self.random.choice(held) if held else None
 

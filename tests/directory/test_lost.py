@@ -279,6 +279,22 @@ async def test_a_release_is_found_out_although_several_answers_are_lost(world: W
     await until(lambda: world.executes("s1"))
 
 
+async def test_a_late_report_does_not_end_the_search_for_a_lost_release(world: World) -> None:
+    directory = await world.directory(linger_s=1.0)
+    (host,) = world.living()
+    world.ledger.add("s1")
+    await directory.route("s1", note("x"))
+    await world.waits("s1")
+    world.calls.lose(host.name, "release")
+    await world.clock.advance(1.25)
+    assert host.sessions == {}
+    busy = SlotReport(session_id="s1", epoch=1, state=SlotState.BUSY, since=world.clock.now())
+    await host.say(busy)
+    await settle()
+    await world.clock.advance(10.0)
+    assert await _live(directory) == 0
+
+
 async def test_a_command_whose_answer_is_lost_is_sent_again(world: World) -> None:
     directory = await world.directory()
     (host,) = world.living()
