@@ -235,7 +235,7 @@ async def in_one_process(folder: Path) -> AsyncIterator[Door]:
 @asynccontextmanager
 async def whole_runtime(folder: Path) -> AsyncIterator[Door]:
     """A runtime of its own, its actors in processes of theirs."""
-    options: dict[str, Any] = {"folder": Path(__file__).parent, "slots": 1, "desks": 1}
+    options: dict[str, Any] = {"folder": Path(__file__).parent, "sessions_per_host": 1}
     environment = {"XDG_STATE_HOME": str(folder / "state")}
     async with (
         Runtime.start(

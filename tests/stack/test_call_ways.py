@@ -63,12 +63,12 @@ async def test_a_death_is_told_with_the_cause_that_ray_knows(shared: LiveRuntime
             (
                 one
                 for one in shared.client.health().pool["recent_deaths"]
-                if one["actor"] == holder["name"]
+                if one["host"] == holder["name"]
             ),
             None,
         ),
         within_s=20,
         what="its death is told",
     )
-    assert (death["session"], death["cause"]) == (session_id, "the process ended")
+    assert (death["sessions"] >= 1, death["cause"]) == (True, "the process ended")
     shared.client.sessions.open(session_id).cancel()

@@ -26,6 +26,9 @@ from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 
+ISOLATED_MAX = 10_000
+"""Sessions remembered as isolated; when there are more, all are forgotten and found out again."""
+
 UNREACHABLE_TRIES = 8
 """How often a host that gave no answer to an adoption is asked whether it holds the session, before it is ended."""
 
@@ -144,6 +147,8 @@ class Bindings:
 
     def _adopted(self, slot: Slot, adopted: Adopted) -> None:
         if adopted.wants_own_host:
+            if len(self.isolated) >= ISOLATED_MAX:
+                self.isolated.clear()
             self.isolated.add(slot.session_id)
         if adopted.released:
             self._failover.deaths.pop(slot.session_id, None)
@@ -326,7 +331,7 @@ class Bindings:
         elif report.state is SlotState.PARKABLE:
             self._failover.suspects.is_settled(slot.session_id)
             self.placing.parkable(slot)
-        else:
+        elif slot.parkable_at is not None:
             slot.parkable_at = None
             self.placing.disarm(slot)
 

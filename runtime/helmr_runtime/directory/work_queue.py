@@ -123,7 +123,7 @@ class WorkQueue:
         return {
             "queue": len(self),
             "queue_oldest_s": round(oldest_s, 1),
-            "failing": len(self._failing),
+            "failing": sum(1 for session_id in self._failing if session_id in self._runs),
         }
 
     async def _remind(self, pause_s: float) -> None:
