@@ -189,7 +189,7 @@ async def test_the_end_of_a_token_comes_with_its_delivery(
                 "ledger.get_token": 1,
                 "ledger.fact": 1,
                 "ledger.token_end": asked,
-                "session.command": 1,
+                "host.command": 1,
                 "ledger.commit": 1,
             }
         )
