@@ -27,6 +27,7 @@ from helmr.forms.model import (
 )
 
 FIELDS_MAX = 150
+"""A console takes 1.3 s of CPU to draw as many."""
 DEPTH_MAX = 6
 """Groups and unions inside one another; what is deeper is entered as JSON."""
 CHOICES_MAX = 500
@@ -213,9 +214,11 @@ class _Reader:
             parts = [{**bare, "type": name} for name in types]
         else:
             return None
-        shapes = [self._resolve(part, refs)[0] for part in parts]
         if not all(isinstance(part, Mapping) for part in parts) or not parts:
             return replace(base, reason="its forms are no schemas")
+        if len(parts) > CHOICES_MAX:
+            return replace(base, reason=f"it may have more than {CHOICES_MAX} forms")
+        shapes = [self._resolve(part, refs)[0] for part in parts]
         if sorted(str(shape.get("type")) for shape in shapes) == ["number", "string"]:
             # What pydantic makes of Decimal: the text keeps every digit.
             text = next(shape for shape in shapes if shape.get("type") == "string")

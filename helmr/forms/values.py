@@ -261,9 +261,9 @@ def _pour(item: Field, data: Any, cells: Cells) -> bool:
 
 def _cell(item: Field, data: Any) -> Cell | None:
     if item.kind in (Kind.CHOICE, Kind.BOOL, Kind.CONST):
-        return _place(item, data)
+        return _places(item, [data])[0]
     if item.kind is Kind.MULTI:
-        found = [_place(item, part) for part in data] if isinstance(data, list) else [None]
+        found = _places(item, data) if isinstance(data, list) else [None]
         return None if None in found else tuple(index for index in found if index is not None)
     if item.kind is Kind.JSON:
         return pretty(data)
@@ -276,9 +276,9 @@ def _cell(item: Field, data: Any) -> Cell | None:
     return data if isinstance(data, str) else None
 
 
-def _place(item: Field, value: Any) -> int | None:
-    texts = [choice.text for choice in item.choices]
-    return texts.index(json_text(value)) if json_text(value) in texts else None
+def _places(item: Field, values: list[Any]) -> list[int | None]:
+    places = {choice.text: index for index, choice in enumerate(item.choices)}
+    return [places.get(json_text(value)) for value in values]
 
 
 def _says(item: Field, cells: Cells, data: Any) -> bool:
