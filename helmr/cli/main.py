@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from helmr.cli import (
     console,
     demo,
+    dev,
     down,
     input,
     key,
@@ -74,7 +75,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, down, status, demo, console, query):
+for _module in (up, dev, down, status, demo, console, query):
     _module.register(app)
 for _name, _group in (
     ("session", session.app),

@@ -156,7 +156,7 @@ class PoolHost:
     def free(self) -> int:
         """How many more it has room for."""
         taken = sum(1 for slot in self.slots if slot.executes)
-        return self.room - taken if self.takes_sessions else 0
+        return max(0, self.room - taken) if self.takes_sessions else 0
 
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
@@ -288,6 +288,13 @@ class Pool:
     def shared(self) -> list[PoolHost]:
         """The living hosts that are there for all sessions."""
         return [h for h in self.hosts.values() if h.is_alive and not h.is_exclusive]
+
+    def set_room(self, room: int) -> None:
+        """Of each host that is there for all sessions."""
+        self.room = room
+        for host in self.hosts.values():
+            if not host.is_exclusive:
+                host.room = room
 
     def slots(self) -> list[Slot]:
         """Every slot of every host."""
