@@ -21,6 +21,7 @@ from helmr.cli import (
     down,
     input,
     key,
+    logs,
     looks,
     output,
     printing,
@@ -75,7 +76,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, status, demo, console, query):
+for _module in (up, dev, down, status, logs, demo, console, query):
     _module.register(app)
 for _name, _group in (
     ("session", session.app),

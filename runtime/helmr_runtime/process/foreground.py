@@ -119,7 +119,7 @@ class _Foreground:
         finally:
             if not await stop.unless_hurried(runtime.stop()):
                 await runtime.abandon()
-        return watching is None or not watching.cancel()
+        return watching is None or watching.cancel()
 
     def clean_up(self) -> None:
         """Take back what pointed here."""

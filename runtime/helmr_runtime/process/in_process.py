@@ -90,9 +90,10 @@ class InProcess:
     async def stop(self) -> None:
         """Park what waits, close the file; idempotent. Then nothing of it is on disk but what it stored."""
         await self._tasks.stop()
-        names = self._calls.names()
-        if LEDGER in names:
+        if GATEWAY in self._calls.names():
             await park_and_close(self._calls, self._say)
+        elif LEDGER in self._calls.names():  # the start has failed
+            await self._calls.call(LEDGER, "close")
         await self.abandon()
 
     async def abandon(self) -> None:
