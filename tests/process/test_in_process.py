@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from helmr import Client, embedded
-from helmr.errors import RuntimeNotFound
+from helmr.client import Retry
+from helmr.errors import Overloaded, RuntimeNotFound
+from helmr_runtime.process.in_process import LEFTOVERS_MAX
 from tests.stack.live import LiveRuntime, is_alive, kill, until
 
 pytestmark = pytest.mark.allows_blocking
@@ -206,6 +208,32 @@ def test_code_that_does_not_end_is_shown_and_the_others_go_on(live: LiveRuntime)
     until(lambda: not live.client.health().warnings, within_s=WAITS_S, what="it has ended")
 
 
+def test_no_new_run_starts_while_too_much_of_cut_off_code_executes(live: LiveRuntime) -> None:
+    live.start()
+    sessions = [live.begin("spins") for _ in range(LEFTOVERS_MAX)]
+    until(lambda: marks(live, "spins") == LEFTOVERS_MAX, within_s=WAITS_S, what="all spin")
+    waiting = asking(live)
+    for session_id in sessions:
+        live.client.sessions.open(session_id).cancel()
+    shown = f"{LEFTOVERS_MAX} parts of code"
+    until(
+        lambda: any(one.startswith(shown) for one in live.client.health().warnings),
+        within_s=30,
+        what="all are counted",
+    )
+    found = live.credentials
+    with (
+        Client(url=found.url, key=found.key, retry=Retry(tries_max=1)) as client,
+        pytest.raises(Overloaded),
+    ):
+        client.sessions.start("ask", {"about": "?"})
+    receipt = live.client.sessions.open(waiting).input("yes").send(True)
+    assert receipt.outcome == "fulfilled", "commands are decided"
+    (live.folder / "spins-go").touch()
+    assert live.ended(waiting, within_s=WAITS_S).result["answer"] is True
+    asking(live)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(180)
@@ -220,6 +248,10 @@ def test_a_data_directory_is_opened_by_either_way_in_turn(tmp_path: Path) -> Non
             sessions.append(asking(live))
         finally:
             live.stop()
+    logs = (live.data_dir / "logs").glob("helmr-host-*.log")
+    said = "".join(path.read_text() for path in logs)
+    assert f"{sessions[1]} | it asks\n" in said
+    assert f" INFO {sessions[1]} helmr.task.ask: asks ?\n" in said
 
 
 # --- helmr dev ------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class SessionStream:
         with self._lock:
             *lines, rest = (self._pending.pop(session_id, "") + text).split("\n")
             if len(rest) > PENDING_CHARS_MAX or len(self._pending) >= PENDING_SESSIONS_MAX:
-                lines, rest = [*lines, rest], ""
+                lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
             self._put("".join(f"{session_id}{PRINTED}{line}\n" for line in lines))
