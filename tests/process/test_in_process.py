@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 
 from helmr import Client, embedded
 from helmr.client import Retry
-from helmr.errors import Overloaded, RuntimeNotFound
+from helmr.errors import Conflict, Overloaded, RuntimeNotFound
+from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.process.in_process import LEFTOVERS_MAX
 from tests.stack.live import LiveRuntime, is_alive, kill, until
 
@@ -86,13 +89,17 @@ def test_what_tasks_say_has_their_session_in_front(live: LiveRuntime) -> None:
     assert f" INFO {session_id} helmr.task.ask: asks me\n" in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_parks_and_ends_it(live: LiveRuntime, number: int) -> None:
+@pytest.mark.parametrize("way", ["Ctrl-C", "helmr down"])
+def test_a_signal_parks_and_ends_it(live: LiveRuntime, way: str) -> None:
     live.start()
     session_id = asking(live)
     process = live._process
     assert process is not None
-    process.send_signal(number)
+    if way == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    else:
+        command = [sys.executable, "-m", "helmr.cli", "down", f"--data-dir={live.data_dir}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert process.wait(10) == 0
     assert "stopping: waiting sessions are parked" in output(live)
     with pytest.raises(RuntimeNotFound):
@@ -248,7 +255,7 @@ def test_a_data_directory_is_opened_by_either_way_in_turn(tmp_path: Path) -> Non
             sessions.append(asking(live))
         finally:
             live.stop()
-    logs = (live.data_dir / "logs").glob("helmr-host-*.log")
+    logs = (tmp_path / ".helmr" / "logs").glob("helmr-host-*.log")
     said = "".join(path.read_text() for path in logs)
     assert f"{sessions[1]} | it asks\n" in said
     assert f" INFO {sessions[1]} helmr.task.ask: asks ?\n" in said
@@ -360,3 +367,24 @@ def test_a_script_that_forgets_it_leaves_everything_parked(
         session.input("yes").send(True)
         run = next(iter(session.runs()))
         assert client.runs.wait(run.id, timeout="10s").result["answer"] is True
+
+
+def test_one_that_can_not_start_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    tasks = "tests.process.alone_tasks"
+    start = partial(embedded.start, tasks, data_dir=tmp_path / "data", in_process=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(GatewayActor, "start", _refuse)
+        with pytest.raises(Conflict, match="taken"):
+            start()
+    with start():
+        with pytest.raises(Conflict, match="in use by the runtime with pid"):
+            start()
+        assert start(join=True).is_joined
+    assert not any(thread.name == "helmr" for thread in threading.enumerate())
+
+
+async def _refuse(*_: object) -> int:
+    raise Conflict("the port is taken")

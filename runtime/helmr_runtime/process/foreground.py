@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from helmr.errors import BadDefinition, UsageError
+from helmr.errors import BadDefinition
 from helmr_runtime.process import pointer_files, watch_files
 from helmr_runtime.process.in_process import InProcess
 from helmr_runtime.process.session_output import (
@@ -59,8 +59,6 @@ def run_in_process(options: UpOptions, terminal: Terminal) -> int:
         Conflict: The port is taken.
         DataError: The ledger's file is no database.
     """
-    if options.address is not None:
-        raise UsageError("a runtime in one process joins no cluster", hint="Leave one of both out.")
     with claim(options, terminal.say) as claimed:
         run = _Foreground(options, claimed, terminal)
         try:

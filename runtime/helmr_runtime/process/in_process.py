@@ -15,6 +15,7 @@ from helmr.models import Catalog
 from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ports import StartSession
 from helmr_runtime.process.actors import make_directory
 from helmr_runtime.process.builders import gateway as gateway_builder
@@ -57,7 +58,10 @@ class InProcess:
         self._calls = InProcessCalls()
         self._launch = Launch(spec, catalog, self._calls, on_up=lambda name: None, say=say)
         self._tasks = Tasks()
+        self._ledger: LedgerActor | None = None
         self._directory: DirectoryActor | None = None
+        self._room: tuple[int, str | None] = spec.sessions_per_host, None
+        """Sessions per host, and why not as many as were asked for."""
         self._spawner = InProcessSpawner(
             self._calls, spec, registry, take_statuses(spec.status_dir)
         )
@@ -73,8 +77,8 @@ class InProcess:
         spec, calls, launch = self._spec, self._calls, self._launch
         try:
             async with asyncio.timeout(START_WITHIN_S):
-                ledger = await ledger_builder.build(LEDGER, spec, calls)
-                calls.register(LEDGER, _GuardedLedger(ledger, self._spawner))
+                self._ledger = await ledger_builder.build(LEDGER, spec, calls)
+                calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
                 await launch.open_ledger()
                 self._spawner.judge(await proxies.ledger(calls).held())
                 self._directory = make_directory(calls, spec, self._spawner)
@@ -92,8 +96,10 @@ class InProcess:
         await self._tasks.stop()
         if GATEWAY in self._calls.names():
             await park_and_close(self._calls, self._say)
-        elif LEDGER in self._calls.names():  # the start has failed
-            await self._calls.call(LEDGER, "close")
+        if self._ledger is not None:
+            await (
+                self._ledger.close()
+            )  # however long it takes: this process may open the file again
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -133,7 +139,9 @@ class InProcess:
             why = f"{count} parts of code that was cut off still execute; only a restart ends them"
             if count >= LEFTOVERS_MAX:
                 room = 0
-        await directory.set_room(room, why=why)
+        if (room, why) != self._room:
+            self._room = room, why
+            await directory.set_room(room, why=why)
 
     async def _settle_suspects(self) -> None:
         reads = proxies.ledger_client(self._calls)

@@ -59,6 +59,11 @@ def run_up(options: UpOptions) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     if options.address is not None:
+        if options.in_process:
+            raise UsageError(
+                "a runtime in one process joins no cluster",
+                hint="Leave out --address or --in-process.",
+            )
         return join(options, TERMINAL)
     if not options.serves_http:
         raise UsageError(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
-from typing import Any, TypeVar
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 
 from helmr.errors import Unavailable
+from helmr.models import Catalog
+from helmr_runtime.catalog import Registry
 from helmr_runtime.process import pointer_files
 from helmr_runtime.process.foreground import RUN
 from helmr_runtime.process.in_process import InProcess
+from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.startup import (
-    Claim,
     UpOptions,
     announce,
     claim,
@@ -23,8 +25,6 @@ from helmr_runtime.process.startup import (
     local_key,
     make_spec,
 )
-
-T = TypeVar("T")
 
 STOP_WITHIN_S = 20.0
 
@@ -37,9 +37,10 @@ class ThreadedRuntime:
 
     def __init__(self, options: UpOptions) -> None:
         self._options = options
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="helmr", daemon=True)
-        self._runtime: InProcess | None = None
+        self._thread: threading.Thread | None = None
+        self._serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+        """The thread's loop, and its one task there."""
+        self._ready: Future[None] = Future()
         self._held = ExitStack()
         self.url = ""
         self.key = ""
@@ -52,48 +53,61 @@ class ThreadedRuntime:
             BadDefinition: A task module can't be used.
             Unavailable: It was not ready in time.
         """
-        self._thread.start()
+        options = self._options
         try:
-            self._start(self._held.enter_context(claim(self._options, _say_nothing)))
+            claimed = self._held.enter_context(claim(options, _say_nothing))
+            registry, catalog = load_code(options.tasks, claimed.folder, _say_nothing)
+            self.key = local_key(claimed.data_dir)
+            run_dir = claimed.data_dir / RUN
+            spec = make_spec(options, claimed, catalog, run_dir=run_dir, key=self.key)
+            keep_keys(spec, self.key)
+            self._thread = threading.Thread(
+                target=lambda: asyncio.run(self._serve(spec, registry, catalog)),
+                name="helmr",
+                daemon=True,
+            )
+            self._thread.start()
+            self._ready.result()
+            pointer = announce(options, claimed, self.key, _say_nothing)
+            self._held.callback(pointer_files.withdraw, claimed.data_dir, pointer)
+            self.url = spec.base_url
         except BaseException:
             self.stop()
             raise
         # An ordinary exit function would come too late: threads can start no work any more by then.
         _at_threads_end(weakref.WeakMethod(self.stop))
 
-    def _start(self, claimed: Claim) -> None:
-        options = self._options
-        registry, catalog = load_code(options.tasks, claimed.folder, _say_nothing)
-        self.key = local_key(claimed.data_dir)
-        run_dir = claimed.data_dir / RUN
-        spec = make_spec(options, claimed, catalog, run_dir=run_dir, key=self.key)
-        keep_keys(spec, self.key)
-        self._runtime = InProcess(spec, registry, catalog, _say_nothing)
-        self._on_loop(self._runtime.start())
-        pointer = announce(options, claimed, self.key, _say_nothing)
-        self._held.callback(pointer_files.withdraw, claimed.data_dir, pointer)
-        self.url = spec.base_url
+    async def _serve(self, spec: RuntimeSpec, registry: Registry, catalog: Catalog) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "it is one"
+        runtime = InProcess(spec, registry, catalog, _say_nothing)
+        self._serving.set_result((asyncio.get_running_loop(), task))
+        try:
+            await runtime.start()
+            self._ready.set_result(None)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            task.uncancel()  # it is told to stop, which takes some waiting
+        except BaseException as error:  # noqa: BLE001 - raised again where it was started
+            self._ready.set_exception(error)
+        finally:
+            await runtime.stop()
 
     def stop(self) -> None:
-        """End it; sessions are parked. Harmless if it has ended."""
-        if self._loop.is_closed():
-            return
-        try:
-            if self._runtime is not None:
-                self._on_loop(self._runtime.stop(), within_s=STOP_WITHIN_S)
-            self._on_loop(self._loop.shutdown_asyncgens())
-            self._on_loop(self._loop.shutdown_default_executor())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(STOP_WITHIN_S)
-            self._loop.close()
-            self._held.close()
+        """End it; sessions are parked. Harmless if it has ended.
 
-    def _on_loop(self, work: Coroutine[Any, Any, T], *, within_s: float | None = None) -> T:
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
-        except TimeoutError as error:
-            raise Unavailable(f"the runtime has not ended within {within_s} s") from error
+        Raises:
+            Unavailable: It has not ended in time.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            loop, task = self._serving.result()
+            with suppress(RuntimeError):  # the loop is closed: its start has failed
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join(STOP_WITHIN_S)
+            if thread.is_alive():
+                raise Unavailable(f"the runtime has not ended within {STOP_WITHIN_S:.0f} s")
+        self._held.close()
 
 
 def _say_nothing(line: str) -> None:
