@@ -1,4 +1,4 @@
-"""A runtime of one's own inside a program or a notebook: `helmr up` in processes that end with it.
+"""A runtime of one's own inside a program or a notebook: `helmr up` in processes that end with it, or in none.
 
 ```python
 runtime = embedded.start("reviews.py")  # or the task itself: embedded.start(review)
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from helmr.temporary import remove_folder
 
 if TYPE_CHECKING:
     from helmr_runtime.process.embedded import Runtime
+    from helmr_runtime.process.threaded import ThreadedRuntime
 
 JOIN_WITHIN_S = 150.0
 """Longest that a start waits for the runtime of another process to be ready, or to have ended."""
@@ -50,8 +51,9 @@ def start(
     sessions_per_host: int | None = None,
     linger_s: float = 30.0,
     join: bool = False,
+    in_process: bool = False,
 ) -> Embedded:
-    """Start a runtime and return when it is ready; takes some seconds.
+    """Start a runtime and return when it is ready; takes some seconds, or one in this process.
 
     Args:
         tasks: Task modules, dotted or as files, looked up from `folder`; a task stands for its module.
@@ -63,6 +65,8 @@ def start(
         linger_s: Seconds that a waiting session stays in memory.
         join: Use the runtime that has the data directory, if there is one, with the tasks and settings that it was
             started with. It ends with the process that started it.
+        in_process: Start no processes: the runtime lives on a thread of this one, and its tasks beside it, for code
+            that is trusted. There is no Ray then.
 
     Raises:
         MissingExtra: The runtime is not installed.
@@ -79,8 +83,9 @@ def start(
         "sessions_per_host": sessions_per_host,
         "linger_s": linger_s,
     }
+    begin = _started_here if in_process else _started
     if not join:
-        return _started(data_dir, options)
+        return begin(data_dir, options)
     if data_dir is None:
         raise UsageError("only a runtime with a data directory can be joined", hint="data_dir=…")
     ends_at_s = time.monotonic() + JOIN_WITHIN_S
@@ -89,7 +94,7 @@ def start(
         if there is not None:
             return Embedded(there)
         try:
-            return _started(data_dir, options)
+            return begin(data_dir, options)
         except Conflict:  # it is starting, or ending
             if time.monotonic() >= ends_at_s:
                 raise
@@ -152,11 +157,32 @@ def module_of(task: Task[..., Any]) -> str:
 def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
     from helmr_runtime.process.embedded import Runtime
 
+    def begin(place: Path) -> Runtime:
+        return Runtime.start(data_dir=place, **options).__enter__()
+
+    return _begun(data_dir, begin)
+
+
+def _started_here(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
+    from helmr_runtime.process.startup import UpOptions
+    from helmr_runtime.process.threaded import ThreadedRuntime
+
+    def begin(place: Path) -> ThreadedRuntime:
+        folder = Path(options["folder"] or Path.cwd())
+        given = {**options, "folder": folder, "data_dir": place, "port": 0, "in_process": True}
+        runtime = ThreadedRuntime(UpOptions(**given))
+        runtime.start()
+        return runtime
+
+    return _begun(data_dir, begin)
+
+
+def _begun(
+    data_dir: str | os.PathLike[str] | None, begin: Callable[[Path], Runtime | ThreadedRuntime]
+) -> Embedded:
     temporary = tempfile.mkdtemp(prefix="helmr-") if data_dir is None else None
     try:
-        place = data_dir if data_dir is not None else str(temporary)
-        runtime = Runtime.start(data_dir=place, **options)
-        runtime.__enter__()
+        runtime = begin(Path(data_dir or str(temporary)).absolute())
     except BaseException:
         _remove(temporary)
         raise
@@ -169,7 +195,9 @@ class Embedded:
     One that was joined goes on: it belongs to the process that started it.
     """
 
-    def __init__(self, runtime: Runtime | Credentials, temporary: str | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime | ThreadedRuntime | Credentials, temporary: str | None = None
+    ) -> None:
         self._runtime = runtime
         self._temporary = temporary
         atexit.register(self.stop)

@@ -17,9 +17,11 @@ from typer.exceptions import TyperException
 from helmr.cli import (
     console,
     demo,
+    dev,
     down,
     input,
     key,
+    logs,
     looks,
     output,
     printing,
@@ -74,7 +76,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, down, status, demo, console, query):
+for _module in (up, dev, down, status, logs, demo, console, query):
     _module.register(app)
 for _name, _group in (
     ("session", session.app),

@@ -111,16 +111,17 @@ def up(
         Transport,
         typer.Option(help="How its processes on one machine call each other."),
     ] = Transport.SOCKETS,
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process",
+            help="Without Ray, all in one process: starts in a second, for code that you trust.",
+        ),
+    ] = False,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
-    named = tasks or tasks_of_project(Path.cwd())
-    if not named:
-        raise UsageError(
-            "no tasks are named",
-            hint="Name files or modules, `helmr up tasks.py`, or set `[tool.helmr] tasks` in "
-            "pyproject.toml.",
-        )
+    named = named_tasks(tasks)
     if slots is not None or desks is not None:
         raise UsageError(
             "there are no slots and desks to count any more: a host holds many sessions",
@@ -146,8 +147,25 @@ def up(
         serves_http=http,
         trusted_proxies=proxies,
         transport=transport.value,
+        in_process=in_process,
     )
     raise typer.Exit(run_up(options))
+
+
+def named_tasks(tasks: list[str] | None) -> list[str]:
+    """What was named on the command line, or else in the project.
+
+    Raises:
+        UsageError: Nothing was.
+    """
+    named = tasks or tasks_of_project(Path.cwd())
+    if not named:
+        raise UsageError(
+            "no tasks are named",
+            hint="Name files or modules, `helmr up tasks.py`, or set `[tool.helmr] tasks` in "
+            "pyproject.toml.",
+        )
+    return named
 
 
 def network(text: str) -> str:

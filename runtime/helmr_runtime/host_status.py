@@ -51,9 +51,8 @@ class SlotStatus:
 class SlotMark:
     """One slot's record. Made by `StatusFile.take`; a mark outside any file is kept in memory only."""
 
-    def __init__(self, buffer: bytearray | mmap.mmap | None = None, at: int = 0) -> None:
-        self._buffer = buffer if buffer is not None else bytearray(RECORD_BYTES)
-        self._at = at
+    def __init__(self, record: memoryview | None = None) -> None:
+        self._record = record if record is not None else memoryview(bytearray(RECORD_BYTES))
         self._op = 0
         self._threads = 0
         self._lock = threading.Lock()
@@ -61,36 +60,44 @@ class SlotMark:
     def hold(self, session_id: str, epoch: int) -> None:
         """The slot has this session now; nothing of it executes."""
         self._op = 0
-        RECORD.pack_into(self._buffer, self._at, session_id.encode(), epoch, 0)
+        RECORD.pack_into(self._record, 0, session_id.encode(), epoch, 0)
         for flag in Executing:
-            self._buffer[self._at + flag] = 0
+            self._record[flag] = 0
 
     def asked(self, op: int) -> None:
         """Its run has asked for that op."""
         if op != self._op:
             self._op = op
-            struct.pack_into("<I", self._buffer, self._at + RECORD.size - 4, op)
+            struct.pack_into("<I", self._record, RECORD.size - 4, op)
 
     def executes(self, what: Executing, *, is_so: bool) -> None:
         """That part of its code got the processor, or gave it up."""
-        self._buffer[self._at + what] = is_so
+        self._record[what] = is_so
 
     def thread_begins(self) -> None:
         """A thread starts to execute the session's code."""
         with self._lock:
             self._threads += 1
-            self._buffer[self._at + Executing.THREADS] = 1
+            self._record[Executing.THREADS] = 1
 
     def thread_ends(self) -> None:
         """It has ended."""
         with self._lock:
             self._threads -= 1
-            self._buffer[self._at + Executing.THREADS] = self._threads > 0
+            self._record[Executing.THREADS] = self._threads > 0
+
+    @property
+    def is_executing(self) -> bool:
+        """Some part of its code has the processor, or lives in a thread."""
+        return any(self._record[flag] for flag in Executing)
 
     def detach(self) -> None:
-        """The slot is empty; what still executes in its name is noted nowhere."""
-        self._buffer[self._at : self._at + RECORD_BYTES] = bytes(RECORD_BYTES)
-        self._buffer, self._at = bytearray(RECORD_BYTES), 0
+        """The slot is empty; what still executes in its name is known in memory only."""
+        with self._lock:
+            noted, self._record = self._record, memoryview(bytearray(self._record))
+            for flag in Executing:
+                self._record[flag] &= noted[flag]  # it may have ended just now
+            noted[:] = bytes(RECORD_BYTES)
 
 
 class StatusFile:
@@ -117,7 +124,7 @@ class StatusFile:
         if not self._free:
             return SlotMark()
         at = self._free.pop()
-        mark = SlotMark(self._map, at)
+        mark = SlotMark(memoryview(self._map)[at : at + RECORD_BYTES])
         self._taken[mark] = at
         return mark
 

@@ -8,7 +8,7 @@ import pytest
 
 from helmr.errors import NotReady, StoreUnavailable
 from helmr_runtime.process.launch import Launch
-from helmr_runtime.rpc.ray import RayCalls
+from helmr_runtime.rpc.protocol import Calls as AnyCalls
 
 
 class Calls:
@@ -34,7 +34,7 @@ async def test_the_person_hears_once_of_a_file_that_can_not_be_opened(
     errors: list[Exception], said: list[str]
 ) -> None:
     heard: list[str] = []
-    calls = cast("RayCalls", Calls(*errors))
+    calls = cast("AnyCalls", Calls(*errors))
     launch = Launch(cast("Any", None), cast("Any", None), calls, on_up=print, say=heard.append)
     await launch._until_answered("helmr-gateway", launch._ask_gateway)
     assert heard == said

@@ -70,6 +70,7 @@ class LiveRuntime:
         sessions_per_host: int = 50,
         linger: str = "30s",
         port: int = 0,
+        in_process: bool = False,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / ".helmr"
@@ -88,6 +89,7 @@ class LiveRuntime:
             f"--sessions-per-host={sessions_per_host}",
             f"--linger={linger}",
             f"--transport={TRANSPORT}",
+            *(["--in-process"] if in_process else []),
         ]
         self._has_modules = bool(modules)
         self._process: subprocess.Popen[bytes] | None = None

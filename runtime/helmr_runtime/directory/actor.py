@@ -43,6 +43,9 @@ OWN_HOSTS_MAX = 4
 RETRY_PAUSE_S = 0.005
 """Between two tries to reach a session that is on the move."""
 
+ROOM = "room"
+"""The key of the warning that says why there is less room than was asked for."""
+
 LEDGER_PAUSE_S = 0.1
 """Between two tries while the ledger is away; it is back in a second or two."""
 
@@ -156,6 +159,20 @@ class DirectoryActor:
         for host in list(self._pool.hosts.values()):
             if host.is_alive and host.code_hash != catalog_hash:
                 self._placing.drain(host)
+
+    async def set_room(self, sessions_per_host: int, *, why: str | None) -> None:
+        """Let each host for all sessions have the code of so many at once from now on; what executes goes on.
+
+        Args:
+            sessions_per_host: With 0, commands are decided and runs wait.
+            why: A warning in `status` until the next call.
+        """
+        self._pool.set_room(sessions_per_host)
+        if why is None:
+            self._pool.warnings.pop(ROOM, None)
+        else:
+            self._pool.warn(ROOM, why)
+        self._pump()
 
     async def _begin(self) -> None:
         await self._reconcile()

@@ -142,7 +142,7 @@ class PoolHost:
     def free(self) -> int:
         """How many more it has room for."""
         taken = sum(1 for slot in self.slots if slot.executes)
-        return self.room - taken if self.takes_sessions else 0
+        return max(0, self.room - taken) if self.takes_sessions else 0
 
     def to_json(self) -> dict[str, Any]:
         """For `status`."""

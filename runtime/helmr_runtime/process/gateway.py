@@ -16,7 +16,7 @@ from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ports import Introduction
-from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc import descriptors, proxies
 from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
@@ -50,6 +50,7 @@ class GatewayActor:
         self._settings = settings
         self._introduction = introduction
         self._server: _Server | None = None
+        self._listens_on = -1
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -62,6 +63,7 @@ class GatewayActor:
             Conflict: Something else listens there.
         """
         listener = await _listen(host, port)
+        self._listens_on = descriptors.hold(listener.fileno())
         self._service.start()
         proxies = self._settings.trusted_proxies
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -101,6 +103,7 @@ class GatewayActor:
         await self._service.stop()
         if self._serving is not None:
             await asyncio.wait({self._serving})
+            descriptors.release(self._listens_on)
 
 
 def make_gateway(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.directory.timing import Tasks
-from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, create_shared, park_and_close
-from helmr_runtime.process.spawn import create_host
+from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, park_and_close
+from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.stop import Stop
 from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
 from helmr_runtime.rpc.ray import RayCalls
 
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_BUILD_S = 1.0
 LOOK_EVERY_S = 2.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Keeper:
@@ -57,8 +56,7 @@ class Keeper:
         self._say = say
         self._calls = RayCalls()
         self._tasks = Tasks()
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stop = Stop(say)
         self._is_serving = False
         self._lost: str | None = None
 
@@ -68,40 +66,18 @@ class Keeper:
         Raises:
             Unavailable: A part can't be started, or Ray has died.
         """
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+        self._stop.on_signals()
         try:
-            if await self._unless_stopped(self._start()):
+            if await self._stop.before(self._start()):
                 self._on_ready()
                 self._is_serving = True
                 self._tasks.start(self._look())
-                await self._stop.wait()
+                await self._stop.asked.wait()
         finally:
             await self._shut_down()
         if self._lost is not None:
             raise Unavailable(self._lost, hint="Start it again: what was acknowledged is stored.")
         return 0
-
-    def _on_signal(self) -> None:
-        if self._stop.is_set():
-            self._say("ending at once")
-            self._hurry.set()
-            return
-        self._say("stopping: waiting sessions are parked")
-        self._stop.set()
-
-    async def _unless_stopped(self, work: Awaitable[None]) -> bool:
-        """Do the work; False if a signal came before it was done."""
-        doing = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not doing.done():
-            doing.cancel()
-            return False
-        doing.result()
-        return True
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -155,7 +131,7 @@ class Keeper:
             await asyncio.sleep(LOOK_EVERY_S)
             if not self._is_cluster_alive():
                 self._lost = "Ray has died, and the runtime with it"
-                self._stop.set()
+                self._stop.asked.set()
                 return
             try:
                 await asyncio.to_thread(self._look_after)
@@ -168,11 +144,4 @@ class Keeper:
         """Park what waits, close the file; at once after a second signal."""
         await self._tasks.stop()
         if self._is_serving and self._lost is None:
-            await self._park_unless_hurried()
-
-    async def _park_unless_hurried(self) -> None:
-        parking = asyncio.ensure_future(park_and_close(self._calls, self._say))
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        await asyncio.wait({parking, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        parking.cancel()
-        hurry.cancel()
+            await self._stop.unless_hurried(park_and_close(self._calls, self._say))

@@ -1,6 +1,7 @@
-"""Creates the actors of a runtime in order and waits until it serves; parks and closes it.
+"""Waits until the actors of a runtime serve, in order; parks and closes it.
 
-What `helmr up` does in the foreground (`keeper`) and in a cluster that was there before (`deploy_cluster`).
+What `helmr up` does in the foreground (`keeper`), in a cluster that was there before (`deploy_cluster`) and in one
+process (`in_process`).
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from helmr.errors import (
 )
 from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.process.spawn import create_host
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, is_of_runtime
-from helmr_runtime.rpc.ray import RayCalls
+from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, Calls
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ START_WITHIN_S = 90.0
 RETRY_S = 0.05
 PARK_WITHIN_S = 6.0
 CLOSE_WITHIN_S = 1.5
-END_WITHIN_S = 2.0
 SHARED = (LEDGER, DIRECTORY, GATEWAY)
 
 
@@ -52,7 +50,7 @@ class Launch:
         self,
         spec: RuntimeSpec,
         catalog: Catalog,
-        calls: RayCalls,
+        calls: Calls,
         *,
         on_up: Callable[[str], None],
         say: Callable[[str], None],
@@ -74,18 +72,26 @@ class Launch:
         """
         try:
             async with asyncio.timeout(START_WITHIN_S):
-                await self._until_answered(LEDGER, self._write_catalog)
-                self._say("the ledger is open")
+                await self.open_ledger()
                 self._on_up(LEDGER)
                 self._on_up(DIRECTORY)
                 await self._until_answered(GATEWAY, self._ask_gateway)
                 self._on_up(GATEWAY)
-                await self._until_answered(DIRECTORY, self._check_pool)
+                await self.await_pool()
         except TimeoutError as error:
             raise Unavailable(
                 f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
                 hint=f"The logs are in {self._spec.logs_dir}.",
             ) from error
+
+    async def open_ledger(self) -> None:
+        """Return when it has the catalog."""
+        await self._until_answered(LEDGER, self._write_catalog)
+        self._say("the ledger is open")
+
+    async def await_pool(self) -> None:
+        """Return when a host lives."""
+        await self._until_answered(DIRECTORY, self._check_pool)
 
     async def _write_catalog(self) -> None:
         catalog = self._catalog.model_dump(mode="json", by_alias=True)
@@ -131,22 +137,7 @@ class Launch:
             self._say(error.message)
 
 
-async def create_shared(calls: RayCalls, spec: RuntimeSpec, name: str) -> None:
-    """Create one of the actors that exist once.
-
-    Raises:
-        RuntimeHeld: The cluster has one of that name.
-    """
-    try:
-        await create_host(calls, name, spec)
-    except ValueError as error:
-        raise RuntimeHeld(
-            f"this Ray cluster has a runtime already: {name} is taken",
-            hint="A Ray cluster holds one runtime; end that one first.",
-        ) from error
-
-
-async def park_and_close(calls: RayCalls, say: Callable[[str], None]) -> None:
+async def park_and_close(calls: Calls, say: Callable[[str], None]) -> None:
     """Take no more requests, park what waits, close the file; each within its time."""
     _, parked = await asyncio.gather(
         _asked(calls, GATEWAY, "stop", PARK_WITHIN_S),
@@ -158,26 +149,7 @@ async def park_and_close(calls: RayCalls, say: Callable[[str], None]) -> None:
     await _asked(calls, LEDGER, "close", CLOSE_WITHIN_S)
 
 
-async def end_actors(calls: RayCalls) -> int:
-    """End the runtime's actors, and nothing else of the cluster; says how many there were.
-
-    Raises:
-        Unavailable: Ray did not answer in time.
-    """
-    try:
-        async with asyncio.timeout(END_WITHIN_S):
-            ours = list(filter(is_of_runtime, await calls.names()))
-            # The directory first: it would replace the others.
-            ours.sort(key=lambda name: name != DIRECTORY)
-            for name in ours[:1]:
-                await calls.kill(name)
-            await asyncio.gather(*(calls.kill(name) for name in ours[1:]))
-    except TimeoutError as error:
-        raise Unavailable("Ray did not end the actors in time", hint="Ask again.") from error
-    return len(ours)
-
-
-async def _asked(calls: RayCalls, name: str, method: str, within_s: float) -> Any:
+async def _asked(calls: Calls, name: str, method: str, within_s: float) -> Any:
     """The answer, or None if none came in time."""
     try:
         async with asyncio.timeout(within_s):

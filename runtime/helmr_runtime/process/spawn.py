@@ -1,4 +1,4 @@
-"""Creates the Ray actors of a runtime, and is the directory's hand on its pool."""
+"""Creates and ends the Ray actors of a runtime, and is the directory's hand on its pool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helmr.errors import RuntimeHeld, Unavailable
 from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
@@ -18,12 +19,14 @@ from helmr_runtime.process.actor_host import ActorHost
 from helmr_runtime.process.cluster import HOST_RESOURCE
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import (
+    DIRECTORY,
     HOST_PREFIX,
     OWN_HOST_PREFIX,
     ActorDied,
     ActorNotFound,
     CallError,
     NodeGone,
+    is_of_runtime,
 )
 from helmr_runtime.rpc.ray import RayCalls
 
@@ -35,6 +38,7 @@ CALLS_MAX = 10_000
 """Calls that run in one actor at once; Ray queues what is above."""
 
 UNREACHABLE_PAUSE_S = 0.5
+END_WITHIN_S = 2.0
 
 
 async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
@@ -55,6 +59,40 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
             "scheduling_strategy": "SPREAD",
         }
     await calls.create(name, ActorHost, name, spec, is_here=not is_host, options=options)
+
+
+async def create_shared(calls: RayCalls, spec: RuntimeSpec, name: str) -> None:
+    """Create one of the actors that exist once.
+
+    Raises:
+        RuntimeHeld: The cluster has one of that name.
+    """
+    try:
+        await create_host(calls, name, spec)
+    except ValueError as error:
+        raise RuntimeHeld(
+            f"this Ray cluster has a runtime already: {name} is taken",
+            hint="A Ray cluster holds one runtime; end that one first.",
+        ) from error
+
+
+async def end_actors(calls: RayCalls) -> int:
+    """End the runtime's actors, and nothing else of the cluster; says how many there were.
+
+    Raises:
+        Unavailable: Ray did not answer in time.
+    """
+    try:
+        async with asyncio.timeout(END_WITHIN_S):
+            ours = list(filter(is_of_runtime, await calls.names()))
+            # The directory first: it would replace the others.
+            ours.sort(key=lambda name: name != DIRECTORY)
+            for name in ours[:1]:
+                await calls.kill(name)
+            await asyncio.gather(*(calls.kill(name) for name in ours[1:]))
+    except TimeoutError as error:
+        raise Unavailable("Ray did not end the actors in time", hint="Ask again.") from error
+    return len(ours)
 
 
 class RaySpawner:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
+from helmr.client.discovery import (
+    CREDENTIALS_FILE,
+    LOCK_FILE,
+    pointer_dir,
+    read_credentials,
+)
 from helmr.errors import (
     BadDefinition,
     Conflict,
@@ -23,14 +28,17 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import Catalog
-from helmr_runtime.catalog import load_modules, raised_at
+from helmr_runtime.catalog import Registry, load_modules, raised_at
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.ledger.duck.files import check_is_database
+from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import LOOPBACK
 from helmr_runtime.process.orphans import write_private
-from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
+from helmr_runtime.process.spec import LEDGER_NAME, SOCKETS, RuntimeSpec
+from helmr_runtime.rpc import descriptors
 from helmr_runtime.security.keys import ensure_key_ring
 from helmr_runtime.security.private_files import open_private, secure_folder
-from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
+from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
 
 DEFAULT_PORT = 4356
 DEFAULT_LINGER_S = 30.0
@@ -63,6 +71,8 @@ class UpOptions:
         trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
+        in_process: Without Ray, in this process alone.
+        reloads: Start it again when a task file changes; only in one process.
     """
 
     tasks: tuple[str, ...]
@@ -80,11 +90,13 @@ class UpOptions:
     serves_http: bool = True
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
+    in_process: bool = False
+    reloads: bool = False
 
     @property
     def hosts_count(self) -> int:
         """What was asked for, or the default."""
-        return self.hosts or max(1, (os.cpu_count() or 1) // 2)
+        return self.hosts or (1 if self.in_process else max(1, (os.cpu_count() or 1) // 2))
 
     @property
     def host_room(self) -> int:
@@ -134,7 +146,7 @@ def writing(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the data directory; the kernel gives it back with this process, whatever ends it.
+    """Hold the data directory; the kernel gives it back with this process, whatever ends it, and whatever it forked.
 
     Raises:
         RuntimeHeld: Another runtime has it.
@@ -152,13 +164,84 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
         holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise _held(data_dir, holder) from error
+    descriptors.hold(descriptor)
     try:
         with writing(data_dir):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
+        descriptors.release(descriptor)
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a runtime in the foreground has to itself while it runs."""
+
+    folder: Path
+    data_dir: Path
+    port: int
+
+
+@contextmanager
+def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
+    """Hold data directory and port, and end what an earlier runtime has left.
+
+    Raises:
+        RuntimeHeld: Another runtime has the data directory; names it.
+        Conflict: The port is taken.
+        DataError: The ledger's file is no database.
+    """
+    folder, data_dir = options.folders()
+    with lock(data_dir, say):
+        say(f"Helmr {version()} on {data_dir}")
+        check_is_database(data_dir / LEDGER_NAME)
+        pointer_files.withdraw(data_dir, None)  # of a runtime that was killed
+        ended = orphans.end_leftovers(data_dir)
+        if ended:
+            noun = "process" if ended == 1 else "processes"
+            say(f"ended {ended} {noun} that an earlier runtime had left")
+        port, held = hold_port(options.host, options.port)
+        with held:
+            yield Claim(folder=folder, data_dir=data_dir, port=port)
+
+
+def make_spec(
+    options: UpOptions, claimed: Claim, catalog: Catalog, *, run_dir: Path, key: str
+) -> RuntimeSpec:
+    """What every actor of a runtime in the foreground is built from; `key` is its local one."""
+    return RuntimeSpec(
+        data_dir=str(claimed.data_dir),
+        run_dir=str(run_dir),
+        tasks=options.tasks,
+        folder=str(claimed.folder),
+        catalog_hash=catalog.code_hash,
+        hosts=options.hosts_count,
+        sessions_per_host=options.host_room,
+        linger_s=options.linger_s,
+        host=options.host,
+        port=claimed.port,
+        admin_key_hash=secret_hash(key),
+        version=version(),
+        encrypts=options.encrypts,
+        external_url=options.external_url,
+        trusted_proxies=options.trusted_proxies,
+        transport=options.transport,
+    )
+
+
+def announce(options: UpOptions, claimed: Claim, key: str, say: Callable[[str], None]) -> Path:
+    """Let local programs find the runtime, which is ready; says where its pointer is."""
+    credentials = pointer_files.credentials(
+        options.host, claimed.port, key=key, data_dir=claimed.data_dir
+    )
+    pointer = pointer_files.publish(credentials, pointer_dir(os.environ))
+    say(f"ready on {credentials.url} (Ctrl-C ends it)")
+    if options.ready_fd is not None:
+        os.write(options.ready_fd, credentials.model_dump_json().encode() + b"\n")
+        os.close(options.ready_fd)
+    return pointer
 
 
 def _held(data_dir: Path, holder: str) -> RuntimeHeld:
@@ -175,10 +258,13 @@ def _held(data_dir: Path, holder: str) -> RuntimeHeld:
     )
 
 
-def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
+def load_code(
+    tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]
+) -> tuple[Registry, Catalog]:
     """Import the task modules, as every host will, and read what is in them."""
     try:
-        catalog = load_modules(tasks, folder=folder).catalog()
+        registry = load_modules(tasks, folder=folder)
+        catalog = registry.catalog()
     except HelmrError:
         raise
     except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
@@ -188,7 +274,12 @@ def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None
         ) from error
     noun = "task" if len(catalog.tasks) == 1 else "tasks"
     say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
-    return catalog
+    return registry, catalog
+
+
+def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
+    """What is in the task modules; see `load_code`."""
+    return load_code(tasks, folder, say)[1]
 
 
 def hold_port(host: str, port: int) -> tuple[int, socket.socket]:

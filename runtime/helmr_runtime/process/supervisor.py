@@ -15,29 +15,26 @@ import signal
 import sys
 from pathlib import Path
 
-from helmr.client.discovery import pointer_dir
 from helmr.errors import HelmrError, UsageError
-from helmr.models import Catalog
-from helmr_runtime.ledger.duck.files import check_is_database
 from helmr_runtime.process import orphans, pointer_files, processes
 from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.process.deploy_cluster import join
+from helmr_runtime.process.foreground import run_in_process
 from helmr_runtime.process.orphans import Record
-from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
 from helmr_runtime.process.startup import (
+    Claim,
     UpOptions,
-    hold_port,
+    announce,
+    claim,
     keep_keys,
     load_catalog,
     local_key,
-    lock,
+    make_spec,
     trim_logs,
-    version,
     writing,
 )
 from helmr_runtime.process.terminal import Terminal
 from helmr_runtime.process.watchdog import Watchdog
-from helmr_runtime.security.secrets import secret_hash
 
 STOP_WITHIN_S = 10.0
 """From a signal to the end of everything."""
@@ -62,42 +59,38 @@ def run_up(options: UpOptions) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     if options.address is not None:
+        if options.in_process:
+            raise UsageError(
+                "a runtime in one process joins no cluster",
+                hint="Leave out --address or --in-process.",
+            )
         return join(options, TERMINAL)
     if not options.serves_http:
         raise UsageError(
             "a runtime that serves no HTTP is reached only from its Ray cluster",
             hint="Name the cluster with --address.",
         )
-    folder, data_dir = options.folders()
-    with lock(data_dir, TERMINAL.say):
-        TERMINAL.say(f"Helmr {version()} on {data_dir}")
-        check_is_database(data_dir / LEDGER_NAME)
-        pointer_files.withdraw(data_dir, None)  # of a runtime that was killed
-        ended = orphans.end_leftovers(data_dir)
-        if ended:
-            noun = "process" if ended == 1 else "processes"
-            TERMINAL.say(f"ended {ended} {noun} that an earlier runtime had left")
-        port, held = hold_port(options.host, options.port)
-        with held:
-            with writing(data_dir):
-                run = _Run(options, folder=folder, data_dir=data_dir, port=port)
-            try:
-                return run.run()
-            except KeyboardInterrupt:
-                TERMINAL.say("stopped before it was ready")
-                return 0
-            finally:
-                run.clean_up()
+    if options.in_process:
+        return run_in_process(options, TERMINAL)
+    with claim(options, TERMINAL.say) as claimed:
+        with writing(claimed.data_dir):
+            run = _Run(options, claimed)
+        try:
+            return run.run()
+        except KeyboardInterrupt:
+            TERMINAL.say("stopped before it was ready")
+            return 0
+        finally:
+            run.clean_up()
 
 
 class _Run:
     """One runtime from its first process to its last."""
 
-    def __init__(self, options: UpOptions, *, folder: Path, data_dir: Path, port: int) -> None:
+    def __init__(self, options: UpOptions, claimed: Claim) -> None:
         self._options = options
-        self._folder = folder
-        self._data_dir = data_dir
-        self._port = port
+        self._claim = claimed
+        data_dir = self._data_dir = claimed.data_dir
         self._run_dir = make_run_dir()
         self._mark = processes.RuntimeMark(os.urandom(16).hex(), self._run_dir)
         self._key = local_key(data_dir)
@@ -115,7 +108,7 @@ class _Run:
         with writing(self._data_dir):
             prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
         # A task module may import ray, which reads the environment then.
-        catalog = load_catalog(self._options.tasks, self._folder, TERMINAL.say)
+        catalog = load_catalog(self._options.tasks, self._claim.folder, TERMINAL.say)
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
@@ -125,7 +118,7 @@ class _Run:
         TERMINAL.say(f"Ray runs on {address}")
         from helmr_runtime.process.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
 
-        spec = self._spec(catalog)
+        spec = make_spec(self._options, self._claim, catalog, run_dir=self._run_dir, key=self._key)
         keep_keys(spec, self._key)
         keeper = Keeper(
             spec,
@@ -136,27 +129,6 @@ class _Run:
             say=TERMINAL.say,
         )
         return asyncio.run(keeper.run())
-
-    def _spec(self, catalog: Catalog) -> RuntimeSpec:
-        """What every actor is built from."""
-        return RuntimeSpec(
-            data_dir=str(self._data_dir),
-            run_dir=str(self._run_dir),
-            tasks=self._options.tasks,
-            folder=str(self._folder),
-            catalog_hash=catalog.code_hash,
-            hosts=self._options.hosts_count,
-            sessions_per_host=self._options.host_room,
-            linger_s=self._options.linger_s,
-            host=self._options.host,
-            port=self._port,
-            admin_key_hash=secret_hash(self._key),
-            version=version(),
-            encrypts=self._options.encrypts,
-            external_url=self._options.external_url,
-            trusted_proxies=self._options.trusted_proxies,
-            transport=self._options.transport,
-        )
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:
         """Write down what there is to end, should this process be killed."""
@@ -176,14 +148,7 @@ class _Run:
 
     def _ready(self) -> None:
         """Let local programs find this runtime."""
-        credentials = pointer_files.credentials(
-            self._options.host, self._port, key=self._key, data_dir=self._data_dir
-        )
-        self._pointer = pointer_files.publish(credentials, pointer_dir(os.environ))
-        TERMINAL.say(f"ready on {credentials.url} (Ctrl-C ends it)")
-        if self._options.ready_fd is not None:
-            os.write(self._options.ready_fd, credentials.model_dump_json().encode() + b"\n")
-            os.close(self._options.ready_fd)
+        self._pointer = announce(self._options, self._claim, self._key, TERMINAL.say)
 
     def clean_up(self) -> None:
         """End whatever is left, and take back what pointed here."""

@@ -10,10 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from helmr_runtime.process.session_output import FORMAT, SessionFilter
 from helmr_runtime.security import redaction
 from helmr_runtime.security.private_files import open_private
-
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Terminal:
@@ -55,5 +54,8 @@ def log_to(path: Path) -> None:
     os.close(descriptor)
     # Its own stream: a test runner may have replaced sys.stderr.
     stream = os.fdopen(2, "w", closefd=False, buffering=1)
-    logging.basicConfig(stream=stream, level=logging.INFO, format=FORMAT, force=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.addFilter(SessionFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     redaction.install()

@@ -18,6 +18,7 @@ import struct
 from pathlib import Path
 from typing import cast
 
+from helmr_runtime.rpc import descriptors
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameReader
 
 logger = logging.getLogger(__name__)
@@ -53,26 +54,9 @@ def peer_uid(connection: socket.socket) -> int:
     return uid
 
 
-_descriptors: set[int] = set()
-"""Of this process's sockets. A forked child lets them go: the end of this process must end its connections."""
-
-
 def hold_open(connection: socket.socket) -> int:
-    """Its file descriptor, which no forked child keeps open."""
-    _descriptors.add(connection.fileno())
-    return connection.fileno()
-
-
-def _let_go_in_child() -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in _descriptors:
-        # Closed, its number would go to another file, which an object of the parent's may close.
-        os.dup2(nothing, descriptor, inheritable=False)
-    _descriptors.clear()
-    os.close(nothing)
-
-
-os.register_at_fork(after_in_child=_let_go_in_child)
+    """Its file descriptor, which no forked child keeps open: the end of this process must end its connections."""
+    return descriptors.hold(connection.fileno())
 
 
 class Connection(asyncio.Protocol):
@@ -98,7 +82,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing is sent any more."""
-        _descriptors.discard(self._descriptor)
+        descriptors.release(self._descriptor)
         self.transport = None
 
     def data_received(self, data: bytes) -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.process.actors import make_directory
 from helmr_runtime.process.spawn import RaySpawner
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.ray import RayCalls, this_node
 
 
 async def build(name: str, spec: RuntimeSpec, calls: RayCalls) -> DirectoryActor:
     """A started directory."""
-    ledger = proxies.ledger(calls)
-    directory = DirectoryActor(
-        ledger=ledger,
-        port=lambda name: proxies.host(calls, name),
-        spawner=RaySpawner(calls, spec, this_node()),
-        clock=SystemClock(),
-        hosts=spec.hosts,
-        sessions_per_host=spec.sessions_per_host,
-        catalog_hash=spec.catalog_hash,
-        limits=Limits(linger_s=spec.linger_s),
-        deliver=partial(delivery, ledger),
-    )
+    directory = make_directory(calls, spec, RaySpawner(calls, spec, this_node()))
     await directory.start()
     return directory

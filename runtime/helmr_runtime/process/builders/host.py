@@ -11,12 +11,12 @@ from pathlib import Path
 from ray import cloudpickle
 
 from helmr_runtime.catalog import Registry, load_modules
-from helmr_runtime.clock import SystemClock
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process import by_value
+from helmr_runtime.process.actors import make_host, status_slots
+from helmr_runtime.process.session_output import tag_prints
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, Calls
+from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.rpc.ray import this_node
 from helmr_runtime.session.host import HostActor
 
@@ -25,24 +25,17 @@ logger = logging.getLogger(__name__)
 SWITCH_INTERVAL_S = 0.0005
 """How long a spinning task may keep the interpreter from the host's loop."""
 
-STATUS_SLOTS_SPARE = 64
-"""Records of the status file for sessions whose code is still being ended."""
-
 
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
     """A host; it imports the task modules when it is first asked who it is."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return HostActor(
+    tag_prints()
+    return make_host(
         name,
-        proxies.ledger(calls),
-        SystemClock(),
+        calls,
+        spec,
         lambda: _load(spec),
-        statuses=lambda: StatusFile(
-            spec.status_path(name), spec.sessions_per_host + STATUS_SLOTS_SPARE
-        ),
-        is_exclusive=name.startswith(OWN_HOST_PREFIX),
-        linger_s=spec.linger_s,
-        base_url=spec.base_url,
+        statuses=lambda: StatusFile(spec.status_path(name), status_slots(spec)),
         node=this_node() if spec.is_joined else "",
     )
 

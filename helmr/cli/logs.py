@@ -1,0 +1,148 @@
+"""`helmr logs`: what sessions' code and their hosts have logged and printed, read from the data directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmr.cli import finding, printing
+from helmr.cli.app import Cli, command
+from helmr.errors import UsageError
+from helmr.safe_text import plain
+
+LOGS = "logs"
+PATTERNS = ("helmr-host-*.log", "in-process.log")
+"""The files that hosts write; ledger, directory and gateway run no code of sessions."""
+
+BYTES_MAX = 16 * 1024 * 1024
+"""Read from the end of each file."""
+
+POLL_S = 0.3
+LOGGED = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) [A-Z]+ (\S+) ")
+PRINTED = re.compile(r"(ses_[0-9a-z]{26}) \| ")
+WHOLE = re.compile(r"ses_[0-9a-z]{26}")
+
+EXAMPLES = """\
+helmr logs --follow
+helmr logs last"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, when it was logged (a printed one: the time of the last logged before it), and whose it is."""
+
+    logged_at: str
+    session_id: str
+    text: str
+
+
+class LogFile:
+    """A log file that is read on from where it was left."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = max(0, path.stat().st_size - BYTES_MAX)
+        self._rest = b""
+        self._logged_at = ""
+        self._session_id = ""
+
+    def read(self) -> list[Line]:
+        """The whole lines that have come since."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(BYTES_MAX)
+        except FileNotFoundError:
+            return []
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [self._line(line.decode(errors="replace")) for line in lines]
+
+    def _line(self, text: str) -> Line:
+        """A line that says nothing of itself, of a traceback say, belongs to the one before it."""
+        if logged := LOGGED.match(text):
+            self._logged_at, self._session_id = logged[1], logged[2]
+        elif printed := PRINTED.match(text):
+            self._session_id = printed[1]
+        return Line(self._logged_at, self._session_id, text)
+
+
+class Logs:
+    """The log files of a data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / LOGS
+        self._files: dict[Path, LogFile] = {}
+
+    def read(self, session_id: str | None) -> list[Line]:
+        """What has come since, of one session or all, by time."""
+        for pattern in PATTERNS:
+            for path in sorted(self._folder.glob(pattern)):
+                if path not in self._files:
+                    self._files[path] = LogFile(path)
+        lines = [line for file in self._files.values() for line in file.read()]
+        lines.sort(key=lambda line: line.logged_at)
+        return [line for line in lines if session_id in (None, line.session_id)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "logs", examples=EXAMPLES)(logs)
+
+
+def logs(
+    cli: Cli,
+    session: Annotated[
+        str | None,
+        typer.Argument(metavar="[SESSION]", help="Only what this session's code says."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option(min=0, metavar="N", help="At most so many lines, the newest.")
+    ] = 1_000,
+) -> None:
+    """Show what tasks and their hosts have logged and printed, on this machine; a runtime need not run."""
+    found = Logs(_data_dir(cli))
+    session_id = _session_id(cli, session) if session is not None else None
+    first = found.read(session_id)
+    _show(first[max(0, len(first) - lines) :])
+    while follow:
+        time.sleep(POLL_S)
+        _show(found.read(session_id))
+
+
+def _show(lines: list[Line]) -> None:
+    for line in lines:
+        printing.write(plain(line.text, None))
+
+
+def _session_id(cli: Cli, text: str) -> str:
+    """A whole id needs no runtime."""
+    if WHOLE.fullmatch(text):
+        return text
+    with cli.client() as client:
+        return finding.session(client, text)
+
+
+def _data_dir(cli: Cli) -> Path:
+    from helmr.client.discovery import nearest_data_dir, with_process
+
+    if cli.url is None and not os.environ.get("HELMR_URL"):
+        near = cli.data_dir or nearest_data_dir(Path.cwd())
+        if near is not None:
+            return near
+    endpoint = with_process(cli.endpoint())
+    if endpoint.data_dir is None:
+        raise UsageError(
+            f"{endpoint.url} is no runtime of this machine: its logs are where it runs",
+            hint="Name a data directory with --data-dir.",
+        )
+    return Path(endpoint.data_dir)

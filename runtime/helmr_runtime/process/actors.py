@@ -1,0 +1,65 @@
+"""Directory and hosts as plain objects, made of a runtime's spec and of however their calls travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.directory.hosts import Spawner
+from helmr_runtime.directory.timing import Limits
+from helmr_runtime.host_status import StatusFile
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, Calls
+from helmr_runtime.session.host import HostActor
+
+STATUS_SLOTS_SPARE = 64
+"""Records of the status file for sessions whose code is still being ended."""
+
+
+def make_directory(calls: Calls, spec: RuntimeSpec, spawner: Spawner) -> DirectoryActor:
+    """A directory, to be started."""
+    ledger = proxies.ledger(calls)
+    return DirectoryActor(
+        ledger=ledger,
+        port=lambda name: proxies.host(calls, name),
+        spawner=spawner,
+        clock=SystemClock(),
+        hosts=spec.hosts,
+        sessions_per_host=spec.sessions_per_host,
+        catalog_hash=spec.catalog_hash,
+        limits=Limits(linger_s=spec.linger_s),
+        deliver=partial(delivery, ledger),
+    )
+
+
+def make_host(
+    name: str,
+    calls: Calls,
+    spec: RuntimeSpec,
+    load: Callable[[], Registry],
+    *,
+    statuses: Callable[[], StatusFile],
+    node: str = "",
+) -> HostActor:
+    """A host; it calls `load` and `statuses` when they are first needed (see `HostActor`)."""
+    return HostActor(
+        name,
+        proxies.ledger(calls),
+        SystemClock(),
+        load,
+        statuses=statuses,
+        is_exclusive=name.startswith(OWN_HOST_PREFIX),
+        linger_s=spec.linger_s,
+        base_url=spec.base_url,
+        node=node,
+    )
+
+
+def status_slots(spec: RuntimeSpec) -> int:
+    """Records that a host's status file has."""
+    return spec.sessions_per_host + STATUS_SLOTS_SPARE

@@ -1,0 +1,124 @@
+"""A runtime on a thread of the calling process: for tests and scripts that want no other process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+
+from helmr.errors import Unavailable
+from helmr.models import Catalog
+from helmr_runtime.catalog import Registry
+from helmr_runtime.process import pointer_files
+from helmr_runtime.process.foreground import RUN
+from helmr_runtime.process.in_process import InProcess
+from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.startup import (
+    UpOptions,
+    announce,
+    claim,
+    keep_keys,
+    load_code,
+    local_key,
+    make_spec,
+)
+
+STOP_WITHIN_S = 20.0
+
+
+class ThreadedRuntime:
+    """A runtime that lives on a daemon thread until `stop`, or until the interpreter exits.
+
+    It takes no signal and leaves logging and the standard streams as they are.
+    """
+
+    def __init__(self, options: UpOptions) -> None:
+        self._options = options
+        self._thread: threading.Thread | None = None
+        self._serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+        """The thread's loop, and its one task there."""
+        self._ready: Future[None] = Future()
+        self._held = ExitStack()
+        self.url = ""
+        self.key = ""
+
+    def start(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            RuntimeHeld: Another runtime has the data directory; names it.
+            BadDefinition: A task module can't be used.
+            Unavailable: It was not ready in time.
+        """
+        options = self._options
+        try:
+            claimed = self._held.enter_context(claim(options, _say_nothing))
+            registry, catalog = load_code(options.tasks, claimed.folder, _say_nothing)
+            self.key = local_key(claimed.data_dir)
+            run_dir = claimed.data_dir / RUN
+            spec = make_spec(options, claimed, catalog, run_dir=run_dir, key=self.key)
+            keep_keys(spec, self.key)
+            self._thread = threading.Thread(
+                target=lambda: asyncio.run(self._serve(spec, registry, catalog)),
+                name="helmr",
+                daemon=True,
+            )
+            self._thread.start()
+            self._ready.result()
+            pointer = announce(options, claimed, self.key, _say_nothing)
+            self._held.callback(pointer_files.withdraw, claimed.data_dir, pointer)
+            self.url = spec.base_url
+        except BaseException:
+            self.stop()
+            raise
+        # An ordinary exit function would come too late: threads can start no work any more by then.
+        _at_threads_end(weakref.WeakMethod(self.stop))
+
+    async def _serve(self, spec: RuntimeSpec, registry: Registry, catalog: Catalog) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "it is one"
+        runtime = InProcess(spec, registry, catalog, _say_nothing)
+        self._serving.set_result((asyncio.get_running_loop(), task))
+        try:
+            await runtime.start()
+            self._ready.set_result(None)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            task.uncancel()  # it is told to stop, which takes some waiting
+        except BaseException as error:  # noqa: BLE001 - raised again where it was started
+            self._ready.set_exception(error)
+        finally:
+            await runtime.stop()
+
+    def stop(self) -> None:
+        """End it; sessions are parked. Harmless if it has ended.
+
+        Raises:
+            Unavailable: It has not ended in time.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            loop, task = self._serving.result()
+            with suppress(RuntimeError):  # the loop is closed: its start has failed
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join(STOP_WITHIN_S)
+            if thread.is_alive():
+                raise Unavailable(f"the runtime has not ended within {STOP_WITHIN_S:.0f} s")
+        self._held.close()
+
+
+def _say_nothing(line: str) -> None:
+    """There is no terminal of the runtime's own."""
+
+
+def _at_threads_end(stop: Callable[[], Callable[[], None] | None]) -> None:
+    def end() -> None:
+        found = stop()
+        if found is not None:
+            found()
+
+    register: Callable[[Callable[[], None]], None] = getattr(threading, "_register_atexit")  # noqa: B009
+    register(end)
