@@ -63,6 +63,8 @@ SILENT = {"status", "token create", "session note", "session close", "run retry"
 
 NOT_WALKED = {
     "up": "starts a runtime; says nothing of a session",
+    "dev": "as up",
+    "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "console": "is the console: tests/console/flow/test_terminal.py",

@@ -108,6 +108,13 @@ class Pool:
         """The living hosts that are there for all sessions."""
         return [h for h in self.hosts.values() if h.is_alive and not h.is_exclusive]
 
+    def set_room(self, room: int) -> None:
+        """Of each host that is there for all sessions."""
+        self.room = room
+        for host in self.hosts.values():
+            if not host.is_exclusive:
+                host.room = room
+
     async def any_host(self) -> PoolHost:
         """The host that takes sessions and has the fewest, as soon as there is one."""
         while not (hosts := [host for host in self.shared() if host.takes_sessions]):
