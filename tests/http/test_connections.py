@@ -400,9 +400,13 @@ async def test_trailers_are_no_headers_and_have_an_end(limiter: Served) -> None:
 
 async def test_an_upgrade_that_is_not_served_is_answered_as_any_request(limiter: Served) -> None:
     more = "Connection: Upgrade, close\r\nUpgrade: h2c\r\n"
-    answer = await said_to(limiter, start_request(limiter.stack.key, 1, more))
-    assert answer.startswith(b"HTTP/1.1 201 ")
-    assert await payloads(limiter) == [1]
+    sent = start_request(limiter.stack.key, 1, more)
+    reader, writer = await limiter.connect(sent[:-5])
+    writer.write(sent[-5:])
+    assert (await ended(reader)).startswith(b"HTTP/1.1 201 ")
+    older = start_request(limiter.stack.key, 2, more).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert (await said_to(limiter, older)).startswith(b"HTTP/1.1 201 ")
+    assert await payloads(limiter) == [1, 2]
 
 
 async def test_a_refused_body_of_the_right_size_leaves_the_connection_in_use(stack: Stack) -> None:

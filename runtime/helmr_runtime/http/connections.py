@@ -131,7 +131,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_on_bytes = 0
         self._closes_at_s = 0.0
         self._bounds = self.registry.bounds
-        super().connection_made(_ClosedByUs(transport, self._close))  # type: ignore[arg-type]
+        self._outgoing = _Outgoing(transport, self.loop, self._close)
+        super().connection_made(self._outgoing)  # type: ignore[arg-type]
         if self.registry.add(self, self.client[0] if self.client is not None else ""):
             self._within(self._bounds.head_s)
         else:
@@ -164,7 +165,8 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as end:
-            lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+            version = self.parser.get_http_version().encode()
+            lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
             lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
             self.parser = HttpRequestParser(self)
             self._feed(b"\r\n".join((*lines, b"", b"")) + data[end.args[0] :])
@@ -306,6 +308,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         is_sending = self._arriving is Phase.BODY or self._is_unreadable
         self.phase = Phase.CLOSING
+        self._outgoing.flush()
         self.registry.remove(self)
         if not is_sending or self._real.is_closing() or not self._real.can_write_eof():
             self._real.close()
@@ -326,17 +329,35 @@ class BoundedProtocol(HttpToolsProtocol):
             self._within(min(left_s, self._bounds.read_on_silent_s))
 
 
-class _ClosedByUs:
-    """A transport whose end is the protocol's to make."""
+class _Outgoing:
+    """A transport whose end is the protocol's to make, and that sends once in a turn of the loop: a head and the body
+    behind it go out together, which takes one system call and wakes the client once."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        close: Callable[[], None],
+    ) -> None:
         self._is_closing = False
         self._transport = transport
+        self._loop = loop
         self._close = close
-        self.write = transport.write
+        self._unsent: list[bytes] = []
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
+
+    def write(self, data: bytes) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self.flush)
+        self._unsent.append(data)
+
+    def flush(self) -> None:
+        """Send what was written."""
+        if self._unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def is_closing(self) -> bool:
         return self._is_closing or self._transport.is_closing()
