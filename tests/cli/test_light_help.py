@@ -32,7 +32,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up down status demo console session run wait input output token public-token key query export",
+    "": "up dev down status logs demo console session run wait input output token public-token key query export",
     "session": "start list get transcript follow close cancel note",
     "run": "list get retry cancel",
     "wait": "list get answer",
