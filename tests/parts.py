@@ -10,6 +10,7 @@ own. The first is shown as it runs, the others when all have ended. Arguments go
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from typing import IO
 DEFAULT = "not soak and not perf and not long and not extras"
 LONGER = "(long or extras) and not soak and not perf"
 """What `--all` runs too, when the parts have ended: minutes, or fresh environments."""
+AFTER = {"longer": LONGER, "over-ray": f"transports and {DEFAULT}"}
+"""Marks of what `--all` adds, one after the other; the last with Ray calls where the parts had frames on sockets."""
 ALL = "--all"
 CACHE = Path(".pytest_cache")
 CODES = CACHE / "parts.json"
@@ -53,8 +56,13 @@ def command(part: str, arguments: list[str]) -> list[str]:
     """The pytest run of a part."""
     cache = f"cache_dir={CACHE / part}"
     own = [JUNIT.sub(rf"\1-{part}\2", argument) for argument in arguments]
-    marks = PARTS.get(part, LONGER)
+    marks = {**PARTS, **AFTER}[part]
     return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *own]
+
+
+def environment(part: str) -> dict[str, str]:
+    """Of a part's run; read in `tests/stack/live.py`."""
+    return {**os.environ, "HELMR_TEST_TRANSPORT": "ray"} if part == "over-ray" else {**os.environ}
 
 
 @contextmanager
@@ -106,8 +114,9 @@ def main(arguments: list[str]) -> int:
         for part in (part for part, code in codes.items() if code == OVERDUE):
             sys.stdout.write(f"{part}: not done within {PARTS_MAX_S:.0f} s\n")
         sys.stdout.flush()
-    if has_longer:
-        codes["longer"] = subprocess.run(command("longer", arguments), check=False).returncode
+    for part in AFTER if has_longer else ():
+        run = subprocess.run(command(part, arguments), env=environment(part), check=False)
+        codes[part] = run.returncode
     CACHE.mkdir(exist_ok=True)
     CODES.write_text(json.dumps(codes))
     return verdict(codes.values())

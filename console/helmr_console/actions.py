@@ -38,7 +38,6 @@ class Context:
     live: bool = True
     link_text: str = "live"
     read_only: bool = False
-    role_denied: str = ""
     wait: bool = False
     wait_over: str = ""
     row: bool = False
@@ -48,7 +47,6 @@ class Context:
     marked: int = 0
     pending: int = 0
     field: bool = False
-    secret_field: bool = False
     batch_running: bool = False
     discardable: bool = False
     composing: bool = False
@@ -86,8 +84,6 @@ class Action:
         if self.writes:
             if context.read_only:
                 return "read-only: started with --read-only, nothing can be sent"
-            if context.role_denied:
-                return context.role_denied
             if not context.live:
                 return f"the gateway is not answering ({context.link_text}); drafts are kept"
         return self.reason(context)
@@ -120,36 +116,28 @@ def key_name(key: str) -> str:
     return _NAMES.get(key, key)
 
 
-def _needs_row(context: Context) -> str:
-    return "" if context.row else "nothing is selected"
+def _needs(name: str, otherwise: str) -> Reason:
+    """This part of the context, else these words."""
+    return lambda context: "" if getattr(context, name) else otherwise
+
+
+_needs_row = _needs("row", "nothing is selected")
+_needs_marks = _needs("marked", "nothing is marked: space marks")
+_needs_pending = _needs("pending", "nothing is new")
+_needs_session = _needs("session_status", "no session is selected")
+_needs_field = _needs("field", "no field has the focus")
+_needs_typed = _needs("discardable", "nothing has been typed")
+_needs_batch = _needs("batch_running", "nothing is being sent")
 
 
 def _needs_open_wait(context: Context) -> str:
     return context.wait_over or ("" if context.wait else "no wait is selected")
 
 
-def _needs_marks(context: Context) -> str:
-    return "" if context.marked else "nothing is marked: space marks"
-
-
-def _needs_pending(context: Context) -> str:
-    return "" if context.pending else "nothing is new"
-
-
-def _needs_stale(context: Context) -> str:
-    return ""
-
-
 def _needs_open_session(context: Context) -> str:
-    if context.session_status is None:
-        return "no session is selected"
-    if context.session_status is not SessionStatus.OPEN:
-        return f"the session is {context.session_status.value}"
-    return ""
-
-
-def _needs_session(context: Context) -> str:
-    return "" if context.session_status is not None else "no session is selected"
+    if context.session_status in (None, SessionStatus.OPEN):
+        return _needs_session(context)
+    return f"the session is {context.session_status}"
 
 
 def _needs_retryable(context: Context) -> str:
@@ -162,28 +150,10 @@ def _needs_retryable(context: Context) -> str:
     return "" if context.run_is_newest else "only the newest run of a session can be retried"
 
 
-def _needs_field(context: Context) -> str:
-    return "" if context.field else "no field has the focus"
+_A, _L, _W, _S = Scope.ANYWHERE, Scope.LIST, Scope.WAITS, Scope.SESSION
+_T, _R, _F = Scope.TRANSCRIPT, Scope.RUNS, Scope.FORM
 
-
-def _needs_typed(context: Context) -> str:
-    return "" if context.discardable else "nothing has been typed"
-
-
-def _needs_batch(context: Context) -> str:
-    return "" if context.batch_running else "nothing is being sent"
-
-
-_A, _L, _W, _S, _T, _R, _F = (
-    Scope.ANYWHERE,
-    Scope.LIST,
-    Scope.WAITS,
-    Scope.SESSION,
-    Scope.TRANSCRIPT,
-    Scope.RUNS,
-    Scope.FORM,
-)
-
+# fmt: off
 ACTIONS: tuple[Action, ...] = (
     # --- anywhere
     Action("area.inbox", _A, ("1",), "Inbox", "Waits a person can answer, soonest deadline first."),
@@ -191,68 +161,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("area.activity", _A, ("3",), "Activity", "Who did what."),
     Action("area.system", _A, ("4",), "System", "Gateway, pool, ledger, limits, versions."),
     Action("palette", _A, ("ctrl+p", "colon"), "Commands", "Find a command, wait or session.", 90),
-    Action(
-        "help",
-        _A,
-        ("question_mark", "f1"),
-        "Help",
-        "Help for what has the focus, and all keys.",
-        80,
-    ),
-    Action(
-        "back",
-        _A,
-        ("escape",),
-        "Back",
-        "Close; else clear marks; else clear the filter.",
-        15,
-        shown_when=lambda context: context.composing,
-    ),
+    Action("help", _A, ("question_mark", "f1"), "Help",
+           "Help for what has the focus, and all keys.", 80),
+    Action("back", _A, ("escape",), "Back",
+           "Close; else clear marks; else clear the filter.", 15,
+           shown_when=lambda context: context.composing),
     Action("last", _A, ("minus",), "Last view", "Go back to the area before this one."),
-    Action(
-        "merge",
-        _A,
-        ("full_stop",),
-        "Merge",
-        "Take new and gone rows into the list; the cursor stays on its row.",
-        60,
-        reason=_needs_pending,
-        shown_when=lambda context: bool(context.pending),
-    ),
-    Action(
-        "pause",
-        _A,
-        ("p",),
-        "Pause",
-        "Hold back new rows, or let them in again.",
-        70,
-        shown_when=lambda context: not context.composing,
-    ),
-    Action(
-        "refresh",
-        _A,
-        ("r",),
-        "Ask again",
-        "Ask the gateway again now.",
-        5,
-        shown_when=lambda context: not context.live,
-    ),
-    Action(
-        "zoom",
-        _A,
-        ("z",),
-        "Zoom",
-        "Give the pane beside the list the whole screen, or take it back.",
-    ),
-    Action(
-        "copy",
-        _A,
-        ("y",),
-        "Copy",
-        "Copy an id, the JSON or the CLI command that does the same.",
-        55,
-        shown_when=lambda context: not context.composing,
-    ),
+    Action("merge", _A, ("full_stop",), "Merge",
+           "Take new and gone rows into the list; the cursor stays on its row.", 60,
+           reason=_needs_pending, shown_when=lambda context: bool(context.pending)),
+    Action("pause", _A, ("p",), "Pause",
+           "Hold back new rows, or let them in again.", 70,
+           shown_when=lambda context: not context.composing),
+    Action("refresh", _A, ("r",), "Ask again",
+           "Ask the gateway again now.", 5, shown_when=lambda context: not context.live),
+    Action("zoom", _A, ("z",), "Zoom",
+           "Give the pane beside the list the whole screen, or take it back."),
+    Action("copy", _A, ("y",), "Copy",
+           "Copy an id, the JSON or the CLI command that does the same.", 55,
+           shown_when=lambda context: not context.composing),
     Action("theme", _A, (), "Next theme", "Change the colours."),
     Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),
     # --- lists
@@ -265,103 +192,38 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
     Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
     # --- inbox
-    Action(
-        "answer",
-        _W,
-        ("a",),
-        "Answer",
-        "Open the form for exactly this wait. Nothing is sent before its review.",
-        20,
-        writes=True,
-        reason=_needs_open_wait,
-    ),
-    Action(
-        "mark",
-        _W,
-        ("space",),
-        "Mark",
-        "Mark or unmark this row and go on to the next. Marks outlive the filter.",
-        30,
-        reason=_needs_row,
-    ),
-    Action(
-        "mark.range",
-        _W,
-        ("V",),
-        "Mark to here",
-        "Mark from the last mark to here.",
-        reason=_needs_row,
-    ),
+    Action("answer", _W, ("a",), "Answer",
+           "Open the form for exactly this wait. Nothing is sent before its review.", 20,
+           writes=True, reason=_needs_open_wait),
+    Action("mark", _W, ("space",), "Mark",
+           "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
+           reason=_needs_row),
+    Action("mark.range", _W, ("V",), "Mark to here",
+           "Mark from the last mark to here.", reason=_needs_row),
     Action("mark.all", _W, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
-    Action(
-        "batch",
-        _W,
-        ("B",),
-        "Answer marked",
-        "One form for all marked waits of one schema; reviewed, then sent one by one.",
-        25,
-        writes=True,
-        dangerous=True,
-        reason=_needs_marks,
-        shown_when=lambda context: bool(context.marked),
-    ),
-    Action(
-        "session", _W, ("o",), "Session", "Open the session of this wait.", 50, reason=_needs_row
-    ),
+    Action("batch", _W, ("B",), "Answer marked",
+           "One form for all marked waits of one schema; reviewed, then sent one by one.", 25,
+           writes=True, dangerous=True, reason=_needs_marks,
+           shown_when=lambda context: bool(context.marked)),
+    Action("session", _W, ("o",), "Session",
+           "Open the session of this wait.", 50, reason=_needs_row),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- session
     Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),
-    Action(
-        "session.answer",
-        _S,
-        ("a",),
-        "Answer",
-        "Answer the session's active wait.",
-        20,
-        writes=True,
-        reason=_needs_open_wait,
-    ),
-    Action(
-        "send",
-        _S,
-        ("c",),
-        "Correct",
-        "Send input to a stream of this session, waited for or not.",
-        30,
-        writes=True,
-        reason=_needs_open_session,
-    ),
-    Action(
-        "note",
-        _S,
-        ("m",),
-        "Note",
-        "Write a note into the transcript.",
-        35,
-        writes=True,
-        reason=_needs_session,
-    ),
-    Action(
-        "session.cancel",
-        _S,
-        ("X",),
-        "Cancel session",
-        "Cancel the session, its run and its waits; asks for the id.",
-        writes=True,
-        dangerous=True,
-        reason=_needs_open_session,
-    ),
-    Action(
-        "session.close",
-        _S,
-        (),
-        "Close session",
-        "Close the session: no more input. Asks for the id.",
-        writes=True,
-        dangerous=True,
-        reason=_needs_open_session,
-    ),
+    Action("session.answer", _S, ("a",), "Answer",
+           "Answer the session's active wait.", 20, writes=True, reason=_needs_open_wait),
+    Action("send", _S, ("c",), "Correct",
+           "Send input to a stream of this session, waited for or not.", 30, writes=True,
+           reason=_needs_open_session),
+    Action("note", _S, ("m",), "Note",
+           "Write a note into the transcript.", 35, writes=True, reason=_needs_session),
+    Action("session.cancel", _S, ("X",), "Cancel session",
+           "Cancel the session, its run and its waits; asks for the id.", writes=True,
+           dangerous=True, reason=_needs_open_session),
+    Action("session.close", _S, (), "Close session",
+           "Close the session: no more input. Asks for the id.", writes=True, dangerous=True,
+           reason=_needs_open_session),
     # --- transcript
     Action("fold", _T, ("f",), "Fold", "Unfold or fold the entries on screen."),
     Action("times", _T, ("t",), "Times", "Clock, age, or time since the entry before."),
@@ -369,72 +231,32 @@ ACTIONS: tuple[Action, ...] = (
     Action("match.next", _T, ("n",), "Next match", "Next entry that holds the searched text."),
     Action("match.previous", _T, ("N",), "Previous match", "The match before."),
     Action("entry.mark", _T, ("space",), "Mark", "Mark this entry to compare it with another."),
-    Action(
-        "diff", _T, ("d",), "Diff", "Compare this entry with the marked one.", 40, reason=_needs_row
-    ),
+    Action("diff", _T, ("d",), "Diff",
+           "Compare this entry with the marked one.", 40, reason=_needs_row),
     # --- runs
-    Action(
-        "run.retry",
-        _R,
-        ("R",),
-        "Retry run",
-        "Start the next attempt of a failed or blocked run; shows what is set aside first.",
-        25,
-        writes=True,
-        dangerous=True,
-        reason=_needs_retryable,
-    ),
+    Action("run.retry", _R, ("R",), "Retry run",
+           "Start the next attempt of a failed or blocked run; shows what is set aside first.", 25,
+           writes=True, dangerous=True, reason=_needs_retryable),
     # --- forms
-    Action(
-        "review",
-        _F,
-        ("ctrl+s",),
-        "Review",
-        "Show the exact JSON and what it causes; once more to send.",
-        10,
-        writes=True,
-    ),
+    Action("review", _F, ("ctrl+s",), "Review",
+           "Show the exact JSON and what it causes; once more to send.", 10, writes=True),
     Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again.", 20),
     Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30),
     Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field),
-    Action(
-        "blank",
-        _F,
-        ("ctrl+n",),
-        "Not sent",
-        "For an optional field: not sent, empty, null, three different answers. For JSON also an example to change.",
-        50,
-        reason=_needs_field,
-    ),
-    Action(
-        "reset",
-        _F,
-        ("ctrl+r",),
-        "Reset",
-        "Put back what the field was before anything was typed, in this form or its draft.",
-        60,
-        reason=_needs_field,
-    ),
-    Action(
-        "discard",
-        _F,
-        ("f9",),
-        "Discard",
-        "Throw the draft away and begin with an empty form; once more brings it back.",
-        65,
-        reason=_needs_typed,
-    ),
+    Action("blank", _F, ("ctrl+n",), "Not sent",
+           "For an optional field: not sent, empty, null, three different answers. For JSON also an example to change.",
+           50, reason=_needs_field),
+    Action("reset", _F, ("ctrl+r",), "Reset",
+           "Put back what the field was before anything was typed, in this form or its draft.", 60,
+           reason=_needs_field),
+    Action("discard", _F, ("f9",), "Discard",
+           "Throw the draft away and begin with an empty form; once more brings it back.", 65,
+           reason=_needs_typed),
     # --- batch
-    Action(
-        "stop",
-        Scope.BATCH,
-        ("f8",),
-        "Stop",
-        "Stop before the next answer.",
-        20,
-        reason=_needs_batch,
-    ),
+    Action("stop", Scope.BATCH, ("f8",), "Stop",
+           "Stop before the next answer.", 20, reason=_needs_batch),
 )
+# fmt: on
 
 BY_ID = {action.id: action for action in ACTIONS}
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from helmr.forms import schema_hash
 from helmr.models import WaitInfo, WaitStatus
-from helmr_console.forms.model import schema_hash
 
 BATCH_MAX = 200
 

@@ -1,6 +1,6 @@
 """The console's only home of wall-clock time: the server's clock, carried on by a monotonic one.
 
-DeadlineTimer are the server's; a wrong clock on the operator's machine must not move them.
+Deadlines are the server's; a wrong clock on the operator's machine must not move them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr_console.forms.cells import Blank, Cell, Cells
+from helmr.forms import Blank, Cell, Cells, Form, carry, form_of
 from helmr_console.state_dir import write_private
 
 DRAFTS_MAX = 500
@@ -21,7 +21,7 @@ DRAFT_BYTES_MAX = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class AnswerDraft:
     """What was typed. `raw` is set when it was typed as JSON."""
 
     wait_id: str
@@ -39,7 +39,7 @@ class DraftStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, draft: Draft) -> None:
+    def save(self, draft: AnswerDraft) -> None:
         """Keep this draft in place of the one before."""
         parts = {**asdict(draft), "cells": {key: _kept(cell) for key, cell in draft.cells.items()}}
         text = json.dumps(parts)
@@ -50,7 +50,7 @@ class DraftStore:
         for old in files[: max(0, len(files) - DRAFTS_MAX)]:
             old.unlink(missing_ok=True)
 
-    def load(self, wait_id: str, schema_hash: str) -> Draft | None:
+    def load(self, wait_id: str, schema_hash: str) -> AnswerDraft | None:
         """The draft for this wait: of this schema if there is one, else of another (compare `schema_hash`)."""
         exact = self._read(self._path(wait_id, schema_hash))
         if exact is not None:
@@ -73,7 +73,7 @@ class DraftStore:
     def _path(self, wait_id: str, schema_hash: str) -> Path:
         return self.folder / f"{_safe(wait_id)}.{_safe(schema_hash)}.json"
 
-    def _read(self, path: Path) -> Draft | None:
+    def _read(self, path: Path) -> AnswerDraft | None:
         """A file that can't be read is no draft; it is left where it is."""
         try:
             if path.stat().st_size > DRAFT_BYTES_MAX:
@@ -84,8 +84,33 @@ class DraftStore:
             return None
 
 
-def _draft(parts: Mapping[str, Any]) -> Draft:
-    return Draft(
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a form begins with, and what is said of it."""
+
+    cells: Cells | None = None
+    raw: str | None = None
+    note: str = ""
+    operation_id: str | None = None
+    """The operation of a send that had no answer."""
+
+
+def beginning(draft: AnswerDraft | None, form: Form) -> Beginning:
+    """The form as it was left; of a draft for another schema what still fits."""
+    if draft is None:
+        return Beginning()
+    if draft.schema_hash != form.schema_hash:
+        cells, dropped = carry(form_of(draft.schema), draft.cells, form)
+        rest = f"left out: {', '.join(dropped)}" if dropped else "all of it was taken over"
+        return Beginning(cells, note=f"the schema has changed since the draft; {rest}")
+    note = "draft restored; F9 discards it"
+    if draft.operation_id is not None:
+        note = "draft restored; its last send had no answer, sending again is the same operation"
+    return Beginning(draft.cells, draft.raw, note, draft.operation_id)
+
+
+def _draft(parts: Mapping[str, Any]) -> AnswerDraft:
+    return AnswerDraft(
         wait_id=str(parts["wait_id"]),
         schema_hash=str(parts["schema_hash"]),
         cells={str(key): _cell(value) for key, value in parts["cells"].items()},

@@ -11,7 +11,7 @@ STALE_AFTER_S = 12.0
 """Two pings missed (every 5 s) and a little: a link that is half open says nothing at all."""
 
 
-class Link(StrEnum):
+class LinkState(StrEnum):
     """The state of the connection; the value is the word in the header."""
 
     CONNECTING = "connecting"
@@ -59,15 +59,15 @@ class Freshness:
             error=error,
         )
 
-    def link(self, now_s: float) -> Link:
+    def link(self, now_s: float) -> LinkState:
         """The state at that time."""
         if self.refused:
-            return Link.REFUSED
+            return LinkState.REFUSED
         if self.heard_s is None:
-            return Link.STALE if self.failing else Link.CONNECTING
+            return LinkState.STALE if self.failing else LinkState.CONNECTING
         if self.failing or now_s - self.heard_s > STALE_AFTER_S:
-            return Link.STALE
-        return Link.LIVE
+            return LinkState.STALE
+        return LinkState.LIVE
 
     def age_s(self, now_s: float) -> float | None:
         """Seconds since the gateway was heard."""
@@ -80,8 +80,4 @@ class Freshness:
 
     def writable(self, now_s: float) -> bool:
         """Whether an answer may be sent: only on a live picture."""
-        return self.link(now_s) is Link.LIVE
-
-    def due(self, now_s: float) -> bool:
-        """Whether the next try's time has come."""
-        return self.failing and (self.next_try_s is None or now_s >= self.next_try_s)
+        return self.link(now_s) is LinkState.LIVE

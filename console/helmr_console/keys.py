@@ -33,7 +33,7 @@ STUCK_S = 1.0
 SETTLES_WITHIN_S = 10.0
 ROUNDS_MAX = 64
 """A round lets every part handle the messages it has; longer than any chain of messages that one key sets off, so
-that a screen which other things keep busy for ever does not hold keys back."""
+that a screen which other things always keep busy does not hold keys back."""
 LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""
 

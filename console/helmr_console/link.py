@@ -13,9 +13,10 @@ from contextlib import suppress
 
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, NotAllowed
-from helmr.models import LIST_LIMIT_MAX, WaitInfo
+from helmr.models import LIST_LIMIT_MAX, EntryInfo, WaitInfo
 from helmr_console.clock import Clock
-from helmr_console.store import WAITS_MAX, Changes, Store
+from helmr_console.reads import first
+from helmr_console.store import WAITS_MAX, Store
 
 PING_S = 5.0
 HISTORY_ENTRIES = 2_000
@@ -28,7 +29,7 @@ class Link:
     """The connection to one gateway.
 
     Args:
-        changed: Called on the event loop after each change; must not wait.
+        changed: Called on the event loop after each change, with the entry that the feed brought; must not wait.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Link:
         store: Store,
         clock: Clock,
         *,
-        changed: Callable[[Changes | None], None],
+        changed: Callable[[EntryInfo | None], None],
     ) -> None:
         self.client = client
         self.store = store
@@ -50,7 +51,7 @@ class Link:
         self._wake.set()
 
     async def run(self) -> None:
-        """Connect, follow, and come back for ever."""
+        """Connect, follow, and come back, until it is cancelled."""
         while True:
             try:
                 await self._round()
@@ -87,13 +88,14 @@ class Link:
         async for entry in self.client.events(after=after):
             replayed = head is not None and entry.feed_offset <= head
             self.store.freshness = self.store.freshness.heard(self.clock.monotonic())
-            self._changed(self.store.apply(entry, replayed=replayed))
+            self.store.apply(entry, replayed=replayed)
+            self._changed(None if replayed else entry)
 
     async def _keep_pinging(self) -> None:
         while True:
             await self.clock.sleep(PING_S)
             await self._ping()
-            self._changed(Changes())
+            self._changed(None)
 
     async def _ping(self) -> None:
         health = await self.client.health()
@@ -114,16 +116,8 @@ class Link:
         self.store.put_waits(found, cut=cursor is not None)
 
     async def _load_catalog(self) -> None:
-        streams, tasks = [], []
-        async for stream in self.client.streams.list():
-            streams.append(stream)
-            if len(streams) >= CATALOG_MAX:
-                break
-        async for task in self.client.tasks.list():
-            tasks.append(task)
-            if len(tasks) >= CATALOG_MAX:
-                break
-        self.store.streams, self.store.tasks = streams, tasks
+        self.store.streams = await first(self.client.streams.list(), CATALOG_MAX)
+        self.store.tasks = await first(self.client.tasks.list(), CATALOG_MAX)
 
     def _failed(self, error: HelmrError) -> None:
         jitter = secrets.randbelow(1_001) / 1_000

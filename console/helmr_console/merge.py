@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +33,11 @@ class Merge:
     """The outcome of a merge: the keys in order and where the cursor belongs."""
 
     keys: tuple[str, ...]
-    removed: tuple[str, ...]
-    added: tuple[str, ...]
     cursor: str | None
 
 
 @dataclass(slots=True)
-class KeyedList(Generic[R]):
+class KeyedList:
     """Shown keys in order, and the target that the next merge makes of them."""
 
     shown: list[str] = field(default_factory=list)
@@ -65,19 +60,13 @@ class KeyedList(Generic[R]):
     def take_away(self, keys: Iterable[str], cursor: str | None) -> Merge:
         """These leave what is shown, now; nothing else changes."""
         gone = set(keys)
-        before = self.shown
-        self.shown = [key for key in before if key not in gone]
-        removed = tuple(key for key in before if key in gone)
-        return Merge(tuple(self.shown), removed, (), anchor(before, self.shown, cursor))
+        before, self.shown = self.shown, [key for key in self.shown if key not in gone]
+        return Merge(tuple(self.shown), anchor(before, self.shown, cursor))
 
     def merge(self, cursor: str | None) -> Merge:
         """Show the target. The cursor stays on its row; if that is gone, it goes to the next that was below."""
-        before, after = self.shown, self.target
-        was, will = set(before), set(after)
-        removed = tuple(key for key in before if key not in will)
-        added = tuple(key for key in after if key not in was)
-        self.shown = list(after)
-        return Merge(tuple(after), removed, added, anchor(before, after, cursor))
+        before, self.shown = self.shown, list(self.target)
+        return Merge(tuple(self.shown), anchor(before, self.shown, cursor))
 
 
 def anchor(before: Sequence[str], after: Sequence[str], cursor: str | None) -> str | None:

@@ -15,12 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from helmr.client.aio import AsyncClient
-from helmr.client.discovery import Endpoint
+from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
 from helmr.safe_text import one_line
-from helmr_console.app import ConsoleApp, Options
+from helmr_console.app import ConsoleApp
 from helmr_console.config import check_theme, read_config
+from helmr_console.console import Options
 from helmr_console.screens.base import HEIGHT_MIN, WIDTH_MIN
 from helmr_console.state_dir import config_folder, state_folder
 
@@ -64,8 +65,6 @@ def main(
             "the console needs a terminal that can move its cursor, also as stderr",
             hint="`helmr wait list` and `helmr wait answer` do the same in plain lines.",
         )
-    folder = state_folder(environ)
-    _log_to(folder / "console.log")
     options = Options(
         read_only=read_only,
         ascii_only=ascii_only,
@@ -74,10 +73,11 @@ def main(
         identity=identity,
         keys=config.keys,
         filters=config.filters,
-        state_folder=folder,
+        state_folder=state_folder(environ),
         environ=environ,
         handle_signals=True,
     )
+    _log_to(options.log_path)
     return _run(endpoint, options)
 
 
@@ -93,7 +93,7 @@ def _run(endpoint: Endpoint, options: Options) -> int:
     if app.fatal:
         sys.stderr.write(
             f"helmr: the console met a fault of its own: {app.fatal}\n"
-            f"hint: Start it again, drafts are kept; the trace is in {app.log_path}.\n"
+            f"hint: Start it again, drafts are kept; the trace is in {options.log_path}.\n"
         )
     # A fault ends the app without a result; that is not a good end.
     return code if code is not None else app.return_code or 0
@@ -157,7 +157,7 @@ def _version(name: str) -> str:
 
 
 def _log_to(path: Path) -> None:
-    """The console's own log, private; an old one over its limit is begun anew."""
+    """The console's own log, private; one over its limit begins again."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size > LOG_BYTES_MAX
     path.touch(mode=0o600)

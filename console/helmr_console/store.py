@@ -60,16 +60,7 @@ _ACTS = (
     "api_key.created",
     "api_key.revoked",
 )
-"""What somebody did, without what followed from it."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """What an entry touched."""
-
-    waits: bool = False
-    activity: bool = False
-    entry: EntryInfo | None = None
+"""What a principal did, without what followed from it."""
 
 
 @dataclass(slots=True)
@@ -154,23 +145,20 @@ class Store:
             if session.id in self.sessions or len(self.sessions) < SESSIONS_MAX:
                 self.sessions[session.id] = session
 
-    def apply(self, entry: EntryInfo, *, replayed: bool = False) -> Changes:
+    def apply(self, entry: EntryInfo, *, replayed: bool = False) -> None:
         """An entry of the feed. A replayed one tells what happened, but what is open the list knows better."""
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
-        changes = Changes(entry=None if replayed else entry)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
         self._follow_run(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
-            changes.activity = True
         if not replayed:
             self.sessions_dirty.add(entry.session_id)
         if entry.kind == "wait.opened" and not replayed:
-            changes.waits = self._opened(entry)
+            self._opened(entry)
         elif entry.kind in _ENDINGS:
-            changes.waits = self._ended(entry)
-        return changes
+            self._ended(entry)
 
     def stuck_since(self, run_id: str) -> datetime | None:
         """Since when a run has its answer and has not gone on; None if it has, or may yet."""
@@ -196,24 +184,23 @@ class Store:
         """The task of a session, empty if it was never seen."""
         return self._task_of.get(session_id, "")
 
-    def _opened(self, entry: EntryInfo) -> bool:
+    def _opened(self, entry: EntryInfo) -> None:
         wait = wait_from_entry(entry, self.task_of(entry.session_id))
         if wait is None or wait.kind is WaitKind.TIMER or wait.id in self.ended:
-            return False
+            return
         if len(self.waits) >= WAITS_MAX:
             self.waits_cut = True
-            return False
+            return
         self.waits.setdefault(wait.id, wait)
         self._inbox = None
-        return True
 
-    def _ended(self, entry: EntryInfo) -> bool:
+    def _ended(self, entry: EntryInfo) -> None:
         wait_id = str(entry.body.get("wait_id", ""))
         known = self.waits.get(wait_id)
         if known is None and wait_id in self.ended:
             known = self.ended[wait_id]
             if known.status is not WaitStatus.PENDING and known.resolved_by is not None:
-                return False
+                return
         if known is None:
             known = WaitInfo(
                 id=wait_id,
@@ -231,7 +218,6 @@ class Store:
             "resolved_by": entry.principal,
         }
         self._end(known.model_copy(update=update))
-        return True
 
     def _end(self, wait: WaitInfo) -> None:
         self.waits.pop(wait.id, None)

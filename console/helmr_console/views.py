@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from helmr.forms import pretty
 from helmr.models import (
     Activity,
     EntryInfo,
@@ -19,12 +20,12 @@ from helmr.models import (
     RunInfo,
     SessionInfo,
     WaitInfo,
+    WaitKind,
     WaitStatus,
 )
 from helmr.safe_text import one_line, plain
 from helmr_console import countdown
 from helmr_console.countdown import Urgency
-from helmr_console.forms.cells import pretty
 
 SUBJECT_CELLS = 300
 LINE_CELLS = 400
@@ -41,27 +42,15 @@ class Cell:
 
 Row = tuple[Cell, ...]
 
-_URGENT_ROLE = {
-    Urgency.NOW: "error",
-    Urgency.SOON: "warning",
-    Urgency.LATER: "muted",
-    Urgency.NEVER: "muted",
-    Urgency.OVER: "muted",
+DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
+_ACTIVITY = {
+    Activity.WAITING: ("?", "accent"),
+    Activity.RUNNING: (">", "success"),
+    Activity.QUEUED: (":", ""),
+    Activity.IDLE: (" ", "muted"),
+    Activity.BLOCKED: ("!", "error"),
 }
-_ACTIVITY_ROLE = {
-    Activity.WAITING: "accent",
-    Activity.RUNNING: "success",
-    Activity.QUEUED: "",
-    Activity.IDLE: "muted",
-    Activity.BLOCKED: "error",
-}
-ACTIVITY_SIGN = {
-    Activity.WAITING: "?",
-    Activity.RUNNING: ">",
-    Activity.QUEUED: ":",
-    Activity.IDLE: " ",
-    Activity.BLOCKED: "!",
-}
+"""Sign and role."""
 
 
 def short_id(value: str) -> str:
@@ -93,7 +82,9 @@ def who(principal: PrincipalInfo | None) -> str:
 
 
 def wait_over(wait: WaitInfo, now: datetime) -> str:
-    """Why a wait can't be answered any more; empty if it can."""
+    """Why a wait can't be answered, or not any more; empty if it can."""
+    if wait.kind is WaitKind.TIMER:
+        return "a timer is answered by the clock"
     if wait.status is not WaitStatus.PENDING:
         by = f" by {who(wait.resolved_by)}" if wait.resolved_by else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
@@ -120,7 +111,7 @@ def wait_row(
             subject = f"{word}, not gone on for {age}: {subject}"
     else:
         left = countdown.due(wait.deadline_at, now)
-        role = _URGENT_ROLE[left.urgency]
+        role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = Cell(left.sign(), role), Cell(left.text, role)
         role = "muted" if left.urgency is Urgency.OVER else ""
     return (
@@ -135,10 +126,9 @@ def wait_row(
 
 def session_row(session: SessionInfo, now: datetime) -> Row:
     """sign, state, task, waits for, external id, quiet for, session."""
-    activity = session.activity
     ended = session.status.value != "open"
-    state = session.status.value if ended else activity.value
-    role = "muted" if ended else _ACTIVITY_ROLE[activity]
+    state = session.status.value if ended else session.activity.value
+    sign, role = (" ", "muted") if ended else _ACTIVITY[session.activity]
     wait = session.wait
     about = ""
     if wait is not None:
@@ -148,7 +138,7 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
     elif session.queued_at is not None:
         about = queued_text(session.queued_at, now)
     return (
-        Cell(" " if ended else ACTIVITY_SIGN[activity], role),
+        Cell(sign, role),
         Cell(state, role),
         Cell(one_line(session.task, 60), "muted" if ended else ""),
         Cell(about, "muted" if ended else ""),
@@ -234,7 +224,6 @@ class EntryLine:
     """One entry on one line. `rule` is drawn as a heading."""
 
     seq: int
-    at: datetime
     word: str
     text: str
     role: str
@@ -249,7 +238,6 @@ def entry_line(entry: EntryInfo) -> EntryLine:
     person = entry.principal.type not in ("task", "runtime")
     return EntryLine(
         seq=entry.seq,
-        at=entry.recorded_at,
         word=one_line(word, 12),
         text=one_line(text, LINE_CELLS),
         role=role,

@@ -142,7 +142,8 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _hint_if_it_runs(url: str) -> str | None:
     """What to do if the runtime's process is of this machine and lives: its gateway is being started again."""
-    from helmr.client.discovery import Endpoint, with_process
+    from helmr.client.discovery import with_process
+    from helmr.client.endpoint import Endpoint
 
     pid = with_process(Endpoint(url=url, key=None, found_by="url")).pid
     return f"Its process runs (pid {pid}): try again in a moment." if pid is not None else None

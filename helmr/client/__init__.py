@@ -12,7 +12,8 @@ from helmr.client.aio_sessions import (
     AsyncSessionHandle,
     AsyncStartedSession,
 )
-from helmr.client.discovery import Endpoint, find_runtime
+from helmr.client.discovery import find_runtime
+from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.client.sync import Client
 from helmr.client.sync_sessions import Input, Output, SessionHandle, StartedSession

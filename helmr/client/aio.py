@@ -19,7 +19,8 @@ from typing import Any, Self
 from helmr.client import operations, waiting
 from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
 from helmr.client.aio_sessions import AsyncSessions
-from helmr.client.discovery import Endpoint, find_runtime
+from helmr.client.discovery import find_runtime
+from helmr.client.endpoint import Endpoint
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.paging import all_pages_async
 from helmr.client.retry import Retry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helmr.client import ray
 from helmr.client._httpx import httpx
-from helmr.client.discovery import Endpoint
+from helmr.client.endpoint import Endpoint
 
 
 def blocking_carrier(

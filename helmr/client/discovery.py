@@ -20,24 +20,18 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
 from helmr.client import here
+from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
 
 log = logging.getLogger("helmr.client")
-
-RAY = "ray"
-"""As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
-
-HARNESS_URL = "http://harness"
-BY_HARNESS = "the harness"
-"""Of a test's harness; nothing listens there."""
 
 CREDENTIALS_FILE = "credentials.json"
 LOCK_FILE = "up.lock"
@@ -50,27 +44,6 @@ CREDENTIALS_BYTES_MAX = 64 * 1024
 POINTERS_MAX = 1000
 START_SLACK_S = 2.0
 """Start times are known to a hundredth, the boot time only to a second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """A runtime: where it answers, the key for it, and its process if it is of this machine.
-
-    The URL `ray` is no address: this process calls the runtime's actors. Nor is that of a test's harness, which is
-    `here`.
-    """
-
-    url: str
-    key: str | None
-    found_by: str
-    pid: int | None = None
-    data_dir: str | None = None
-    here: here.Here | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def is_ray(self) -> bool:
-        """True if its actors are called, in the Ray cluster of this process."""
-        return self.url == RAY
 
 
 def find_runtime(
@@ -238,7 +211,7 @@ def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -
 
 
 def _in_cluster(key: str | None) -> Endpoint | None:
-    from helmr.client import ray  # imports this module, and is needed where Ray is
+    from helmr.client import ray  # needed where Ray is
 
     return ray.find(key=key)
 

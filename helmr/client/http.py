@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from helmr.client import carriers, problems
 from helmr.client._httpx import httpx
 from helmr.client.calls import Call, Feed, T
-from helmr.client.discovery import Endpoint
+from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry, Tries
 from helmr.client.sse import EventReader
 from helmr.errors import HelmrError, Unavailable, UsageError

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from helmr.client.discovery import RAY, Endpoint
+from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport, InProcessGateway
 from helmr.errors import MissingExtra
 

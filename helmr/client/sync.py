@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from helmr.client import operations, waiting
-from helmr.client.discovery import Endpoint, find_runtime
+from helmr.client.discovery import find_runtime
+from helmr.client.endpoint import Endpoint
 from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.client.retry import Retry

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,6 @@ from helmr.durations import seconds
 from helmr.errors import TokenCompleted, Unavailable, WaitResolved, WaitTimedOut
 from helmr.experiments.experiment import Experiment
 from helmr.experiments.progress import Tell
-from helmr.experiments.running import Connect
 from helmr.experiments.simulation import Reply, Simulation, Start
 from helmr.models import EntryInfo
 
@@ -26,8 +25,10 @@ CALLS_MAX = 16
 """Calls of one experiment that are under way at a time."""
 
 
-async def live(experiment: Experiment, *, seed: int, connect: Connect, tell: Tell) -> Simulation:
-    """Run it to its end, or to `until`."""
+async def live(
+    experiment: Experiment, *, seed: int, connect: Callable[..., AsyncClient], tell: Tell
+) -> Simulation:
+    """Run it to its end, or to `until`; `connect` as `helmr.experiments.run` says."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect())
         people = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from helmr.client import here
 from helmr.client.aio import AsyncClient
-from helmr.client.discovery import BY_HARNESS, HARNESS_URL, Endpoint
+from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, Endpoint
 from helmr.client.http import AsyncHttpTransport, HttpTransport
 from helmr.client.inprocess import (
     AppTransport,
@@ -24,7 +24,7 @@ from helmr.testing.session import TESTER
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import WorkItem
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
@@ -48,7 +48,7 @@ class HarnessClients:
 
     def __init__(
         self,
-        ledger: ReadableLedger,
+        ledger: MemoryLedger,
         clock: Clock,
         registry: Registry,
         *,

@@ -36,8 +36,7 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.ledger.memory import TEST_RING
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
 from helmr_runtime.security.completion import complete
 from helmr_runtime.security.secrets import secret_hash
@@ -77,7 +76,7 @@ class Harness:
         new_id: Callable[[str], str] = ids.new_id,
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
-        self.ledger = ReadableLedger(self.clock)
+        self.ledger = MemoryLedger(self.clock)
         self._registry = Registry(tasks, code_hash="test")
         self._replay_always = replay_always
         self._linger_s = seconds(linger)

@@ -15,9 +15,9 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import RUNTIME, Principal
-from helmr_runtime.http.app import create_app
+from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Host, Introduction, Routed
 from helmr_runtime.service import Service
 
@@ -42,7 +42,7 @@ class HarnessGateway:
 
     def __init__(
         self,
-        ledger: ReadableLedger,
+        ledger: MemoryLedger,
         clock: Clock,
         registry: Registry,
         decide: Decide,
@@ -67,7 +67,7 @@ class HarnessGateway:
             host=Introduction(version=VERSION, started_at=clock.now(), base_url=base_url),
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=VERSION, limits=UNLIMITED)
-        self._app: App = create_app(self._service, settings, trusts=principal)
+        self._app: App = GatewayApp(self._service, settings, trusts=principal)
 
     async def open(self) -> App:
         """The app; the catalog is written before its first use."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from helmr import ids
 from helmr.errors import HelmrError, UsageError
 from helmr.models import RunStatus
+from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import (
     Answer,
     CancelRun,
     CancelSession,
     CloseSession,
+    Command,
     Operation,
     RetryRun,
     Send,
@@ -22,9 +25,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.state import SessionState
-
-if TYPE_CHECKING:
-    from helmr.testing.harness import Harness
+from helmr_runtime.ledger.memory import MemoryLedger
 
 TESTER = Principal("api_key", name="test")
 """Who acts in a test that names nobody."""
@@ -44,10 +45,23 @@ class RunFailed(HelmrError):
     code = "run_failed"
 
 
+class HarnessCalls(Protocol):
+    """What a session needs of its harness (`helmr.testing.Harness`, which documents it)."""
+
+    clock: FakeClock
+    ledger: MemoryLedger
+
+    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]: ...
+    async def settle(self) -> None: ...
+    async def settle_if(self, settle: bool) -> None: ...
+    async def park(self, session_id: str) -> None: ...
+    async def kill(self, session_id: str) -> None: ...
+
+
 class HarnessSession:
     """A session in a harness."""
 
-    def __init__(self, harness: Harness, session_id: str) -> None:
+    def __init__(self, harness: HarnessCalls, session_id: str) -> None:
         self._harness = harness
         self.id = session_id
 

@@ -32,7 +32,7 @@ class Executing(IntEnum):
     STEP = FLAGS_AT + 1
     """The body of an async step is, on the step loop."""
     THREADS = FLAGS_AT + 2
-    """A sync step's thread lives."""
+    """A thread executes: of a sync step, or of `asyncio.to_thread` and executors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class SlotMark:
         self._record[what] = is_so
 
     def thread_begins(self) -> None:
-        """A sync step's thread starts."""
+        """A thread starts to execute the session's code."""
         with self._lock:
             self._threads += 1
             self._record[Executing.THREADS] = 1

@@ -158,7 +158,8 @@ class WorkItem:
     """Something the directory must see to; it stays on the ledger's list until a commit clears it.
 
     kind: `run` (an unheld session whose run is queued without a future retry_at, or running, or waiting with
-    lost steps) or `delivery` (a token of a pending wait ended; `wait_id`, `token_id` are set).
+    lost steps) or `delivery` (a token of a pending wait ended; `wait_id`, `token_id` are set, and `end` as `token_end`
+    gives it, unless it is large or no longer in memory: then it is to be asked for).
     """
 
     kind: str
@@ -167,6 +168,7 @@ class WorkItem:
     run_id: str | None = None
     wait_id: str | None = None
     token_id: str | None = None
+    end: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

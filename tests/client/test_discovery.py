@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from helmr.client.discovery import (
-    Endpoint,
     find_runtime,
     is_live,
     live_runtimes,
@@ -22,6 +21,7 @@ from helmr.client.discovery import (
     pointer_dir,
     with_process,
 )
+from helmr.client.endpoint import Endpoint
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 
 

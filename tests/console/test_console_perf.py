@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from helmr.models import EntryInfo, Health, Page, PrincipalInfo, SessionInfo, WaitInfo
-from helmr_console.app import ConsoleApp, Options
+from helmr_console.app import ConsoleApp
+from helmr_console.console import Options
 from helmr_console.merge import KeyedList
 from helmr_console.screens.session import SessionScreen
 from helmr_console.screens.sessions import SessionsScreen
@@ -173,11 +174,11 @@ async def test_a_transcript_of_20_000_entries_opens_and_scrolls(tmp_path: Path) 
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()
         spent: dict[int, list[float]] = {}
-        view = TranscriptView()
+        view: TranscriptView
         for entries in (200, ENTRIES, 200, ENTRIES, 200, ENTRIES):
             client.entries, client.pages = entries, 0
             began = time.perf_counter()
-            app.open_session("ses_1")
+            app.push_screen(SessionScreen("ses_1"))
             await until(
                 lambda: isinstance(app.screen, SessionScreen) and app.screen.transcript.current
             )
@@ -249,7 +250,7 @@ async def test_5_000_waits_are_filtered_as_typed(tmp_path: Path) -> None:
 
 
 def test_merging_500_rows_costs_nothing() -> None:
-    rows: KeyedList[str] = KeyedList()
+    rows = KeyedList()
     keys = [f"wait_{n}" for n in range(500)]
     rows.offer(keys)
     rows.merge(None)

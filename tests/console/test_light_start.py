@@ -12,7 +12,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import helmr_console.start
-from helmr_console.app import ConsoleApp, Options
+from helmr_console.app import ConsoleApp
+from helmr_console.console import Options
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 

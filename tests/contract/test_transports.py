@@ -16,7 +16,7 @@ import pytest
 
 from helmr.client import AsyncClient, Client
 from helmr.client import ray as ray_way
-from helmr.client.discovery import RAY, Endpoint
+from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
 from helmr.testing import Harness
 from helmr_runtime.catalog import Registry

@@ -1,4 +1,4 @@
-"""A session told entry by entry: decides, seals and folds as an actor does, without one."""
+"""A session told entry by entry: decides, stamps and folds as an actor does, without one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
 from helmr_runtime.core.drafts import start_drafts
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, seal
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, stamp
 from helmr_runtime.core.requests import OutputRequest, PeekRequest, StepRequest, WaitRequest
 from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
@@ -99,10 +99,10 @@ class Story:
         return [entry.kind.value for entry in self.entries]
 
     def write(self, *drafts: Draft) -> list[Entry]:
-        """Seal and fold."""
+        """Stamp and fold."""
         written = []
         for draft in drafts:
-            entry = seal(
+            entry = stamp(
                 draft,
                 session_id=self.state.id,
                 seq=self.state.seq + 1,

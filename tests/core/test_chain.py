@@ -22,7 +22,7 @@ from helmr_runtime.core.entries import (
     iso,
     link,
     principal_text,
-    seal,
+    stamp,
 )
 from tests.core.builder import ALICE, Story
 
@@ -137,7 +137,7 @@ def test_the_same_moment_in_another_zone_has_the_same_hash():
     moment = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
     there = moment.astimezone(timezone(timedelta(hours=5, minutes=30)))
     hashes = {
-        seal(draft, session_id="s", seq=1, recorded_at=at, previous=GENESIS, key=None).hash
+        stamp(draft, session_id="s", seq=1, recorded_at=at, previous=GENESIS, key=None).hash
         for at in (moment, there)
     }
     assert len(hashes) == 1

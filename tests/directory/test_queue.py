@@ -1,221 +1,222 @@
-"""Queued runs resume oldest first; waiting sessions linger until their time is over or others need
-the slot."""
+"""Queued runs resume oldest first; waiting sessions linger until their time is over or a run needs the room."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from typing import Any
 
 import pytest
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import Command
 from helmr_runtime.ports import Busy, Released, WorkItem
-from tests.directory.fakes import World, note, settle, until
+from tests.directory.clock import settle, until
+from tests.directory.fakes import World, note
 
 
-def _executes(slot: Any, session_id: str) -> bool:
-    return bool(slot.session_id == session_id and slot.is_executing)
-
-
-async def test_queued_runs_resume_in_order_as_slots_come_free(world: World) -> None:
+async def test_queued_runs_resume_in_order_as_there_is_room(world: World) -> None:
+    world.ledger.add(*(f"s{n}" for n in range(5)), run="queued")
+    await world.directory()
+    (host,) = world.living()
     for n in range(5):
-        world.ledger.add(f"s{n}", queued=True)
-    await world.directory(slots=1)
-    (slot,) = world.living("slot")
-    for n in range(5):
-        expected = f"s{n}"
-        await until(functools.partial(_executes, slot, expected))
-        await slot.report("parkable")
-    await until(lambda: len(slot.adoptions) == 5)
-    assert slot.adoptions == [f"s{n}" for n in range(5)]
+        await until(functools.partial(world.executes, f"s{n}"))
+        await world.waits(f"s{n}")
+    assert host.adoptions == [f"s{n}" for n in range(5)]
+    assert host.executing_max == 1
 
 
-async def test_a_run_that_the_list_names_while_a_desk_holds_it_is_resumed_when_the_desk_lets_go(
+async def test_a_run_that_the_list_names_before_its_release_is_answered_is_resumed(
     world: World,
 ) -> None:
     """The list is here before the answer to the release; nothing else would look again."""
-    directory = await world.directory(slots=1)
+    directory = await world.directory(linger_s=1.0)
+    (host,) = world.living()
+    world.ledger.add("s1")
+    await directory.route("s1", note("x"))
+    await world.waits("s1")
+    host.release_gate.clear()
+    await world.clock.advance(2.0)
+    assert host.sessions == {}
+    await world.ledger.queue("s1")
+    await settle()
+    assert host.adoptions == ["s1"]
+    host.release_gate.set()
+    await until(lambda: world.executes("s1"))
+
+
+async def test_a_queued_run_waits_while_all_room_executes(world: World) -> None:
+    directory = await world.directory()
+    (host,) = world.living()
     world.ledger.add("s1")
     await directory.route("s1", note("busy"))
-    slot = world.holder("s1")
-    (desk,) = world.living("desk")
-    head = world.ledger.add("s2")
-    release, let_go = desk.release, asyncio.Event()
-
-    async def slowly(session_id: str, reason: str) -> Any:
-        reply = await release(session_id, reason)
-        head.queued = True
-        await world.ledger.bump()
-        await let_go.wait()
-        return reply
-
-    desk.release = slowly  # type: ignore[method-assign]
-    await directory.route("s2", note("decided at a desk", operation="op_2"))
-    await until(lambda: head.queued)
-    await slot.report("parkable")
+    await world.ledger.queue("s2")
     await settle()
-    assert slot.session_id == "s1"
-    let_go.set()
-    await until(lambda: slot.session_id == "s2")
-
-
-async def test_a_queued_run_waits_while_every_slot_executes(world: World) -> None:
-    directory = await world.directory(slots=1)
-    world.ledger.add("s1")
-    await directory.route("s1", note("busy"))
-    world.ledger.add("s2", queued=True)
-    await world.ledger.bump()
-    await settle()
-    slot = world.holder("s1")
-    assert slot.releases == []
+    assert host.releases == []
     assert (await directory.status())["queue"] == 1
     await world.clock.advance(7)
     assert (await directory.status())["queue_oldest_s"] == 7
-    await slot.report("parkable")
-    await until(lambda: slot.session_id == "s2")
-    assert slot.releases == ["evict"]
+    await world.waits("s1")
+    await until(lambda: world.executes("s2"))
+    assert host.releases == [("s1", "evict")]
     assert (await directory.status())["queue_oldest_s"] == 0
 
 
 async def test_a_command_does_not_overtake_the_queue(world: World) -> None:
-    directory = await world.directory(slots=1, desks=1)
+    directory = await world.directory()
+    (host,) = world.living()
     world.ledger.add("s1")
     await directory.route("s1", note("busy"))
-    world.ledger.add("s2", queued=True)
-    world.ledger.add("s3")
-    await world.ledger.bump()
+    await world.ledger.queue("s2")
     await settle()
-    routed = await directory.route("s3", note("x"))
-    assert routed.actor == world.living("desk")[0].name
-    slot = world.holder("s1")
-    await slot.report("parkable")
-    await until(lambda: slot.session_id == "s2")
+    world.ledger.add("s3")
+    assert (await directory.route("s3", note("x"))).host is None
+    await world.waits("s1")
+    await until(lambda: world.executes("s2"))
+    await world.waits("s2")
+    await until(lambda: world.executes("s3"))
+    assert host.adoptions == ["s1", "s2", "s3"]
 
 
 async def test_a_waiting_session_lingers_and_is_then_parked(world: World) -> None:
-    directory = await world.directory(slots=1)
+    directory = await world.directory()
+    (host,) = world.living()
     world.ledger.add("s1")
     await directory.route("s1", note("x"))
-    slot = world.holder("s1")
-    await slot.report("parkable")
-    await settle()
+    await world.waits("s1")
     await world.clock.advance(29.0, step_s=1.0)
-    assert slot.releases == []
-    assert (await directory.status())["slots"]["lingering"] == 1
+    assert host.releases == []
+    assert (await directory.status())["sessions"] == {"live": 1, "lingering": 1, "room": 0}
     await world.clock.advance(2.0, step_s=1.0)
-    assert slot.releases == ["linger"]
+    assert host.releases == [("s1", "linger")]
     assert world.ledger.heads["s1"].holder is None
-    assert (await directory.status())["slots"]["free"] == 1
+    assert (await directory.status())["sessions"] == {"live": 0, "lingering": 0, "room": 1}
 
 
 async def test_a_session_that_is_busy_again_is_not_parked(world: World) -> None:
-    directory = await world.directory(slots=1)
+    directory = await world.directory()
+    (host,) = world.living()
     world.ledger.add("s1")
     await directory.route("s1", note("x"))
-    slot = world.holder("s1")
-    await slot.report("parkable")
-    await settle()
-    await slot.report("busy")
+    await world.waits("s1")
+    await host.goes_on("s1")
     await settle()
     await world.clock.advance(40.0, step_s=1.0)
-    assert slot.releases == []
+    assert host.releases == []
 
 
-async def test_what_an_actor_says_while_it_is_asked_for_its_session_counts(
+async def test_what_a_host_says_while_it_is_asked_for_a_session_counts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = await world.directory(slots=1)
+    directory = await world.directory()
+    (host,) = world.living()
     world.ledger.add("s1")
-    world.ledger.add("s2")
     await directory.route("s1", note("x"))
-    slot = world.holder("s1")
-    await slot.report("parkable")
-    await settle()
-    slot.is_executing = True
-    release = slot.release
+    await world.waits("s1")
+    await world.clock.advance(29.0, step_s=1.0)
+    release = host.release
 
     async def waits_again(session_id: str, reason: str) -> Released | Busy:
+        await host.goes_on(session_id)
         reply = await release(session_id, reason)
-        await slot.report("parkable")
+        await host.waits(session_id)
         await settle()  # the directory hears of it before it gets the reply
         return reply
 
-    monkeypatch.setattr(slot, "release", waits_again)
-    await world.clock.advance(31.0, step_s=1.0)
-    assert slot.releases == ["linger"]
-    assert (await directory.status())["slots"]["lingering"] == 1
-    await directory.route("s2", note("x"))
-    assert slot.session_id == "s2"
-    assert slot.releases == ["linger", "evict"]
+    monkeypatch.setattr(host, "release", waits_again)
+    await world.clock.advance(2.0, step_s=1.0)
+    monkeypatch.undo()
+    assert host.releases == [("s1", "linger")]
+    assert (await directory.status())["sessions"]["lingering"] == 1
+    await world.ledger.queue("s2")
+    await until(lambda: world.executes("s2"))
+    assert host.releases == [("s1", "linger"), ("s1", "evict")]
 
 
-async def test_the_session_that_waits_longest_gives_its_slot_up(world: World) -> None:
-    directory = await world.directory(slots=2)
-    for session_id in ("s1", "s2", "s3"):
-        world.ledger.add(session_id)
+async def test_the_session_that_waits_longest_makes_room(world: World) -> None:
+    directory = await world.directory(hosts=1, sessions_per_host=2)
+    (host,) = world.living()
+    world.ledger.add("s1", "s2")
     await directory.route("s1", note("x"))
     await directory.route("s2", note("x"))
-    first, second = world.holder("s1"), world.holder("s2")
-    await second.report("parkable")
-    await settle()
+    await world.waits("s2")
     await world.clock.advance(1.0)
-    await first.report("parkable")
+    await world.waits("s1")
+    await world.ledger.queue("s3")
+    await until(lambda: world.executes("s3"))
+    assert host.releases == [("s2", "evict")]
+    assert "s1" in host.sessions
+
+
+async def test_as_many_are_parked_as_runs_lack_room(world: World) -> None:
+    directory = await world.directory(hosts=2, sessions_per_host=3)
+    for n in range(6):
+        world.ledger.add(f"s{n}")
+        await directory.route(f"s{n}", note("x"))
+    for n in range(6):
+        await world.waits(f"s{n}")
+        await world.clock.advance(0.25)
+    await world.ledger.queue("q0", "q1")
+    await until(lambda: world.executes("q0") and world.executes("q1"))
     await settle()
-    await directory.route("s3", note("x"))
-    assert second.session_id == "s3"
-    assert first.session_id == "s1"
+    parked = [session_id for host in world.living() for session_id, _ in host.releases]
+    assert sorted(parked) == ["s0", "s1"]
+    assert (await directory.status())["sessions"] == {"live": 6, "lingering": 4, "room": 0}
 
 
-async def test_from_three_slots_on_one_is_kept_free(world: World) -> None:
-    directory = await world.directory(slots=3)
+async def test_one_run_parks_one_session_although_several_reach_waits_at_once(
+    world: World,
+) -> None:
+    directory = await world.directory(hosts=1, sessions_per_host=3)
+    (host,) = world.living()
     for n in range(3):
         world.ledger.add(f"s{n}")
         await directory.route(f"s{n}", note("x"))
-    longest = world.holder("s1")
-    await longest.report("parkable")
-    await until(lambda: longest.session_id is None)
-    assert longest.releases == ["evict"]
-    await world.holder("s0").report("parkable")
+    await world.ledger.queue("q0")
     await settle()
-    assert (await directory.status())["slots"] == {
-        "total": 3,
-        "free": 1,
-        "lingering": 1,
-        "starting": 0,
-        "busy": 1,
-    }
+    # One report tells of all three.
+    for n in range(3):
+        await host.waits(f"s{n}")
+    await until(lambda: world.executes("q0"))
+    await settle()
+    assert host.releases == [("s0", "evict")]
 
 
 async def test_a_session_that_cannot_be_resumed_does_not_block_the_others(world: World) -> None:
-    world.ledger.add("s1", queued=True)
-    world.ledger.add("s2", queued=True)
-    broken = world.ledger.heads.pop("s1")
     world.ledger.extra.append(WorkItem(kind="run", session_id="s1", queued_at=world.clock.now()))
-    directory = await world.directory(slots=1)
-    (slot,) = world.living("slot")
-    await until(lambda: slot.session_id == "s2")
+    world.ledger.add("s2", run="queued")
+    directory = await world.directory()
+    await until(lambda: world.executes("s2"))
     status = await directory.status()
     assert status["failing"] == 1
     assert "can't be resumed" in status["warnings"][0]
-    world.ledger.heads["s1"] = broken
-    await slot.report("parkable")
-    await settle()
+    world.ledger.add("s1", run="queued")
+    await world.waits("s2")
     await world.clock.advance(5.0)
-    await until(lambda: slot.session_id == "s1")
+    await until(lambda: world.executes("s1"))
+
+
+async def test_a_session_that_is_not_to_be_resumed_any_more_does_not_count_as_failing(
+    world: World,
+) -> None:
+    world.ledger.extra.append(WorkItem(kind="run", session_id="s1", queued_at=world.clock.now()))
+    directory = await world.directory()
+    await settle()
+    assert (await directory.status())["failing"] == 1
+    world.ledger.extra.clear()
+    await world.ledger.bump()
+    await settle()
+    status = await directory.status()
+    assert status["failing"] == 0
+    assert status["warnings"] == []
 
 
 async def test_a_ledger_that_restarts_is_asked_again(world: World) -> None:
     world.ledger.is_down = True
-    await world.directory(slots=1)
-    world.ledger.add("s1", queued=True)
-    await world.ledger.bump()
+    await world.directory()
+    await world.ledger.queue("s1")
     await settle()
     world.ledger.is_down = False
     await world.clock.advance(5.0)
-    (slot,) = world.living("slot")
-    await until(lambda: slot.session_id == "s1")
+    await until(lambda: world.executes("s1"))
 
 
 async def test_a_delivery_is_routed_and_repeated_until_it_succeeds(world: World) -> None:
@@ -237,7 +238,7 @@ async def test_a_delivery_is_routed_and_repeated_until_it_succeeds(world: World)
             token_id="tok_1",
         )
     )
-    await world.directory(slots=1, deliver=deliver)
+    await world.directory(deliver=deliver)
     await settle()
     await world.clock.advance(1.0)
     await until(lambda: "delivered" in world.ledger.heads["s1"].commits)

@@ -27,6 +27,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
             options = {
                 o
                 for p in command.params
+                if not getattr(p, "hidden", False)
                 for o in (*p.opts, *p.secondary_opts)
                 if o.startswith("--")
             }

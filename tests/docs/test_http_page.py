@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from helmr.models import EntryInfo, PrincipalInfo, RecordInfo, RunInfo, SessionInfo, WaitInfo
-from helmr_runtime.http.app import create_app
+from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import HttpSettings
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -36,7 +36,7 @@ def page(project_root: Path) -> str:
 def document() -> dict[str, Any]:
     """The document is made from the routes alone; no service is called."""
     settings = HttpSettings(admin_key_hash="0" * 64, version="0")
-    return create_app(MagicMock(), settings).openapi()
+    return GatewayApp(MagicMock(), settings).document
 
 
 def routes(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from tests.service.stack import Stack, until
 
 SEED = 46
 WRONG_PER_SOURCE, WRONG_PER_MINUTE = 30, 300
-"""How often the front door bears a wrong secret (`helmr_runtime.security.limits`)."""
+"""How often the gateway bears a wrong secret (`helmr_runtime.security.limits`)."""
 
 Ask = Callable[[], Awaitable[httpx.Response]]
 Medians = Mapping[tuple[str, str], float]
@@ -204,7 +204,7 @@ async def measure(door: Door, rounds: int, *, is_limited: bool = False) -> Media
 
 
 class _Pace:
-    """Stays within what the front door bears; a fixed window never holds more than any 60 s do."""
+    """Stays within what the gateway bears; a fixed window never holds more than any 60 s do."""
 
     def __init__(self, wrong_per_round: int, stranger: Stranger) -> None:
         self._rounds_per_source = max(1, WRONG_PER_SOURCE // wrong_per_round)
@@ -235,7 +235,7 @@ async def in_one_process(folder: Path) -> AsyncIterator[Door]:
 @asynccontextmanager
 async def whole_runtime(folder: Path) -> AsyncIterator[Door]:
     """A runtime of its own, its actors in processes of theirs."""
-    options: dict[str, Any] = {"folder": Path(__file__).parent, "slots": 1, "desks": 1}
+    options: dict[str, Any] = {"folder": Path(__file__).parent, "sessions_per_host": 1}
     environment = {"XDG_STATE_HOME": str(folder / "state")}
     async with (
         Runtime.start(

@@ -81,11 +81,11 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
     return got
 
 
-async def trickle(writer: asyncio.StreamWriter) -> None:
-    """A byte now and then, until the other side has had enough."""
+async def trickle(writer: asyncio.StreamWriter, piece: bytes = b"a") -> None:
+    """A little now and then, until the other side has had enough."""
     with suppress(ConnectionError):
         while not writer.is_closing():
-            writer.write(b"a")
+            writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0.05)
 
@@ -96,7 +96,8 @@ async def test_a_head_that_does_not_come_ends_its_connection(
     limiter: Served, sent: bytes, is_trickled: bool
 ) -> None:
     reader, writer = await limiter.connect(sent)
-    trickling = asyncio.create_task(trickle(writer)) if is_trickled else None
+    piece = b"a" if sent else b"\r\n"  # empty lines may stand before a request
+    trickling = asyncio.create_task(trickle(writer, piece)) if is_trickled else None
     assert await ended(reader) == b""
     if trickling is not None:
         trickling.cancel()
@@ -296,6 +297,112 @@ async def test_what_is_no_http_is_told_so(stack: Stack) -> None:
     answer = await ended(reader)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+# --- what is not read as a request --------------------------------------------------------------------
+
+
+def start_request(key: str, payload: int, more: str = "") -> bytes:
+    body = f'{{"task": "return", "payload": {payload}}}'
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    head += f"Content-Type: application/json\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return f"{head}{body}".encode()
+
+
+async def said_to(limiter: Served, sent: bytes) -> bytes:
+    """All that is answered to these bytes, by a client that then only reads."""
+    reader, _ = await limiter.connect(sent)
+    return await ended(reader)
+
+
+async def payloads(limiter: Served) -> list[int]:
+    runs = (await limiter.stack.http.get("/v1/runs")).json()["items"]
+    return sorted(run["payload"] for run in runs)
+
+
+GET = b"GET /healthz HTTP/1.1\r\n"
+LOCAL = b"Host: localhost\r\n"
+CHUNKED = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET + b"\r\n",
+        GET + LOCAL + LOCAL + b"\r\n",
+        GET + LOCAL + b"Host: elsewhere.example\r\n\r\n",
+        GET + LOCAL + b"X-Folded: a\r\n b\r\n\r\n",
+        GET + LOCAL + b"X-Space : a\r\n\r\n",
+        GET + LOCAL + b"X-Nul: a\x00b\r\n\r\n",
+        GET + LOCAL + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        GET + LOCAL + b"Content-Length: +1\r\n\r\na",
+        GET + LOCAL + b"X-Long: " + b"a" * 600_000,
+        b"GET http://localhost/healthz HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        b"GET /healthz#part HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        b"GET /healthz?\xff HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        b"GET healthz HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        b"OPTIONS * HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        b"CONNECT localhost:80 HTTP/1.1\r\n" + LOCAL + b"\r\n",
+        CHUNKED + b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+    ],
+    ids=lambda sent: repr(sent[:80]),
+)
+async def test_what_readers_could_take_differently_is_refused(limiter: Served, sent: bytes) -> None:
+    answer = await said_to(limiter, sent)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"\x00nonsense",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HT",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+    ],
+    ids=repr,
+)
+async def test_what_stands_behind_a_whole_request_changes_nothing_of_its_answer(
+    limiter: Served, behind: bytes
+) -> None:
+    """A 400 would say that nothing was done."""
+    answer = await said_to(limiter, start_request(limiter.stack.key, 1) + behind)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"connection: close" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+    assert await payloads(limiter) == [1]
+
+
+async def test_a_second_request_in_one_piece_is_not_carried_out(limiter: Served) -> None:
+    both = start_request(limiter.stack.key, 1) + start_request(limiter.stack.key, 2)
+    answer = await said_to(limiter, both)
+    assert answer.count(b"HTTP/1.1 201 ") == 1
+    assert await payloads(limiter) == [1]
+
+
+async def test_a_body_that_breaks_off_in_nonsense_is_refused_and_starts_nothing(
+    limiter: Served,
+) -> None:
+    head = CHUNKED + f"Authorization: Bearer {limiter.stack.key}\r\n".encode()
+    sent = head + b"Content-Type: application/json\r\n\r\n1\r\n{\r\nnonsense\r\n"
+    assert (await said_to(limiter, sent)).startswith(b"HTTP/1.1 400 ")
+    assert await payloads(limiter) == []
+
+
+async def test_trailers_are_no_headers_and_have_an_end(limiter: Served) -> None:
+    head = CHUNKED + b"Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\n"
+    trailer = f"Authorization: Bearer {limiter.stack.key}\r\n".encode()
+    assert (await said_to(limiter, head + trailer + b"\r\n")).startswith(b"HTTP/1.1 401 ")
+    keyed = CHUNKED + trailer + b"Content-Type: application/json\r\n\r\n0\r\nX-Long: "
+    assert (await said_to(limiter, keyed + b"a" * 600_000)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_an_upgrade_that_is_not_served_is_answered_as_any_request(limiter: Served) -> None:
+    more = "Connection: Upgrade, close\r\nUpgrade: h2c\r\n"
+    answer = await said_to(limiter, start_request(limiter.stack.key, 1, more))
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert await payloads(limiter) == [1]
 
 
 async def test_a_refused_body_of_the_right_size_leaves_the_connection_in_use(stack: Stack) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ledger.duck.ledger import open_ledger
+from helmr_runtime.ledger.duck.open import open_ledger
 from tests.ledger.sessions import SMALL, Hand, running
 
 SESSIONS = 20

@@ -9,7 +9,8 @@ import pytest
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
 from tests.ledger.sessions import SMALL, START_AT
 

@@ -1,4 +1,4 @@
-"""What a session actor would send, made by hand: sealed flushes with real hashes and seqs."""
+"""What a session actor would send, made by hand: stamped flushes with real hashes and seqs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.checkpoint import VERSION
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
-from helmr_runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, seal
+from helmr_runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, stamp
 from helmr_runtime.ledger.duck.database import Settings
 from helmr_runtime.ports import CommitReply, Committed, Flush, Loaded, Started, StartSession
 
@@ -59,7 +59,7 @@ class Writes(Protocol):
 
 @dataclass
 class Hand:
-    """Writes one session as its actor would: knows seq, hash and epoch, seals drafts."""
+    """Writes one session as its actor would: knows seq, hash and epoch, stamps drafts."""
 
     ledger: Writes
     clock: Clock
@@ -91,9 +91,9 @@ class Hand:
     ) -> Flush:
         """The flush of these drafts; this hand goes on behind it."""
         first_seq, previous = self.seq + 1, self.last_hash
-        sealed = []
+        stamped = []
         for draft in drafts:
-            entry = seal(
+            entry = stamp(
                 draft,
                 session_id=self.session_id,
                 seq=self.seq + 1,
@@ -102,14 +102,14 @@ class Hand:
                 key=None,
             )
             self.seq, self.last_hash = entry.seq, entry.hash
-            sealed.append(entry)
-        self.entries += sealed
+            stamped.append(entry)
+        self.entries += stamped
         return Flush(
             session_id=self.session_id,
             epoch=self.epoch,
             first_seq=first_seq,
             previous_hash=previous,
-            entries=tuple(sealed),
+            entries=tuple(stamped),
             checkpoint=self.checkpoint() if checkpoint else None,
             release=release,
             **more,

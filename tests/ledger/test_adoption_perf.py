@@ -12,7 +12,8 @@ import pytest
 from helmr import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.feed_tail import FeedTail
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin
 

@@ -14,8 +14,9 @@ import pytest
 from helmr import ids
 from helmr.errors import StoreUnavailable
 from helmr_runtime.ledger.duck import lists
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
-from helmr_runtime.ledger.duck.lists import SessionFilter
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.row_access import SessionFilter
 from helmr_runtime.ports import Flush
 from tests.ledger.sessions import SMALL, Hand, running, start_of
 
@@ -94,19 +95,19 @@ async def test_lists_show_what_was_acknowledged_while_the_disk_is_full(small_dis
     acknowledged = flush.first_seq - 1
     late = await started_while_full(ledger)
     for _ in range(2):  # nothing of the first look is left that would harm the second
-        found = await ledger.objects.session(hand.session_id)
+        found = await ledger.rows.session(hand.session_id)
         assert found is not None
         assert found["last_seq"] == acknowledged
         page = await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
         assert {one["id"] for one in page["items"]} == {hand.session_id, *late}
-        run = await ledger.objects.run(hand.run_id)
+        run = await ledger.rows.run(hand.run_id)
         assert run is not None
         assert run["status"] == "running"
-        assert await ledger.objects.session(ids.new_id(ids.SESSION)) is None
+        assert await ledger.rows.session(ids.new_id(ids.SESSION)) is None
     assert (await ledger.stats())["failing_since"] is not None
     ballast.unlink()
     await ledger.commit(flush)
-    found = await ledger.objects.session(hand.session_id)
+    found = await ledger.rows.session(hand.session_id)
     assert found is not None
     assert found["last_seq"] == hand.seq
     assert await ledger.verify_chain(hand.session_id) == hand.seq

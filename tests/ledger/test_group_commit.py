@@ -19,7 +19,8 @@ from helmr_runtime.core.entries import EntryKind, from_iso
 from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
 from helmr_runtime.ledger.duck import appends as appends_module
 from helmr_runtime.ledger.duck import group, reads
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ports import Committed
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from tests.ledger.facts import complete_token, create_public_token, create_token
@@ -35,7 +36,7 @@ async def test_ten_thousand_deadlines_at_once_are_on_disk_within_five_seconds(du
     began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
     async with asyncio.timeout(40):
-        while len(duck.index._ready) < count:
+        while duck.index.work.counts()["ready"] < count:
             await duck.changed(1)
     assert began.seconds() < 5
     outcomes = await duck.read_tables(

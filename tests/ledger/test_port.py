@@ -20,6 +20,7 @@ from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ports import (
     Committed,
     Declined,
@@ -29,6 +30,7 @@ from helmr_runtime.ports import (
     TokenOpen,
     WorkItem,
 )
+from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import begin, parked, running, start_of
 
 AnyLedger = MemoryLedger | LedgerActor
@@ -264,6 +266,22 @@ async def test_a_wait_on_an_unknown_token_is_declined(ledger, clock):
     declined = await hand.commit(wait, preconditions=(TokenOpen(token_id, wait.body["wait_id"]),))
     assert isinstance(declined, Declined)
     assert declined.facts["status"] == "unknown"
+
+
+async def test_a_delivery_carries_its_end_as_far_as_there_is_room(ledger, clock):
+    ends = {}
+    for size in (ENDS_TEXT_MAX // 2, ENDS_TEXT_MAX // 2, 10):
+        made = await ledger.fact(create_token())
+        waiting = await begin(ledger, clock)
+        await waiting.adopt()
+        await waiting.stored(
+            waiting.started(), waiting.wait(kind="token", token_id=made["token_id"])
+        )
+        await ledger.fact(complete_token(made["token_id"], "x" * size))
+        ends[made["token_id"]] = await ledger.token_end(made["token_id"])
+    first, second, third = await work(ledger)
+    assert (first.end, third.end) == (ends[first.token_id], ends[third.token_id])
+    assert second.end is None
 
 
 async def test_a_token_that_was_never_completed_may_time_out(ledger, clock):

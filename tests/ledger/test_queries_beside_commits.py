@@ -17,7 +17,8 @@ from helmr.errors import HelmrError, QueryTimeout, QueryTooLarge
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import public_views
 from helmr_runtime.ledger.duck.database import Database
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from tests.ledger.sessions import Hand, running
 from tests.ledger.test_adoption_perf import scatter
 from tests.stack.test_query_load import HEAVY
@@ -50,7 +51,7 @@ async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
     monkeypatch.setattr(Database, "interrupt_query", lambda self: None)
     try:
         with pytest.raises(QueryTimeout):
-            await ledger.query(ENDLESS, rows_max=1, timeout_s=0.1)
+            await ledger.query(ENDLESS, limit=1, timeout_s=0.1)
         running = ledger._queries._running
         assert running is not None
         await ledger.close()
@@ -65,7 +66,7 @@ async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
 
 
 async def rows(ledger: DuckLedger, sql: str) -> list[dict[str, Any]]:
-    stream = await ledger.query(sql, rows_max=10, timeout_s=5.0)
+    stream = await ledger.query(sql, limit=10, timeout_s=5.0)
     found: list[dict[str, Any]] = ipc.open_stream(stream).read_all().to_pylist()
     return found
 
@@ -109,7 +110,7 @@ async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
         with monkeypatch.context() as meanwhile:
             meanwhile.setattr(public_views, part, ended)
             with pytest.raises(HelmrError):
-                await ledger.query("SELECT 1 AS n", rows_max=1, timeout_s=5.0)
+                await ledger.query("SELECT 1 AS n", limit=1, timeout_s=5.0)
         for _ in range(2):
             assert await rows(ledger, "SELECT count(*) AS n FROM sessions") == [{"n": 0}]
     finally:
@@ -123,7 +124,7 @@ async def test_commits_go_on_beside_a_query_at_its_limit(path, clock: FakeClock)
         await scatter(ledger, ENTRIES)
         alone = await commits(hand)
         for sql in HEAVY:
-            query = asyncio.create_task(ledger.query(sql, rows_max=1_000, timeout_s=3.0))
+            query = asyncio.create_task(ledger.query(sql, limit=1_000, timeout_s=3.0))
             await asyncio.sleep(0.05)
             assert not query.done(), "the query is too light to be beside anything"
             beside = await commits(hand)

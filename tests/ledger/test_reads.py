@@ -15,7 +15,6 @@ from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.ledger.memory_reads import ReadableLedger
 from tests.ledger.sessions import ALICE, begin, parked, running
 
 
@@ -30,9 +29,9 @@ async def pages_of(ask: Callable[..., Awaitable[Any]], **filters: Any) -> list[l
             return pages
 
 
-async def test_a_session_shows_its_active_wait_in_full(actor, clock):
-    hand, wait = await parked(actor, clock, timeout_s=60, tags=("a", "b"), external_id="pr-1")
-    found = SessionInfo.model_validate(await actor.get_session(hand.session_id))
+async def test_a_session_shows_its_active_wait_in_full(ledger, clock):
+    hand, wait = await parked(ledger, clock, timeout_s=60, tags=("a", "b"), external_id="pr-1")
+    found = SessionInfo.model_validate(await ledger.get_session(hand.session_id))
     assert (found.activity, found.external_id, found.tags) == ("waiting", "pr-1", ["a", "b"])
     assert found.wait is not None
     assert found.wait.id == wait.body["wait_id"]
@@ -40,18 +39,18 @@ async def test_a_session_shows_its_active_wait_in_full(actor, clock):
     assert found.wait.deadline_at == clock.now() + timedelta(seconds=60)
 
 
-async def test_reads_show_what_was_acknowledged_a_moment_ago(actor, clock):
-    hand = await running(actor, clock)
+async def test_reads_show_what_was_acknowledged_a_moment_ago(ledger, clock):
+    hand = await running(ledger, clock)
     for number in range(1, 6):
         wait = hand.wait()
         await hand.stored(wait)
-        found = await actor.get_session(hand.session_id)
+        found = await ledger.get_session(hand.session_id)
         assert found["wait"]["id"] == wait.body["wait_id"]
-        last = (await actor.transcript(hand.session_id, after=found["last_seq"] - 1))["items"]
+        last = (await ledger.transcript(hand.session_id, after=found["last_seq"] - 1))["items"]
         assert [entry["seq"] for entry in last] == [found["last_seq"]]
         await hand.stored(hand.fulfilled(wait))
-        assert (await actor.get_wait(wait.body["wait_id"]))["status"] == "fulfilled"
-        assert len((await actor.list_waits(status="fulfilled"))["items"]) == number
+        assert (await ledger.get_wait(wait.body["wait_id"]))["status"] == "fulfilled"
+        assert len((await ledger.list_waits(status="fulfilled"))["items"]) == number
 
 
 async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
@@ -62,35 +61,34 @@ async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
     assert actor._ledger._group.projector.is_behind
 
 
-async def test_a_session_that_is_not_there_has_no_task(actor, clock):
-    for ledger in (actor, ReadableLedger(clock)):
-        hand = await running(ledger, clock)
-        assert await ledger.brief(hand.session_id) == {"task": "review", "is_over": False}
-        for nobody in (ids.new_id(ids.SESSION), ids.NIL_SESSION):
-            with pytest.raises(SessionNotFound):
-                await ledger.brief(nobody)
+async def test_a_session_that_is_not_there_has_no_task(ledger, clock):
+    hand = await running(ledger, clock)
+    assert await ledger.brief(hand.session_id) == {"task": "review", "is_over": False}
+    for nobody in (ids.new_id(ids.SESSION), ids.NIL_SESSION):
+        with pytest.raises(SessionNotFound):
+            await ledger.brief(nobody)
 
 
-async def test_a_run_shows_payload_result_and_error(actor, clock):
-    good = await running(actor, clock, payload={"n": 1})
+async def test_a_run_shows_payload_result_and_error(ledger, clock):
+    good = await running(ledger, clock, payload={"n": 1})
     await good.stored(good.succeeded({"ok": True}))
-    found = RunInfo.model_validate(await actor.get_run(good.run_id))
+    found = RunInfo.model_validate(await ledger.get_run(good.run_id))
     assert (found.status, found.payload, found.result) == ("succeeded", {"n": 1}, {"ok": True})
     assert found.ended_at == clock.now()
-    bad = await running(actor, clock)
+    bad = await running(ledger, clock)
     await bad.stored(
         bad.draft(EntryKind.RUN_BLOCKED, code="nondeterminism", message="op 3 differs")
     )
-    found = RunInfo.model_validate(await actor.get_run(bad.run_id))
+    found = RunInfo.model_validate(await ledger.get_run(bad.run_id))
     assert found.error is not None
     assert (found.status, found.error.code, found.ended_at) == ("blocked", "nondeterminism", None)
     await bad.stored(bad.draft(EntryKind.RUN_RETRIED, attempt=2))
-    found = RunInfo.model_validate(await actor.get_run(bad.run_id))
+    found = RunInfo.model_validate(await ledger.get_run(bad.run_id))
     assert (found.status, found.attempt, found.error) == ("queued", 2, None)
 
 
-async def test_a_continued_run_keeps_its_end(actor, clock):
-    hand = await running(actor, clock)
+async def test_a_continued_run_keeps_its_end(ledger, clock):
+    hand = await running(ledger, clock)
     first = hand.run_id
     end = hand.draft(EntryKind.RUN_SUCCEEDED, result=None, continued_by="next")
     hand.run_id = ids.new_id(ids.RUN)
@@ -102,26 +100,26 @@ async def test_a_continued_run_keeps_its_end(actor, clock):
         attempt=1,
     )
     await hand.stored(end, created)
-    assert (await actor.get_run(first))["status"] == "succeeded"
-    runs = (await actor.list_runs(session_id=hand.session_id))["items"]
+    assert (await ledger.get_run(first))["status"] == "succeeded"
+    runs = (await ledger.list_runs(session_id=hand.session_id))["items"]
     assert [run["id"] for run in runs] == [hand.run_id, first]
-    assert (await actor.get_session(hand.session_id))["activity"] == "queued"
+    assert (await ledger.get_session(hand.session_id))["activity"] == "queued"
 
 
-async def test_a_resolved_wait_keeps_who_and_when_and_its_text(actor, clock):
-    hand, wait = await parked(actor, clock)
+async def test_a_resolved_wait_keeps_who_and_when_and_its_text(ledger, clock):
+    hand, wait = await parked(ledger, clock)
     await hand.adopt("desk-1")
     clock.move_to(clock.now() + timedelta(seconds=5))
     await hand.stored(hand.accepted(1), hand.fulfilled(wait))
-    found = WaitInfo.model_validate(await actor.get_wait(wait.body["wait_id"]))
+    found = WaitInfo.model_validate(await ledger.get_wait(wait.body["wait_id"]))
     assert found.status == "fulfilled"
     assert found.resolved_by is not None
     assert (found.resolved_by.id, found.resolved_at) == (ALICE.id, clock.now())
     assert (found.subject, found.body) == ("Publish?", "**Really?**")
 
 
-async def test_a_wait_that_an_earlier_record_satisfied_names_its_sender(actor, clock):
-    hand = await running(actor, clock)
+async def test_a_wait_that_an_earlier_record_satisfied_names_its_sender(ledger, clock):
+    hand = await running(ledger, clock)
     sent, wait = hand.accepted(1), hand.wait()
     outcome = hand.draft(
         EntryKind.WAIT_FULFILLED,
@@ -133,78 +131,78 @@ async def test_a_wait_that_an_earlier_record_satisfied_names_its_sender(actor, c
         next="running",
     )
     await hand.stored(sent, wait, outcome)
-    assert (await actor.get_wait(wait.body["wait_id"]))["resolved_by"]["id"] == ALICE.id
+    assert (await ledger.get_wait(wait.body["wait_id"]))["resolved_by"]["id"] == ALICE.id
 
 
-async def test_unknown_objects_are_not_found(actor):
+async def test_unknown_objects_are_not_found(ledger):
     with pytest.raises(SessionNotFound):
-        await actor.get_session(ids.new_id(ids.SESSION))
+        await ledger.get_session(ids.new_id(ids.SESSION))
     with pytest.raises(SessionNotFound):
-        await actor.transcript(ids.new_id(ids.SESSION))
+        await ledger.transcript(ids.new_id(ids.SESSION))
     with pytest.raises(RunNotFound):
-        await actor.get_run(ids.new_id(ids.RUN))
+        await ledger.get_run(ids.new_id(ids.RUN))
     with pytest.raises(WaitNotFound):
-        await actor.get_wait(ids.new_id(ids.WAIT))
+        await ledger.get_wait(ids.new_id(ids.WAIT))
 
 
-async def test_sessions_are_listed_newest_first_and_filtered(actor, clock):
-    hands = [await begin(actor, clock, task=f"t{n % 2}", tags=(f"tag{n}",)) for n in range(5)]
+async def test_sessions_are_listed_newest_first_and_filtered(ledger, clock):
+    hands = [await begin(ledger, clock, task=f"t{n % 2}", tags=(f"tag{n}",)) for n in range(5)]
     newest_first = [hand.session_id for hand in reversed(hands)]
-    pages = await pages_of(actor.list_sessions)
+    pages = await pages_of(ledger.list_sessions)
     assert [[s["id"] for s in page] for page in pages] == [
         newest_first[:2],
         newest_first[2:4],
         newest_first[4:],
     ]
-    Page[SessionInfo].model_validate(await actor.list_sessions())
-    assert len((await actor.list_sessions(task="t0"))["items"]) == 3
-    assert [s["id"] for s in (await actor.list_sessions(tag="tag3"))["items"]] == [
+    Page[SessionInfo].model_validate(await ledger.list_sessions())
+    assert len((await ledger.list_sessions(task="t0"))["items"]) == 3
+    assert [s["id"] for s in (await ledger.list_sessions(tag="tag3"))["items"]] == [
         hands[3].session_id
     ]
-    assert (await actor.list_sessions(tag="tag"))["items"] == []
+    assert (await ledger.list_sessions(tag="tag"))["items"] == []
     await hands[0].adopt()
     await hands[0].stored(hands[0].started())
-    assert len((await actor.list_sessions(activity="running"))["items"]) == 1
+    assert len((await ledger.list_sessions(activity="running"))["items"]) == 1
     await hands[0].stored(hands[0].succeeded(), hands[0].closed())
-    assert len((await actor.list_sessions(status="closed"))["items"]) == 1
-    assert (await actor.list_sessions(activity="idle"))["items"] == []
+    assert len((await ledger.list_sessions(status="closed"))["items"]) == 1
+    assert (await ledger.list_sessions(activity="idle"))["items"] == []
 
 
-async def test_an_external_id_finds_the_open_session_else_the_newest(actor, clock):
+async def test_an_external_id_finds_the_open_session_else_the_newest(ledger, clock):
     hands = []
     for _ in range(2):
-        hands.append(await running(actor, clock, external_id="pr-1"))
+        hands.append(await running(ledger, clock, external_id="pr-1"))
         await hands[-1].stored(hands[-1].succeeded(), hands[-1].closed())
 
     async def found(external_id):
-        items = (await actor.list_sessions(external_id=external_id, limit=1))["items"]
+        items = (await ledger.list_sessions(external_id=external_id, limit=1))["items"]
         return [item["id"] for item in items]
 
     assert await found("pr-1") == [hands[-1].session_id]
-    opened = await begin(actor, clock, external_id="pr-1")
+    opened = await begin(ledger, clock, external_id="pr-1")
     assert await found("pr-1") == [opened.session_id]
     assert await found("pr-2") == []
 
 
-async def test_waits_are_listed_by_deadline_none_last_then_id(actor, clock):
+async def test_waits_are_listed_by_deadline_none_last_then_id(ledger, clock):
     order = []
     for timeout_s in (None, 30, 10, None, 20, 10):
-        _, wait = await parked(actor, clock, timeout_s=timeout_s)
+        _, wait = await parked(ledger, clock, timeout_s=timeout_s)
         order.append((timeout_s or 10**9, wait.body["wait_id"]))
     expected = [wait_id for _, wait_id in sorted(order)]
-    pages = await pages_of(actor.list_waits)
+    pages = await pages_of(ledger.list_waits)
     assert [wait["id"] for page in pages for wait in page] == expected
     assert all("body" not in wait for page in pages for wait in page)
-    Page[WaitInfo].model_validate(await actor.list_waits())
+    Page[WaitInfo].model_validate(await ledger.list_waits())
 
 
-async def test_waits_show_only_what_somebody_can_answer_unless_asked(actor, clock):
-    hand = await running(actor, clock)
+async def test_waits_show_only_what_somebody_can_answer_unless_asked(ledger, clock):
+    hand = await running(ledger, clock)
     await hand.stored(hand.wait(kind="timer", deadline_at=clock.now() + timedelta(hours=1)))
-    assert (await actor.list_waits())["items"] == []
-    assert len((await actor.list_waits(kinds=["timer"]))["items"]) == 1
-    assert len((await actor.list_waits(kinds=["timer"], session_id=hand.session_id))["items"]) == 1
-    assert (await actor.list_waits(kinds=["timer"], task="other"))["items"] == []
+    assert (await ledger.list_waits())["items"] == []
+    assert len((await ledger.list_waits(kinds=["timer"]))["items"]) == 1
+    assert len((await ledger.list_waits(kinds=["timer"], session_id=hand.session_id))["items"]) == 1
+    assert (await ledger.list_waits(kinds=["timer"], task="other"))["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -222,30 +220,30 @@ async def test_waits_show_only_what_somebody_can_answer_unless_asked(actor, cloc
         base64.urlsafe_b64encode(b"[" * 100_000).decode(),
     ],
 )
-async def test_a_cursor_that_the_list_did_not_give_is_refused(actor, cursor):
+async def test_a_cursor_that_the_list_did_not_give_is_refused(ledger, cursor):
     with pytest.raises(BadCursor):
-        await actor.list_sessions(cursor=cursor)
+        await ledger.list_sessions(cursor=cursor)
 
 
-async def test_a_wait_cursor_with_a_bad_id_is_refused(actor):
+async def test_a_wait_cursor_with_a_bad_id_is_refused(ledger):
     cursor = base64.urlsafe_b64encode(json.dumps(["waits", 1, "nonsense"]).encode()).decode()
     with pytest.raises(BadCursor):
-        await actor.list_waits(cursor=cursor)
+        await ledger.list_waits(cursor=cursor)
 
 
-async def test_a_transcript_is_paged_by_seq(actor, clock):
-    hand = await running(actor, clock)
+async def test_a_transcript_is_paged_by_seq(ledger, clock):
+    hand = await running(ledger, clock)
     await hand.stored(hand.step(), hand.step_done(), hand.wait())
-    pages = await pages_of(lambda **more: actor.transcript(hand.session_id, **more))
+    pages = await pages_of(lambda **more: ledger.transcript(hand.session_id, **more))
     entries = [EntryInfo.model_validate(entry) for page in pages for entry in page]
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5, 6]
     assert entries[0].principal.name == "alice"
-    behind = await actor.transcript(hand.session_id, after=4)
+    behind = await ledger.transcript(hand.session_id, after=4)
     assert [entry["seq"] for entry in behind["items"]] == [5, 6]
 
 
-async def test_streams_are_paged_by_their_own_seq(actor, clock):
-    hand = await running(actor, clock)
+async def test_streams_are_paged_by_their_own_seq(ledger, clock):
+    hand = await running(ledger, clock)
     wait = hand.wait()
     await hand.stored(wait)
     taken = hand.accepted({"stream": "other"}, stream_seq=1, correlation_id="c")
@@ -254,18 +252,20 @@ async def test_streams_are_paged_by_their_own_seq(actor, clock):
     )
     for seq in range(2, 6):
         await hand.stored(hand.accepted(seq, stream_seq=seq), hand.output(seq, stream_seq=seq - 1))
-    pages = await pages_of(lambda **more: actor.inputs(hand.session_id, "approval", **more))
+    pages = await pages_of(lambda **more: ledger.inputs(hand.session_id, "approval", **more))
     records = [RecordInfo.model_validate(record) for page in pages for record in page]
     assert [record.seq for record in records] == [1, 2, 3, 4, 5]
     assert records[0].consumed_by == wait.body["wait_id"]
     assert records[1].consumed_by is None
-    outputs = await actor.outputs(hand.session_id, "progress", after=2)
+    outputs = await ledger.outputs(hand.session_id, "progress", after=2)
     assert [record["data"] for record in outputs["items"]] == [4, 5]
-    assert (await actor.inputs(hand.session_id, "other"))["items"] == []
+    assert (await ledger.inputs(hand.session_id, "other"))["items"] == []
 
 
-async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next_wait(actor, clock):
-    hand = await running(actor, clock)
+async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next_wait(
+    ledger, clock
+):
+    hand = await running(ledger, clock)
     first, second = hand.wait(), hand.wait()
     taken = hand.accepted("x", stream_seq=1)
     names = {"record_id": taken.body["record_id"], "record_seq": 1, "stream": "approval"}
@@ -274,23 +274,23 @@ async def test_a_record_that_was_given_back_is_consumed_by_nobody_until_the_next
     await hand.stored(hand.draft(EntryKind.INPUT_RETURNED, op=first.op, **body))
 
     async def consumed_by() -> Any:
-        return (await actor.inputs(hand.session_id, "approval"))["items"][0]["consumed_by"]
+        return (await ledger.inputs(hand.session_id, "approval"))["items"][0]["consumed_by"]
 
     assert await consumed_by() is None
     await hand.stored(second, hand.fulfilled(second, **names))
     assert await consumed_by() == second.body["wait_id"]
 
 
-async def test_following_the_feed_skips_and_repeats_nothing(actor, clock):
+async def test_following_the_feed_skips_and_repeats_nothing(ledger, clock):
     seen: list[int] = []
 
     async def follow() -> None:
         while len(seen) < 200:
-            found = await actor.feed(seen[-1] if seen else 0, 7, 1)
+            found = await ledger.feed(seen[-1] if seen else 0, 7, 1)
             seen.extend(entry["feed_offset"] for entry in found)
 
     async def write() -> None:
-        hand = await running(actor, clock)
+        hand = await running(ledger, clock)
         while hand.seq < 60:
             await hand.stored(hand.step(), hand.step_done())
 
@@ -309,10 +309,10 @@ async def test_the_feed_of_long_ago_is_read_from_the_file(opener, path, clock, a
     assert found[0].hash == (await again.entry(2)).hash
 
 
-async def test_a_feed_call_waits_for_the_next_entry(actor, clock):
-    head = await actor.feed_head()
-    asking = asyncio.create_task(actor.feed(head, 10, 5))
-    await begin(actor, clock)
+async def test_a_feed_call_waits_for_the_next_entry(ledger, clock):
+    head = await ledger.feed_head()
+    asking = asyncio.create_task(ledger.feed(head, 10, 5))
+    await begin(ledger, clock)
     assert [entry["kind"] for entry in await asking] == ["session.created", "run.created"]
 
 

@@ -18,7 +18,8 @@ from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
 from helmr_runtime.ports import Committed, Refused
@@ -99,7 +100,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "offset": index.head_offset,
         "operations": dict(index.operations),
         "external_ids": dict(index.external_ids),
-        "work": {item.session_id for item in index.work_items()},
+        "work": {item.session_id for item in index.work.items()},
         "next_due": index.next_due_at(),
         "counts": index.counts(),
         "catalog": index.catalog_offset,

@@ -43,7 +43,6 @@ OPTIONS: dict[str, Any] = {
     "tasks": ["outside_tasks.py", "helmr.examples.publish_review"],
     "folder": Path(__file__).parent,
     "hosts": 1,
-    "desks": 1,
     "encrypts": True,
 }
 WEBHOOK = "data/pull_request.opened.json"

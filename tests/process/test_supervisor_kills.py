@@ -17,7 +17,12 @@ from helmr.models import RunStatus
 from helmr_runtime.process.embedded import Runtime
 from tests.stack.live import TRANSPORT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.transports,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]
 
 BOUND_S = 60.0
 
@@ -101,15 +106,17 @@ def test_the_host_of_a_waiting_session_is_killed(client: Client) -> None:
     assert "run.actor_died" not in [entry.kind for entry in session.transcript()]
 
 
-def test_the_actor_of_a_running_step_is_killed(client: Client) -> None:
-    session = client.sessions.start("sleepy", 1.0)
+@pytest.mark.parametrize(("task", "counts"), [("toils", [1]), ("sleepy", [])])
+def test_the_host_of_a_running_step_is_killed(client: Client, task: str, counts: list[int]) -> None:
+    """It counts for code that executes, and not for what awaits a reply."""
+    session = client.sessions.start(task, 1.0)
     pid = until(lambda: executing_pid(client, session))
     os.kill(pid, signal.SIGKILL)
     until(lambda: session.get().wait)
     answer(client, session)
     assert_succeeds(session)
     died = [entry for entry in session.transcript() if entry.kind == "run.actor_died"]
-    assert [entry.body["count"] for entry in died] == [1]
+    assert [entry.body["count"] for entry in died] == counts
 
 
 def executing_pid(client: Client, session: SessionHandle) -> int | None:
@@ -117,7 +124,7 @@ def executing_pid(client: Client, session: SessionHandle) -> int | None:
     return holder_pid(client, session) if "step.started" in kinds else None
 
 
-def test_a_stopped_actor_is_replaced_within_five_seconds(client: Client) -> None:
+def test_a_stopped_host_is_replaced_within_five_seconds(client: Client) -> None:
     session = asked(client)
     os.kill(holder_pid(client, session), signal.SIGSTOP)
     began = time.monotonic()
@@ -135,7 +142,7 @@ def test_a_task_that_ends_its_process_is_blocked_at_the_third_death(client: Clie
     assert [entry.body["count"] for entry in died] == [1, 2, 3]
 
 
-def test_with_every_slot_busy_answers_and_notes_go_through(client: Client) -> None:
+def test_beside_busy_sessions_answers_and_notes_go_through(client: Client) -> None:
     session = asked(client)
     busy = [client.sessions.start("sleepy", 20.0) for _ in range(2)]
 

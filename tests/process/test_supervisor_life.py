@@ -80,8 +80,7 @@ def test_a_runtime_from_start_to_end_and_again(
             "ledger",
             "directory",
             "gateway",
-            "slot",
-            "desk",
+            "host",
         }
         with Client(url=runtime.url, key=key) as client:
             session = client.sessions.start("ask", "Go?", result_timeout="20s")

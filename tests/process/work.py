@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 from helmr import step, streams, task
 
@@ -31,9 +32,22 @@ async def vanish(payload: None) -> None:
 
 @task(id="sleepy")
 async def sleepy(seconds: float) -> str:
-    """Keeps its slot in a step, then asks."""
+    """Awaits in a step, then asks."""
     await doze(seconds)
     return "yes" if await approval.wait(subject="Awake?").unwrap() else "no"
+
+
+@task(id="toils")
+async def toils(seconds: float) -> str:
+    """Keeps a thread busy in a step, then asks."""
+    await toil(seconds)
+    return "yes" if await approval.wait(subject="Tired?").unwrap() else "no"
+
+
+@step
+def toil(seconds: float) -> None:
+    """Holds its thread."""
+    time.sleep(seconds)
 
 
 @step

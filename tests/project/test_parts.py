@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.parts import NONE_COLLECTED, OVERDUE, PARTS, command, verdict, waited
+from tests.parts import NONE_COLLECTED, OVERDUE, PARTS, command, environment, verdict, waited
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,9 @@ def test_the_first_part_that_went_wrong_says_how_all_went(codes: list[int], said
 def test_what_takes_minutes_is_no_part_of_the_usual_run() -> None:
     (longer,) = [word for word in command("longer", []) if "long or extras" in word]
     assert "not soak" in longer
+    (over_ray,) = [word for word in command("over-ray", []) if "transports" in word]
+    assert "not long" in over_ray
+    assert environment("over-ray")["HELMR_TEST_TRANSPORT"] == "ray"
     assert all("not long and not extras" in " ".join(command(part, [])) for part in PARTS)
 
 

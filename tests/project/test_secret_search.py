@@ -19,7 +19,7 @@ import pytest
 from pathlib import Path
 from helmr.temporary import remove_folder
 from helmr.errors import NotFound
-from helmr_runtime.core.entries import GENESIS, Draft, EntryKind, seal
+from helmr_runtime.core.entries import GENESIS, Draft, EntryKind, stamp
 from helmr_runtime.security.secrets import make_secret
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ def test_in_the_facts_of_an_error():
 
 def test_in_an_entry():
     draft = Draft(EntryKind.NOTE_ADDED, {"text": make_secret("pat")})
-    seal(draft, session_id="s", seq=1, recorded_at=datetime.now(UTC), previous=GENESIS, key=None)
+    stamp(draft, session_id="s", seq=1, recorded_at=datetime.now(UTC), previous=GENESIS, key=None)
 
 def test_in_the_output():
     print(make_secret("key"))

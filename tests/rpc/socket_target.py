@@ -97,6 +97,8 @@ async def main(run_dir: str, name: str) -> None:
     async def handle(method: str, /, *args: Any, **kwargs: Any) -> Any:
         if method == "take_large":
             return server.take_large(*args)
+        if method == "bug":
+            raise RuntimeError("in what handles calls")
         return await serve(target, method, args, kwargs)
 
     server = SocketServer(path, name=name, version=VERSION, handle=handle)

@@ -26,7 +26,7 @@ from helmr.models import AnswerRequest
 from helmr_runtime import ports
 from helmr_runtime.core import commands, receipts, tokens
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
-from helmr_runtime.directory.pool import HostLocation
+from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import frames, protocol
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameReader, FrameTooLarge, Kind
 from helmr_runtime.security import session_keys

@@ -9,8 +9,7 @@ import pytest
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.ledger.actor import METHODS, LedgerActor
 from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.service_reads import ServiceReads
-from helmr_runtime.ledger.memory_reads import ReadableLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Directory, Host, Ledger
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.ledger_client import LedgerClient
@@ -22,8 +21,8 @@ from helmr_runtime.session.host import HostActor
 @pytest.mark.parametrize(
     ("port", "parts"),
     [
-        (Ledger, [ServiceReads, DuckLedger]),
-        (LedgerClient, [ServiceReads, DuckLedger, LedgerActor]),
+        (Ledger, [DuckLedger]),
+        (LedgerClient, [DuckLedger, LedgerActor]),
         (Host, [HostActor]),
         (Directory, [DirectoryActor]),
     ],
@@ -52,7 +51,7 @@ def test_the_ledger_hands_on_what_its_ports_have_and_nothing_else() -> None:
 
 
 def test_the_memory_ledger_answers_what_the_service_asks() -> None:
-    ledger: type[LedgerClient] = ReadableLedger
+    ledger: type[LedgerClient] = MemoryLedger
     assert proxies.methods_of(LedgerClient) <= set(dir(ledger))
 
 

@@ -103,7 +103,7 @@ async def test_values_errors_and_bugs_come_back(start: Start, client: Sockets) -
     peer = await peer_of(client)
     death = Death(cause="signal 9", executing=True)
     assert await ask(peer, "echo", {"a": [death]}) == {"a": [death]}
-    for method in ("nothing", "_turn", "cancel_itself", "odd"):
+    for method in ("nothing", "_turn", "cancel_itself", "odd", "bug"):
         assert isinstance(await ask(peer, method), Failure)
     with pytest.raises(FrameError):
         await ask(peer, "echo", object())
@@ -207,7 +207,7 @@ async def test_a_process_of_another_user_is_not_spoken_to(
 def test_a_path_too_long_for_the_kernel_is_shortened(tmp_path: Path) -> None:
     path = socket_path("/run/helmr", NAME)
     assert path == Path("/run/helmr/sockets/helmr-ledger.sock")
-    long = "helmr-slot-" + "x" * 60
+    long = "helmr-host-" + "x" * 60
     short = socket_path("/run/" + "y" * 50, long)
     assert short is not None
     assert len(str(short)) <= sockets.PATH_BYTES_MAX
@@ -294,6 +294,22 @@ async def test_a_long_poll_ends_with_its_caller_and_nothing_else_does(
 
 async def ended(peer: Peer, names: list[str]) -> bool:
     return bool(await ask(peer, "ends") == names)
+
+
+async def test_a_long_poll_that_is_given_up_at_once_never_was(start: Start, run_dir: Path) -> None:
+    start()
+    with greeted(run_dir) as (connection, incarnation):
+        calls = (("watch", ("a",)), ("ends", ()))
+        poll, ends = (
+            frames.encode(Kind.CALL, incarnation, request, (method, args, dict[str, Any]()))
+            for request, (method, args) in enumerate(calls)
+        )
+        connection.sendall(poll + frames.encode(Kind.CANCEL, incarnation, 0) + ends)
+        answers: dict[int, Any] = {}
+        while len(answers) < len(calls):
+            answers |= {one.request: frames.decode(one.body) for one in received(connection)}
+        assert isinstance(answers[0], Failure)
+        assert answers[1] == []
 
 
 async def test_long_polls_end_with_the_connection_and_nothing_else_does(

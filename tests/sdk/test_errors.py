@@ -18,7 +18,7 @@ from helmr.errors import HelmrError, HelmrSignal, all_codes, error_from_code
 def tree(base: type[Any]) -> list[type[Any]]:
     """The class and all below it that `helmr.errors` holds."""
     below = [cls for sub in base.__subclasses__() for cls in tree(sub)]
-    return [cls for cls in (base, *below) if cls.__module__ == errors.__name__]
+    return [cls for cls in (base, *below) if getattr(errors, cls.__name__, None) is cls]
 
 
 CLASSES: list[type[HelmrError]] = tree(HelmrError)

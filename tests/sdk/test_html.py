@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from helmr.html import ROWS_MAX, Transcript
+from helmr.html import Transcript
+from helmr.markup import ROWS_MAX
 from helmr.models import EntryInfo, QueryColumn, RunInfo, SessionInfo, WaitInfo
 from helmr.query import QueryResult
 

@@ -1,4 +1,4 @@
-"""The front door: rates, the failure budget, and the Host header."""
+"""Limits of the gateway: rates, the failure budget, and the Host header."""
 
 import asyncio
 from contextlib import AsyncExitStack, suppress

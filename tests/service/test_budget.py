@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import LEDGER, kind_of
 from tests.service.stack import BOUND_S, Stack, until
@@ -29,32 +32,39 @@ async def running(folder: Path, **limits: Any) -> AsyncIterator[Stack]:
         await stack.stop()
 
 
-async def calls_of_an_answer(stack: Stack, wait_id: str) -> Counter[str]:
-    """The calls that one answer made, until the session actor had answered."""
+async def calls_of(stack: Stack, path: str, data: Any) -> Counter[str]:
+    """The calls that posting this data made, until the session actor had answered."""
     made: list[str] = []
-    is_answered = False
+    answered = asyncio.Event()
     call = stack.calls.call
 
     async def watched(actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        nonlocal is_answered
         name = f"{kind_of(actor)}.{method}"
         # A commit counts when it is on disk: the next one begins as soon as one returns, and the
         # answer does not wait for it.
-        if not is_answered and method not in LONG_POLLS and method != "commit":
+        if not answered.is_set() and method not in LONG_POLLS and method != "commit":
             made.append(name)
         try:
             return await call(actor, method, *args, **kwargs)
         finally:
-            if not is_answered and method == "commit":
+            if not answered.is_set() and method == "commit":
                 made.append(name)
-            is_answered = is_answered or method in ("command", "adopt")
+            if method in ("command", "adopt"):
+                answered.set()
 
     stack.calls.call = watched  # type: ignore[method-assign]
-    response = await stack.http.post(
-        f"/v1/waits/{wait_id}/answer", json={"data": {"decision": "approve"}}
-    )
-    assert response.status_code == 200, response.text
+    try:
+        response = await stack.http.post(path, json={"data": data})
+        assert response.status_code == 200, response.text
+        await asyncio.wait_for(answered.wait(), BOUND_S)
+    finally:
+        stack.calls.call = call  # type: ignore[method-assign]
     return Counter(made)
+
+
+async def calls_of_an_answer(stack: Stack, wait_id: str) -> Counter[str]:
+    """The calls that one answer made, until the session actor had answered."""
+    return await calls_of(stack, f"/v1/waits/{wait_id}/answer", {"decision": "approve"})
 
 
 async def test_a_hot_answer_makes_two_calls_and_one_commit(tmp_path: Path) -> None:
@@ -161,6 +171,28 @@ async def test_a_completion_is_two_calls_to_the_ledger(tmp_path: Path) -> None:
             )
         assert response.status_code == 200, response.text
         assert made == {"get_token": 1, "fact": 1}
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"), [(10, 0), (ENDS_TEXT_MAX + 1, 1)], ids=["short", "long"]
+)
+async def test_the_end_of_a_token_comes_with_its_delivery(
+    tmp_path: Path, size: int, asked: int
+) -> None:
+    """From the completion to the code: two calls of the gateway, two of the delivery; a long end is asked for."""
+    async with running(tmp_path) as stack:
+        token = (await stack.http.post("/v1/tokens", json={})).json()
+        await stack.started(task="by-token", payload=token["id"])
+        made = await calls_of(stack, f"/v1/tokens/{token['id']}/complete", "x" * size)
+        assert made == Counter(
+            {
+                "ledger.get_token": 1,
+                "ledger.fact": 1,
+                "ledger.token_end": asked,
+                "host.command": 1,
+                "ledger.commit": 1,
+            }
+        )
 
 
 async def test_one_object_is_whole_while_the_tables_are_being_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Una
 from helmr_runtime.core.commands import AddNote, Command, Operation
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Directory, Host, Routed
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorUnavailable
+from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
 from helmr_runtime.service import router as router_module
 from helmr_runtime.service.router import Router
 from tests.service.stack import until
@@ -148,6 +148,14 @@ async def test_too_many_commands_are_refused_untried(monkeypatch: pytest.MonkeyP
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [OutcomeUnknown] * 2
     assert router.in_flight == 0
+
+
+async def test_an_overloaded_actor_refuses_unless_an_earlier_try_may_have_run() -> None:
+    world = World(ActorOverloaded("full", actor="helmr-host-1"))
+    with pytest.raises(Overloaded):
+        await world.router().command("ses_1", COMMAND)
+    world = World(died(), ActorOverloaded("full", actor="helmr-host-1"), RECEIPT)
+    assert await world.router().command("ses_1", COMMAND) == RECEIPT
 
 
 async def test_a_write_is_made_again_while_the_ledger_is_away() -> None:

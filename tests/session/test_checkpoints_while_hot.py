@@ -9,7 +9,7 @@ import pytest
 from helmr import TaskContext, streams, task
 from helmr.testing import Harness
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.entries import Draft, EntryKind, seal
+from helmr_runtime.core.entries import Draft, EntryKind, stamp
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import CommitReply, Flush
 from helmr_runtime.session.committer import Committer
@@ -52,7 +52,7 @@ async def test_checkpoints_are_taken_when_entries_have_doubled(
         on_lost=lost.append,
     )
     for number in range(10 * FIRST):
-        entry = seal(
+        entry = stamp(
             Draft(EntryKind.NOTE_ADDED, {"note_id": f"note_{number}"}, principal=ALICE),
             session_id=hand.session_id,
             seq=seq + 1,

@@ -110,7 +110,7 @@ async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> N
         assert [one.state for one in report.slots] == [SlotState.PARKABLE]
         assert isinstance(await host.release(held.id, "drain"), Released)
         assert not host.slots
-        [left] = [item for item in h.ledger.index.work_items() if item.session_id == held.id]
+        [left] = [item for item in h.ledger.index.work.items() if item.session_id == held.id]
         assert left.kind == "run"
 
 

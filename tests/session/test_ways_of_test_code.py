@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from helmr import AsyncClient, Client, step, streams, task
-from helmr.client.discovery import BY_HARNESS
+from helmr.client.endpoint import BY_HARNESS
 from helmr.errors import SchemaMismatch, UsageError
 from helmr.testing import Harness
 

@@ -106,6 +106,19 @@ async def exits_after_input(payload: Any) -> str:
     os._exit(3)
 
 
+@step
+async def large_value(at: int) -> str:
+    return str(at % 10) * 900_000
+
+
+@task
+async def remembers(payload: int) -> int:
+    """Has a journal of so many large values."""
+    values = [await large_value(at) for at in range(payload)]
+    await messages.wait()
+    return sum(map(len, values))
+
+
 @task
 async def echo(payload: Any) -> int:
     """Takes messages until the input ends."""

@@ -19,7 +19,12 @@ from tests.contract.driver import IN_WORKERS
 from tests.contract.faces import operations
 from tests.stack.live import LiveRuntime
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.allows_blocking]
+pytestmark = [
+    pytest.mark.transports,
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.allows_blocking,
+]
 
 WAYS = ("http-async", "http-blocking", "ray-async", "ray-blocking")
 IN_CLUSTER = ("ray-async", "ray-blocking", "task", "actor")

@@ -14,7 +14,12 @@ from helmr.models import SendReceipt
 from helmr_runtime.faults import Point, arm
 from tests.stack.live import LiveRuntime, kill, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.allows_blocking]
+pytestmark = [
+    pytest.mark.transports,
+    pytest.mark.ray,
+    pytest.mark.timeout(180),
+    pytest.mark.allows_blocking,
+]
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 YES = {"decision": "approve"}

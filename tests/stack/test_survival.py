@@ -13,7 +13,12 @@ import pytest
 from helmr.errors import RuntimeHeld
 from tests.stack.live import LiveRuntime, kill, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
+pytestmark = [
+    pytest.mark.transports,
+    pytest.mark.ray,
+    pytest.mark.timeout(240),
+    pytest.mark.allows_blocking,
+]
 Make = Callable[..., LiveRuntime]
 YES = {"decision": "approve"}
 

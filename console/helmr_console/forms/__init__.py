@@ -1,1 +1,1 @@
-"""JSON Schema as a form: `model` reads a schema, `cells` turns what was typed into JSON, `check` judges it. Pure."""
+"""What the console says of the fields of `helmr.forms`: help, examples, a judgement before sending. Pure."""

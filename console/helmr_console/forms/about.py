@@ -1,20 +1,23 @@
-"""Help for one field of a form: what it is, what it takes, its keys. Text out of the schema is session data."""
+"""What is said of a field: help, what it takes, what is wrong so far. Text out of the schema is session data."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
-from helmr_console.forms.cells import example
-from helmr_console.forms.model import Field, Kind
+from helmr.forms import MISSING, Blank, Cell, Field, Kind, example
 
 CHOICES_SHOWN = 12
+RADIO_MAX = 5
+"""Choices that stand side by side; more become a list to pick from."""
 
+_PICKED = "enter opens the list, typing finds in it, enter picks"
 _TAKES = {
     Kind.CHOICE: "arrows move between the choices, space chooses; so do 1 to 9 and a first letter",
     Kind.BOOL: "y or n; or arrows move between yes and no, space chooses; nothing is chosen until you do",
     Kind.MULTI: "arrows move, space chooses or takes back; so do 1 to 9 and a first letter",
     Kind.UNION: "arrows and space choose which fields follow below",
-    Kind.PICK: "enter opens the list, typing finds in it, enter picks",
     Kind.TEXT: "one line of text; F4 opens it in $EDITOR",
     Kind.LONG: "lines of text; tab leaves it, F4 opens it in $EDITOR",
     Kind.SECRET: "hidden while it is typed; never kept as a draft, never shown in the review",
@@ -24,26 +27,32 @@ _TAKES = {
     Kind.TIME: "a time of day",
     Kind.DATETIME: "a date and time with its zone",
     Kind.DURATION: "a span of time",
+    Kind.LINES: "a list, each line one of its items; tab leaves it, F4 opens it in $EDITOR",
     Kind.JSON: "any JSON that fits its schema; tab leaves it, F4 opens it in $EDITOR",
     Kind.CONST: "always the same; there is nothing to enter",
 }
+
+
+def is_picked(field: Field) -> bool:
+    """Whether a value is picked from a list that opens."""
+    return field.kind is Kind.CHOICE and len(field.choices) > RADIO_MAX
 
 
 def about(field: Field) -> Iterator[str]:
     """What an operator asks of a field, a line each."""
     if field.description:
         yield field.description
-    yield _TAKES.get(field.kind, field.kind.value)
+    yield _PICKED if is_picked(field) else _TAKES.get(field.kind, field.kind.value)
+    if field.reason:
+        yield f"JSON because {field.reason}"
     if example(field.kind):
         yield f"written like {example(field.kind)}"
     if field.range_text():
         yield field.range_text()
-    if field.length_min or field.length_max is not None:
+    is_list = field.kind in (Kind.MULTI, Kind.LINES)
+    if (field.length_min or field.length_max is not None) and not is_list:
         low, high = field.length_min or 0, field.length_max
-        if field.kind is not Kind.MULTI:
-            yield (
-                f"{low} to {high} characters" if high is not None else f"at least {low} characters"
-            )
+        yield f"{low} to {high} characters" if high is not None else f"at least {low} characters"
     if field.pattern:
         yield f"must match {field.pattern}"
     if field.choices:
@@ -58,7 +67,7 @@ def _blank(field: Field) -> Iterator[str]:
         yield "required: the answer is not sent without it"
         return
     states = [] if field.required else ["not sent"]
-    if field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET):
+    if field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES):
         states.append("empty")
     if field.nullable:
         states.append("null")
@@ -66,3 +75,46 @@ def _blank(field: Field) -> Iterator[str]:
         yield f"^n goes through {', '.join(states)}: {len(states)} different answers"
     elif not field.required:
         yield "optional: not sent unless you fill it; ^n takes it back"
+
+
+def complaint(field: Field, cell: Cell) -> str:
+    """What is wrong with what was typed so far and can't be mended by typing on; empty if it may become right."""
+    if not isinstance(cell, str) or not cell.strip():
+        return ""
+    if field.kind in (Kind.INTEGER, Kind.NUMBER):
+        return _number_complaint(field, cell.strip())
+    if field.kind in (Kind.TEXT, Kind.LONG) and field.length_max is not None:
+        over = len(cell) - field.length_max
+        return f"{over} characters too long" if over > 0 else ""
+    return ""
+
+
+_BEGUN = {
+    Kind.INTEGER: re.compile(r"[+-]?[0-9]{0,400}"),
+    Kind.NUMBER: re.compile(
+        r"[+-]?[0-9]{0,400}(\.[0-9]{0,400})?(?<=[0-9.])([eE][+-]?[0-9]{0,4})?|[+-]"
+    ),
+}
+
+
+def _number_complaint(field: Field, text: str) -> str:
+    if not _BEGUN[field.kind].fullmatch(text):
+        return f"not a {field.kind.value}"
+    try:
+        value = float(text)
+    except ValueError:
+        return ""
+    if field.maximum is not None and 0 <= value > field.maximum:
+        return f"at most {field.maximum:g}"
+    if field.minimum is not None and 0 > value < field.minimum:
+        return f"at least {field.minimum:g}"
+    return ""
+
+
+def default_text(field: Field, cell: Cell) -> str:
+    """`: goodwill` for a field that is not sent and has a default; empty for others."""
+    if cell is not Blank.NOT_SENT or field.required or field.default in (MISSING, None):
+        return ""
+    value = field.default
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f": {text}" if text not in ("", "{}", "[]") else ""

@@ -15,7 +15,7 @@ from pydantic_core import SchemaValidator, core_schema
 from pydantic_core import ValidationError as CoreValidationError
 from referencing.exceptions import Unresolvable
 
-from helmr_console.forms.model import Schema
+from helmr.forms import Schema
 
 PROBLEMS_MAX = 50
 

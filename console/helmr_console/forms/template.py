@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from helmr_console.forms.model import Schema
+from helmr.forms import Schema
+from helmr.forms.reader import find_reference
 
 DEPTH_MAX = 4
 PARTS_MAX = 12
@@ -51,7 +52,7 @@ def _value(schema: Any, root: Schema, depth: int) -> Any:
     for word in ("anyOf", "oneOf", "allOf"):
         parts = found.get(word)
         if isinstance(parts, list) and parts:
-            return _value(parts[0], root, depth)
+            return _value(parts[0], root, depth - 1) if depth > 0 else None
     kind = found.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind == "array":
@@ -79,12 +80,8 @@ def _object(schema: Schema, root: Schema, depth: int) -> dict[str, Any]:
 def _resolved(schema: Any, root: Schema) -> dict[str, Any]:
     current = dict(schema) if isinstance(schema, Mapping) else {}
     for _ in range(8):
-        ref = current.pop("$ref", None)
-        if not isinstance(ref, str) or not ref.startswith("#/"):
+        found = find_reference(root, current.pop("$ref", None))
+        if not isinstance(found, Mapping):
             break
-        found: Any = root
-        for part in ref[2:].split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(name) if isinstance(found, Mapping) else None
-        current = {**(found if isinstance(found, Mapping) else {}), **current}
+        current = {**found, **current}
     return current

@@ -8,27 +8,18 @@ from typing import Any
 from textual.content import Content
 
 from helmr.errors import HelmrError
-from helmr.models import (
-    EntryInfo,
-    RecordInfo,
-    SendReceipt,
-    TokenAnswerReceipt,
-    WaitInfo,
-    WaitKind,
-    WaitStatus,
-)
+from helmr.forms import form_of, pretty
+from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.difflines import diff, summary
-from helmr_console.forms.cells import pretty
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
-from helmr_console.reading import tail
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.reads import tail
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
-    DUE_ROLE,
     asked,
     brief_facts,
     entry_content,
@@ -69,7 +60,7 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema))
-        self.console.background(self._load_entries(self.wait.session_id), group="entries")
+        self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
 
     async def _load_entries(self, session_id: str) -> None:
         self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
@@ -88,16 +79,16 @@ class AnswerScreen(ComposeScreen):
         return self.wait.model_copy(update=changed)
 
     def over(self) -> str:
-        """Somebody else, the clock or a cancel ended it.
+        """Another answer, the clock or a cancel ended it.
 
         While the outcome of a send is unknown the wait may be over by that very send: asking again is the same
         operation and tells.
         """
-        if self.tried:
+        if self.submission.tried:
             return ""
-        wait = self.now_wait()
-        if self.outcome is not None and self.outcome.is_final:
-            return self.outcome.result.value.removeprefix("Not sent: ")
+        wait, outcome = self.now_wait(), self.submission.outcome
+        if outcome is not None and outcome.is_final:
+            return outcome.result.value.removeprefix("Not sent: ")
         return views.wait_over(wait, self.console.store.now()) if wait is not None else ""
 
     def facts(self) -> Sequence[Content]:
@@ -106,12 +97,12 @@ class AnswerScreen(ComposeScreen):
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
-        role = DUE_ROLE.get(due.urgency, "")
+        role = views.DUE_ROLE.get(due.urgency, "")
         if self.has_class("-narrow"):
             return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
         shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
         # The review needs the room for what is sent.
-        names = [] if self.phase in (Phase.REVIEW, Phase.SENDING) else wait_ids(wait)
+        names = [] if self.submission.is_reviewing else wait_ids(wait)
         return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
@@ -153,15 +144,15 @@ class AnswerScreen(ComposeScreen):
         if (
             over
             and over != self._was_over
-            and self.phase in (Phase.FORM, Phase.REVIEW)
-            and self.outcome is None
+            and self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
+            and self.submission.outcome is None
         ):
             self._was_over = over
             self.tell(self._ended(over), "warning")
             self.redraw()
             wait = self.now_wait()
             if wait is not None and wait.status is WaitStatus.FULFILLED:
-                self.console.background(
+                self.console.background.start(
                     self._compare(self._ended(over), "warning"), group="compare"
                 )
 
@@ -176,7 +167,7 @@ class AnswerScreen(ComposeScreen):
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
         """Answer this wait and no other."""
         return await self.console.writer.answer(
-            permit, self.wait_id, data, operation_id=self.operation_id
+            permit, self.wait_id, data, operation_id=self.submission.operation_id
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
@@ -190,9 +181,10 @@ class AnswerScreen(ComposeScreen):
 
     def after_refusal(self, outcome: Outcome) -> None:
         """Another was first: show their answer next to this one."""
+        super().after_refusal(outcome)
         if outcome.result is Result.RESOLVED:
             said = (outcome.result.value, *outcome.lines)
-            self.console.background(
+            self.console.background.start(
                 self._compare(said, outcome.role, outcome.theirs), group="compare"
             )
 
@@ -222,7 +214,7 @@ class AnswerScreen(ComposeScreen):
         looked = 0
         async for record in records.list(limit=RECORDS_LOOKED_AT):
             looked += 1
-            if _took(record, self.wait_id):
+            if record.consumed_by == self.wait_id:
                 return record.data
             if looked >= RECORDS_LOOKED_AT * 5:
                 break
@@ -236,7 +228,3 @@ class AnswerScreen(ComposeScreen):
         )
         self.dismiss()
         self.console.answered(self.wait_id)
-
-
-def _took(record: RecordInfo, wait_id: str) -> bool:
-    return record.consumed_by == wait_id

@@ -17,7 +17,9 @@ from helmr_console import countdown, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.screens.listing import ListScreen
+from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.session import SessionScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
@@ -104,15 +106,14 @@ class ActivityScreen(ListScreen):
         """The session it was done in."""
         entry = self._entry(self.list.cursor)
         if entry is not None:
-            self.console.open_session(entry.session_id)
+            self.app.push_screen(SessionScreen(entry.session_id))
 
     def do_copy(self) -> None:
         """The act as JSON."""
         entry = self._entry(self.list.cursor)
         if entry is not None:
-            self.console.open_copy(
-                [("session id", entry.session_id), ("JSON", entry.model_dump_json(indent=2))]
-            )
+            items = [("session id", entry.session_id), ("JSON", entry.model_dump_json(indent=2))]
+            self.app.push_screen(copy_menu(self, items))
 
 
 class SystemScreen(ConsoleScreen):
@@ -221,7 +222,7 @@ class SystemScreen(ConsoleScreen):
             fact("gateway", safe.line(console.client.endpoint.url, limit=200)),
             fact("picture", store.freshness.text(store.mono())),
             fact("as", safe.line(console.identity, limit=80)),
-            fact("mode", "read-only" if console.read_only else "read-write"),
+            fact("mode", "read-only" if console.options.read_only else "read-write"),
         ]
         skew_s = store.clock.skew_s
         if abs(skew_s) > SKEW_SHOWN_S:
@@ -234,8 +235,8 @@ class SystemScreen(ConsoleScreen):
             ),
             fact("sessions", f"{len(store.sessions)} read, at most 5000"),
             fact("streams", f"{len(store.streams)} of {len(store.tasks)} tasks"),
-            fact("theme", safe.line(console.theme, limit=40)),
-            fact("log", safe.line(console.log_path, limit=200)),
+            fact("theme", safe.line(self.app.theme, limit=40)),
+            fact("log", safe.line(console.options.log_path, limit=200)),
         ]
         if store.freshness.failing:
             left_s = max(0.0, (store.freshness.next_try_s or 0) - store.mono())
@@ -272,8 +273,5 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
 
 
 def _said(value: Any) -> Any:
-    return (
-        {True: "yes", False: "no", None: "none"}.get(value, value)
-        if value is None or isinstance(value, bool)
-        else value
-    )
+    plain = value is None or isinstance(value, bool)
+    return {True: "yes", False: "no", None: "none"}[value] if plain else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,13 +14,12 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from helmr.models import EntryInfo
 from helmr_console import actions
 from helmr_console.actions import BY_ID, Context, Scope
+from helmr_console.console import Console
 from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
-
-if TYPE_CHECKING:
-    from helmr_console.app import ConsoleApp
 
 WIDTH_MIN = 60
 HEIGHT_MIN = 16
@@ -28,11 +27,17 @@ HEIGHT_MIN = 16
 
 @runtime_checkable
 class Explained(Protocol):
-    """A widget that can say what it is to whoever has it in focus."""
+    """A widget that can say what it is while it has the focus."""
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """A title, and lines about it."""
         ...
+
+
+class HasConsole(Protocol):
+    """The app, as far as screens know it."""
+
+    shared: Console
 
 
 Pairs = tuple[tuple[str, str], ...]
@@ -64,9 +69,7 @@ class ConsoleScreen(Screen[None]):
     method `do_<action id>` for each action they take; the app takes the rest.
     """
 
-    AUTO_FOCUS = (
-        ""  # Textual would give it to the filter line that is not shown, where keys are lost
-    )
+    AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
     SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
     AREA = ""
     HELP_TEXT = ""
@@ -91,9 +94,9 @@ class ConsoleScreen(Screen[None]):
         return ()
 
     @property
-    def console(self) -> ConsoleApp:
-        """The app, by its own type."""
-        return cast("ConsoleApp", self.app)
+    def console(self) -> Console:
+        """What all screens of the app share."""
+        return cast("HasConsole", self.app).shared
 
     # --- the gate
 
@@ -115,7 +118,7 @@ class ConsoleScreen(Screen[None]):
             self.console.say(f"{action.label}: {reason}", "warning")
             return
         name = "do_" + action_id.replace(".", "_")
-        handler = getattr(self, name, None) or getattr(self.console, name, None)
+        handler = getattr(self, name, None) or getattr(self.app, name, None)
         if handler is None:
             return
         done = handler()
@@ -140,7 +143,7 @@ class ConsoleScreen(Screen[None]):
     def on_pressed(self, event: Pressed) -> None:
         """Clicks in bars are keys."""
         event.stop()
-        self.console.background(self.perform(event.action_id), group="click", holds_keys=True)
+        self.console.background.start(self.perform(event.action_id), group="click", holds_keys=True)
 
     # --- help
 
@@ -164,7 +167,7 @@ class ConsoleScreen(Screen[None]):
         """Say again where we are, how fresh it is and what can be done."""
         if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
-        self.query_one(HeaderBar).show(self.console.place(self.AREA))
+        self.query_one(HeaderBar).show(self.console.header_facts(self.AREA))
         self.query_one(StatusLine).show(*self.status(), self.console.saying())
         offered = actions.footer(self.SCOPES, self.context())
         self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
@@ -176,6 +179,9 @@ class ConsoleScreen(Screen[None]):
     def tick(self) -> None:
         """A second has passed."""
         self.refresh_bars()
+
+    def entry_came(self, entry: EntryInfo) -> None:
+        """The feed has an entry that is new."""
 
     def store_changed(self) -> None:
         """The picture has changed."""

@@ -12,16 +12,16 @@ from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError, NotFound
+from helmr.forms import Built, form_of
 from helmr.models import WaitInfo
 from helmr_console import batch, countdown, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.batch import Batch, Progress
-from helmr_console.forms.cells import Built
-from helmr_console.forms.model import form_of
-from helmr_console.outcome import Outcome, Result, of_error, of_receipt
+from helmr_console.outcome import Result, of_error, of_receipt
 from helmr_console.permits import Refused
-from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.screens.base import bindings
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head, lines
 
@@ -133,13 +133,6 @@ class BatchScreen(ComposeScreen):
             f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
         )
 
-    def status(self) -> tuple[Pairs, Pairs]:
-        """Where, and how far; afterwards what was sent."""
-        left, right = super().status()
-        if self._begun and self.phase is Phase.FORM:
-            right = ((self.plan.summary(), "muted"),)
-        return left, right
-
     def path(self) -> str:
         """Inbox > Answer n waits."""
         return f"Inbox > Answer {len(self.plan.items)} marked waits"
@@ -149,7 +142,7 @@ class BatchScreen(ComposeScreen):
         return replace(
             super().context(),
             marked=len(self.plan.items),
-            batch_running=self.phase is Phase.SENDING,
+            batch_running=self.submission.phase is SendPhase.SENDING,
         )
 
     def result(self) -> Built:
@@ -161,9 +154,6 @@ class BatchScreen(ComposeScreen):
             self.count.focus()
             return Built(None, {"$": f"type {len(self.plan.items)} to confirm"})
         return built
-
-    def on_input_changed(self) -> None:
-        """The count is judged at review."""
 
     def do_stop(self) -> None:
         """No more after the one that is under way."""
@@ -177,8 +167,8 @@ class BatchScreen(ComposeScreen):
             await self._send_all()
         finally:
             self.console.sending -= 1
-        self.phase = Phase.FORM
-        self.outcome = Outcome(Result.ACCEPTED, (self.plan.summary(),))
+        self.submission.phase = SendPhase.FORM
+        self.draft_state = self.plan.summary()
         self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
         self.redraw()
 
@@ -203,7 +193,7 @@ class BatchScreen(ComposeScreen):
             return Progress.FAILED, str(refusal)
         try:
             receipt = await self.console.writer.answer(
-                permit, wait.id, self._reviewed, operation_id=self.ids[wait.id]
+                permit, wait.id, self.submission.data, operation_id=self.ids[wait.id]
             )
         except HelmrError as error:
             outcome = of_error(error)
@@ -217,7 +207,7 @@ class BatchScreen(ComposeScreen):
 
     def do_back(self) -> None:
         """After the batch was sent there is nothing to go back to but the list."""
-        if self._begun and self.phase is Phase.FORM:
+        if self._begun and self.submission.phase is SendPhase.FORM:
             self.dismiss()
         else:
             super().do_back()

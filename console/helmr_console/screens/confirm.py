@@ -1,33 +1,36 @@
-"""Actions that can't be taken back: what they do, and the id typed to confirm."""
+"""Actions that can't be taken back: what they do is read, and the id typed, before one of them is done."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from helmr_console import safe
+from helmr.models import RunInfo
+from helmr_console import effects, safe
 from helmr_console.actions import Context
-from helmr_console.forms.cells import Built
 from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit
-from helmr_console.screens.compose import ComposeScreen, Phase
+from helmr_console.permits import Permit, Writer
+from helmr_console.screens.submit import SubmitScreen
+from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.panes import head, lines
+from helmr_console.widgets.panes import head
 
-Act = Callable[[Permit, str], Awaitable[Any]]
+Act = Callable[..., Awaitable[Any]]
+"""Called with the permit and, by its name, the operation id."""
 
 
-class ConfirmScreen(ComposeScreen):
+class ConfirmScreen(SubmitScreen):
     """One action, reviewed here, sent by ctrl+s once the id is typed.
 
     Args:
         action_id: The action of the table; its permit is asked for when sending.
-        act: Called with the permit and the operation id.
+        act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
         given: What was in front when it was opened: session and run.
@@ -53,12 +56,11 @@ class ConfirmScreen(ComposeScreen):
         self.expect = expect
         self.texts = texts
         self.typed = SafeInput(id="typed", select_on_focus=False)
-        self.add_class("plain")
 
     async def load(self) -> None:
         """The field to type the id into, if one is wanted."""
         await self.slot.mount(*self._widgets())
-        self.phase = Phase.FORM
+        self.submission.phase = SendPhase.FORM
         if self.expect:
             self.typed.focus()
         self.redraw()
@@ -82,33 +84,18 @@ class ConfirmScreen(ComposeScreen):
         """What it does."""
         return self.texts
 
-    def context_content(self) -> Content:
-        """Nothing stands beside it."""
-        return lines([])
-
-    def on_input_changed(self) -> None:
-        """Typing is judged at ctrl+s."""
-
-    def result(self) -> Built:
-        """Whether the id is right."""
-        wrong = self.typed.value.strip() != self.expect
-        return Built(None, {"typed": "does not match"} if wrong else {})
-
     @property
     def sends_next(self) -> bool:
         """This page is the review."""
-        return self.phase in (Phase.FORM, Phase.REVIEW)
+        return self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
 
     def do_review(self) -> None:
         """This page is the review."""
-        if self.phase is not Phase.FORM:
-            if self.phase is Phase.REVIEW:
-                self._send_now()
-            return
-        if self.result().problems:
+        form = self.submission.phase is SendPhase.FORM
+        if form and self.typed.value.strip() != self.expect:
             self.tell((f"type {self.expect} to confirm",), "error")
-            return
-        self._send_now()
+        elif self.sends_next:
+            self.send_now()
 
     def context(self) -> Context:
         """Session and run as they were; freshness and mode as they are."""
@@ -135,5 +122,36 @@ class ConfirmScreen(ComposeScreen):
 
     async def deliver(self, permit: Permit, data: Any) -> Outcome:
         """Do it."""
-        await self._act(permit, self.operation_id)
+        await self._act(permit, operation_id=self.submission.operation_id)
         return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
+
+
+def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen:
+    """Cancel a session (S-6)."""
+    act = partial(writer.cancel, session_id=session_id)
+    texts = (
+        "end the session for good: its run, its waits and its pending tokens are cancelled",
+        "steps that ran stay done; nothing is undone",
+    )
+    return ConfirmScreen(
+        "session.cancel", "Cancel session", act, expect=session_id, texts=texts, given=given
+    )
+
+
+def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool) -> ConfirmScreen:
+    """Close a session (S-6). `end_input`: its run waits, and goes on without an answer."""
+    act = partial(writer.close, session_id=session_id, end_input=end_input)
+    texts = ["take no more input; the transcript stays readable"]
+    if end_input:
+        texts.append("end the input it waits for: the run goes on without an answer")
+    return ConfirmScreen(
+        "session.close", "Close session", act, expect=session_id, texts=texts, given=given
+    )
+
+
+def retrying(writer: Writer, run: RunInfo, given: Context) -> ConfirmScreen:
+    """Start the next attempt of a run (S-5)."""
+    act = partial(writer.retry, run_id=run.id)
+    return ConfirmScreen(
+        "run.retry", "Retry run", act, expect="", texts=effects.of_retry(run), given=given
+    )

@@ -13,9 +13,13 @@ from helmr.filters import Facts
 from helmr.models import EntryInfo, WaitInfo
 from helmr_console import countdown, views
 from helmr_console.actions import Context, Scope
-from helmr_console.reading import tail
+from helmr_console.reads import tail
+from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.listing import ListScreen
+from helmr_console.screens.batch import BatchScreen
+from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.session import SessionScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import nothing_here, wait_content
@@ -177,7 +181,7 @@ class InboxScreen(ListScreen):
         self._timer = None
         key = self.list.cursor
         if key is not None:
-            self.console.background(self._load_preview(key), group="preview", exclusive=True)
+            self.console.background.start(self._load_preview(key), group="preview", exclusive=True)
 
     async def _load_preview(self, key: str) -> None:
         client = self.console.client
@@ -230,19 +234,19 @@ class InboxScreen(ListScreen):
     def do_answer(self) -> None:
         """The form for the wait under the cursor."""
         if self.list.cursor is not None:
-            self.console.open_answer(self.list.cursor)
+            self.app.push_screen(AnswerScreen(self.list.cursor))
 
     def do_session(self) -> None:
         """Its session."""
         wait = self.selected()
         if wait is not None:
-            self.console.open_session(wait.session_id)
+            self.app.push_screen(SessionScreen(wait.session_id))
 
     def do_batch(self) -> None:
         """One form for the marked."""
         marked = [key for key in self.all_keys() if key in self.list.marks]
         lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
-        self.console.open_batch(marked, lead)
+        self.app.push_screen(BatchScreen(marked, lead))
 
     def do_mark_all(self) -> None:
         """Mark what is shown."""
@@ -255,7 +259,7 @@ class InboxScreen(ListScreen):
             return
         self.remove_class("asked")
         self.list.marks |= set(self.list.keys)
-        self.list.redraw()
+        self.list.refresh()
 
     def do_over(self) -> None:
         """Ended waits, below the open ones."""
@@ -272,4 +276,4 @@ class InboxScreen(ListScreen):
             items.append(("correlation id", wait.correlation_id))
         items.append(("JSON", wait.model_dump_json(by_alias=True, indent=2)))
         items.append(("CLI command", f"helmr wait get {wait.id}"))
-        self.console.open_copy(items)
+        self.app.push_screen(copy_menu(self, items))

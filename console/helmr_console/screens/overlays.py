@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual.containers import Vertical
 from textual.content import Content
@@ -109,12 +110,25 @@ def help_content(
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MenuItem:
     """Something to pick: its words, and what picking does."""
 
     label: str
     detail: str
     pick: Callable[[], None]
+
+
+def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickScreen:
+    """What can be copied of a screen, (name, text) each; text chosen with the mouse comes first."""
+
+    def copy(name: str, text: str) -> None:
+        screen.app.copy_to_clipboard(text)
+        screen.console.say(f"Copied {name}: {text[:120]}", "information")
+
+    chosen = screen.get_selected_text()
+    items = [("selection", chosen), *items] if chosen else items
+    choices = [MenuItem(name, text, partial(copy, name, text)) for name, text in items]
+    return PickScreen("Copy", choices, typed=False)
 
 
 class PickScreen(ConsoleScreen):
@@ -127,7 +141,7 @@ class PickScreen(ConsoleScreen):
     PickScreen LineList { height: 1fr; }
     """
 
-    def __init__(self, title: str, choices: Sequence[Choice], *, typed: bool) -> None:
+    def __init__(self, title: str, choices: Sequence[MenuItem], *, typed: bool) -> None:
         super().__init__()
         self.title_text = title
         self.choices = list(choices)

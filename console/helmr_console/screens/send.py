@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import Static
 
+from helmr.forms import form_of
 from helmr.models import (
     BODY_MAX_BYTES,
     SendReceipt,
@@ -22,7 +22,6 @@ from helmr.models import (
 from helmr.safe_text import one_line
 from helmr_console import effects, safe, views
 from helmr_console.actions import Context
-from helmr_console.forms.model import form_of
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.screens.compose import ComposeScreen
@@ -57,17 +56,11 @@ class SendScreen(ComposeScreen):
         self.choice: ChoiceField | None = None
         self.correlation = SafeInput(id="correlation", select_on_focus=False)
 
-    def body(self) -> Iterable[Widget]:
-        """Stream and correlation id above the fields."""
-        self.streams = effects.streams_of(self.session, self.console.store.streams)
-        self.choice = ChoiceField([stream.name for stream in self.streams])
-        yield from super().body()
-
     async def load(self) -> None:
         """The session as it is now; then the form of its likeliest stream."""
         self.session = await self.console.client.sessions.open(self.session.id).get()
         self.streams = effects.streams_of(self.session, self.console.store.streams)
-        if not self.streams or self.choice is None:
+        if not self.streams:
             self.tell(("this session's task has no input stream",), "error")
             return
         self.stream = self.streams[0]
@@ -95,7 +88,7 @@ class SendScreen(ComposeScreen):
         if event.field is not self.choice or self.form is None:
             return
         event.stop()
-        await self.keep_draft()
+        await self.keep()
         self.stream = self.streams[min(event.field.chosen)]
         await self.form.remove()
         self.form = None
@@ -147,7 +140,7 @@ class SendScreen(ComposeScreen):
             self.stream.name,
             data,
             correlation_id=self.correlation.value.strip() or None,
-            operation_id=self.operation_id,
+            operation_id=self.submission.operation_id,
         )
 
 
@@ -195,6 +188,6 @@ class NoteScreen(ComposeScreen):
     ) -> SendReceipt | TokenAnswerReceipt | Outcome:
         """Append it."""
         receipt = await self.console.writer.note(
-            permit, self.session_id, data, operation_id=self.operation_id
+            permit, self.session_id, data, operation_id=self.submission.operation_id
         )
         return Outcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))

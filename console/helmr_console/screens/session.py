@@ -4,37 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partialmethod
 
-from textual.containers import Container, Vertical
+from textual.containers import Container
 from textual.content import Content
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from helmr.models import (
-    LIST_LIMIT_MAX,
-    EntryInfo,
-    RunInfo,
-    SessionInfo,
-    SessionStatus,
-    WaitInfo,
-    WaitStatus,
-)
+from helmr.models import EntryInfo
 from helmr.safe_text import one_line
-from helmr_console import safe, views
+from helmr_console import views
 from helmr_console.actions import Context, Scope
-from helmr_console.screens import ending
+from helmr_console.screens import confirm
+from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.screens.overlays import TextScreen
-from helmr_console.screens.searching import find
-from helmr_console.views import Cell, Row
-from helmr_console.widgets.details import ENTRY_CELLS, difference, entry_in_full, run_in_full
+from helmr_console.screens.overlays import TextScreen, copy_menu
+from helmr_console.screens.search import find
+from helmr_console.screens.send import NoteScreen, SendScreen
+from helmr_console.session_detail import SessionDetail
+from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane
+from helmr_console.widgets.session_tabs import SessionTabs, Tab
 from helmr_console.widgets.transcript import PAGE, TranscriptView
 
-TABS = ("Transcript", "Waits", "Runs", "Raw")
-RUNS_MAX = 1_000
+_NOTHING = {Tab.TRANSCRIPT: "Entry", Tab.WAITS: "Wait", Tab.RUNS: "Run"}
+"""The title of a pane that has nothing to show."""
 
 
 class SessionScreen(ConsoleScreen):
@@ -54,77 +50,49 @@ class SessionScreen(ConsoleScreen):
     SessionScreen #frame { width: 3fr; height: 1fr; border: round $c-border; border-title-color: $c-foreground;
                            border-subtitle-color: $c-muted; }
     SessionScreen #frame:focus-within { border: round $c-accent; }
-    SessionScreen #frame > * { height: 1fr; display: none; border: none; }
-    SessionScreen.tab0 #transcript { display: block; }
-    SessionScreen.tab1 #waits { display: block; }
-    SessionScreen.tab2 #runs { display: block; }
-    SessionScreen.tab3 #raw { display: block; }
+    SessionScreen #frame > * { height: 1fr; border: none; }
     SessionScreen #entry { width: 2fr; height: 1fr; }
     SessionScreen.-narrow #entry { display: none; }
-    SessionScreen.tab3 #entry { display: none; }
+    SessionScreen.raw #entry { display: none; }
     SessionScreen.zoomed #entry { display: block; width: 1fr; }
     SessionScreen.zoomed #frame { display: none; }
     """
 
     def __init__(self, session_id: str) -> None:
         super().__init__()
-        self.session_id = session_id
-        self.session: SessionInfo | None = None
-        self.runs: dict[str, RunInfo] = {}
-        self.waits: dict[str, WaitInfo] = {}
-        self.tab = 0
+        self.detail = SessionDetail(session_id)
         self.search = ""
         self.problem = ""
         self._stale = False
-        self.transcript = TranscriptView(id="transcript")
-        self.wait_list = LineList(WAIT_COLUMNS, self._wait_row, empty="no waits yet", id="waits")
-        self.run_list = LineList(RUN_COLUMNS, self._run_row, empty="no runs yet", id="runs")
-        self.raw = TextPane(id="raw")
-        self.raw.can_focus = True
+        self.tabs = SessionTabs(self.detail, lambda: self.console.store.now(), id="frame")
+        self.transcript = self.tabs.transcript
         self.pane = TextPane(id="entry")
 
     def body(self) -> Iterable[Widget]:
         """Search, tabs, the entry beside them."""
         yield SafeInput(id="filter", placeholder="search", select_on_focus=False)
-        frame = Vertical(self.transcript, self.wait_list, self.run_list, self.raw, id="frame")
-        yield Container(frame, self.pane, id="middle")
+        yield Container(self.tabs, self.pane, id="middle")
 
     def on_mount(self) -> None:
         """Read the session; the transcript opens at its end."""
-        self._show_tab(0)
-        self.console.background(
-            self._load(), group="session", holds_keys=True, on_error=self._failed
-        )
+        self._show_tab(Tab.TRANSCRIPT)
+        self._read(holds_keys=True)
 
     # --- reading
 
-    async def _load(self) -> None:
-        client = self.console.client
-        self.session = await client.sessions.open(self.session_id).get()
-        self.console.store.put_sessions([self.session])
-        self.transcript.set_count(self.session.last_seq)
-        self.refresh_bars()
-        self.raw.say(safe.text(self.session.model_dump_json(by_alias=True, indent=2)), "Raw")
-        await self._load_lists()
+    def _read(self, *, holds_keys: bool = False) -> None:
+        self.console.background.start(
+            self._load(), group="session", holds_keys=holds_keys, on_error=self._failed
+        )
 
-    async def _load_lists(self) -> None:
-        client = self.console.client
-        runs: list[RunInfo] = []
-        async for run in client.sessions.open(self.session_id).runs(limit=LIST_LIMIT_MAX):
-            runs.append(run)
-            if len(runs) >= RUNS_MAX:
-                break
-        self.runs = {run.id: run for run in runs}
-        waits: list[WaitInfo] = []
-        for status in WaitStatus:
-            page = await client.waits.page(
-                session_id=self.session_id, status=status.value, limit=LIST_LIMIT_MAX
-            )
-            waits += page.items
-        waits.sort(key=lambda wait: wait.opened_at, reverse=True)
-        self.waits = {wait.id: wait for wait in waits}
-        self.run_list.set_keys(list(self.runs), self.run_list.cursor)
-        self.wait_list.set_keys(list(self.waits), self.wait_list.cursor)
+    async def _load(self) -> None:
+        client, detail = self.console.client, self.detail
+        detail.summary = await client.sessions.open(detail.session_id).get()
+        self.console.store.put_sessions([detail.summary])
+        self.tabs.put_summary(detail.summary)
+        self.refresh_bars()
+        await detail.read_lists(client)
+        self.tabs.put_lists()
         self.refresh_bars()
 
     def _failed(self, text: str) -> None:
@@ -134,14 +102,14 @@ class SessionScreen(ConsoleScreen):
     def on_transcript_view_needs_page(self, event: TranscriptView.NeedsPage) -> None:
         """A page is about to be drawn."""
         event.stop()
-        self.console.background(
+        self.console.background.start(
             self._read_page(event.page),
             group="pages",
             on_error=lambda text: self._page_failed(event.page, text),
         )
 
     async def _read_page(self, page: int) -> None:
-        handle = self.console.client.sessions.open(self.session_id)
+        handle = self.console.client.sessions.open(self.detail.session_id)
         found = await handle.transcript_page(after=page * PAGE, limit=PAGE)
         self.transcript.put_page(page, found.items)
 
@@ -151,7 +119,7 @@ class SessionScreen(ConsoleScreen):
 
     def entry_came(self, entry: EntryInfo) -> None:
         """The feed has an entry of this session."""
-        if not self.is_attached or entry.session_id != self.session_id:
+        if not self.is_attached or entry.session_id != self.detail.session_id:
             return
         self.transcript.append(entry)
         self._stale = True
@@ -161,107 +129,52 @@ class SessionScreen(ConsoleScreen):
         super().tick()
         if self._stale and self.app.screen is self:
             self._stale = False
-            self.console.background(self._reload(), group="session", on_error=self._failed)
-        for widget in (self.transcript, self.wait_list, self.run_list):
-            if widget.display:
-                widget.refresh()
+            self._read()
+        self.tabs.tick()
 
-    async def _reload(self) -> None:
-        self.session = await self.console.client.sessions.open(self.session_id).get()
-        self.console.store.put_sessions([self.session])
-        self.transcript.set_count(max(self.transcript.count, self.session.last_seq))
-        self.raw.say(safe.text(self.session.model_dump_json(by_alias=True, indent=2)), "Raw")
-        await self._load_lists()
-
-    # --- rows and panes
-
-    def _wait_row(self, key: str) -> Row:
-        wait = self.waits.get(key)
-        if wait is None:
-            return (Cell("?"),)
-        return views.wait_row(wait, self.console.store.now(), gone=False)
-
-    def _run_row(self, key: str) -> Row:
-        run = self.runs.get(key)
-        return views.run_row(run, self.console.store.now()) if run is not None else (Cell("?"),)
+    # --- the pane
 
     def on_transcript_view_moved(self) -> None:
         """The pane follows the cursor."""
         self._draw_entry()
         self.refresh_bars()
 
-    def on_line_list_moved(self) -> None:
-        """The pane follows the cursor."""
-        self._draw_entry()
-        self.refresh_bars()
-
-    async def on_transcript_view_chosen(self) -> None:
-        """Enter on an entry."""
-        await self.perform("open")
-
-    async def on_line_list_chosen(self, event: LineList.Chosen) -> None:
-        """Enter on a row."""
+    async def on_transcript_view_chosen(self, event: Message) -> None:
+        """Enter on an entry or a row."""
         event.stop()
         await self.perform("open")
 
-    def _draw_entry(self) -> None:
-        if self.tab == 0:
-            entry = self.transcript.current
-            if entry is None:
-                self.pane.say(Content(""), "Entry")
-            else:
-                self.pane.say(entry_in_full(entry), f"Entry {entry.seq} of {self.transcript.count}")
-        elif self.tab == 1:
-            wait = self.waits.get(self.wait_list.cursor or "")
-            shown = wait.model_dump_json(by_alias=True, indent=2) if wait is not None else ""
-            self.pane.say(safe.text(shown), "Wait")
-        elif self.tab == 2:
-            run = self._run()
-            self.pane.say(run_in_full(run) if run is not None else Content(""), "Run")
+    on_line_list_moved = on_transcript_view_moved
+    on_line_list_chosen = on_transcript_view_chosen
 
-    def _show_tab(self, tab: int) -> None:
-        self.tab = tab % len(TABS)
-        for index in range(len(TABS)):
-            self.set_class(index == self.tab, f"tab{index}")
-        frame = self.query_one("#frame", Vertical)
-        parts: list[tuple[str, str]] = []
-        for index, name in enumerate(TABS):
-            text = f"[{name}]" if index == self.tab else f" {name} "
-            parts.append((text, "bold" if index == self.tab else "$c-muted"))
-        frame.border_title = Content.assemble(*parts)
-        focus: Widget = (self.transcript, self.wait_list, self.run_list, self.raw)[self.tab]
-        focus.focus()
+    def _draw_entry(self) -> None:
+        if self.tabs.tab is not Tab.RAW:
+            title, content = self.tabs.in_full() or (_NOTHING[self.tabs.tab], Content(""))
+            of = f" of {self.transcript.count}" if title.startswith("Entry ") else ""
+            self.pane.say(content, title + of)
+
+    def _show_tab(self, tab: Tab) -> None:
+        self.tabs.show(tab)
+        self.set_class(tab is Tab.RAW, "raw")
         self._draw_entry()
         self.refresh_bars()
 
     # --- what is in front
 
-    def _run(self) -> RunInfo | None:
-        if self.tab == 2:
-            return self.runs.get(self.run_list.cursor or "")
-        return next(iter(self.runs.values()), None)
-
-    def _wait(self) -> WaitInfo | None:
-        if self.tab == 1:
-            return self.waits.get(self.wait_list.cursor or "")
-        return self.session.wait if self.session is not None else None
-
     def context(self) -> Context:
         """Session, run and wait in front."""
-        run, wait = self._run(), self._wait()
-        now = self.console.store.now()
-        known = self.console.store.wait(wait.id) if wait is not None else None
-        over = views.wait_over(known or wait, now) if wait is not None else ""
-        if wait is not None and wait.kind.value == "timer":
-            over = "a timer is answered by the clock"
-        if wait is None and self.session is not None and self.tab != 1:
+        run, wait, summary = self.tabs.run, self.tabs.wait, self.detail.summary
+        tab, store, over = self.tabs.tab, self.console.store, ""
+        if wait is not None:
+            over = views.wait_over(store.wait(wait.id) or wait, store.now())
+        elif summary is not None and tab is not Tab.WAITS:
             over = "the session waits for nothing"
         return replace(
             super().context(),
-            row=self.transcript.count > 0 if self.tab == 0 else self.tab != 3,
-            session_status=self.session.status if self.session is not None else None,
+            row=self.transcript.count > 0 if tab is Tab.TRANSCRIPT else tab is not Tab.RAW,
+            session_status=summary.status if summary is not None else None,
             run_status=run.status if run is not None else None,
-            run_is_newest=run is None or run.id == next(iter(self.runs), None),
+            run_is_newest=run is None or run is self.detail.newest_run,
             wait=wait is not None,
             wait_over=over,
         )
@@ -270,19 +183,13 @@ class SessionScreen(ConsoleScreen):
         """Which session, its state, whether the end is followed."""
         if self.problem:
             return ((self.problem[:200], "error"),), ()
-        session = self.session
-        left = f"Sessions > {views.short_id(self.session_id)}"
-        if session is None:
+        left, words = f"Sessions > {views.short_id(self.detail.session_id)}", self.detail.words()
+        if not words:
             return ((left, "foreground"),), (("asking the gateway…", "muted"),)
-        state = (
-            session.activity.value if session.status is SessionStatus.OPEN else session.status.value
-        )
-        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        words = f"{left}   {one_line(session.task, 40)}   {state}   {runs}"
-        words += f"   {self.transcript.count} entries"
+        left += f"   {words}   {self.transcript.count} entries"
         follow = "following" if self.transcript.follow else "follow off, G follows"
         found = f"/{one_line(self.search, 30)}   n N   " if self.search else ""
-        return ((words, "foreground"),), ((found + follow, "muted"),)
+        return ((left, "foreground"),), ((found + follow, "muted"),)
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """In the search line: what is searched."""
@@ -295,56 +202,27 @@ class SessionScreen(ConsoleScreen):
 
     # --- actions
 
-    def _moving(self) -> LineList | TranscriptView | None:
-        return (self.transcript, self.wait_list, self.run_list, None)[self.tab]
+    def _move(self, by: int) -> None:
+        self.tabs.move(by)
 
-    def do_list_down(self) -> None:
-        """Next."""
-        widget = self._moving()
-        widget.action_move(1) if widget is not None else self.raw.scroll_down()
+    def _move_to_end(self, *, last: bool) -> None:
+        self.tabs.move_to_end(last=last)
 
-    def do_list_up(self) -> None:
-        """Before."""
-        widget = self._moving()
-        widget.action_move(-1) if widget is not None else self.raw.scroll_up()
+    def _turn(self, by: int) -> None:
+        self._show_tab(self.tabs.beside(by))
 
-    def do_list_first(self) -> None:
-        """The first; stops following."""
-        widget = self._moving()
-        if isinstance(widget, TranscriptView):
-            widget.follow = False
-            widget.move_to(1)
-        elif widget is not None:
-            widget.move_to(0)
-
-    def do_list_last(self) -> None:
-        """The last; a transcript follows from there."""
-        widget = self._moving()
-        if isinstance(widget, TranscriptView):
-            widget.follow = True
-            widget.move_to(widget.count)
-        elif widget is not None:
-            widget.move_to(len(widget.keys) - 1)
-
-    def do_tab_next(self) -> None:
-        """The next tab."""
-        self._show_tab(self.tab + 1)
-
-    def do_tab_previous(self) -> None:
-        """The tab before."""
-        self._show_tab(self.tab - 1)
+    do_list_down = partialmethod(_move, 1)
+    do_list_up = partialmethod(_move, -1)
+    do_list_first = partialmethod(_move_to_end, last=False)
+    do_list_last = partialmethod(_move_to_end, last=True)
+    do_tab_next = partialmethod(_turn, 1)
+    do_tab_previous = partialmethod(_turn, -1)
 
     def do_open(self) -> None:
         """In full."""
-        if self.tab == 0 and self.transcript.current is not None:
-            entry = self.transcript.current
-            self.app.push_screen(TextScreen(f"Entry {entry.seq}", entry_in_full(entry)))
-        elif self.tab == 2 and (run := self._run()) is not None:
-            self.app.push_screen(TextScreen("Run", run_in_full(run)))
-        elif self.tab == 1 and (wait := self._wait()) is not None:
-            self.app.push_screen(
-                TextScreen("Wait", safe.text(wait.model_dump_json(by_alias=True, indent=2)))
-            )
+        found = self.tabs.in_full()
+        if found is not None:
+            self.app.push_screen(TextScreen(*found))
 
     def do_zoom(self) -> None:
         """The entry alone, or both."""
@@ -380,70 +258,64 @@ class SessionScreen(ConsoleScreen):
 
     def do_session_answer(self) -> None:
         """The form for the active wait."""
-        wait = self._wait()
+        wait = self.tabs.wait
         if wait is not None:
-            self.console.open_answer(wait.id)
+            self.app.push_screen(AnswerScreen(wait.id))
 
     def do_send(self) -> None:
         """Input to a stream."""
-        if self.session is not None:
-            self.console.open_send(self.session)
+        if self.detail.summary is not None:
+            self.app.push_screen(SendScreen(self.detail.summary))
 
     def do_note(self) -> None:
         """A note."""
-        self.console.open_note(self.session_id)
+        self.app.push_screen(NoteScreen(self.detail.session_id))
 
     def do_session_cancel(self) -> None:
         """Cancel, after the id was typed."""
         self.app.push_screen(
-            ending.cancelling(self.console.writer, self.session_id, self.context())
+            confirm.cancelling(self.console.writer, self.detail.session_id, self.context())
         )
 
     def do_session_close(self) -> None:
         """Close, after the id was typed."""
-        waits = self.session is not None and self.session.wait is not None
+        waits = self.detail.active_wait is not None
         self.app.push_screen(
-            ending.closing(self.console.writer, self.session_id, self.context(), end_input=waits)
+            confirm.closing(
+                self.console.writer, self.detail.session_id, self.context(), end_input=waits
+            )
         )
 
     def do_run_retry(self) -> None:
         """Retry, after its effect was read."""
-        run = self._run()
+        run = self.tabs.run
         if run is not None:
-            self.app.push_screen(ending.retrying(self.console.writer, run, self.context()))
+            self.app.push_screen(confirm.retrying(self.console.writer, run, self.context()))
 
     def do_copy(self) -> None:
         """What can be copied here."""
-        items = [("session id", self.session_id)]
-        if self.session is not None and self.session.external_id:
-            items.append(("external id", self.session.external_id))
+        items = [("session id", self.detail.session_id)]
+        if self.detail.summary is not None and self.detail.summary.external_id:
+            items.append(("external id", self.detail.summary.external_id))
         entry = self.transcript.current
-        if self.tab == 0 and entry is not None:
+        if self.tabs.tab is Tab.TRANSCRIPT and entry is not None:
             items.append((f"entry {entry.seq} as JSON", entry.model_dump_json(indent=2)))
             items.append((f"entry {entry.seq} as text", views.entry_full(entry, ENTRY_CELLS)))
-        run, wait = self._run(), self._wait()
+        run, wait = self.tabs.run, self.tabs.wait
         if run is not None:
             items.append(("run id", run.id))
         if wait is not None:
             items.append(("wait id", wait.id))
-        items.append(("CLI command", f"helmr session transcript {self.session_id}"))
-        self.console.open_copy(items)
+        items.append(("CLI command", f"helmr session transcript {self.detail.session_id}"))
+        self.app.push_screen(copy_menu(self, items))
 
     # --- search
 
     def do_filter(self) -> None:
         """Search the transcript."""
-        self._show_tab(0)
+        self._show_tab(Tab.TRANSCRIPT)
         self.add_class("filtering")
         self.query_one("#filter", SafeInput).focus()
-
-    def do_match_next(self) -> None:
-        """Search on, downwards."""
-        self._search(1)
-
-    def do_match_previous(self) -> None:
-        """Search on, upwards."""
-        self._search(-1)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter searches."""
@@ -462,7 +334,10 @@ class SessionScreen(ConsoleScreen):
         if not self.search:
             self.console.say("Search: / first", "warning")
             return
-        self.console.background(self._find(by, here=here), group="search", exclusive=True)
+        self.console.background.start(self._find(by, here=here), group="search", exclusive=True)
+
+    do_match_next = partialmethod(_search, 1)
+    do_match_previous = partialmethod(_search, -1)
 
     async def _find(self, by: int, *, here: bool) -> None:
         view = self.transcript
@@ -483,21 +358,3 @@ class SessionScreen(ConsoleScreen):
             self.search = ""
         else:
             super().do_back()
-
-
-WAIT_COLUMNS = (
-    Column("", 1),
-    Column("due", 9),
-    Column("kind", 5),
-    Column("stream", 12),
-    Column("subject", 0),
-)
-RUN_COLUMNS = (
-    Column("", 1),
-    Column("status", 9),
-    Column("try", 3, right=True),
-    Column("by", 8),
-    Column("took", 7, right=True),
-    Column("outcome", 0),
-    Column("run", 11),
-)

@@ -13,12 +13,14 @@ from helmr import filters
 from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound
 from helmr.filters import Facts
+from helmr.forms import pretty
 from helmr.models import SessionInfo, SessionStatus
 from helmr_console import countdown, safe, views
 from helmr_console.actions import Context, Scope
-from helmr_console.forms.cells import pretty
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.listing import ListScreen
+from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.session import SessionScreen
 from helmr_console.store import SESSIONS_MAX, Store
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.lines import Column
@@ -118,12 +120,12 @@ class SessionsScreen(ListScreen):
 
     # --- pages
 
-    def _ask(self, *, anew: bool = False) -> None:
-        if anew:
+    def _ask(self, *, again: bool = False) -> None:
+        if again:
             self._order, self._cursor, self._more = [], None, True
-        if self._more and (anew or not self._asking) and len(self._order) < SESSIONS_MAX:
+        if self._more and (again or not self._asking) and len(self._order) < SESSIONS_MAX:
             self._asking = True
-            self.console.background(
+            self.console.background.start(
                 self._load(dict(self._pushed)),
                 group="sessions",
                 exclusive=True,
@@ -160,7 +162,7 @@ class SessionsScreen(ListScreen):
         pushed = self.filter.pushed()
         if pushed != self._pushed:
             self._pushed = pushed
-            self._ask(anew=True)
+            self._ask(again=True)
 
     def store_changed(self) -> None:
         """Sessions that the feed touched are read again, a few at a time."""
@@ -170,7 +172,7 @@ class SessionsScreen(ListScreen):
         if self.is_attached and self.app.screen is self and (dirty or (fresh and not self._pushed)):
             chosen = [*dirty, *(fresh if not self._pushed else [])][:REFRESH_MAX]
             store.sessions_dirty -= set(chosen)
-            self.console.background(self._refresh(chosen), group="refresh")
+            self.console.background.start(self._refresh(chosen), group="refresh")
         super().store_changed()
         if self.is_attached:
             self._draw_pane()
@@ -196,9 +198,11 @@ class SessionsScreen(ListScreen):
 
     # --- the pane
 
+    def _selected(self) -> SessionInfo | None:
+        return self.console.store.sessions.get(self.list.cursor or "")
+
     def _draw_pane(self) -> None:
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         if session is None:
             self.pane.say(
                 nothing_here(self.filter_text, "What a session is at is shown here."), "Session"
@@ -210,19 +214,17 @@ class SessionsScreen(ListScreen):
 
     def context(self) -> Context:
         """Which session."""
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         return replace(super().context(), session_status=session.status if session else None)
 
     def do_open(self) -> None:
         """The session's own screen."""
         if self.list.cursor is not None:
-            self.console.open_session(self.list.cursor)
+            self.app.push_screen(SessionScreen(self.list.cursor))
 
     def do_copy(self) -> None:
         """What can be copied of a session."""
-        key = self.list.cursor
-        session = self.console.store.sessions.get(key) if key is not None else None
+        session = self._selected()
         if session is None:
             return
         items = [
@@ -232,12 +234,12 @@ class SessionsScreen(ListScreen):
         if session.external_id:
             items.insert(1, ("external id", session.external_id))
         items.append(("CLI command", f"helmr session get {session.id}"))
-        self.console.open_copy(items)
+        self.app.push_screen(copy_menu(self, items))
 
     def do_refresh(self) -> None:
         """Read the list again."""
-        self.console.do_refresh()
-        self._ask(anew=True)
+        self.console.ask_again()
+        self._ask(again=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter on a whole id opens its session, on the list or not; on anything else it keeps the filter."""
@@ -248,7 +250,7 @@ class SessionsScreen(ListScreen):
         keys = self.list.keys
         # A correlation id as it is pasted may read as a field that there is not.
         if self.filter_problem or not keys or (len(keys) == 1 and word in self._ids(keys[0])):
-            self.console.background(self._look_up(word), group="lookup", holds_keys=True)
+            self.console.background.start(self._look_up(word), group="lookup", holds_keys=True)
 
     def _ids(self, key: str) -> tuple[str | None, ...]:
         """What names this session and no other."""
@@ -269,7 +271,7 @@ class SessionsScreen(ListScreen):
         if session.id not in self._order:
             self._order.append(session.id)
         self.set_filter("")
-        self.console.open_session(session.id)
+        self.app.push_screen(SessionScreen(session.id))
 
 
 async def find_session(client: AsyncClient, store: Store, word: str) -> str | None:

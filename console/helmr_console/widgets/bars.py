@@ -24,7 +24,7 @@ WIDE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Breadcrumb:
+class HeaderFacts:
     """What the header says. Texts are safe already."""
 
     name: str
@@ -54,7 +54,7 @@ class Pressed(Message):
 
 
 class HeaderBar(Widget):
-    """Breadcrumb, areas, freshness, identity, mode, each in its place whatever the others say."""
+    """Name, areas, freshness, identity, mode, each in its place."""
 
     DEFAULT_CSS = (
         "HeaderBar { height: 1; dock: top; background: $c-surface; color: $c-foreground; }"
@@ -62,40 +62,40 @@ class HeaderBar(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = Breadcrumb("", "", "", "", None, "", False)
+        self.facts = HeaderFacts("", "", "", "", None, "", False)
         self._areas_at: list[tuple[int, int, str]] = []
 
-    def show(self, place: Breadcrumb) -> None:
+    def show(self, facts: HeaderFacts) -> None:
         """Say this; drawn again only if it differs."""
-        if place != self.place:
-            self.place = place
+        if facts != self.facts:
+            self.facts = facts
             self.refresh()
 
     def render(self) -> Content:
         """One line, the areas left, the truth about the picture right."""
-        place, width = self.place, self.size.width
+        facts, width = self.facts, self.size.width
         wide = width >= WIDE
         left: list[tuple[str, str]] = [(" helmr ", "bold $c-accent")]
-        if place.name:
-            left.append((f" {fit(place.name, 14 if wide else 8).rstrip()} ", "$c-foreground"))
+        if facts.name:
+            left.append((f" {fit(facts.name, 14 if wide else 8).rstrip()} ", "$c-foreground"))
         left.append(("  " if wide else " ", ""))
         self._areas_at = []
         for area, key, name, short in AREAS:
             label = f"{key} {name if wide else short}"
-            here = area == place.area
+            here = area == facts.area
             text = f"[{label}]" if here else f" {label} "
             start = sum(cell_len(part) for part, _ in left)
             self._areas_at.append((start, start + cell_len(text), f"area.{area}"))
             left.append((text, "bold $c-foreground" if here else "$c-muted"))
         mode = (
-            ("read-only" if wide else "RO") if place.read_only else ("read-write" if wide else "RW")
+            ("read-only" if wide else "RO") if facts.read_only else ("read-write" if wide else "RW")
         )
-        right: list[tuple[str, str]] = [(place.link, _style(place.link_role))]
-        if wide and place.offset is not None:
-            right.append((f"  at {place.offset}", "$c-muted"))
-        if place.identity:
-            right.append((f"  {fit(place.identity, 18 if wide else 8).rstrip()}", "$c-foreground"))
-        right.append((f"  {mode} ", "$c-warning" if place.read_only else "$c-muted"))
+        right: list[tuple[str, str]] = [(facts.link, _style(facts.link_role))]
+        if wide and facts.offset is not None:
+            right.append((f"  at {facts.offset}", "$c-muted"))
+        if facts.identity:
+            right.append((f"  {fit(facts.identity, 18 if wide else 8).rstrip()}", "$c-foreground"))
+        right.append((f"  {mode} ", "$c-warning" if facts.read_only else "$c-muted"))
         used = sum(cell_len(part) for part, _ in (*left, *right))
         gap = (" " * max(1, width - used), "")
         return Content.assemble(*left, gap, *right)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from helmr.forms import pretty
 from helmr.models import EntryInfo, RunInfo
 from helmr_console import countdown, safe, views
 from helmr_console.difflines import diff, summary
-from helmr_console.forms.cells import pretty
 from helmr_console.widgets.panes import fact, head, lines
 
 ENTRY_CELLS = 64_000

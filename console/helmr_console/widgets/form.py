@@ -13,20 +13,21 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static, TextArea
 
+from helmr import forms
+from helmr.errors import BadJson
+from helmr.forms import Blank, Built, Cell, Cells, Field, Form, Kind
+from helmr.jsonio import loads
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.forms import cells as typing
 from helmr_console.forms import check
-from helmr_console.forms.about import about
-from helmr_console.forms.cells import Blank, Built, Cell, Cells
-from helmr_console.forms.model import Field, Form, Kind
+from helmr_console.forms.about import about, complaint, default_text, is_picked
 from helmr_console.forms.template import template_text
 from helmr_console.guard import typed
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
-TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET)
-AREAS = (Kind.LONG, Kind.JSON)
+TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES)
+AREAS = (Kind.LONG, Kind.LINES, Kind.JSON)
 
 
 class FieldRow(Vertical):
@@ -82,7 +83,7 @@ class FieldRow(Vertical):
         if field.kind in TEXTS:
             states.append("")
         if self.like:
-            states.append(typing.pretty(typing.parse_json(self.like)))
+            states.append(forms.pretty(loads(self.like)))
         if field.nullable:
             states.append(Blank.NULL)
         if not states:
@@ -102,13 +103,9 @@ class FieldRow(Vertical):
 
     def text(self) -> str | None:
         """The text of a text field, for the editor; None for others."""
-        return (
-            self.cell
-            if isinstance(self.cell, str)
-            else ""
-            if self.field.kind in (*TEXTS, Kind.JSON)
-            else None
-        )
+        if isinstance(self.cell, str):
+            return self.cell
+        return "" if self.field.kind in (*TEXTS, Kind.JSON) else None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Typed on one line."""
@@ -137,7 +134,7 @@ class FieldRow(Vertical):
 
     def _typed(self, cell: Cell) -> None:
         self.cell = cell
-        self.say(typing.complaint(self.field, cell))
+        self.say(complaint(self.field, cell))
         self._relabel()
         self.post_message(self.Changed(self))
 
@@ -171,21 +168,21 @@ class FieldRow(Vertical):
         field, cell = self.field, self.cell
         words = [] if field.required else ["optional"]
         if isinstance(cell, Blank) and not (field.required and not field.nullable):
-            words.append(f"{cell.value}{typing.default_text(field, cell)}")
+            words.append(f"{cell.value}{default_text(field, cell)}")
         elif isinstance(cell, str) and field.kind in TEXTS:
             if not cell and not field.required:
                 words.append("sent empty")
-            if field.length_max is not None:
+            if field.length_max is not None and field.kind is not Kind.LINES:
                 words.append(f"{len(cell)}/{field.length_max}")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
-        if field.kind is Kind.PICK:
+        if is_picked(field):
             words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
         if field.range_text():
             words.append(field.range_text())
-        if typing.example(field.kind):
-            words.append(f"like {typing.example(field.kind)}")
-        if field.kind in (Kind.INTEGER, Kind.NUMBER, Kind.JSON):
+        if forms.example(field.kind):
+            words.append(f"like {forms.example(field.kind)}")
+        if field.kind in (Kind.INTEGER, Kind.NUMBER, Kind.LINES, Kind.JSON):
             words.append(field.kind.value)
         if self.like and not field.required:
             words.append("^n fills in an example")
@@ -215,7 +212,7 @@ class SchemaForm(Vertical):
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
         super().__init__()
         self.form = form
-        self._first = typing.first_cells(form)
+        self._first = forms.first_cells(form)
         self._begun = {**self._first, **(cells or {})}
         self._first_raw = raw
         self.rows: dict[str, FieldRow] = {}
@@ -256,21 +253,21 @@ class SchemaForm(Vertical):
 
     def drafted(self) -> Cells:
         """What may be kept on disk: everything but secrets."""
-        return {k: row.cell for k, row in self.rows.items() if typing.is_drafted(row.field)}
+        return {k: row.cell for k, row in self.rows.items() if row.field.kind is not Kind.SECRET}
 
     def is_touched(self) -> bool:
         """Whether anything differs from an empty form."""
-        return self.is_raw or self.cells() != typing.first_cells(self.form)
+        return self.is_raw or self.cells() != forms.first_cells(self.form)
 
     def result(self) -> Built:
         """The JSON, with everything wrong by field key; the schema is checked when the fields are well."""
         if self.is_raw:
             try:
-                data = typing.parse_json(self._raw.text)
-            except ValueError as error:
-                return Built(None, {"$": str(error)})
+                data = loads(self._raw.text)
+            except BadJson as error:
+                return Built(None, {"$": error.message})
             return Built(data, check.problems(self.form.schema, data))
-        built = typing.build(self.form, self.cells())
+        built = forms.build(self.form, self.cells())
         if built.problems:
             return built
         return Built(built.data, self._by_key(check.problems(self.form.schema, built.data)))
@@ -307,13 +304,13 @@ class SchemaForm(Vertical):
             secret = next((r for r in self.rows.values() if r.field.kind is Kind.SECRET), None)
             if secret is not None and isinstance(secret.cell, str) and secret.cell:
                 return f"{secret.field.label} is a secret; as JSON it would be shown"
-            self._open_raw(typing.pretty(typing.build(self.form, self.cells()).data))
+            self._open_raw(forms.pretty(forms.build(self.form, self.cells()).data))
             return ""
         try:
-            data = typing.parse_json(self._raw.text)
-        except ValueError as error:
-            return f"not JSON yet: {error}"
-        cells = typing.fill(self.form, data)
+            data = loads(self._raw.text)
+        except BadJson as error:
+            return f"no fields yet: {error.message}"
+        cells = forms.fill(self.form, data)
         if cells is None:
             return "the fields can't show this JSON; it can be sent as it is"
         for key, row in self.rows.items():
@@ -400,7 +397,7 @@ class SchemaForm(Vertical):
         return [
             (row.field.label, text.removeprefix(": "))
             for row in self.rows.values()
-            if _seen(row) and (text := typing.default_text(row.field, row.cell))
+            if _seen(row) and (text := default_text(row.field, row.cell))
         ]
 
     # --- parts
@@ -444,10 +441,7 @@ class SchemaForm(Vertical):
 
     def _by_key(self, problems: Mapping[str, str]) -> dict[str, str]:
         """Problems by path, at the keys of the fields; fields of a variant not chosen have none."""
-        found: dict[str, str] = {}
-        for path, text in problems.items():
-            found[self._key_of(path)] = text
-        return found
+        return {self._key_of(path): text for path, text in problems.items()}
 
     def _key_of(self, path: str) -> str:
         if path in self.rows:
@@ -483,17 +477,17 @@ def _seen(row: FieldRow) -> bool:
 def _editor(field: Field, like: str = "") -> Widget | None:
     if field.kind is Kind.UNION:
         return ChoiceField([variant.label for variant in field.variants])
-    if field.kind in CHOICES:
-        return ChoiceField(
-            [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
-        )
-    if field.kind is Kind.PICK:
+    if is_picked(field):
         # As `Text`: Textual's search through the options skips what is `Content`.
         options = [
             (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
         ]
         # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
         return Select(options, allow_blank=True, prompt="-", compact=True)
+    if field.kind in CHOICES:
+        return ChoiceField(
+            [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
+        )
     if field.kind is Kind.CONST:
         return None
     if field.kind in AREAS:

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding
-from textual.geometry import Offset, Region, Size
+from textual.geometry import Offset, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -94,7 +94,6 @@ class LineList(ScrollView, can_focus=True):
         self.keys: list[str] = []
         self.marks: set[str] = set()
         self.index = 0
-        self.sorted_by = ""
 
     # --- rows and cursor
 
@@ -150,10 +149,6 @@ class LineList(ScrollView, can_focus=True):
             "a click selects, a second one opens",
             "the cursor stays on its row, whatever comes and goes around it",
         )
-
-    def redraw(self) -> None:
-        """Draw again what changes by itself, such as countdowns."""
-        self.refresh()
 
     def _keep_in_view(self) -> None:
         height = max(1, self.size.height - 1)
@@ -258,10 +253,6 @@ class LineList(ScrollView, can_focus=True):
 
     def _style(self, role: str, ground: str = "") -> Style:
         return look.style(self.app.theme, role, ground=ground or "background")
-
-    def row_region(self, index: int) -> Region:
-        """Where the row at `index` is drawn, in the widget."""
-        return Region(0, index - self.scroll_offset.y + 1, self.size.width, 1)
 
 
 def fit(text: str, width: int, *, right: bool = False, both_ends: bool = False) -> str:

@@ -9,18 +9,16 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from helmr.forms import Field, Form, Kind, Schema, form_of
 from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
 from helmr_console import countdown, effects, safe
-from helmr_console.countdown import Due, Urgency
-from helmr_console.forms.cells import pretty
-from helmr_console.forms.model import Field, Form, Kind, Schema, form_of
+from helmr_console.countdown import Due
 from helmr_console.forms.template import template_text
-from helmr_console.views import EntryLine, entry_line, short_id, subject_of, who
+from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
 
 ANSWER_FIELDS_SHOWN = 12
-DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 
 
 class TextPane(VerticalScroll, can_focus=False):
@@ -182,11 +180,6 @@ def entry_content(entry: EntryLine, width: int) -> Content:
     return Content.assemble(
         (f"#{entry.seq:<4} ", "$c-muted"), (f"{entry.word:<7} ", role or "$c-muted"), (text, "")
     )
-
-
-def json_content(value: object, limit: int = 20_000) -> Content:
-    """JSON to read."""
-    return safe.text(pretty(value), limit=limit)
 
 
 def wait_content(

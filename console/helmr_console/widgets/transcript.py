@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import StrEnum
 
 from rich.cells import cell_len
@@ -26,7 +27,7 @@ from helmr.models import EntryInfo
 from helmr_console import countdown, look
 from helmr_console.views import EntryLine, entry_full, entry_line
 from helmr_console.widgets.lines import fit
-from helmr_console.widgets.selecting import chosen_text, highlighted
+from helmr_console.widgets.selection import chosen_text, highlighted
 
 PAGE = 128
 PAGES_HELD = 256
@@ -69,8 +70,11 @@ class TranscriptView(ScrollView, can_focus=True):
             super().__init__()
             self.page = page
 
-    def __init__(self, *, id: str | None = None) -> None:  # Textual's name
+    def __init__(
+        self, now: Callable[[], datetime], *, id: str | None = None
+    ) -> None:  # Textual's name
         super().__init__(id=id)
+        self.now = now
         self.count = 0
         self.seq = 1
         self.follow = True
@@ -165,18 +169,6 @@ class TranscriptView(ScrollView, can_focus=True):
         """Open the entry."""
         self.post_message(self.Chosen())
 
-    def toggle_fold(self, seq: int) -> None:
-        """Unfold an entry that is here, or fold it."""
-        if seq in self._unfolded:
-            del self._unfolded[seq]
-        else:
-            entry = self.entry(seq)
-            if entry is not None:
-                self._unfolded[seq] = self._full(entry)
-        self._resize()
-        self._keep_in_view()
-        self.refresh()
-
     def toggle_screen(self) -> None:
         """Unfold what is on screen, or fold everything if something is unfolded."""
         if self._unfolded:
@@ -265,7 +257,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Unfolded entries wrap anew; the cursor stays in sight."""
+        """Unfolded entries wrap again; the cursor stays in sight."""
         self._reflow()
 
     def on_focus(self) -> None:
@@ -363,9 +355,7 @@ class TranscriptView(ScrollView, can_focus=True):
         if self.times is Times.CLOCK:
             return countdown.clock(entry.recorded_at)
         if self.times is Times.AGE:
-            store = getattr(self.app, "store", None)
-            now = store.now() if store is not None else entry.recorded_at
-            return countdown.span((now - entry.recorded_at).total_seconds())
+            return countdown.span((self.now() - entry.recorded_at).total_seconds())
         before = self._held(entry.seq - 1)
         if before is None:
             return "" if entry.seq > 1 else "0s"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from helmr_runtime.core.commands import Operation, TokenEnded
+from helmr_runtime.core.commands import Command, Operation, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 
 
@@ -51,6 +51,15 @@ def start_drafts(
 def operation_json(operation: Operation) -> dict[str, str]:
     """An operation as it stands in the body of the entry that carries its receipt."""
     return {"id": operation.id, "request_hash": operation.request_hash}
+
+
+def carrier(
+    kind: EntryKind, body: dict[str, Any], command: Command, *, run_id: str | None = None
+) -> Draft:
+    """The entry that carries a command's operation, and of which its receipt is made (`core.receipts`)."""
+    if command.operation is not None:
+        body["operation"] = operation_json(command.operation)
+    return Draft(kind, body, run_id=run_id, principal=command.principal)
 
 
 def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str) -> Draft:

@@ -236,7 +236,7 @@ def link(
     return digest.digest()
 
 
-def seal(
+def stamp(
     draft: Draft,
     *,
     session_id: str,

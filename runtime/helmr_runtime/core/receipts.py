@@ -1,13 +1,14 @@
-"""Receipts rebuilt from entries (S-61): the entry that carries a command's operation says all of its receipt."""
+"""Receipts (S-61): the entry that carries a command's operation tells what is answered, at first and when repeated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import DataError, OperationConflict
 from helmr_runtime.core.commands import Operation
-from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,25 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
     Raises:
         DataError: The kind carries no receipt.
     """
-    body = entry.body
-    match entry.kind:
+    return receipt(entry, entry.session_id, seq=entry.seq, at=entry.recorded_at)
+
+
+def receipt(
+    carrier: Draft | Entry, session_id: str, *, seq: int = 0, at: datetime | None = None
+) -> dict[str, Any]:
+    """The receipt that an entry carries, also before it has its place.
+
+    Args:
+        carrier: The entry, or what it is made of.
+        session_id: Its session.
+        seq: Its seq; only a note's receipt says it.
+        at: Its time; only a completion's receipt says it.
+
+    Raises:
+        DataError: The kind carries no receipt.
+    """
+    body, run_id = carrier.body, carrier.run_id
+    match carrier.kind:
         case EntryKind.INPUT_ACCEPTED:
             return {
                 "record_id": body["record_id"],
@@ -68,26 +86,27 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
                 "run_id": body.get("run_id"),
             }
         case EntryKind.SESSION_CREATED:
-            return {"session_id": entry.session_id, "run_id": body["run_id"], "created": True}
+            return {"session_id": session_id, "run_id": body["run_id"], "created": True}
         case EntryKind.RUN_CREATED:
-            return {"session_id": entry.session_id, "run_id": entry.run_id}
+            return {"session_id": session_id, "run_id": run_id}
         case EntryKind.RUN_CANCELLED:
-            return {"run_id": entry.run_id, "status": "cancelled"}
+            return {"run_id": run_id, "status": "cancelled"}
         case EntryKind.RUN_RETRIED:
-            return {"run_id": entry.run_id, "attempt": body["attempt"]}
+            return {"run_id": run_id, "attempt": body["attempt"]}
         case EntryKind.SESSION_CANCELLED:
-            return {"session_id": entry.session_id, "status": "cancelled"}
+            return {"session_id": session_id, "status": "cancelled"}
         case EntryKind.SESSION_CLOSED:
-            return {"session_id": entry.session_id, "status": "closed"}
+            return {"session_id": session_id, "status": "closed"}
         case EntryKind.NOTE_ADDED:
-            return {"note_id": body["note_id"], "session_id": entry.session_id, "seq": entry.seq}
+            return {"note_id": body["note_id"], "session_id": session_id, "seq": seq}
         case EntryKind.TOKEN_CREATED:
             return {"token_id": body["token_id"], "key_id": body["key_id"]}
         case EntryKind.TOKEN_COMPLETED:
+            assert at is not None
             return {
                 "token_id": body["token_id"],
                 "outcome": "completed",
-                "completed_at": iso(entry.recorded_at),
+                "completed_at": iso(at),
             }
         case EntryKind.TOKEN_CANCELLED:
             return {"token_id": body["token_id"], "status": "cancelled"}
@@ -100,6 +119,4 @@ def receipt_of(entry: Entry) -> dict[str, Any]:
         case EntryKind.API_KEY_REVOKED:
             return {"key_id": body["key_id"], "status": "revoked"}
         case _:
-            raise DataError(
-                f"{entry.session_id}: entry {entry.seq} ({entry.kind}) carries no receipt"
-            )
+            raise DataError(f"{session_id}: entry {seq} ({carrier.kind}) carries no receipt")

@@ -21,8 +21,9 @@ from helmr_runtime.core.commands import Command, Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
 from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import HostLocation, HostState, Pool, PoolHost, Slot, Spawner
+from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
 from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
@@ -227,37 +228,11 @@ class DirectoryActor:
         nothing waits for room), failing, routes, deaths, recent_deaths[], warnings[], host_list[{name, pid, node,
         state, sessions, session_ids (at most 100), room, since}]}`.
         """
-        warnings = list(self._pool.warnings.values())
-        if self._work.failing():
-            warnings.append(f"{self._work.failing()} sessions can't be resumed; see the log")
-        hosts, slots = list(self._pool.hosts.values()), self._pool.slots()
-        return {
-            "ready": self._ready.is_set() and not self._is_closing,
-            "hosts": {
-                "total": len(hosts),
-                "starting": sum(1 for host in hosts if host.state is HostState.STARTING),
-                "retiring": sum(1 for host in hosts if host.is_draining),
-            },
-            "sessions": {
-                "live": len(slots),
-                "lingering": sum(1 for slot in slots if slot.is_lingering),
-                "room": sum(host.free for host in self._pool.shared()),
-            },
-            "queue": len(self._work),
-            "queue_oldest_s": self._queue_oldest_s(),
-            "failing": self._work.failing(),
-            "routes": self._routes_count,
-            "deaths": self._pool.deaths_count,
-            "recent_deaths": list(self._pool.deaths),
-            "warnings": warnings,
-            "host_list": [host.to_json() for host in hosts],
-        }
-
-    def _queue_oldest_s(self) -> float:
-        oldest_at = self._work.oldest_at()
-        if oldest_at is None:
-            return 0.0
-        return round(max(0.0, (self._clock.now() - oldest_at).total_seconds()), 1)
+        pool, queue = self._pool.to_json(), self._work.to_json()
+        if queue["failing"]:
+            pool["warnings"].append(f"{queue['failing']} sessions can't be resumed; see the log")
+        is_ready = self._ready.is_set() and not self._is_closing
+        return {"ready": is_ready, **pool, **queue, "routes": self._routes_count}
 
     # --- route ------------------------------------------------------------------------------------
 
@@ -312,8 +287,8 @@ class DirectoryActor:
                 slot = self._room_at_once(session_id)
                 if slot is not None:
                     return slot
-                await turns.enter_async_context(self._placing.deciding())
-                host = self._placing.host_to_decide()
+                await turns.aclose()  # that of an earlier try
+                host = await turns.enter_async_context(self._placing.deciding())
                 return self._placing.slot_in(host, session_id, executes=False)
 
             adoption = await self._bindings.adopt(session_id, command, place)
@@ -331,23 +306,26 @@ class DirectoryActor:
 
     # --- the queue --------------------------------------------------------------------------------
 
-    def _waiting(self) -> Iterator[str]:
-        """Sessions that wait for room, oldest first."""
+    def _waiting(self, *, alone: bool = False) -> Iterator[str]:
+        """Sessions that wait for room, oldest first: among others, or in a host of their own."""
         for session_id in self._work.due():
-            if session_id not in self._resuming and self._bindings.is_free(session_id):
+            if session_id in self._resuming or not self._bindings.is_free(session_id):
+                continue
+            if self._bindings.needs_own_host(session_id) is alone:
                 yield session_id
 
     def _pump(self) -> None:
         """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
         if self._is_closing or not self._ready.is_set():
             return
+        for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
+            self._resume_alone(session_id)
         lacking = 0
         for session_id in list(islice(self._waiting(), RESUMES_MAX)):
             if len(self._resuming) >= RESUMES_MAX:
                 return
-            if self._bindings.needs_own_host(session_id):
-                self._resume_alone(session_id)
-            elif (slot := self._placing.slot(session_id)) is not None:
+            slot = self._placing.slot(session_id)
+            if slot is not None:
                 self._resume_soon(session_id, self._resume_in(slot))
             else:
                 lacking += 1
@@ -390,13 +368,17 @@ class DirectoryActor:
         reserved = [slot]
 
         async def place() -> Slot:
-            found = reserved.pop() if reserved else self._placing.slot(session_id)
+            if reserved:
+                return reserved.pop()
+            # It may be its very death that makes it go on alone.
+            is_alone = self._bindings.needs_own_host(session_id)
+            found = None if is_alone else self._placing.slot(session_id)
             if found is None:
                 raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
             return found
 
         async with self._bindings.lock(session_id):
-            if not self._bindings.can_adopt(session_id):
+            if slot.is_over or not self._bindings.can_adopt(session_id):
                 self._placing.give_back(slot)
                 return
             try:

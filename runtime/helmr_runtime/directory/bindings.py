@@ -16,14 +16,18 @@ from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailabl
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command, Deadline, Resume, TokenEnded
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.hosts import PoolHost, Slot, Stage
 from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import Pool, PoolHost, Slot, Stage
+from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Adopted, HostReport, Lease, Occupancy, SlotReport, SlotState
 from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
+
+ISOLATED_MAX = 10_000
+"""Sessions remembered as isolated; when there are more, all are forgotten and found out again."""
 
 UNREACHABLE_TRIES = 8
 """How often a host that gave no answer to an adoption is asked whether it holds the session, before it is ended."""
@@ -143,6 +147,8 @@ class Bindings:
 
     def _adopted(self, slot: Slot, adopted: Adopted) -> None:
         if adopted.wants_own_host:
+            if len(self.isolated) >= ISOLATED_MAX:
+                self.isolated.clear()
             self.isolated.add(slot.session_id)
         if adopted.released:
             self._failover.deaths.pop(slot.session_id, None)
@@ -170,19 +176,22 @@ class Bindings:
             await self._lost_while_adopting(slot, lost)
             return False
         if lease is not None:
-            self._hold(slot, lease.epoch)
+            self._hold_for_now(slot, lease.epoch)
             return False
         self.unbind(slot)
         self.placing.give_back(slot)
         if isinstance(error, Moved | Unavailable):
-            await self._failover.fence_one(session_id, host.name)
-        return isinstance(error, Moved)
+            self._failover.start_not_held(session_id, host.name)
+        if not isinstance(error, Moved):
+            return False
+        await self._failover.fenced(session_id)
+        return True
 
     async def _lost_while_adopting(self, slot: Slot, error: CallError) -> None:
         """An adoption got no answer: returns when its host is dead and fenced, or has said whether it holds the
         session.
         """
-        host = slot.host
+        host, lease, has_answered = slot.host, None, False
         self.lost(host, error)
         for _ in range(UNREACHABLE_TRIES):
             if not host.is_alive:
@@ -190,15 +199,19 @@ class Bindings:
             await sleep(self._clock, self._limits.retry_s)
             with suppress(CallError):
                 lease = await host.port.lease(slot.session_id)
-                if lease is not None:
-                    self._hold(slot, lease.epoch)
-                    return
-                self.unbind(slot)
-                self.placing.give_back(slot)
-                await self._failover.fence_one(slot.session_id, host.name)
-                return
-        if host.is_alive:
+                has_answered = True
+                if lease is None or slot.executes:
+                    break
+        if host.is_alive and lease is not None:
+            self._hold_for_now(slot, lease.epoch)
+        elif host.is_alive and has_answered:
+            self.unbind(slot)
+            self.placing.give_back(slot)
+            self._failover.start_not_held(slot.session_id, host.name)
+        elif host.is_alive:
             await self._pool.end(host, "unreachable while it adopted", is_counted=False)
+        if not host.is_alive:
+            self.unbind(slot)  # it may have died before the slot was made in it
         await self._failover.fenced(slot.session_id)
 
     def _bind(self, slot: Slot) -> None:
@@ -213,8 +226,14 @@ class Bindings:
         self._on_adopted(slot.session_id)
         slot.epoch = epoch
         slot.become(Stage.HOLDING, self._clock.now())
-        if slot.report is not None:
+        if slot.report is not None and slot.report.epoch == epoch:
             self._take(slot, slot.report)
+
+    def _hold_for_now(self, slot: Slot, epoch: int) -> None:
+        """The host holds a session that it was to decide about and give up, and has not told what became of that."""
+        self._hold(slot, epoch)
+        if not slot.executes:
+            self.placing.release_soon(slot, "decided")
 
     def unbind(self, slot: Slot) -> None:
         """The slot holds its session no more."""
@@ -234,6 +253,8 @@ class Bindings:
             lease = await slot.host.port.lease(slot.session_id)
         except CallError as error:
             self.lost(slot.host, error)
+            if slot.is_holding:
+                self.placing.arm(slot, self._limits.retry_s * 4)
             return
         if self.holder(slot.session_id) is not slot:
             return
@@ -250,8 +271,14 @@ class Bindings:
         """A host has started, or an earlier directory left it behind with sessions."""
         for lease in occupancy.leases:
             self._claim(host, lease)
-        if host.code_hash != self._pool.catalog_hash or occupancy.retiring is not None:
+        if occupancy.retiring is not None:
+            self._retire(host, occupancy.retiring)
+        elif host.code_hash != self._pool.catalog_hash:
             self.placing.drain(host)
+
+    def _retire(self, host: PoolHost, reason: str) -> None:
+        self._pool.warn(f"retire:{host.name}", f"{host.name} retires: {reason}")
+        self.placing.drain(host)
 
     def _claim(self, host: PoolHost, lease: Lease) -> None:
         """A host holds a session that this directory did not give it: true unless another does."""
@@ -272,21 +299,25 @@ class Bindings:
     def report(self, host: PoolHost, report: HostReport) -> None:
         """A host says what became of its sessions."""
         if report.retiring is not None and not host.is_draining:
-            self._pool.warn(host.name, f"{host.name} retires: {report.retiring}")
-            self.placing.drain(host)
+            self._retire(host, report.retiring)
         for one in report.slots:
             slot = self._slot_of(host, one)
-            if slot is not None:
-                slot.report = one
-                self._take(slot, one)
+            if slot is None or (slot.report is not None and slot.report.epoch > one.epoch):
+                continue
+            slot.report = one
+            self._take(slot, one)
 
     def _slot_of(self, host: PoolHost, report: SlotReport) -> Slot | None:
         """The slot that a report is about; None if that adoption is over. A slot being adopted has no epoch yet."""
+        adoption = (report.session_id, report.epoch)
         known = self.holders.get(report.session_id)
-        if known is not None and known.host is host and known.epoch in (None, report.epoch):
+        if known is not None and known.host is host and known.epoch == report.epoch:
             return known
-        ending = (s for s in host.slots if s.stage is Stage.ENDING and s.epoch == report.epoch)
-        return next((s for s in ending if s.session_id == report.session_id), None)
+        ending = (slot for slot in host.slots if slot.stage is Stage.ENDING)
+        found = next((s for s in ending if (s.session_id, s.epoch) == adoption), None)
+        if found is not None:
+            return found
+        return known if known is not None and known.host is host and known.epoch is None else None
 
     def _take(self, slot: Slot, report: SlotReport) -> None:
         if report.state is SlotState.GONE:
@@ -300,7 +331,7 @@ class Bindings:
         elif report.state is SlotState.PARKABLE:
             self._failover.suspects.is_settled(slot.session_id)
             self.placing.parkable(slot)
-        else:
+        elif slot.parkable_at is not None:
             slot.parkable_at = None
             self.placing.disarm(slot)
 

@@ -11,7 +11,7 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
     """The command that tells a wait how its token ended; None if there is nothing to tell."""
     assert item.token_id is not None
     assert item.wait_id is not None
-    end = await ledger.token_end(item.token_id)
+    end = item.end if item.end is not None else await ledger.token_end(item.token_id)
     if end is None:
         return None
     return TokenEnded(

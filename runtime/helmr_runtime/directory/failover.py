@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.pool import HostLocation, Spawner
+from helmr_runtime.directory.hosts import HostLocation, Spawner
 from helmr_runtime.directory.suspects import Suspects
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
@@ -110,13 +110,16 @@ class Failover:
     # --- one session is lost ------------------------------------------------------------------------
 
     def start_one(self, session_id: str, epoch: int) -> None:
-        """`fence_one` in the background; the session counts as being fenced at once."""
+        """The ledger is told, in the background, that the session is held no more; it counts as fenced at once."""
         self._begin(session_id)
         self._tasks.start(self._fence_one(session_id, epoch))
 
-    async def fence_one(self, session_id: str, holder: str) -> None:
-        """A living host does not hold the session that the ledger may believe it to hold."""
+    def start_not_held(self, session_id: str, holder: str) -> None:
+        """The same where the ledger may believe that a living host holds the session, which it does not."""
         self._begin(session_id)
+        self._tasks.start(self._fence_not_held(session_id, holder))
+
+    async def _fence_not_held(self, session_id: str, holder: str) -> None:
         held = await self.held()
         epochs = [h.epoch for h in held if (h.session_id, h.holder) == (session_id, holder)]
         await self._fence_one(session_id, epochs[0] if epochs else None)

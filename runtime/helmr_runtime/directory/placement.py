@@ -15,7 +15,8 @@ from datetime import timedelta
 
 from helmr.errors import HelmrError, Moved, Overloaded
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.pool import HostState, Pool, PoolHost, Slot, Stage
+from helmr_runtime.directory.hosts import HostState, PoolHost, Slot, Stage
+from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.ports import Busy, SlotState
 from helmr_runtime.rpc.protocol import ActorDied, CallError
@@ -57,6 +58,8 @@ class Placement:
 
     async def stop(self) -> None:
         """End what runs in the background."""
+        for slot in self._pool.slots():
+            self.disarm(slot)
         await self._tasks.stop()
 
     # --- reserve ----------------------------------------------------------------------------------
@@ -73,8 +76,8 @@ class Placement:
         return slot
 
     @asynccontextmanager
-    async def deciding(self) -> AsyncIterator[None]:
-        """A turn to decide without room for code.
+    async def deciding(self) -> AsyncIterator[PoolHost]:
+        """A turn to decide without room for code: in the host with the fewest sessions.
 
         Raises:
             Overloaded: None came in time.
@@ -84,20 +87,15 @@ class Placement:
         except TimeoutError:
             raise Overloaded("too many commands wait to be decided", retry_after_s=1.0) from None
         try:
-            yield
+            yield await self._any_host()
         finally:
             self._deciding.release()
 
-    def host_to_decide(self) -> PoolHost:
-        """The host with the fewest sessions.
-
-        Raises:
-            Overloaded: None is there.
-        """
-        hosts = [host for host in self._pool.shared() if host.takes_sessions]
-        if not hosts:
-            raise Overloaded("no host is ready", retry_after_s=1.0)
-        return min(hosts, key=lambda host: len(host.slots))
+    async def _any_host(self) -> PoolHost:
+        try:
+            return await within(self._clock, self._limits.decide_wait_s, self._pool.any_host())
+        except TimeoutError:
+            raise Overloaded("no host is ready", retry_after_s=1.0) from None
 
     def give_back(self, slot: Slot) -> None:
         """A slot is empty; its host, if it drains, may have none any more."""

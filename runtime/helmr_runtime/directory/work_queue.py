@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
@@ -114,9 +115,16 @@ class WorkQueue:
         logger.warning("%s can't be resumed: %s", session_id, error)
         self._tasks.start(self._remind(pause_s))
 
-    def failing(self) -> int:
-        """How many sessions can't be resumed at present."""
-        return len(self._failing)
+    def to_json(self) -> dict[str, Any]:
+        """For `status`: how many runs wait, the oldest for how long, and how many can't be resumed."""
+        oldest_at, oldest_s = self.oldest_at(), 0.0
+        if oldest_at is not None:
+            oldest_s = max(0.0, (self._clock.now() - oldest_at).total_seconds())
+        return {
+            "queue": len(self),
+            "queue_oldest_s": round(oldest_s, 1),
+            "failing": sum(1 for session_id in self._failing if session_id in self._runs),
+        }
 
     async def _remind(self, pause_s: float) -> None:
         await sleep(self._clock, pause_s)

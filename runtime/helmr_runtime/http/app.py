@@ -1,24 +1,32 @@
-"""The ASGI app of a gateway."""
+"""The ASGI app of a gateway: finds the route of a request, and what surrounds every one.
+
+No framework stands between the server and a route; see decision 0028.
+
+Invariants: nothing of an answer is kept by caches or sniffed by browsers; a page of another name can't drive a runtime
+on loopback (DNS rebinding); a path has the same parts here as for a proxy in front.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Iterable
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
+from helmr.errors import HelmrError, NotFound
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import openapi
-from helmr_runtime.http.access import Access, Trusting
+from helmr_runtime.http.access import Access, Authenticator, Trusting
 from helmr_runtime.http.metrics import Metrics
-from helmr_runtime.http.middleware import GatewayMiddleware
-from helmr_runtime.http.problems import from_http
+from helmr_runtime.http.paths import Paths
+from helmr_runtime.http.problems import no_route, problem_response
+from helmr_runtime.http.route import ServedRoute
 from helmr_runtime.http.routes import (
     callbacks,
     catalog,
@@ -32,9 +40,8 @@ from helmr_runtime.http.routes import (
     waits,
 )
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.security.limits import RateLimiter
+from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
-from helmr_runtime.security.roles import ROUTES
 from helmr_runtime.service import Service
 
 ROUTERS = (
@@ -50,10 +57,20 @@ ROUTERS = (
     health.router,
 )
 
+HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Of every answer that does not say otherwise."""
 
-def create_app(
-    service: Service, settings: HttpSettings, *, trusts: Principal | None = None
-) -> FastAPI:
+NO_ROUTE = "none"
+"""The route of a request that none took; its path may be anything and is not kept."""
+
+ENCODED_SLASH = b"%2f"
+
+
+class GatewayApp:
     """The app over a service, which the caller starts and stops.
 
     Args:
@@ -62,85 +79,88 @@ def create_app(
         trusts: Who acts in requests without a secret. Only for an app that nothing listens for: whoever reaches it
             may do everything.
     """
-    app = FastAPI(
-        title="Helmr",
-        version=settings.version,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=_operation_name,
-    )
-    metrics = Metrics()
-    app.state.service = service
-    app.state.settings = settings
-    app.state.metrics = metrics
-    limiter = RateLimiter(service.now, settings.limits)
-    app.state.limiter = limiter
-    access = Access(
-        settings.admin_key_hash,
-        api_keys=service.api_keys,
-        public_tokens=service.public_tokens,
-        limiter=limiter,
-        now=service.now,
-    )
-    app.state.authenticator = Trusting(access, trusts) if trusts is not None else access
-    for router in ROUTERS:
-        app.include_router(router)
-    for path, methods in _public_paths().items():
-        app.add_route(path, _preflight(methods), methods=["OPTIONS"], include_in_schema=False)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(GatewayMiddleware, metrics=metrics, allowed_hosts=settings.allowed_hosts)
 
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = openapi.document(app, version=settings.version)
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to replace it
-    return app
-
-
-def _public_paths() -> dict[str, tuple[str, ...]]:
-    """The paths that public tokens may call, with their methods."""
-    found: dict[str, tuple[str, ...]] = {}
-    for route in ROUTES:
-        if route.public_scope is not None:
-            found[route.path] = (*found.get(route.path, ()), route.method)
-    return found
-
-
-def _preflight(methods: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        headers = preflight_headers(
-            request.headers.get("origin"),
-            request.headers.get("access-control-request-method"),
-            methods,
+    def __init__(
+        self, service: Service, settings: HttpSettings, *, trusts: Principal | None = None
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.metrics = Metrics()
+        self.limiter = RateLimiter(service.now, settings.limits)
+        access = Access(
+            settings.admin_key_hash,
+            api_keys=service.api_keys,
+            public_tokens=service.public_tokens,
+            limiter=self.limiter,
+            now=service.now,
         )
-        allowed = ", ".join(sorted({*_methods(request), "OPTIONS"}))
-        return Response(status_code=204, headers={"Allow": allowed} | headers)
+        self.authenticator: Authenticator = (
+            Trusting(access, trusts) if trusts is not None else access
+        )
 
-    return answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        assert scope["type"] == "http"
+        loop = asyncio.get_running_loop()
+        began_at_s = loop.time()
+        scope["app"] = self
+        path, response = await self._answer(scope, receive)
+        present = {name for name, _ in response.raw_headers}
+        response.raw_headers += [header for header in HEADERS if header[0] not in present]
+        seconds = loop.time() - began_at_s
+        self.metrics.answered(scope["method"], path, response.status_code, seconds)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[str, Response]:
+        """The path of the route that took the request, and the answer."""
+        try:
+            if self.settings.allowed_hosts is not None:
+                check_host(_header(scope["headers"], b"host"), self.settings.allowed_hosts)
+            _check_slashes(scope.get("raw_path") or b"")
+        except HelmrError as error:
+            return NO_ROUTE, problem_response(error)
+        found = PATHS.find(scope["path"])
+        if found is None:
+            return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
+        place, scope["path_params"] = found
+        route = place.routes.get(scope["method"])
+        request = Request(scope, receive)
+        if route is not None:
+            return place.path, await route.answer(request)
+        methods = sorted(place.routes)
+        if scope["method"] == "OPTIONS" and place.public_methods:
+            allowed = {"Allow": ", ".join(sorted((*methods, "OPTIONS")))}
+            told = preflight_headers(
+                request.headers.get("origin"),
+                request.headers.get("access-control-request-method"),
+                place.public_methods,
+            )
+            return place.path, Response(status_code=204, headers=allowed | told)
+        return place.path, no_route(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ", ".join(methods)})
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return openapi.document(ROUTERS, version=self.settings.version)
 
 
-def _operation_name(route: APIRoute) -> str:
-    return route.name
+def _served() -> Paths:
+    declared = [route for router in ROUTERS for route in router.routes]
+    return Paths(ServedRoute(route) for route in declared if isinstance(route, APIRoute))
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = from_http(error)
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # The framework names the methods of one route; several may share the path.
-        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
-    return response
+def _check_slashes(raw_path: bytes) -> None:
+    """Return if the path has the same parts here, where it is decoded first, as for a proxy in front.
+
+    Raises:
+        NotFound: It holds an encoded slash; no id or name here has one.
+    """
+    if ENCODED_SLASH in raw_path.lower():
+        raise NotFound("no route has an encoded slash in its path")
 
 
-def _methods(request: Request) -> set[str]:
-    return {
-        method
-        for router in ROUTERS
-        for route in router.routes
-        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
-        for method in route.methods or ()
-    }
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+PATHS = _served()

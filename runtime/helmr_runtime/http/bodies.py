@@ -62,7 +62,7 @@ async def read_raw(request: Request) -> bytes:
     if declared.isascii() and declared.isdecimal() and int(declared[:20]) > HTTP_BODY_BYTES_MAX:
         raise _too_large()
     chunks: list[bytes] = []
-    timeout_s = request.app.state.settings.bounds.body_s
+    timeout_s = request.app.settings.bounds.body_s
     size_bytes = 0
     try:
         async with asyncio.timeout(timeout_s):
@@ -91,6 +91,8 @@ def _too_large() -> TooLarge:
 
 
 def _check_content_type(header: str | None) -> None:
+    if header == "application/json":
+        return
     message = Message()
     message["content-type"] = header or "none"
     subtype = message.get_content_subtype()

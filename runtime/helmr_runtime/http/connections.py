@@ -1,25 +1,28 @@
 """Connections of the gateway, each bounded in time, and all of them in number.
 
-The parser is uvicorn's, which waits for ever for what a client has begun. Around it: a request's head and its body
-arrive in time, an answer is read in time, and a client that is still sending when it is refused gets to read why.
-Where there are too many, the oldest that nobody works on makes room: a client that opens connections and sends
-nothing keeps nobody else out.
+The parser is httptools', driven by uvicorn, which waits for ever for what a client has begun and keeps as much of it
+as comes. Around it: a request's head and its body arrive in time, an answer is read in time, and a client that is
+still sending when it is refused gets to read why. What stands between two events of the parser is bounded. One
+request at a time: what a client sends behind a whole one that is still worked on is not looked at, and the connection
+ends with that one's answer. Where there are too many, the oldest that nobody works on makes room: a client that opens
+connections and sends nothing keeps nobody else out.
 
-Invariants: S-64 (refused before any durable effect).
+Invariants: S-64 (refused before any durable effect); what is told 400 here was handed to no route in full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
-import h11
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from helmr_runtime.http.settings import ConnectionBounds
 from helmr_runtime.security.limits import source_key
@@ -28,6 +31,14 @@ BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"retry-after: 1\r\ncontent-length: 21\r\nconnection: close\r\n\r\ntoo many connections\n"
 )
+
+INCOMPLETE_BYTES_MAX = 16 * 1024
+"""What may have come since the parser last had something whole: a head, a piece of a body, its end. Trailers and the
+extensions of chunks count too."""
+
+TARGET = re.compile(rb"/[!-\"$-~]*")
+"""A path and query in visible ASCII, as clients send them to a server. A whole URL or a fragment would be cut down to
+its path, and so be read otherwise than by a proxy in front."""
 
 
 class Phase(IntEnum):
@@ -61,7 +72,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def protocol(self) -> type[H11Protocol]:
+    def protocol(self) -> type[HttpToolsProtocol]:
         """What uvicorn makes for each connection."""
         return type("BoundConnection", (BoundedProtocol,), {"registry": self})
 
@@ -102,7 +113,7 @@ def _drop_one(some: dict[BoundedProtocol, Any]) -> bool:
     return bool(spare)
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(HttpToolsProtocol):
     """One connection; see the module."""
 
     registry: Connections
@@ -114,6 +125,9 @@ class BoundedProtocol(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._is_late = False
+        self._is_unreadable = False
+        self._arriving = Phase.IDLE  # HEAD or BODY of a request, or IDLE
+        self._incomplete_bytes = 0
         self._read_on_bytes = 0
         self._closes_at_s = 0.0
         self._bounds = self.registry.bounds
@@ -137,19 +151,95 @@ class BoundedProtocol(H11Protocol):
         """See asyncio."""
         if self.phase is Phase.CLOSING:
             self._read_on(len(data))
+        elif not self._is_unreadable:
+            self._incomplete_bytes += len(data)
+            self._unset_keepalive_if_required()
+            self._feed(data)
+            if self._incomplete_bytes > INCOMPLETE_BYTES_MAX and not self._is_unreadable:
+                self.send_400_response("Too much without an end.")
+            self._look()
+
+    def _feed(self, data: bytes) -> None:
+        """Have the parser go on. A request for another protocol is read again as one that does not ask for it."""
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as end:
+            lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+            lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = HttpRequestParser(self)
+            self._feed(b"\r\n".join((*lines, b"", b"")) + data[end.args[0] :])
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    # --- what the parser tells ----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        if self._is_working:
+            raise ValueError("a request behind one that is worked on")
+        super().on_message_begin()
+        self._arriving = Phase.HEAD
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. What stands behind a body is no header of its request."""
+        if self._arriving is Phase.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        if TARGET.fullmatch(self.url) is None:
+            raise ValueError("the target is no path")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() != "1.0"):
+            raise ValueError("not one Host header")
+        if self.parser.should_upgrade():
             return
-        super().data_received(data)
-        self._look()
+        super().on_headers_complete()
+        self._arriving = Phase.BODY
+        self._incomplete_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._incomplete_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools; of a request for another protocol it says so without having read its body."""
+        if self._arriving is Phase.BODY:
+            self._arriving = Phase.IDLE
+            self._incomplete_bytes = 0
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """See uvicorn. What can't be read behind a whole request does not change that one's answer."""
+        self._is_unreadable = True
+        if self._is_working and self._arriving is not Phase.BODY:
+            self.cycle.keep_alive = False
+            return
+        if self._arriving is Phase.BODY:
+            is_answered = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if is_answered:
+                self._close()
+                return
+        super().send_400_response(msg)
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
         super().on_response_complete()
         if self._is_late:
             self._close()
-        elif self.phase is not Phase.CLOSING and self.conn.their_state is h11.IDLE:
+        elif self.phase is not Phase.CLOSING and self._arriving is Phase.IDLE:
             self._enter(Phase.IDLE, None)  # how long that may last is uvicorn's to time
         else:
             self._look()
+
+    @property
+    def _is_working(self) -> bool:
+        """Whether a request has no whole answer yet; its body may still be coming."""
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        return cycle is not None and not cycle.response_complete
 
     def pause_writing(self) -> None:
         """See asyncio: the client reads too slowly, or not at all."""
@@ -183,12 +273,12 @@ class BoundedProtocol(H11Protocol):
         """Something has arrived: begin to time what is to come."""
         if self.phase is Phase.CLOSING:
             return
-        if self.conn.their_state is h11.IDLE:
-            self._enter(Phase.HEAD, self._bounds.head_s)
-        elif self.conn.their_state is h11.SEND_BODY:
+        if self._arriving is Phase.BODY:
             self._enter(Phase.BODY, self._bounds.body_s)
-        else:
+        elif self._is_working:
             self._enter(Phase.ANSWER, None)
+        else:
+            self._enter(Phase.HEAD, self._bounds.head_s)
 
     def _enter(self, phase: Phase, within_s: float | None) -> None:
         if self.phase is not phase:
@@ -214,7 +304,7 @@ class BoundedProtocol(H11Protocol):
         """End it once all is sent. If the client still sends, read on for a while, or it would lose the answer."""
         if self.phase is Phase.CLOSING:
             return
-        is_sending = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        is_sending = self._arriving is Phase.BODY or self._is_unreadable
         self.phase = Phase.CLOSING
         self.registry.remove(self)
         if not is_sending or self._real.is_closing() or not self._real.can_write_eof():

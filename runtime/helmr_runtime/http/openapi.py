@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from helmr.models import Problem
 from helmr_runtime.http.problems import documented
@@ -15,13 +17,16 @@ _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
-def document(app: FastAPI, *, version: str) -> dict[str, Any]:
-    """The document of this app."""
+def document(routers: Iterable[APIRouter], *, version: str) -> dict[str, Any]:
+    """The document of these routers' routes."""
+    everything = APIRouter(generate_unique_id_function=_operation_name)
+    for router in routers:
+        everything.include_router(router)
     made = get_openapi(
         title="Helmr",
         version=version,
         summary="Durable sessions of agent tasks that stop for people",
-        routes=app.routes,
+        routes=everything.routes,
     )
     schemas = made["components"]["schemas"]
     for name in _FRAMEWORK_SCHEMAS:
@@ -33,6 +38,10 @@ def document(app: FastAPI, *, version: str) -> dict[str, Any]:
             if method in METHODS:
                 _complete(operation, needs_key=_needs_key(method, path))
     return made
+
+
+def _operation_name(route: APIRoute) -> str:
+    return route.name
 
 
 def _without_null(parameter: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from helmr.errors import (
@@ -61,7 +60,6 @@ NO_ROUTE = {
     HTTPStatus.NOT_FOUND: "there is no such route",
     HTTPStatus.METHOD_NOT_ALLOWED: "this route does not take this method",
 }
-"""What the framework refuses by itself."""
 
 
 def unexpected(error_id: str) -> HelmrError:
@@ -84,24 +82,17 @@ def from_validation(error: RequestValidationError | ValidationError) -> UsageErr
     return kind(f"{where}{first['message']}", errors=errors)
 
 
-def from_http(error: HTTPException) -> Response:
-    """A refusal of the framework itself: no such route, or none with that method."""
-    status = HTTPStatus(error.status_code)
-    code = NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower()
+def no_route(status: HTTPStatus, headers: Mapping[str, str]) -> Response:
+    """No such route (404), or none with that method (405)."""
     problem = Problem(
         title=status.phrase,
         status=status.value,
-        detail=NO_ROUTE.get(status, f"{status.phrase}."),
-        hint="The routes stand in /v1/openapi.json, below the runtime's URL."
-        if status in NO_ROUTE
-        else None,
-        code=code,
+        detail=NO_ROUTE[status],
+        hint="The routes stand in /v1/openapi.json, below the runtime's URL.",
+        code=NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower(),
     )
     return Response(
-        problem.model_dump_json(),
-        status_code=status.value,
-        media_type=MEDIA_TYPE,
-        headers=error.headers,
+        problem.model_dump_json(), status_code=status, media_type=MEDIA_TYPE, headers=headers
     )
 
 

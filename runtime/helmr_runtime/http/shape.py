@@ -25,11 +25,10 @@ def json_response(model: BaseModel, status_code: int = 200, *, exclude: Any = No
 
 
 # --- what a handler is given ----------------------------------------------------------------------
-# Coroutines, though they await nothing: the framework would run functions in threads, twice a request.
 
 
-async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+def _service(request: Request) -> Service:
+    service: Service = request.app.service
     return service
 
 
@@ -42,7 +41,7 @@ def _pattern_of(prefix: str) -> str:
     return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
 
 
-async def _caller(
+def _caller(
     request: Request,
     operation_id: Annotated[
         str | None,

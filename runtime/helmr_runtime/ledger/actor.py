@@ -19,9 +19,10 @@ from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.duck.database import Settings
 from helmr_runtime.ledger.duck.jobs import ChainKey
-from helmr_runtime.ledger.duck.ledger import DuckLedger, open_ledger, plain_chain
-from helmr_runtime.ledger.duck.service_reads import ServiceReads
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.open import open_ledger, plain_chain
 from helmr_runtime.ports import Ledger
+from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.proxies import methods_of
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
@@ -34,16 +35,14 @@ LOCK_PATIENCE_S = 2.0
 LOCK_RETRY_S = 0.05
 """Between two tries meanwhile."""
 
-_READS = methods_of(ServiceReads)
-
-METHODS = methods_of(Ledger) | _READS | {"verify_chain", "write_catalog"}
+METHODS = methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "write_catalog"}
 """What others may call, besides this class's own methods."""
 
 
 class LedgerActor:
     """`helmr_runtime.ports.Ledger` and every read of the service, over one DuckDB file.
 
-    A call opens the file if it is not open, and is then `DuckLedger`'s or `ServiceReads`'.
+    A call opens the file if it is not open, and is then `DuckLedger`'s.
 
     Args:
         path: The database file; its lock and head mark stand beside it.
@@ -87,9 +86,7 @@ class LedgerActor:
         return partial(self._call, method)
 
     async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        ledger = await self._open()
-        target = ServiceReads(ledger) if method in _READS else ledger
-        return await getattr(target, method)(*args, **kwargs)
+        return await getattr(await self._open(), method)(*args, **kwargs)
 
     async def stats(self) -> Json:
         """Offsets, size, commit latency, counts; `open` is False, with `failure`, while it can't be opened."""

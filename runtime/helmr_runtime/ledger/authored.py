@@ -1,6 +1,6 @@
 """What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the nil session.
 
-Pure: each takes the index and returns sealed entries. The same entries as an actor would have written (S-2, S-14).
+Pure: each takes the index and returns entries. The same entries as an actor would have written (S-2, S-14).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from helmr_runtime.core.entries import (
     Entry,
     EntryKind,
     Principal,
-    seal,
+    stamp,
 )
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.ledger.bodies import Bodies
@@ -188,7 +188,7 @@ def start_entries(
         operation=start.operation,
         principal=start.principal,
     )
-    return seal_all(
+    return stamp_all(
         _keyed(drafts, key_id),
         session_id=start.session_id,
         first_seq=1,
@@ -247,9 +247,9 @@ def continue_head(
     key: bytes | None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """Seal drafts behind a session's last entry; never earlier than that (S-50)."""
+    """Stamp drafts behind a session's last entry; never earlier than that (S-50)."""
     at = now if head.last_at is None else max(now, head.last_at)
-    return seal_all(
+    return stamp_all(
         drafts,
         session_id=head.session_id,
         first_seq=head.next_seq,
@@ -260,7 +260,7 @@ def continue_head(
     )
 
 
-def seal_all(
+def stamp_all(
     drafts: Sequence[Draft],
     *,
     session_id: str,
@@ -270,10 +270,10 @@ def seal_all(
     key: bytes | None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """Seal drafts one behind the other."""
-    sealed: list[Entry] = []
+    """Stamp drafts one behind the other."""
+    stamped: list[Entry] = []
     for seq, draft in enumerate(drafts, start=first_seq):
-        entry = seal(
+        entry = stamp(
             draft,
             session_id=session_id,
             seq=seq,
@@ -283,5 +283,5 @@ def seal_all(
             cipher=cipher,
         )
         previous = entry.hash
-        sealed.append(entry)
-    return tuple(sealed)
+        stamped.append(entry)
+    return tuple(stamped)

@@ -9,7 +9,7 @@ Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,10 +22,11 @@ from helmr.errors import (
     TokenExpired,
     TokenNotFound,
 )
+from helmr.ids import NIL_SESSION
 from helmr.models import TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Command, TokenEnded
-from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.public_tokens import (
     PublicToken,
@@ -35,7 +36,7 @@ from helmr_runtime.core.public_tokens import (
     check_live,
     spend,
 )
-from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.receipts import FirstReceipt, receipt
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
@@ -62,7 +63,7 @@ class Decided:
 
 
 def token_of(fact: LedgerCommand) -> str | None:
-    """The token that must be in memory, and that no other job of the round may touch."""
+    """The token that must be in memory, and that no other job of the batch may touch."""
     match fact:
         case CompleteToken() | CancelToken() | CreateCompletionToken():
             return fact.token_id
@@ -129,8 +130,7 @@ def decide(
     """
     match fact:
         case CreateToken(new=new):
-            draft = _draft(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
-            return Decided((draft,), {"token_id": new.token_id, "key_id": new.key_id})
+            return _written(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
         case CompleteToken():
             return _complete(index, fact, now, ended_by)
         case CancelToken():
@@ -169,15 +169,12 @@ def _complete(
         body["nonce_id"] = fact.nonce_id
     if fact.public_token_id is not None:
         body["public_token_id"] = fact.public_token_id
-    drafts = [_draft(EntryKind.TOKEN_COMPLETED, body, fact)]
-    if public_token is not None:
-        spent = {
-            "public_token_id": public_token.id,
-            "uses": spend(public_token, now).uses,
-        }
-        drafts.append(Draft(EntryKind.PUBLIC_TOKEN_SPENT, spent, principal=fact.principal))
-    reply = {"token_id": token.id, "outcome": "completed", "completed_at": iso(now)}
-    return Decided(tuple(drafts), reply)
+    written = _written(EntryKind.TOKEN_COMPLETED, body, fact, at=now)
+    if public_token is None:
+        return written
+    spent = {"public_token_id": public_token.id, "uses": spend(public_token, now).uses}
+    use = Draft(EntryKind.PUBLIC_TOKEN_SPENT, spent, principal=fact.principal)
+    return replace(written, drafts=(*written.drafts, use))
 
 
 def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> PublicToken | None:
@@ -227,9 +224,9 @@ def _cancel(
     index: LedgerIndex, fact: CancelToken, now: datetime, ended_by: Entry | None
 ) -> Decided:
     token = _token(index, fact.token_id)
-    reply = {"token_id": token.id, "status": "cancelled"}
+    cancelled = _written(EntryKind.TOKEN_CANCELLED, {"token_id": token.id}, fact)
     if token.status is TokenStatus.CANCELLED:
-        return Decided(reply=reply)
+        return replace(cancelled, drafts=())
     if token.status is TokenStatus.COMPLETED:
         assert ended_by is not None
         raise TokenCompleted(
@@ -239,7 +236,7 @@ def _cancel(
             completed_by=ended_by.principal.to_json(),
         )
     _require_pending(token, now, ended_by)
-    return Decided((_draft(EntryKind.TOKEN_CANCELLED, {"token_id": token.id}, fact),), reply)
+    return cancelled
 
 
 def _token(index: LedgerIndex, token_id: str) -> Token:
@@ -266,19 +263,16 @@ def _create_public(index: LedgerIndex, fact: CreateCompletionToken, now: datetim
         allowed_origins=fact.allowed_origins,
         key_id=fact.key_id,
     )
-    draft = _draft(EntryKind.PUBLIC_TOKEN_CREATED, public_token.to_json(), fact)
-    return Decided((draft,), {"public_token_id": fact.public_token_id, "key_id": fact.key_id})
+    return _written(EntryKind.PUBLIC_TOKEN_CREATED, public_token.to_json(), fact)
 
 
 def _revoke_public(index: LedgerIndex, fact: RevokeCompletionToken) -> Decided:
     owned = index.keys.public_tokens.get(fact.public_token_id)
     if owned is None:
         raise KeyNotFound(f"there is no public token {fact.public_token_id}")
-    reply = {"public_token_id": fact.public_token_id, "status": "revoked"}
-    if owned.token.revoked_at is not None:
-        return Decided(reply=reply)
     body = {"public_token_id": fact.public_token_id}
-    return Decided((_draft(EntryKind.PUBLIC_TOKEN_REVOKED, body, fact),), reply)
+    revoked = _written(EntryKind.PUBLIC_TOKEN_REVOKED, body, fact)
+    return revoked if owned.token.revoked_at is None else replace(revoked, drafts=())
 
 
 def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
@@ -292,20 +286,20 @@ def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
         "name": fact.name,
         "secret_hash": fact.secret_hash,
     }
-    return Decided((_draft(EntryKind.API_KEY_CREATED, body, fact),), {"key_id": fact.key_id})
+    return _written(EntryKind.API_KEY_CREATED, body, fact)
 
 
 def _revoke_key(index: LedgerIndex, fact: RevokeApiKey) -> Decided:
     key = index.keys.api_keys.get(fact.key_id)
     if key is None:
         raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
-    reply = {"key_id": key.id, "status": "revoked"}
-    if key.revoked_at is not None:
-        return Decided(reply=reply)
-    return Decided((_draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact),), reply)
+    revoked = _written(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact)
+    return revoked if key.revoked_at is None else replace(revoked, drafts=())
 
 
-def _draft(kind: EntryKind, body: dict[str, Any], fact: Command) -> Draft:
-    if fact.operation is not None:
-        body["operation"] = operation_json(fact.operation)
-    return Draft(kind, body, principal=fact.principal)
+def _written(
+    kind: EntryKind, body: dict[str, Any], fact: Command, *, at: datetime | None = None
+) -> Decided:
+    """One entry, and the receipt that it carries."""
+    draft = carrier(kind, body, fact)
+    return Decided((draft,), receipt(draft, NIL_SESSION, at=at))

@@ -134,7 +134,7 @@ def rehearsed(head: Head, entries: Sequence[Entry]) -> Head:
 
 
 def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
-    """A copy of the head whose chain goes on behind these sealed entries; they need not be stored yet."""
+    """A copy of the head whose chain goes on behind these stamped entries; they need not be stored yet."""
     moved = copy.copy(head)
     for entry in entries:
         if entry.seq == 1:

@@ -24,6 +24,7 @@ from helmr_runtime.ledger.heads import Head, checkpointed, fold
 from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import Token, TokenIndex
+from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import (
     Declined,
     Flush,
@@ -33,7 +34,6 @@ from helmr_runtime.ports import (
     Refused,
     TokenNotCompleted,
     TokenOpen,
-    WorkItem,
 )
 
 OPERATION_AGE = timedelta(hours=24)
@@ -44,9 +44,6 @@ OPERATIONS_MAX = 1_000_000
 
 ENDED_HEADS_MAX = 10_000
 """Ended sessions whose head stays in memory."""
-
-WORK_ITEMS_MAX = 1_000
-"""Most items of each kind that one look at the work list shows, oldest first."""
 
 UNKNOWN_HOLDER = "?"
 """Who holds a session whose adoption was forgotten in a crash, until its actor's next flush showed it."""
@@ -96,7 +93,6 @@ class LedgerIndex:
         self.nil = Head(NIL_SESSION)
         self.heads: dict[str, Head] = {NIL_SESSION: self.nil}
         self.head_offset = 0
-        self.work_version = 1
         self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
         self.external_ids: dict[bytes, str] = {}
         self.start_keys: dict[bytes, str] = {}
@@ -104,8 +100,7 @@ class LedgerIndex:
         self.keys = KeyIndex()
         self.open_count = 0
         self.catalog_offset = 0
-        self._deliveries: dict[str, WorkItem] = {}
-        self._ready: dict[str, None] = {}
+        self.work = WorkList(self.heads, self.tokens)
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -174,7 +169,7 @@ class LedgerIndex:
         elif entry.kind is EntryKind.CATALOG_WRITTEN:
             self.catalog_offset = entry.feed_offset
         elif "wait_id" in entry.body and entry.kind is not EntryKind.WAIT_OPENED:
-            self._deliveries.pop(entry.body["wait_id"], None)
+            self.work.delivered(entry.body["wait_id"])
         self.keys.apply(entry)
         for session_id, wait_id in self.tokens.apply(entry):
             self.deliver(session_id, wait_id, now)
@@ -243,7 +238,7 @@ class LedgerIndex:
             if head.is_held or head.has_active_run or keeps(session_id):
                 continue
             del self._ended[session_id], self.heads[session_id]
-            self._ready.pop(session_id, None)
+            self.work.set_ready(head, False)
             if head.start_key is not None:
                 self.start_keys.pop(head.start_key, None)
 
@@ -292,12 +287,7 @@ class LedgerIndex:
 
     def reindex(self, head: Head, now: datetime) -> None:
         """Put the session on the work list, off it, or arm its timer, as its head now says."""
-        if _is_ready(head, now):
-            if head.session_id not in self._ready:
-                self._ready[head.session_id] = None
-                self.work_version += 1
-        else:
-            self._ready.pop(head.session_id, None)
+        self.work.set_ready(head, _is_ready(head, now))
         self._timers.arm(head, _alarm_of(head, now))
         self._note_holding(head, now)
         self._recount(head)
@@ -314,33 +304,11 @@ class LedgerIndex:
         """Since when the longest of those that wait in an actor does so; the actor need not know."""
         return min((since for _, since in self._waiting_held.values()), default=None)
 
-    def work_items(self) -> list[WorkItem]:
-        """What the directory must see to: deliveries, then runs, oldest first of the longest listed."""
-        runs = [_run_item(self.heads[s]) for s in islice(self._ready, WORK_ITEMS_MAX)]
-        deliveries = list(islice(self._deliveries.values(), WORK_ITEMS_MAX))
-        return [*deliveries, *sorted(runs, key=lambda item: item.queued_at)]
-
     def deliver(self, session_id: str, wait_id: str, now: datetime) -> None:
         """Have the end of its token delivered to that wait, if it is still pending."""
         head = self.heads.get(session_id)
         if head is not None and head.wait is not None and head.wait.id == wait_id:
-            self.add_delivery(head, now)
-
-    def add_delivery(self, head: Head, now: datetime) -> None:
-        """The token of the session's pending wait ended: have it delivered until a commit resolves the wait."""
-        wait = head.wait
-        assert wait is not None
-        if wait.id in self._deliveries:
-            return
-        self._deliveries[wait.id] = WorkItem(
-            kind="delivery",
-            session_id=head.session_id,
-            queued_at=now,
-            run_id=head.run_id,
-            wait_id=wait.id,
-            token_id=wait.token_id,
-        )
-        self.work_version += 1
+            self.work.deliver(head, now)
 
     def next_due_at(self) -> datetime | None:
         """When the earliest timer of an unheld session rings, or a token's time is over."""
@@ -365,7 +333,7 @@ class LedgerIndex:
             elif head.wait is None or head.wait.deadline_at is None:
                 self.reindex(head, now)
             elif not self.may_time_out(head):
-                self.add_delivery(head, now)
+                self.work.deliver(head, now)
             else:
                 due.append(head)
         for head in skipped:
@@ -396,8 +364,7 @@ class LedgerIndex:
             "held": sum(count for (_, is_held), count in self._census.items() if is_held),
             "parked": self._census[Activity.WAITING, False],
             "waiting_held": len(self._waiting_held),
-            "ready": len(self._ready),
-            "deliveries": len(self._deliveries),
+            **self.work.counts(),
             **by_activity,
         }
 
@@ -473,12 +440,6 @@ def _alarm_of(head: Head, now: datetime) -> datetime | None:
     if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
         return head.retry_at
     return None
-
-
-def _run_item(head: Head) -> WorkItem:
-    queued_at = head.retry_at or head.queued_at or head.last_at
-    assert queued_at is not None
-    return WorkItem(kind="run", session_id=head.session_id, queued_at=queued_at, run_id=head.run_id)
 
 
 def _is_completed_before(token: Token, deadline_at: datetime) -> bool:

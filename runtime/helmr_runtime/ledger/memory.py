@@ -6,20 +6,16 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import SessionNotFound, StoreUnavailable, TokenNotFound
-from helmr.models import TokenStatus
+from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
-from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
-from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.authored import (
     catalog_draft,
     continue_head,
@@ -46,22 +42,23 @@ from helmr_runtime.ledger.index import (
     OperationKnown,
     next_deadline,
 )
-from helmr_runtime.ledger.token_views import matches, token_json
+from helmr_runtime.ledger.memory_rows import MemoryRows
+from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
     Declined,
     Flush,
-    HeldLease,
     KnownKey,
     Loaded,
     Refused,
     Started,
     StartSession,
-    WorkItem,
 )
 from helmr_runtime.security.keys import KeyRing, MasterKey
+from helmr_runtime.security.session_keys import SessionKeys
 
 DUE_MAX = 10_000
 """Timeouts written in one turn."""
@@ -82,8 +79,8 @@ class Stored:
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
 
 
-class MemoryLedger:
-    """Implements `helmr_runtime.ports.Ledger` over lists.
+class MemoryLedger(ReadableLedger):
+    """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
         clock: Tells the time and rings the deadlines of unheld sessions.
@@ -98,19 +95,53 @@ class MemoryLedger:
     def __init__(
         self, clock: Clock, stored: Stored | None = None, *, ring: KeyRing | None = TEST_RING
     ) -> None:
+        super().__init__()
         self.clock = clock
         self.ring = ring
         self._bodies = Bodies(ring)
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
-        self.index = LedgerIndex()
-        self._change = asyncio.Event()
+        self._index = LedgerIndex()
+        self._rows = MemoryRows(self.stored.entries, self._index)
         self._alarm: Timer | None = None
         self._rings_at = clock.now()
         self._is_dead = False
         self._keys: dict[tuple[str, str, str], Entry] = {}
         self._restore()
+
+    # --- what is there, while it lives ----------------------------------------------------------------
+
+    @property
+    def index(self) -> LedgerIndex:
+        self._require_alive()
+        return self._index
+
+    @property
+    def rows(self) -> MemoryRows:
+        self._require_alive()
+        return self._rows
+
+    async def head(self, session_id: str) -> Head | None:
+        return self.index.heads.get(session_id)
+
+    async def token(self, token_id: str) -> Token | None:
+        return self.index.tokens.get(token_id)
+
+    async def token_by_callback(self, callback_hash: str) -> Token | None:
+        return self.index.tokens.by_callback(callback_hash)
+
+    async def operation(self, operation_id: str) -> int | None:
+        return None  # the index has all of the day's
+
+    async def entry(self, feed_offset: int) -> Entry:
+        return self.recent(feed_offset)
+
+    def recent(self, feed_offset: int) -> Entry:
+        return self.stored.entries[feed_offset - 1]
+
+    async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
+        return self.stored.entries[offset : offset + limit]
 
     # --- helmr_runtime.ports.Ledger -------------------------------------------------------------------
 
@@ -122,7 +153,7 @@ class MemoryLedger:
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
     ) -> Loaded:
-        head = self._head(session_id)
+        head = await self._require_head(session_id)
         epoch = self.index.hold(head, holder, 0, self.clock.now())
         self._held(head)
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
@@ -133,16 +164,16 @@ class MemoryLedger:
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
-            entries=tuple(self.entry(offset) for offset in head.tail),
+            entries=tuple(self.recent(offset) for offset in head.tail),
             checkpoint_offset=head.checkpoint_offset or None,
             pieces=earlier,
-            referenced={offset: self.entry(offset) for offset in named},
+            referenced={offset: self.recent(offset) for offset in named},
             known_operation=(
                 await self.known_operation(operation_id) if operation_id is not None else None
             ),
-            known_key=self._known_key(session_id, *key) if key is not None else None,
+            known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
-            keys=self.ring.session_keys(session_id) if self.ring is not None else None,
+            keys=await self.session_keys(session_id),
         )
 
     async def commit(self, flush: Flush) -> CommitReply:
@@ -157,7 +188,7 @@ class MemoryLedger:
         return reply
 
     async def abandon(self, session_id: str, epoch: int) -> None:
-        head = self._head(session_id)
+        head = await self._require_head(session_id)
         if self.index.abandon(head, epoch, self.clock.now()):
             self._held(head)
 
@@ -166,19 +197,12 @@ class MemoryLedger:
             if one.holder == holder:
                 await self.abandon(one.session_id, one.epoch)
 
-    async def held(self) -> Sequence[HeldLease]:
-        self._require_alive()
-        return self.index.holdings()
-
-    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
-        """See `Ledger.known_operation`."""
-        self._require_alive()
-        offset = self.index.known_operation(operation_id)
-        return FirstReceipt.of(self.entry(offset)) if offset is not None else None
-
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         self._require_alive()
-        return self._known_key(session_id, stream, key_hash)
+        entry = self._keys.get((session_id, stream, key_hash))
+        if entry is None:
+            return None
+        return KnownKey(data_hash=entry.body["data_hash"], entry=entry)
 
     async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
         self._require_alive()
@@ -191,24 +215,22 @@ class MemoryLedger:
         ]
 
     async def start(self, start: StartSession) -> Started:
-        self._require_alive()
         match = find_start(self.index, start)
         if match is not None:
-            return repeated_start(start, match, self.entry(match.feed_offset))
+            return repeated_start(start, match, self.recent(match.feed_offset))
         cipher = self._bodies.cipher(start.session_id)
         self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
-        self._require_alive()
         operation = fact.operation
         known = self.index.known_operation(operation.id) if operation is not None else None
         if known is not None:
-            return repeated(fact, self.entry(known))
+            return repeated(fact, self.recent(known))
         token_id = token_of(fact)
         token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_by = (
-            self.entry(token.ended_offset) if token is not None and token.ended_offset else None
+            self.recent(token.ended_offset) if token is not None and token.ended_offset else None
         )
         now = max(self.clock.now(), self.index.nil.last_at or self.clock.now())
         decided = decide(self.index, fact, now, ended_by)
@@ -216,83 +238,50 @@ class MemoryLedger:
             self._store(self._facts(decided.drafts, now))
         return decided.reply
 
-    async def get_token(self, token_id: str) -> Mapping[str, Any]:
-        self._require_alive()
-        token = self.index.tokens.get(token_id)
-        if token is None:
-            raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
-        return self._token_json(token, in_full=True)
-
-    async def list_tokens(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Mapping[str, Any]:
-        """A single page of tokens."""
-        self._require_alive()
-        wanted = TokenStatus(status) if status is not None else None
-        found = [self._token_json(token, in_full=False) for token in self.index.tokens]
-        found = [info for info in found if matches(info, wanted, tag)]
-        found.sort(key=lambda info: str(info["id"]), reverse=True)
-        return pages.page(found[: pages.limit_of(limit)], None)
-
-    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
-        self._require_alive()
-        token = self.index.tokens.get(token_id)
-        if token is None or token.is_pending:
-            return None
-        return end_facts(token.status.value, self.entry(token.ended_offset))
-
-    def _token_json(self, token: Token, *, in_full: bool) -> dict[str, Any]:
-        return token_json(
-            token,
-            self.entry(token.created_offset),
-            self.entry(token.ended_offset) if token.ended_offset else None,
-            self.entry(token.pin_offset) if token.pin_offset else None,
-            in_full=in_full,
-        )
-
-    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        self._require_alive()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        while self.index.work_version == known and (rest := until - loop.time()) > 0:
-            event = self._change
-            try:
-                # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
-                async with asyncio.timeout(rest):
-                    await event.wait()
-            except TimeoutError:
-                break
-            self._require_alive()
-        return self.index.work_version, self.index.work_items()
-
     # --- what else tests ask ----------------------------------------------------------------------
 
     def entries_of(self, session_id: str) -> list[Entry]:
         """A session's entries, in order."""
         return [entry for entry in self.stored.entries if entry.session_id == session_id]
 
-    def entry(self, feed_offset: int) -> Entry:
-        """The entry at that feed offset."""
-        return self.stored.entries[feed_offset - 1]
-
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog if its code hash is new; whether it was."""
-        self._require_alive()
         known = await self.catalog()
         if known is not None and known["code_hash"] == catalog["code_hash"]:
             return False
         self._store(self._facts((catalog_draft(catalog, principal),), self.clock.now()))
         return True
 
-    async def catalog(self) -> Mapping[str, Any] | None:
-        """The newest catalog, None before the first."""
-        self._require_alive()
-        return self.entry(self.index.catalog_offset).body if self.index.catalog_offset else None
+    async def seq_at(self, session_id: str, feed_offset: int) -> int:
+        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        await self._require_head(session_id)
+        entries = self.entries_of(session_id)
+        return max((e.seq for e in entries if (e.feed_offset or 0) <= feed_offset), default=0)
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """A session's keys."""
+        return self.ring.session_keys(session_id) if self.ring is not None else None
+
+    async def stats(self) -> dict[str, Any]:
+        """What of a ledger's numbers there is without a disk."""
+        return {
+            "open": True,
+            "feed_offset": self.index.head_offset,
+            "failure": None,
+            "counts": self.index.counts(),
+            "waiting_held_since": iso_or_none(self.index.waiting_held_since()),
+        }
+
+    async def query(self, sql: str, *, limit: int = 0) -> bytes:
+        """Refused.
+
+        Raises:
+            BadQuery: Always.
+        """
+        raise BadQuery(
+            "sessions in a test's memory can't be queried with SQL",
+            hint="Read lists and transcripts, or ask a runtime.",
+        )
 
     def crash(self) -> None:
         """Die: every later call and every answer still owed is `StoreUnavailable`."""
@@ -330,9 +319,9 @@ class MemoryLedger:
                     next_deadline_at=next_deadline(head),
                 )
             case OperationKnown(precondition, offset):
-                return Declined(precondition=precondition, facts={"entry": self.entry(offset)})
+                return Declined(precondition=precondition, facts={"entry": self.recent(offset)})
             case Declined(facts={"ended_offset": offset, "status": status}):
-                return replace(verdict, facts=end_facts(str(status), self.entry(int(offset))))
+                return replace(verdict, facts=end_facts(str(status), self.recent(int(offset))))
             case Declined() | Refused():
                 return verdict
 
@@ -380,18 +369,11 @@ class MemoryLedger:
         cipher = self._bodies.cipher(self.index.nil.session_id)
         return continue_head(self.index.nil, drafts, now, None, cipher)
 
-    def _head(self, session_id: str) -> Head:
-        self._require_alive()
-        head = self.index.heads.get(session_id)
-        if head is None or head is self.index.nil:
-            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return head
-
     def _checkpoint(self, session_id: str, offset: int) -> str | None:
         stored = self.stored.checkpoints.get((session_id, offset))
         if stored is None:
             return None
-        seq = self.entry(offset).seq
+        seq = self.recent(offset).seq
         return self._bodies.open_checkpoint(stored, session_id=session_id, seq=seq)
 
     def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
@@ -402,12 +384,6 @@ class MemoryLedger:
             assert text is not None
             found[offset] = text
         return found
-
-    def _known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
-        entry = self._keys.get((session_id, stream, key_hash))
-        if entry is None:
-            return None
-        return KnownKey(data_hash=entry.body["data_hash"], entry=entry)
 
     def _held(self, head: Head) -> None:
         self.stored.holdings.append((head.session_id, head.epoch, head.held_by))
@@ -443,10 +419,6 @@ class MemoryLedger:
                 self._store(token_end_entries(head, end, now, None, cipher))
         self._arm()
         self._changed()
-
-    def _changed(self) -> None:
-        event, self._change = self._change, asyncio.Event()
-        event.set()
 
     def _require_alive(self) -> None:
         if self._is_dead:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from helmr.ids import NIL_SESSION
-from helmr.models import TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.tokens import Token
@@ -131,8 +130,3 @@ def api_key_json(key: ApiKey) -> Json:
         "created_at": iso(key.created_at),
         "revoked_at": iso(key.revoked_at) if key.revoked_at is not None else None,
     }
-
-
-def matches(info: Json, status: TokenStatus | None, tag: str | None) -> bool:
-    """Whether a token is of that status and has that tag; None takes all."""
-    return (status is None or info["status"] == status) and (tag is None or tag in info["tags"])

@@ -131,6 +131,16 @@ def wait_json(
     return found
 
 
+def is_queued(numbers: SessionNumbers) -> bool:
+    """The session's newest run waits for room, or for its next attempt."""
+    return numbers.activity == "queued" and numbers.run_id is not None
+
+
+def was_at_once(resolved: Entry) -> bool:
+    """An earlier record satisfied the wait when it opened: the runtime matched them."""
+    return "record_id" in resolved.body and resolved.principal.type == "runtime"
+
+
 def entry_json(entry: Entry) -> Json:
     """An `EntryInfo`."""
     return {

@@ -9,7 +9,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.directory.pool import Spawner
+from helmr_runtime.directory.hosts import Spawner
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec

@@ -12,7 +12,7 @@ import uvicorn
 
 from helmr.errors import Conflict, UsageError
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.http.app import create_app
+from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ports import Introduction
@@ -70,7 +70,7 @@ class GatewayActor:
         bounds = self._settings.bounds.within(files_max)
         self.connections = Connections(bounds, proxies)
         config = uvicorn.Config(
-            behind_proxies(create_app(self._service, self._settings), proxies),
+            behind_proxies(GatewayApp(self._service, self._settings), proxies),
             http=self.connections.protocol(),
             proxy_headers=False,  # it would believe whoever is on this machine
             access_log=False,  # paths hold secrets

@@ -16,7 +16,7 @@ from pathlib import Path
 from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.catalog import Registry
-from helmr_runtime.directory.pool import HostLocation, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.ports import HeldLease
 from helmr_runtime.process.actors import make_host, status_slots

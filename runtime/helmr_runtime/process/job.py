@@ -8,16 +8,14 @@ recorded as the job's (`ray_job`, S-51). Master keys stay in the ledger: the job
 from __future__ import annotations
 
 import asyncio
-import threading
 from importlib import metadata
 
 import ray
-from fastapi import FastAPI
 
 from helmr.errors import RuntimeNotFound, UsageError
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.http.app import create_app
+from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ports import Introduction
 from helmr_runtime.rpc import proxies
@@ -35,10 +33,6 @@ def _version() -> str:
 
 VERSION = _version()
 """Of this process; read once, since that reads files."""
-
-
-_MAKING = threading.Lock()
-"""The web framework silences a warning of pydantic's meanwhile, which works for one thread at a time."""
 
 
 def this_job() -> Principal:
@@ -59,9 +53,9 @@ class JobGateway:
         self._calls = calls or RayCalls()
         self._opening = asyncio.Lock()
         self._service: Service | None = None
-        self._app: FastAPI | None = None
+        self._app: GatewayApp | None = None
 
-    async def open(self) -> FastAPI:
+    async def open(self) -> GatewayApp:
         """The app.
 
         Raises:
@@ -98,7 +92,7 @@ class JobGateway:
             )
         return found
 
-    def _make(self, host: Introduction) -> FastAPI:
+    def _make(self, host: Introduction) -> GatewayApp:
         ledger = proxies.ledger_client(self._calls)
         self._service = Service(
             ledger=ledger,
@@ -112,5 +106,4 @@ class JobGateway:
             is_guest=True,
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=host.version, limits=UNLIMITED)
-        with _MAKING:
-            return create_app(self._service, settings, trusts=self._principal)
+        return GatewayApp(self._service, settings, trusts=self._principal)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from helmr.errors import RuntimeHeld, Unavailable
 from helmr.ids import new_id
 from helmr_runtime import host_status
-from helmr_runtime.directory.pool import HostLocation, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost

@@ -43,7 +43,7 @@ from helmr_runtime.replay.ends import (
     failed_op,
     met_text,
 )
-from helmr_runtime.replay.loop import make_loop
+from helmr_runtime.replay.loop import code_mark, make_loop
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
@@ -137,10 +137,8 @@ class RunDriver:
         self._actor_loop = asyncio.get_running_loop()
         self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
         self._is_quiet = False
-        self._given = self._taken = 0
-        """What the actor gave to the run's loop, and what that loop has taken up."""
-        self._told = self._heard = 0
-        """What the run told the actor's loop, and what that loop has heard."""
+        self._given = self._taken = self._told = self._heard = 0
+        """Calls given to the run's loop, and taken up by it; told to the host's loop, and heard by it."""
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
@@ -226,6 +224,7 @@ class RunDriver:
     async def _main(self) -> bool:
         context = contextvars.copy_context()
         context.run(current_run.set, self._code)
+        context.run(code_mark.set, self._mark)
         root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         if root.done() and self._severed is None:
@@ -438,8 +437,6 @@ class RunDriver:
             self.wait_op = None
         if op not in self._replay_log.given_up:
             self._tell(self._host.gave_up, self, op)
-
-    # --- steps --------------------------------------------------------------------------------
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
         if self._severed is None and op not in self._cursor.given_up:

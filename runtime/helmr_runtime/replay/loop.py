@@ -5,19 +5,40 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
 from selectors import SelectorKey
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+from helmr_runtime.host_status import SlotMark
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+code_mark: ContextVar[SlotMark | None] = ContextVar("code_mark", default=None)
+"""Where it is noted that a run's code executes; the tasks and threads that it makes have it too."""
 
 SELF_PIPE_FILES = 1
 """Files that the loop itself watches."""
 
 
 class TaskLoop(asyncio.SelectorEventLoop):
-    """An ordinary selector loop that starts subprocesses whatever event loop policy the process has.
+    """An ordinary selector loop that notes whose code its threads execute, and starts subprocesses whatever event loop
+    policy the process has.
 
     Up to Python 3.13 such a loop asks the policy how to see the end of a child. Ray sets uvloop's policy in its
     workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
     """
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """As the base class; `asyncio.to_thread` comes here too."""
+        mark = code_mark.get()
+        if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
+            return super().run_in_executor(executor, func, *args)
+        return super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
         """As the base class."""
@@ -34,6 +55,14 @@ class TaskLoop(asyncio.SelectorEventLoop):
         except NotImplementedError:
             _give_child_watcher()
             return await super().subprocess_shell(*args, **kwargs)
+
+
+def _in_thread(mark: SlotMark, call: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+    mark.thread_begins()
+    try:
+        return call(*args)
+    finally:
+        mark.thread_ends()
 
 
 def _give_child_watcher() -> None:

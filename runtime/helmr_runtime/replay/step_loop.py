@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from helmr_runtime.host_status import Executing, SlotMark
-from helmr_runtime.replay.loop import TaskLoop
+from helmr_runtime.replay.loop import TaskLoop, code_mark
 
 BLOCKED_S = 2.0
 """A body that holds the step loop for longer is named in the log."""
@@ -36,11 +36,6 @@ THREADS_MAX = 64
 
 END_S = 1.0
 """At the interpreter's exit the loop has this long to stop."""
-
-step_mark: contextvars.ContextVar[SlotMark | None] = contextvars.ContextVar(
-    "step_mark", default=None
-)
-"""Where it is noted that a body executes; the tasks that a body makes have it too."""
 
 log = logging.getLogger("helmr.steps")
 
@@ -84,7 +79,7 @@ def _make_task(
 ) -> asyncio.Task[Any]:
     """The step loop's task factory: a task of a step's body says when it executes."""
     context: contextvars.Context | None = options.get("context")
-    mark = context.get(step_mark) if context is not None else step_mark.get()
+    mark = context.get(code_mark) if context is not None else code_mark.get()
     if mark is not None and isinstance(coroutine, Coroutine):
         coroutine = MarkedCoroutine(coroutine, mark)
     return asyncio.Task(coroutine, loop=loop, **options)

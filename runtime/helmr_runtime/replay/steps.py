@@ -17,7 +17,7 @@ from helmr.models import VALUE_BYTES_MAX
 from helmr_runtime.core import jsontext
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
-from helmr_runtime.replay.step_loop import step_loop, step_mark
+from helmr_runtime.replay.step_loop import step_loop
 
 
 class StepRunner:
@@ -118,9 +118,7 @@ class StepRunner:
             body: Awaitable[Any] = call.call()
             return body
         # A copy: this try's own task is inside its context, maybe at the same moment.
-        context = context.copy()
-        context.run(step_mark.set, self._mark)
-        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context)
+        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context.copy())
 
     def _in_thread(self, call: StepCall, context: contextvars.Context) -> asyncio.Future[Any]:
         """Run a sync body in a daemon thread; a late result is dropped."""

@@ -72,8 +72,8 @@ class ActorNotFound(CallError):
 class ActorOverloaded(Overloaded):
     """Too much is under way to one actor. The call has not run; an earlier try of it may have."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retry_after_s=1.0)
+    def __init__(self, detail: str, *, actor: str) -> None:
+        super().__init__(f"{actor}: {detail}", retry_after_s=1.0, actor=actor)
 
 
 class NodeGone(Unavailable):

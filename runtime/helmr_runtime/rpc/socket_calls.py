@@ -10,7 +10,9 @@ from collections import Counter
 from typing import Any
 
 from helmr_runtime.rpc.protocol import (
-    HOST_PREFIX,
+    DIRECTORY,
+    GATEWAY,
+    LEDGER,
     ActorDied,
     ActorNotFound,
     ActorUnavailable,
@@ -66,8 +68,8 @@ class SocketCalls(RayCalls):
         return answer
 
     async def _lost(self, actor: str, method: str) -> CallError:
-        """What the end of a connection means: a host that is dead stays dead."""
-        if actor.startswith(HOST_PREFIX):
+        """What the end of a connection means: all but those that exist once stay dead."""
+        if actor not in (LEDGER, DIRECTORY, GATEWAY):
             asking = self._fates.get(actor)
             if asking is None:
                 asking = self._fates[actor] = asyncio.create_task(self._cause_of_death(actor))

@@ -72,7 +72,7 @@ class Peer(Connection):
         # The directory tells a stopped process from a busy one by its pings, of which it has one open at a time.
         is_bounded = method != PING
         if is_bounded and len(self._calls) >= OPEN_MAX:
-            raise ActorOverloaded(f"{self.name}: {OPEN_MAX} calls are open")
+            raise ActorOverloaded(f"{OPEN_MAX} calls are open", actor=self.name)
         request = self._count
         try:
             data = encode(Kind.CALL, self._incarnation, request, (method, args, kwargs))
@@ -80,7 +80,7 @@ class Peer(Connection):
             raise NotSent from error
         unsent_bytes = self.unsent_bytes
         if is_bounded and unsent_bytes and unsent_bytes + len(data) > UNSENT_BYTES_MAX:
-            raise ActorOverloaded(f"{self.name}: {unsent_bytes} bytes are not read")
+            raise ActorOverloaded(f"{unsent_bytes} bytes are not read", actor=self.name)
         self._count += 1
         answer = self._calls[request] = self._loop.create_future()
         self._in_outbox.append(request)
@@ -165,7 +165,7 @@ class Sockets:
             opening.add_done_callback(lambda _: self._opening.pop(name, None))
         waiting = self._waiting.get(name, 0)
         if waiting >= OPEN_MAX:
-            raise ActorOverloaded(f"{name}: {OPEN_MAX} calls wait for it to greet")
+            raise ActorOverloaded(f"{OPEN_MAX} calls wait for its greeting", actor=name)
         self._waiting[name] = waiting + 1
         try:
             return await asyncio.shield(opening)

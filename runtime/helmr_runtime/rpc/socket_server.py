@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from helmr_runtime.rpc.frames import (
 from helmr_runtime.rpc.protocol import LONG_POLLS, Failure
 from helmr_runtime.rpc.sockets import OPEN_MAX, Connection, hold_open
 
+logger = logging.getLogger(__name__)
+
 SERVED_MAX = 2 * OPEN_MAX
 """A caller that keeps `OPEN_MAX` stays below it: pings and long polls that are ending come on top."""
 
@@ -34,7 +37,7 @@ LARGE_MAX = 16
 """Answers too large for a frame that wait to be fetched."""
 
 BACKLOG = 128
-Handle = Callable[..., Awaitable[Any]]
+Handle = Callable[..., Coroutine[Any, Any, Any]]
 """`handle(method, *args, **kwargs)`: the answer; what fails is a `Failure`."""
 
 
@@ -53,7 +56,7 @@ class SocketServer:
         self.hello = {"name": name, "version": version}
         self.handle = handle
         self.incarnation = secrets.randbelow(2**64 - 1) + 1
-        self.running: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[Any]] = set()
         self._large: dict[str, Any] = {}
         self._server: asyncio.Server | None = None
 
@@ -105,7 +108,7 @@ class _Served(Connection):
     def __init__(self, server: SocketServer) -> None:
         super().__init__()
         self._server = server
-        self._running: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._running: dict[int, tuple[str, asyncio.Task[Any]]] = {}
         self._is_greeted = False
 
     def received(self, frame: Frame) -> None:
@@ -151,20 +154,23 @@ class _Served(Connection):
         except FrameError as error:
             self._answer(frame.request, Failure.of(HelmrError(f"a call has not run: {error}")))
             return
-        serving = self._serve(frame.request, self._server.handle(method, *args, **kwargs))
-        task = self._loop.create_task(serving)
+        task = self._loop.create_task(self._server.handle(method, *args, **kwargs))
         self._running[frame.request] = (method, task)
         # A call goes on without its caller.
         self._server.running.add(task)
-        task.add_done_callback(self._server.running.discard)
+        task.add_done_callback(partial(self._ended, frame.request))
 
-    async def _serve(self, request: int, call: Awaitable[Any]) -> None:
-        answer: Any = Failure.of(HelmrError("the call ended without an answer"))
-        try:
-            answer = await call
-        finally:
-            del self._running[request]
-            self._answer(request, answer)
+    def _ended(self, request: int, task: asyncio.Task[Any]) -> None:
+        self._server.running.discard(task)
+        del self._running[request]
+        if task.cancelled():
+            answer: Any = Failure.of(HelmrError("the call was cancelled"))
+        elif (error := task.exception()) is not None:  # only a bug in what handles calls gets here
+            logger.error("a call failed", exc_info=error)
+            answer = Failure.of(HelmrError(f"{type(error).__name__}: {error}"))
+        else:
+            answer = task.result()
+        self._answer(request, answer)
 
     def _answer(self, request: int, answer: Any) -> None:
         if self.transport is None:

@@ -1,4 +1,4 @@
-"""Limits of the front door: calls per secret and per source, failures, and the Host header.
+"""Rate limits of the gateway: calls per secret and per source, failures, and the Host header.
 
 Who has a good secret is let by, whatever others did from the same address: a secret is looked up first, and only
 what fails spends a budget. What that costs the ledger is bounded by the lookups at once, not by refusing them.

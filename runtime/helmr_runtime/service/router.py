@@ -16,7 +16,7 @@ from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
 from helmr_runtime.core.commands import Command
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Directory, Host
-from helmr_runtime.rpc.protocol import ActorNotFound, CallError
+from helmr_runtime.rpc.protocol import ActorNotFound, ActorOverloaded, CallError
 from helmr_runtime.service.lru import LruCache
 
 T = TypeVar("T")
@@ -117,6 +117,9 @@ class Router:
                             return await ask()
                         except (Moved, ActorNotFound):
                             may_have_run = has_run
+                        except ActorOverloaded:
+                            if not has_run:
+                                raise
                         except CallError:
                             has_run = True
                         await asyncio.sleep(pause_s)

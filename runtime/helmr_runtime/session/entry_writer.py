@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from helmr_runtime.core import checkpoint as checkpoints
-from helmr_runtime.core.entries import Draft, Entry, seal
+from helmr_runtime.core.entries import Draft, Entry, stamp
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Loaded
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
@@ -45,7 +45,7 @@ class EntryWriter:
         seq, previous = state.seq, state.last_hash
         for draft in drafts:
             seq += 1
-            entry = seal(
+            entry = stamp(
                 draft,
                 session_id=state.id,
                 seq=seq,

@@ -144,6 +144,7 @@ class HostActor:
             live = await self._load_session(slot, command, registry, is_hot=executes)
             reach(Point.SESSION_LOADED)
         except BaseException:
+            slot.fill(None)
             self._remove(slot)
             raise
         wants_own_host = executes and self._is_isolated(live)
@@ -231,9 +232,12 @@ class HostActor:
         )
 
     async def lease(self, session_id: str) -> Lease | None:
-        """Whether this host holds that session."""
+        """Whether this host holds that session; one that it is loading is waited for."""
         slot = self.slots.get(session_id)
-        return slot.lease if slot is not None else None
+        if slot is None:
+            return None
+        await slot.wait_loaded()
+        return slot.lease
 
     async def ping(self) -> None:
         """Answered by the host's loop."""

@@ -43,6 +43,7 @@ class Slot:
         self._detail: str | None = None
         self._is_told = False
         self._ending: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
         self.told_version = 0
         """Of the host's report that this slot last changed; for the host."""
 
@@ -88,8 +89,15 @@ class Slot:
             detail=self._detail,
         )
 
-    def fill(self, session: LiveSession) -> None:
-        """The session is loaded."""
+    async def wait_loaded(self) -> None:
+        """Return when the session is loaded, or could not be."""
+        await self._loaded.wait()
+
+    def fill(self, session: LiveSession | None) -> None:
+        """The session is loaded; None if it could not be."""
+        self._loaded.set()
+        if session is None:
+            return
         self._session = session
         self.mark.hold(self.session_id, session.epoch)
 

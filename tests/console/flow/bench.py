@@ -15,9 +15,10 @@ from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
-from helmr_console.app import ConsoleApp, Options
+from helmr_console.app import ConsoleApp
+from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen
-from helmr_console.screens.compose import ComposeScreen
+from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
 from tests.console.flow.wire import Wire
 from tests.service.stack import Stack, until
@@ -78,7 +79,7 @@ class Bench:
         self.pilot = await self.exit.enter_async_context(
             self.app.run_test(size=size, notifications=True)
         )
-        await self.until(lambda: self.app.store.health is not None)
+        await self.until(lambda: self.app.shared.store.health is not None)
         return self.app
 
     async def close(self) -> None:
@@ -107,14 +108,14 @@ class Bench:
 
     def is_done(self, began_s: float) -> bool:
         """Whether a key pressed since then was given, and everything it set off has happened."""
-        return self.app.keys.typed_s >= began_s and self.app.keys.is_still
+        return self.app.shared.keys.typed_s >= began_s and self.app.shared.keys.is_still
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""
         screen = self.app.screen
-        if not isinstance(screen, ComposeScreen) or not screen.sends_next:
+        if not isinstance(screen, SubmitScreen) or not screen.sends_next:
             return True
-        return screen.is_readable(monotonic())
+        return screen.submission.is_readable(monotonic())
 
     async def advance(self, seconds: float, *, step: float = 1.0) -> None:
         """Let time pass for server and console."""
@@ -205,4 +206,4 @@ class Bench:
 
     def toasts(self) -> list[str]:
         """What was said on the second line."""
-        return [said.text for said in self.app.said]
+        return [said.text for said in self.app.shared.said]

@@ -60,7 +60,7 @@ async def test_rows_that_vanish_above_an_open_form_do_not_change_what_is_answere
     assert screen.wait_id == meant["id"]
     for wait in above:
         await bench.answer(wait["id"], APPROVE)
-    await bench.until(lambda: len(bench.app.store.waits) == 2)
+    await bench.until(lambda: len(bench.app.shared.store.waits) == 2)
     await bench.press("space", "ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
     assert (await bench.wait(meant["id"]))["status"] == "fulfilled"
@@ -90,7 +90,7 @@ async def test_somebody_is_first_by_a_blink_and_both_answers_are_shown(bench: Be
     await bench.press("a")
     screen = await bench.form()
     await bench.press("space", "ctrl+s")
-    bench.app.store.ended.clear()
+    bench.app.shared.store.ended.clear()
     screen.over = lambda: ""  # what the screen would know had the feed not come
     await bench.answer(wait["id"], {"decision": "reject", "note": "theirs"})
     await bench.press("ctrl+s")
@@ -178,7 +178,7 @@ async def test_a_draft_survives_a_crash(bench: Bench) -> None:
     await bench.press("space", "tab", *"kept")
 
     async def is_kept() -> bool:
-        load, schema = bench.app.drafts.load, screen.form.form.schema_hash
+        load, schema = bench.app.shared.drafts.load, screen.form.form.schema_hash
         draft = await asyncio.to_thread(load, wait["id"], schema)
         return draft is not None and draft.cells["note"] == "kept"
 
@@ -192,7 +192,7 @@ async def test_a_draft_survives_a_crash(bench: Bench) -> None:
     assert (screen.form.cells()["decision"], screen.form.cells()["note"]) == (0, "kept")
     await bench.press("ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
-    kept = await asyncio.to_thread(bench.app.drafts.wait_ids)
+    kept = await asyncio.to_thread(bench.app.shared.drafts.wait_ids)
     assert kept == frozenset(), "an accepted answer needs no draft"
 
 
@@ -244,8 +244,10 @@ async def test_not_sent_empty_and_null_are_three_answers(bench: Bench) -> None:
 async def test_a_viewer_key_is_told_so(bench: Bench) -> None:
     """A key that may not ask leaves the console up, saying what is wrong."""
     await bench.open()
-    bench.app.client = AsyncClient(url=bench.app.client.endpoint.url, key="hlmr_no_such_key")
-    bench.app.link.client = bench.app.client
+    bench.app.shared.client = AsyncClient(
+        url=bench.app.shared.client.endpoint.url, key="hlmr_no_such_key"
+    )
+    bench.app.shared.link.client = bench.app.shared.client
     await bench.press("r")
-    await bench.until(lambda: bench.app.store.errors)
+    await bench.until(lambda: bench.app.shared.store.errors)
     assert bench.app.is_running

@@ -79,7 +79,7 @@ async def test_screens(
     await bench.on("InboxScreen")
     await bench.press("o")
     session = await bench.on("SessionScreen")
-    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await look(bench, f"session-{tail}")
     await bench.press("c")
     await bench.form()
@@ -88,7 +88,7 @@ async def test_screens(
     await bench.on("SessionScreen")
     await bench.press("X")
     await bench.on("ConfirmScreen")
-    await bench.until(lambda: bench.app.screen.phase.value == "form")
+    await bench.until(lambda: bench.app.screen.submission.phase.value == "form")
     await look(bench, f"cancel-{tail}")
     await bench.press("escape", "escape")
     for key, name in (("2", "sessions"), ("3", "activity")):
@@ -104,7 +104,7 @@ async def test_screens(
 
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
-    bench.app.said.clear()
+    bench.app.shared.said.clear()
     bench.screen.refresh_bars()
     await bench.pilot.pause(0.15)
     golden.check(bench.app, name)

@@ -121,7 +121,7 @@ async def test_a_draft_can_be_thrown_away_and_brought_back(bench: Bench) -> None
     await bench.sees("draft discarded; F9 brings it back")
 
     async def is_gone() -> bool:
-        return wait["id"] not in await asyncio.to_thread(bench.app.drafts.wait_ids)
+        return wait["id"] not in await asyncio.to_thread(bench.app.shared.drafts.wait_ids)
 
     await bench.until(is_gone)
     await bench.press("f9")
@@ -142,7 +142,7 @@ async def test_own_answered_rows_leave_at_once(bench: Bench) -> None:
     inbox = await bench.on("InboxScreen")
     assert inbox.list.keys == [second["id"]], "no rest of ten seconds, no dead row"
     assert inbox.list.cursor == second["id"]
-    await bench.until(lambda: bench.app.store.ended[first["id"]].resolved_by is not None)
+    await bench.until(lambda: bench.app.shared.store.ended[first["id"]].resolved_by is not None)
 
 
 async def test_afterwards_a_batch_says_what_was_sent(bench: Bench) -> None:
@@ -192,7 +192,7 @@ async def test_answering_an_ended_row_says_how_it_ended(bench: Bench) -> None:
     await bench.sees("x answered")
     await bench.press("a")
     assert "Answer: the wait is fulfilled by ben" in bench.toasts()[-1]
-    bench.app.store.ended.clear()
+    bench.app.shared.store.ended.clear()
     await bench.press("a")
     assert bench.toasts()[-1] == "Answer: the wait is over"
 
@@ -234,7 +234,7 @@ async def test_one_thing_is_said_at_a_time_and_never_over_the_list_or_the_footer
     await bench.inbox(1)
     before = bench.text().splitlines()
     for number in range(5):
-        bench.app.say(f"number {number}", "warning")
+        bench.app.shared.say(f"number {number}", "warning")
     await bench.sees("! number 4")
     after = bench.text().splitlines()
     assert "number 3" not in bench.text()
@@ -277,7 +277,7 @@ async def test_with_ascii_every_sign_on_every_screen_is_ascii(
                 await bench.press(*failed["session"]["id"])
             else:
                 await bench.press(key)
-            await bench.until(lambda: bench.app.keys.is_still)
+            await bench.until(lambda: bench.app.shared.keys.is_still)
             await bench.pilot.pause()
             text = "\n".join(strip.text for strip in strips(bench.app))
             assert text.isascii(), (step, [char for char in text if ord(char) > 127], text)

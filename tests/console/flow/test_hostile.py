@@ -90,7 +90,7 @@ async def test_clicking_everywhere_runs_nothing_a_session_says(bench: Bench) -> 
 
 async def test_a_toast_is_text(bench: Bench) -> None:
     await bench.open()
-    bench.app.say(HOSTILE, "warning")
+    bench.app.shared.say(HOSTILE, "warning")
     await bench.pilot.pause(0.2)
     await walked(bench)
 

@@ -51,7 +51,7 @@ async def test_a_wait_past_its_deadline_leaves_and_can_be_seen_again(bench: Benc
     inbox = await bench.inbox(2)
     await bench.sees("00:30")
     await bench.advance(31)
-    await bench.until(lambda: gone["id"] in bench.app.store.ended)
+    await bench.until(lambda: gone["id"] in bench.app.shared.store.ended)
     await bench.advance(12)
     assert gone["id"] not in inbox.list.keys
     await bench.press("e")
@@ -121,13 +121,13 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     await bench.press("space")
     screen.count.value = "3"
     await bench.press("ctrl+s")
-    real = bench.app.writer.answer
+    real = bench.app.shared.writer.answer
 
     async def slow(*args: object, **more: object) -> object:
         await bench.pilot.press("f8")
         return await real(*args, **more)
 
-    bench.app.writer.answer = slow  # type: ignore[method-assign,assignment]
+    bench.app.shared.writer.answer = slow  # type: ignore[method-assign,assignment]
     await bench.press("ctrl+s")
     await bench.sees("1 of 3 done, 1 accepted, 2 stopped")
     statuses = [(await bench.wait(wait["id"]))["status"] for wait in waits]
@@ -161,7 +161,7 @@ async def test_a_pasted_id_finds_its_session(bench: Bench, kind: str, listed: bo
     screen.query_one("#filter").value = word
     await bench.press("enter")
     found = await bench.on("SessionScreen")
-    assert found.session_id == session["id"]
+    assert found.detail.session_id == session["id"]
 
 
 async def test_sessions_come_in_pages(bench: Bench) -> None:
@@ -265,7 +265,7 @@ async def test_read_only_refuses_every_action_that_writes(bench: Bench) -> None:
     await bench.sees("read-only")
     await bench.press("space", "k")
     for action in (a for a in ACTIONS if a.writes):
-        for screen in list(bench.app._screens()):
+        for screen in list(bench.app.screen_stack):
             before = bench.app.screen
             await screen.perform(action.id)
             assert bench.app.screen is before, action.id
@@ -300,7 +300,7 @@ async def test_a_resize_keeps_cursor_and_text(bench: Bench) -> None:
     await bench.pilot.resize_terminal(80, 24)
     await bench.pilot.pause()
     assert inbox.list.cursor == here
-    subject = bench.app.store.waits[here].subject
+    subject = bench.app.shared.store.waits[here].subject
     await bench.sees(str(subject))
     await bench.press("a")
     screen = await bench.form()

@@ -36,8 +36,8 @@ async def test_an_answered_run_that_does_not_go_on_is_shown_in_inbox_sessions_an
     await bench.inbox(1)
     directory = await without_slots(bench, wait["session"]["id"], monkeypatch)
     await bench.answer(wait["id"], {"decision": "approve", "note": None})
-    await bench.until(lambda: wait["id"] in bench.app.store.ended)
-    assert not bench.app.store.stuck(), "a moment is no news"
+    await bench.until(lambda: wait["id"] in bench.app.shared.store.ended)
+    assert not bench.app.shared.store.stuck(), "a moment is no news"
     await bench.advance(6)
     await bench.sees("1 answered, not gone on yet")
     await bench.press("2")
@@ -51,7 +51,7 @@ async def test_an_answered_run_that_does_not_go_on_is_shown_in_inbox_sessions_an
     monkeypatch.undo()
     directory._pump()
     await bench.stack.run_until(wait["run"]["id"], "succeeded")
-    await bench.until(lambda: not bench.app.store.resolved)
+    await bench.until(lambda: not bench.app.shared.store.resolved)
 
 
 async def test_a_token_wait_shows_its_tokens_question_and_counts_down_to_its_expiry(

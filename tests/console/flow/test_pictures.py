@@ -39,7 +39,7 @@ async def test_the_guides_pictures_are_those_of_the_console(
     await bench.on("InboxScreen")
     await bench.press("o")
     session = await bench.on("SessionScreen")
-    await bench.until(lambda: session.runs and session.transcript.current is not None)
+    await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await picture(bench, project_root, "console-session")
 
 
@@ -48,7 +48,7 @@ async def picture(bench: Bench, root: Path, name: str) -> None:
     path = root / "docs" / "images" / f"{name}.svg"
     drawn = ""
     for _ in range(DRAWS_MAX):
-        bench.app.said.clear()
+        bench.app.shared.said.clear()
         bench.screen.refresh_bars()
         await bench.pilot.pause(0.15)
         drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from helmr_console.screens.session import SessionScreen
 from tests.console.flow.bench import Bench
 
 
 async def opened(bench: Bench, session_id: str) -> object:
-    bench.app.open_session(session_id)
+    bench.app.push_screen(SessionScreen(session_id))
     screen = await bench.on("SessionScreen")
-    await bench.until(lambda: screen.runs)
+    await bench.until(lambda: screen.detail.runs)
     await bench.pilot.pause()
     return screen
 
@@ -109,6 +110,17 @@ async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
     await bench.sees("seen")
 
 
+async def test_a_page_without_a_form_stays_whatever_key_of_a_form_is_pressed(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish?")
+    await bench.open(size=(80, 24))
+    await opened(bench, wait["session"]["id"])
+    await bench.press("X")
+    await bench.on("ConfirmScreen")
+    await bench.press("f2", "f3", "f4", "f9", "ctrl+n", "ctrl+r")
+    await bench.sees("Type to confirm")
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+
+
 async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     session_id = wait["session"]["id"]
@@ -136,7 +148,7 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     assert held[-1]["principal"]["on_behalf_of"] == "ana"
     assert (await bench.wait(wait["id"]))["status"] == "cancelled"
     await bench.advance(2)
-    await bench.until(lambda: bench.app.screen.session.status.value == "cancelled")
+    await bench.until(lambda: bench.app.screen.detail.summary.status.value == "cancelled")
     await bench.press("c")
     await bench.until(lambda: any("the session is cancelled" in text for text in bench.toasts()))
 

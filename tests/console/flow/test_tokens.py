@@ -60,7 +60,7 @@ async def test_data_that_the_pinned_schema_refuses_stays_in_the_form(bench: Benc
     screen.form._raw.load_text('{"decision": "maybe"}')
     await bench.press("ctrl+s", "ctrl+s")
     await bench.until(lambda: any("something else" in text for text in bench.toasts()))
-    assert screen.phase.value == "form"
+    assert screen.submission.phase.value == "form"
     assert "maybe" in screen.form.raw_text
     assert (await token_of(bench, wait["token_id"]))["status"] == "pending"
     assert (await bench.wait(wait["id"]))["status"] == "pending"

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helmr.forms import Blank
 from helmr.models import WaitInfo, WaitKind, WaitStatus
 from helmr_console.batch import Progress, plan
 from helmr_console.difflines import diff, summary, words
-from helmr_console.drafts import DRAFTS_MAX, Draft, DraftStore
+from helmr_console.drafts import DRAFTS_MAX, AnswerDraft, DraftStore
 from helmr_console.editor import EditorFailed, edit, editor_command
-from helmr_console.forms.cells import Blank
 from helmr_console.themes import BORDER_RATIO_MIN, PALETTES, TEXT_RATIO_MIN, contrast
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ def wait(name: str, *, minutes: int | None, stream: str = "review", **more: Any)
 
 def test_a_draft_comes_back_as_it_was_and_is_private(tmp_path: Path) -> None:
     store = DraftStore(tmp_path / "drafts")
-    draft = Draft(
+    draft = AnswerDraft(
         "wait_1", "abc", {"a": "null", "b": Blank.NULL, "c": (0, 2), "d": 1}, None, "op_1"
     )
     store.save(draft)
@@ -64,7 +64,7 @@ def test_a_damaged_draft_is_no_draft(tmp_path: Path) -> None:
 
 def test_an_id_can_not_leave_the_folder(tmp_path: Path) -> None:
     store = DraftStore(tmp_path / "drafts")
-    store.save(Draft("../../evil", "../x"))
+    store.save(AnswerDraft("../../evil", "../x"))
     assert [path.parent.name for path in tmp_path.rglob("*.json")] == ["drafts"]
 
 
@@ -72,7 +72,7 @@ def test_drafts_are_bounded(tmp_path: Path) -> None:
     store = DraftStore(tmp_path)
     for number in range(DRAFTS_MAX + 3):
         (tmp_path / f"w{number}.x.json").write_text("{}")
-    store.save(Draft("wait_1", "abc"))
+    store.save(AnswerDraft("wait_1", "abc"))
     assert len(list(tmp_path.iterdir())) == DRAFTS_MAX
 
 

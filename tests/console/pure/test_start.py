@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from helmr.client.discovery import Endpoint
+from helmr.client.endpoint import Endpoint
 from helmr.errors import UsageError
 from helmr.examples.demo import needs_terminal
 from helmr_console.start import main

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from helmr_console.forms.cells import Blank, complaint, default_text, parse_json
-from helmr_console.forms.model import form_of
+from helmr.forms import Blank, form_of
+from helmr.jsonio import loads
+from helmr_console.forms.about import complaint, default_text
 from helmr_console.forms.template import template_text
 from helmr_console.guard import in_ascii, typed
 from helmr_console.merge import KeyedList
@@ -154,18 +155,20 @@ ITEM = {
         ({"type": "object", "properties": {"a": {"enum": ["x", "y"]}}}, '{"a": "x"}'),
         ({}, ""),
         ({"$ref": "#/$defs/Loop"}, '{"next": {"next": {"next": {"next": {}}}}}'),
+        ({"$ref": "#/$defs/Itself"}, ""),
     ],
-    ids=["objects", "texts", "example", "object", "anything", "recursive"],
+    ids=["objects", "texts", "example", "object", "anything", "recursive", "itself"],
 )
 def test_a_json_field_shows_what_it_takes(schema: dict[str, Any], text: str) -> None:
     loop = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Loop"}}}
-    found = template_text(schema, {"$defs": {"Item": ITEM, "Loop": loop}})
+    itself = {"anyOf": [{"$ref": "#/$defs/Itself"}]}
+    found = template_text(schema, {"$defs": {"Item": ITEM, "Loop": loop, "Itself": itself}})
     assert found == text
-    assert not found or parse_json(found) is not None
+    assert not found or loads(found) is not None
 
 
 def test_rows_taken_away_leave_at_once_and_the_cursor_goes_on() -> None:
-    rows: KeyedList[str] = KeyedList()
+    rows = KeyedList()
     rows.offer("abcd")
     rows.merge(None)
     rows.offer("abcde")

@@ -134,6 +134,9 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, de
     tab.get_by_label("Days").fill("14")
     tab.get_by_role("group", name="Tags").get_by_label("old").check()
     tab.get_by_label("Reviewers").fill("ana\nbob")
+    size = tab.get_by_role("group", name="Size")
+    size.get_by_role("radio", name="Whole number").check()
+    size.get_by_role("textbox", name="Whole number").fill("7")
     tab.get_by_label("Country").select_option(label="DE")
     tab.get_by_role("button", name="Send answer").click()
 
@@ -155,6 +158,7 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, de
         "payment": {"kind": "invoice", "days": 14},
         "tags": ["old"],
         "reviewers": ["ana", "bob"],
+        "size": 7,
         "country": "DE",
     }
     assert desk.answer == expected

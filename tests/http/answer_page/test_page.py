@@ -5,11 +5,14 @@ import hashlib
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helmr.forms import Kind
+from helmr.forms.reader import FIELDS_MAX
 from helmr_runtime.http.answer_page import (
     PageState,
     build_form,
@@ -18,8 +21,6 @@ from helmr_runtime.http.answer_page import (
     page_status,
     render_page,
 )
-from helmr_runtime.http.answer_page.build import FIELDS_MAX, _hint
-from helmr_runtime.http.answer_page.fields import JsonField
 from helmr_runtime.http.answer_page.page import STYLE
 from helmr_runtime.http.answer_page.texts import clean, distance, markdown_html, moment
 from helmr_runtime.security.schemas import DataSchema, Problem
@@ -289,7 +290,7 @@ def test_what_was_typed_comes_back_as_it_was():
 )
 def test_what_is_too_much_for_a_form_is_one_box_for_json(schema):
     form = build_form(schema)
-    assert isinstance(form.root, JsonField)
+    assert form.root.control == "code"
     assert "<textarea" in render_page(page(form=form))
 
 
@@ -300,7 +301,7 @@ def test_a_schema_that_holds_itself_ends_in_a_box_for_json():
     }
     form = build_form({"$ref": "#/$defs/node", "$defs": {"node": node}})
     fields = list(form.walk())
-    assert isinstance(fields[-1], JsonField)
+    assert fields[-1].field.kind is Kind.JSON
     assert len(fields) < 20
 
 
@@ -458,13 +459,29 @@ def test_texts_can_be_read_on_their_ground(palette):
 
 
 def test_a_description_and_what_follows_it_are_sentences_of_their_own() -> None:
+    def hint(schema: dict[str, object]) -> str:
+        return build_form(schema).root.hint
+
     schema = {"description": "EUR that came", "type": "integer", "minimum": 0, "maximum": 5000}
-    assert _hint(schema, is_required=True) == "EUR that came. From 0 to 5000."
-    assert _hint({**schema, "description": "How much?"}, is_required=True).startswith("How much? ")
-    assert _hint({"description": "as it stands"}, is_required=True) == "as it stands"
+    assert hint(schema) == "EUR that came. From 0 to 5000."
+    assert hint({**schema, "description": "How much?"}).startswith("How much? ")
+    assert hint({"description": "as it stands"}) == "as it stands"
 
 
 def test_the_key_of_this_machine_asks_for_nobody() -> None:
     assert _asker({"type": "api_key", "name": "local"}) == ""
     assert _asker({"type": "api_key", "name": "local", "on_behalf_of": "ana"}) == "ana"
     assert _asker({"type": "api_key", "name": "billing"}) == "billing"
+
+
+def test_a_secret_is_hidden_while_typed_and_never_shown_again() -> None:
+    form = build_form({"properties": {"key": {"type": "string", "format": "password"}}})
+    shown: dict[str, Any] = {
+        "form": form,
+        "values": {"f/key": ["s3cret"]},
+        "answer": {"key": "s3cret"},
+    }
+    html = render_page(page(PageState.OPEN, **shown))
+    assert 'type="password" value=""' in html
+    assert "s3cret" not in html
+    assert "s3cret" not in render_page(page(PageState.RECORDED, **shown))

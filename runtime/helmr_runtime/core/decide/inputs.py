@@ -28,10 +28,11 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Answer, Command, Send
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.public_tokens import sending_token, spend_draft
-from helmr_runtime.core.drafts import due_draft, operation_json
+from helmr_runtime.core.drafts import carrier, due_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso
 from helmr_runtime.core.matching import normal_correlation_id, takes
 from helmr_runtime.core.public_tokens import check_send
+from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
 
@@ -109,13 +110,13 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
 
 def repeated(known: tuple[str, dict[str, Any]], data_hash: str) -> dict[str, Any]:
     """The receipt of a send whose idempotency key was used before (S-26)."""
-    first_hash, receipt = known
+    first_hash, first = known
     if first_hash != data_hash:
         raise IdempotencyConflict(
-            f"the idempotency key was used with other data (record {receipt['record_id']})",
+            f"the idempotency key was used with other data (record {first['record_id']})",
             hint="Use a new key for new data.",
         )
-    return {**receipt, "duplicate": True}
+    return {**first, "duplicate": True}
 
 
 def require_open(state: SessionState) -> None:
@@ -191,10 +192,10 @@ def _accept(
         "data_hash": accepted.data_hash,
         "wait_id": wait.id if is_taken and wait is not None else None,
         "run_id": run.id if is_taken and run is not None else None,
-        "operation": operation_json(command.operation) if command.operation is not None else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
-    drafts = [Draft(EntryKind.INPUT_ACCEPTED, body, principal=command.principal)]
+    carried = carrier(EntryKind.INPUT_ACCEPTED, body, command)
+    drafts = [carried]
     if is_taken and wait is not None and run is not None:
         drafts.append(
             Draft(
@@ -212,16 +213,7 @@ def _accept(
                 principal=command.principal,
             )
         )
-    reply = {
-        "record_id": accepted.record_id,
-        "stream": accepted.stream,
-        "seq": seq,
-        "outcome": outcome.value,
-        "duplicate": False,
-        "wait_id": body.get("wait_id"),
-        "run_id": body.get("run_id"),
-    }
-    return tuple(drafts), reply
+    return tuple(drafts), receipt(carried, state.id)
 
 
 def _unfulfilled(

@@ -13,14 +13,14 @@ from helmr_runtime.core.commands import (
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
     RetryRun,
     StartRun,
 )
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.inputs import next_run_draft, require_open
-from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
+from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 
@@ -48,8 +48,8 @@ def start_run(state: SessionState, command: StartRun, context: Context) -> Decis
         "started_by": {"type": "operator"},
         "attempt": 1,
     }
-    draft = _with_receipt(EntryKind.RUN_CREATED, body, command, run_id=command.run_id)
-    return Decision((draft,), {"session_id": state.id, "run_id": command.run_id})
+    draft = carrier(EntryKind.RUN_CREATED, body, command, run_id=command.run_id)
+    return Decision((draft,), receipt(draft, state.id))
 
 
 def cancel_run(state: SessionState, command: CancelRun, context: Context) -> Decision:
@@ -57,18 +57,18 @@ def cancel_run(state: SessionState, command: CancelRun, context: Context) -> Dec
     run = state.run
     if run is None or run.id != command.run_id:
         raise RunNotFound(f"{command.run_id} is not the newest run of {state.id}")
-    reply = {"run_id": run.id, "status": RunStatus.CANCELLED.value}
     if not run.is_active:
-        return Decision(reply={**reply, "status": run.status.value})
-    end = _with_receipt(EntryKind.RUN_CANCELLED, {"reason": "cancelled"}, command, run_id=run.id)
-    return Decision(end_run(state, run, end, context, next_run_id=command.next_run_id), reply)
+        return Decision(reply={"run_id": run.id, "status": run.status.value})
+    end = carrier(EntryKind.RUN_CANCELLED, {"reason": "cancelled"}, command, run_id=run.id)
+    return Decision(
+        end_run(state, run, end, context, next_run_id=command.next_run_id), receipt(end, state.id)
+    )
 
 
 def cancel_session(state: SessionState, command: CancelSession, context: Context) -> Decision:
     """Cancel the session and what is open in it, in one commit (S-6)."""
-    reply = {"session_id": state.id, "status": SessionStatus.CANCELLED.value}
     if state.status is not SessionStatus.OPEN:
-        return Decision(reply={**reply, "status": state.status.value})
+        return Decision(reply={"session_id": state.id, "status": state.status.value})
     drafts: list[Draft] = []
     run = state.active_run
     if run is not None:
@@ -81,15 +81,14 @@ def cancel_session(state: SessionState, command: CancelSession, context: Context
                 principal=command.principal,
             )
         )
-    drafts.append(_with_receipt(EntryKind.SESSION_CANCELLED, {}, command))
-    return Decision(tuple(drafts), reply)
+    end = carrier(EntryKind.SESSION_CANCELLED, {}, command)
+    return Decision((*drafts, end), receipt(end, state.id))
 
 
 def close_session(state: SessionState, command: CloseSession, context: Context) -> Decision:
     """Close the session; with `end_input` also while its run waits on input (S-6)."""
-    reply = {"session_id": state.id, "status": SessionStatus.CLOSED.value}
     if state.status is not SessionStatus.OPEN:
-        return Decision(reply={**reply, "status": state.status.value})
+        return Decision(reply={"session_id": state.id, "status": state.status.value})
     run = state.active_run
     drafts: list[Draft] = []
     if run is not None:
@@ -118,10 +117,8 @@ def close_session(state: SessionState, command: CloseSession, context: Context) 
                 principal=command.principal,
             )
         )
-    drafts.append(
-        _with_receipt(EntryKind.SESSION_CLOSED, {"end_input": command.end_input}, command)
-    )
-    return Decision(tuple(drafts), reply)
+    end = carrier(EntryKind.SESSION_CLOSED, {"end_input": command.end_input}, command)
+    return Decision((*drafts, end), receipt(end, state.id))
 
 
 def retry_run(state: SessionState, command: RetryRun, context: Context) -> Decision:
@@ -137,20 +134,18 @@ def retry_run(state: SessionState, command: RetryRun, context: Context) -> Decis
         raise RunNotRetryable(
             f"{run.id} is {run.status.value}; only failed or blocked runs are retried"
         )
-    attempt = run.attempt + 1
-    body: dict[str, Any] = {"attempt": attempt}
+    body: dict[str, Any] = {"attempt": run.attempt + 1}
     if run.status is RunStatus.FAILED and run.failed_op is not None:
         body["failed_op"] = run.failed_op
-    draft = _with_receipt(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
-    return Decision((draft,), {"run_id": run.id, "attempt": attempt})
+    draft = carrier(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
+    return Decision((draft,), receipt(draft, state.id))
 
 
 def add_note(state: SessionState, command: AddNote, context: Context) -> Decision:
     """Write a person's note; allowed in every state of a session."""
     body = {"note_id": command.note_id, "text": command.text}
-    draft = _with_receipt(EntryKind.NOTE_ADDED, body, command)
-    reply = {"note_id": command.note_id, "session_id": state.id, "seq": state.seq + 1}
-    return Decision((draft,), reply)
+    draft = carrier(EntryKind.NOTE_ADDED, body, command)
+    return Decision((draft,), receipt(draft, state.id, seq=state.seq + 1))
 
 
 # --- what a run's own code brings about --------------------------------------------------------
@@ -301,11 +296,3 @@ def _record_without_run(state: SessionState, run: Run) -> str | None:
         if record.entry_seq > run.created_seq and not record.has_started_run
     ]
     return min(waiting, key=lambda r: r.entry_seq).id if waiting else None
-
-
-def _with_receipt(
-    kind: EntryKind, body: dict[str, Any], command: Command, *, run_id: str | None = None
-) -> Draft:
-    if command.operation is not None:
-        body["operation"] = operation_json(command.operation)
-    return Draft(kind, body, run_id=run_id, principal=command.principal)

@@ -7,9 +7,10 @@ from typing import Any
 from helmr.errors import KeyNotFound, Overloaded
 from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken, Send
 from helmr_runtime.core.decide.decision import Context, Decision
-from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso
 from helmr_runtime.core.public_tokens import PublicToken, check_live, spend
+from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.state import SessionState
 
 PUBLIC_TOKENS_MAX = 1_000
@@ -27,12 +28,8 @@ def create(state: SessionState, command: CreatePublicToken, context: Context) ->
         raise Overloaded(
             f"{state.id} has {live} public tokens", hint="Revoke some that are not needed."
         )
-    body = dict(command.token)
-    if command.operation is not None:
-        body["operation"] = operation_json(command.operation)
-    draft = Draft(EntryKind.PUBLIC_TOKEN_CREATED, body, principal=command.principal)
-    reply = {"public_token_id": body["public_token_id"], "key_id": body.get("key_id")}
-    return Decision((draft,), reply)
+    draft = carrier(EntryKind.PUBLIC_TOKEN_CREATED, dict(command.token), command)
+    return Decision((draft,), receipt(draft, state.id))
 
 
 def revoke(state: SessionState, command: RevokePublicToken, context: Context) -> Decision:
@@ -44,15 +41,9 @@ def revoke(state: SessionState, command: RevokePublicToken, context: Context) ->
     known = state.public_tokens.get(command.public_token_id)
     if known is None:
         raise KeyNotFound(f"{state.id} has no public token {command.public_token_id}")
-    reply = {"public_token_id": command.public_token_id, "status": "revoked"}
-    if "revoked_at" in known:
-        return Decision(reply=reply)
-    body: dict[str, Any] = {"public_token_id": command.public_token_id}
-    if command.operation is not None:
-        body["operation"] = operation_json(command.operation)
-    return Decision(
-        (Draft(EntryKind.PUBLIC_TOKEN_REVOKED, body, principal=command.principal),), reply
-    )
+    body = {"public_token_id": command.public_token_id}
+    draft = carrier(EntryKind.PUBLIC_TOKEN_REVOKED, body, command)
+    return Decision(() if "revoked_at" in known else (draft,), receipt(draft, state.id))
 
 
 def sending_token(state: SessionState, command: Send, context: Context) -> PublicToken | None:

@@ -4,14 +4,13 @@ It works without JavaScript, on a phone and with a screen reader, and runs nothi
 the routes read the token, call these, and let the ledger decide.
 
 ```
-build.py    JSON Schema → fields        decode.py   submitted form → JSON
+fields.py   form model → questions      decode.py   submitted form → JSON
 page.py     page → HTML and headers     texts.py    untrusted texts and Markdown made safe
 ```
 """
 
-from helmr_runtime.http.answer_page.build import build_form
 from helmr_runtime.http.answer_page.decode import Decoded, decode_form
-from helmr_runtime.http.answer_page.fields import Form
+from helmr_runtime.http.answer_page.fields import Form, build_form
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
     PageState,

@@ -1,214 +1,202 @@
-"""The fields of a form: plain values between the schema, the template and the submission.
+"""The questions of the page: the fields of a form with the texts, ids and names that HTML needs.
 
-Names of form fields: `f` and the JSON Pointer of the value (RFC 6901); `i…` says that an optional
-group is included, `v…` which variant of a union was chosen.
+Names of controls: `f` and the field's path and union branch; `i…` says that an optional group is included, `v…` which
+variant of a union was chosen.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from itertools import count
 
-Path = tuple[str | int, ...]
+from helmr import forms
+from helmr.forms import MISSING, Field, Kind, Schema, form_of, plain
+from helmr.forms.model import escaped
+from helmr_runtime.http.answer_page.texts import clean, clean_block
 
 RADIOS_MAX = 8
 """More choices than this become a list to pull down."""
-MISSING: Any = object()
-"""No value: null is one."""
+LABEL_CHARS_MAX = 120
+HINT_CHARS_MAX = 600
+SCHEMA_CHARS_MAX = 5_000
+TEXT, JSON = "text", "json"
+"""The two ways to give what may be anything."""
+
+_CONTROLS = {
+    Kind.GROUP: "group",
+    Kind.UNION: "union",
+    Kind.CONST: "const",
+    Kind.BOOL: "options",
+    Kind.MULTI: "options",
+    Kind.INTEGER: "number",
+    Kind.NUMBER: "number",
+    Kind.LONG: "area",
+    Kind.LINES: "area",
+    Kind.JSON: "code",
+}
+_INPUT_TYPES = {"email": "email", "uri": "url", "date": "date"}
+_KIND_HINTS = {
+    Kind.DATETIME: "Date and time, such as 2026-03-31T14:30:00Z.",
+    Kind.TIME: "A time, such as 14:30:00Z.",
+    Kind.DURATION: "A span of time, such as 1h30m.",
+    Kind.LINES: "One per line.",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """What every field has. `is_required`: its place must hold a value; `is_nullable`: may be null."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One field as the page asks it. `inner` holds a group's fields, or one for each variant of a union."""
 
-    kind: ClassVar[str]
-
-    path: Path
+    field: Field
     id: str
     label: str
     hint: str = ""
-    is_required: bool = True
-    is_nullable: bool = False
+    inner: tuple[Question, ...] = ()
+
+    @property
+    def control(self) -> str:
+        """What is drawn: group, union, const, options, select, number, area, code or line."""
+        if self.field.takes_anything and self.inner:
+            return "union"
+        if self.field.kind is Kind.CHOICE:
+            return "options" if len(self.field.choices) <= RADIOS_MAX else "select"
+        return _CONTROLS.get(self.field.kind, "line")
 
     @property
     def name(self) -> str:
-        """The form field that holds its value."""
-        return "f" + pointer(self.path)
+        """The control that holds its value."""
+        return f"f{self._place}"
 
     @property
     def include_name(self) -> str:
-        """The form field that says whether an optional group is sent."""
-        return "i" + pointer(self.path)
+        """The control that says whether an optional group is sent."""
+        return f"i{self._place}"
 
     @property
     def variant_name(self) -> str:
-        """The form field that says which variant of a union is meant."""
-        return "v" + pointer(self.path)
+        """The control that says which variant of a union is meant."""
+        return f"v{self._place}"
 
     @property
-    def may_be_left_out(self) -> bool:
-        """True if nothing needs to be given: left out, or sent as null."""
-        return not self.is_required or self.is_nullable
-
-    def children(self) -> tuple[Field, ...]:
-        """The fields inside."""
-        return ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextField(Field):
-    """A text. `input_type` None: several lines."""
-
-    kind = "text"
-    input_type: str | None = None
-    length_max: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberField(Field):
-    """A number."""
-
-    kind = "number"
-    is_integer: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BooleanField(Field):
-    """Yes or no."""
-
-    kind = "boolean"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One value of an enum: its JSON text stands in the form, so that no order can change it."""
-
-    value: Any
-    text: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceField(Field):
-    """One of some values."""
-
-    kind = "choice"
-    choices: tuple[Choice, ...] = ()
+    def _place(self) -> str:
+        place = "".join(f"/{escaped(part)}" for part in self.field.path)
+        return f"{place}@{self.field.branch}" if self.field.branch else place
 
     @property
-    def is_long(self) -> bool:
-        """True if a list to pull down is better than buttons."""
-        return len(self.choices) > RADIOS_MAX
+    def input_type(self) -> str:
+        """The type of a one-line input."""
+        if self.field.kind is Kind.SECRET:
+            return "password"
+        return _INPUT_TYPES.get(self.field.format, "text")
 
     @property
     def options(self) -> list[tuple[str, str]]:
-        """The texts in the form and their labels."""
-        return [(choice.text, choice.label) for choice in self.choices]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoicesField(Field):
-    """A list of some values, each ticked or not."""
-
-    kind = "choices"
-    choices: tuple[Choice, ...] = ()
+        """The choices: their texts in the form and their labels."""
+        spell = _words if self.field.kind is Kind.BOOL else str
+        return [
+            (each.text, clean(spell(each.label), LABEL_CHARS_MAX)) for each in self.field.choices
+        ]
 
     @property
-    def options(self) -> list[tuple[str, str]]:
-        """The texts in the form and their labels."""
-        return [(choice.text, choice.label) for choice in self.choices]
+    def keys(self) -> list[str]:
+        """What names each variant of a union in the form."""
+        return (
+            [TEXT, JSON] if self.field.takes_anything else [str(i) for i in range(len(self.inner))]
+        )
 
+    @property
+    def labels(self) -> list[str]:
+        """What each variant of a union is called."""
+        if self.field.takes_anything:
+            return ["As text", "As JSON"]
+        return [clean(_words(each.label), LABEL_CHARS_MAX) for each in self.field.variants]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinesField(Field):
-    """A list of texts or numbers, one a line. `item`: string, integer or number."""
+    @property
+    def preselected(self) -> str:
+        """The variant that is chosen to begin with."""
+        return TEXT if self.field.takes_anything and not self.field.may_be_left_out else ""
 
-    kind = "lines"
-    item: str = "string"
+    @property
+    def schema_text(self) -> str:
+        """The schema to read beside a box for JSON; empty if it says nothing."""
+        text = json.dumps(self.field.schema, indent=2, ensure_ascii=False)
+        return clean_block(text, SCHEMA_CHARS_MAX) if self.field.schema else ""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConstField(Field):
-    """A value that can't be chosen; sent if it is required or the default."""
-
-    kind = "const"
-    value: Any = None
-    is_default: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupField(Field):
-    """An object."""
-
-    kind = "group"
-    fields: tuple[Field, ...] = ()
-
-    def children(self) -> tuple[Field, ...]:
-        """Its properties, in the schema's order."""
-        return self.fields
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One form that a union's value may have; `key` stands in the form."""
-
-    key: str
-    label: str
-    field: Field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnionField(Field):
-    """A value of one of several forms."""
-
-    kind = "union"
-    variants: tuple[Variant, ...] = ()
-    preselected: str | None = None
-
-    def children(self) -> tuple[Field, ...]:
-        """The variants' fields, all at the same path."""
-        return tuple(variant.field for variant in self.variants)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonField(Field):
-    """JSON in a text box, for what no other field can ask."""
-
-    kind = "json"
-    schema_text: str = ""
+    def walk(self) -> Iterator[Question]:
+        """It and those in it, outer before inner."""
+        yield self
+        for each in self.inner:
+            yield from each.walk()
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of one schema. `binding` names the schema, for the nonce."""
+    """The questions of one form."""
 
-    root: Field
-    binding: str
+    model: forms.Form
+    root: Question
 
-    def walk(self) -> Iterator[Field]:
-        """Every field, outer before inner."""
-        yield from _walk(self.root)
+    @property
+    def binding(self) -> str:
+        """Names the schema, for the nonce."""
+        return self.model.schema_hash
 
-
-def _walk(field: Field) -> Iterator[Field]:
-    yield field
-    for child in field.children():
-        yield from _walk(child)
-
-
-def pointer(path: Path) -> str:
-    """The JSON Pointer of a path (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    def walk(self) -> Iterator[Question]:
+        """Every question, outer before inner."""
+        yield from self.root.walk()
 
 
-def plain(value: Any) -> str:
-    """A value as people read it: a text as it is, yes and no, else JSON."""
-    if isinstance(value, str):
-        return value if value.strip() else json.dumps(value)
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    if value is None:
-        return "Nothing"
-    return json.dumps(value, ensure_ascii=False)
+def build_form(schema: Schema | bool | None) -> Form:
+    """The questions that ask for a value of this schema; None asks for anything."""
+    model = form_of(schema)
+    root = _question(model.root, count(1))
+    if root.control == "group" and not model.root.may_be_left_out:
+        # The page itself is the frame of the outermost object.
+        root = replace(root, label="", hint="")
+    return Form(model, root)
+
+
+def _question(field: Field, ids: Iterator[int]) -> Question:
+    id_ = f"q{next(ids)}"
+    label = "Your answer" if field.label == "answer" and not field.path else field.label
+    label = _words(label) if label == field.name else label
+    inner = tuple(_question(child, ids) for child in field.children)
+    if field.kind is Kind.UNION:
+        # The radio that chooses a group is its label.
+        asked = (_question(variant.field, ids) for variant in field.variants)
+        inner = tuple(replace(each, label="") if each.inner else each for each in asked)
+    elif field.takes_anything:
+        text = Field(field.path, "Text", Kind.LONG, branch=f"{field.branch}/{TEXT}")
+        box = Field(field.path, "JSON", Kind.JSON, branch=f"{field.branch}/{JSON}")
+        inner = (_question(text, ids), _question(box, ids))
+    return Question(field, id_, clean(label, LABEL_CHARS_MAX) or "(no name)", _hint(field), inner)
+
+
+def _words(name: str) -> str:
+    """A property's name as words: `line_2` is `Line 2`."""
+    spaced = name.replace("_", " ").strip()
+    return spaced[:1].upper() + spaced[1:]
+
+
+def _hint(field: Field) -> str:
+    """The description, and the bounds that a person must keep."""
+    unit = clean(f" {field.unit}".rstrip(), LABEL_CHARS_MAX)
+    low, high, unit = field.minimum, field.maximum, f" {unit}" if unit else ""
+    parts = [clean(field.description, HINT_CHARS_MAX)]
+    if low is not None and high is not None:
+        parts.append(f"From {low} to {high}{unit}.")
+    elif low is not None:
+        parts.append(f"{low}{unit} or more.")
+    elif high is not None:
+        parts.append(f"{high}{unit} or less.")
+    if field.length_max is not None and field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET):
+        parts.append(f"At most {field.length_max} characters.")
+    if not field.required and field.default not in (MISSING, None, "", [], {}):
+        parts.append(f"If left out: {clean(plain(field.default), LABEL_CHARS_MAX)}.")
+    parts.append(_KIND_HINTS.get(field.kind, ""))
+    found = [part for part in parts if part]
+    # A description's author need not have ended it as a sentence.
+    stopped = [part if part[-1] in ".!?:;…" else f"{part}." for part in found[:-1]]
+    return " ".join([*stopped, *found[-1:]])

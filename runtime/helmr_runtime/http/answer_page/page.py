@@ -19,9 +19,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from helmr.forms import Kind, plain, redacted
 from helmr.models import SUBJECT_MAX
 from helmr_runtime.http.answer_page import texts
-from helmr_runtime.http.answer_page.fields import Field, Form, JsonField, UnionField, plain
+from helmr_runtime.http.answer_page.fields import Form, Question
 from helmr_runtime.security.callbacks import NONCE_FIELD
 from helmr_runtime.security.schemas import Problem
 
@@ -165,9 +166,9 @@ def _by_field(page: AnswerPage) -> dict[str, str]:
     found: dict[str, str] = {}
     if page.form is None:
         return found
-    by_path: dict[tuple[str | int, ...], Field] = {}
-    for each in _shown_fields(page.form.root, page.values):
-        by_path[each.path] = each
+    by_path: dict[tuple[str | int, ...], Question] = {}
+    for each in _shown(page.form.root, page.values):
+        by_path[each.field.path] = each
     for problem in page.problems:
         path = problem.path
         while path and path not in by_path:
@@ -179,15 +180,14 @@ def _by_field(page: AnswerPage) -> dict[str, str]:
     return found
 
 
-def _shown_fields(root: Field, values: Mapping[str, Sequence[str]]) -> list[Field]:
-    """The fields that take part, inner after outer; of a union only the chosen variant."""
-    shown = [root]
-    children = root.children()
-    if isinstance(root, UnionField):
+def _shown(root: Question, values: Mapping[str, Sequence[str]]) -> list[Question]:
+    """The questions that take part, inner after outer; of a union only the chosen variant."""
+    shown, inner = [root], root.inner
+    if root.control == "union":
         chosen = values.get(root.variant_name, ())
-        children = tuple(variant.field for variant in root.variants if variant.key in chosen)
-    for child in children:
-        shown.extend(_shown_fields(child, values))
+        inner = tuple(each for key, each in zip(root.keys, inner, strict=True) if key in chosen)
+    for each in inner:
+        shown.extend(_shown(each, values))
     return shown
 
 
@@ -198,9 +198,9 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
     labels: dict[str, str] = {}
     for each in page.form.walk():
         labels.setdefault(each.id, each.label)
-        if isinstance(each, UnionField):
+        if each.control == "union":
             # What is asked says more than which of its forms was chosen.
-            labels |= {variant.field.id: each.label for variant in each.variants}
+            labels |= {inner.id: each.label for inner in each.inner}
     ordered = [each for each in labels if each in problems]
     return [
         (id_, f"{labels[id_]}: {problems[id_]}" if labels[id_] else problems[id_])
@@ -211,12 +211,13 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
 def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:
     labels: dict[tuple[str | int, ...], str] = {}
     for each in page.form.walk() if page.form else ():
-        if each.label and not isinstance(each, JsonField):
-            labels.setdefault(each.path, each.label)
+        if each.label and each.field.kind is not Kind.JSON:
+            labels.setdefault(each.field.path, each.label)
     labels.pop((), None)
-    rows = _rows(page.answer, (), labels)
-    if not isinstance(page.answer, dict) or _count(rows) > _ROWS_MAX:
-        rows = (_Row("", texts.clean_block(_json_or_text(page.answer), _ANSWER_CHARS_MAX)),)
+    answer = redacted(page.form.model, page.answer) if page.form else page.answer
+    rows = _rows(answer, (), labels)
+    if not isinstance(answer, dict) or _count(rows) > _ROWS_MAX:
+        rows = (_Row("", texts.clean_block(_json_or_text(answer), _ANSWER_CHARS_MAX)),)
     return rows
 
 

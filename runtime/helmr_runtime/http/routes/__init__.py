@@ -1,1 +1,1 @@
-"""The routes by noun. Each router's routes are `HelmrRoute`s: see there for what happens around them."""
+"""The routes by noun, declared with FastAPI; `helmr_runtime.http.route` tells what happens around each."""

@@ -18,7 +18,6 @@ from helmr_runtime.http.access import address_of
 from helmr_runtime.http.bodies import read_raw
 from helmr_runtime.http.callback_page import Callback, show, submit
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import ServiceDep, caller_of, json_response
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
 from helmr_runtime.security.limits import RateLimiter
@@ -26,7 +25,7 @@ from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.secrets import SecretKind, parse_secret, secret_hash
 from helmr_runtime.service import Service
 
-router = APIRouter(route_class=HelmrRoute, tags=["callbacks"])
+router = APIRouter(tags=["callbacks"])
 
 PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
 Secret = Annotated[str, Path(description="A callback secret, or the public token of a token.")]
@@ -87,7 +86,7 @@ async def complete_by_callback(secret: Secret, service: ServiceDep, request: Req
 
 async def _callback(request: Request, service: Service, secret: str) -> Callback:
     """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
-    limiter: RateLimiter = request.app.state.limiter
+    limiter: RateLimiter = request.app.limiter
     address = address_of(request)
     kind = parse_secret(secret)
     if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):

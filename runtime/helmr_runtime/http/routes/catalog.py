@@ -10,10 +10,9 @@ from starlette.responses import Response
 from helmr.errors import BadCursor
 from helmr.models import Page, StreamInfo, TaskInfo
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import ListQuery, ServiceDep, json_response
 
-router = APIRouter(route_class=HelmrRoute, tags=["catalog"])
+router = APIRouter(tags=["catalog"])
 
 T = TypeVar("T", TaskInfo, StreamInfo)
 

@@ -13,11 +13,10 @@ from helmr.errors import NotAllowed
 from helmr.models import Health
 from helmr_runtime.http.access import Authenticator
 from helmr_runtime.http.metrics import Metrics
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import ServiceDep
 from helmr_runtime.security.roles import Need
 
-router = APIRouter(route_class=HelmrRoute, tags=["health"])
+router = APIRouter(tags=["health"])
 
 FOR_ANYBODY = {"ready", "reasons", "version", "now"}
 """What `/readyz` tells without a key: enough for a probe, nothing about the machine."""
@@ -53,7 +52,7 @@ async def readyz(request: Request, service: ServiceDep) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def read_metrics(request: Request, service: ServiceDep) -> Response:
     """Numbers in the Prometheus text format."""
-    metrics: Metrics = request.app.state.metrics
+    metrics: Metrics = request.app.metrics
     health = await service.health.ready()
     text = metrics.render(
         health, followers=service.hub.followers, in_flight=service.router.in_flight
@@ -64,7 +63,7 @@ async def read_metrics(request: Request, service: ServiceDep) -> Response:
 @router.get("/v1/openapi.json", include_in_schema=False)
 async def openapi_document(request: Request) -> Response:
     """This API as an OpenAPI document."""
-    document: dict[str, Any] = request.app.openapi()
+    document: dict[str, Any] = request.app.document
     return JSONResponse(document)
 
 
@@ -76,7 +75,7 @@ def without_folders(text: str, data_dir: str | None = None) -> str:
 
 
 async def _is_known(request: Request) -> bool:
-    authenticator: Authenticator = request.app.state.authenticator
+    authenticator: Authenticator = request.app.authenticator
     try:
         await authenticator.authenticate(request, Need.READ)
     except NotAllowed:

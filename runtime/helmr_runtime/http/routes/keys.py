@@ -18,7 +18,6 @@ from helmr.models import (
 )
 from helmr_runtime.core.public_tokens import ScopeType
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import (
     CallerDep,
     KeyId,
@@ -29,7 +28,7 @@ from helmr_runtime.http.shape import (
 )
 from helmr_runtime.security.roles import check_delegation
 
-router = APIRouter(route_class=HelmrRoute, tags=["access"])
+router = APIRouter(tags=["access"])
 
 
 @router.post(

@@ -10,10 +10,9 @@ from starlette.responses import Response
 from helmr.models import QueryAnswer, QueryRequest
 from helmr.query import ARROW_MEDIA_TYPE
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import ServiceDep, json_response
 
-router = APIRouter(route_class=HelmrRoute, tags=["query"])
+router = APIRouter(tags=["query"])
 
 _BOTH: dict[int | str, dict[str, Any]] = {
     200: {"content": {ARROW_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}

@@ -11,10 +11,9 @@ from starlette.responses import Response
 from helmr.models import Page, RunInfo, RunStatus
 from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import CallerDep, ListQuery, RunId, ServiceDep, json_response
 
-router = APIRouter(route_class=HelmrRoute, tags=["runs"])
+router = APIRouter(tags=["runs"])
 
 NO_FIELDS = NoFields()
 

@@ -25,7 +25,6 @@ from helmr.models import (
 )
 from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import (
     AfterQuery,
     CallerDep,
@@ -35,7 +34,7 @@ from helmr_runtime.http.shape import (
     json_response,
 )
 
-router = APIRouter(route_class=HelmrRoute, tags=["sessions"])
+router = APIRouter(tags=["sessions"])
 
 LIST_LEAVES_OUT = {"items": {"__all__": {"wait": {"body", "json_schema"}}}}
 """What a list of sessions leaves out of their waits."""

@@ -12,7 +12,6 @@ from helmr_runtime.core.public_tokens import check_read, check_send
 from helmr_runtime.http import sse
 from helmr_runtime.http.access import public_token_of
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import (
     AfterQuery,
     CallerDep,
@@ -25,7 +24,7 @@ from helmr_runtime.http.shape import (
 )
 from helmr_runtime.service.following import Following
 
-router = APIRouter(route_class=HelmrRoute, tags=["streams"])
+router = APIRouter(tags=["streams"])
 
 EVENT_STREAM = {
     "description": "Server-sent events; the id is where to go on. A comment at least every 15 s.",
@@ -146,4 +145,4 @@ async def follow_all(
 
 
 def _stream(request: Request, following: Following) -> Response:
-    return sse.EventStream(following, keep_alive_s=request.app.state.settings.keep_alive_s)
+    return sse.EventStream(following, keep_alive_s=request.app.settings.keep_alive_s)

@@ -22,10 +22,9 @@ from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.http.access import public_token_of
 from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, TokenId, json_response
 
-router = APIRouter(route_class=HelmrRoute, tags=["tokens"])
+router = APIRouter(tags=["tokens"])
 
 LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "data"}}}
 NO_FIELDS = NoFields()

@@ -18,11 +18,10 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.route import HelmrRoute
 from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, WaitId, json_response
 from helmr_runtime.service.waits import ANSWERABLE
 
-router = APIRouter(route_class=HelmrRoute, tags=["waits"])
+router = APIRouter(tags=["waits"])
 
 LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema"}}}
 

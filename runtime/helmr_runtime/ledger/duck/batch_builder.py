@@ -1,7 +1,7 @@
 """What goes into one batch of the group commit: queued jobs that don't get in each other's way, then what is due.
 
 Jobs are decided against the index, which shows a write only once it is stored; so no two of a batch may touch the same
-session, external id, key, token or operation. Facts of the nil session share batches: each is sealed behind those
+session, external id, key, token or operation. Facts of the nil session share batches: each is stamped behind those
 before it.
 
 Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64.
@@ -41,7 +41,7 @@ class BatchBuilder:
         self._own = own
 
     async def jobs(self, current: Batch, queue: deque[Job]) -> set[Hashable]:
-        """Take queued jobs into the round, the oldest first; returns what those left behind touch."""
+        """Take queued jobs into the batch, the oldest first; returns what those left behind touch."""
         waiting: list[Job] = []
         blocked: set[Hashable] = set()
         for _ in range(min(len(queue), JOBS_MAX)):
@@ -61,7 +61,7 @@ class BatchBuilder:
         try:
             write = await job.prepare()
             if isinstance(write, Facts):
-                write = self._sealed(current, write)
+                write = self._stamped(current, write)
         except HelmrError as error:
             job.fail(error)
         except ENGINE_ERROR as error:
@@ -72,8 +72,8 @@ class BatchBuilder:
             if write is not None:
                 current.add(write)
 
-    def _sealed(self, current: Batch, facts: Facts) -> Write:
-        """The facts behind the round's earlier ones."""
+    def _stamped(self, current: Batch, facts: Facts) -> Write:
+        """The facts behind the batch's earlier ones."""
         nil = current.nil or self._index.nil
         entries = self._own.facts(nil, facts.drafts, facts.at)
         current.nil = placed_behind(nil, entries)
@@ -113,7 +113,7 @@ class BatchBuilder:
         if not expired:
             return
         try:
-            write = self._sealed(current, Facts(expired_drafts(expired), now))
+            write = self._stamped(current, Facts(expired_drafts(expired), now))
         except HelmrError as error:
             logger.error("%d tokens can't expire: %s", len(expired), error)
             return

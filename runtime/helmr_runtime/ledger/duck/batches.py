@@ -40,7 +40,7 @@ class Write:
 
 @dataclass(slots=True)
 class Facts:
-    """What a job wants written into the nil session: sealed behind those that the round has already.
+    """What a job wants written into the nil session: stamped behind those that the batch has already.
 
     Attributes:
         at: The time of its entries.
@@ -72,7 +72,7 @@ class Batch:
     """The transaction that is being made.
 
     Attributes:
-        nil: The nil session behind the round's own facts; None before the first.
+        nil: The nil session behind the batch's own facts; None before the first.
     """
 
     jobs: list[Job] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one transaction.
 
 The index is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
-after: a failed transaction leaves the index as it was. What shares a batch is decided by `gathering`.
+after: a failed transaction leaves the index as it was. What shares a batch is decided by `batch_builder`.
 
 Invariants: S-60 (answers follow the commit), S-62, S-65.
 """
@@ -72,13 +72,13 @@ class GroupCommit:
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._gathering = BatchBuilder(self.index, own)
+        self._builder = BatchBuilder(self.index, own)
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
-        self._round: Batch | None = None
-        self._round_over: asyncio.Future[None] | None = None
+        self._batch: Batch | None = None
+        self._batch_over: asyncio.Future[None] | None = None
         self._due_asked = False
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
@@ -103,19 +103,19 @@ class GroupCommit:
 
     def facts_now(self) -> datetime:
         """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
-        nil = (self._round.nil if self._round is not None else None) or self.index.nil
+        nil = (self._batch.nil if self._batch is not None else None) or self.index.nil
         now = self._clock.now()
         return now if nil.last_at is None else max(now, nil.last_at)
 
     def is_claimed(self, key: Hashable) -> bool:
-        """A round in flight touches the key."""
-        return self._round is not None and key in self._round.claimed
+        """A batch in flight touches the key."""
+        return self._batch is not None and key in self._batch.claimed
 
     async def settled(self, key: Hashable) -> None:
-        """Return when no round in flight touches the key."""
-        while self._round is not None and key in self._round.claimed:
-            assert self._round_over is not None
-            await asyncio.shield(self._round_over)
+        """Return when no batch in flight touches the key."""
+        while self._batch is not None and key in self._batch.claimed:
+            assert self._batch_over is not None
+            await asyncio.shield(self._batch_over)
 
     def held_changed(self, head: Head) -> None:
         """The session's epoch or holder changed in memory; the next transaction carries it to disk."""
@@ -151,8 +151,8 @@ class GroupCommit:
                 await self.project()
             except StoreUnavailable:
                 logger.warning("the tables could not be written at close; the next open does it")
-        if self._round_over is not None:
-            await asyncio.shield(self._round_over)
+        if self._batch_over is not None:
+            await asyncio.shield(self._batch_over)
         if self._alarm is not None:
             self._alarm.cancel()
         self._task.cancel()
@@ -191,7 +191,7 @@ class GroupCommit:
             await self._wake.wait()
             self._wake.clear()
             while self._queue or self._due_asked or self.projector.is_asked:
-                await self._one_round()
+                await self._one_batch()
                 if self.projector.is_asked:
                     await self._project()
 
@@ -214,35 +214,35 @@ class GroupCommit:
         self._fail_all(self.broken)
 
     def _fail_all(self, error: HelmrError) -> None:
-        for job in self._round.jobs if self._round is not None else ():
+        for job in self._batch.jobs if self._batch is not None else ():
             job.fail(error)
         while self._queue:
             self._queue.popleft().fail(error)
         self.projector.stop(error)
-        if self._round_over is not None and not self._round_over.done():
-            self._round_over.set_result(None)
+        if self._batch_over is not None and not self._batch_over.done():
+            self._batch_over.set_result(None)
 
-    async def _one_round(self) -> None:
-        current = self._round = Batch()
-        self._round_over = asyncio.get_running_loop().create_future()
+    async def _one_batch(self) -> None:
+        current = self._batch = Batch()
+        self._batch_over = asyncio.get_running_loop().create_future()
         try:
             await self._gather(current)
             if current.writes:
                 await self._store(current)
         finally:
-            self._round_over.set_result(None)
-        self._round = None
+            self._batch_over.set_result(None)
+        self._batch = None
         self._arm()
         self._changed()
 
     async def _gather(self, current: Batch) -> None:
-        blocked = await self._gathering.jobs(current, self._queue)
+        blocked = await self._builder.jobs(current, self._queue)
         if not self._due_asked:
             return
         now = self._clock.now()
         self._due_asked = False
         if self._due_not_before is None or now >= self._due_not_before:
-            self._gathering.due(current, blocked, now)
+            self._builder.due(current, blocked, now)
 
     # --- storing --------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class GroupCommit:
             )
             head = heads.get(write.session_id) or self.index.heads.get(write.session_id)
             if placed and head is not None and placed[0].seq > head.next_seq:
-                # A fact of the same round before it could not be stored.
+                # A fact of the same batch before it could not be stored.
                 if write.failed is not None:
                     write.failed(
                         StoreUnavailable("what came before was not stored", retry_after_s=1)

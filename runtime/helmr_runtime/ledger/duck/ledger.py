@@ -10,68 +10,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from helmr.errors import (
-    ChainBroken,
-    DataError,
-    MasterKeyMissing,
-    SessionNotFound,
-    StoreUnavailable,
-)
+from helmr.errors import ChainBroken, DataError, StoreUnavailable
+from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
-from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import LedgerCommand, end_facts
+from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain
-from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import reads
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader, Settings
+from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
+from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,
-    ChainKey,
     FlushJob,
     LeasesJob,
     LedgerCommandJob,
     StartJob,
     unplaced,
 )
-from helmr_runtime.ledger.duck.objects import Objects
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
-from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, read_head, restore
-from helmr_runtime.ledger.duck.rows import OpenBody
+from helmr_runtime.ledger.duck.recovery import Restored, read_head
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import OPERATIONS_MAX, LedgerIndex
-from helmr_runtime.ledger.token_views import token_json
+from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
-from helmr_runtime.ports import (
-    CommitReply,
-    Flush,
-    HeldLease,
-    KnownKey,
-    Loaded,
-    Started,
-    StartSession,
-    WorkItem,
-)
-from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.ports import CommitReply, Flush, KnownKey, Loaded, Started, StartSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-CORRUPT = "Corrupt database file"
-"""What the engine says of a block whose checksum is wrong; it has no class for that."""
-
-POLL_MAX_S = 60.0
-"""The longest a long poll waits."""
 
 READERS = 2
 """Threads that read, each with its own cursor."""
@@ -81,21 +54,24 @@ EPOCHS_PER_OPENING = 1_000_000
 epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 
-class DuckLedger:
-    """An open ledger. Make it with `open_ledger`."""
+class DuckLedger(ReadableLedger):
+    """An open ledger. Make it with `helmr_runtime.ledger.duck.open.open_ledger`."""
 
     def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._chain = chain
         self._openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
-        self._change = asyncio.Event()
         self._is_closed = False
         self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
-        self.objects = Objects(
-            lambda: self._group.projector.unwritten, self._group.recent, self.read
+        self._rows = DuckRows(
+            lambda: self._group.projector.unwritten,
+            self._group.recent,
+            self.read,
+            self.read_tables,
         )
 
     @property
@@ -105,8 +81,11 @@ class DuckLedger:
 
     @property
     def index(self) -> LedgerIndex:
-        """The ledger's memory."""
         return self._group.index
+
+    @property
+    def rows(self) -> DuckRows:
+        return self._rows
 
     # --- what session actors and the service ask ------------------------------------------------
 
@@ -118,7 +97,6 @@ class DuckLedger:
         return await job.future
 
     async def start(self, start: StartSession) -> Started:
-        """Create a session, unless operation, key or external id say that it exists (S-2)."""
         job = StartJob(start, self.index, self, self._clock, self._chain)
         self._group.submit(job)
         return await job.future
@@ -166,13 +144,6 @@ class DuckLedger:
         held = [one for one in self.index.holdings() if one.holder == holder]
         await asyncio.gather(*(self.abandon(one.session_id, one.epoch) for one in held))
 
-    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
-        """An accepted operation of the last day (S-61)."""
-        offset = self.index.known_operation(operation_id)
-        if offset is None:
-            offset = await self.operation(operation_id)
-        return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
-
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
         head = await self._require_head(session_id)
@@ -208,12 +179,6 @@ class DuckLedger:
         self._group.submit(job)
         return await job.future
 
-    async def catalog(self) -> Mapping[str, Any] | None:
-        """The newest catalog."""
-        if not self.index.catalog_offset:
-            return None
-        return (await self.entry(self.index.catalog_offset)).body
-
     # --- tokens and keys ------------------------------------------------------------------------
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
@@ -223,7 +188,6 @@ class DuckLedger:
         return await job.future
 
     async def token(self, token_id: str) -> Token | None:
-        """The token, read from the tables if it left memory."""
         token = self.index.tokens.get(token_id)
         if token is None:
             found = await self.read(read_token, token_id)
@@ -231,64 +195,22 @@ class DuckLedger:
         return token
 
     async def token_by_callback(self, callback_hash: str) -> Token | None:
-        """The token with that callback secret."""
         token = self.index.tokens.by_callback(callback_hash)
         if token is None:
             found = await self.read(read_by_callback, callback_hash)
             token = self.index.tokens.admit(found) if found is not None else None
         return token
 
-    async def token_in_full(self, token: Token) -> dict[str, Any]:
-        """The token with its texts, schemas and end."""
-        offsets = (token.created_offset, token.ended_offset, token.pin_offset)
-        created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
-        assert created is not None
-        return token_json(token, created, ended, pinned, in_full=True)
-
-    async def token_end(self, token_id: str) -> dict[str, Any] | None:
-        """How a token ended."""
-        token = await self.token(token_id)
-        if token is None or token.is_pending:
-            return None
-        return end_facts(token.status.value, await self.entry(token.ended_offset))
-
-    # --- what the directory and followers ask ---------------------------------------------------
-
-    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        """Wait until the work list's version differs from `known`; it rises when an item is added.
-
-        At most `WORK_ITEMS_MAX` items of each kind; the next call shows what is behind them once
-        they are seen to. Start with `known` 0.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + min(timeout_s, POLL_MAX_S)
-        while self.index.work_version == known and (rest := until - loop.time()) > 0:
-            await self.changed(rest)
-        return self.index.work_version, self.index.work_items()
-
-    async def held(self) -> list[HeldLease]:
-        """Which sessions are held, by whom and under which epoch: where a new directory starts."""
-        return self.index.holdings()
+    def recent(self, feed_offset: int) -> Entry | None:
+        return self._group.recent.get(feed_offset)
 
     async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
-        """The feed behind an offset; every entry once, in offset order (S-54)."""
         if offset >= self.index.head_offset:
             return []
         recent = self._group.recent.after(offset, limit)
         if recent is not None:
             return recent
         return await self.read(reads.entries_after, offset, limit)
-
-    async def changed(self, timeout_s: float) -> bool:
-        """Wait for the next change of the index; False if none came in time."""
-        event = self._change
-        try:
-            # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
 
     # --- reads ----------------------------------------------------------------------------------
 
@@ -324,12 +246,21 @@ class DuckLedger:
         found: T = shown.value
         return found
 
-    async def query(self, sql: str, *, rows_max: int, timeout_s: float) -> bytes:
+    async def query(
+        self,
+        sql: str,
+        *,
+        limit: int = QUERY_ROWS_DEFAULT,
+        timeout_s: float = QUERY_TIMEOUT_S,
+    ) -> bytes:
         """Run SQL of an operator over the public views (`helmr_runtime.ledger.duck.query`), after everything
-        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream."""
+        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream (`helmr.query`)."""
         if reads_late(sql):
             await self._group.project()
-        return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
+        rows_max = max(1, min(limit, QUERY_ROWS_MAX))
+        return await self._queries.run(
+            sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
+        )
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.
@@ -377,15 +308,13 @@ class DuckLedger:
     # --- lookups of jobs ------------------------------------------------------------------------
 
     async def head(self, session_id: str) -> Head | None:
-        """The session's head, read from the tables if it left memory."""
         head = self.index.heads.get(session_id)
         if head is None:
             head = await self._group.run_in_writer(self._read_head, session_id)
         return head
 
     async def entry(self, feed_offset: int) -> Entry:
-        """The entry at that offset."""
-        recent = self._group.recent.get(feed_offset)
+        recent = self.recent(feed_offset)
         if recent is not None:
             return recent
         found = await self.read(reads.entries_at, [feed_offset])
@@ -407,25 +336,14 @@ class DuckLedger:
         return (await self.read(reads.start_keys, [hashed])).get(hashed)
 
     async def operation(self, operation_id: str) -> int | None:
-        """Where an operation's receipt stands, if memory does not hold all of the day's."""
         if len(self.index.operations) < OPERATIONS_MAX:
             return None
         return await self.read(reads.operation_offset, operation_id)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        event, self._change = self._change, asyncio.Event()
-        event.set()
-
     def _read_head(self, session_id: str) -> Head | None:
         return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
-
-    async def _require_head(self, session_id: str) -> Head:
-        head = await self.head(session_id)
-        if head is None or head is self.index.nil:
-            raise SessionNotFound(f"there is no session {session_id}")
-        return head
 
     async def _quiet_head(self, session_id: str) -> Head:
         """The session's head while no write of it is on its way to disk."""
@@ -441,7 +359,13 @@ class DuckLedger:
         session_id = head.session_id
         offsets = tuple(head.tail)
         tail, missing = self._group.recent.split(offsets)
-        checkpoint, earlier, named = await self._checkpoint(head, missing)
+        checkpoint: str | None = None
+        earlier: dict[int, str] = {}
+        named: dict[int, Entry] = {}
+        if head.checkpoint_offset or missing:
+            checkpoint, earlier, named = await self.read(
+                checkpoint_of, head, missing, self._chain.bodies
+            )
         tail |= {offset: named[offset] for offset in missing}
         return Loaded(
             epoch=epoch,
@@ -459,112 +383,9 @@ class DuckLedger:
             has_older_keys=head.has_keys,
         )
 
-    async def _checkpoint(
-        self, head: Head, missing: Sequence[int]
-    ) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
-        """The checkpoint's text, the earlier ones that it names, and the entries that they name or that are missing."""
-        if not head.checkpoint_offset and not missing:
-            return None, {}, {}
-
-        def query(reader: Reader) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
-            if not head.checkpoint_offset:
-                return None, {}, reads.entries_at(reader, missing)
-            text = self._checkpoint_text(reader, head.session_id, head.checkpoint_offset)
-            earlier = {
-                offset: self._checkpoint_text(reader, head.session_id, offset)
-                for offset in pieces(text)
-            }
-            named = {offset for one in (text, *earlier.values()) for offset in refs(one)}
-            return text, earlier, reads.entries_at(reader, {*named, *missing})
-
-        return await self.read(query)
-
-    def _checkpoint_text(self, reader: Reader, session_id: str, offset: int) -> str:
-        stored = reads.checkpoint_at(reader, session_id, offset)
-        if stored is None:
-            raise DataError(f"{session_id}: its checkpoint at {offset} is not there")
-        seq, text = stored
-        return self._chain.bodies.open_checkpoint(text, session_id=session_id, seq=seq)
-
 
 def _check_shape(flush: Flush) -> None:
     """What an actor that works as written never sends."""
     for number, entry in enumerate(flush.entries, start=flush.first_seq):
         assert entry.session_id == flush.session_id
         assert entry.seq == number
-
-
-def plain_chain(session_id: str) -> bytes | None:
-    """Chains without a key: SHA-256."""
-    return None
-
-
-async def open_ledger(
-    path: Path,
-    *,
-    clock: Clock,
-    settings: Settings | None = None,
-    chain_key: ChainKey = plain_chain,
-    ring: KeyRing | None = None,
-    encrypts: bool | None = None,
-) -> DuckLedger:
-    """Open the file, or make it, and restore the ledger's memory.
-
-    Args:
-        path: The file.
-        clock: Tells the time.
-        settings: What the engine may use.
-        chain_key: The key of chains that name no master key.
-        ring: The master keys.
-        encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
-
-    Raises:
-        MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
-        RuntimeHeld: Another runtime holds it.
-        LedgerBehind: It holds less than was acknowledged.
-        DataError: The engine finds it damaged.
-        StoreUnavailable: It can't be opened now.
-    """
-    database = Database(path, settings or Settings(), _opens(Bodies(ring)))
-    now = clock.now()
-
-    def open_and_restore() -> Restored:
-        database.open()
-        try:
-            restored = restore(database.writers_reader, now)
-            if encrypts is not None:
-                restored.encrypts = encrypts
-            if restored.encrypts and ring is None:
-                raise MasterKeyMissing(f"{path}: bodies are to be encrypted without a master key")
-            with database.transaction() as connection:
-                connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
-                connection.execute(
-                    "INSERT INTO meta VALUES ($1, $2) "
-                    "ON CONFLICT DO UPDATE SET number = excluded.number",
-                    [ENCRYPTS, int(restored.encrypts)],
-                )
-        except BaseException:
-            database.close()
-            raise
-        return restored
-
-    try:
-        restored = await asyncio.to_thread(open_and_restore)
-    except (ENGINE_ERROR, OSError) as error:
-        if CORRUPT in str(error):
-            raise DataError(
-                f"{path} can't be opened: {error}",
-                hint="Keep the data directory as it is, and go on with a copy of it that was made "
-                "while the runtime was stopped.",
-            ) from error
-        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
-    if ring is not None:
-        ring = replace(ring, encrypts_payloads=restored.encrypts)
-    return DuckLedger(database, restored, clock, Chain(ring, chain_key))
-
-
-def _opens(bodies: Bodies) -> OpenBody:
-    def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
-        return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
-
-    return open_body

@@ -7,7 +7,6 @@ changes between two pages is neither skipped nor shown twice unless its sort key
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,48 +17,10 @@ from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.projection import NewRun, NewWait, RunNumbers, SessionNumbers, WaitNumbers
+from helmr_runtime.ledger.row_access import FAR_FUTURE_US, RunFilter, SessionFilter, WaitFilter
 from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
 
 Json = dict[str, Any]
-
-FAR_FUTURE_US = 2**62
-"""Sorts waits without a deadline last; as an integer, because NULL compares with nothing."""
-
-ANSWERABLE = ("input", "token")
-"""Kinds of waits that somebody can answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFilter:
-    """Which sessions; None takes all."""
-
-    external_id: str | None = None
-    task: str | None = None
-    status: str | None = None
-    activity: str | None = None
-    tag: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs; None takes all."""
-
-    session_id: str | None = None
-    task: str | None = None
-    status: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitFilter:
-    """Which waits; None takes all."""
-
-    status: str | None = "pending"
-    kinds: tuple[str, ...] = ANSWERABLE
-    session_id: str | None = None
-    task: str | None = None
-    stream: str | None = None
-    correlation_id: str | None = None
-
 
 # --- sessions -------------------------------------------------------------------------------------
 
@@ -85,7 +46,7 @@ def session(
     queued = known_run.numbers if known_run is not None else None
     if queued is None:
         queued = _queued_runs(reader, [numbers]).get(numbers.run_id or "")
-    return views.session_json(fixed, numbers, active, queued if is_queued(numbers) else None)
+    return views.session_json(fixed, numbers, active, queued if views.is_queued(numbers) else None)
 
 
 def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
@@ -128,14 +89,9 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     ]
 
 
-def is_queued(numbers: SessionNumbers) -> bool:
-    """The session's newest run waits for room, or for its next attempt."""
-    return numbers.activity == "queued" and numbers.run_id is not None
-
-
 def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
     """The newest runs of the sessions whose run is queued."""
-    queued = [s.run_id for s in sessions if is_queued(s) and s.run_id is not None]
+    queued = [s.run_id for s in sessions if views.is_queued(s) and s.run_id is not None]
     if not queued:
         return {}
     found = reader.execute(
@@ -306,11 +262,6 @@ def _waits(
     ]
 
 
-def was_at_once(resolved: Entry) -> bool:
-    """An earlier record satisfied the wait when it opened: the runtime matched them."""
-    return "record_id" in resolved.body and resolved.principal.type == "runtime"
-
-
 def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
     """Who resolved each wait.
 
@@ -321,7 +272,7 @@ def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
     at_once = {
         entry.body["record_id"]: wait_id
         for wait_id, entry in resolved.items()
-        if was_at_once(entry)
+        if views.was_at_once(entry)
     }
     if at_once:
         sessions_of = sorted({entry.session_id for entry in resolved.values()})

@@ -21,6 +21,7 @@ from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
+from helmr_runtime.ledger.row_access import TokenFilter
 from helmr_runtime.ledger.token_views import (
     api_key_json,
     public_token_json,
@@ -176,9 +177,7 @@ def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
 # --- lists ----------------------------------------------------------------------------------------
 
 
-def token_page(
-    reader: Reader, status: str | None, tag: str | None, cursor: str | None, limit: int
-) -> Json:
+def token_page(reader: Reader, wanted: TokenFilter, cursor: str | None, limit: int) -> Json:
     """Tokens, newest first."""
     key = pages.decode("tokens", cursor, (int,))
     found = reader.execute(
@@ -187,8 +186,8 @@ def token_page(
         "AND ($3::VARCHAR IS NULL OR contains(tags, $3)) ORDER BY created_offset DESC LIMIT $4",
         [
             key[0] if key is not None else None,
-            status,
-            jsontext.encode(tag) if tag is not None else None,
+            wanted.status,
+            jsontext.encode(wanted.tag) if wanted.tag is not None else None,
             limit + 1,
         ],
     ).fetchall()

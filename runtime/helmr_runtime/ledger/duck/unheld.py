@@ -13,7 +13,7 @@ from helmr_runtime.ledger.heads import Head
 
 
 class AuthoredEntries:
-    """Makes and seals them.
+    """Makes and stamps them.
 
     Args:
         chain: The keys of chains and bodies.

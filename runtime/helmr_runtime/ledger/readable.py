@@ -1,4 +1,4 @@
-"""Every read of the service over an open ledger, and the starts that answer with one.
+"""What both ledgers answer alike: every read of the service, and what index and entries alone say.
 
 Reads return JSON-typed dicts that fit `helmr.models`; waits come without their stream's schema, which stands in the
 catalog.
@@ -9,65 +9,138 @@ Invariants: S-54; everyone reads what was acknowledged.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helmr import ids
 from helmr.errors import KeyNotFound, RunNotFound, SessionNotFound, TokenNotFound, WaitNotFound
-from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
-from helmr_runtime.ledger.duck import lists, transcripts
-from helmr_runtime.ledger.duck.ledger import POLL_MAX_S, DuckLedger
-from helmr_runtime.ledger.duck.lists import ANSWERABLE, RunFilter, SessionFilter, WaitFilter
-from helmr_runtime.ledger.duck.tokens import (
-    api_key_page,
-    public_token,
-    public_token_page,
-    token_page,
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.row_access import (
+    ANSWERABLE,
+    Filter,
+    Rows,
+    RunFilter,
+    SessionFilter,
+    TokenFilter,
+    WaitFilter,
 )
-from helmr_runtime.ledger.token_views import api_key_json, public_token_json
-from helmr_runtime.ports import StartSession
+from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ports import HeldLease, Started, StartSession, WorkItem
 
 Json = dict[str, Any]
 
 FEED_LIMIT_MAX = 2_000
 """Most entries in one answer of the feed."""
 
+POLL_MAX_S = 60.0
+"""The longest a long poll waits."""
 
-class ServiceReads:
-    """What of `helmr_runtime.rpc.ledger_client.LedgerClient` reads."""
 
-    def __init__(self, ledger: DuckLedger) -> None:
-        self._ledger = ledger
+class ReadableLedger(ABC):
+    """A ledger's reads, over what each ledger has of its own: the abstract methods."""
+
+    def __init__(self) -> None:
+        self._change = asyncio.Event()
+
+    @property
+    @abstractmethod
+    def index(self) -> LedgerIndex:
+        """The ledger's memory."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Rows:
+        """What lists and objects are read from."""
+
+    @abstractmethod
+    async def start(self, start: StartSession) -> Started:
+        """Create a session, unless operation, key or external id say that it exists (S-2)."""
+
+    @abstractmethod
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, admitted to the index; None if there is no such session."""
+
+    @abstractmethod
+    async def token(self, token_id: str) -> Token | None:
+        """The token, admitted to the index; None if there is none."""
+
+    @abstractmethod
+    async def token_by_callback(self, callback_hash: str) -> Token | None:
+        """The token with that callback secret."""
+
+    @abstractmethod
+    async def operation(self, operation_id: str) -> int | None:
+        """Feed offset of an operation's entry, if memory no longer holds all of the day's."""
+
+    @abstractmethod
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+
+    @abstractmethod
+    def recent(self, feed_offset: int) -> Entry | None:
+        """The entry at that offset, if it is in memory."""
+
+    @abstractmethod
+    async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
+        """The feed behind an offset; every entry once, in offset order (S-54)."""
 
     # --- starts and the catalog ------------------------------------------------------------------------
 
     async def start_session(self, start: StartSession) -> Json:
         """As `start`; what is then known of session and run comes with it: `{created, session, run}`."""
-        started = await self._ledger.start(start)
+        started = await self.start(start)
         return {
             "created": started.created,
-            "session": await self._ledger.objects.session(started.session_id),
-            "run": await self._ledger.objects.run(started.run_id),
+            "session": await self.rows.session(started.session_id),
+            "run": await self.rows.run(started.run_id),
         }
 
     async def catalog(self) -> Mapping[str, Any] | None:
         """The newest catalog, None before the first."""
-        return await self._ledger.catalog()
+        if not self.index.catalog_offset:
+            return None
+        return (await self.entry(self.index.catalog_offset)).body
+
+    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
+        """An accepted operation of the last day (S-61)."""
+        offset = self.index.known_operation(operation_id)
+        if offset is None:
+            offset = await self.operation(operation_id)
+        return FirstReceipt.of(await self.entry(offset)) if offset is not None else None
 
     # --- tokens and keys -------------------------------------------------------------------------------
 
     async def get_token(self, token_id: str) -> Json:
         """`TokenInfo` in full, and what a completion needs (`helmr_runtime.ledger.token_views`)."""
-        token = await self._ledger.token(token_id)
+        token = await self.token(token_id)
         if token is None:
             raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
-        return await self._ledger.token_in_full(token)
+        return await self._token_in_full(token)
 
     async def find_callback(self, callback_hash: str) -> Json | None:
         """The token in full whose callback secret has this hash."""
-        token = await self._ledger.token_by_callback(callback_hash)
-        return await self._ledger.token_in_full(token) if token is not None else None
+        token = await self.token_by_callback(callback_hash)
+        return await self._token_in_full(token) if token is not None else None
+
+    async def _token_in_full(self, token: Token) -> Json:
+        """The token with its texts, schemas and end."""
+        offsets = (token.created_offset, token.ended_offset, token.pin_offset)
+        created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
+        assert created is not None
+        return token_json(token, created, ended, pinned, in_full=True)
+
+    async def token_end(self, token_id: str) -> Json | None:
+        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        token = await self.token(token_id)
+        if token is None or token.is_pending:
+            return None
+        return end_facts(token.status.value, await self.entry(token.ended_offset))
 
     async def list_tokens(
         self,
@@ -78,21 +151,19 @@ class ServiceReads:
         limit: int | None = None,
     ) -> Json:
         """A page of `TokenInfo`, newest first."""
-        return await self._ledger.read_tables(
-            token_page, status, tag, cursor, pages.limit_of(limit)
-        )
+        return await self._page(TokenFilter(status=status, tag=tag), cursor, limit)
 
     async def find_public_token(self, secret_hash: str) -> Json | None:
         """`PublicTokenInfo` with its state, by its secret's hash; dead ones may be forgotten."""
-        owned = self._ledger.index.keys.public_by_hash(secret_hash)
+        owned = self.index.keys.public_by_hash(secret_hash)
         return public_token_json(owned) if owned is not None else None
 
     async def get_public_token(self, public_token_id: str) -> Json:
         """`PublicTokenInfo` with its state."""
-        owned = self._ledger.index.keys.public_tokens.get(public_token_id)
+        owned = self.index.keys.public_tokens.get(public_token_id)
         if owned is not None:
             return public_token_json(owned)
-        found = await self._ledger.read_tables(public_token, public_token_id)
+        found = await self.rows.public_token(public_token_id)
         if found is None:
             raise KeyNotFound(f"there is no public token {public_token_id}")
         return found
@@ -101,56 +172,80 @@ class ServiceReads:
         self, *, cursor: str | None = None, limit: int | None = None
     ) -> Json:
         """A page of `PublicTokenInfo`, newest first."""
-        return await self._ledger.read_tables(public_token_page, cursor, pages.limit_of(limit))
+        return await self.rows.public_tokens(cursor, pages.limit_of(limit))
 
     async def find_api_key(self, secret_hash: str) -> Json | None:
         """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
-        key = self._ledger.index.keys.api_by_hash(secret_hash)
+        key = self.index.keys.api_by_hash(secret_hash)
         return api_key_json(key) if key is not None else None
 
     async def get_api_key(self, key_id: str) -> Json:
         """`ApiKeyInfo`."""
-        key = self._ledger.index.keys.api_keys.get(key_id)
+        key = self.index.keys.api_keys.get(key_id)
         if key is None:
             raise KeyNotFound(f"there is no API key {key_id}", key_id=key_id)
         return api_key_json(key)
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
-        return await self._ledger.read_tables(api_key_page, cursor, pages.limit_of(limit))
+        return await self.rows.api_keys(cursor, pages.limit_of(limit))
 
     # --- followers -------------------------------------------------------------------------------------
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for the next change of the index; False if none came in time."""
+        event = self._change
+        try:
+            # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _changed(self) -> None:
+        event, self._change = self._change, asyncio.Event()
+        event.set()
 
     async def feed(self, after: int, limit: int, timeout_s: float) -> Sequence[Json]:
         """Entries behind a feed offset, as `EntryInfo` (S-54); waits for the first of them."""
         until = _now_s() + min(timeout_s, POLL_MAX_S)
-        while self._ledger.index.head_offset <= after and (rest := until - _now_s()) > 0:
-            await self._ledger.changed(rest)
-        found = await self._ledger.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
+        while self.index.head_offset <= after and (rest := until - _now_s()) > 0:
+            await self.changed(rest)
+        found = await self.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
         return [views.entry_json(entry) for entry in found]
 
     async def feed_head(self) -> int:
         """Feed offset of the newest entry."""
-        return self._ledger.index.head_offset
+        return self.index.head_offset
 
-    async def seq_at(self, session_id: str, feed_offset: int) -> int:
-        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
-        return await self._ledger.seq_at(session_id, feed_offset)
+    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+        """Wait until the work list's version differs from `known`; it rises when an item is added.
+
+        At most `WORK_ITEMS_MAX` items of each kind; the next call shows what is behind them once
+        they are seen to. Start with `known` 0.
+        """
+        until = _now_s() + min(timeout_s, POLL_MAX_S)
+        while self.index.work.version == known and (rest := until - _now_s()) > 0:
+            await self.changed(rest)
+        return self.index.work.version, self.index.work.items(self.recent)
+
+    async def held(self) -> Sequence[HeldLease]:
+        """Which sessions are held, by whom and under which epoch: where a new directory starts."""
+        return self.index.holdings()
 
     # --- sessions, runs, waits -------------------------------------------------------------------------
 
     async def get_session(self, session_id: str) -> Json:
         """`SessionInfo`, with its active wait in full."""
-        found = await self._ledger.objects.session(session_id)
+        found = await self.rows.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return found
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
-        head = await self._ledger.head(session_id)
-        if head is None or session_id == ids.NIL_SESSION:
-            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        head = await self._require_head(session_id)
         return {"task": head.task, "is_over": head.is_over}
 
     async def list_sessions(
@@ -168,11 +263,11 @@ class ServiceReads:
         wanted = SessionFilter(
             external_id=external_id, task=task, status=status, activity=activity, tag=tag
         )
-        return await self._ledger.read_tables(lists.sessions, wanted, cursor, pages.limit_of(limit))
+        return await self._page(wanted, cursor, limit)
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
-        found = await self._ledger.objects.run(run_id)
+        found = await self.rows.run(run_id)
         if found is None:
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return found
@@ -188,11 +283,11 @@ class ServiceReads:
     ) -> Json:
         """A page of `RunInfo`, newest first."""
         wanted = RunFilter(session_id=session_id, task=task, status=status)
-        return await self._ledger.read_tables(lists.runs, wanted, cursor, pages.limit_of(limit))
+        return await self._page(wanted, cursor, limit)
 
     async def get_wait(self, wait_id: str) -> Json:
         """`WaitInfo` in full, but for its schema."""
-        found = await self._ledger.objects.wait(wait_id)
+        found = await self.rows.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
         return found
@@ -221,22 +316,7 @@ class ServiceReads:
             stream=stream,
             correlation_id=correlation_id,
         )
-        return await self._ledger.read_tables(lists.waits, wanted, cursor, pages.limit_of(limit))
-
-    # --- queries ---------------------------------------------------------------------------------------
-
-    async def query(
-        self,
-        sql: str,
-        *,
-        limit: int = QUERY_ROWS_DEFAULT,
-        timeout_s: float = QUERY_TIMEOUT_S,
-    ) -> bytes:
-        """Run one SELECT over the public views; the result as an Arrow IPC stream (`helmr.query`)."""
-        rows_max = max(1, min(limit, QUERY_ROWS_MAX))
-        return await self._ledger.query(
-            sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
-        )
+        return await self._page(wanted, cursor, limit)
 
     # --- transcripts and streams -----------------------------------------------------------------------
 
@@ -249,10 +329,8 @@ class ServiceReads:
         limit: int | None = None,
     ) -> Json:
         """A page of `EntryInfo` behind a seq."""
-        since = await self._since(session_id)
-        return await self._ledger.read(
-            transcripts.transcript, session_id, since, after, cursor, pages.limit_of(limit)
-        )
+        head = await self._require_head(session_id)
+        return await self.rows.transcript(head, after, cursor, pages.limit_of(limit))
 
     async def inputs(
         self,
@@ -264,11 +342,9 @@ class ServiceReads:
         limit: int | None = None,
     ) -> Json:
         """A page of the `RecordInfo` of an input stream, with who consumed each."""
-        since = await self._since(session_id)
-        return await self._ledger.read(
-            transcripts.records, session_id, "input", stream, since, after, cursor,
-            pages.limit_of(limit),
-        )  # fmt: skip
+        head = await self._require_head(session_id)
+        limit = pages.limit_of(limit)
+        return await self.rows.records(head, "input", stream, after, cursor, limit)
 
     async def outputs(
         self,
@@ -280,20 +356,20 @@ class ServiceReads:
         limit: int | None = None,
     ) -> Json:
         """A page of the `RecordInfo` of an output stream."""
-        since = await self._since(session_id)
-        return await self._ledger.read(
-            transcripts.records, session_id, "output", stream, since, after, cursor,
-            pages.limit_of(limit),
-        )  # fmt: skip
+        head = await self._require_head(session_id)
+        limit = pages.limit_of(limit)
+        return await self.rows.records(head, "output", stream, after, cursor, limit)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _since(self, session_id: str) -> int:
-        """The feed offset where the session begins."""
-        head = await self._ledger.head(session_id)
-        if head is None:
+    async def _page(self, wanted: Filter, cursor: str | None, limit: int | None) -> Json:
+        return await self.rows.page(wanted, cursor, pages.limit_of(limit))
+
+    async def _require_head(self, session_id: str) -> Head:
+        head = await self.head(session_id)
+        if head is None or head is self.index.nil:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return head.created_offset
+        return head
 
 
 def _now_s() -> float:

@@ -12,72 +12,20 @@ HelmrError                code (stable, snake_case) · hint (what to do) · retr
 HelmrSignal(BaseException)   control flow that task code cannot swallow
 ```
 
-A leaf differs from its class only in `code`, `status` and the sentence, so most are one line. The code is
-the wire name: `error_from_code` finds the class again on the client's side.
+A leaf's code is its name in snake case (`wait_resolved`); status and hint are its class's where it says no others. The
+code is the wire name: `error_from_code` finds the class again on the client's side.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-
-class HelmrError(Exception):
-    """Base of all errors: says what is wrong, what to do, and carries the facts as data.
-
-    Args:
-        message: One sentence; ids first.
-        hint: What to do about it, one sentence.
-        errors: For data that does not fit a schema: `[{"path": "decision", "message": "…"}]`.
-        facts: What else a caller may want to act on, JSON types only.
-    """
-
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    exit_code: ClassVar[int] = 1
-    title: ClassVar[str] = "Internal error"
-    retryable: ClassVar[bool] = False
-    default_hint: ClassVar[str | None] = None
-    op: int | None = None
-    """The op whose outcome this is, if a run's code got it from one; a retry sets that op aside (S-5)."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        errors: list[dict[str, str]] | None = None,
-        retry_after_s: float | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint if hint is not None else self.default_hint
-        self.errors = errors or []
-        self.retry_after_s = retry_after_s
-        self.facts: dict[str, Any] = facts
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (
-            _rebuild,
-            (self.code, self.message, self.hint, self.errors, self.retry_after_s, self.facts),
-            {"op": self.op} if self.op is not None else None,
-        )
-
-
-def _rebuild(
-    code: str,
-    message: str,
-    hint: str | None,
-    errors: list[dict[str, str]],
-    retry_after_s: float | None,
-    facts: dict[str, Any],
-) -> HelmrError:
-    return error_from_code(
-        code, message, hint=hint, errors=errors, retry_after_s=retry_after_s, facts=facts
-    )
-
-
-# --- UsageError: fix the call -------------------------------------------------------------------
+from helmr.errors.base import HelmrError as HelmrError
+from helmr.errors.base import all_codes as all_codes
+from helmr.errors.base import error_from_code as error_from_code
+from helmr.errors.signals import HelmrSignal as HelmrSignal
+from helmr.errors.signals import NondeterminismError as NondeterminismError
+from helmr.errors.signals import RunCancelled as RunCancelled
+from helmr.errors.signals import RunContinued as RunContinued
+from helmr.errors.signals import RunParked as RunParked
 
 
 class UsageError(HelmrError):
@@ -92,44 +40,32 @@ class UsageError(HelmrError):
 class BadRequest(UsageError):
     """The request can't be read: not JSON, unknown fields, a missing field."""
 
-    code = "bad_request"
-
 
 class BadJson(UsageError):
     """Text that is not the strict JSON Helmr takes (duplicate keys, NaN, depth, surrogates)."""
-
-    code = "bad_json"
 
 
 class BadId(UsageError):
     """An id that is not one of ours, or one of another kind."""
 
-    code = "bad_id"
-
 
 class BadDuration(UsageError):
     """A duration that can't be read or is out of range."""
-
-    code = "bad_duration"
 
 
 class BadCursor(UsageError):
     """A cursor that this list did not give out."""
 
-    code = "bad_cursor"
     default_hint = "Start the list again without a cursor."
 
 
 class BadFilter(UsageError):
     """A filter that can't be read; names the word."""
 
-    code = "bad_filter"
-
 
 class TooLarge(UsageError):
     """A body, record, payload or result over its limit (S-28)."""
 
-    code = "too_large"
     status = 413
     title = "Too large"
 
@@ -137,7 +73,6 @@ class TooLarge(UsageError):
 class UnsupportedMedia(UsageError):
     """A content type the route does not take."""
 
-    code = "unsupported_media"
     status = 415
     title = "Unsupported media type"
 
@@ -145,7 +80,6 @@ class UnsupportedMedia(UsageError):
 class SchemaMismatch(UsageError):
     """Data that its schema refuses; `errors` names the failing paths (S-4, S-21)."""
 
-    code = "schema_mismatch"
     status = 422
     title = "Data does not fit the schema"
 
@@ -153,14 +87,12 @@ class SchemaMismatch(UsageError):
 class BadSchema(UsageError):
     """A JSON Schema that can't be used: not one, too large, or with references elsewhere."""
 
-    code = "bad_schema"
     status = 422
 
 
 class BadQuery(UsageError):
     """SQL that can't be read, or that asks for more than a query may: it says for what."""
 
-    code = "bad_query"
     status = 422
     title = "Not a query"
 
@@ -168,7 +100,6 @@ class BadQuery(UsageError):
 class QueryTimeout(UsageError):
     """A query was ended at its time limit."""
 
-    code = "query_timeout"
     status = 422
     title = "The query took too long"
     default_hint = (
@@ -179,7 +110,6 @@ class QueryTimeout(UsageError):
 class QueryTooLarge(UsageError):
     """A query was ended because its result or its memory passed the limit."""
 
-    code = "query_too_large"
     status = 422
     title = "The query is too large"
     default_hint = "Ask for fewer rows or columns; `helmr export` reads whole ranges."
@@ -196,48 +126,34 @@ class ConcurrentWaitError(UsageError):
 class NotInTask(UsageError):
     """A durable call was made where no run executes, or inside a step."""
 
-    code = "not_in_task"
-
 
 class BadDefinition(UsageError):
     """A task, step or stream is declared in a way that can't work; names the place."""
-
-    code = "bad_definition"
 
 
 class RunTooLong(UsageError):
     """A run asked for more than 20,000 ops (S-8)."""
 
-    code = "run_too_long"
     default_hint = "Start a fresh journal with `await ctx.continue_as(payload)`."
 
 
 class AmbiguousRuntime(UsageError):
     """Several runtimes are alive and nothing says which one is meant."""
 
-    code = "ambiguous_runtime"
     default_hint = "Set HELMR_URL or pass --url or --data-dir."
 
 
 class BadKeyRing(UsageError):
     """Master keys that can't be read, or that other users of the machine could read."""
 
-    code = "bad_key_ring"
-
 
 class MissingExtra(UsageError):
     """A part of Helmr is not installed; names the extra."""
-
-    code = "missing_extra"
-
-
-# --- NotFound: check the id ---------------------------------------------------------------------
 
 
 class NotFound(HelmrError):
     """What the call names does not exist."""
 
-    code = "not_found"
     status = 404
     exit_code = 3
     title = "Not found"
@@ -246,55 +162,40 @@ class NotFound(HelmrError):
 class SessionNotFound(NotFound):
     """No session with that id."""
 
-    code = "session_not_found"
     default_hint = "List sessions with `helmr session list`."
 
 
 class RunNotFound(NotFound):
     """No run with that id."""
 
-    code = "run_not_found"
     default_hint = "List a session's runs with `helmr run list --session ID`."
 
 
 class WaitNotFound(NotFound):
     """No wait with that id."""
 
-    code = "wait_not_found"
     default_hint = "List open waits with `helmr wait list`."
 
 
 class StreamNotFound(NotFound):
     """The session's task has no such stream; lists those there are (S-20)."""
 
-    code = "stream_not_found"
-
 
 class TaskNotFound(NotFound):
     """No task registered under that id; lists those there are."""
-
-    code = "task_not_found"
 
 
 class TokenNotFound(NotFound):
     """No token with that id."""
 
-    code = "token_not_found"
-
 
 class KeyNotFound(NotFound):
     """No API key or public token with that id."""
-
-    code = "key_not_found"
-
-
-# --- NotAllowed: get the right ------------------------------------------------------------------
 
 
 class NotAllowed(HelmrError):
     """Who asks may not do this."""
 
-    code = "not_allowed"
     status = 403
     exit_code = 4
     title = "Not allowed"
@@ -303,7 +204,6 @@ class NotAllowed(HelmrError):
 class Unauthenticated(NotAllowed):
     """No key, or one that is unknown, malformed, revoked or expired: all say the same (S-46)."""
 
-    code = "unauthenticated"
     status = 401
     title = "Not authenticated"
     default_hint = "Send `Authorization: Bearer <key>`; HELMR_API_KEY sets it for CLI and SDK."
@@ -312,40 +212,26 @@ class Unauthenticated(NotAllowed):
 class RoleDenied(NotAllowed):
     """The key's role does not cover this route."""
 
-    code = "role_denied"
-
 
 class ScopeDenied(NotAllowed):
     """A public token used outside its one scope (S-44)."""
-
-    code = "scope_denied"
 
 
 class OriginDenied(NotAllowed):
     """A browser origin the public token does not allow."""
 
-    code = "origin_denied"
-
 
 class SignatureRefused(NotAllowed):
     """A callback without the provider's valid signature over its raw body (S-42)."""
-
-    code = "signature_refused"
 
 
 class TokenExhausted(NotAllowed):
     """A public token whose uses are spent (S-45)."""
 
-    code = "token_exhausted"
-
-
-# --- Conflict: look again, then decide ----------------------------------------------------------
-
 
 class Conflict(HelmrError):
     """The world is not as the caller believed."""
 
-    code = "conflict"
     status = 409
     exit_code = 5
     title = "Conflict"
@@ -354,13 +240,10 @@ class Conflict(HelmrError):
 class WaitResolved(Conflict):
     """The wait is over; says who ended it, when and how (S-18)."""
 
-    code = "wait_resolved"
-
 
 class WaitTimedOut(Conflict):
     """The wait's deadline passed before the answer (S-18)."""
 
-    code = "wait_timed_out"
     status = 410
     title = "Deadline passed"
 
@@ -368,91 +251,64 @@ class WaitTimedOut(Conflict):
 class SessionTerminal(Conflict):
     """The session is closed or cancelled (S-27)."""
 
-    code = "session_terminal"
     default_hint = "Start a new session."
 
 
 class RunActive(Conflict):
     """The session has an active run (S-2, S-6)."""
 
-    code = "run_active"
-
 
 class RunNotRetryable(Conflict):
     """Only the newest run, failed or blocked, can be retried (S-5)."""
-
-    code = "run_not_retryable"
 
 
 class IdleInputRejected(Conflict):
     """No run is active and the task rejects input then (S-7)."""
 
-    code = "idle_input_rejected"
-
 
 class ExternalIdConflict(Conflict):
     """The external id names an open session with other parameters (S-2)."""
-
-    code = "external_id_conflict"
 
 
 class IdempotencyConflict(Conflict):
     """The idempotency key was used with other data (S-26)."""
 
-    code = "idempotency_conflict"
-
 
 class OperationConflict(Conflict):
     """The operation id was used with another request (S-61)."""
-
-    code = "operation_conflict"
 
 
 class TokenCompleted(Conflict):
     """Another completion won; says when and by whom (S-41)."""
 
-    code = "token_completed"
-
 
 class TokenExpired(Conflict):
     """The token's deadline passed (S-41)."""
 
-    code = "token_expired"
     status = 410
 
 
 class TokenCancelled(Conflict):
     """The token was cancelled (S-41)."""
 
-    code = "token_cancelled"
-
 
 class RuntimeHeld(Conflict):
     """Another runtime holds this data directory; names it."""
-
-    code = "runtime_held"
 
 
 class StaleEpoch(Conflict):
     """A write by an actor that no longer holds its session (S-62)."""
 
-    code = "stale_epoch"
-
 
 class Moved(Conflict):
     """The called actor does not hold that session; nothing happened. Never leaves the runtime."""
 
-    code = "moved"
     retryable = True
-
-
-# --- Unavailable: try again with the same operation id --------------------------------------------
 
 
 class Unavailable(HelmrError):
     """The runtime can't do it now; the same call with the same operation id is safe."""
 
-    code = "unavailable"
     status = 503
     exit_code = 6
     title = "Unavailable"
@@ -462,7 +318,6 @@ class Unavailable(HelmrError):
 class RuntimeNotFound(Unavailable):
     """No runtime answers where the client looked."""
 
-    code = "runtime_not_found"
     retryable = False
     default_hint = "Start one with `helmr up`, or set HELMR_URL."
 
@@ -470,26 +325,20 @@ class RuntimeNotFound(Unavailable):
 class NotReady(Unavailable):
     """The runtime is starting or stopping."""
 
-    code = "not_ready"
-
 
 class StoreUnavailable(Unavailable):
     """The ledger can't commit now (disk full, restarting); nothing of this call is kept (S-65)."""
-
-    code = "store_unavailable"
 
 
 class OutcomeUnknown(Unavailable):
     """The commit was not answered in time; repeat with the same operation id to learn what happened."""
 
-    code = "outcome_unknown"
     default_hint = "Repeat the call with the same Operation-Id."
 
 
 class Overloaded(Unavailable):
     """A limit is reached; nothing was stored (S-28, S-64)."""
 
-    code = "overloaded"
     status = 429
     title = "Too many"
 
@@ -497,18 +346,13 @@ class Overloaded(Unavailable):
 class QueryBusy(Unavailable):
     """Another query runs; one runs at a time."""
 
-    code = "query_busy"
     status = 429
     title = "Another query runs"
-
-
-# --- DataError: stop, keep the file -------------------------------------------------------------
 
 
 class DataError(HelmrError):
     """Stored data is not what was written."""
 
-    code = "data_error"
     status = 500
     exit_code = 7
     title = "Stored data is damaged"
@@ -518,29 +362,19 @@ class DataError(HelmrError):
 class ChainBroken(DataError):
     """The hash chain of a session does not hold; names the first bad seq (S-52)."""
 
-    code = "chain_broken"
-
 
 class PayloadDamaged(DataError):
     """An encrypted body does not open: a byte or its address changed; names the entry."""
-
-    code = "payload_damaged"
 
 
 class MasterKeyMissing(DataError):
     """Something was made with a master key that the key ring no longer holds; names the key."""
 
-    code = "master_key_missing"
     default_hint = "Put the old key back into the key ring: it is needed while what it made lives."
 
 
 class LedgerBehind(DataError):
     """The file holds less than was acknowledged: a lost WAL or an older copy (S-52)."""
-
-    code = "ledger_behind"
-
-
-# --- OutcomeError: what the world gave a task ---------------------------------------------------
 
 
 class OutcomeError(HelmrError):
@@ -551,8 +385,6 @@ class OutcomeError(HelmrError):
 
 class StepFailed(OutcomeError):
     """A step's last try failed; `type` and `text` are those of its exception (S-33)."""
-
-    code = "step_failed"
 
     @property
     def type(self) -> str:
@@ -568,97 +400,6 @@ class StepFailed(OutcomeError):
 class WaitTimeout(OutcomeError):
     """A wait's deadline passed (S-15)."""
 
-    code = "wait_timeout"
-
 
 class WaitCancelled(OutcomeError):
     """A wait ended without an answer: its input ended or its token was cancelled (S-6, S-40)."""
-
-    code = "wait_cancelled"
-
-
-# --- signals ------------------------------------------------------------------------------------
-
-
-class HelmrSignal(BaseException):
-    """Control flow of a run. Task code may see it in `finally`; catching it changes nothing (S-34)."""
-
-
-class RunParked(HelmrSignal):
-    """The run leaves memory; it goes on here, replayed, when its wait is resolved."""
-
-
-class RunCancelled(HelmrSignal):
-    """The run was cancelled; durable calls are refused from now on."""
-
-
-class RunContinued(HelmrSignal):
-    """`ctx.continue_as` ended this run; the next one has begun."""
-
-
-class NondeterminismError(HelmrSignal):
-    """The code asked for another op than the journal holds; the run is blocked (S-31)."""
-
-    def __init__(self, *, op: int, recorded: str, met: str) -> None:
-        super().__init__(
-            f"op {op}: the journal has {recorded}, the code asked for {met}. "
-            "Code between durable calls must do the same at each resume; move what varies into a @step, "
-            "or put the old code back and retry the run."
-        )
-        self.op = op
-        self.recorded = recorded
-        self.met = met
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_mismatch, (self.op, self.recorded, self.met)
-
-
-def _rebuild_mismatch(op: int, recorded: str, met: str) -> NondeterminismError:
-    return NondeterminismError(op=op, recorded=recorded, met=met)
-
-
-def _leaves(base: type[HelmrError]) -> dict[str, type[HelmrError]]:
-    found = {base.code: base}
-    for sub in base.__subclasses__():
-        found.update(_leaves(sub))
-    return found
-
-
-_BY_CODE = _leaves(HelmrError)
-_BY_STATUS: list[tuple[int, type[HelmrError]]] = [
-    (404, NotFound),
-    (401, Unauthenticated),
-    (403, NotAllowed),
-    (409, Conflict),
-    (410, Conflict),
-    (429, Overloaded),
-    (503, Unavailable),
-    (502, Unavailable),
-    (504, Unavailable),
-]
-
-
-def error_from_code(
-    code: str,
-    message: str,
-    *,
-    status: int | None = None,
-    hint: str | None = None,
-    errors: list[dict[str, str]] | None = None,
-    retry_after_s: float | None = None,
-    facts: dict[str, Any] | None = None,
-) -> HelmrError:
-    """Make the error whose wire name is `code`; an unknown code falls back to its status class."""
-    cls = _BY_CODE.get(code)
-    if cls is None:
-        cls = next((c for s, c in _BY_STATUS if s == status), None)
-    if cls is None:
-        cls = UsageError if status is not None and 400 <= status < 500 else HelmrError
-    error = cls(message, hint=hint, errors=errors, retry_after_s=retry_after_s)
-    error.facts = dict(facts or {})  # not as arguments: a newer runtime may name them like one
-    return error
-
-
-def all_codes() -> dict[str, type[HelmrError]]:
-    """Every wire code and its class; the docs and a test read this."""
-    return dict(_BY_CODE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partialmethod
 from typing import ClassVar
 
 from textual.containers import Container, Vertical
@@ -54,7 +55,7 @@ class ListScreen(ConsoleScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: KeyedList[str] = KeyedList()
+        self.rows = KeyedList()
         self.filter = Filter(self.FIELDS)
         self.filter_text = ""
         self.filter_problem = ""
@@ -122,7 +123,7 @@ class ListScreen(ConsoleScreen):
         super().store_changed()
         if self.is_attached:
             self.list.empty = self.empty_text()
-            self.list.redraw()
+            self.list.refresh()
 
     def merge(self) -> None:
         """Show what there is; the cursor stays on its row."""
@@ -135,24 +136,24 @@ class ListScreen(ConsoleScreen):
         self.rows.offer(self.keys())
         self.merge()
         self.list.empty = self.empty_text()
-        self.list.redraw()
+        self.list.refresh()
         self.refresh_bars()
 
     def tick(self) -> None:
         """Countdowns go on; what waited long enough comes in."""
         if self._may_merge() and self.rows.pending():
             self.merge()
-        self.list.redraw()
+        self.list.refresh()
         super().tick()
 
     def _may_merge(self) -> bool:
         on_top = self.app.screen is self
         rested = self.console.store.mono() - self._rested_s >= STILL_S
         quiet = not self.list.marks and not self.has_class("filtering")
-        return on_top and rested and quiet and self.app.app_focus and not self.console.paused
+        return on_top and rested and quiet and self.app.app_focus and not self.console.paused_text()
 
     def on_line_list_moved(self) -> None:
-        """Moving starts the rest anew."""
+        """Moving ends the rest of the cursor."""
         self._rested_s = self.console.store.mono()
         self.moved()
         self.refresh_bars()
@@ -174,13 +175,11 @@ class ListScreen(ConsoleScreen):
 
     # --- actions
 
-    def do_list_down(self) -> None:
-        """Next row."""
-        self.list.action_move(1)
+    def _move(self, by: int) -> None:
+        self.list.action_move(by)
 
-    def do_list_up(self) -> None:
-        """Row above."""
-        self.list.action_move(-1)
+    do_list_down = partialmethod(_move, 1)
+    do_list_up = partialmethod(_move, -1)
 
     def do_list_first(self) -> None:
         """First row."""
@@ -190,9 +189,7 @@ class ListScreen(ConsoleScreen):
         """Last row."""
         self.list.move_to(len(self.list.keys) - 1)
 
-    def do_merge(self) -> None:
-        """Let new rows in."""
-        self.merge()
+    do_merge = merge
 
     def do_mark(self) -> None:
         """Mark and go on."""
@@ -206,7 +203,7 @@ class ListScreen(ConsoleScreen):
         start = keys.index(self._mark_from) if self._mark_from in keys else self.list.index
         low, high = sorted((start, self.list.index))
         self.list.marks |= set(keys[low : high + 1])
-        self.list.redraw()
+        self.list.refresh()
 
     def do_sort(self) -> None:
         """Sort by the next column."""
@@ -243,7 +240,7 @@ class ListScreen(ConsoleScreen):
             self.do_zoom()
         elif self.list.marks:
             self.list.marks.clear()
-            self.list.redraw()
+            self.list.refresh()
         elif self.filter_text:
             self.set_filter("")
         else:
@@ -314,8 +311,8 @@ class ListScreen(ConsoleScreen):
             hidden = len(self.list.marks - set(self.list.keys))
             more = f", {hidden} not shown" if hidden else ""
             right.append((f"   {len(self.list.marks)} marked{more}", "strong"))
-        if self.console.paused:
-            right.append((f"   {self.console.paused_text()}", "warning"))
+        if paused := self.console.paused_text():
+            right.append((f"   {paused}", "warning"))
         pending = self.rows.pending()
         if pending:
             right.append((f"   {pending.text()}, . merges", "accent"))

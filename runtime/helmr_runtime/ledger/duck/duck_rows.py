@@ -1,34 +1,51 @@
-"""One session, run or wait as it is now, without writing the tables first.
+"""The rows of the DuckDB ledger: one object as it is now, without writing the tables first, and pages of the tables.
 
 What changed lately is whole in memory, its entries too, and needs no engine; of what did not, the table has the row.
+Transcripts and streams are read from the entries, which need no writing either.
 
 Invariants: S-53; everyone reads what was acknowledged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger import views
-from helmr_runtime.ledger.duck import lists
+from helmr_runtime.ledger.duck import lists, tokens, transcripts
 from helmr_runtime.ledger.feed_tail import FeedTail
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.row_access import (
+    Filter,
+    RunFilter,
+    SessionFilter,
+    TokenFilter,
+    WaitFilter,
+)
 from helmr_runtime.ledger.unwritten import KnownWait, Unwritten
 
 Json = dict[str, Any]
+
+PAGES: Mapping[type[Filter], Callable[..., Json]] = {
+    SessionFilter: lists.sessions,
+    RunFilter: lists.runs,
+    WaitFilter: lists.waits,
+    TokenFilter: tokens.token_page,
+}
 
 TRIES = 3
 """A session is looked at again if its wait was resolved between the look at memory and the read."""
 
 
-class Objects:
-    """Reads of one object.
+class DuckRows:
+    """Implements `helmr_runtime.ledger.row_access.Rows`.
 
     Args:
         unwritten: What the tables lack at the moment.
         tail: The newest entries.
         read: Runs a query on a reader's cursor.
+        read_tables: As `read`, once the tables have everything.
     """
 
     def __init__(
@@ -36,13 +53,14 @@ class Objects:
         unwritten: Callable[[], Unwritten],
         tail: FeedTail,
         read: Callable[..., Awaitable[Any]],
+        read_tables: Callable[..., Awaitable[Any]],
     ) -> None:
         self._unwritten = unwritten
         self._tail = tail
         self._read = read
+        self._read_tables = read_tables
 
     async def session(self, session_id: str) -> Json | None:
-        """A `SessionInfo` with its active wait in full; None if there is none."""
         found: Json | None = None
         for _ in range(TRIES):
             found = self._session(session_id)
@@ -64,7 +82,6 @@ class Objects:
         return found
 
     async def run(self, run_id: str) -> Json | None:
-        """A `RunInfo` with payload, result and error; None if there is none."""
         known = self._unwritten().run(run_id)
         if known.whole is not None:
             fixed, numbers = known.whole
@@ -77,11 +94,48 @@ class Objects:
         return found
 
     async def wait(self, wait_id: str) -> Json | None:
-        """A `WaitInfo` in full, but for its stream's schema; None if there is none."""
         known = self._unwritten().wait(wait_id)
         found = self._wait(known)
         if found is None:
             found = await self._read(lists.wait, wait_id, known)
+        return found
+
+    async def public_token(self, public_token_id: str) -> Json | None:
+        found: Json | None = await self._read_tables(tokens.public_token, public_token_id)
+        return found
+
+    # --- pages ----------------------------------------------------------------------------------
+
+    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json:
+        found: Json = await self._read_tables(PAGES[type(wanted)], wanted, cursor, limit)
+        return found
+
+    async def public_tokens(self, cursor: str | None, limit: int) -> Json:
+        found: Json = await self._read_tables(tokens.public_token_page, cursor, limit)
+        return found
+
+    async def api_keys(self, cursor: str | None, limit: int) -> Json:
+        found: Json = await self._read_tables(tokens.api_key_page, cursor, limit)
+        return found
+
+    async def transcript(
+        self, head: Head, after: int | None, cursor: str | None, limit: int
+    ) -> Json:
+        place = head.session_id, head.created_offset
+        found: Json = await self._read(transcripts.transcript, *place, after, cursor, limit)
+        return found
+
+    async def records(
+        self,
+        head: Head,
+        direction: str,
+        stream: str,
+        after: int | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Json:
+        place = head.session_id, direction, stream, head.created_offset
+        found: Json = await self._read(transcripts.records, *place, after, cursor, limit)
         return found
 
     # --- from memory alone: None if it lacks something --------------------------------------------
@@ -93,7 +147,7 @@ class Objects:
             return None
         fixed, numbers = whole
         run = None
-        if lists.is_queued(numbers):
+        if views.is_queued(numbers):
             run = memory.run(numbers.run_id or "").numbers
             if run is None:
                 return None
@@ -112,7 +166,7 @@ class Objects:
         resolved = self._entry(numbers.resolved_offset)
         if opened is None or (resolved is None and numbers.resolved_offset is not None):
             return None
-        if resolved is not None and lists.was_at_once(resolved):
+        if resolved is not None and views.was_at_once(resolved):
             return None  # who sent the record stands in another entry
         return views.wait_json(
             fixed,

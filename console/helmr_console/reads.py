@@ -1,9 +1,24 @@
-"""Reads that more than one screen needs."""
+"""Reads of the gateway that more than one place needs."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+from typing import TypeVar
+
 from helmr.client.aio import AsyncClient
 from helmr.models import EntryInfo
+
+T = TypeVar("T")
+
+
+async def first(listed: AsyncIterable[T], count: int) -> list[T]:
+    """At most so many of a list."""
+    found: list[T] = []
+    async for one in listed:
+        found.append(one)
+        if len(found) >= count:
+            break
+    return found
 
 
 async def tail(client: AsyncClient, session_id: str, count: int) -> list[EntryInfo]:

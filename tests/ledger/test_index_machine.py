@@ -42,7 +42,7 @@ class Plain:
     is_open: bool = True
 
 
-class BookMachine(RuleBasedStateMachine):
+class IndexMachine(RuleBasedStateMachine):
     """Every rule is one call; every invariant is asked after each."""
 
     sessions = Bundle("sessions")
@@ -231,7 +231,7 @@ class BookMachine(RuleBasedStateMachine):
                 or (plain.status == "waiting" and plain.steps)
             )
         }
-        assert {item.session_id for item in self.ledger.index.work_items()} == expected
+        assert {item.session_id for item in self.ledger.index.work.items()} == expected
 
     @invariant()
     def held_is_what_was_loaded_and_not_let_go(self):
@@ -261,10 +261,10 @@ class BookMachine(RuleBasedStateMachine):
         )
 
 
-BookMachine.TestCase.settings = settings(
+IndexMachine.TestCase.settings = settings(
     max_examples=200,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestBookAgainstAPlainModel = pytest.mark.slow(BookMachine.TestCase)
+TestIndexAgainstAPlainModel = pytest.mark.slow(IndexMachine.TestCase)

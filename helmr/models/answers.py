@@ -1,248 +1,33 @@
-"""Every value on the wire: what gateway, client, console and CLI say to each other.
-
-Requests refuse unknown fields; answers ignore fields that a newer runtime adds. Times are aware UTC datetimes
-and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`).
-"""
+"""What calls answer; each ignores fields that a newer runtime adds."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helmr import html
+from helmr import markup
+from helmr.models.requests import PublicTokenScope
+from helmr.models.statuses import (
+    Activity,
+    RunStatus,
+    SendOutcome,
+    SessionStatus,
+    TokenStatus,
+    WaitKind,
+    WaitStatus,
+)
 
 T = TypeVar("T")
-
-SUBJECT_MAX = 200
-BODY_MAX_BYTES = 20_000
-CORRELATION_ID_MAX = 512
-EXTERNAL_ID_MAX = 256
-IDEMPOTENCY_KEY_MAX = 256
-RECORD_BYTES_MAX = 256 * 1024
-VALUE_BYTES_MAX = 1024 * 1024
-HTTP_BODY_BYTES_MAX = 1_310_720
-UNCONSUMED_RECORDS_MAX = 10_000
-UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
-LIST_LIMIT_MAX = 200
-LIST_LIMIT_DEFAULT = 50
-"""Limits of the contract (S-2, S-17, S-23, S-26, S-28)."""
-
-TOKEN_TAGS_MAX = 50
-TOKEN_TAG_MAX = 128
-TOKEN_METADATA_BYTES_MAX = 16 * 1024
-NAME_MAX = 100
-"""Tags, metadata and names are for finding a thing again."""
-
-
-QUERY_TEXT_MAX = 65_536
-QUERY_ROWS_DEFAULT = 10_000
-QUERY_ROWS_MAX = 100_000
-QUERY_BYTES_MAX = 32 * 1024 * 1024
-QUERY_TIMEOUT_S = 30.0
-"""Limits of `POST /v1/query`: characters of SQL, rows and bytes of a result, seconds."""
-
-
-class SessionStatus(StrEnum):
-    """S-1."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    CANCELLED = "cancelled"
-
-
-class Activity(StrEnum):
-    """What an open session is doing, derived from its newest run (S-1)."""
-
-    IDLE = "idle"
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    BLOCKED = "blocked"
-
-
-class RunStatus(StrEnum):
-    """S-3."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    BLOCKED = "blocked"
-
-    @property
-    def is_final(self) -> bool:
-        """True once the run can't change except by `retry`."""
-        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
-
-
-class WaitKind(StrEnum):
-    """S-10."""
-
-    INPUT = "input"
-    TOKEN = "token"
-    TIMER = "timer"
-
-
-class WaitStatus(StrEnum):
-    """S-11."""
-
-    PENDING = "pending"
-    FULFILLED = "fulfilled"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-
-
-class SendOutcome(StrEnum):
-    """What a send did (S-25)."""
-
-    FULFILLED = "fulfilled"
-    BUFFERED = "buffered"
-    LATE = "late"
-    UNMATCHED = "unmatched"
-
-
-class TokenStatus(StrEnum):
-    """S-40; all but pending are final."""
-
-    PENDING = "pending"
-    COMPLETED = "completed"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-
-
-class Request(BaseModel):
-    """Base of request bodies."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Wire(BaseModel):
     """Base of answers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-# --- requests -----------------------------------------------------------------------------------
-
-
-class StartRequest(Request):
-    """POST /v1/sessions."""
-
-    task: str = Field(min_length=1, max_length=200)
-    payload: Any = None
-    external_id: str | None = Field(default=None, min_length=1, max_length=EXTERNAL_ID_MAX)
-    tags: list[str] = Field(default_factory=list, max_length=50)
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
-    result_timeout_s: float | None = Field(default=None, ge=0, le=60)
-
-
-class SendRequest(Request):
-    """POST /v1/sessions/{id}/inputs/{stream}. `data` is required and may be null."""
-
-    data: Any
-    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
-    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
-
-
-class AnswerRequest(Request):
-    """POST /v1/waits/{id}/answer."""
-
-    data: Any
-
-
-class CloseRequest(Request):
-    """POST /v1/sessions/{id}/close."""
-
-    end_input: bool = False
-
-
-class RunRequest(Request):
-    """POST /v1/sessions/{id}/runs. Without `payload` the newest run's is used again."""
-
-    payload: Any = None
-
-
-class NoteRequest(Request):
-    """POST /v1/sessions/{id}/notes."""
-
-    text: str = Field(min_length=1, max_length=BODY_MAX_BYTES)
-
-
-class QueryRequest(Request):
-    """POST /v1/query."""
-
-    sql: str = Field(min_length=1, max_length=QUERY_TEXT_MAX)
-    limit: int = Field(default=QUERY_ROWS_DEFAULT, ge=1, le=QUERY_ROWS_MAX)
-
-
-class VerifyRequest(Request):
-    """How a provider signs what it posts to the callback URL; the secret is stored encrypted (S-42)."""
-
-    scheme: Literal["github", "slack", "standard_webhooks"]
-    secret: str = Field(min_length=1, max_length=512)
-    tolerance_s: int = Field(default=300, ge=1, le=3600)
-
-
-class TokenRequest(Request):
-    """POST /v1/tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    timeout: float | Annotated[str, Field(max_length=40)] = "7d"
-    tags: list[str] = Field(default_factory=list, max_length=TOKEN_TAGS_MAX)
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
-    raw: bool = False
-    verify: VerifyRequest | None = None
-    subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
-    body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
-    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
-        default_factory=list, max_length=50
-    )
-
-
-class CompleteRequest(Request):
-    """POST /v1/tokens/{id}/complete. `data` is required and may be null."""
-
-    data: Any
-
-
-class PublicTokenScope(Request):
-    """The one thing that a public token does (S-44)."""
-
-    type: Literal["session.input.send", "session.output.read", "token.complete"]
-    session: str | None = None
-    stream: str | None = Field(default=None, max_length=128)
-    token: str | None = None
-    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
-
-
-class PublicTokenRequest(Request):
-    """POST /v1/public-tokens."""
-
-    scope: PublicTokenScope
-    max_uses: int | None = Field(default=None, ge=1, le=1_000_000_000)
-    expires_in: float | Annotated[str, Field(max_length=40)] = "30d"
-    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
-        default_factory=list, max_length=50
-    )
-
-
-class ApiKeyRequest(Request):
-    """POST /v1/api-keys."""
-
-    role: Literal["admin", "operator", "sender", "viewer"]
-    name: str = Field(min_length=1, max_length=NAME_MAX)
-
-
-# --- answers ------------------------------------------------------------------------------------
 
 
 class PrincipalInfo(Wire):
@@ -252,6 +37,12 @@ class PrincipalInfo(Wire):
     id: str | None = None
     name: str | None = None
     on_behalf_of: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The principal for people: `api_key local for ada`."""
+        name = f"{self.type} {self.name}" if self.name else self.type
+        return f"{name} for {self.on_behalf_of}" if self.on_behalf_of else name
 
 
 class ErrorInfo(Wire):
@@ -288,7 +79,21 @@ class WaitInfo(Wire):
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
     def _repr_html_(self) -> str:
-        return html.wait_card(self)
+        facts = {
+            "wait": self.id,
+            "session": self.session_id,
+            "status": self.status.value,
+            "kind": self.kind.value,
+            "stream": self.stream,
+            "correlation id": self.correlation_id,
+            "since": self.opened_at,
+            "deadline": self.deadline_at,
+            "ended": self.resolved_at,
+            "by": self.resolved_by.label if self.resolved_by is not None else None,
+            "answer": markup.shape(self.json_schema),
+        }
+        title = self.subject or f"{self.task}: {self.stream or self.kind}"
+        return markup.card(title, facts, body=self.body)
 
 
 class SessionInfo(Wire):
@@ -311,7 +116,18 @@ class SessionInfo(Wire):
     warnings: list[str] = Field(default_factory=list)
 
     def _repr_html_(self) -> str:
-        return html.session_card(self)
+        facts = {
+            "session": self.id,
+            "external id": self.external_id,
+            "status": self.status.value,
+            "activity": self.activity.value,
+            "tags": self.tags,
+            "metadata": self.metadata,
+            "created": self.created_at,
+            "entries": self.last_seq,
+            "warnings": self.warnings,
+        }
+        return markup.card(self.task, facts) + (self.wait._repr_html_() if self.wait else "")
 
 
 class RunInfo(Wire):
@@ -333,7 +149,20 @@ class RunInfo(Wire):
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
     def _repr_html_(self) -> str:
-        return html.run_card(self)
+        error = self.error
+        facts = {
+            "run": self.id,
+            "session": self.session_id,
+            "status": self.status.value,
+            "attempt": self.attempt,
+            "result": json.dumps(self.result, ensure_ascii=False)
+            if self.result is not None
+            else None,
+            "error": f"{error.type or error.code}: {error.message}" if error is not None else None,
+            "created": self.created_at,
+            "ended": self.ended_at,
+        }
+        return markup.card(self.task, facts)
 
 
 class EntryInfo(Wire):

@@ -1,0 +1,79 @@
+"""Work beside the screens: what fails is said, never the end of the app."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from textual.app import App
+
+from helmr.errors import HelmrError
+from helmr.safe_text import one_line
+from helmr_console.keys import Keys
+
+log = logging.getLogger("helmr.console")
+
+Work = Coroutine[Any, Any, None]
+OnError = Callable[[str], None]
+
+
+class Background:
+    """Starts work that must not hold up the screen.
+
+    Args:
+        app: Runs it; ends it when the app ends.
+        keys: Wait for work that decides where they belong.
+        errors: Every failure is added, one safe line each.
+        log_path: Where the traces of the console's own faults go.
+        say: Called with the line of work that has no `on_error` of its own.
+    """
+
+    def __init__(
+        self, app: App[Any], keys: Keys, errors: deque[str], log_path: Path, *, say: OnError
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._errors = errors
+        self._log_path = log_path
+        self._say = say
+
+    def start(
+        self,
+        work: Work,
+        *,
+        group: str,
+        exclusive: bool = False,
+        holds_keys: bool = False,
+        on_error: OnError | None = None,
+    ) -> None:
+        """Run this beside the screens.
+
+        Args:
+            exclusive: What else runs in its group is cancelled.
+            holds_keys: It decides where the next key belongs, as what reads a form does: keys wait for it.
+        """
+        guarded = self._guarded(work, on_error or self._say)
+        worker = self._app.run_worker(
+            guarded, group=group, exclusive=exclusive, exit_on_error=False
+        )
+        if holds_keys:
+            self._keys.hold(worker)
+
+    async def _guarded(self, work: Work, on_error: OnError) -> None:
+        try:
+            await work
+        except HelmrError as error:
+            text = one_line(error.message + (f". {error.hint}" if error.hint else ""), 300)
+        except Exception as error:  # one broken view leaves the rest working
+            number = secrets.token_hex(3)
+            log.exception("error %s", number)
+            kind = type(error).__name__
+            text = f"internal error {number} ({kind}); the trace is in {self._log_path}"
+        else:
+            return
+        self._errors.append(text)
+        on_error(text)

@@ -1,0 +1,227 @@
+"""What every screen asks of the console: its picture of the runtime, its connection, its operator, what it says."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from textual.app import App, SuspendNotSupported
+
+from helmr.client.aio import AsyncClient
+from helmr.models import EntryInfo
+from helmr.safe_text import one_line
+from helmr_console.actions import Context, key_name
+from helmr_console.background import Background
+from helmr_console.clock import Clock, ServerClock, SystemClock
+from helmr_console.drafts import DraftStore
+from helmr_console.editor import EditorFailed, edit
+from helmr_console.freshness import LinkState
+from helmr_console.keys import Keys
+from helmr_console.link import Link
+from helmr_console.permits import Writer
+from helmr_console.store import Store
+from helmr_console.themes import DEFAULT_THEME
+from helmr_console.widgets.bars import HeaderFacts, Said
+
+COALESCE_S = 0.05
+"""Entries of the feed within this time are shown together."""
+SAID_S = {"information": 5.0, "warning": 8.0, "error": 12.0}
+"""How long the second line says something."""
+SAID_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the console was started."""
+
+    read_only: bool = False
+    ascii_only: bool = False
+    theme: str = DEFAULT_THEME
+    name: str = ""
+    identity: str = "you"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, str] = field(default_factory=dict)
+    state_folder: Path = Path(".helmr-console")
+    environ: Mapping[str, str] = field(default_factory=dict)
+    handle_signals: bool = False
+
+    @property
+    def log_path(self) -> Path:
+        """The console's own log."""
+        return self.state_folder / "console.log"
+
+
+@runtime_checkable
+class OpenScreen(Protocol):
+    """A screen, as far as it is told what happened."""
+
+    @property
+    def is_attached(self) -> bool: ...
+    def refresh_bars(self) -> None: ...
+    def tick(self) -> None: ...
+    def entry_came(self, entry: EntryInfo) -> None: ...
+    def store_changed(self) -> None: ...
+
+
+class Console:
+    """One operator at one gateway; the same for all screens.
+
+    Args:
+        app: Whose screens are told what happened.
+        client: Talks to the gateway; closed by the app.
+        options: How it was started.
+        clock: Where time comes from.
+    """
+
+    def __init__(
+        self, app: App[Any], client: AsyncClient, options: Options, clock: Clock | None
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.store = Store(ServerClock(self.clock))
+        self.options = options
+        self.client = client
+        self.writer = Writer(client)
+        self.drafts = DraftStore(options.state_folder / "drafts")
+        self.identity = one_line(options.identity, 60)
+        self.key_names = {
+            action_id: " ".join(key_name(key) for key in keys.split(",")[:1])
+            for action_id, keys in options.keys.items()
+        }
+        self.said: deque[Said] = deque(maxlen=SAID_MAX)
+        self.sending = 0
+        self.paused_at_s: float | None = None
+        """Since when new rows are held back, by the monotonic clock."""
+        self._app = app
+        self._coming: list[EntryInfo] = []
+        self._flush_set = False
+        self.keys = Keys(app, left_out=self._keys_left_out)
+        self.background = Background(
+            app, self.keys, self.store.errors, options.log_path, say=self._say_error
+        )
+        self.link = Link(client, self.store, self.clock, changed=self._changed)
+
+    def start(self) -> None:
+        """The connection and the clock."""
+        self.background.start(self.link.run(), group="link")
+        self.background.start(self._tick(), group="tick")
+
+    def ask_again(self) -> None:
+        """Ask the gateway now."""
+        if self.store.freshness.failing:
+            self.link.ask_again()
+        else:
+            self.background.start(self.link.reload(), group="reload", exclusive=True)
+
+    # --- what screens are told
+
+    def screens(self) -> list[OpenScreen]:
+        """The screens of this area, the one on top last."""
+        return [screen for screen in self._app.screen_stack if isinstance(screen, OpenScreen)]
+
+    async def _tick(self) -> None:
+        while True:
+            await self.clock.sleep(1.0)
+            for screen in self.screens():
+                if screen.is_attached:
+                    screen.tick()
+
+    def _changed(self, entry: EntryInfo | None) -> None:
+        if entry is not None:
+            self._coming.append(entry)
+        if not self._flush_set:
+            self._flush_set = True
+            self._app.set_timer(COALESCE_S, self._show_changes)
+
+    def _show_changes(self) -> None:
+        self._flush_set = False
+        coming, self._coming = self._coming, []
+        for screen in self.screens():
+            for entry in coming:
+                screen.entry_came(entry)
+            if screen.is_attached:
+                screen.store_changed()
+
+    def answered(self, wait_id: str) -> None:
+        """An answer of this console was accepted: its row leaves the inbox at once, which goes to the next wait."""
+        self.store.answered(wait_id)
+        for screen in self.screens():
+            screen.store_changed()
+
+    # --- what is said
+
+    def say(self, text: str, severity: str) -> None:
+        """Say this on the second line of whatever is in front, for a moment, instead of what was said before."""
+        until_s = self.store.mono() + SAID_S[severity]
+        self.said.append(Said(one_line(text, 400), severity, until_s))
+        for screen in self.screens()[-1:]:
+            screen.refresh_bars()
+
+    def saying(self) -> Said | None:
+        """What is being said now."""
+        last = self.said[-1] if self.said else None
+        return last if last is not None and self.store.mono() < last.until_s else None
+
+    def _say_error(self, text: str) -> None:
+        self.say(text, "error")
+
+    def _keys_left_out(self, count: int) -> None:
+        self._say_error(f"The console was not ready; {count} key(s) typed meanwhile were left out")
+
+    # --- where it stands
+
+    def base_context(self) -> Context:
+        """Freshness and mode, for every action."""
+        now_s = self.store.mono()
+        fresh = self.store.freshness
+        return Context(
+            live=fresh.writable(now_s),
+            link_text=fresh.text(now_s),
+            read_only=self.options.read_only,
+        )
+
+    def header_facts(self, area: str) -> HeaderFacts:
+        """What the header says."""
+        now_s = self.store.mono()
+        fresh = self.store.freshness
+        state = fresh.link(now_s)
+        role = {LinkState.LIVE: "success", LinkState.CONNECTING: "muted"}.get(state, "error")
+        name = self.options.name or self.client.endpoint.url.partition("://")[2]
+        return HeaderFacts(
+            name=one_line(name, 40),
+            area=area,
+            link=fresh.text(now_s),
+            link_role=role,
+            offset=self.store.feed_offset,
+            identity=self.identity,
+            read_only=self.options.read_only,
+        )
+
+    def paused_text(self) -> str:
+        """`paused 2m`; empty while new rows come in."""
+        if self.paused_at_s is None:
+            return ""
+        for_s = int(self.store.mono() - self.paused_at_s)
+        return f"paused {for_s // 60}m" if for_s >= 60 else f"paused {for_s}s"
+
+    # --- the terminal
+
+    def use_theme(self, name: str) -> None:
+        """Show these colours."""
+        self._app.theme = name
+        for screen in self._app.screen_stack:
+            screen.refresh(layout=True)
+        self.say(f"Theme {name}", "information")
+
+    def edit(self, text: str, suffix: str) -> str | None:
+        """A text through $EDITOR; None if it is as before."""
+        try:
+            with self._app.suspend():
+                return edit(text, self.options.environ, suffix=suffix)
+        except EditorFailed as error:
+            self.say(str(error), "warning")
+        except SuspendNotSupported:
+            self.say("An editor needs a terminal of its own", "warning")
+        return None

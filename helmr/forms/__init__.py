@@ -1,0 +1,47 @@
+"""A JSON Schema as a form, for whoever draws one: `model` says what a form is, `reader` makes one of a schema, `values`
+turns what was entered into JSON and back. Pure, and light: the console and the answer page draw the same model.
+
+Every schema gives a form: what can't be asked as fields is one field for JSON, so no wait is unanswerable.
+Texts out of a schema are session data; who shows them makes them safe.
+"""
+
+from helmr.forms.model import MISSING, Choice, Field, Form, Kind, Missing, Schema, Variant, plain
+from helmr.forms.reader import form_of, schema_hash
+from helmr.forms.values import (
+    Blank,
+    Built,
+    Cell,
+    Cells,
+    build,
+    carry,
+    example,
+    fill,
+    first_cells,
+    pretty,
+    redacted,
+)
+
+__all__ = [
+    "MISSING",
+    "Blank",
+    "Built",
+    "Cell",
+    "Cells",
+    "Choice",
+    "Field",
+    "Form",
+    "Kind",
+    "Missing",
+    "Schema",
+    "Variant",
+    "build",
+    "carry",
+    "example",
+    "fill",
+    "first_cells",
+    "form_of",
+    "plain",
+    "pretty",
+    "redacted",
+    "schema_hash",
+]

@@ -1,0 +1,190 @@
+"""What a form is: frozen fields with their kinds, bounds and choices. Nothing here reads a schema or draws."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+Schema = Mapping[str, Any]
+
+
+class Kind(StrEnum):
+    """How a field is entered."""
+
+    CHOICE = "one of"
+    MULTI = "several of"
+    BOOL = "yes or no"
+    INTEGER = "whole number"
+    NUMBER = "number"
+    TEXT = "text"
+    LONG = "long text"
+    SECRET = "secret"
+    DATE = "date"
+    TIME = "time"
+    DATETIME = "date and time"
+    DURATION = "duration"
+    LINES = "one per line"
+    CONST = "fixed"
+    GROUP = "group"
+    UNION = "one kind of"
+    JSON = "JSON"
+
+
+class Missing(Enum):
+    """The absence of a value, which is not the value null."""
+
+    VALUE = "missing"
+
+
+MISSING: Final = Missing.VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value to choose, and how it is spelt."""
+
+    label: str
+    value: Any
+
+    @property
+    def text(self) -> str:
+        """The value as JSON: names it among the others, in whatever order they come."""
+        return json_text(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One form that a union's value may have. `tag` names the property that tells it from the others, if one does."""
+
+    label: str
+    field: Field
+    tag: str = ""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is to be entered: an object's properties without its tag, or the one value."""
+        if self.field.kind is not Kind.GROUP:
+            return (self.field,)
+        return tuple(child for child in self.field.children if child.name != self.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing to enter. `path` is where its value goes; the root's is empty.
+
+    `length_min` and `length_max` count characters of a text, items of a list. `choices` of a fixed field hold its
+    value. `item` is what each line of `Kind.LINES` is. `branch` names the variants around it. `reason` says of
+    `Kind.JSON` why it is that: a clause about "it".
+    """
+
+    path: tuple[str, ...]
+    label: str
+    kind: Kind
+    required: bool = True
+    nullable: bool = False
+    description: str = ""
+    default: Any = MISSING
+    choices: tuple[Choice, ...] = ()
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    length_min: int | None = None
+    length_max: int | None = None
+    pattern: str | None = None
+    format: str = ""
+    unit: str = ""
+    item: Field | None = None
+    children: tuple[Field, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    branch: str = ""
+    reason: str = ""
+    schema: Schema = field(default_factory=dict, compare=False, hash=False)
+
+    @property
+    def name(self) -> str:
+        """The property that holds it; `answer` at the root."""
+        return self.path[-1] if self.path else "answer"
+
+    @property
+    def key(self) -> str:
+        """Names the field in its form: the path as one text, `$` for the root, `@` the union's branch."""
+        where = ".".join(escaped(part) for part in self.path) if self.path else "$"
+        return f"{where}@{self.branch}" if self.branch else where
+
+    @property
+    def may_be_left_out(self) -> bool:
+        """True if nothing needs to be given: not sent, or sent as null."""
+        return not self.required or self.nullable
+
+    @property
+    def takes_anything(self) -> bool:
+        """True for JSON of whose shape the schema says nothing."""
+        return self.kind is Kind.JSON and self.reason == ANYTHING
+
+    def range_text(self) -> str:
+        """`1 to 10 EUR`, `0 to 2 of them`; empty without bounds."""
+        if self.kind in (Kind.INTEGER, Kind.NUMBER):
+            low, high, what = _number(self.minimum), _number(self.maximum), self.unit
+        elif self.kind in (Kind.MULTI, Kind.LINES) and (self.length_min or self.length_max):
+            most = self.length_max or len(self.choices)
+            low, high, what = str(self.length_min or 0), str(most or ""), "of them"
+        else:
+            return self.unit
+        text = f"{low} to {high}" if low and high else f"at least {low}" if low else ""
+        text = text or (f"at most {high}" if high else "")
+        return f"{text} {what}".strip()
+
+    def leaves(self) -> Iterator[Field]:
+        """Every field in it that takes a value, also those of variants not chosen."""
+        if self.kind is not Kind.GROUP:
+            yield self
+        for variant in self.variants:
+            for child in variant.fields:
+                yield from child.leaves()
+        for child in self.children:
+            yield from child.leaves()
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a schema looks like to a person, and what the form starts with, unless that is `MISSING`."""
+
+    schema: Schema | bool
+    root: Field
+    schema_hash: str
+    initial: Any = MISSING
+
+    def leaves(self) -> Iterator[Field]:
+        """Every field that takes a value, also those of variants not chosen."""
+        yield from self.root.leaves()
+
+
+ANYTHING = "it takes anything"
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line, the same for equal values."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def plain(value: Any) -> str:
+    """A value as people read it: a text as it is, yes and no, else JSON."""
+    if isinstance(value, str):
+        return value if value.strip() else json.dumps(value)
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if value is None:
+        return "Nothing"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def escaped(part: str) -> str:
+    """A name as part of a key: `~.@/$` are written so that no two fields share one."""
+    return re.sub(r"[~.@/$]", lambda found: f"~{'~.@/$'.index(found[0])}", part)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

@@ -1,0 +1,10 @@
+"""Every value on the wire: what gateway, client, console and CLI say to each other.
+
+Requests refuse unknown fields; answers ignore fields that a newer runtime adds. Times are aware UTC datetimes
+and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`).
+"""
+
+from helmr.models.answers import *
+from helmr.models.limits import *
+from helmr.models.requests import *
+from helmr.models.statuses import *

@@ -1,0 +1,30 @@
+"""How long and how large what is asked may be."""
+
+from __future__ import annotations
+
+SUBJECT_MAX = 200
+BODY_MAX_BYTES = 20_000
+CORRELATION_ID_MAX = 512
+EXTERNAL_ID_MAX = 256
+IDEMPOTENCY_KEY_MAX = 256
+RECORD_BYTES_MAX = 256 * 1024
+VALUE_BYTES_MAX = 1024 * 1024
+HTTP_BODY_BYTES_MAX = 1_310_720
+UNCONSUMED_RECORDS_MAX = 10_000
+UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
+LIST_LIMIT_MAX = 200
+LIST_LIMIT_DEFAULT = 50
+"""Limits of the contract (S-2, S-17, S-23, S-26, S-28)."""
+
+TOKEN_TAGS_MAX = 50
+TOKEN_TAG_MAX = 128
+TOKEN_METADATA_BYTES_MAX = 16 * 1024
+NAME_MAX = 100
+"""Tags, metadata and names are for finding a thing again."""
+
+QUERY_TEXT_MAX = 65_536
+QUERY_ROWS_DEFAULT = 10_000
+QUERY_ROWS_MAX = 100_000
+QUERY_BYTES_MAX = 32 * 1024 * 1024
+QUERY_TIMEOUT_S = 30.0
+"""Limits of `POST /v1/query`: characters of SQL, rows and bytes of a result, seconds."""

@@ -1,0 +1,137 @@
+"""Bodies of requests; each refuses unknown fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from helmr.models.limits import (
+    BODY_MAX_BYTES,
+    CORRELATION_ID_MAX,
+    EXTERNAL_ID_MAX,
+    IDEMPOTENCY_KEY_MAX,
+    NAME_MAX,
+    QUERY_ROWS_DEFAULT,
+    QUERY_ROWS_MAX,
+    QUERY_TEXT_MAX,
+    SUBJECT_MAX,
+    TOKEN_TAGS_MAX,
+)
+
+
+class Request(BaseModel):
+    """Base of request bodies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StartRequest(Request):
+    """POST /v1/sessions."""
+
+    task: str = Field(min_length=1, max_length=200)
+    payload: Any = None
+    external_id: str | None = Field(default=None, min_length=1, max_length=EXTERNAL_ID_MAX)
+    tags: list[str] = Field(default_factory=list, max_length=50)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
+    result_timeout_s: float | None = Field(default=None, ge=0, le=60)
+
+
+class SendRequest(Request):
+    """POST /v1/sessions/{id}/inputs/{stream}. `data` is required and may be null."""
+
+    data: Any
+    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
+
+
+class AnswerRequest(Request):
+    """POST /v1/waits/{id}/answer."""
+
+    data: Any
+
+
+class CloseRequest(Request):
+    """POST /v1/sessions/{id}/close."""
+
+    end_input: bool = False
+
+
+class RunRequest(Request):
+    """POST /v1/sessions/{id}/runs. Without `payload` the newest run's is used again."""
+
+    payload: Any = None
+
+
+class NoteRequest(Request):
+    """POST /v1/sessions/{id}/notes."""
+
+    text: str = Field(min_length=1, max_length=BODY_MAX_BYTES)
+
+
+class QueryRequest(Request):
+    """POST /v1/query."""
+
+    sql: str = Field(min_length=1, max_length=QUERY_TEXT_MAX)
+    limit: int = Field(default=QUERY_ROWS_DEFAULT, ge=1, le=QUERY_ROWS_MAX)
+
+
+class VerifyRequest(Request):
+    """How a provider signs what it posts to the callback URL; the secret is stored encrypted (S-42)."""
+
+    scheme: Literal["github", "slack", "standard_webhooks"]
+    secret: str = Field(min_length=1, max_length=512)
+    tolerance_s: int = Field(default=300, ge=1, le=3600)
+
+
+class TokenRequest(Request):
+    """POST /v1/tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    timeout: float | Annotated[str, Field(max_length=40)] = "7d"
+    tags: list[str] = Field(default_factory=list, max_length=TOKEN_TAGS_MAX)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    raw: bool = False
+    verify: VerifyRequest | None = None
+    subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
+    body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
+    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
+        default_factory=list, max_length=50
+    )
+
+
+class CompleteRequest(Request):
+    """POST /v1/tokens/{id}/complete. `data` is required and may be null."""
+
+    data: Any
+
+
+class PublicTokenScope(Request):
+    """The one thing that a public token does (S-44)."""
+
+    type: Literal["session.input.send", "session.output.read", "token.complete"]
+    session: str | None = None
+    stream: str | None = Field(default=None, max_length=128)
+    token: str | None = None
+    correlation_id: str | None = Field(default=None, max_length=CORRELATION_ID_MAX)
+
+
+class PublicTokenRequest(Request):
+    """POST /v1/public-tokens."""
+
+    scope: PublicTokenScope
+    max_uses: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    expires_in: float | Annotated[str, Field(max_length=40)] = "30d"
+    allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
+        default_factory=list, max_length=50
+    )
+
+
+class ApiKeyRequest(Request):
+    """POST /v1/api-keys."""
+
+    role: Literal["admin", "operator", "sender", "viewer"]
+    name: str = Field(min_length=1, max_length=NAME_MAX)

@@ -1,0 +1,75 @@
+"""The states that things are in, and what a send did."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SessionStatus(StrEnum):
+    """S-1."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class Activity(StrEnum):
+    """What an open session is doing, derived from its newest run (S-1)."""
+
+    IDLE = "idle"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+
+
+class RunStatus(StrEnum):
+    """S-3."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+    @property
+    def is_final(self) -> bool:
+        """True once the run can't change except by `retry`."""
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class WaitKind(StrEnum):
+    """S-10."""
+
+    INPUT = "input"
+    TOKEN = "token"
+    TIMER = "timer"
+
+
+class WaitStatus(StrEnum):
+    """S-11."""
+
+    PENDING = "pending"
+    FULFILLED = "fulfilled"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+class SendOutcome(StrEnum):
+    """What a send did (S-25)."""
+
+    FULFILLED = "fulfilled"
+    BUFFERED = "buffered"
+    LATE = "late"
+    UNMATCHED = "unmatched"
+
+
+class TokenStatus(StrEnum):
+    """S-40; all but pending are final."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"

@@ -1,0 +1,199 @@
+"""What the directory knows of hosts and of the slots in them, and how hosts come to be and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Protocol
+
+from helmr_runtime.clock import Timer
+from helmr_runtime.core.entries import iso
+from helmr_runtime.host_status import SlotStatus
+from helmr_runtime.ports import Host, SlotReport
+
+SESSIONS_SHOWN = 100
+"""Sessions of a host that `status` names."""
+
+
+class HostState(StrEnum):
+    """What the directory is doing with a host."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ENDING = "ending"
+    """It is drained and being killed."""
+    GONE = "gone"
+
+
+class Stage(StrEnum):
+    """Where a slot is on the way of its session."""
+
+    RESERVED = "reserved"
+    """Taken for a session, nothing asked of its host yet."""
+    ADOPTING = "adopting"
+    HOLDING = "holding"
+    RELEASING = "releasing"
+    ENDING = "ending"
+    """The host lost the session and is ending its code."""
+    GONE = "gone"
+
+
+class ProcessState(StrEnum):
+    """What /proc says."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class HostLocation:
+    """Where a host runs, or ran.
+
+    Attributes:
+        node: Ray's id of its node; empty is the directory's own, also where nobody knows it.
+        pid: Of its process on that node's machine, once it has said so.
+    """
+
+    name: str
+    node: str = ""
+    pid: int | None = None
+
+
+class Spawner(Protocol):
+    """How hosts come to be and end; over Ray in a runtime, in-process in tests."""
+
+    async def spawn(self, *, is_exclusive: bool) -> str:
+        """Create a host and return its name; it may still be starting."""
+        ...
+
+    async def death(self, name: str) -> str:
+        """Return when the host is dead: of what."""
+        ...
+
+    async def kill(self, place: HostLocation) -> None:
+        """End the host's process without asking it. Harmless if it is gone."""
+        ...
+
+    async def names(self) -> Sequence[str]:
+        """The hosts there are, whoever created them."""
+        ...
+
+    async def look(self, place: HostLocation) -> ProcessState:
+        """The state of a host's process."""
+        ...
+
+    async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
+        """By session, what the dead host held and did; empty if it held nothing, or its machine is gone."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class PoolHost:
+    """One host as the directory sees it."""
+
+    name: str
+    port: Host
+    state: HostState
+    since: datetime
+    room: int
+    """Sessions whose code it may have at once."""
+    is_exclusive: bool = False
+    """It is there for one session, and ends with it."""
+    pid: int | None = None
+    node: str = ""
+    code_hash: str | None = None
+    slots: dict[Slot, None] = field(default_factory=dict)
+    """In the order in which they were made."""
+    is_draining: bool = False
+    """It gets no more sessions, and is ended when it has none."""
+    last_words: tuple[str, bool] | None = None
+    """Why this directory ends it, and whether that counts."""
+    ping: asyncio.Task[None] | None = None
+    asked_at: datetime | None = None
+    is_looked_up: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def become(self, state: HostState, now: datetime) -> None:
+        """Enter a state."""
+        self.state = state
+        self.since = now
+
+    @property
+    def place(self) -> HostLocation:
+        """Where it runs."""
+        return HostLocation(self.name, self.node, self.pid)
+
+    @property
+    def is_alive(self) -> bool:
+        """It has started and has not ended."""
+        return self.state in (HostState.READY, HostState.ENDING)
+
+    @property
+    def takes_sessions(self) -> bool:
+        """It is there for whatever comes."""
+        return self.state is HostState.READY and not self.is_draining
+
+    @property
+    def free(self) -> int:
+        """How many more it has room for."""
+        taken = sum(1 for slot in self.slots if slot.executes)
+        return max(0, self.room - taken) if self.takes_sessions else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """For `status`."""
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "node": self.node or None,
+            "state": "retiring" if self.is_draining and self.is_alive else self.state.value,
+            "sessions": len(self.slots),
+            "session_ids": [slot.session_id for slot in islice(self.slots, SESSIONS_SHOWN)],
+            "room": self.room,
+            "since": iso(self.since),
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One session's place in a host, as the directory sees it.
+
+    Attributes:
+        executes: Its code runs there; if not, a command is decided and the session given up at once.
+        epoch: Of its adoption, once that has succeeded.
+        parkable_at: Since when its session only waits.
+    """
+
+    host: PoolHost
+    session_id: str
+    stage: Stage
+    since: datetime
+    executes: bool = True
+    epoch: int | None = None
+    report: SlotReport | None = None
+    parkable_at: datetime | None = None
+    linger: Timer | None = None
+
+    def become(self, stage: Stage, now: datetime) -> None:
+        """Enter a stage."""
+        self.stage = stage
+        self.since = now
+
+    @property
+    def is_over(self) -> bool:
+        """It has been given back, or its host has died."""
+        return self.stage is Stage.GONE
+
+    @property
+    def is_holding(self) -> bool:
+        """It holds its session, and nothing is under way with it."""
+        return self.stage is Stage.HOLDING
+
+    @property
+    def is_lingering(self) -> bool:
+        """Its session only waits, and could be parked."""
+        return self.stage is Stage.HOLDING and self.parkable_at is not None

@@ -1,0 +1,97 @@
+"""Opening the file: locked, checked, restored, and numbered as one more opening."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.ledger.authored import Chain
+from helmr_runtime.ledger.bodies import Bodies
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Settings
+from helmr_runtime.ledger.duck.jobs import ChainKey
+from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, restore
+from helmr_runtime.ledger.duck.rows import OpenBody
+from helmr_runtime.security.keys import KeyRing
+
+CORRUPT = "Corrupt database file"
+"""What the engine says of a block whose checksum is wrong; it has no class for that."""
+
+
+def plain_chain(session_id: str) -> bytes | None:
+    """Chains without a key: SHA-256."""
+    return None
+
+
+async def open_ledger(
+    path: Path,
+    *,
+    clock: Clock,
+    settings: Settings | None = None,
+    chain_key: ChainKey = plain_chain,
+    ring: KeyRing | None = None,
+    encrypts: bool | None = None,
+) -> DuckLedger:
+    """Open the file, or make it, and restore the ledger's memory.
+
+    Args:
+        path: The file.
+        clock: Tells the time.
+        settings: What the engine may use.
+        chain_key: The key of chains that name no master key.
+        ring: The master keys.
+        encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
+
+    Raises:
+        MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
+        RuntimeHeld: Another runtime holds it.
+        LedgerBehind: It holds less than was acknowledged.
+        DataError: The engine finds it damaged.
+        StoreUnavailable: It can't be opened now.
+    """
+    database = Database(path, settings or Settings(), _opens(Bodies(ring)))
+    now = clock.now()
+
+    def open_and_restore() -> Restored:
+        database.open()
+        try:
+            restored = restore(database.writers_reader, now)
+            if encrypts is not None:
+                restored.encrypts = encrypts
+            if restored.encrypts and ring is None:
+                raise MasterKeyMissing(f"{path}: bodies are to be encrypted without a master key")
+            with database.transaction() as connection:
+                connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
+                connection.execute(
+                    "INSERT INTO meta VALUES ($1, $2) "
+                    "ON CONFLICT DO UPDATE SET number = excluded.number",
+                    [ENCRYPTS, int(restored.encrypts)],
+                )
+        except BaseException:
+            database.close()
+            raise
+        return restored
+
+    try:
+        restored = await asyncio.to_thread(open_and_restore)
+    except (ENGINE_ERROR, OSError) as error:
+        if CORRUPT in str(error):
+            raise DataError(
+                f"{path} can't be opened: {error}",
+                hint="Keep the data directory as it is, and go on with a copy of it that was made "
+                "while the runtime was stopped.",
+            ) from error
+        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+    if ring is not None:
+        ring = replace(ring, encrypts_payloads=restored.encrypts)
+    return DuckLedger(database, restored, clock, Chain(ring, chain_key))
+
+
+def _opens(bodies: Bodies) -> OpenBody:
+    def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
+        return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
+
+    return open_body

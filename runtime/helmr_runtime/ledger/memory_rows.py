@@ -1,0 +1,225 @@
+"""What lists and objects are read from, over the lists of the memory ledger: the same shapes and order as the tables.
+
+Rows are folded from the entries by the projection that the tables are made of, when somebody asks. So a client of
+the test harness is answered as a client of a runtime; there is no SQL here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.ledger import pages, views
+from helmr_runtime.ledger.heads import Head, fold
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.projection import NewRun, NewWait, Projection, session_numbers
+from helmr_runtime.ledger.row_access import (
+    FAR_FUTURE_US,
+    Filter,
+    RunFilter,
+    SessionFilter,
+    TokenFilter,
+    WaitFilter,
+)
+from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.tokens import Token
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+class MemoryRows:
+    """Implements `helmr_runtime.ledger.row_access.Rows`.
+
+    Args:
+        entries: All that is stored, in feed order; grows.
+        index: The ledger's, for tokens and keys.
+    """
+
+    def __init__(self, entries: list[Entry], index: LedgerIndex) -> None:
+        self._entries = entries
+        self._index = index
+        self._heads: dict[str, Head] = {}
+        self._folded = Projection()
+
+    @property
+    def _rows(self) -> Projection:
+        """The rows as of now."""
+        for entry in self._entries[self._folded.through :]:
+            head = self._heads.setdefault(entry.session_id, Head(entry.session_id))
+            fold(head, entry)
+            head.tail.clear()
+            self._folded.fold(entry, head)
+        return self._folded
+
+    # --- objects --------------------------------------------------------------------------------
+
+    async def session(self, session_id: str) -> Json | None:
+        return self._session(session_id) if session_id in self._rows.new_sessions else None
+
+    async def run(self, run_id: str) -> Json | None:
+        row = self._rows.new_runs.get(run_id)
+        return self._run(row) if row is not None else None
+
+    async def wait(self, wait_id: str) -> Json | None:
+        row = self._rows.new_waits.get(wait_id)
+        return self._wait(row, in_full=True) if row is not None else None
+
+    async def public_token(self, public_token_id: str) -> Json | None:
+        return None  # the index has all
+
+    def _session(self, session_id: str) -> Json:
+        rows = self._rows
+        numbers = session_numbers(self._heads[session_id])
+        wait = (
+            self._wait(rows.new_waits[numbers.wait_id], in_full=True) if numbers.wait_id else None
+        )
+        queued = rows.runs.get(numbers.run_id or "") if views.is_queued(numbers) else None
+        return views.session_json(rows.new_sessions[session_id], numbers, wait, queued)
+
+    def _run(self, row: NewRun) -> Json:
+        numbers = self._rows.runs[row.run_id]
+        ended = self._entry(numbers.outcome_offset)
+        created = self._entries[row.created_offset - 1]
+        return views.run_json(row, numbers, created.body, ended.body if ended is not None else None)
+
+    def _wait(self, row: NewWait, *, in_full: bool) -> Json:
+        numbers = self._rows.waits[row.wait_id]
+        resolved = self._entry(numbers.resolved_offset)
+        return views.wait_json(
+            row,
+            numbers,
+            self._entries[row.opened_offset - 1].body,
+            views.principal_of(self._sent(resolved)) if resolved is not None else None,
+            outcome=resolved.body if resolved is not None else None,
+            in_full=in_full,
+        )
+
+    def _sent(self, resolved: Entry) -> Entry:
+        """The entry whose author resolved the wait: of one that an earlier record satisfied at once, that record."""
+        if not views.was_at_once(resolved):
+            return resolved
+        return next(
+            entry
+            for entry in self._of(resolved.session_id, EntryKind.INPUT_ACCEPTED)
+            if entry.body["record_id"] == resolved.body["record_id"]
+        )
+
+    def _token(self, token: Token) -> Json:
+        created, ended, pinned = (
+            self._entry(o) for o in (token.created_offset, token.ended_offset, token.pin_offset)
+        )
+        assert created is not None
+        return token_json(token, created, ended, pinned, in_full=False)
+
+    def _entry(self, feed_offset: int | None) -> Entry | None:
+        return self._entries[feed_offset - 1] if feed_offset else None
+
+    def _of(self, session_id: str, *kinds: EntryKind) -> list[Entry]:
+        return [
+            entry
+            for entry in self._entries
+            if entry.session_id == session_id and (not kinds or entry.kind in kinds)
+        ]
+
+    # --- lists ----------------------------------------------------------------------------------
+
+    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json:
+        rows = self._rows
+        found: Iterable[tuple[tuple[int | str, ...], Json]]
+        match wanted:
+            case SessionFilter():
+                new = rows.new_sessions.values()
+                found = (((-row.created_offset,), self._session(row.session_id)) for row in new)
+            case RunFilter():
+                found = (((-row.created_offset,), self._run(row)) for row in rows.new_runs.values())
+            case WaitFilter():
+                waits = rows.new_waits.values()
+                found = ((_deadline_first(row), self._wait(row, in_full=False)) for row in waits)
+            case TokenFilter():
+                found = (((-one.created_offset,), self._token(one)) for one in self._index.tokens)
+        fitting = (one for one in found if _fits(wanted, one[1]))
+        return _page(type(wanted).__name__, fitting, dict, cursor, limit)
+
+    async def public_tokens(self, cursor: str | None, limit: int) -> Json:
+        owned = self._index.keys.public_tokens.values()
+        found = (((-one.created_offset,), one) for one in owned)
+        return _page("public-tokens", found, public_token_json, cursor, limit)
+
+    async def api_keys(self, cursor: str | None, limit: int) -> Json:
+        keys = self._index.keys.api_keys.values()
+        found = (((-key.created_offset,), key) for key in keys)
+        return _page("api-keys", found, api_key_json, cursor, limit)
+
+    async def transcript(
+        self, head: Head, after: int | None, cursor: str | None, limit: int
+    ) -> Json:
+        start = (after or 0) if cursor is None else 0  # a cursor wins over `after`
+        found = (((e.seq,), e) for e in self._of(head.session_id) if e.seq > start)
+        return _page(f"transcript:{head.session_id}", found, views.entry_json, cursor, limit)
+
+    async def records(
+        self,
+        head: Head,
+        direction: str,
+        stream: str,
+        after: int | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Json:
+        takers: dict[str, str | None] = {}
+        for entry in self._of(head.session_id, EntryKind.WAIT_FULFILLED, EntryKind.INPUT_RETURNED):
+            if "record_id" in entry.body:
+                is_taken = entry.kind is EntryKind.WAIT_FULFILLED
+                takers[entry.body["record_id"]] = entry.body["wait_id"] if is_taken else None
+        start = (after or 0) if cursor is None else 0
+        found = (
+            ((int(entry.body["stream_seq"]),), entry)
+            for entry in self._of(head.session_id, views.record_kind(direction))
+            if entry.body["stream"] == stream and entry.body["stream_seq"] > start
+        )
+        return _page(
+            f"{direction}:{head.session_id}:{stream}",
+            found,
+            lambda entry: views.record_json(entry, takers.get(entry.body["record_id"])),
+            cursor,
+            limit,
+        )
+
+
+def _deadline_first(row: NewWait) -> tuple[int | str, ...]:
+    if row.deadline_at is None:
+        return FAR_FUTURE_US, row.wait_id
+    return round(row.deadline_at.timestamp() * 1_000_000), row.wait_id
+
+
+def _fits(wanted: Filter, info: Json) -> bool:
+    """Whether an object is one of those that a filter takes."""
+    given = {name: value for name, value in asdict(wanted).items() if value is not None}
+    if "tag" in given and given.pop("tag") not in info["tags"]:
+        return False
+    if "kinds" in given and info["kind"] not in given.pop("kinds"):
+        return False
+    is_over = info["status"] in ("closed", "cancelled")
+    if given.get("activity") == "idle" and is_over:
+        return False
+    return all(info[name] == value for name, value in given.items())
+
+
+def _page(
+    name: str,
+    found: Iterable[tuple[tuple[int | str, ...], T]],
+    view: Callable[[T], Json],
+    cursor: str | None,
+    limit: int,
+) -> Json:
+    """A page of what is behind the cursor, by key."""
+    rows = sorted(found, key=lambda row: row[0])
+    types = [type(part) for part in rows[0][0]] if rows else [int]
+    last = pages.decode(name, cursor, types)
+    if last is not None:
+        rows = [row for row in rows if row[0] > tuple(last)]
+    following = pages.encode(name, rows[limit - 1][0]) if len(rows) > limit else None
+    return pages.page([view(row) for _, row in rows[:limit]], following)

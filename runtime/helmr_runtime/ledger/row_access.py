@@ -1,0 +1,89 @@
+"""What lists and objects are read from: the filters, and the port between the reads and whatever holds the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from helmr_runtime.ledger.heads import Head
+
+Json = dict[str, Any]
+
+FAR_FUTURE_US = 2**62
+"""Sorts waits without a deadline last; as an integer, because NULL compares with nothing."""
+
+ANSWERABLE = ("input", "token")
+"""Kinds of waits that somebody can answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions; None takes all."""
+
+    external_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+    activity: str | None = None
+    """Of sessions that are over, none is `idle`."""
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs; None takes all."""
+
+    session_id: str | None = None
+    task: str | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFilter:
+    """Which waits; None takes all."""
+
+    status: str | None = "pending"
+    kinds: tuple[str, ...] = ANSWERABLE
+    session_id: str | None = None
+    task: str | None = None
+    stream: str | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFilter:
+    """Which tokens; None takes all."""
+
+    status: str | None = None
+    tag: str | None = None
+
+
+Filter = SessionFilter | RunFilter | WaitFilter | TokenFilter
+
+
+class Rows(Protocol):
+    """Objects as JSON that fits `helmr.models`, None where there is none; pages go on behind a cursor of their own.
+
+    Waits are sorted by deadline (soonest first, none last), then id; what has a seq, by it; all else newest first.
+    """
+
+    async def session(self, session_id: str) -> Json | None: ...
+    async def run(self, run_id: str) -> Json | None: ...
+    async def wait(self, wait_id: str) -> Json | None: ...
+    async def public_token(self, public_token_id: str) -> Json | None: ...
+
+    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json: ...
+    async def public_tokens(self, cursor: str | None, limit: int) -> Json: ...
+    async def api_keys(self, cursor: str | None, limit: int) -> Json: ...
+
+    async def transcript(
+        self, head: Head, after: int | None, cursor: str | None, limit: int
+    ) -> Json: ...
+    async def records(
+        self,
+        head: Head,
+        direction: str,
+        stream: str,
+        after: int | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Json: ...

@@ -1,0 +1,58 @@
+"""What the console says of a field, and how it judges an answer before it is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from helmr.forms import form_of
+from helmr_console.forms.about import about
+from helmr_console.forms.check import problems
+
+DECISION = {
+    "type": "object",
+    "properties": {
+        "decision": {"enum": ["approve", "reject", "edit"]},
+        "note": {"anyOf": [{"type": "string", "maxLength": 500}, {"type": "null"}]},
+        "zip": {"type": "string", "pattern": r"^\d{5}$"},
+    },
+    "required": ["decision"],
+}
+
+
+def test_local_check_names_the_path() -> None:
+    said = problems(DECISION, {"decision": "maybe", "note": 5})
+    assert said["decision"] == "one of approve, reject, edit"
+    assert "note" in said
+    assert problems(DECISION, {}) == {"decision": "needed"}
+    zipped = {"decision": "edit", "zip": ""}
+    assert problems(DECISION, zipped) == {"zip": "does not have the shape it needs"}
+
+
+@pytest.mark.timeout(5)
+def test_a_hostile_pattern_costs_no_time() -> None:
+    hostile = {"type": "string", "pattern": "^(a+)+$"}
+    assert problems(hostile, "a" * 5_000 + "b") == {"$": "does not have the shape it needs"}
+    assert problems({"type": "string", "pattern": "("}, "x") == {}
+
+
+def test_help_for_a_field_says_what_it_takes() -> None:
+    schema = {
+        "type": "object",
+        "required": ["size", "decision"],
+        "properties": {
+            "decision": {"enum": ["approve", "reject"], "description": "What to do."},
+            "size": {"type": "integer", "minimum": 1, "maximum": 10},
+            "day": {"type": "string", "format": "date"},
+            "note": {"anyOf": [{"type": "string", "maxLength": 80}, {"type": "null"}]},
+        },
+    }
+    told = {leaf.label: "; ".join(about(leaf)) for leaf in form_of(schema).leaves()}
+    assert told["decision"].startswith(
+        "What to do.; arrows move between the choices, space chooses"
+    )
+    assert "one of: approve, reject; required" in told["decision"]
+    assert "a whole number; 1 to 10; required" in told["size"]
+    assert "written like 2" in told["day"]
+    assert "optional: not sent unless you fill it" in told["day"]
+    assert "0 to 80 characters" in told["note"]
+    assert "^n goes through not sent, empty, null: 3 different answers" in told["note"]

@@ -1,0 +1,81 @@
+"""What is sent is what was reviewed, once it could be read; sent again, it is the same operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helmr.forms import Form, form_of
+from helmr_console.drafts import AnswerDraft, Beginning, beginning
+from helmr_console.outcome import Outcome, Result
+from helmr_console.submission import READS_S, SendPhase, Submission
+
+
+def reviewed() -> Submission:
+    submission = Submission("op_1", SendPhase.FORM)
+    submission.review({"a": 1}, '{"a": 1}', ())
+    return submission
+
+
+def test_a_key_typed_before_the_review_could_be_read_is_for_something_else() -> None:
+    submission = reviewed()
+    assert not submission.is_readable(1e9), "it is not drawn"
+    submission.drawn_s = 100.0
+    assert not submission.is_readable(99.0)
+    assert not submission.is_readable(100.0 + READS_S / 2)
+    assert submission.is_readable(100.1 + READS_S)
+
+
+@pytest.mark.parametrize("result", Result)
+def test_only_what_may_have_been_accepted_stays_in_review(result: Result) -> None:
+    submission = reviewed()
+    submission.phase = SendPhase.SENDING
+    submission.ended(Outcome(result))
+    is_open = result in (Result.UNKNOWN, Result.UNAVAILABLE)
+    assert submission.phase is (SendPhase.REVIEW if is_open else SendPhase.FORM)
+    assert submission.tried is is_open
+    assert submission.operation_id == "op_1", "whatever comes back, it is the same operation"
+
+
+def test_a_try_that_broke_may_have_been_accepted() -> None:
+    submission = reviewed()
+    submission.broke()
+    assert (submission.phase, submission.tried) == (SendPhase.REVIEW, True)
+
+
+def test_a_draft_whose_send_had_no_answer_goes_on_as_its_operation() -> None:
+    submission = Submission("op_2")
+    submission.resume("op_1")
+    assert (submission.operation_id, submission.tried) == ("op_1", True)
+
+
+def form(*names: str) -> Form:
+    properties: dict[str, Any] = {name: {"type": "string"} for name in names}
+    return form_of({"type": "object", "properties": properties})
+
+
+def draft(of: Form, **more: Any) -> AnswerDraft:
+    cells = {"a": "one", "b": "two"}
+    return AnswerDraft("wait_1", of.schema_hash, cells, schema=of.schema, **more)
+
+
+def test_a_form_begins_as_it_was_left() -> None:
+    here = form("a", "b")
+    assert beginning(None, here) == Beginning()
+    begun = beginning(draft(here, raw="{"), here)
+    assert (begun.cells, begun.raw) == ({"a": "one", "b": "two"}, "{")
+    assert begun.note == "draft restored; F9 discards it"
+    begun = beginning(draft(here, operation_id="op_1"), here)
+    assert begun.operation_id == "op_1"
+    assert "sending again is the same operation" in begun.note
+
+
+def test_of_a_draft_for_another_schema_comes_what_fits_and_no_operation() -> None:
+    begun = beginning(draft(form("a", "b"), raw="{", operation_id="op_1"), form("a", "c"))
+    assert begun.cells is not None
+    assert begun.cells["a"] == "one"
+    assert (begun.raw, begun.operation_id) == (None, None)
+    assert begun.note == "the schema has changed since the draft; left out: b"
+    begun = beginning(draft(form("a", "b")), form("a", "b", "c"))
+    assert begun.note == "the schema has changed since the draft; all of it was taken over"
