@@ -23,7 +23,7 @@ def note(where: str) -> None:
     seen[where] = {flag.name for flag, value in zip(Executing, flags, strict=True) if value}
 
 
-memory: list[bytearray] = []
+memory: list[memoryview] = []
 
 
 @step
@@ -67,7 +67,7 @@ async def test_whatever_executes_is_noted_and_what_waits_is_not(
 
     def keep(self: SlotMark, *arguments: Any) -> None:
         made(self, *arguments)
-        memory.append(self._buffer)  # type: ignore[arg-type]  # no file is mapped here
+        memory.append(self._record)
 
     monkeypatch.setattr(SlotMark, "__init__", keep)
     async with Harness(everywhere) as h:
