@@ -17,7 +17,7 @@ from helmr.errors import UsageError
 from helmr.safe_text import plain
 
 LOGS = "logs"
-PATTERNS = ("helmr-host-*.log", "in-process.log")
+PATTERNS = ("helmr-host-*.log", "in-process*.log")
 """The files that hosts write; ledger, directory and gateway run no code of sessions."""
 
 BYTES_MAX = 16 * 1024 * 1024

@@ -67,6 +67,12 @@ def test_up_with_options_that_make_no_sense(helmr, words: list[str]) -> None:
     assert said.err.startswith("helmr: ")
 
 
+def test_one_process_joins_no_cluster(helmr, nowhere: Path) -> None:
+    said = helmr("up", "x.py", "--in-process", "--address", "auto")
+    assert said.code == 2
+    assert said.err.startswith("helmr: a runtime in one process joins no cluster")
+
+
 NO_MODULE = """
 import sys
 class Missing:

@@ -45,6 +45,9 @@ RUN = "run"
 """The folder in the data directory where hosts say what executes."""
 
 LOG_NAME = "in-process.log"
+OLD_LOG_NAME = "in-process-old.log"
+LOG_BYTES_MAX = 16 * 1024 * 1024
+"""A longer log is put aside at the next start."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a spinning task may keep the interpreter from the runtime's loop."""
@@ -117,7 +120,7 @@ class _Foreground:
         finally:
             if not await stop.unless_hurried(runtime.stop()):
                 await runtime.abandon()
-        return watching is None or watching.cancel()
+        return stop.hurried.is_set() or watching is None or watching.cancel()
 
     def clean_up(self) -> None:
         """Take back what pointed here."""
@@ -148,6 +151,8 @@ class _Foreground:
 
 def _log_to(path: Path) -> None:
     """Send this process's log to a file, and what concerns a person to the terminal, prints to both."""
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_name(OLD_LOG_NAME))
     descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     file = os.fdopen(descriptor, "w", buffering=1)
     everything = logging.StreamHandler(file)

@@ -79,8 +79,10 @@ class InProcessSpawner:
         self._found = found
         self._hosts: dict[str, tuple[HostActor, InProcessStatuses]] = {}
         self.leftovers = Leftovers()
+        self._unblamed: frozenset[str] = frozenset()
+        """Sessions one of which has ended the earlier process; nobody knows which, so it counts for none."""
         self.suspects: set[str] = set()
-        """Sessions one of which may have ended the earlier process; nobody knows which, so it counts for none."""
+        """Those of them that have not settled; whoever finds that one has takes it out."""
 
     def judge(self, held: Collection[HeldLease]) -> None:
         """Find out whose code executed when an earlier process ended, of what the ledger believes held."""
@@ -91,6 +93,7 @@ class InProcessSpawner:
             and (status.epoch, status.executing) == (lease.epoch, True)
         }
         self.suspects = suspects if len(suspects) > 1 else set()
+        self._unblamed = frozenset(self.suspects)
 
     async def spawn(self, *, is_exclusive: bool) -> str:
         """Create a host with a fresh name."""
@@ -133,7 +136,7 @@ class InProcessSpawner:
         """What a host of an earlier process held and did; one of several suspects is not blamed."""
         found = self._found.get(place.name, {})
         return {
-            session_id: replace(status, executing=False) if session_id in self.suspects else status
+            session_id: replace(status, executing=False) if session_id in self._unblamed else status
             for session_id, status in found.items()
         }
 

@@ -83,13 +83,19 @@ class ThreadedRuntime:
         runtime = InProcess(spec, registry, catalog, _say_nothing)
         self._serving.set_result((asyncio.get_running_loop(), task))
         try:
+            await self._run(runtime, task)
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _run(self, runtime: InProcess, task: asyncio.Task[None]) -> None:
+        try:
             await runtime.start()
             self._ready.set_result(None)
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             task.uncancel()  # it is told to stop, which takes some waiting
-        except BaseException as error:  # noqa: BLE001 - raised again where it was started
-            self._ready.set_exception(error)
         finally:
             await runtime.stop()
 
