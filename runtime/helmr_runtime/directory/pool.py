@@ -122,13 +122,6 @@ class Pool:
             await self._entered.wait()
         return min(hosts, key=lambda host: len(host.slots))
 
-    def set_room(self, room: int) -> None:
-        """Of each host that is there for all sessions."""
-        self.room = room
-        for host in self.hosts.values():
-            if not host.is_exclusive:
-                host.room = room
-
     def slots(self) -> list[Slot]:
         """Every slot of every host."""
         return [slot for host in self.hosts.values() for slot in host.slots]
