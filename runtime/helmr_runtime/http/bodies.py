@@ -11,7 +11,7 @@ from email.message import Message
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from helmr import jsonio
 from helmr.errors import BadRequest, TooLarge, UnsupportedMedia
@@ -66,11 +66,16 @@ async def read_raw(request: Request) -> bytes:
     size_bytes = 0
     try:
         async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                size_bytes += len(chunk)
+            has_more = True
+            while has_more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size_bytes += len(chunks[-1])
                 if size_bytes > HTTP_BODY_BYTES_MAX:
                     raise _too_large()
-                chunks.append(chunk)
+                has_more = message.get("more_body", False)
     except TimeoutError:
         raise BadRequest(f"the body did not arrive within {timeout_s:g} s") from None
     return b"".join(chunks)

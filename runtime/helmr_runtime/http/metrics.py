@@ -30,6 +30,7 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self._registry,
         )
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._followers = Gauge(
             "helmr_followers", "Clients that follow a feed", registry=self._registry
         )
@@ -40,8 +41,16 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        found = self._of_route.get((method, route, status))
+        if found is None:
+            found = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(method, route),
+            )
+            self._of_route[method, route, status] = found
+        count, time_taken = found
+        count.inc()
+        time_taken.observe(seconds)
 
     def render(self, health: Health, *, followers: int, in_flight: int) -> bytes:
         """Everything as text."""
