@@ -15,10 +15,6 @@ CLASS_LINES_MAX = 350
 PACKAGES = {"helmr": "helmr", "helmr_runtime": "runtime", "helmr_console": "console"}
 
 TOO_LARGE = {
-    "console/helmr_console/app.py",
-    "console/helmr_console/screens/compose.py",
-    "console/helmr_console/screens/session.py",
-    "console/helmr_console/widgets/form.py",
     "runtime/helmr_runtime/session/code_runner.py",
     "runtime/helmr_runtime/session/live_session.py",
 }
