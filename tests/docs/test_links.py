@@ -10,7 +10,7 @@ FENCE = re.compile(r"^```.*?^```$", flags=re.M | re.S)
 
 
 def _pages(root: Path) -> list[Path]:
-    return [root / "README.md", root / "CHANGELOG.md", *sorted((root / "docs").rglob("*.md"))]
+    return [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
 
 
 def _anchors(page: Path) -> set[str]:
