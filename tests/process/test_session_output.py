@@ -52,3 +52,10 @@ def test_a_line_without_an_end_is_cut() -> None:
     with code_of(ADA):
         SessionStream(out).write("x" * (PENDING_CHARS_MAX + 1))
     assert out.getvalue() == f"{ADA} | {'x' * (PENDING_CHARS_MAX + 1)}\n"
+
+
+def test_what_a_session_has_supplied_commands_no_terminal() -> None:
+    out = io.StringIO()
+    with code_of(ADA):
+        SessionStream(out).write("\x1b[2J\rforged\n")
+    assert out.getvalue() == f"{ADA} | ␛[2J\n{ADA} | forged\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from helmr.errors import BadDefinition
+from helmr.safe_text import plain
 from helmr_runtime.process import pointer_files, watch_files
 from helmr_runtime.process.in_process import InProcess
 from helmr_runtime.process.session_output import (
@@ -158,7 +159,7 @@ def _log_to(path: Path) -> None:
     everything = logging.StreamHandler(file)
     everything.setFormatter(logging.Formatter(FORMAT))
     shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(logging.Formatter("%(session)s %(levelname)s %(name)s: %(message)s"))
+    shown.setFormatter(_SafeFormatter("%(session)s %(levelname)s %(name)s: %(message)s"))
     for handler in (everything, shown):
         handler.addFilter(SessionFilter())
     shown.addFilter(_concerns_a_person)
@@ -168,6 +169,14 @@ def _log_to(path: Path) -> None:
     ours.propagate = True
     redaction.install()
     tag_prints(file)
+
+
+class _SafeFormatter(logging.Formatter):
+    """What sessions have supplied is shown, not obeyed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a record."""
+        return plain(super().format(record), None)
 
 
 def _concerns_a_person(record: logging.LogRecord) -> bool:

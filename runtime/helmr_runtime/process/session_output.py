@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
 from helmr.current import current_run
+from helmr.safe_text import plain
 
 FORMAT = "%(asctime)s %(levelname)s %(session)s %(name)s: %(message)s"
 """Of a log file; `helmr logs` reads it."""
@@ -43,7 +44,7 @@ class SessionFilter(logging.Filter):
 
 
 class SessionStream:
-    """A text stream that writes whole lines of sessions with their ids in front, and all else as it comes.
+    """A text stream that writes lines of sessions whole, safe for a terminal, with their ids in front; all else as it is.
 
     Args:
         streams: Where to; the first stands for all when asked what it is.
@@ -61,12 +62,13 @@ class SessionStream:
             self._put(text)
             return len(text)
         with self._lock:
-            *lines, rest = (self._pending.pop(session_id, "") + text).split("\n")
+            whole = self._pending.pop(session_id, "") + text.replace("\r", "\n")
+            *lines, rest = whole.split("\n")
             if len(rest) > PENDING_CHARS_MAX or len(self._pending) >= PENDING_SESSIONS_MAX:
                 lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
-            self._put("".join(f"{session_id}{PRINTED}{line}\n" for line in lines))
+            self._put("".join(f"{session_id}{PRINTED}{plain(line, None)}\n" for line in lines))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
