@@ -44,7 +44,7 @@ class SessionFilter(logging.Filter):
 
 
 class SessionStream:
-    """A text stream that writes lines of sessions whole, safe for a terminal, with their ids in front; all else as it is.
+    """A text stream that writes lines of sessions whole, safe for a terminal, their ids in front; all else as it is.
 
     Args:
         streams: Where to; the first stands for all when asked what it is.
