@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
+from helmr_runtime.directory.actor import DirectoryActor
 from tests.console.flow.bench import Bench
 
 
-async def nothing() -> None:
-    return None
-
-
-async def without_slots(bench: Bench, session_id: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Park the session, and let no slot be had from now on; the directory."""
+async def without_room(bench: Bench, session_id: str) -> DirectoryActor:
+    """Park the session, and let no room be had from now on; the directory."""
     directory = bench.stack.directory
     assert directory is not None
-    actor = directory._bindings.holder(session_id)
-    assert actor is not None
-    await bench.until(lambda: actor.parkable_at is not None)
-    await directory._placing._release_and_return(actor, "linger")
+    slot = directory._bindings.holder(session_id)
+    assert slot is not None
+    await bench.until(lambda: slot.parkable_at is not None)
+    assert await directory._placing.release(slot, "linger")
     assert directory._bindings.holder(session_id) is None
-    monkeypatch.setattr(directory._placing, "free_slot", lambda: None)
-    monkeypatch.setattr(directory._placing, "claim_evictable", lambda: None)
-    monkeypatch.setattr(directory._placing, "evict", nothing)
+    await directory.set_room(0, why=None)
     return directory
 
 
 async def test_an_answered_run_that_does_not_go_on_is_shown_in_inbox_sessions_and_system(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
 ) -> None:
     wait = await bench.ask("sign", subject="Sign here?")
     await bench.open()
     await bench.inbox(1)
-    directory = await without_slots(bench, wait["session"]["id"], monkeypatch)
+    directory = await without_room(bench, wait["session"]["id"])
     await bench.answer(wait["id"], {"decision": "approve", "note": None})
     await bench.until(lambda: wait["id"] in bench.app.shared.store.ended)
     assert not bench.app.shared.store.stuck(), "a moment is no news"
@@ -48,8 +39,7 @@ async def test_an_answered_run_that_does_not_go_on_is_shown_in_inbox_sessions_an
     await bench.sees("ready, with warnings")
     await bench.press("1")
     await bench.sees("answered, not gone on for")
-    monkeypatch.undo()
-    directory._pump()
+    await directory.set_room(4, why=None)
     await bench.stack.run_until(wait["run"]["id"], "succeeded")
     await bench.until(lambda: not bench.app.shared.store.resolved)
 
