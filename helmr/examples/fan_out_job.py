@@ -1,6 +1,6 @@
 """A Ray job that has many documents assessed, each by a session of its own, and prints the results as they come.
 
-It calls the session actors of the runtime in its cluster: no HTTP and no key. Sessions are named by collection and
+It calls the hosts of the runtime in its cluster: no HTTP and no key. Sessions are named by collection and
 document, so a job that was killed is simply run again: it finds those that there are and collects what is left.
 
 ```

@@ -19,7 +19,7 @@ from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.security.session_keys import SessionKeys
 
-# --- session actor <-> ledger ---------------------------------------------------------------------
+# --- host <-> ledger ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ Precondition = OperationUnused | TokenOpen | TokenNotCompleted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush:
-    """What a session actor asks the ledger to store as one unit.
+    """What a live session asks the ledger to store as one unit.
 
     Its name is (session_id, epoch, first seq, last hash): the ledger answers one that it holds as done.
     `release` True is the park commit: it clears the head's holder. `checkpoint` is the JSON text of the
@@ -181,7 +181,7 @@ class HeldLease:
 
 
 class Ledger(Protocol):
-    """The ledger as session actors, directory and service see it. All methods are calls to one actor."""
+    """The ledger as hosts, directory and service see it. All methods are calls to one actor."""
 
     async def load(
         self,

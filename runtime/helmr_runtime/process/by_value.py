@@ -1,6 +1,6 @@
 """Which modules' functions and classes travel to Ray workers by value: those that no other process can import.
 
-A task module's folder is appended to the import path of session actors and of nothing else. A function that a step
+A task module's folder is appended to the import path of hosts and of nothing else. A function that a step
 hands to Ray runs in a worker without that path; so what it names in these modules goes with it.
 """
 

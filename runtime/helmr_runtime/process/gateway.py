@@ -121,7 +121,7 @@ def make_gateway(
     """A gateway over actor calls, to be started on `host`.
 
     Args:
-        calls: How it reaches ledger, directory and session actors.
+        calls: How it reaches ledger, directory and hosts.
         host: Its name, and the local ones, are those under which it may be asked.
         version: Of Helmr.
         data_dir: Shown by `/readyz`.

@@ -1,4 +1,4 @@
-"""One run's coroutine tree on its own loop and thread, and its conversation with the session actor.
+"""One run's coroutine tree on its own loop and thread, and its conversation with the live session.
 
 The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `RunEvents` as
 calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
@@ -63,7 +63,7 @@ log = logging.getLogger("helmr.run")
 
 
 class RunEvents(Protocol):
-    """What a driver tells the session actor, on the actor's loop and in the order it happened."""
+    """What a driver tells the live session, on the host's loop and in the order it happened."""
 
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The code asks for a new op."""

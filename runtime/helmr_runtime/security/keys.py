@@ -18,7 +18,7 @@ master key ─┬─ session id ─┬─ chain     HMAC key of the hash chain (
             └─ purpose     one key per use of the runtime itself: page nonces, sealed settings
 ```
 
-The middle floor is what a session actor gets, so that task code never stands beside a master key.
+The middle floor is what a host gets, so that task code never stands beside a master key.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a run may make of its session's keys: tokens with derived secrets, the same at every replay.
 
-A value of the session actor, used on a run's thread: it computes and stores nothing.
+A value of the live session, used on a run's thread: it computes and stores nothing.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Service:
     Args:
         ledger: Reads, and the start of sessions.
         directory: Where sessions live.
-        session: The session actor with that name.
+        host_named: The host with that name.
         clock: Tells the time.
         version: Of Helmr.
         data_dir: Shown by `/readyz`.

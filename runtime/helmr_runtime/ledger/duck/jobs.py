@@ -107,7 +107,7 @@ class PendingJob(Generic[T]):
 
 
 class FlushJob(PendingJob[CommitReply]):
-    """A session actor's flush."""
+    """A live session's flush."""
 
     def __init__(self, flush: Flush, index: LedgerIndex, lookups: Lookups) -> None:
         super().__init__()

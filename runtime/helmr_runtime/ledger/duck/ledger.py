@@ -87,7 +87,7 @@ class DuckLedger(ReadableLedger):
     def rows(self) -> DuckRows:
         return self._rows
 
-    # --- what session actors and the service ask ------------------------------------------------
+    # --- what hosts and the service ask ---------------------------------------------------------
 
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; on disk when it returns (S-60)."""

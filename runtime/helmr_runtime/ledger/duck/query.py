@@ -221,7 +221,7 @@ class _Execution:
             fields = [
                 field.with_name(name) for field, name in zip(reader.schema, names, strict=True)
             ]
-        # Here and not above: pool actors import this module and never run a query.
+        # Here and not above: hosts import this module and never run a query.
         import pyarrow
         from pyarrow import ipc
 
