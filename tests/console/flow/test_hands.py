@@ -281,4 +281,4 @@ async def test_with_ascii_every_sign_on_every_screen_is_ascii(
             await bench.pilot.pause()
             text = "\n".join(strip.text for strip in strips(bench.app))
             assert text.isascii(), (step, [char for char in text if ord(char) > 127], text)
-        assert type(bench.app.screen).__name__ == step.screen, step
+        await bench.on(step.screen)

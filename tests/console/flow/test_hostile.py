@@ -36,6 +36,7 @@ def every_screen() -> set[str]:
     return {kind.__name__ for kind in leaves(ConsoleScreen)}
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
 async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple[int, int]) -> None:
     """Each screen, each tab, each text that opens from it; a screen that is added has to be added to the walk."""
