@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -43,9 +44,15 @@ async def waits(payload: Any) -> str:
     return await messages.wait().unwrap()
 
 
+went_on: list[str] = []
+"""What `lives_alone` was told, wherever it went on."""
+
+
 @task(isolated=True)
 async def lives_alone(payload: Any) -> str:
-    return await messages.wait().unwrap()
+    said = await messages.wait().unwrap()
+    went_on.append(said)
+    return said
 
 
 async def test_a_session_lost_before_its_code_started_leaves_its_slot_empty() -> None:
@@ -157,11 +164,15 @@ async def test_what_is_refused_without_room_leaves_the_session_unheld() -> None:
         assert not [held for held in await h.ledger.held() if held.session_id == session.id]
 
 
-async def test_an_isolated_task_runs_in_no_host_with_others() -> None:
+@pytest.mark.parametrize("death", [None, Death(cause="killed", executing=True)])
+async def test_an_isolated_task_runs_in_no_host_with_others(death: Death | None) -> None:
+    went_on.clear()
     async with Harness(lives_alone) as h:
         session = await h.start(lives_alone)
         await session.park()
         host = host_of(h)
-        adopted = await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        adopted = await host.adopt(session.id, command=send(), death=death, catalog_hash="test")
         assert (adopted.released, adopted.wants_own_host) == (True, True)
         assert not host.slots
+        await asyncio.sleep(0.2)
+        assert went_on == []

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from helmr.current import RunRef, SessionRef
-from helmr.errors import HelmrSignal, RunParked, Unavailable
+from helmr.errors import HelmrSignal, RunParked
 from helmr.ids import RUN, new_id
 from helmr.models import RunStatus
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide import lifecycle, ops
+from helmr_runtime.core.decide.decision import Context
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.requests import (
     ClockRequest,
@@ -34,12 +34,12 @@ from helmr_runtime.core.requests import (
     TokenRequest,
     WaitRequest,
 )
-from helmr_runtime.core.run import Run
+from helmr_runtime.core.run import Run, Wait
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import Ledger
 from helmr_runtime.replay import (
     Mismatch,
-    Outcome,
     Raised,
     ReplayLog,
     Returned,
@@ -50,48 +50,81 @@ from helmr_runtime.replay import (
     make_replay_log,
 )
 from helmr_runtime.replay.driver import TREE_END_S
-from helmr_runtime.replay.replay_log import is_outcome, outcome_of
-from helmr_runtime.session.owner import Owner
+from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.replay_log import is_outcome
+from helmr_runtime.session.outcomes import Outcomes
+from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.step_retries import StepRetries
 from helmr_runtime.session.task_tokens import task_token_call
+from helmr_runtime.session.token_waits import TokenWaits
 
 SEVER_S = TREE_END_S + 1.0
 """A thread that is silent for so long after its run was severed is lost."""
 
-RETRY_LOAD_S = 0.2
+THREAD_POLL_S = 0.1
 
 log = logging.getLogger("helmr.session")
 
 
-@dataclass(slots=True)
-class _Pending:
-    """An outcome on its way to the code; goes when it is ready and those before it have gone."""
+@dataclass(frozen=True, slots=True)
+class CodeSettings:
+    """How a host runs code.
 
-    driver: RunDriver
-    outcome: Outcome | None = None
+    Args:
+        code_hash: Of the code that it has.
+        linger_s: A step's longer backoff parks.
+        replay_always: Replay at every await, for tests.
+        silence_s: How long a replay may be silent before it counts as different from the journal.
+    """
+
+    code_hash: str
+    linger_s: float
+    replay_always: bool
+    silence_s: float
 
 
 class CodeRunner:
-    """The code of one adopted session."""
+    """The code of one adopted session.
 
-    def __init__(self, owner: Owner, ledger: Ledger, clock: Clock, mark: SlotMark) -> None:
-        self._owner = owner
-        self._mark = mark
+    Args:
+        log: The session; what the code asks is written there.
+        token_waits: Opens waits whose precondition lies outside the session.
+        mark: Where it is noted what the code does.
+        on_closed: Called when the run's code has ended, or did not start, or a thread that it left has ended.
+        on_retire: Called when parts of the code did not end.
+    """
+
+    def __init__(
+        self,
+        log: SessionLog,
+        token_waits: TokenWaits,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        settings: CodeSettings,
+        secrets: Secrets | None,
+        mark: SlotMark,
+        on_closed: Callable[[], None],
+        on_retire: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self._token_waits = token_waits
         self._ledger = ledger
         self._clock = clock
+        self._settings = settings
+        self._secrets = secrets
+        self._mark = mark
+        self._on_closed = on_closed
+        self._on_retire = on_retire
         self.driver: RunDriver | None = None
         self._starting: asyncio.Task[None] | None = None
         self._severed: list[RunDriver] = []
-        self._out: deque[_Pending] = deque()
-        self._retries = StepRetries(owner, clock, self._run_of)
+        self._outcomes = Outcomes(log, ledger, lambda: self.driver)
+        self._retries = StepRetries(log, clock, self._run_of, linger_s=settings.linger_s)
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deferred: list[Callable[[], None]] = []
-        self.hold_seq = 0
-        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a death)."""
-        self.is_stopped = False
 
-    # --- what the owner asks ------------------------------------------------------------------
+    # --- what the session asks ----------------------------------------------------------------
 
     @property
     def is_busy(self) -> bool:
@@ -106,7 +139,9 @@ class CodeRunner:
     @property
     def is_quiet(self) -> bool:
         """No code executes and nothing is on its way to any."""
-        if self._starting is not None or self._out or self._severed or self._tasks:
+        if self._starting is not None or self._severed or self._tasks:
+            return False
+        if not self._outcomes.is_quiet:
             return False
         return self.driver is None or self.driver.is_quiet
 
@@ -121,69 +156,48 @@ class CodeRunner:
 
     def run_if_ready(self) -> None:
         """Start the code if the run is to execute and none does."""
-        run = self._owner.state.active_run
-        if run is None or self.has_code or self.is_stopped or self._owner.registered is None:
-            return
-        if self._owner.is_retiring:
+        log, run = self._log, self._log.state.active_run
+        if run is None or self.has_code or log.phase is not Phase.LIVE or log.registered is None:
             return
         if self._severed or not _is_ready(run, self._clock.now()):
             return
         self._closed.clear()
         self._starting = asyncio.get_running_loop().create_task(self._start(run))
         if run.status is not RunStatus.RUNNING or not run.is_started:
-            self._owner.write([lifecycle.run_executes(run, self._owner.code_hash)])
+            log.write([lifecycle.run_executes(run, self._settings.code_hash)])
 
-    def announce(self, entry: Entry, *, is_cautious: bool) -> None:
-        """Hand the outcome that this new entry holds to the code, if there is code."""
+    def applied(self, entry: Entry, before: Wait | None, is_cautious: bool) -> None:
+        """An entry was added: hand over the outcome that it holds, if there is code.
+
+        Args:
+            before: The wait that was open before it.
+            is_cautious: The code hears of it only when it is on disk.
+        """
         driver = self.driver
-        if driver is None or not is_outcome(entry) or entry.body.get("reason") == "task":
+        if driver is None:
             return
-        if entry.body.get("reason") == "run_end" or self._retries.is_backoff(entry):
-            return
-        if self._owner.replay_always and self._may_replay():
-            self.sever(RunParked("replayed at every await"))
-            return
-        pending = _Pending(driver)
-        self._out.append(pending)
-        if entry.kind is EntryKind.HISTORY_READ:
-            self._spawn(self._read_history(pending, entry))
-        elif is_cautious:
-            outcome = outcome_of(self._owner.state, entry)
-            self._owner.when_durable(entry.seq, lambda: self._ready(pending, outcome))
-            self._owner.flush_now()
-        else:
-            self._ready(pending, outcome_of(self._owner.state, entry))
+        if before is not None and before.is_backoff and entry.kind is EntryKind.WAIT_FULFILLED:
+            self._retries.backoff_ended(driver, before.op)
+        elif before is not None and before.is_backoff and entry.kind is EntryKind.WAIT_CANCELLED:
+            self._retries.backoff_superseded(driver, before.op)
+        elif self._is_for_code(entry):
+            if self._settings.replay_always and self._may_replay():
+                self.sever(RunParked("replayed at every await"))
+            else:
+                self._outcomes.add(driver, entry, is_cautious=is_cautious)
+
+    def _is_for_code(self, entry: Entry) -> bool:
+        is_told = is_outcome(entry) and entry.body.get("reason") not in ("task", "run_end")
+        return is_told and not self._retries.is_backoff(entry)
 
     def _may_replay(self) -> bool:
         """Nothing executes beside the code that gets this outcome: dropping the tree loses no step."""
-        run = self._owner.state.active_run
+        run = self._log.state.active_run
         return run is not None and run.wait is None and not run.open_steps
-
-    def catch_up(self) -> None:
-        """Take what the code said while an exclusive commit was under way."""
-        deferred, self._deferred = self._deferred, []
-        for call in deferred:
-            call()
-
-    def _defer(self, call: Callable[..., None], *arguments: Any) -> bool:
-        if not self._owner.is_exclusive:
-            return False
-        self._deferred.append(lambda: call(*arguments))
-        return True
-
-    def backoff_ended(self, op: int) -> None:
-        """A step's backoff timer fired: if its code is here, the next try."""
-        if self.driver is not None:
-            self._retries.backoff_ended(self.driver, op)
-
-    def backoff_superseded(self, op: int) -> None:
-        """A step's backoff is no longer a timer that parks: if its code is here, it goes on in memory."""
-        if self.driver is not None:
-            self._retries.backoff_superseded(self.driver, op)
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the code off; `wait_closed` tells when it has ended."""
-        self._out.clear()
+        self._outcomes.clear()
         self._retries.stop_timers()
         if self.driver is not None:
             self.driver.sever(signal)
@@ -203,33 +217,30 @@ class CodeRunner:
         while self._severed:  # noqa: ASYNC110 - `_watch_threads` looks as often: a thread ends without a word
             await asyncio.sleep(THREAD_POLL_S)
 
-    def stop(self) -> None:
-        """This adoption is over."""
-        self.is_stopped = True
-        self.sever(RunParked("the session left this actor"))
-
     # --- starting -----------------------------------------------------------------------------
 
     async def _start(self, run: Run) -> None:
+        log = self._log
         try:
-            histories = await self._load_histories(run)
-            seq = max(self.hold_seq, self._owner.state.seq if run.is_cautious else 0)
-            is_held = await self._owner.durable(seq)
-            if is_held and not self.is_stopped and run.is_active and self._owner.state.run is run:
-                self._launch(run, make_replay_log(self._owner.state, histories))
+            histories = await self._outcomes.histories(run)
+            seq = max(log.hold_seq, log.state.seq if run.is_cautious else 0)
+            is_held = await log.durable(seq)
+            is_live = log.phase is Phase.LIVE
+            if is_held and is_live and run.is_active and log.state.run is run:
+                self._launch(run, make_replay_log(log.state, histories))
         finally:
             self._starting = None
             if self.driver is None:
                 self._closed.set()
                 self.run_if_ready()
-                self._owner.code_closed()
+                self._on_closed()
 
     def _launch(self, run: Run, replay_log: ReplayLog) -> None:
-        registered = self._owner.registered
+        registered = self._log.registered
         assert registered is not None
-        state = self._owner.state
+        state = self._log.state
         self._retries.forget()
-        self._out.clear()
+        self._outcomes.clear()
         self.driver = RunDriver(
             registered.task,
             run.payload,
@@ -238,81 +249,51 @@ class CodeRunner:
             replay_log=replay_log,
             host=self,
             clock=self._clock,
-            silence_s=self._owner.silence_s,
-            secrets=self._owner.secrets,
+            silence_s=self._settings.silence_s,
+            secrets=self._secrets,
             mark=self._mark,
         )
         self.driver.start()
-
-    async def _load_histories(self, run: Run) -> dict[int, Sequence[Any]]:
-        histories: dict[int, Sequence[Any]] = {}
-        for entry in run.journal:
-            if entry.kind is EntryKind.HISTORY_READ and entry.op is not None:
-                histories[entry.op] = await self._records(entry)
-        return histories
-
-    async def _read_history(self, pending: _Pending, entry: Entry) -> None:
-        if await self._owner.durable(entry.seq):
-            records = await self._records(entry)
-            self._ready(pending, outcome_of(self._owner.state, entry, records))
-
-    async def _records(self, entry: Entry) -> Sequence[Any]:
-        body = entry.body
-        while not self.is_stopped:
-            try:
-                return await self._ledger.records(
-                    entry.session_id, body["stream"], body["through_seq"]
-                )
-            except Unavailable:
-                await asyncio.sleep(RETRY_LOAD_S)
-        return ()
-
-    def _ready(self, pending: _Pending, outcome: Outcome) -> None:
-        pending.outcome = outcome
-        while self._out and self._out[0].outcome is not None:
-            first = self._out.popleft()
-            if first.driver is self.driver and first.outcome is not None:
-                first.driver.deliver(first.outcome)
 
     # --- Host: what the code asks ---------------------------------------------------------------
 
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The code asks for a new op."""
-        if self._defer(self.op_requested, driver, op, ask):
+        if self._log.defers(self.op_requested, driver, op, ask):
             return
         run = self._run_of(driver)
         if run is None:
             return
-        state, context = self._owner.state, self._owner.context()
+        state, context = self._log.state, self._log.context()
         match ask:
             case StepRequest():
                 self._retries.opened(driver, run, op, ask)
             case WaitRequest(wait_kind="token"):
-                self._spawn(self._owner.open_token_wait(driver, op, ask))
+                self._spawn(self._token_waits.open(lambda: self._run_of(driver), op, ask))
             case WaitRequest():
-                self._owner.write(ops.open_wait(state, run, op, ask, context))
-                self._owner.flush_now()
+                self._log.write(ops.open_wait(state, run, op, ask, context))
+                self._log.flush_now()
             case OutputRequest():
-                self._owner.write([ops.append_output(state, run, op, ask)])
+                self._log.write([ops.append_output(state, run, op, ask)])
             case PeekRequest():
-                self._owner.write([ops.read_peek(state, run, op, ask)])
+                self._log.write([ops.read_peek(state, run, op, ask)])
             case HistoryRequest():
-                self._owner.write([ops.read_history(state, run, op, ask)])
+                self._log.write([ops.read_history(state, run, op, ask)])
             case TokenRequest():
-                self._owner.write([ops.create_token(run, op, ask, context)])
+                self._log.write([ops.create_token(run, op, ask, context)])
             case PublicTokenRequest():
-                self._owner.write([ops.create_public_token(run, op, ask, context)])
+                self._log.write([ops.create_public_token(run, op, ask, context)])
             case ClockRequest():
-                self._owner.write([ops.read_clock(run, op, ask.now)])
+                self._log.write([ops.read_clock(run, op, ask.now)])
             case ContinueRequest():
-                self._owner.write(lifecycle.run_continued(run, ask.payload, ask.next_run_id))
-                self._owner.flush_now()
+                self._log.write(lifecycle.run_continued(run, ask.payload, ask.next_run_id))
+                self._log.flush_now()
             case _:
                 raise AssertionError(f"unknown ask {ask}")
 
     def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """A replay reached an op without outcome: a lost step runs again, a wait goes on waiting."""
-        if self._defer(self.op_reached, driver, op, ask):
+        if self._log.defers(self.op_reached, driver, op, ask):
             return
         run = self._run_of(driver)
         if run is not None and isinstance(ask, StepRequest):
@@ -322,23 +303,23 @@ class CodeRunner:
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
     ) -> Any:
         """Ask the ledger about tokens, for the run."""
-        run = self._owner.state.run
+        run = self._log.state.run
         assert run is not None
         return await task_token_call(self._ledger, run.id, method, token_id, arguments, key)
 
     def gave_up(self, driver: RunDriver, op: int) -> None:
         """The code cancelled an op it awaited."""
-        if self._defer(self.gave_up, driver, op):
+        if self._log.defers(self.gave_up, driver, op):
             return
         run = self._run_of(driver)
         if run is None:
             return
         self._retries.gave_up(op)
-        self._owner.write(ops.op_given_up(run, op))
+        self._log.write(ops.op_given_up(run, op))
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
         """A try of a step ended."""
-        if self._defer(self.step_ended, driver, op, end):
+        if self._log.defers(self.step_ended, driver, op, end):
             return
         run = self._run_of(driver)
         if run is not None:
@@ -346,45 +327,13 @@ class CodeRunner:
 
     def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
         """The task returned, raised or can't be replayed."""
-        if self._defer(self.run_ended, driver, end):
+        if self._log.defers(self.run_ended, driver, end):
             return
         run = self._run_of(driver)
         if run is None:
             return
-        self._owner.write(self._end_drafts(run, end))
-        self._owner.flush_now()
-
-    def _end_drafts(self, run: Run, end: RunEnd) -> Sequence[Draft]:
-        state, context = self._owner.state, self._owner.context()
-        next_run_id = new_id(RUN)
-        match end:
-            case Returned():
-                return lifecycle.run_succeeded(
-                    state, run, end.result, context, next_run_id=next_run_id
-                )
-            case Raised():
-                return lifecycle.run_raised(
-                    state,
-                    run,
-                    end.error,
-                    end.failed_op,
-                    context,
-                    next_run_id=next_run_id,
-                    may_retry=end.may_retry,
-                )
-            case Mismatch():
-                error = end.error
-                blocked = lifecycle.run_blocked(
-                    run,
-                    "nondeterminism",
-                    str(error),
-                    op=error.op,
-                    recorded=error.recorded,
-                    met=error.met,
-                )
-                return (blocked,)
-            case Unreadable():
-                return (lifecycle.run_blocked(run, "schema_mismatch", end.message, op=end.op),)
+        self._log.write(_end_drafts(self._log.state, run, end, self._log.context()))
+        self._log.flush_now()
 
     def closed(self, driver: RunDriver, is_clean: bool) -> None:
         """The driver's thread ends."""
@@ -394,13 +343,13 @@ class CodeRunner:
         longest_s = self._retries.longest_s()
         self._retries.forget()
         if not is_clean:
-            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
+            self._on_retire(f"the code of {driver.run.id} did not end when severed")
         elif driver.has_threads:
             self._severed.append(driver)
             self._watch_threads(driver, longest_s)
         self._closed.set()
         self.run_if_ready()
-        self._owner.code_closed()
+        self._on_closed()
 
     # --- what is left of severed code ---------------------------------------------------------
 
@@ -409,10 +358,10 @@ class CodeRunner:
         if not driver.has_threads:
             self._severed.remove(driver)
             self.run_if_ready()
-            self._owner.code_closed()
+            self._on_closed()
         elif left_s <= 0:
             self._severed.remove(driver)
-            self._owner.retire(f"a step of {driver.run.id} did not end in time")
+            self._on_retire(f"a step of {driver.run.id} did not end in time")
         else:
             self._clock_real(
                 THREAD_POLL_S, lambda: self._watch_threads(driver, left_s - THREAD_POLL_S)
@@ -422,14 +371,19 @@ class CodeRunner:
         if driver is self.driver:
             self.driver = None
             self._closed.set()
-            self._owner.retire(f"the code of {driver.run.id} did not end when severed")
+            self._on_retire(f"the code of {driver.run.id} did not end when severed")
 
     # --- small parts ----------------------------------------------------------------------------
 
     def _run_of(self, driver: RunDriver) -> Run | None:
         """The active run, if this driver is the one that runs it."""
-        run = self._owner.state.active_run
-        if self.is_stopped or driver is not self.driver or run is None or run.id != driver.run.id:
+        run = self._log.state.active_run
+        if (
+            not self._log.hears_code
+            or driver is not self.driver
+            or run is None
+            or run.id != driver.run.id
+        ):
             return None
         return None if run.status is RunStatus.BLOCKED else run
 
@@ -443,7 +397,34 @@ class CodeRunner:
         asyncio.get_running_loop().call_later(delay_s, call)
 
 
-THREAD_POLL_S = 0.1
+def _end_drafts(state: SessionState, run: Run, end: RunEnd, context: Context) -> Sequence[Draft]:
+    next_run_id = new_id(RUN)
+    match end:
+        case Returned():
+            return lifecycle.run_succeeded(state, run, end.result, context, next_run_id=next_run_id)
+        case Raised():
+            return lifecycle.run_raised(
+                state,
+                run,
+                end.error,
+                end.failed_op,
+                context,
+                next_run_id=next_run_id,
+                may_retry=end.may_retry,
+            )
+        case Mismatch():
+            error = end.error
+            blocked = lifecycle.run_blocked(
+                run,
+                "nondeterminism",
+                str(error),
+                op=error.op,
+                recorded=error.recorded,
+                met=error.met,
+            )
+            return (blocked,)
+        case Unreadable():
+            return (lifecycle.run_blocked(run, "schema_mismatch", end.message, op=end.op),)
 
 
 def _is_ready(run: Run, now: datetime) -> bool:

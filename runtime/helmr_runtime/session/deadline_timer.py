@@ -31,7 +31,6 @@ class DeadlineTimer:
     Args:
         state: The session, as it is now whenever this looks.
         clock: The clock.
-        is_hot: Code runs here, and so retries are begun here.
         command: Decides that a deadline has passed.
         proceed: Runs what is to run.
     """
@@ -41,13 +40,11 @@ class DeadlineTimer:
         state: SessionState,
         clock: Clock,
         *,
-        is_hot: bool,
         command: Callable[[Command], Awaitable[Any]],
         proceed: Callable[[], None],
     ) -> None:
         self._state = state
         self._clock = clock
-        self._is_hot = is_hot
         self._command = command
         self._proceed = proceed
         self._timer: Timer | None = None
@@ -61,7 +58,7 @@ class DeadlineTimer:
         due: datetime | None = None
         if run is not None and run.wait is not None:
             due = run.wait.deadline_at
-        elif run is not None and run.status is RunStatus.QUEUED and self._is_hot:
+        elif run is not None and run.status is RunStatus.QUEUED:
             due = run.retry_at
         if due == self._at and self._timer is not None:
             return

@@ -34,6 +34,7 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.replay.driver import SILENCE_S
+from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.slot import Slot
 
@@ -141,7 +142,7 @@ class HostActor:
         slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
         self.slots[session_id] = slot
         try:
-            live = await self._load_session(slot, command, registry, is_hot=executes)
+            live = await self._load_session(slot, command, registry)
             reach(Point.SESSION_LOADED)
         except BaseException:
             slot.fill(None)
@@ -259,7 +260,7 @@ class HostActor:
     # --- parts ----------------------------------------------------------------------------------
 
     async def _load_session(
-        self, slot: Slot, command: Command | None, registry: Registry, *, is_hot: bool
+        self, slot: Slot, command: Command | None, registry: Registry
     ) -> LiveSession:
         key: tuple[str, str] | None = None
         if isinstance(command, Send) and command.idempotency_key is not None:
@@ -278,10 +279,12 @@ class HostActor:
             ledger=self._ledger,
             clock=self._clock,
             registry=registry,
-            is_hot=is_hot,
-            linger_s=self._linger_s,
-            replay_always=self._replay_always,
-            silence_s=self._silence_s,
+            settings=CodeSettings(
+                code_hash=registry.code_hash,
+                linger_s=self._linger_s,
+                replay_always=self._replay_always,
+                silence_s=self._silence_s,
+            ),
             base_url=self._base_url,
             mark=slot.mark,
             on_change=slot.changed,

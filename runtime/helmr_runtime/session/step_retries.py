@@ -16,7 +16,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.requests import StepRequest
 from helmr_runtime.core.run import WAIT_OUTCOMES, Run
 from helmr_runtime.replay import RunDriver, StepEnd
-from helmr_runtime.session.owner import Owner
+from helmr_runtime.session.session_log import SessionLog
 
 STEP_TIMEOUT_S = 600.0
 """How long a severed actor is held for a sync step without a timeout (S-32)."""
@@ -26,15 +26,22 @@ class StepRetries:
     """The tries of one session's steps, for the code that is here.
 
     Args:
-        owner: The adoption; what is decided here is written there.
+        log: The session; what is decided here is written there.
         clock: The clock.
         run_of: The run that a driver still may act for, None once it may not.
+        linger_s: A longer backoff parks.
     """
 
     def __init__(
-        self, owner: Owner, clock: Clock, run_of: Callable[[RunDriver], Run | None]
+        self,
+        log: SessionLog,
+        clock: Clock,
+        run_of: Callable[[RunDriver], Run | None],
+        *,
+        linger_s: float,
     ) -> None:
-        self._owner = owner
+        self._log = log
+        self._linger_s = linger_s
         self._clock = clock
         self._run_of = run_of
         self._asks: dict[int, StepRequest] = {}
@@ -45,9 +52,9 @@ class StepRetries:
     def opened(self, driver: RunDriver, run: Run, op: int, ask: StepRequest) -> None:
         """The code asks for a step: its first try."""
         self._asks[op] = ask
-        [entry] = self._owner.write([ops.open_step(self._owner.state, run, op, ask)])
-        self._owner.when_durable(entry.seq, lambda: self._start(driver, op))
-        self._owner.flush_now()
+        [entry] = self._log.write([ops.open_step(self._log.state, run, op, ask)])
+        self._log.when_durable(entry.seq, lambda: self._start(driver, op))
+        self._log.flush_now()
 
     def op_reached(self, driver: RunDriver, run: Run, op: int, ask: StepRequest) -> None:
         """A replay reached a step without outcome: the lost try again, or the next one."""
@@ -58,19 +65,19 @@ class StepRetries:
         if retry_at is not None and retry_at > self._clock.now():
             self._retry_later(driver, run, op, retry_at)
         else:
-            self._owner.when_durable(self._owner.state.seq, lambda: self._start(driver, op))
-            self._owner.flush_now()
+            self._log.when_durable(self._log.state.seq, lambda: self._start(driver, op))
+            self._log.flush_now()
 
     def ended(self, driver: RunDriver, run: Run, op: int, end: StepEnd) -> None:
         """A try ended: the step's outcome, or the next try later."""
         if op not in run.open_steps or op not in self._asks:
             return
         if end.error is None:
-            self._owner.write([ops.step_succeeded(run, op, end.value)])
+            self._log.write([ops.step_succeeded(run, op, end.value)])
             return
-        ask, context = self._asks[op], self._owner.context()
+        ask, context = self._asks[op], self._log.context()
         draft = ops.step_raised(run, op, ask, end.error, context, may_retry=end.may_retry)
-        self._owner.write([draft])
+        self._log.write([draft])
         if draft.kind is EntryKind.STEP_TRY_FAILED:
             self._retry_later(driver, run, op, from_iso(draft.body["retry_at"]))
 
@@ -93,7 +100,7 @@ class StepRetries:
 
     def backoff_superseded(self, driver: RunDriver, op: int) -> None:
         """A backoff is no longer a timer that parks: it goes on in memory."""
-        run = self._owner.state.active_run
+        run = self._log.state.active_run
         if run is None or op not in run.open_steps:
             return
         retry_at = _retry_at(run, op)
@@ -103,9 +110,9 @@ class StepRetries:
     def _retry_later(self, driver: RunDriver, run: Run, op: int, retry_at: datetime) -> None:
         remaining_s = (retry_at - self._clock.now()).total_seconds()
         is_alone = run.wait is None and run.open_steps == {op}
-        if remaining_s > self._owner.linger_s and is_alone:
-            self._owner.write([ops.open_backoff(run, op, new_id(WAIT), retry_at)])
-            self._owner.flush_now()
+        if remaining_s > self._linger_s and is_alone:
+            self._log.write([ops.open_backoff(run, op, new_id(WAIT), retry_at)])
+            self._log.flush_now()
             return
         self._start_at(driver, op, retry_at)
 
@@ -119,7 +126,7 @@ class StepRetries:
         if run is None or op not in run.open_steps:
             return
         self._timers.pop(op, None)
-        key = ops.step_key(self._owner.state.id, run.id, op)
+        key = ops.step_key(self._log.state.id, run.id, op)
         driver.run_step(op, key, ops.tries_of(run, op))
 
     # --- the code's end -------------------------------------------------------------------------
