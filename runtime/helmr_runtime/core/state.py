@@ -147,6 +147,8 @@ def _session_closed(state: SessionState, entry: Entry) -> None:
 
 def _session_cancelled(state: SessionState, entry: Entry) -> None:
     state.status = SessionStatus.CANCELLED
+    for known in state.public_tokens.values():  # S-6
+        known.setdefault("revoked_at", iso(entry.recorded_at))
 
 
 def _run_created(state: SessionState, entry: Entry) -> None:

@@ -1,0 +1,90 @@
+"""`python -m tests.model`: many sequences through the model and the core, or one again.
+
+Prints what was reached and how often. A difference ends it: the shrunk sequence, and the line that replays it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+
+from tests.model.commands import COMMANDS, LATE, Command, Generator
+from tests.model.compare import Difference, difference, shortest
+from tests.model.core_door import CoreDoor
+
+AT_ONCE = 500
+"""Sequences of one piece of work."""
+
+
+def in_core(
+    commands: list[Command], reached: Counter[str] | None = None
+) -> Difference | None:
+    """What the core does otherwise; an exception of the core is a difference too."""
+    try:
+        return difference(commands, CoreDoor(), reached=reached)
+    except Exception as error:
+        return Difference(-1, "an exception", "none", repr(error))
+
+
+def told(seed: int, count: int) -> str | None:
+    """Of a seed whose sequence differs: the shortest one that does, and how to see it again."""
+    commands = Generator(seed, LATE).sequence(count)
+    if in_core(commands) is None:
+        return None
+    small = shortest(commands, lambda some: in_core(list(some)) is not None)
+    lines = "\n".join(f"  {command}" for command in small)
+    again = f"python -m tests.model --seed {seed} --commands {count}"
+    return f"{again}\n{lines}\n{in_core(small)}"
+
+
+def piece(first: int, count: int, commands: int) -> tuple[Counter[str], list[str]]:
+    """So many seeds: what was reached, and the differences."""
+    reached: Counter[str] = Counter()
+    differing = []
+    for seed in range(first, first + count):
+        sequence = Generator(seed, LATE).sequence(commands)
+        if in_core(sequence, reached) is not None:
+            differing.append(told(seed, commands) or f"seed {seed} differs only sometimes")
+    return reached, differing
+
+
+def main() -> int:
+    """Run; 1 if something differs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--sequences", type=int, default=100_000)
+    parser.add_argument("--commands", type=int, default=COMMANDS, help="of each sequence")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    if options.seed is not None:
+        found = told(options.seed, options.commands)
+        sys.stdout.write(f"{found or 'no difference'}\n")
+        return 1 if found else 0
+    began = time.perf_counter()
+    reached: Counter[str] = Counter()
+    last = options.first + options.sequences
+    firsts = range(options.first, last, AT_ONCE)
+    counts = [min(AT_ONCE, last - first) for first in firsts]
+    with ProcessPoolExecutor(options.processes) as pool:
+        for part, differing in pool.map(piece, firsts, counts, repeat(options.commands)):
+            reached.update(part)
+            if differing:
+                sys.stdout.write(differing[0] + "\n")
+                pool.shutdown(cancel_futures=True)
+                return 1
+    for name, count in sorted(reached.items()):
+        sys.stdout.write(f"{count:9,} {name}\n")
+    took = time.perf_counter() - began
+    sys.stdout.write(
+        f"{options.sequences:,} sequences, {reached.total():,} commands, {took:.0f} s: no difference\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,370 @@
+"""What a client calls, whichever way it goes: the model's commands as calls, its names for ids, its lines for entries.
+
+One runtime serves many sequences; each has names of its own. Where time passes by itself, everything that the model says
+has happened is waited for before the next command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from helmr import auth, ids
+from helmr.client import AsyncClient
+from helmr.errors import HelmrError, UsageError
+from helmr.testing import Harness
+from tests.model.compare import Reply, stored_difference
+from tests.model.lines import Lines
+from tests.model.naive import Model
+from tests.model.script import TASKS
+
+WITHIN_S = 20.0
+POLL_S = 0.02
+
+Nothing = Callable[[str, str], Awaitable[None]]
+
+
+async def let_be(session_id: str, how: str) -> None:
+    """Nothing goes wrong with the session."""
+
+
+class ClientDoor:
+    """A client of some runtime.
+
+    Attributes:
+        time_passes: By itself, so that a short timeout is over before the next command.
+
+    Args:
+        runner: Whose loop the client lives on.
+        client: The client.
+        begin: What times count from; None where they can't be compared.
+        nothing: Parks the session, or kills what holds it.
+    """
+
+    time_passes = True
+
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        client: AsyncClient,
+        *,
+        begin: datetime | None = None,
+        nothing: Nothing = let_be,
+    ) -> None:
+        self.runner = runner
+        self.client = client
+        self.lines = Lines(begin)
+        self.own = secrets.token_hex(6)
+        self.nothing = nothing
+        self.seqs: dict[str, int] = {}
+        self.operations: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+        self._tokens: dict[str, Any] = {}
+
+    # --- the door ---------------------------------------------------------------------------------
+
+    def do(self, kind: str, args: dict[str, Any]) -> Reply:
+        """The receipt in the model's names, or the code of the refusal."""
+        return self.runner.run(self._do(kind, dict(args)))
+
+    async def _do(self, kind: str, args: dict[str, Any]) -> Reply:
+        if "operation" in args:
+            name = args.pop("operation")
+            made = self.operations.setdefault(name, ids.new_id(ids.OPERATION))
+            args["operation_id"] = made
+        try:
+            receipt: dict[str, Any] = await getattr(self, f"do_{kind}")(**args)
+        except HelmrError as error:
+            return error.code
+        return receipt
+
+    def settle(self, model: Model) -> None:
+        """Wait for what the model says is stored; what never comes is a difference afterwards."""
+        self.runner.run(self._settle(model))
+
+    async def _settle(self, model: Model) -> None:
+        ending = asyncio.get_running_loop().time() + WITHIN_S
+        while True:
+            for session in model.sessions.values():
+                if len(self.lines_of(session.id)) < len(session.entries):
+                    await self.fetch(self.lines.ids[session.id])
+            is_there = all(
+                len(self.lines_of(one.id)) >= len(one.entries) for one in model.sessions.values()
+            )
+            if is_there or asyncio.get_running_loop().time() > ending:
+                return
+            await asyncio.sleep(POLL_S)
+
+    def finish(self, model: Model) -> None:
+        """The same, of all there is."""
+        self.runner.run(self._finish(model))
+
+    async def _finish(self, model: Model) -> None:
+        ending = asyncio.get_running_loop().time() + WITHIN_S
+        while asyncio.get_running_loop().time() < ending:
+            for session_id in self.seqs:
+                await self.fetch(session_id)
+            self._tokens = await self.read_tokens()
+            if stored_difference(model, self, 0) is None:
+                return
+            await asyncio.sleep(POLL_S)
+
+    def transcripts(self) -> dict[str, list[Any]]:
+        """The lines of each session."""
+        return {self.lines.names[one]: lines for one, lines in self.lines.of.items()}
+
+    def tokens(self) -> dict[str, Any]:
+        """What became of tokens and public tokens, as `finish` read them."""
+        return self._tokens
+
+    async def read_tokens(self) -> dict[str, Any]:
+        """What became of them."""
+        found: dict[str, Any] = {}
+        for name, real in self.lines.ids.items():
+            if real.startswith(f"{ids.TOKEN}_"):
+                info = await self.client.tokens.get(real)
+                found[name] = [info.status.value, info.data]
+            if real.startswith(f"{ids.PUBLIC_TOKEN}_"):
+                found[name] = [0, False]
+        async for public in self.client.auth.list(limit=100):
+            known = self.lines.names.get(public.id)
+            if known is not None:
+                found[known] = [public.uses, public.revoked_at is not None]
+        return found
+
+    def lines_of(self, session: str) -> list[Any]:
+        """The lines of a session that the model names."""
+        return self.lines.of.get(self.lines.ids[session], [])
+
+    async def fetch(self, session_id: str) -> None:
+        """Read what is new in a transcript."""
+        after = self.seqs.get(session_id, 0)
+        async for entry in self.client.sessions.open(session_id).transcript(after=after):
+            self.lines.add(entry)
+            self.seqs[session_id] = entry.seq
+
+    def real(self, name: str) -> str:
+        """The id of what the model names."""
+        return self.lines.ids[name]
+
+    def name(self, real: str | None) -> str | None:
+        """The model's name; an unknown id stays as it is."""
+        return self.lines.names.get(real, real) if real is not None else None
+
+    def session(self, name: str) -> Any:
+        """A handle."""
+        return self.client.sessions.open(self.real(name))
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    async def do_start(
+        self,
+        *,
+        task: str,
+        code: Any,
+        tokens: list[str],
+        external_id: str | None = None,
+        key: str | None = None,
+        **more: Any,
+    ) -> Reply:
+        """Start one."""
+        started = await self.client.sessions.start(
+            task,
+            {"code": code, "tokens": [self.real(one) for one in tokens]},
+            external_id=f"{self.own}-{external_id}" if external_id is not None else None,
+            idempotency_key=f"{self.own}-{key}" if key is not None else None,
+            **more,
+        )
+        await self.fetch(started.id)
+        run = self.name(started.started_run.id)
+        return {"session": self.name(started.id), "run": run, "created": started.created}
+
+    async def do_send(
+        self,
+        *,
+        session: str,
+        stream: str,
+        data: Any,
+        correlation: str | None = None,
+        key: str | None = None,
+        public: str | None = None,
+        **more: Any,
+    ) -> Reply:
+        """Send."""
+        receipt = await self.session(session).input(stream).send(
+            data,
+            correlation_id=correlation,
+            idempotency_key=key,
+            public_access_token=self.secrets[public] if public is not None else None,
+            **more,
+        )
+        return self.sent(receipt)
+
+    def sent(self, receipt: Any) -> Reply:
+        """A send's receipt."""
+        return {
+            "record": f"{receipt.stream}#{receipt.seq}",
+            "outcome": receipt.outcome.value,
+            "duplicate": receipt.duplicate,
+            "wait": self.name(receipt.wait_id),
+            "run": self.name(receipt.run_id),
+        }
+
+    async def do_answer(self, *, wait: str, data: Any, **more: Any) -> Reply:
+        """Answer."""
+        receipt = await self.client.waits.answer(self.real(wait), data, **more)
+        if not hasattr(receipt, "token_id"):
+            return self.sent(receipt)
+        return {
+            "token": self.name(receipt.token_id),
+            "outcome": receipt.outcome,
+            "wait": self.name(receipt.wait_id),
+            "run": self.name(receipt.run_id),
+        }
+
+    async def do_run(self, *, session: str, code: Any = None, **more: Any) -> Reply:
+        """The next run."""
+        given = [{"code": code, "tokens": []}] if code is not None else []
+        run = await self.session(session).run(*given, **more)
+        await self.fetch(self.real(session))
+        return {"run": self.name(run.id)}
+
+    async def do_cancel_run(self, *, run: str, **more: Any) -> Reply:
+        """Cancel one."""
+        found = await self.client.runs.cancel(self.real(run), **more)
+        return {"run": self.name(found.id), "status": found.status.value}
+
+    async def do_retry(self, *, run: str, **more: Any) -> Reply:
+        """Retry one."""
+        return {"run": self.name((await self.client.runs.retry(self.real(run), **more)).id)}
+
+    async def do_note(self, *, session: str, text: str, **more: Any) -> Reply:
+        """A note."""
+        await self.session(session).note(text, **more)
+        return {}
+
+    async def do_close(self, *, session: str, end_input: bool, **more: Any) -> Reply:
+        """Close it."""
+        found = await self.session(session).close(end_input=end_input, **more)
+        return {"status": found.status.value}
+
+    async def do_cancel(self, *, session: str, **more: Any) -> Reply:
+        """Cancel it."""
+        return {"status": (await self.session(session).cancel(**more)).status.value}
+
+    # --- tokens -----------------------------------------------------------------------------------
+
+    async def do_create_token(self, *, timeout: int, is_integer: bool, **more: Any) -> Reply:
+        """Make a token."""
+        schema = {"type": "integer"} if is_integer else None
+        made = await self.client.tokens.create(timeout=timeout / 1000, schema=schema, **more)
+        self.lines.name(made.id, "t")
+        return {"token": self.name(made.id)}
+
+    async def do_complete(
+        self, *, token: str, data: Any, public: str | None = None, **more: Any
+    ) -> Reply:
+        """Complete one."""
+        secret = self.secrets[public] if public is not None else None
+        receipt = await self.client.tokens.complete(
+            self.real(token), data, public_access_token=secret, **more
+        )
+        return {"token": token, "outcome": receipt.outcome}
+
+    async def do_cancel_token(self, *, token: str, **more: Any) -> Reply:
+        """Cancel one."""
+        found = await self.client.tokens.cancel(self.real(token), **more)
+        return {"token": token, "status": found.status.value}
+
+    async def do_create_public(
+        self,
+        *,
+        session: str | None = None,
+        stream: str | None = None,
+        token: str | None = None,
+        correlation: str | None = None,
+        max_uses: int | None = None,
+        expires_in: int | None = None,
+        **more: Any,
+    ) -> Reply:
+        """Make a public token."""
+        if token is not None:
+            scope = auth.complete(self.real(token))
+        else:
+            scope = auth.send_to(
+                stream or "", session=self.real(session or ""), correlation_id=correlation
+            )
+        made = await self.client.auth.create_public_token(
+            scope=scope,
+            max_uses=max_uses,
+            expires_in=expires_in / 1000 if expires_in is not None else None,
+            **more,
+        )
+        self.lines.name(made.id, "p")
+        name = self.name(made.id)
+        assert name is not None
+        self.secrets[name] = made.public_access_token
+        return {"public": name}
+
+    async def do_revoke(self, *, public: str, **more: Any) -> Reply:
+        """Revoke one."""
+        return {"public": self.name((await self.client.auth.revoke(self.real(public), **more)).id)}
+
+    # --- what goes wrong --------------------------------------------------------------------------
+
+    async def do_nothing(self, *, session: str, how: str) -> Reply:
+        """Park it, or kill what holds it."""
+        await self.nothing(self.real(session), how)
+        return {}
+
+
+class HarnessDoor(ClientDoor):
+    """The client of a harness, whose clock the sequence moves."""
+
+    time_passes = False
+
+    def __init__(self, runner: asyncio.Runner, harness: Harness) -> None:
+        self.harness = harness
+        super().__init__(
+            runner, harness.async_client(), begin=harness.clock.now(), nothing=self._wrong
+        )
+
+    @classmethod
+    def opened(cls, runner: asyncio.Runner) -> HarnessDoor:
+        """Over a harness of its own."""
+
+        async def enter() -> HarnessDoor:
+            harness = Harness(*TASKS)
+            await harness.__aenter__()
+            return cls(runner, harness)
+
+        return runner.run(enter())
+
+    def close(self) -> None:
+        """End the harness."""
+
+        async def leave() -> None:
+            await self.client.close()
+            await self.harness.__aexit__(None, None, None)
+
+        self.runner.run(leave())
+
+    async def _wrong(self, session_id: str, how: str) -> None:
+        if how == "park":
+            with suppress(UsageError):
+                await self.harness.park(session_id)
+        else:
+            await self.harness.kill(session_id)
+            await self.harness.settle()
+
+    async def do_advance(self, *, ms: int) -> Reply:
+        """Move the clock."""
+        if ms:
+            await self.harness.advance(ms / 1000)
+        else:
+            await self.harness.settle()
+        return {}

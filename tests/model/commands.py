@@ -1,0 +1,348 @@
+"""Random sequences of commands: made along the naive model, so that most of them meet something that is there.
+
+A command is a kind and its arguments, whose names are the model's. A sequence is a list of them; what a shrunk one names
+and no longer has is skipped by everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random  # noqa: TID251 - seeded
+from typing import Any
+
+from tests.model.naive import STREAMS, TASKS, Model, Session, Unknown
+
+SENTS = ("a", "b", " a ", None, None)
+HOUR_MS = 3_600_000
+SHORT_MS = 50
+PASSES_MS = 500
+"""What passes by itself between two commands of a real runtime: longer than all short timeouts of one run."""
+
+COMMANDS = 25
+SESSIONS_MAX = 4
+CODE_MAX = 5
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command."""
+
+    kind: str
+    args: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a generator may do with time.
+
+    Attributes:
+        timeouts: Of waits and timers, milliseconds.
+        advances: How far the clock is moved; none where time passes by itself.
+        is_late: The clock may also be late: time passes, and nothing rings.
+    """
+
+    timeouts: tuple[int, ...]
+    advances: tuple[int, ...] = ()
+    is_late: bool = False
+
+
+FAKE = Times((1_000, 30_000, HOUR_MS), (0, 50, 999, 1_000, 29_000, 30_000, HOUR_MS))
+LATE = Times(FAKE.timeouts, FAKE.advances, is_late=True)
+REAL = Times((SHORT_MS, HOUR_MS, HOUR_MS))
+"""A real runtime's timeouts: one that has passed before the next command, one that never does."""
+
+
+class Generator:
+    """One sequence, command by command. `made` may be asked of a model that has met all of it so far."""
+
+    def __init__(self, seed: int, times: Times) -> None:
+        self.random = Random(seed)
+        self.times = times
+        self.model = Model()
+
+    def sequence(self, count: int) -> list[Command]:
+        """So many commands."""
+        commands: list[Command] = []
+        while len(commands) < count:
+            command = self.next()
+            commands.append(command)
+            self.model.do(command.kind, command.args)
+            if not self.times.advances:
+                self.model.do("advance", {"ms": PASSES_MS})
+        return commands
+
+    def next(self) -> Command:
+        """The next one."""
+        pick = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        args: dict[str, Any] | None = getattr(self, pick)() if self.model.sessions else self.start()
+        kind = pick if self.model.sessions else "start"
+        while args is None:
+            return self.next()
+        if kind not in ("advance", "delay", "nothing", "read") and self.random.random() < 0.2:
+            args["operation"] = f"o{self.random.randrange(4)}"
+        return Command(kind, args)
+
+    # --- code -------------------------------------------------------------------------------------
+
+    def code(self, given: int, depth: int = 0) -> list[Any]:
+        """A script."""
+        made = 0
+        code: list[Any] = []
+        for _ in range(self.random.randint(0, CODE_MAX)):
+            kind = self.random.choices(list(_CODE), list(_CODE.values()))[0]
+            if kind == "create":
+                made += 1
+            if kind == "await" and made + given == 0:
+                kind = "wait"
+            if kind == "continue":
+                if depth < 2:
+                    code.append(["continue", self.code(given, depth + 1)])
+                return code
+            code.append([kind, *self.arguments(kind, given, made)])
+            if kind == "raise":
+                return code
+        return code
+
+    def arguments(self, kind: str, given: int, made: int) -> list[Any]:
+        """Of an instruction."""
+        one, timeout = self.random.choice, self.timeout
+        match kind:
+            case "wait":
+                return [one(STREAMS), one(["a", "b", None, None]), one([timeout(), None])]
+            case "await":
+                is_given = self.random.randrange(given + made) < given
+                index = self.random.randrange(given if is_given else made)
+                pinned = self.random.random() < 0.3
+                return ["given" if is_given else "own", index, one([timeout(), None]), pinned]
+            case "create" | "sleep":
+                return [timeout()]
+            case "step":
+                return [one([0, 1, 2]), one([0, 0, 1, 2]), self.random.random() < 0.3]
+            case "output":
+                return [self.random.randrange(3)]
+            case "peek":
+                return [one(STREAMS)]
+            case _:
+                return []
+
+    def timeout(self) -> int:
+        """Of a wait, a timer or a token."""
+        return self.random.choice(self.times.timeouts)
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def session(self) -> str:
+        """One, rather an open one."""
+        sessions = list(self.model.sessions.values())
+        is_open = [one for one in sessions if one.status == "open"]
+        return self.random.choice(is_open if is_open and self.chance(0.8) else sessions).id
+
+    def chance(self, part: float) -> bool:
+        """Seldom or often."""
+        return self.random.random() < part
+
+    def data(self) -> Any:
+        """Two that fit, one that seldom does."""
+        return "x" if self.chance(0.2) else self.random.randrange(2)
+
+    def start(self) -> dict[str, Any] | None:
+        """A new session, or one that is there."""
+        if len(self.model.sessions) >= SESSIONS_MAX and self.chance(0.8):
+            return None
+        given = [t.id for t in self.model.tokens.values() if self.chance(0.5)]
+        task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
+        code: Any = "nonsense" if self.chance(0.03) else self.code(len(given))
+        args: dict[str, Any] = {"task": task, "code": code, "tokens": given}
+        known = [one for one in self.model.sessions.values() if one.external_id or one.key]
+        if known and self.chance(0.4):
+            as_that = self.random.choice(known)
+            args = dict(zip(("task", "code", "tokens"), as_that.asked, strict=True))
+        if self.chance(0.4):
+            args["external_id"] = f"e{self.random.randrange(2)}"
+        if self.chance(0.2):
+            args["key"] = f"k{self.random.randrange(2)}"
+        return args
+
+    def send(self) -> dict[str, Any]:
+        """Rather what is waited for."""
+        session = self.session()
+        stream = "nothing" if self.chance(0.03) else self.random.choice(STREAMS)
+        wait = self.model.sessions[session].wait
+        if wait is not None and wait.stream is not None and self.chance(0.6):
+            stream = wait.stream
+        args: dict[str, Any] = {"session": session, "stream": stream, "data": self.data()}
+        correlation = self.random.choice(SENTS)
+        if wait is not None and self.chance(0.4):
+            correlation = wait.correlation
+        if correlation is not None:
+            args["correlation"] = correlation
+        if self.chance(0.2):
+            args["key"] = f"k{self.random.randrange(2)}"
+        sending = [p for p in self.model.public_tokens.values()]
+        if sending and self.chance(0.4):
+            public = self.random.choice(sending)
+            args["public"] = public.id
+            if public.session is not None and self.chance(0.8):
+                args |= {"session": public.session, "stream": public.stream}
+        return args
+
+    def answer(self) -> dict[str, Any] | None:
+        """Rather one that is pending."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        pending = [w for w in waits if w.status == "pending"]
+        if not waits:
+            return None
+        wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
+        return {"wait": wait.id, "data": self.data()}
+
+    def run(self) -> dict[str, Any]:
+        """The next run."""
+        idle = [s.id for s in self.model.sessions.values() if not s.run.is_active]
+        session = self.random.choice(idle) if idle and self.chance(0.8) else self.session()
+        if self.chance(0.4):
+            return {"session": session}
+        return {"session": session, "code": "nonsense" if self.chance(0.1) else self.code(0)}
+
+    def some_run(self, wanted: Callable[[Session], bool]) -> dict[str, Any]:
+        """Rather the newest of a session that is as wanted."""
+        fitting = [s for s in self.model.sessions.values() if wanted(s)]
+        if fitting and self.chance(0.8):
+            return {"run": self.random.choice(fitting).run.id}
+        runs = [r for s in self.model.sessions.values() for r in s.runs]
+        return {"run": self.random.choice(runs).id}
+
+    def cancel_run(self) -> dict[str, Any]:
+        """Rather one that is active."""
+        return self.some_run(lambda session: session.run.is_active)
+
+    def retry(self) -> dict[str, Any]:
+        """Rather one that can be."""
+        return self.some_run(lambda session: session.run.status in ("failed", "blocked"))
+
+    def note(self) -> dict[str, Any]:
+        """A note."""
+        return {"session": self.session(), "text": "seen"}
+
+    def close(self) -> dict[str, Any]:
+        """Close one."""
+        return {"session": self.session(), "end_input": self.chance(0.6)}
+
+    def cancel(self) -> dict[str, Any]:
+        """Cancel one."""
+        return {"session": self.session()}
+
+    def create_token(self) -> dict[str, Any]:
+        """A client's token."""
+        return {"timeout": self.timeout(), "is_integer": self.chance(0.3)}
+
+    def token(self) -> str | None:
+        """One, rather one that is pending."""
+        tokens = list(self.model.tokens.values())
+        pending = [one for one in tokens if one.status == "pending"]
+        chosen = pending if pending and self.chance(0.7) else tokens
+        return self.random.choice(chosen).id if chosen else None
+
+    def complete(self) -> dict[str, Any] | None:
+        """Complete one, sometimes by a public token."""
+        token = self.token()
+        if token is None:
+            return None
+        args: dict[str, Any] = {"token": token, "data": self.data()}
+        public = [p for p in self.model.public_tokens.values()]
+        if public and self.chance(0.4):
+            one = self.random.choice(public)
+            args["public"] = one.id
+            if one.token is not None and self.chance(0.8):
+                args["token"] = one.token
+        return args
+
+    def cancel_token(self) -> dict[str, Any] | None:
+        """Cancel one."""
+        token = self.token()
+        return {"token": token} if token is not None else None
+
+    def create_public(self) -> dict[str, Any]:
+        """A public token for a stream or a token."""
+        args: dict[str, Any] = {}
+        token = self.token()
+        if token is not None and self.chance(0.4):
+            args["token"] = token
+        else:
+            stream = "nothing" if self.chance(0.03) else self.random.choice(STREAMS)
+            args |= {"session": self.session(), "stream": stream}
+            if self.chance(0.3):
+                args["correlation"] = self.random.choice(["a", "b"])
+        if self.chance(0.6):
+            args["max_uses"] = self.random.choice([1, 1, 2])
+        if self.times.advances and self.chance(0.3):
+            args["expires_in"] = self.timeout()
+        return args
+
+    def revoke(self) -> dict[str, Any] | None:
+        """Revoke one."""
+        public = list(self.model.public_tokens)
+        return {"public": self.random.choice(public)} if public else None
+
+    def nothing(self) -> dict[str, Any]:
+        """Park a session or kill what holds it."""
+        return {"session": self.session(), "how": self.random.choice(["park", "kill"])}
+
+    def advance(self) -> dict[str, Any] | None:
+        """Let time pass."""
+        if not self.times.advances:
+            return None
+        return {"ms": self.random.choice(self.times.advances)}
+
+    def delay(self) -> dict[str, Any] | None:
+        """Let time pass, and the clock be late."""
+        return self.advance() if self.times.is_late else None
+
+
+_WEIGHTS = {
+    "start": 12,
+    "send": 24,
+    "answer": 14,
+    "run": 8,
+    "cancel_run": 3,
+    "retry": 5,
+    "note": 2,
+    "close": 3,
+    "cancel": 2,
+    "create_token": 5,
+    "complete": 9,
+    "cancel_token": 2,
+    "create_public": 6,
+    "revoke": 2,
+    "nothing": 6,
+    "advance": 9,
+    "delay": 5,
+}
+_CODE = {
+    "wait": 40,
+    "await": 14,
+    "create": 12,
+    "sleep": 5,
+    "step": 12,
+    "output": 6,
+    "peek": 4,
+    "clock": 3,
+    "raise": 3,
+    "continue": 3,
+}
+
+
+def met(model: Model, command: Command) -> Any:
+    """What the model answers, None if the command names what is not there."""
+    try:
+        return model.do(command.kind, command.args)
+    except Unknown:
+        return None
+
+
+def kinds() -> Sequence[str]:
+    """Every kind of command there is."""
+    return tuple(_WEIGHTS)

@@ -1,0 +1,129 @@
+"""A sequence through the model and a door: what differs first, and the shortest sequence in which something does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tests.model.commands import PASSES_MS, Command, met
+from tests.model.naive import Model
+
+Reply = dict[str, Any] | str
+
+
+class Door(Protocol):
+    """A way into the product.
+
+    Attributes:
+        time_passes: By itself: what is short is over before the next command.
+    """
+
+    time_passes: bool
+
+    def do(self, kind: str, args: dict[str, Any]) -> Reply:
+        """The receipt in the model's names, or the code of the refusal."""
+        ...
+
+    def settle(self, model: Model) -> None:
+        """Return when all is stored that this model has stored, as far as it comes."""
+        ...
+
+    def finish(self, model: Model) -> None:
+        """The same, and read all there is."""
+        ...
+
+    def transcripts(self) -> dict[str, list[Any]]:
+        """The lines of each session."""
+        ...
+
+    def tokens(self) -> dict[str, Any]:
+        """What became of each token, and the uses of each public token."""
+        ...
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where they part.
+
+    Attributes:
+        at: The command's place, from 0.
+        what: What is compared.
+    """
+
+    at: int
+    what: str
+    model: Any
+    door: Any
+
+    def __str__(self) -> str:
+        return f"at {self.at}, {self.what}:\n  the model has {self.model}\n  the door has  {self.door}"
+
+
+def difference(
+    commands: Sequence[Command], door: Door, *, reached: Counter[str] | None = None
+) -> Difference | None:
+    """The first thing that differs, receipts before what is stored."""
+    model = Model()
+    for at, command in enumerate(commands):
+        expected = met(model, command)
+        if expected is None:
+            continue
+        got = door.do(command.kind, command.args)
+        if got != expected:
+            return Difference(at, f"the reply to {command}", expected, got)
+        if reached is not None:
+            reached[f"{command.kind} {what(expected)}"] += 1
+        if door.time_passes:
+            model.do("advance", {"ms": PASSES_MS})
+        door.settle(model)
+    door.finish(model)
+    return stored_difference(model, door, len(commands))
+
+
+def what(reply: Reply) -> str:
+    """A reply in a word: the code of a refusal, an outcome, or that it was taken."""
+    return reply if isinstance(reply, str) else str(reply.get("outcome", "ok"))
+
+
+def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
+    """What differs of transcripts and tokens."""
+    stored = door.transcripts()
+    if list(stored) != list(model.sessions):
+        return Difference(at, "the sessions", list(model.sessions), list(stored))
+    for session in model.sessions.values():
+        lines = stored[session.id]
+        for seq, expected in enumerate(session.entries):
+            if seq >= len(lines) or lines[seq] != expected:
+                got = lines[seq] if seq < len(lines) else "nothing"
+                return Difference(at, f"line {seq} of {session.id}", expected, got)
+        if len(lines) > len(session.entries):
+            more = lines[len(session.entries)]
+            return Difference(at, f"the end of {session.id}", "nothing", more)
+    expected, got = tokens_of(model), door.tokens()
+    return None if got == expected else Difference(at, "the tokens", expected, got)
+
+
+def tokens_of(model: Model) -> dict[str, Any]:
+    """What became of tokens and public tokens."""
+    ends = {t.id: [t.status, t.data] for t in model.tokens.values()}
+    return ends | {p.id: [p.uses, p.is_revoked] for p in model.public_tokens.values()}
+
+
+def shortest(
+    commands: Sequence[Command], differs: Callable[[Sequence[Command]], bool]
+) -> list[Command]:
+    """The sequence without all that it differs without."""
+    kept, size = list(commands), max(1, len(commands) // 2)
+    while True:
+        begin, count = 0, len(kept)
+        while begin < len(kept):
+            without = kept[:begin] + kept[begin + size :]
+            if differs(without):
+                kept = without
+            else:
+                begin += size
+        if size == 1 and len(kept) == count:
+            return kept
+        size = max(1, size // 2)

@@ -1,0 +1,220 @@
+"""A script's code over the core, as a replay: told what the run's journal holds, it asks for the next op."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from helmr_runtime.core.decide import lifecycle, ops
+from helmr_runtime.core.entries import Draft, EntryKind
+from helmr_runtime.core.requests import (
+    ClockRequest,
+    OutputRequest,
+    PeekRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
+)
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.tokens import TokenQuestion
+from tests.model import core_door
+
+if TYPE_CHECKING:
+    from tests.model.core_door import CoreDoor
+
+OUTCOMES = (
+    EntryKind.STEP_SUCCEEDED,
+    EntryKind.STEP_FAILED,
+    EntryKind.WAIT_FULFILLED,
+    EntryKind.WAIT_TIMED_OUT,
+    EntryKind.WAIT_CANCELLED,
+    EntryKind.TOKEN_CREATED,
+    EntryKind.OUTPUT_APPENDED,
+    EntryKind.PEEK_READ,
+    EntryKind.CLOCK_READ,
+)
+
+
+class Code:
+    """The code of a session's newest run."""
+
+    def __init__(self, door: CoreDoor, session_id: str) -> None:
+        self.door = door
+        self.id = session_id
+
+    @property
+    def state(self) -> SessionState:
+        """The session."""
+        return self.door.states[self.id]
+
+    @property
+    def run(self) -> Run:
+        """Its newest run."""
+        assert self.state.run is not None
+        return self.state.run
+
+    def write(self, *drafts: Draft) -> None:
+        """Write entries."""
+        self.door.write(self.id, drafts)
+
+    def go_on(self, *, is_due: bool = False) -> None:
+        """Run until it waits or has ended. `is_due`: the time of its next attempt has come."""
+        while True:
+            status = self.run.status.value
+            is_ready = status == "queued" and (self.run.retry_at is None or is_due)
+            if status != "running" and not is_ready:
+                return
+            is_due = False
+            if status == "queued":
+                self.write(lifecycle.run_executes(self.run, "model"))
+            self.execute()
+
+    def execute(self) -> None:
+        """Walk the instructions."""
+        door, run, context = self.door, self.run, self.door.context(self.state)
+        next_run = door.next_run(self.id)
+        seen: list[Any] = []
+        made: list[str] = []
+        op = 0
+        for instruction in run.payload["code"]:
+            name, *rest = instruction
+            if name == "raise":
+                self.write(
+                    *lifecycle.run_raised(
+                        self.state, run, error("ValueError"), None, context, next_run_id=next_run
+                    )
+                )
+                return
+            if name == "continue":
+                payload = {"code": rest[0], "tokens": run.payload["tokens"]}
+                self.write(*lifecycle.run_continued(run, payload, next_run))
+                return
+            op += 1
+            if self.outcome(op) is None:
+                self.ask(op, name, rest, made)
+            entry = self.outcome(op)
+            if entry is None:
+                return
+            outcome = self.told(entry)
+            if name == "create":
+                made.append(entry.body["token_id"])
+            pinned = name == "await" and rest[3] and outcome[0] == "fulfilled"
+            if pinned and not isinstance(outcome[1], int):
+                self.write(lifecycle.run_blocked(run, "schema_mismatch", "does not fit", op=op))
+                return
+            if outcome == "failed" and not rest[2]:
+                self.write(
+                    *lifecycle.run_raised(
+                        self.state, run, error("StepFailed"), op, context, next_run_id=next_run
+                    )
+                )
+                return
+            seen.append(outcome)
+        self.write(
+            *lifecycle.run_succeeded(self.state, run, seen, context, next_run_id=next_run)
+        )
+
+    def outcome(self, op: int) -> Any:
+        """The entry that has the outcome of an op, as the journal holds it."""
+        found = [e for e in self.run.journal if e.op == op and e.kind in OUTCOMES]
+        return found[0] if found else None
+
+    def told(self, entry: Any) -> Any:
+        """An outcome as the code sees it."""
+        body = entry.body
+        match entry.kind:
+            case EntryKind.STEP_SUCCEEDED:
+                return body["value"]
+            case EntryKind.STEP_FAILED:
+                return "failed"
+            case EntryKind.WAIT_TIMED_OUT:
+                return ["WaitTimeout"]
+            case EntryKind.WAIT_CANCELLED:
+                return ["WaitCancelled"]
+            case EntryKind.WAIT_FULFILLED if "record_seq" in body:
+                record = self.state.record(body["stream"], body["record_seq"])
+                return ["fulfilled", record.data]
+            case EntryKind.WAIT_FULFILLED if "token_id" in body:
+                return ["fulfilled", body["data"]]
+            case EntryKind.WAIT_FULFILLED:
+                return "slept"
+            case EntryKind.TOKEN_CREATED:
+                return "created"
+            case EntryKind.OUTPUT_APPENDED:
+                return "appended"
+            case EntryKind.PEEK_READ:
+                seqs = body["record_seqs"]
+                return [self.state.record(body["stream"], seq).data for seq in seqs]
+            case _:
+                return "read"
+
+    def ask(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
+        """Ask for an op for the first time."""
+        door, run, state = self.door, self.run, self.state
+        context = door.context(state)
+        match name:
+            case "wait" | "await" | "sleep":
+                self.open_wait(op, name, rest, made)
+            case "create":
+                ours = [t for t in door.index.tokens if t.id.startswith(f"{self.id}.t")]
+                new = core_door.new_token(f"{self.id}.t{len(ours)}", rest[0])
+                self.write(ops.create_token(run, op, TokenRequest(new), context))
+            case "step":
+                self.step(op, *rest[:2])
+            case "output":
+                ask = OutputRequest("said", f"rec_{len(door.feed)}", rest[0])
+                self.write(ops.append_output(state, run, op, ask))
+            case "peek":
+                self.write(ops.read_peek(state, run, op, PeekRequest(rest[0])))
+            case "clock":
+                self.write(ops.read_clock(run, op, ClockRequest(door.now).now))
+
+    def step(self, op: int, bad_tries: int, bad_attempts: int) -> None:
+        """Try twice."""
+        run, ask = self.run, StepRequest("work", retries=1, backoff_s=0)
+        context = self.door.context(self.state)
+        self.write(ops.open_step(self.state, run, op, ask))
+        while self.outcome(op) is None:
+            tries = ops.tries_of(run, op) + 1
+            if tries > bad_tries and run.attempt > bad_attempts:
+                self.write(ops.step_succeeded(run, op, tries))
+            else:
+                failed = ops.step_raised(run, op, ask, error("ValueError"), context, may_retry=True)
+                self.write(failed)
+
+    def open_wait(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
+        """Open a wait, and tell it what has happened already."""
+        door, run = self.door, self.run
+        wait_id = f"{self.id}.w{len([w for w in door.lines.waits.values() if w['session'] == self.id])}"
+        if name == "sleep":
+            ask = WaitRequest("timer", wait_id, timeout_s=rest[0] / 1000)
+        elif name == "wait":
+            timeout_s = rest[2] / 1000 if rest[2] is not None else None
+            ask = WaitRequest(
+                "input", wait_id, stream=rest[0], correlation_id=rest[1], timeout_s=timeout_s
+            )
+        else:
+            ask = WaitRequest(
+                "token",
+                wait_id,
+                token_id=(run.payload["tokens"] if rest[0] == "given" else made)[rest[1]],
+                timeout_s=rest[2] / 1000 if rest[2] is not None else None,
+                schema={"type": "integer"} if rest[3] else None,
+            )
+        ended = question = None
+        if ask.token_id is not None:
+            token = door.index.tokens.get(ask.token_id)
+            assert token is not None
+            ended = door.end_of(token.id, wait_id)
+            question = TokenQuestion(None, None, token.expires_at)
+        context = door.context(self.state)
+        self.write(
+            *ops.open_wait(
+                self.state, run, op, ask, context, token_ended=ended, question=question
+            )
+        )
+
+
+def error(name: str) -> dict[str, Any]:
+    """What an exception leaves."""
+    return {"code": "exception", "type": name, "message": "bad", "traceback": None}

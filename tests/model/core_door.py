@@ -1,0 +1,609 @@
+"""The core behind the model's commands: its decisions, state and receipts, without ledger, actors or loops.
+
+What a gateway, a host and a ledger do around a decision is done here in a few lines each: who a public token is, which
+operation was answered before, whether data fits. Time is where the test puts it, and may be late. Names are ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from helmr.errors import (
+    HelmrError,
+    SchemaMismatch,
+    TaskNotFound,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr_runtime.catalog import Registry
+from helmr_runtime.core import checkpoint
+from helmr_runtime.core.commands import (
+    AddNote,
+    Answer,
+    CancelRun,
+    CancelSession,
+    CloseSession,
+    Command,
+    CreatePublicToken,
+    Deadline,
+    Operation,
+    RetryRun,
+    RevokePublicToken,
+    Send,
+    StartRun,
+    TokenEnded,
+)
+from helmr_runtime.core.decide import Context, decide
+from helmr_runtime.core.decide.inputs import key_hash, require_stream
+from helmr_runtime.core.entries import Draft, Entry, Principal, from_iso, stamp
+from helmr_runtime.core.public_tokens import (
+    PublicToken,
+    Scope,
+    ScopeType,
+    check_complete,
+    check_live,
+    check_send,
+)
+from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.tokens import (
+    CancelToken,
+    CompleteToken,
+    CreateCompletionToken,
+    CreateToken,
+    LedgerCommand,
+    NewToken,
+    RevokeCompletionToken,
+    end_facts,
+)
+from helmr_runtime.ledger import commands as ledger
+from helmr_runtime.ledger.authored import find_start, repeated_start, start_entries
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ports import StartSession
+from helmr_runtime.session.validation import check_data
+from tests.model.core_code import Code
+from tests.model.lines import Lines
+from tests.model.naive import Model
+from tests.model.script import TASKS
+
+T0 = datetime(2030, 1, 1, tzinfo=UTC)
+CALLER = Principal("api_key", "key")
+
+
+def ms(count: int) -> timedelta:
+    """So many milliseconds."""
+    return timedelta(milliseconds=count)
+
+
+class CoreDoor:
+    """Sessions as states and entries."""
+
+    time_passes = False
+
+    def __init__(self) -> None:
+        self.now = T0
+        self.registry = Registry(TASKS, code_hash="model")
+        self.index = LedgerIndex()
+        self.feed: list[Entry] = []
+        self.states: dict[str, SessionState] = {}
+        self.lines = Lines(T0)
+        self.codes: dict[str, Any] = {}
+        """What runs execute, by run id; their payloads as they were given."""
+
+    def do(self, kind: str, args: dict[str, Any]) -> dict[str, Any] | str:
+        """The receipt, or the code of the refusal."""
+        args = dict(args)
+        operation = args.pop("operation", None)
+        named = Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
+        try:
+            receipt: dict[str, Any] = getattr(self, f"do_{kind}")(named, **args)
+        except HelmrError as error:
+            return error.code
+        return receipt
+
+    def settle(self, model: Model) -> None:
+        """All is stored at once."""
+
+    def finish(self, model: Model) -> None:
+        """All is stored at once."""
+
+    def transcripts(self) -> dict[str, list[Any]]:
+        """The lines of each session."""
+        return self.lines.of
+
+    def tokens(self) -> dict[str, Any]:
+        """What became of tokens, and the uses of public tokens."""
+        found: dict[str, Any] = {}
+        for token in self.index.tokens:
+            body = self.feed[token.ended_offset - 1].body if token.ended_offset else {}
+            found[token.id] = [token.status.value, body.get("data")]
+        for owned in self.index.keys.public_tokens.values():
+            public = owned.token
+            if public.id.startswith("p"):
+                found[public.id] = [public.uses, public.revoked_at is not None]
+        return found
+
+    # --- what is around a decision ------------------------------------------------------------------
+
+    def context(self, state: SessionState) -> Context:
+        """The circumstances now."""
+        policy = self.registry.tasks[state.task].policy
+        return Context(now=max(self.now, state.last_at or self.now), policy=policy, is_hot=True)
+
+    def write(self, session_id: str, drafts: tuple[Draft, ...]) -> None:
+        """Stamp, store and fold."""
+        state = self.states.get(session_id)
+        for draft in drafts:
+            head = self.index.nil if state is None else None
+            entry = stamp(
+                draft,
+                session_id=session_id,
+                seq=head.next_seq if head is not None else state.seq + 1,
+                recorded_at=self.now,
+                previous=head.last_hash if head is not None else state.last_hash,
+                key=None,
+            )
+            self.store(entry)
+
+    def store(self, entry: Entry) -> None:
+        """Fold an entry into the state and the index."""
+        entry = replace(entry, feed_offset=len(self.feed) + 1)
+        self.feed.append(entry)
+        if entry.session_id in self.states:
+            self.states[entry.session_id].apply(entry)
+        self.index.apply(entry, self.now)
+        self.lines.add(entry)
+
+    def known(self, operation: Operation | None, principal: Principal) -> dict[str, Any] | None:
+        """The first receipt of a repeated operation."""
+        offset = self.index.known_operation(operation.id) if operation is not None else None
+        if offset is None or operation is None:
+            return None
+        first = FirstReceipt.of(self.feed[offset - 1])
+        assert first is not None
+        return first.again(operation, principal)
+
+    def command(self, session_id: str, command: Command) -> dict[str, Any]:
+        """Have a session decide, and its code go on; the receipt."""
+        first = self.known(command.operation, command.principal)
+        if first is not None:
+            return first
+        state = self.states[session_id]
+        context = self.context(state)
+        is_known = isinstance(command, Send) and _is_known(state, command)
+        if not is_known:
+            check_data(command, state, self.registry.tasks[state.task], context)
+        decision = decide(state, command, context)
+        cancelled = self.tokens_of(session_id) if isinstance(command, CancelSession) else ()
+        self.write(session_id, decision.drafts)
+        self.go_on(session_id)
+        for token_id in cancelled:
+            self.deliver(token_id)
+        if decision.error is not None:
+            raise decision.error
+        return dict(decision.reply)
+
+    def go_on(self, session_id: str) -> None:
+        """The code runs until it waits or has ended."""
+        Code(self, session_id).go_on()
+
+    def fact(self, fact: LedgerCommand) -> dict[str, Any]:
+        """Have the ledger decide; the receipt."""
+        first = self.known(fact.operation, fact.principal)
+        if first is not None:
+            return first
+        token_id = ledger.token_of(fact)
+        token = self.index.tokens.get(token_id) if token_id is not None else None
+        ended_by = self.feed[token.ended_offset - 1] if token and token.ended_offset else None
+        decided = ledger.decide(self.index, fact, self.now, ended_by)
+        self.write(self.index.nil.session_id, decided.drafts)
+        if token_id is not None:
+            self.deliver(token_id)
+        return dict(decided.reply)
+
+    def tokens_of(self, session_id: str) -> tuple[str, ...]:
+        """The pending tokens that a session's code made."""
+        return tuple(
+            t.id for t in self.index.tokens if t.session_id == session_id and t.is_pending
+        )
+
+    def end_of(self, token_id: str, wait_id: str) -> TokenEnded | None:
+        """How a token ended, for a wait on it; None while it is pending."""
+        token = self.index.tokens.get(token_id)
+        assert token is not None
+        if token.is_pending:
+            return None
+        facts = end_facts(token.status.value, self.feed[token.ended_offset - 1])
+        return TokenEnded(
+            principal=CALLER,
+            wait_id=wait_id,
+            token_id=token_id,
+            status=facts["status"],
+            data=facts.get("data"),
+            ended_at=from_iso(facts["ended_at"]),
+            ended_by=Principal.from_json(facts["ended_by"]),
+        )
+
+    def deliver(self, token_id: str) -> None:
+        """Tell all that wait on a token of its end."""
+        for session_id, state in self.states.items():
+            wait = state.wait
+            if wait is not None and wait.token_id == token_id:
+                ended = self.end_of(token_id, wait.id)
+                if ended is not None:
+                    self.command(session_id, ended)
+
+    def public(self, public_id: str | None) -> PublicToken | None:
+        """Who a public token is, if it is still good for anything."""
+        if public_id is None:
+            return None
+        owned = self.index.keys.public_tokens.get(public_id)
+        return check_live(owned.token if owned is not None else None, self.now)
+
+    # --- commands to sessions -----------------------------------------------------------------------
+
+    def do_start(
+        self,
+        operation: Operation | None,
+        *,
+        task: str,
+        code: Any,
+        tokens: list[str],
+        external_id: str | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """As the ledger starts a session."""
+        number = len(self.states)
+        start = StartSession(
+            session_id=f"s{number}",
+            run_id=f"s{number}.r0",
+            task=task,
+            payload={"code": code, "tokens": tokens},
+            external_id=external_id,
+            tags=(),
+            metadata={},
+            idempotency_key=key,
+            principal=CALLER,
+            operation=operation,
+            request_hash=repr((task, code, tokens)),
+        )
+        match = find_start(self.index, start)
+        if match is None or match.by != "operation":
+            registered = self.registry.tasks.get(task)
+            if registered is None:
+                raise TaskNotFound(task)
+            registered.task.encode_payload(start.payload)
+        if match is not None:
+            found = repeated_start(start, match, self.feed[match.feed_offset - 1])
+            return {"session": found.session_id, "run": found.run_id, "created": found.created}
+        self.states[start.session_id] = SessionState(start.session_id)
+        for entry in start_entries(start, self.now, None):
+            self.store(entry)
+        self.go_on(start.session_id)
+        return {"session": start.session_id, "run": start.run_id, "created": True}
+
+    def do_send(
+        self,
+        operation: Operation | None,
+        *,
+        session: str,
+        stream: str,
+        data: Any,
+        correlation: str | None = None,
+        key: str | None = None,
+        public: str | None = None,
+    ) -> dict[str, Any]:
+        """As gateway and host do."""
+        token = self.public(public)
+        if token is not None:
+            check_send(token, session, stream, correlation)
+        receipt = self.command(
+            session,
+            Send(
+                principal=Principal("public_token", public) if public is not None else CALLER,
+                operation=operation,
+                record_id=f"rec_{len(self.feed)}",
+                stream=stream,
+                data=data,
+                correlation_id=correlation,
+                idempotency_key=key,
+                next_run_id=self.next_run(session),
+                public_token_id=public,
+            ),
+        )
+        return sent(receipt)
+
+    def next_run(self, session: str) -> str:
+        """The id of the run that may follow."""
+        return f"{session}.r{self.states[session].runs_count}"
+
+    def do_answer(self, operation: Operation | None, *, wait: str, data: Any) -> dict[str, Any]:
+        """As the service does: a token's wait is answered by completing it."""
+        about = self.lines.waits[wait]
+        token = about["token_id"]
+        try:
+            if token is None:
+                command = Answer(
+                    principal=CALLER,
+                    operation=operation,
+                    wait_id=wait,
+                    record_id=f"rec_{len(self.feed)}",
+                    data=data,
+                )
+                return sent(self.command(about["session"], command))
+            if operation is not None:
+                asked = _asked({"token": token, "data": data})
+                operation = Operation(id=operation.id, request_hash=repr(("complete", asked)))
+            if about["status"] != "pending" and not self.known(operation, CALLER):
+                raise WaitResolved(wait)
+            receipt = self.complete(operation, token, data, None)
+        except (WaitResolved, TokenCompleted, TokenCancelled, TokenExpired) as error:
+            if about["status"] == "timed_out" or isinstance(error, TokenExpired):
+                raise WaitTimedOut(wait) from error
+            raise WaitResolved(wait) from error
+        run = about["run"]
+        return {"token": token, "outcome": receipt["outcome"], "wait": wait, "run": run}
+
+    def do_run(
+        self, operation: Operation | None, *, session: str, code: Any = None
+    ) -> dict[str, Any]:
+        """The next run."""
+        command = StartRun(
+            principal=CALLER,
+            operation=operation,
+            run_id=self.next_run(session),
+            payload={"code": code, "tokens": []},
+            payload_given=code is not None,
+        )
+        return {"run": self.command(session, command)["run_id"]}
+
+    def do_cancel_run(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
+        """An ended run is answered by the service."""
+        session = run.partition(".")[0]
+        status = self.lines.runs[run]
+        if status in ("succeeded", "failed", "cancelled"):
+            self.known(operation, CALLER)
+            return {"run": run, "status": status}
+        command = CancelRun(
+            principal=CALLER,
+            operation=operation,
+            run_id=run,
+            next_run_id=self.next_run(session),
+        )
+        return {"run": run, "status": self.command(session, command)["status"]}
+
+    def do_retry(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
+        """The next attempt."""
+        command = RetryRun(principal=CALLER, operation=operation, run_id=run)
+        return {"run": self.command(run.partition(".")[0], command)["run_id"]}
+
+    def do_note(self, operation: Operation | None, *, session: str, text: str) -> dict[str, Any]:
+        """A note."""
+        note = AddNote(principal=CALLER, operation=operation, note_id="note", text=text)
+        self.command(session, note)
+        return {}
+
+    def do_close(
+        self, operation: Operation | None, *, session: str, end_input: bool
+    ) -> dict[str, Any]:
+        """Close it."""
+        command = CloseSession(principal=CALLER, operation=operation, end_input=end_input)
+        return {"status": self.command(session, command)["status"]}
+
+    def do_cancel(self, operation: Operation | None, *, session: str) -> dict[str, Any]:
+        """Cancel it."""
+        command = CancelSession(principal=CALLER, operation=operation)
+        return {"status": self.command(session, command)["status"]}
+
+    # --- commands to the ledger -----------------------------------------------------------------------
+
+    def do_create_token(
+        self, operation: Operation | None, *, timeout: int, is_integer: bool
+    ) -> dict[str, Any]:
+        """A client's token."""
+        made = len([t for t in self.index.tokens if "." not in t.id])
+        new = new_token(f"t{made}", timeout, schema={"type": "integer"} if is_integer else None)
+        receipt = self.fact(CreateToken(principal=CALLER, operation=operation, new=new))
+        return {"token": receipt["token_id"]}
+
+    def do_complete(
+        self, operation: Operation | None, *, token: str, data: Any, public: str | None = None
+    ) -> dict[str, Any]:
+        """By a key or a public token."""
+        known = self.public(public)
+        if known is not None:
+            check_complete(known, token)
+        return {"token": token, "outcome": self.complete(operation, token, data, public)["outcome"]}
+
+    def complete(
+        self, operation: Operation | None, token_id: str, data: Any, public: str | None
+    ) -> dict[str, Any]:
+        """Check the data by the token's schemas, then ask the ledger, as the service does."""
+        principal = Principal("public_token", public) if public is not None else CALLER
+        token = self.index.tokens.get(token_id)
+        assert token is not None
+        fact = CompleteToken(
+            principal=principal,
+            operation=operation,
+            token_id=token_id,
+            data=data,
+            checked=token.schema_offsets,
+            public_token_id=public,
+        )
+        is_new = self.known(operation, principal) is None
+        is_live = token.is_pending and self.now < token.expires_at
+        if is_new and is_live and token.schema_offsets and not isinstance(data, int):
+            raise SchemaMismatch(token_id)
+        return self.fact(fact)
+
+    def do_cancel_token(self, operation: Operation | None, *, token: str) -> dict[str, Any]:
+        """Cancel one."""
+        fact = CancelToken(principal=CALLER, operation=operation, token_id=token)
+        return {"token": token, "status": self.fact(fact)["status"]}
+
+    def do_create_public(
+        self,
+        operation: Operation | None,
+        *,
+        session: str | None = None,
+        stream: str | None = None,
+        token: str | None = None,
+        correlation: str | None = None,
+        max_uses: int | None = None,
+        expires_in: int = 30 * 86_400_000,
+    ) -> dict[str, Any]:
+        """For a stream or a token."""
+        first = self.known(operation, CALLER)
+        if first is not None:
+            return {"public": first["public_token_id"]}
+        mine = [p for p in self.index.keys.public_tokens if p.startswith("p")]
+        kind = ScopeType.TOKEN_COMPLETE if token else ScopeType.SESSION_INPUT_SEND
+        scope = Scope(
+            type=kind,
+            session_id=session,
+            stream=stream,
+            token_id=token,
+            correlation_id=correlation,
+        )
+        made = PublicToken(
+            id=f"p{len(mine)}",
+            scope=scope,
+            secret_hash=f"hash p{len(mine)}",
+            created_at=self.now,
+            expires_at=self.now + ms(expires_in),
+            max_uses=max_uses,
+            key_id="test",
+        )
+        if session is not None:
+            state = self.states[session]
+            require_stream(state, stream or "", self.context(state))
+            token_json = made.to_json()
+            command = CreatePublicToken(principal=CALLER, operation=operation, token=token_json)
+            return {"public": self.command(session, command)["public_token_id"]}
+        fact = CreateCompletionToken(
+            principal=CALLER,
+            operation=operation,
+            public_token_id=made.id,
+            token_id=token or "",
+            secret_hash=made.secret_hash,
+            key_id="test",
+            max_uses=max_uses,
+            expires_at=made.expires_at,
+            allowed_origins=(),
+        )
+        return {"public": self.fact(fact)["public_token_id"]}
+
+    def do_revoke(self, operation: Operation | None, *, public: str) -> dict[str, Any]:
+        """Revoke one."""
+        owned = self.index.keys.public_tokens[public]
+        session = owned.token.scope.session_id
+        if session is None:
+            fact = RevokeCompletionToken(
+                principal=CALLER, operation=operation, public_token_id=public
+            )
+            self.fact(fact)
+        else:
+            command = RevokePublicToken(
+                principal=CALLER, operation=operation, public_token_id=public
+            )
+            self.command(session, command)
+        return {"public": public}
+
+    # --- time and what goes wrong -----------------------------------------------------------------------
+
+    def do_nothing(self, operation: Operation | None, *, session: str, how: str) -> dict[str, Any]:
+        """Go on from a checkpoint, or from the entries alone; the ledger knows operations and keys."""
+        state = self.states[session]
+        entries = [entry for entry in self.feed if entry.session_id == session]
+        if how == "kill":
+            again = SessionState(session)
+            for entry in entries:
+                again.apply(entry)
+        else:
+            text = checkpoint.save(state, {entry.seq: entry.feed_offset or 0 for entry in entries})
+            named = {offset: self.feed[offset - 1] for offset in checkpoint.refs(text)}
+            again = checkpoint.restore(session, text, named)
+            again.operations, again.send_keys = state.operations, state.send_keys
+        self.states[session] = again
+        return {}
+
+    def do_delay(self, operation: Operation | None, *, ms: int) -> dict[str, Any]:
+        """Time passes; nothing rings."""
+        self.now += timedelta(milliseconds=ms)
+        return {}
+
+    def do_advance(self, operation: Operation | None, *, ms: int) -> dict[str, Any]:
+        """Time passes; what falls due does so in order."""
+        target = self.now + timedelta(milliseconds=ms)
+        while True:
+            due = [one for one in self.dues() if one[0] <= target]
+            if not due:
+                break
+            at, session_id, wait_id = min(due)
+            self.now = max(self.now, at)
+            if session_id == "":
+                self.expire()
+            elif wait_id == "":
+                Code(self, session_id).go_on(is_due=True)
+            else:
+                self.command(session_id, Deadline(principal=CALLER, wait_id=wait_id))
+        self.now = target
+        return {}
+
+    def dues(self) -> Iterator[tuple[datetime, str, str]]:
+        """What a clock rings for: (when, session, wait)."""
+        for session_id, state in self.states.items():
+            if state.wait is not None and state.wait.deadline_at is not None:
+                yield state.wait.deadline_at, session_id, state.wait.id
+            elif state.run is not None and state.run.retry_at is not None:
+                yield state.run.retry_at, session_id, ""
+        expiry = self.index.tokens.next_expiry_at()
+        if expiry is not None:
+            yield expiry, "", ""
+
+    def expire(self) -> None:
+        """The tokens whose time is over."""
+        tokens = self.index.tokens.due(self.now, 1)
+        self.write(self.index.nil.session_id, ledger.expired_drafts(tokens))
+        for token in tokens:
+            self.deliver(token.id)
+
+
+def new_token(token_id: str, timeout: int, *, schema: Any = None) -> NewToken:
+    """A token whose secrets nobody asks for."""
+    return NewToken(
+        token_id=token_id,
+        public_token_id=f"of {token_id}",
+        key_id="test",
+        callback_hash=f"callback {token_id}",
+        public_token_hash=f"hash {token_id}",
+        timeout_s=timeout / 1000,
+        schema=schema,
+    )
+
+
+def sent(receipt: dict[str, Any]) -> dict[str, Any]:
+    """A send's receipt in the model's names."""
+    return {
+        "record": f"{receipt['stream']}#{receipt['seq']}",
+        "outcome": receipt["outcome"],
+        "duplicate": receipt["duplicate"],
+        "wait": receipt["wait_id"],
+        "run": receipt["run_id"],
+    }
+
+
+def _asked(args: dict[str, Any]) -> Any:
+    trimmed = {"correlation": (args.get("correlation") or "").strip() or None}
+    return sorted({**args, **trimmed}.items())
+
+
+def _is_known(state: SessionState, command: Send) -> bool:
+    key = command.idempotency_key
+    return key is not None and (command.stream, key_hash(key)) in state.send_keys

@@ -1,0 +1,123 @@
+"""Entries as the model tells them: ids as names, times since the beginning, and of each body what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from helmr_runtime.core.entries import Entry, from_iso
+
+LEFT_OUT = ("run.resumed", "run.actor_died")
+"""They say where a session lived."""
+
+Body = Mapping[str, Any]
+PRINCIPALS = {"api_key": "caller", "ray_job": "caller"}
+
+
+class Lines:
+    """The transcripts of sessions, and what became of runs and waits.
+
+    Args:
+        begin: What times count from; None leaves them out.
+
+    Attributes:
+        of: Per session, its lines.
+        waits: By id: session, run, token_id, status, name.
+        runs: By id: its status.
+        names: Of ids.
+    """
+
+    def __init__(self, begin: datetime | None) -> None:
+        self.begin = begin
+        self.of: dict[str, list[Any]] = {}
+        self.waits: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+
+    def name(self, thing: str, prefix: str) -> None:
+        """Give the next of its kind its name; one that has one keeps it."""
+        if thing in self.names:
+            return
+        count = self._counts.get(prefix, 0)
+        self._counts[prefix] = count + 1
+        self.names[thing] = f"{prefix}{count}"
+        self.ids[f"{prefix}{count}"] = thing
+
+    def add(self, entry: Entry | Any) -> None:
+        """The next entry of a session."""
+        kind, body = str(entry.kind), entry.body
+        session, run = entry.session_id, entry.run_id
+        if session not in self.of and kind != "session.created":
+            return  # of no session
+        if kind == "session.created":
+            self.name(session, "s")
+        mine = self.names[session]
+        if kind == "run.created":
+            self.name(run, f"{mine}.r")
+            self.runs[run] = "queued"
+        if kind == "wait.opened":
+            self.name(body["wait_id"], f"{mine}.w")
+            about = {"session": session, "run": run, "token_id": body.get("token_id")}
+            self.waits[body["wait_id"]] = {**about, "status": "pending"}
+        elif kind.startswith("wait."):
+            self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
+        if kind == "token.created":
+            self.name(body["token_id"], f"{mine}.t")
+        if kind in ("run.succeeded", "run.failed", "run.cancelled", "run.blocked", "run.retried"):
+            self.runs[run] = kind.removeprefix("run.")
+        if kind in LEFT_OUT:
+            return
+        who = PRINCIPALS.get(entry.principal.type, entry.principal.type)
+        tell = _TOLD.get(kind)
+        told = tell(self, body) if tell is not None else []
+        named = self.names[run] if run is not None else None
+        at = self.since(entry.recorded_at)
+        self.of.setdefault(session, []).append((kind, named, entry.op, who, told, at))
+
+    def since(self, moment: datetime | str | None) -> int | None:
+        """Milliseconds since the beginning."""
+        if moment is None or self.begin is None:
+            return None
+        at = from_iso(moment) if isinstance(moment, str) else moment
+        return round((at - self.begin).total_seconds() * 1000)
+
+    def accepted(self, body: Body) -> list[Any]:
+        """A record."""
+        wait = body.get("wait_id")
+        taken_by = self.names[wait] if wait is not None else None
+        shown = (body["stream"], body["stream_seq"], body["data"], body.get("correlation_id"))
+        return [*shown, body["outcome"], taken_by]
+
+    def opened(self, body: Body) -> list[Any]:
+        """A wait."""
+        deadline = body.get("deadline_at") if body["kind"] != "token" else None
+        return [body["kind"], body.get("stream"), body.get("correlation_id"), self.since(deadline)]
+
+
+def _fulfilled(lines: Lines, body: Body) -> list[Any]:
+    return [f"{body['stream']}#{body['record_seq']}"] if "record_seq" in body else [None]
+
+
+_TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
+    "session.closed": lambda _, body: [body["end_input"]],
+    "note.added": lambda _, body: [body["text"]],
+    "run.created": lambda _, body: [body["started_by"]["type"]],
+    "run.started": lambda _, body: [body["attempt"]],
+    "run.attempt_failed": lambda _, body: [body["error"]["type"], body["next_attempt"]],
+    "run.retried": lambda _, body: [body["attempt"]],
+    "run.succeeded": lambda _, body: [body["result"]],
+    "run.failed": lambda _, body: [body["error"]["type"]],
+    "run.blocked": lambda _, body: [body["code"]],
+    "step.started": lambda _, body: [body["name"]],
+    "step.succeeded": lambda _, body: [body["value"]],
+    "wait.opened": Lines.opened,
+    "wait.fulfilled": _fulfilled,
+    "wait.cancelled": lambda _, body: [body["reason"]],
+    "input.accepted": Lines.accepted,
+    "output.appended": lambda _, body: [body["stream_seq"], body["data"]],
+    "peek.read": lambda _, body: [body["record_seqs"]],
+    "public_token.spent": lambda _, body: [body["uses"]],
+}

@@ -1,0 +1,805 @@
+"""The contract once more, from the rules alone: lists that are searched from the front, no index, no fold, no replay log.
+
+Nothing of the runtime is imported. Time is a number of milliseconds. Ids are names: `s0` the first session, `s0.r1` its
+second run, `s0.w3` its fourth wait, `s0.t0` the first token that its code made, `t0` the first of a client, `p0` the
+first public token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome is
+recorded gives it, the first without one is asked for.
+
+`do` gives the receipt or the code of the refusal, `entries` of a session are its transcript: (kind, run, op, who,
+what matters of the body, when). Left out is what says where a session lived: `run.resumed`, `run.actor_died`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+STREAMS = ("numbers", "chat")
+RETRIES = {"retries": 2}
+BACKOFF_MS = 50
+AFTER_PUBLIC_MS = 30 * 86_400_000
+ON_IDLE = {"runs": "run", "rejects": "reject"}
+TASKS = ("keeps", "runs", "rejects", "closes", "retries")
+CALLER, RUNTIME, TASK = ("caller", None), ("runtime", None), ("task", None)
+
+Who = tuple[str, str | None]
+Receipt = dict[str, Any]
+
+
+class Refused(Exception):
+    """A command that leaves nothing; `args[0]` is its code."""
+
+
+class Unknown(Exception):
+    """The sequence names what is not there: a shrunk one may."""
+
+
+@dataclass
+class Record:
+    stream: str
+    seq: int
+    data: Any
+    correlation: str | None
+    at_entry: int
+    is_taken: bool = False
+    has_started_run: bool = False
+
+
+@dataclass
+class Wait:
+    id: str
+    run: str
+    op: int
+    kind: str
+    stream: str | None
+    correlation: str | None
+    token: str | None
+    deadline: int | None
+    status: str = "pending"
+
+    def takes(self, stream: str, correlation: str | None) -> bool:
+        """S-23."""
+        return self.stream == stream and self.correlation in (None, correlation)
+
+
+@dataclass
+class Run:
+    id: str
+    code: list[Any]
+    tokens: list[str]
+    at_entry: int
+    attempt: int = 1
+    status: str = "queued"
+    is_started: bool = False
+    retry_at: int | None = None
+    failed_op: int | None = None
+    outcomes: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ("queued", "running", "waiting", "blocked")
+
+
+@dataclass
+class Session:
+    id: str
+    task: str
+    external_id: str | None
+    key: str | None
+    asked: Any
+    status: str = "open"
+    input_ended: bool = False
+    runs: list[Run] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
+    tokens_made: int = 0
+    entries: list[Any] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        return self.runs[-1]
+
+    @property
+    def wait(self) -> Wait | None:
+        return next((w for w in self.waits if w.status == "pending"), None)
+
+
+@dataclass
+class Token:
+    id: str
+    owner: str | None
+    expires_at: int
+    is_integer: bool
+    status: str = "pending"
+    data: Any = None
+    ended_at: int = 0
+    ended_by: Who = RUNTIME
+
+
+@dataclass
+class PublicToken:
+    id: str
+    session: str | None
+    stream: str | None
+    token: str | None
+    correlation: str | None
+    max_uses: int | None
+    expires_at: int
+    uses: int = 0
+    is_revoked: bool = False
+
+
+class Model:
+    """Everything there is, and what each command does to it."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.sessions: dict[str, Session] = {}
+        self.tokens: dict[str, Token] = {}
+        self.public_tokens: dict[str, PublicToken] = {}
+        self.operations: dict[str, tuple[Any, Receipt]] = {}
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def do(self, kind: str, args: dict[str, Any]) -> Receipt | str:
+        """The receipt, or the code of the refusal.
+
+        Raises:
+            Unknown: It names what is not there.
+        """
+        args = dict(args)
+        operation = args.pop("operation", None)
+        if args.get("correlation") is not None:
+            args["correlation"] = args["correlation"].strip() or None
+        public = self.one(self.public_tokens, args["public"]) if "public" in args else None
+        is_user = public is not None and kind != "revoke"
+        who: Who = ("public_token", args["public"]) if is_user else CALLER
+        asked = (who, kind, sorted(args.items()))
+        on_token: Receipt = {}
+        if kind == "answer":  # of a wait on a token is the token's completion
+            _, wait = self.wait_named(args["wait"])
+            if wait.token is not None:
+                on_token = {"wait": wait.id, "run": wait.run}
+                asked = (who, "complete", [("data", args["data"]), ("token", wait.token)])
+        try:
+            if public is not None and is_user:
+                self.let_in(public, kind, args)
+            if operation in self.operations:  # before any state check (S-61)
+                first, receipt = self.operations[operation]
+                if first != asked:
+                    raise Refused("operation_conflict")
+                return {**receipt, **on_token}
+            before = self.size()
+            receipt = getattr(self, f"do_{kind}")(who=who, **args)
+        except Refused as refused:
+            return str(refused.args[0])
+        if operation is not None and self.size() != before:
+            self.operations[operation] = (asked, receipt)
+        return {**receipt, **on_token}
+
+    def size(self) -> tuple[Any, ...]:
+        """What changes whenever a command leaves something."""
+        ended = [t.status for t in self.tokens.values()]
+        dead = [p.is_revoked for p in self.public_tokens.values()]
+        return [len(s.entries) for s in self.sessions.values()], ended, dead
+
+    def one(self, things: dict[str, Any], name: str) -> Any:
+        if name not in things:
+            raise Unknown(name)
+        return things[name]
+
+    def wait_named(self, name: str) -> tuple[Session, Wait]:
+        session = self.one(self.sessions, name.partition(".")[0])
+        return session, self.one({w.id: w for w in session.waits}, name)
+
+    def run_named(self, name: str) -> tuple[Session, Run]:
+        session = self.one(self.sessions, name.partition(".")[0])
+        return session, self.one({r.id: r for r in session.runs}, name)
+
+    def let_in(self, public: PublicToken, kind: str, args: dict[str, Any]) -> None:
+        """S-44, S-46: first whether it is good at all, then whether it is for this."""
+        if public.is_revoked or self.now >= public.expires_at:
+            raise Refused("unauthenticated")
+        if kind == "send":
+            if (public.session, public.stream) != (args["session"], args["stream"]):
+                raise Refused("scope_denied")
+            if public.correlation is not None:
+                if args.get("correlation") not in (None, public.correlation):
+                    raise Refused("scope_denied")
+                args["correlation"] = public.correlation
+        elif kind == "read" or public.token != args["token"]:
+            raise Refused("scope_denied")
+
+    def spend(self, name: str | None) -> None:
+        if name is None:
+            return
+        public = self.public_tokens[name]
+        if public.max_uses is not None and public.uses >= public.max_uses:
+            raise Refused("token_exhausted")
+        public.uses += 1
+
+    def do_start(
+        self,
+        *,
+        who: Who,
+        task: str,
+        code: Any,
+        tokens: list[str],
+        external_id: str | None = None,
+        key: str | None = None,
+    ) -> Receipt:
+        """S-2, S-4."""
+        for name in tokens:
+            self.one(self.tokens, name)
+        if task not in TASKS:
+            raise Refused("task_not_found")
+        if not isinstance(code, list):
+            raise Refused("schema_mismatch")
+        asked = (task, code, tokens)
+        for session in self.sessions.values():
+            if key is not None and session.key == key:
+                if session.asked != asked:
+                    raise Refused("idempotency_conflict")
+                return {"session": session.id, "run": session.runs[0].id, "created": False}
+        for session in self.sessions.values():
+            is_named = external_id is not None and session.external_id == external_id
+            if is_named and session.status == "open":
+                if session.asked != asked:
+                    raise Refused("external_id_conflict")
+                return {"session": session.id, "run": session.run.id, "created": False}
+        session = Session(f"s{len(self.sessions)}", task, external_id, key, asked)
+        self.sessions[session.id] = session
+        self.log(session, "session.created", who=who)
+        run = self.new_run(session, code, tokens, "start", who)
+        self.go_on(session)
+        return {"session": session.id, "run": run.id, "created": True}
+
+    def do_send(
+        self,
+        *,
+        who: Who,
+        session: str,
+        stream: str,
+        data: Any,
+        correlation: str | None = None,
+        key: str | None = None,
+        public: str | None = None,
+    ) -> Receipt:
+        """S-20 to S-28."""
+        to = self.one(self.sessions, session)
+        if key is not None and (stream, key) in to.keys:
+            first, receipt = to.keys[stream, key]
+            if first != data:
+                raise Refused("idempotency_conflict")
+            return {**receipt, "duplicate": True}
+        self.accepts(to, stream, data)
+        if public is not None:
+            self.spend(public)
+        wait = to.wait
+        if wait is not None and wait.kind != "token" and self.is_due(wait):
+            self.time_out(to, wait)
+        receipt = self.accept(to, stream, data, correlation, who)
+        if key is not None:
+            to.keys[stream, key] = (data, receipt)
+        if public is not None:
+            self.log(to, "public_token.spent", self.public_tokens[public].uses, who=who)
+        if not to.run.is_active and ON_IDLE.get(to.task) == "run":
+            to.records[-1].has_started_run = True
+            self.new_run(to, to.run.code, to.run.tokens, "record", RUNTIME)
+        self.go_on(to)
+        return receipt
+
+    def accepts(self, to: Session, stream: str, data: Any) -> None:
+        if to.status != "open":
+            raise Refused("session_terminal")
+        if stream not in STREAMS:
+            raise Refused("stream_not_found")
+        if stream == "numbers" and not isinstance(data, int):
+            raise Refused("schema_mismatch")
+        if not to.run.is_active and ON_IDLE.get(to.task) == "reject":
+            raise Refused("idle_input_rejected")
+
+    def accept(
+        self, to: Session, stream: str, data: Any, correlation: str | None, who: Who
+    ) -> Receipt:
+        """S-22 to S-25."""
+        seq = 1 + len([r for r in to.records if r.stream == stream])
+        wait = to.wait
+        mine = [w for w in to.waits if w.run == to.run.id and w.takes(stream, correlation)]
+        if wait is not None and wait.takes(stream, correlation):
+            outcome = "fulfilled"
+        elif to.run.is_active and mine and mine[-1].status == "timed_out":
+            outcome = "late"
+        elif wait is not None and wait.stream == stream:
+            outcome = "unmatched"
+        else:
+            outcome = "buffered"
+        taken_by = wait if outcome == "fulfilled" else None
+        name = taken_by.id if taken_by is not None else None
+        record = Record(stream, seq, data, correlation, len(to.entries))
+        to.records.append(record)
+        self.log(to, "input.accepted", stream, seq, data, correlation, outcome, name, who=who)
+        if taken_by is not None:
+            self.take(to, taken_by, record, who)
+        return {
+            "record": f"{stream}#{seq}",
+            "outcome": outcome,
+            "duplicate": False,
+            "wait": name,
+            "run": taken_by.run if taken_by is not None else None,
+        }
+
+    def do_answer(self, *, who: Who, wait: str, data: Any) -> Receipt:
+        """S-18."""
+        session, one = self.wait_named(wait)
+        if one.status == "timed_out":
+            raise Refused("wait_timed_out")
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        if one.kind == "timer":
+            raise Refused("bad_request")
+        if one.token is not None:
+            if self.now >= self.tokens[one.token].expires_at:
+                raise Refused("wait_timed_out")
+            outcome = self.complete(self.tokens[one.token], data, who, None)
+            return {"token": one.token, "outcome": outcome}
+        assert one.stream is not None
+        if one.stream == "numbers" and not isinstance(data, int):
+            raise Refused("schema_mismatch")
+        if self.is_due(one):
+            self.time_out(session, one)
+            self.go_on(session)
+            raise Refused("wait_timed_out")
+        receipt = self.accept(session, one.stream, data, one.correlation, who)
+        self.go_on(session)
+        return receipt
+
+    def do_run(self, *, who: Who, session: str, code: Any = None) -> Receipt:
+        """S-2; without a payload the newest run's."""
+        of = self.one(self.sessions, session)
+        if code is not None and not isinstance(code, list):
+            raise Refused("schema_mismatch")
+        if of.status != "open":
+            raise Refused("session_terminal")
+        if of.run.is_active:
+            raise Refused("run_active")
+        tokens = of.run.tokens if code is None else []
+        run = self.new_run(of, of.run.code if code is None else code, tokens, "operator", who)
+        self.go_on(of)
+        return {"run": run.id}
+
+    def do_cancel_run(self, *, who: Who, run: str) -> Receipt:
+        """S-6."""
+        session, one = self.run_named(run)
+        if not one.is_active:
+            return {"run": run, "status": one.status}
+        self.end_ops(session)
+        self.end(session, "cancelled", who)
+        self.go_on(session)
+        return {"run": run, "status": "cancelled"}
+
+    def do_retry(self, *, who: Who, run: str) -> Receipt:
+        """S-5."""
+        session, one = self.run_named(run)
+        if one is not session.run:
+            raise Refused("run_not_retryable")
+        if session.status != "open":
+            raise Refused("session_terminal")
+        if one.status not in ("failed", "blocked"):
+            raise Refused("run_not_retryable")
+        self.log(session, "run.retried", one.attempt + 1, who=who, run=one)
+        self.next_attempt(one)
+        self.go_on(session)
+        return {"run": run}
+
+    def do_note(self, *, who: Who, session: str, text: str) -> Receipt:
+        self.log(self.one(self.sessions, session), "note.added", text, who=who)
+        return {}
+
+    def do_close(self, *, who: Who, session: str, end_input: bool) -> Receipt:
+        """S-6."""
+        one = self.one(self.sessions, session)
+        if one.status != "open":
+            return {"status": one.status}
+        if one.run.is_active:
+            wait = one.wait
+            if not end_input or wait is None or wait.kind != "input":
+                raise Refused("run_active")
+            self.resolve(one, wait, "cancelled", "input_ended", who=who)
+        one.status, one.input_ended = "closed", end_input
+        self.log(one, "session.closed", end_input, who=who)
+        self.go_on(one)
+        return {"status": "closed"}
+
+    def do_cancel(self, *, who: Who, session: str) -> Receipt:
+        """S-6: with its run, its wait, the tokens that its code made and its public tokens."""
+        one = self.one(self.sessions, session)
+        if one.status != "open":
+            return {"status": one.status}
+        if one.run.is_active:
+            self.end_ops(one)
+            one.run.status = "cancelled"
+            self.log(one, "run.cancelled", who=who, run=one.run)
+        one.status = "cancelled"
+        self.log(one, "session.cancelled", who=who)
+        for public in self.public_tokens.values():
+            public.is_revoked = public.is_revoked or public.session == one.id
+        for token in self.tokens.values():
+            if token.owner == one.id and token.status == "pending":
+                self.end_token(token, "cancelled", who)
+        return {"status": "cancelled"}
+
+    # --- tokens -----------------------------------------------------------------------------------
+
+    def do_create_token(self, *, who: Who, timeout: int, is_integer: bool) -> Receipt:
+        """S-40."""
+        made = len([t for t in self.tokens.values() if t.owner is None])
+        token = Token(f"t{made}", None, self.now + timeout, is_integer)
+        self.tokens[token.id] = token
+        return {"token": token.id}
+
+    def do_complete(
+        self, *, who: Who, token: str, data: Any, public: str | None = None
+    ) -> Receipt:
+        """S-41."""
+        one = self.one(self.tokens, token)
+        return {"token": token, "outcome": self.complete(one, data, who, public)}
+
+    def complete(self, token: Token, data: Any, who: Who, public: str | None) -> str:
+        if token.status == "completed":
+            if token.data != data:
+                raise Refused("token_completed")
+            return "already_completed"
+        self.needs_pending(token)
+        if token.is_integer and not isinstance(data, int):
+            raise Refused("schema_mismatch")
+        self.spend(public)
+        token.data = data
+        self.end_token(token, "completed", who)
+        return "completed"
+
+    def needs_pending(self, token: Token) -> None:
+        if token.status == "cancelled":
+            raise Refused("token_cancelled")
+        if token.status == "expired" or self.now >= token.expires_at:
+            raise Refused("token_expired")
+
+    def do_cancel_token(self, *, who: Who, token: str) -> Receipt:
+        one = self.one(self.tokens, token)
+        if one.status == "completed":
+            raise Refused("token_completed")
+        if one.status != "cancelled":
+            self.needs_pending(one)
+            self.end_token(one, "cancelled", who)
+        return {"token": token, "status": "cancelled"}
+
+    def end_token(self, token: Token, status: str, who: Who) -> None:
+        """It ends, and every wait on it (S-40); one whose deadline passed before has timed out (S-14)."""
+        token.status, token.ended_at, token.ended_by = status, self.now, who
+        for session in self.sessions.values():
+            wait = session.wait
+            if wait is not None and wait.token == token.id:
+                self.hear(session, wait, token)
+                self.go_on(session)
+
+    def hear(self, session: Session, wait: Wait, token: Token) -> None:
+        if wait.deadline is not None and token.ended_at >= wait.deadline:
+            self.time_out(session, wait)
+        elif token.status == "completed":
+            self.resolve(session, wait, "fulfilled", None, who=token.ended_by, gives=token.data)
+        elif token.status == "expired":
+            self.resolve(session, wait, "timed_out", who=RUNTIME)
+        else:
+            self.resolve(session, wait, "cancelled", "token_cancelled", who=token.ended_by)
+
+    def do_create_public(
+        self,
+        *,
+        who: Who,
+        session: str | None = None,
+        stream: str | None = None,
+        token: str | None = None,
+        correlation: str | None = None,
+        max_uses: int | None = None,
+        expires_in: int = AFTER_PUBLIC_MS,
+    ) -> Receipt:
+        """S-44."""
+        if token is not None:
+            if self.one(self.tokens, token).status != "pending":
+                raise Refused("conflict")
+        elif session is not None:
+            self.one(self.sessions, session)
+            if stream not in STREAMS:
+                raise Refused("stream_not_found")
+        public = PublicToken(
+            f"p{len(self.public_tokens)}",
+            session,
+            stream,
+            token,
+            correlation,
+            max_uses,
+            self.now + expires_in,
+        )
+        self.public_tokens[public.id] = public
+        if session is not None:
+            self.log(self.sessions[session], "public_token.created", who=who)
+        return {"public": public.id}
+
+    def do_revoke(self, *, who: Who, public: str) -> Receipt:
+        one = self.public_tokens[public]
+        if not one.is_revoked and one.session is not None:
+            self.log(self.sessions[one.session], "public_token.revoked", who=who)
+        one.is_revoked = True
+        return {"public": public}
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def do_nothing(self, *, who: Who, session: str, how: str) -> Receipt:
+        """Parking, or the death of what held the session: nobody can tell."""
+        self.one(self.sessions, session)
+        return {}
+
+    def do_delay(self, *, who: Who, ms: int) -> Receipt:
+        """Time passes and the clock has not rung yet."""
+        self.now += ms
+        return {}
+
+    def do_advance(self, *, who: Who, ms: int) -> Receipt:
+        """Time passes; what falls due does so in order (S-14)."""
+        target = self.now + ms
+        while True:
+            due = [one for one in self.dues() if one[0] <= target]
+            if not due:
+                break
+            at, thing, session = min(due, key=lambda one: one[0])
+            self.now = max(self.now, at)
+            if isinstance(thing, Token):
+                self.end_token(thing, "expired", RUNTIME)
+            elif session is not None:
+                if isinstance(thing, Wait):
+                    self.time_out(session, thing)
+                else:
+                    thing.retry_at = None
+                self.go_on(session)
+        self.now = target
+        return {}
+
+    def dues(self) -> Iterator[tuple[int, Any, Session | None]]:
+        """What the clock will ring for."""
+        for session in self.sessions.values():
+            wait, run = session.wait, session.run
+            if wait is not None and wait.deadline is not None:
+                yield wait.deadline, wait, session
+            if run.status == "queued" and run.retry_at is not None:
+                yield run.retry_at, run, session
+        for token in self.tokens.values():
+            if token.status == "pending":
+                yield token.expires_at, token, None
+
+    def is_due(self, wait: Wait) -> bool:
+        return wait.deadline is not None and self.now >= wait.deadline
+
+    def time_out(self, session: Session, wait: Wait) -> None:
+        if wait.kind == "timer":
+            self.resolve(session, wait, "fulfilled", None, who=RUNTIME)
+        else:
+            self.resolve(session, wait, "timed_out", who=RUNTIME)
+
+    # --- runs and their code ----------------------------------------------------------------------
+
+    def log(
+        self,
+        session: Session,
+        kind: str,
+        *what: Any,
+        who: Who = RUNTIME,
+        run: Run | None = None,
+        op: int | None = None,
+    ) -> None:
+        """One entry (S-50, S-51)."""
+        name = run.id if run is not None else None
+        session.entries.append((kind, name, op, who[0], list(what), self.now))
+
+    def new_run(
+        self, session: Session, code: list[Any], tokens: list[str], by: str, who: Who
+    ) -> Run:
+        run = Run(f"{session.id}.r{len(session.runs)}", code, tokens, len(session.entries))
+        session.runs.append(run)
+        self.log(session, "run.created", by, who=who, run=run)
+        return run
+
+    def resolve(
+        self, session: Session, wait: Wait, status: str, *what: Any, who: Who, gives: Any = None
+    ) -> None:
+        """A wait leaves `pending` once (S-11); its code sees how."""
+        run = session.run
+        assert wait.status == "pending"
+        wait.status = status
+        kinds = {"fulfilled": "fulfilled", "timed_out": "timed_out", "cancelled": "cancelled"}
+        self.log(session, f"wait.{kinds[status]}", *what, who=who, run=run, op=wait.op)
+        given = {"timed_out": ["WaitTimeout"], "cancelled": ["WaitCancelled"]}
+        run.outcomes[wait.op] = given.get(status, ["fulfilled", gives])
+        if wait.kind == "timer":
+            run.outcomes[wait.op] = "slept"
+        if run.status == "waiting":
+            run.status = "running"
+
+    def take(self, session: Session, wait: Wait, record: Record, who: Who) -> None:
+        """S-24."""
+        assert not record.is_taken
+        record.is_taken = True
+        what = f"{record.stream}#{record.seq}"
+        self.resolve(session, wait, "fulfilled", what, who=who, gives=record.data)
+
+    def end_ops(self, session: Session) -> None:
+        """A run's end cancels its wait (S-10)."""
+        wait = session.wait
+        if wait is not None:
+            self.resolve(session, wait, "cancelled", "run_end", who=RUNTIME)
+
+    def end(self, session: Session, status: str, who: Who, *what: Any) -> None:
+        """The run has ended; what its task says follows (S-1, S-7)."""
+        run = session.run
+        run.status, run.retry_at = status, None
+        self.log(session, f"run.{status}", *what, who=who, run=run)
+        if session.status != "open":
+            return
+        if session.task == "closes":
+            session.status = "closed"
+            self.log(session, "session.closed", False)
+        elif ON_IDLE.get(session.task) == "run":
+            for record in session.records:
+                is_new = record.at_entry > run.at_entry and not record.has_started_run
+                if is_new and not record.is_taken:
+                    record.has_started_run = True
+                    self.new_run(session, run.code, run.tokens, "record", RUNTIME)
+                    break
+
+    def next_attempt(self, run: Run) -> None:
+        """The op that failed the attempt is asked for again, what came before it is not (S-5)."""
+        if run.status != "blocked" and run.failed_op is not None:
+            del run.outcomes[run.failed_op]
+        run.attempt += 1
+        run.status, run.is_started, run.failed_op = "queued", False, None
+
+    def fail(self, session: Session, error: str, op: int | None) -> None:
+        """An exception left the task (S-5)."""
+        run = session.run
+        run.failed_op = op
+        if run.attempt > RETRIES.get(session.task, 0):
+            self.end(session, "failed", TASK, error)
+            return
+        self.log(session, "run.attempt_failed", error, run.attempt + 1, who=TASK, run=run)
+        run.retry_at = self.now + BACKOFF_MS * 2 ** (run.attempt - 1)
+        self.next_attempt(run)
+
+    def go_on(self, session: Session) -> None:
+        """Let the code run until it waits or has ended."""
+        while session.run.status == "running" or (
+            session.run.status == "queued" and session.run.retry_at is None
+        ):
+            self.execute(session, session.run)
+
+    def execute(self, session: Session, run: Run) -> None:
+        """Walk the code from its beginning, as a replay does."""
+        if not run.is_started:
+            self.log(session, "run.started", run.attempt, run=run)
+            run.is_started = True
+        run.status = "running"
+        seen: list[Any] = []
+        made: list[str] = []
+        op = 0
+        for instruction in run.code:
+            if instruction[0] == "raise":
+                self.fail(session, "ValueError", None)
+                return
+            if instruction[0] == "continue":
+                run.status = "succeeded"
+                self.log(session, "run.succeeded", None, who=TASK, run=run)
+                self.new_run(session, instruction[1], run.tokens, "run", TASK)
+                return
+            op += 1
+            if op not in run.outcomes:
+                self.ask(session, run, op, instruction, made)
+            if op not in run.outcomes:
+                return
+            outcome = run.outcomes[op]
+            if instruction[0] == "create":
+                made.append(outcome)
+                outcome = "created"
+            if instruction[0] == "await" and self.is_unreadable(instruction, outcome):
+                run.status = "blocked"
+                self.log(session, "run.blocked", "schema_mismatch", run=run)
+                return
+            if outcome == "failed" and not instruction[3]:
+                self.fail(session, "StepFailed", op)
+                return
+            seen.append(outcome)
+        self.end(session, "succeeded", TASK, seen)
+
+    def is_unreadable(self, instruction: Any, outcome: Any) -> bool:
+        """A token was completed with what the code, which pinned a type too late, can't read (S-21, S-43)."""
+        return bool(
+            instruction[4] and outcome[0] == "fulfilled" and not isinstance(outcome[1], int)
+        )
+
+    def ask(self, session: Session, run: Run, op: int, instruction: Any, made: list[str]) -> None:
+        """The code asks for an op for the first time."""
+        name, *rest = instruction
+        match name:
+            case "wait" | "await" | "sleep":
+                self.open_wait(session, run, op, instruction, made)
+            case "create":
+                token = Token(
+                    f"{session.id}.t{session.tokens_made}", session.id, self.now + rest[0], False
+                )
+                session.tokens_made += 1
+                self.tokens[token.id] = token
+                run.outcomes[op] = token.id
+                self.log(session, "token.created", who=TASK, run=run, op=op)
+            case "step":
+                run.outcomes[op] = self.step(session, run, op, *rest[:2])
+            case "output":
+                session.outputs.append(rest[0])
+                run.outcomes[op] = "appended"
+                seq = len(session.outputs)
+                self.log(session, "output.appended", seq, rest[0], who=TASK, run=run, op=op)
+            case "peek":
+                there = [r for r in session.records if r.stream == rest[0] and not r.is_taken]
+                run.outcomes[op] = [r.data for r in there]
+                self.log(session, "peek.read", [r.seq for r in there], who=TASK, run=run, op=op)
+            case "clock":
+                run.outcomes[op] = "read"
+                self.log(session, "clock.read", who=TASK, run=run, op=op)
+
+    def step(self, session: Session, run: Run, op: int, bad_tries: int, bad_attempts: int) -> Any:
+        """Two tries (S-33)."""
+        self.log(session, "step.started", "work", who=TASK, run=run, op=op)
+        for tries in (1, 2):
+            if tries > bad_tries and run.attempt > bad_attempts:
+                self.log(session, "step.succeeded", tries, who=TASK, run=run, op=op)
+                return tries
+            if tries == 1:
+                self.log(session, "step.try_failed", who=TASK, run=run, op=op)
+        self.log(session, "step.failed", who=TASK, run=run, op=op)
+        return "failed"
+
+    def open_wait(
+        self, session: Session, run: Run, op: int, instruction: Any, made: list[str]
+    ) -> None:
+        """S-10 to S-16: what is there already satisfies it at once."""
+        kind, *rest = instruction
+        name = f"{session.id}.w{len(session.waits)}"
+        wait = Wait(name, run.id, op, "timer", None, None, None, None)
+        if kind == "sleep":
+            wait.deadline = self.now + rest[0]
+        else:
+            wait.kind = "input" if kind == "wait" else "token"
+            wait.deadline = self.now + rest[-1] if kind == "wait" and rest[-1] else None
+        token = None
+        if kind == "wait":
+            wait.stream, wait.correlation = rest[0], rest[1]
+        elif kind == "await":
+            wait.token = (run.tokens if rest[0] == "given" else made)[rest[1]]
+            token = self.tokens[wait.token]
+            if rest[2] is not None and self.now + rest[2] < token.expires_at:
+                wait.deadline = self.now + rest[2]
+            if rest[3] and token.status == "pending":
+                token.is_integer = True
+        session.waits.append(wait)
+        run.status = "waiting"
+        deadline = wait.deadline if wait.kind != "token" else None
+        opened = (wait.kind, wait.stream, wait.correlation, deadline)
+        self.log(session, "wait.opened", *opened, who=TASK, run=run, op=op)
+        if token is not None and token.status != "pending":
+            wait.deadline = None
+            self.hear(session, wait, token)
+        for record in session.records:
+            is_there = wait.kind == "input" and not record.is_taken and wait.status == "pending"
+            if is_there and wait.takes(record.stream, record.correlation):
+                self.take(session, wait, record, RUNTIME)
+        if wait.kind == "input" and wait.status == "pending" and session.input_ended:
+            self.resolve(session, wait, "cancelled", "input_ended", who=RUNTIME)

@@ -1,0 +1,140 @@
+"""Tasks whose payload is their code: a list of instructions, so that a few tasks cover what task code may ask for.
+
+```
+["wait", stream, correlation_id?, timeout_ms?]   a wait on input
+["await", "given" | "own", index, timeout_ms?, pinned]   a wait on a token of the payload, or one made before
+["create", timeout_ms]                           a token
+["sleep", ms]                                    a timer
+["step", bad_tries, bad_attempts, caught]        a step that is tried twice; it fails that often, or in those attempts
+["output", data]   ["peek", stream]   ["clock"]
+["raise"]                                        an exception that no op raised
+["continue", code]                               `continue_as`
+```
+
+What the code saw of each op is its result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from helmr import TaskContext, step, streams, task, timers, tokens
+from helmr.current import current_step
+from helmr.errors import StepFailed
+
+numbers = streams.input("numbers", schema=int)
+chat = streams.input("chat")
+said = streams.output("said")
+INPUTS = {"numbers": numbers, "chat": chat}
+
+
+class Script(BaseModel):
+    """What a session runs, and the ids of the tokens it was given."""
+
+    code: list[list[Any]]
+    tokens: list[str] = []
+
+
+@step(retries=1, backoff=0)
+async def work(bad_tries: int, is_bad_attempt: bool) -> int:
+    """Fails as often as it is told to."""
+    now = current_step.get()
+    assert now is not None
+    if is_bad_attempt or now.tries <= bad_tries:
+        raise ValueError("bad")
+    return now.tries
+
+
+async def perform(script: Script, ctx: TaskContext) -> list[Any]:
+    """Follow the instructions; what each op gave."""
+    seen: list[Any] = []
+    made: list[str] = []
+    for name, *rest in script.code:
+        match name:
+            case "wait":
+                stream, correlation_id, timeout_ms = rest
+                result = await INPUTS[stream].wait(
+                    correlation_id=correlation_id, timeout=_seconds(timeout_ms)
+                )
+                seen.append(_told(result))
+            case "await":
+                whose, index, timeout_ms, pinned = rest
+                token_id = (script.tokens if whose == "given" else made)[index]
+                schema = int if pinned else None
+                result = await tokens.wait(token_id, schema=schema, timeout=_seconds(timeout_ms))
+                seen.append(_told(result))
+            case "create":
+                made.append((await tokens.create(timeout=rest[0] / 1000)).id)
+                seen.append("created")
+            case "sleep":
+                await timers.sleep(rest[0] / 1000)
+                seen.append("slept")
+            case "step":
+                seen.append(await _stepped(*rest, attempt=ctx.attempt))
+            case "output":
+                await said.append(rest[0])
+                seen.append("appended")
+            case "peek":
+                seen.append(await INPUTS[rest[0]].peek())
+            case "clock":
+                ctx.now()
+                seen.append("read")
+            case "raise":
+                raise ValueError("raised")
+            case "continue":
+                await ctx.continue_as(Script(code=rest[0], tokens=script.tokens))
+    return seen
+
+
+async def _stepped(bad_tries: int, bad_attempts: int, caught: bool, *, attempt: int) -> Any:
+    if not caught:
+        return await work(bad_tries, attempt <= bad_attempts)
+    try:
+        return await work(bad_tries, attempt <= bad_attempts)
+    except StepFailed:
+        return "failed"
+
+
+def _told(result: Any) -> Any:
+    if result.ok:
+        return ["fulfilled", result.value]
+    return [type(result.error).__name__]
+
+
+def _seconds(ms: int | None) -> float | None:
+    return ms / 1000 if ms is not None else None
+
+
+@task(id="keeps")
+async def keeps(script: Script, ctx: TaskContext) -> list[Any]:
+    """Input between runs is kept."""
+    return await perform(script, ctx)
+
+
+@task(id="runs", on_idle_input="run")
+async def runs(script: Script, ctx: TaskContext) -> list[Any]:
+    """Input between runs starts one."""
+    return await perform(script, ctx)
+
+
+@task(id="rejects", on_idle_input="reject")
+async def rejects(script: Script, ctx: TaskContext) -> list[Any]:
+    """Input between runs is refused."""
+    return await perform(script, ctx)
+
+
+@task(id="closes", after_run="close")
+async def closes(script: Script, ctx: TaskContext) -> list[Any]:
+    """A run's end closes the session."""
+    return await perform(script, ctx)
+
+
+@task(id="retries", retries=2, backoff=0.05)
+async def retries(script: Script, ctx: TaskContext) -> list[Any]:
+    """A failed run is tried twice more."""
+    return await perform(script, ctx)
+
+
+TASKS = (keeps, runs, rejects, closes, retries)
