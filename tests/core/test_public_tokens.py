@@ -197,3 +197,16 @@ def test_live_public_tokens_of_a_session_are_bounded():
         make(story, "pat_more")
     story.now += seconds(60)
     make(story, "pat_more")
+
+
+def test_a_cancelled_session_has_revoked_its_public_tokens():
+    story = Story()
+    make(story)
+    story.cancel_session()
+    with pytest.raises(Unauthenticated):
+        story.send(public_token_id="pat_1")
+    seq = story.state.seq
+    reply = story.do(RevokePublicToken(principal=ALICE, public_token_id="pat_1"))
+    assert reply == {"public_token_id": "pat_1", "status": "revoked"}
+    assert story.state.seq == seq
+    assert picture(story.reload()) == picture(story.refold()) == picture(story.state)

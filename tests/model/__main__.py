@@ -1,6 +1,6 @@
 """`python -m tests.model`: many sequences through the model and the core, or one again.
 
-Prints what was reached and how often. A difference ends it: the shrunk sequence, and the line that replays it.
+Prints what was reached and how often. A difference ends it, with its seed and the shrunk sequence; `--seed` shows it again.
 """
 
 from __future__ import annotations
@@ -12,33 +12,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
-from tests.model.commands import COMMANDS, LATE, Command, Generator
-from tests.model.compare import Difference, difference, shortest
-from tests.model.core_door import CoreDoor
+from tests.model.commands import COMMANDS, LATE, Generator
+from tests.model.compare import report
+from tests.model.core_door import in_core
 
 AT_ONCE = 500
 """Sequences of one piece of work."""
-
-
-def in_core(
-    commands: list[Command], reached: Counter[str] | None = None
-) -> Difference | None:
-    """What the core does otherwise; an exception of the core is a difference too."""
-    try:
-        return difference(commands, CoreDoor(), reached=reached)
-    except Exception as error:
-        return Difference(-1, "an exception", "none", repr(error))
-
-
-def told(seed: int, count: int) -> str | None:
-    """Of a seed whose sequence differs: the shortest one that does, and how to see it again."""
-    commands = Generator(seed, LATE).sequence(count)
-    if in_core(commands) is None:
-        return None
-    small = shortest(commands, lambda some: in_core(list(some)) is not None)
-    lines = "\n".join(f"  {command}" for command in small)
-    again = f"python -m tests.model --seed {seed} --commands {count}"
-    return f"{again}\n{lines}\n{in_core(small)}"
 
 
 def piece(first: int, count: int, commands: int) -> tuple[Counter[str], list[str]]:
@@ -48,7 +27,7 @@ def piece(first: int, count: int, commands: int) -> tuple[Counter[str], list[str
     for seed in range(first, first + count):
         sequence = Generator(seed, LATE).sequence(commands)
         if in_core(sequence, reached) is not None:
-            differing.append(told(seed, commands) or f"seed {seed} differs only sometimes")
+            differing.append(str(report(seed, LATE, commands, in_core)))
     return reached, differing
 
 
@@ -62,7 +41,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if options.seed is not None:
-        found = told(options.seed, options.commands)
+        found = report(options.seed, LATE, options.commands, in_core)
         sys.stdout.write(f"{found or 'no difference'}\n")
         return 1 if found else 0
     began = time.perf_counter()

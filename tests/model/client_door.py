@@ -22,7 +22,6 @@ from tests.model.lines import Lines
 from tests.model.naive import Model
 from tests.model.script import TASKS
 
-WITHIN_S = 20.0
 POLL_S = 0.02
 
 Nothing = Callable[[str, str], Awaitable[None]]
@@ -46,6 +45,8 @@ class ClientDoor:
     """
 
     time_passes = True
+    within_s = 20.0
+    """How long it may take until all is stored that has happened."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class ClientDoor:
         self.seqs: dict[str, int] = {}
         self.operations: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
+        self.expired: set[str] = set()
         self._tokens: dict[str, Any] = {}
 
     # --- the door ---------------------------------------------------------------------------------
@@ -80,6 +82,8 @@ class ClientDoor:
             receipt: dict[str, Any] = await getattr(self, f"do_{kind}")(**args)
         except HelmrError as error:
             return error.code
+        except KeyError as missing:
+            return f"nothing is called {missing}"
         return receipt
 
     def settle(self, model: Model) -> None:
@@ -87,7 +91,7 @@ class ClientDoor:
         self.runner.run(self._settle(model))
 
     async def _settle(self, model: Model) -> None:
-        ending = asyncio.get_running_loop().time() + WITHIN_S
+        ending = asyncio.get_running_loop().time() + self.within_s
         while True:
             for session in model.sessions.values():
                 if len(self.lines_of(session.id)) < len(session.entries):
@@ -95,6 +99,12 @@ class ClientDoor:
             is_there = all(
                 len(self.lines_of(one.id)) >= len(one.entries) for one in model.sessions.values()
             )
+            for token in model.tokens.values():  # no transcript says that one has expired
+                real = self.lines.ids.get(token.id)
+                if token.status == "expired" and real is not None and real not in self.expired:
+                    status = (await self.client.tokens.get(real)).status.value
+                    is_there = is_there and status != "pending"
+                    self.expired |= {real} if status != "pending" else set()
             if is_there or asyncio.get_running_loop().time() > ending:
                 return
             await asyncio.sleep(POLL_S)
@@ -104,12 +114,13 @@ class ClientDoor:
         self.runner.run(self._finish(model))
 
     async def _finish(self, model: Model) -> None:
-        ending = asyncio.get_running_loop().time() + WITHIN_S
-        while asyncio.get_running_loop().time() < ending:
+        ending = asyncio.get_running_loop().time() + self.within_s
+        while True:
             for session_id in self.seqs:
                 await self.fetch(session_id)
             self._tokens = await self.read_tokens()
-            if stored_difference(model, self, 0) is None:
+            is_there = stored_difference(model, self, 0) is None
+            if is_there or asyncio.get_running_loop().time() > ending:
                 return
             await asyncio.sleep(POLL_S)
 
@@ -195,12 +206,16 @@ class ClientDoor:
         **more: Any,
     ) -> Reply:
         """Send."""
-        receipt = await self.session(session).input(stream).send(
-            data,
-            correlation_id=correlation,
-            idempotency_key=key,
-            public_access_token=self.secrets[public] if public is not None else None,
-            **more,
+        receipt = (
+            await self.session(session)
+            .input(stream)
+            .send(
+                data,
+                correlation_id=correlation,
+                idempotency_key=key,
+                public_access_token=self.secrets[public] if public is not None else None,
+                **more,
+            )
         )
         return self.sent(receipt)
 
@@ -326,6 +341,7 @@ class HarnessDoor(ClientDoor):
     """The client of a harness, whose clock the sequence moves."""
 
     time_passes = False
+    within_s = 0.0
 
     def __init__(self, runner: asyncio.Runner, harness: Harness) -> None:
         self.harness = harness

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random  # noqa: TID251 - seeded
+from random import Random
 from typing import Any
 
 from tests.model.naive import STREAMS, TASKS, Model, Session, Unknown
@@ -40,19 +40,21 @@ class Times:
     """What a generator may do with time.
 
     Attributes:
+        name: `fake`, `late` or `real`.
         timeouts: Of waits and timers, milliseconds.
         advances: How far the clock is moved; none where time passes by itself.
         is_late: The clock may also be late: time passes, and nothing rings.
     """
 
+    name: str
     timeouts: tuple[int, ...]
     advances: tuple[int, ...] = ()
     is_late: bool = False
 
 
-FAKE = Times((1_000, 30_000, HOUR_MS), (0, 50, 999, 1_000, 29_000, 30_000, HOUR_MS))
-LATE = Times(FAKE.timeouts, FAKE.advances, is_late=True)
-REAL = Times((SHORT_MS, HOUR_MS, HOUR_MS))
+FAKE = Times("fake", (1_000, 30_000, HOUR_MS), (0, 50, 999, 1_000, 29_000, 30_000, HOUR_MS))
+LATE = Times("late", FAKE.timeouts, FAKE.advances, is_late=True)
+REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS))
 """A real runtime's timeouts: one that has passed before the next command, one that never does."""
 
 

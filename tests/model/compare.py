@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.model.commands import PASSES_MS, Command, met
+from tests.model.commands import PASSES_MS, Command, Generator, Times, met
 from tests.model.naive import Model
 
 Reply = dict[str, Any] | str
@@ -58,7 +58,9 @@ class Difference:
     door: Any
 
     def __str__(self) -> str:
-        return f"at {self.at}, {self.what}:\n  the model has {self.model}\n  the door has  {self.door}"
+        return (
+            f"at {self.at}, {self.what}:\n  the model has {self.model}\n  the door has  {self.door}"
+        )
 
 
 def difference(
@@ -94,21 +96,50 @@ def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
         return Difference(at, "the sessions", list(model.sessions), list(stored))
     for session in model.sessions.values():
         lines = stored[session.id]
-        for seq, expected in enumerate(session.entries):
+        entries = (
+            [timeless(one) for one in session.entries] if door.time_passes else session.entries
+        )
+        for seq, expected in enumerate(entries):
             if seq >= len(lines) or lines[seq] != expected:
                 got = lines[seq] if seq < len(lines) else "nothing"
                 return Difference(at, f"line {seq} of {session.id}", expected, got)
-        if len(lines) > len(session.entries):
-            more = lines[len(session.entries)]
+        if len(lines) > len(entries):
+            more = lines[len(entries)]
             return Difference(at, f"the end of {session.id}", "nothing", more)
     expected, got = tokens_of(model), door.tokens()
     return None if got == expected else Difference(at, "the tokens", expected, got)
+
+
+def timeless(line: Any) -> Any:
+    """A line without what a clock that nobody moves decides."""
+    kind, run, op, who, told, _ = line
+    return (kind, run, op, who, [*told[:-1], None] if kind == "wait.opened" else told, None)
 
 
 def tokens_of(model: Model) -> dict[str, Any]:
     """What became of tokens and public tokens."""
     ends = {t.id: [t.status, t.data] for t in model.tokens.values()}
     return ends | {p.id: [p.uses, p.is_revoked] for p in model.public_tokens.values()}
+
+
+def report(
+    seed: int, times: Times, count: int, make: Callable[[Sequence[Command]], Difference | None]
+) -> str | None:
+    """None if nothing differs; else the line that shows it again, and the shortest sequence in which something does.
+
+    Args:
+        seed: Of the sequence.
+        times: What it may do with time.
+        count: How many commands it has.
+        make: Drives a sequence through a door of its own.
+    """
+    commands = Generator(seed, times).sequence(count)
+    if make(commands) is None:
+        return None
+    small = shortest(commands, lambda some: make(some) is not None)
+    lines = "\n".join(f"  {command}" for command in small)
+    again = f"seed {seed} of {count} commands, {times.name}"
+    return f"{again}, shrunk:\n{lines}\n{make(small)}"
 
 
 def shortest(

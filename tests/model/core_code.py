@@ -110,9 +110,7 @@ class Code:
                 )
                 return
             seen.append(outcome)
-        self.write(
-            *lifecycle.run_succeeded(self.state, run, seen, context, next_run_id=next_run)
-        )
+        self.write(*lifecycle.run_succeeded(self.state, run, seen, context, next_run_id=next_run))
 
     def outcome(self, op: int) -> Any:
         """The entry that has the outcome of an op, as the journal holds it."""
@@ -185,7 +183,9 @@ class Code:
     def open_wait(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
         """Open a wait, and tell it what has happened already."""
         door, run = self.door, self.run
-        wait_id = f"{self.id}.w{len([w for w in door.lines.waits.values() if w['session'] == self.id])}"
+        wait_id = (
+            f"{self.id}.w{len([w for w in door.lines.waits.values() if w['session'] == self.id])}"
+        )
         if name == "sleep":
             ask = WaitRequest("timer", wait_id, timeout_s=rest[0] / 1000)
         elif name == "wait":
@@ -209,9 +209,7 @@ class Code:
             question = TokenQuestion(None, None, token.expires_at)
         context = door.context(self.state)
         self.write(
-            *ops.open_wait(
-                self.state, run, op, ask, context, token_ended=ended, question=question
-            )
+            *ops.open_wait(self.state, run, op, ask, context, token_ended=ended, question=question)
         )
 
 

@@ -6,7 +6,8 @@ operation was answered before, whether data fits. Time is where the test puts it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +68,8 @@ from helmr_runtime.ledger.authored import find_start, repeated_start, start_entr
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ports import StartSession
 from helmr_runtime.session.validation import check_data
+from tests.model.commands import Command as ModelCommand
+from tests.model.compare import Difference, difference
 from tests.model.core_code import Code
 from tests.model.lines import Lines
 from tests.model.naive import Model
@@ -100,7 +103,9 @@ class CoreDoor:
         """The receipt, or the code of the refusal."""
         args = dict(args)
         operation = args.pop("operation", None)
-        named = Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
+        named = (
+            Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
+        )
         try:
             receipt: dict[str, Any] = getattr(self, f"do_{kind}")(named, **args)
         except HelmrError as error:
@@ -209,9 +214,7 @@ class CoreDoor:
 
     def tokens_of(self, session_id: str) -> tuple[str, ...]:
         """The pending tokens that a session's code made."""
-        return tuple(
-            t.id for t in self.index.tokens if t.session_id == session_id and t.is_pending
-        )
+        return tuple(t.id for t in self.index.tokens if t.session_id == session_id and t.is_pending)
 
     def end_of(self, token_id: str, wait_id: str) -> TokenEnded | None:
         """How a token ended, for a wait on it; None while it is pending."""
@@ -573,6 +576,16 @@ class CoreDoor:
         self.write(self.index.nil.session_id, ledger.expired_drafts(tokens))
         for token in tokens:
             self.deliver(token.id)
+
+
+def in_core(
+    commands: Sequence[ModelCommand], reached: Counter[str] | None = None
+) -> Difference | None:
+    """What the core does otherwise than the model; an exception that is no refusal is a difference too."""
+    try:
+        return difference(commands, CoreDoor(), reached=reached)
+    except Exception as error:
+        return Difference(-1, "an exception", "none", repr(error))
 
 
 def new_token(token_id: str, timeout: int, *, schema: Any = None) -> NewToken:

@@ -152,6 +152,7 @@ class Model:
         """
         args = dict(args)
         operation = args.pop("operation", None)
+        self.check_names(args)
         if args.get("correlation") is not None:
             args["correlation"] = args["correlation"].strip() or None
         public = self.one(self.public_tokens, args["public"]) if "public" in args else None
@@ -190,6 +191,17 @@ class Model:
         if name not in things:
             raise Unknown(name)
         return things[name]
+
+    def check_names(self, args: dict[str, Any]) -> None:
+        """All that is named is there."""
+        if "session" in args:
+            self.one(self.sessions, args["session"])
+        if "run" in args:
+            self.run_named(args["run"])
+        if "wait" in args:
+            self.wait_named(args["wait"])
+        for name in (*args.get("tokens", ()), *([args["token"]] if "token" in args else ())):
+            self.one(self.tokens, name)
 
     def wait_named(self, name: str) -> tuple[Session, Wait]:
         session = self.one(self.sessions, name.partition(".")[0])
@@ -232,8 +244,6 @@ class Model:
         key: str | None = None,
     ) -> Receipt:
         """S-2, S-4."""
-        for name in tokens:
-            self.one(self.tokens, name)
         if task not in TASKS:
             raise Refused("task_not_found")
         if not isinstance(code, list):
@@ -427,7 +437,7 @@ class Model:
         self.log(one, "session.cancelled", who=who)
         for public in self.public_tokens.values():
             public.is_revoked = public.is_revoked or public.session == one.id
-        for token in self.tokens.values():
+        for token in list(self.tokens.values()):
             if token.owner == one.id and token.status == "pending":
                 self.end_token(token, "cancelled", who)
         return {"status": "cancelled"}
@@ -441,9 +451,7 @@ class Model:
         self.tokens[token.id] = token
         return {"token": token.id}
 
-    def do_complete(
-        self, *, who: Who, token: str, data: Any, public: str | None = None
-    ) -> Receipt:
+    def do_complete(self, *, who: Who, token: str, data: Any, public: str | None = None) -> Receipt:
         """S-41."""
         one = self.one(self.tokens, token)
         return {"token": token, "outcome": self.complete(one, data, who, public)}

@@ -42,9 +42,9 @@ async def work(bad_tries: int, is_bad_attempt: bool) -> int:
     """Fails as often as it is told to."""
     now = current_step.get()
     assert now is not None
-    if is_bad_attempt or now.tries <= bad_tries:
+    if is_bad_attempt or now.tries < bad_tries:
         raise ValueError("bad")
-    return now.tries
+    return now.tries + 1
 
 
 async def perform(script: Script, ctx: TaskContext) -> list[Any]:

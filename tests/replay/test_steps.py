@@ -13,10 +13,13 @@ import pytest
 from pydantic import BaseModel, Field
 
 from helmr import StepFailed, errors, step, step_key, streams, task
-from helmr.current import current_step
+from helmr.current import StepCall, current_step
 from helmr.models import VALUE_BYTES_MAX
 from helmr.tasks import Task
+from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay import Raised
+from helmr_runtime.replay.ends import StepEnd
+from helmr_runtime.replay.steps import StepRunner
 from tests.replay.bench import Bench, bench, finished
 
 messages = streams.input("messages", schema=str)
@@ -472,3 +475,42 @@ async def test_a_step_whose_annotation_cant_be_read_is_refused_before_its_body_r
     if sys.version_info < (3, 12):
         assert "from typing_extensions import TypedDict" in error["message"]
     assert executed == []
+
+
+async def test_a_try_that_begins_before_the_last_one_is_gone_is_still_known_to_execute():
+    loop = asyncio.get_running_loop()
+    ends: list[StepEnd] = []
+    second_ends = asyncio.Event()
+
+    async def body() -> None:
+        if not ends:
+            raise ValueError("first")
+        await second_ends.wait()
+
+    def ended(op: int, end: StepEnd) -> None:
+        ends.append(end)
+        loop.call_soon(steps.start, op, "key", 1)
+
+    steps = StepRunner(loop, ended, SlotMark())
+    call = StepCall(
+        name="body",
+        call=body,
+        is_async=True,
+        encode=lambda value: value,
+        decode=lambda value: value,
+        retries=1,
+        backoff_s=0,
+        retry_on=(Exception,),
+        timeout_s=None,
+        loop="run",
+    )
+    steps.expect(1, call)
+    steps.start(1, "key", 0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(ends) == 1
+    assert steps.is_busy
+    steps.give_up(1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not steps.is_busy

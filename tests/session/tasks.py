@@ -182,6 +182,12 @@ async def per_message(payload: Any) -> str:
     return await messages.wait().unwrap()
 
 
+@task(on_idle_input="run")
+async def per_answer(payload: Any) -> str:
+    """One run per message, each of which takes only answers."""
+    return await messages.wait(correlation_id="answer").unwrap()
+
+
 @task(on_idle_input="reject")
 async def rejecting(payload: Any) -> str:
     """Takes no input when idle."""

@@ -121,6 +121,20 @@ async def test_idle_input_starts_one_run_per_record_and_the_end_starts_the_next(
         assert len([e for e in transcript if e.kind == "run.created"]) == 2
 
 
+async def test_the_run_that_follows_a_cancelled_one_starts_although_that_ones_code_waited(
+    harness,
+) -> None:
+    async with harness(tasks.per_answer) as h:
+        session = await h.start("per_answer")
+        await session.send("messages", "b", correlation_id="other")
+        await session.cancel_run()
+        state = await session.state()
+        assert state.run is not None
+        assert (state.runs_count, state.activity.value) == (2, "waiting")
+        assert (await session.answer("a"))["run_id"] == state.run.id
+        assert await session.result() == "a"
+
+
 async def test_idle_input_can_be_rejected(harness) -> None:
     async with harness(tasks.rejecting) as h:
         session = await h.start("rejecting")

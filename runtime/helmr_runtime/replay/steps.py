@@ -62,7 +62,7 @@ class StepRunner:
             self._try(op, call, context), name=f"step {call.name}", context=context
         )
         self._tasks[op] = task
-        task.add_done_callback(lambda _: self._tasks.pop(op, None))
+        task.add_done_callback(lambda done: self._over(op, done))
 
     def forget(self, op: int) -> None:
         """The code has its outcome: what the call holds is no longer needed."""
@@ -92,6 +92,11 @@ class StepRunner:
             end = StepEnd(error=error_of(error, loop_hint=hint), may_retry=may_retry)
         self._on_end(op, end)
         self._tasks.pop(op, None)
+
+    def _over(self, op: int, task: asyncio.Task[None]) -> None:
+        """A try that was cancelled never gets to its end; of one that did, the next may have begun since."""
+        if self._tasks.get(op) is task:
+            del self._tasks[op]
 
     async def _value(self, call: StepCall, context: contextvars.Context) -> Any:
         bound = asyncio.timeout(call.timeout_s)

@@ -271,10 +271,17 @@ class LiveSession:
         return self.execution.has_code and any(d.body.get("next") for d in decision.drafts)
 
     def _cut_if_ended(self, command: Command) -> None:
-        """A cancelled run is severed once the cancellation is on disk (S-6)."""
-        if isinstance(command, CancelRun | CancelSession) and self.state.active_run is None:
+        """A cancelled run is severed once the cancellation is on disk (S-6); its end may have begun the next (S-7)."""
+        run, driver = self.state.active_run, self.execution.driver
+        is_over = run is None or (driver is not None and driver.run.id != run.id)
+        if isinstance(command, CancelRun | CancelSession) and is_over:
             signal = RunCancelled(f"{self.id}: the run was cancelled")
-            self.log.when_durable(self.state.seq, lambda: self.execution.sever(signal))
+
+            def cut() -> None:
+                if self.execution.driver is driver:
+                    self.execution.sever(signal)
+
+            self.log.when_durable(self.state.seq, cut)
 
     # --- what follows a change ------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""The core against the naive model, over thousands of random sequences with a clock that may be late."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from helmr.models import SendOutcome
+from helmr_runtime.core.decide import inputs
+from tests.model import naive
+from tests.model.commands import COMMANDS, LATE, Generator, kinds
+from tests.model.compare import report
+from tests.model.core_door import in_core
+
+SEQUENCES = 500
+SEQUENCES_LONG = 10_000
+
+ANY_CORRELATION = 40
+"""Sequences in which some record meets a wait for another correlation id."""
+
+
+def test_the_core_does_what_the_contract_says() -> None:
+    for seed in range(SEQUENCES):
+        assert in_core(Generator(seed, LATE).sequence(COMMANDS)) is None, report(
+            seed, LATE, COMMANDS, in_core
+        )
+
+
+def test_a_core_that_mixes_up_correlation_ids_is_found_and_shown_in_a_few_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def takes(wait: object, stream: str, correlation_id: str | None) -> bool:
+        return getattr(wait, "stream", None) == stream
+
+    monkeypatch.setattr(inputs, "takes", takes)
+    seeds = iter(range(ANY_CORRELATION))
+    found = next(told for seed in seeds if (told := report(seed, LATE, COMMANDS, in_core)))
+    assert found.startswith("seed ")
+    assert len(re.findall(r"^  [a-z_]+\(", found, re.MULTILINE)) <= 5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_command_outcome_and_refusal_is_reached() -> None:
+    reached: Counter[str] = Counter()
+    for seed in range(SEQUENCES, SEQUENCES + SEQUENCES_LONG):
+        assert in_core(Generator(seed, LATE).sequence(COMMANDS), reached) is None, report(
+            seed, LATE, COMMANDS, in_core
+        )
+    text = Path(naive.__file__).read_text(encoding="utf-8")
+    refusals = set(re.findall(r'Refused\("(\w+)"\)', text))
+    met = {name.partition(" ")[2] for name in reached}
+    assert refusals | {one.value for one in SendOutcome} <= met
+    taken = {
+        kind
+        for kind in kinds()
+        for word in ("ok", "fulfilled", "completed")
+        if f"{kind} {word}" in reached
+    }
+    assert taken == set(kinds())
