@@ -216,6 +216,9 @@ async def a_repeated_operation_gives_its_first_receipt(client: Any, way: Way) ->
     operation_id = ids.new_id(ids.OPERATION)
     sent = [await words.send("x", operation_id=operation_id) for _ in range(2)]
     assert sent[0].record_id == sent[1].record_id
+    token = await client.tokens.create(timeout="1h", schema={"type": "integer"})
+    with pytest.raises(OperationConflict):  # though the data does not fit either
+        await client.tokens.complete(token.id, "x", operation_id=operation_id)
     key = fresh("key")
     started = [
         await client.sessions.start("contract-echo", 7, idempotency_key=key) for _ in range(2)

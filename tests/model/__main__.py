@@ -1,6 +1,7 @@
 """`python -m tests.model`: many sequences through the model and the core, or one again.
 
-Prints what was reached and how often. A difference ends it, with its seed and the shrunk sequence; `--seed` shows it again.
+Prints what was reached and how often. A difference ends it, with its seed and the shrunk sequence; `--seed` shows it
+again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a client calls, whichever way it goes: the model's commands as calls, its names for ids, its lines for entries.
 
-One runtime serves many sequences; each has names of its own. Where time passes by itself, everything that the model says
-has happened is waited for before the next command.
+One runtime serves many sequences; each has names of its own. Where time passes by itself, everything that the model
+says has happened is waited for before the next command.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Random sequences of commands: made along the naive model, so that most of them meet something that is there.
 
-A command is a kind and its arguments, whose names are the model's. A sequence is a list of them; what a shrunk one names
-and no longer has is skipped by everybody.
+A command is a kind and its arguments, whose names are the model's. A sequence is a list of them; a command of a shrunk
+one that names what is no longer there is skipped.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Generator:
             args["correlation"] = correlation
         if self.chance(0.2):
             args["key"] = f"k{self.random.randrange(2)}"
-        sending = [p for p in self.model.public_tokens.values()]
+        sending = list(self.model.public_tokens.values())
         if sending and self.chance(0.4):
             public = self.random.choice(sending)
             args["public"] = public.id
@@ -254,7 +254,7 @@ class Generator:
         if token is None:
             return None
         args: dict[str, Any] = {"token": token, "data": self.data()}
-        public = [p for p in self.model.public_tokens.values()]
+        public = list(self.model.public_tokens.values())
         if public and self.chance(0.4):
             one = self.random.choice(public)
             args["public"] = one.id

@@ -89,7 +89,7 @@ class Code:
                 payload = {"code": rest[0], "tokens": run.payload["tokens"]}
                 self.write(*lifecycle.run_continued(run, payload, next_run))
                 return
-            op += 1
+            op += 1  # noqa: SIM113 - not every instruction is an op
             if self.outcome(op) is None:
                 self.ask(op, name, rest, made)
             entry = self.outcome(op)
@@ -166,6 +166,8 @@ class Code:
                 self.write(ops.read_peek(state, run, op, PeekRequest(rest[0])))
             case "clock":
                 self.write(ops.read_clock(run, op, ClockRequest(door.now).now))
+            case _:
+                raise AssertionError(name)
 
     def step(self, op: int, bad_tries: int, bad_attempts: int) -> None:
         """Try twice."""

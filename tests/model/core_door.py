@@ -143,15 +143,14 @@ class CoreDoor:
 
     def write(self, session_id: str, drafts: tuple[Draft, ...]) -> None:
         """Stamp, store and fold."""
-        state = self.states.get(session_id)
+        head = self.index.heads[session_id]
         for draft in drafts:
-            head = self.index.nil if state is None else None
             entry = stamp(
                 draft,
                 session_id=session_id,
-                seq=head.next_seq if head is not None else state.seq + 1,
+                seq=head.next_seq,
                 recorded_at=self.now,
-                previous=head.last_hash if head is not None else state.last_hash,
+                previous=head.last_hash,
                 key=None,
             )
             self.store(entry)

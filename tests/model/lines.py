@@ -49,7 +49,7 @@ class Lines:
     def add(self, entry: Entry | Any) -> None:
         """The next entry of a session."""
         kind, body = str(entry.kind), entry.body
-        session, run = entry.session_id, entry.run_id
+        session, run = entry.session_id, str(entry.run_id)
         if session not in self.of and kind != "session.created":
             return  # of no session
         if kind == "session.created":
@@ -73,7 +73,7 @@ class Lines:
         who = PRINCIPALS.get(entry.principal.type, entry.principal.type)
         tell = _TOLD.get(kind)
         told = tell(self, body) if tell is not None else []
-        named = self.names[run] if run is not None else None
+        named = self.names[run] if entry.run_id is not None else None
         at = self.since(entry.recorded_at)
         self.of.setdefault(session, []).append((kind, named, entry.op, who, told, at))
 

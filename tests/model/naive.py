@@ -1,9 +1,9 @@
-"""The contract once more, from the rules alone: lists that are searched from the front, no index, no fold, no replay log.
+"""The contract once more, from the rules alone: lists searched from the front, no index, no fold, no replay log.
 
 Nothing of the runtime is imported. Time is a number of milliseconds. Ids are names: `s0` the first session, `s0.r1` its
 second run, `s0.w3` its fourth wait, `s0.t0` the first token that its code made, `t0` the first of a client, `p0` the
-first public token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome is
-recorded gives it, the first without one is asked for.
+first public token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome
+is recorded gives it, the first without one is asked for.
 
 `do` gives the receipt or the code of the refusal, `entries` of a session are its transcript: (kind, run, op, who,
 what matters of the body, when). Left out is what says where a session lived: `run.resumed`, `run.actor_died`.
@@ -709,7 +709,7 @@ class Model:
                 self.log(session, "run.succeeded", None, who=TASK, run=run)
                 self.new_run(session, instruction[1], run.tokens, "run", TASK)
                 return
-            op += 1
+            op += 1  # noqa: SIM113 - not every instruction is an op
             if op not in run.outcomes:
                 self.ask(session, run, op, instruction, made)
             if op not in run.outcomes:
@@ -762,6 +762,8 @@ class Model:
             case "clock":
                 run.outcomes[op] = "read"
                 self.log(session, "clock.read", who=TASK, run=run, op=op)
+            case _:
+                raise AssertionError(name)
 
     def step(self, session: Session, run: Run, op: int, bad_tries: int, bad_attempts: int) -> Any:
         """Two tries (S-33)."""

@@ -85,6 +85,8 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
                 raise ValueError("raised")
             case "continue":
                 await ctx.continue_as(Script(code=rest[0], tokens=script.tokens))
+            case _:
+                raise AssertionError(name)
     return seen
 
 

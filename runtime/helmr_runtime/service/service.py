@@ -84,7 +84,7 @@ class Service:
         self.router = Router(directory, host_named, commit_timeout_s=commit_timeout_s)
         repeats = Deduplicator(ledger)
         self.runs = Runs(ledger, self.router, repeats)
-        self.tokens = Tokens(ledger, self.router, keys=keys, ring=ring, base_url=base_url)
+        self.tokens = Tokens(ledger, self.router, repeats, keys=keys, ring=ring, base_url=base_url)
         self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock, repeats)
         self.api_keys = ApiKeys(ledger, self.router)
         self.waits = Waits(

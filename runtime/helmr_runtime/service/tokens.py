@@ -27,6 +27,7 @@ from helmr_runtime.security.signatures import Verification
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.access import KeysOf
 from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 
 LOCAL_KEY = "local"
@@ -46,6 +47,7 @@ class Tokens:
         self,
         ledger: LedgerClient,
         router: Router,
+        repeats: Deduplicator,
         *,
         keys: KeysOf,
         ring: KeyRing | None,
@@ -53,6 +55,7 @@ class Tokens:
     ) -> None:
         self._ledger = ledger
         self._router = router
+        self._repeats = repeats
         self._keys = keys
         self._ring = ring
         self._base_url = base_url
@@ -160,7 +163,11 @@ class Tokens:
                 lambda: self._ledger.fact(fact), what=f"the completion of {token_id}"
             )
 
-        receipt = await complete(lambda: self._ledger.get_token(token_id), write, make)
+        receipt = await self._repeats.receipt(
+            caller,
+            operation,
+            lambda: complete(lambda: self._ledger.get_token(token_id), write, make),
+        )
         return CompleteReceipt.model_validate(receipt)
 
     def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> Operation:
