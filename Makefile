@@ -4,6 +4,7 @@
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-all  also the tests that take minutes or install things
+#   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
@@ -16,6 +17,7 @@
 PYTHON ?= python3
 TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
 PYTEST_ARGS ?=
+MODEL_ARGS ?=
 BENCH_ARGS ?=
 
 VENV := .venv
@@ -29,7 +31,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras bench soak perf notebooks site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model bench soak perf notebooks site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -82,6 +84,10 @@ test-all: $(VENV)/.stamp-dev
 # Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+# Says which replies were met how often. A difference ends it: the seed, and the shortest sequence that still differs.
+model: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.model $(MODEL_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev
