@@ -137,6 +137,7 @@ class Model:
 
     def __init__(self) -> None:
         self.now = 0
+        self.who: Who = CALLER
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[str, Token] = {}
         self.public_tokens: dict[str, PublicToken] = {}
@@ -174,7 +175,8 @@ class Model:
                     raise Refused("operation_conflict")
                 return {**receipt, **on_token}
             before = self.size()
-            receipt = getattr(self, f"do_{kind}")(who=who, **args)
+            self.who = who
+            receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])
         if operation is not None and self.size() != before:
@@ -236,7 +238,6 @@ class Model:
     def do_start(
         self,
         *,
-        who: Who,
         task: str,
         code: Any,
         tokens: list[str],
@@ -262,15 +263,14 @@ class Model:
                 return {"session": session.id, "run": session.run.id, "created": False}
         session = Session(f"s{len(self.sessions)}", task, external_id, key, asked)
         self.sessions[session.id] = session
-        self.log(session, "session.created", who=who)
-        run = self.new_run(session, code, tokens, "start", who)
+        self.log(session, "session.created", who=self.who)
+        run = self.new_run(session, code, tokens, "start", self.who)
         self.go_on(session)
         return {"session": session.id, "run": run.id, "created": True}
 
     def do_send(
         self,
         *,
-        who: Who,
         session: str,
         stream: str,
         data: Any,
@@ -291,11 +291,11 @@ class Model:
         wait = to.wait
         if wait is not None and wait.kind != "token" and self.is_due(wait):
             self.time_out(to, wait)
-        receipt = self.accept(to, stream, data, correlation, who)
+        receipt = self.accept(to, stream, data, correlation, self.who)
         if key is not None:
             to.keys[stream, key] = (data, receipt)
         if public is not None:
-            self.log(to, "public_token.spent", self.public_tokens[public].uses, who=who)
+            self.log(to, "public_token.spent", self.public_tokens[public].uses, who=self.who)
         if not to.run.is_active and ON_IDLE.get(to.task) == "run":
             to.records[-1].has_started_run = True
             self.new_run(to, to.run.code, to.run.tokens, "record", RUNTIME)
@@ -342,7 +342,7 @@ class Model:
             "run": taken_by.run if taken_by is not None else None,
         }
 
-    def do_answer(self, *, who: Who, wait: str, data: Any) -> Receipt:
+    def do_answer(self, *, wait: str, data: Any) -> Receipt:
         """S-18."""
         session, one = self.wait_named(wait)
         if one.status == "timed_out":
@@ -354,7 +354,7 @@ class Model:
         if one.token is not None:
             if self.now >= self.tokens[one.token].expires_at:
                 raise Refused("wait_timed_out")
-            outcome = self.complete(self.tokens[one.token], data, who, None)
+            outcome = self.complete(self.tokens[one.token], data, self.who, None)
             return {"token": one.token, "outcome": outcome}
         assert one.stream is not None
         if one.stream == "numbers" and not isinstance(data, int):
@@ -363,11 +363,11 @@ class Model:
             self.time_out(session, one)
             self.go_on(session)
             raise Refused("wait_timed_out")
-        receipt = self.accept(session, one.stream, data, one.correlation, who)
+        receipt = self.accept(session, one.stream, data, one.correlation, self.who)
         self.go_on(session)
         return receipt
 
-    def do_run(self, *, who: Who, session: str, code: Any = None) -> Receipt:
+    def do_run(self, *, session: str, code: Any = None) -> Receipt:
         """S-2; without a payload the newest run's."""
         of = self.one(self.sessions, session)
         if code is not None and not isinstance(code, list):
@@ -377,21 +377,21 @@ class Model:
         if of.run.is_active:
             raise Refused("run_active")
         tokens = of.run.tokens if code is None else []
-        run = self.new_run(of, of.run.code if code is None else code, tokens, "operator", who)
+        run = self.new_run(of, of.run.code if code is None else code, tokens, "operator", self.who)
         self.go_on(of)
         return {"run": run.id}
 
-    def do_cancel_run(self, *, who: Who, run: str) -> Receipt:
+    def do_cancel_run(self, *, run: str) -> Receipt:
         """S-6."""
         session, one = self.run_named(run)
         if not one.is_active:
             return {"run": run, "status": one.status}
         self.end_ops(session)
-        self.end(session, "cancelled", who)
+        self.end(session, "cancelled", self.who)
         self.go_on(session)
         return {"run": run, "status": "cancelled"}
 
-    def do_retry(self, *, who: Who, run: str) -> Receipt:
+    def do_retry(self, *, run: str) -> Receipt:
         """S-5."""
         session, one = self.run_named(run)
         if one is not session.run:
@@ -400,16 +400,16 @@ class Model:
             raise Refused("session_terminal")
         if one.status not in ("failed", "blocked"):
             raise Refused("run_not_retryable")
-        self.log(session, "run.retried", one.attempt + 1, who=who, run=one)
+        self.log(session, "run.retried", one.attempt + 1, who=self.who, run=one)
         self.next_attempt(one)
         self.go_on(session)
         return {"run": run}
 
-    def do_note(self, *, who: Who, session: str, text: str) -> Receipt:
-        self.log(self.one(self.sessions, session), "note.added", text, who=who)
+    def do_note(self, *, session: str, text: str) -> Receipt:
+        self.log(self.one(self.sessions, session), "note.added", text, who=self.who)
         return {}
 
-    def do_close(self, *, who: Who, session: str, end_input: bool) -> Receipt:
+    def do_close(self, *, session: str, end_input: bool) -> Receipt:
         """S-6."""
         one = self.one(self.sessions, session)
         if one.status != "open":
@@ -418,13 +418,13 @@ class Model:
             wait = one.wait
             if not end_input or wait is None or wait.kind != "input":
                 raise Refused("run_active")
-            self.resolve(one, wait, "cancelled", "input_ended", who=who)
+            self.resolve(one, wait, "cancelled", "input_ended", who=self.who)
         one.status, one.input_ended = "closed", end_input
-        self.log(one, "session.closed", end_input, who=who)
+        self.log(one, "session.closed", end_input, who=self.who)
         self.go_on(one)
         return {"status": "closed"}
 
-    def do_cancel(self, *, who: Who, session: str) -> Receipt:
+    def do_cancel(self, *, session: str) -> Receipt:
         """S-6: with its run, its wait, the tokens that its code made and its public tokens."""
         one = self.one(self.sessions, session)
         if one.status != "open":
@@ -432,29 +432,29 @@ class Model:
         if one.run.is_active:
             self.end_ops(one)
             one.run.status = "cancelled"
-            self.log(one, "run.cancelled", who=who, run=one.run)
+            self.log(one, "run.cancelled", who=self.who, run=one.run)
         one.status = "cancelled"
-        self.log(one, "session.cancelled", who=who)
+        self.log(one, "session.cancelled", who=self.who)
         for public in self.public_tokens.values():
             public.is_revoked = public.is_revoked or public.session == one.id
         for token in list(self.tokens.values()):
             if token.owner == one.id and token.status == "pending":
-                self.end_token(token, "cancelled", who)
+                self.end_token(token, "cancelled", self.who)
         return {"status": "cancelled"}
 
     # --- tokens -----------------------------------------------------------------------------------
 
-    def do_create_token(self, *, who: Who, timeout: int, is_integer: bool) -> Receipt:
+    def do_create_token(self, *, timeout: int, is_integer: bool) -> Receipt:
         """S-40."""
         made = len([t for t in self.tokens.values() if t.owner is None])
         token = Token(f"t{made}", None, self.now + timeout, is_integer)
         self.tokens[token.id] = token
         return {"token": token.id}
 
-    def do_complete(self, *, who: Who, token: str, data: Any, public: str | None = None) -> Receipt:
+    def do_complete(self, *, token: str, data: Any, public: str | None = None) -> Receipt:
         """S-41."""
         one = self.one(self.tokens, token)
-        return {"token": token, "outcome": self.complete(one, data, who, public)}
+        return {"token": token, "outcome": self.complete(one, data, self.who, public)}
 
     def complete(self, token: Token, data: Any, who: Who, public: str | None) -> str:
         if token.status == "completed":
@@ -475,13 +475,13 @@ class Model:
         if token.status == "expired" or self.now >= token.expires_at:
             raise Refused("token_expired")
 
-    def do_cancel_token(self, *, who: Who, token: str) -> Receipt:
+    def do_cancel_token(self, *, token: str) -> Receipt:
         one = self.one(self.tokens, token)
         if one.status == "completed":
             raise Refused("token_completed")
         if one.status != "cancelled":
             self.needs_pending(one)
-            self.end_token(one, "cancelled", who)
+            self.end_token(one, "cancelled", self.who)
         return {"token": token, "status": "cancelled"}
 
     def end_token(self, token: Token, status: str, who: Who) -> None:
@@ -506,7 +506,6 @@ class Model:
     def do_create_public(
         self,
         *,
-        who: Who,
         session: str | None = None,
         stream: str | None = None,
         token: str | None = None,
@@ -533,29 +532,29 @@ class Model:
         )
         self.public_tokens[public.id] = public
         if session is not None:
-            self.log(self.sessions[session], "public_token.created", who=who)
+            self.log(self.sessions[session], "public_token.created", who=self.who)
         return {"public": public.id}
 
-    def do_revoke(self, *, who: Who, public: str) -> Receipt:
+    def do_revoke(self, *, public: str) -> Receipt:
         one = self.public_tokens[public]
         if not one.is_revoked and one.session is not None:
-            self.log(self.sessions[one.session], "public_token.revoked", who=who)
+            self.log(self.sessions[one.session], "public_token.revoked", who=self.who)
         one.is_revoked = True
         return {"public": public}
 
     # --- time -------------------------------------------------------------------------------------
 
-    def do_nothing(self, *, who: Who, session: str, how: str) -> Receipt:
+    def do_nothing(self, *, session: str, how: str) -> Receipt:
         """Parking, or the death of what held the session: nobody can tell."""
         self.one(self.sessions, session)
         return {}
 
-    def do_delay(self, *, who: Who, ms: int) -> Receipt:
+    def do_delay(self, *, ms: int) -> Receipt:
         """Time passes and the clock has not rung yet."""
         self.now += ms
         return {}
 
-    def do_advance(self, *, who: Who, ms: int) -> Receipt:
+    def do_advance(self, *, ms: int) -> Receipt:
         """Time passes; what falls due does so in order (S-14)."""
         target = self.now + ms
         while True:
