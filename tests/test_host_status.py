@@ -25,7 +25,10 @@ for number, name in enumerate(sys.argv[2:]):
     mark = file.take()
     mark.hold(name, epoch=number + 1)
     marks.append(mark)
-run, step, threads, waiting, parked = marks
+run, step, threads, waiting, long_ago, parked = marks
+long_ago.executes(Executing.RUN, is_so=True)
+long_ago.executes(Executing.RUN, is_so=False)
+file.is_past()
 run.asked(3)
 run.executes(Executing.RUN, is_so=True)
 step.executes(Executing.STEP, is_so=True)
@@ -49,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_a_killed_process_had_set_is_read(path: Path) -> None:
     """With no system call between the last byte and the kill."""
-    ids = [new_id("sess") for _ in range(5)]
+    ids = [new_id("sess") for _ in range(6)]
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), *ids],
         stdout=subprocess.PIPE,
@@ -62,12 +65,13 @@ def test_what_a_killed_process_had_set_is_read(path: Path) -> None:
         child.kill()
         child.communicate()
     assert child.returncode == -signal.SIGKILL
-    run, step, threads, waiting, _ = ids
+    run, step, threads, waiting, long_ago, _ = ids
     assert read(path) == {
-        run: SlotStatus(epoch=1, executing=True, op=3),
-        step: SlotStatus(epoch=2, executing=True, op=None),
-        threads: SlotStatus(epoch=3, executing=True, op=None),
-        waiting: SlotStatus(epoch=4, executing=False, op=9),
+        run: SlotStatus(epoch=1, executing=True, op=3, recent=True),
+        step: SlotStatus(epoch=2, executing=True, op=None, recent=True),
+        threads: SlotStatus(epoch=3, executing=True, op=None, recent=True),
+        waiting: SlotStatus(epoch=4, executing=False, op=9, recent=True),
+        long_ago: SlotStatus(epoch=5, executing=False, op=None, recent=False),
     }
 
 

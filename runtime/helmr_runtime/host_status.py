@@ -35,17 +35,23 @@ class Executing(IntEnum):
     """A thread executes: of a sync step, or of `asyncio.to_thread` and executors."""
 
 
+RECENT_AT = FLAGS_AT + len(Executing)
+"""A byte that is set when anything of the code executes, until the host says that what was is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
     """What one slot of a dead host held and did.
 
     Attributes:
         op: The last op that its run had asked for, None before the first.
+        recent: It has executed since the memory of its host was in bounds.
     """
 
     epoch: int
     executing: bool
     op: int | None
+    recent: bool = False
 
 
 class SlotMark:
@@ -61,7 +67,7 @@ class SlotMark:
         """The slot has this session now; nothing of it executes."""
         self._op = 0
         RECORD.pack_into(self._record, 0, session_id.encode(), epoch, 0)
-        for flag in Executing:
+        for flag in (*Executing, RECENT_AT):
             self._record[flag] = 0
 
     def asked(self, op: int) -> None:
@@ -73,12 +79,18 @@ class SlotMark:
     def executes(self, what: Executing, *, is_so: bool) -> None:
         """That part of its code got the processor, or gave it up."""
         self._record[what] = is_so
+        if is_so:
+            self._record[RECENT_AT] = 1
+
+    def is_past(self) -> None:
+        """What has executed until now and waits is of no interest any more."""
+        self._record[RECENT_AT] = 0
 
     def thread_begins(self) -> None:
         """A thread starts to execute the session's code."""
         with self._lock:
             self._threads += 1
-            self._record[Executing.THREADS] = 1
+            self._record[Executing.THREADS] = self._record[RECENT_AT] = 1
 
     def thread_ends(self) -> None:
         """It has ended."""
@@ -128,6 +140,11 @@ class StatusFile:
         self._taken[mark] = at
         return mark
 
+    def is_past(self) -> None:
+        """What executes from now on is recent."""
+        for mark in self._taken:
+            mark.is_past()
+
     def give_back(self, mark: SlotMark) -> None:
         """The slot is empty, and nothing of its code is left."""
         at = self._taken.pop(mark, None)
@@ -148,5 +165,10 @@ def read(path: Path) -> Mapping[str, SlotStatus]:
         session_id = name.rstrip(b"\0").decode("ascii", "replace")
         if session_id:
             executing = any(content[at + flag] for flag in Executing)
-            found[session_id] = SlotStatus(epoch=epoch, executing=executing, op=op or None)
+            found[session_id] = SlotStatus(
+                epoch=epoch,
+                executing=executing,
+                op=op or None,
+                recent=executing or bool(content[at + RECENT_AT]),
+            )
     return found

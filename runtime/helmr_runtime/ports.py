@@ -360,6 +360,8 @@ class Occupancy:
     retiring: str | None = None
     node: str = ""
     """Ray's id of the node that it runs on, if it is not the directory's."""
+    memory_max_bytes: int | None = None
+    """What it may have allocated before it makes way for another; None where nothing bounds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,8 +416,12 @@ class Host(Protocol):
         """Whether it holds that session."""
         ...
 
-    async def ping(self) -> None:
-        """Answered by the host's loop."""
+    async def ping(self) -> int | None:
+        """Answered by the host's loop: how many bytes it has allocated, None where nothing bounds it."""
+        ...
+
+    async def longest_s(self) -> float:
+        """How long a step of what executes there may take."""
         ...
 
 

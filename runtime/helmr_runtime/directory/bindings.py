@@ -359,7 +359,9 @@ class Bindings:
             slot.become(Stage.GONE, self._clock.now())
             self.unbind(slot)
         sessions = [slot.session_id for slot in slots]
-        self._failover.start(host.place, sessions, cause, is_counted=is_counted)
+        self._failover.start(
+            host.place, sessions, cause, is_counted=is_counted, is_for_memory=host.makes_way
+        )
 
 
 def check_repeatable(session_id: str, command: Command, error: CallError) -> None:

@@ -74,7 +74,13 @@ class Failover:
     # --- a host is dead ---------------------------------------------------------------------------
 
     def start(
-        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
+        self,
+        host: HostLocation,
+        session_ids: Collection[str],
+        cause: str,
+        *,
+        is_counted: bool,
+        is_for_memory: bool = False,
     ) -> None:
         """The ledger is told, in the background, that a dead host holds nothing; its sessions count as fenced at once.
 
@@ -83,21 +89,35 @@ class Failover:
             session_ids: What it held, or was about to.
             cause: Of what it died.
             is_counted: False for what the runtime ended itself on purpose.
+            is_for_memory: It died of what somebody had allocated, who may have awaited something at that moment:
+                whoever has executed since the host's memory was in bounds is suspect.
         """
         for session_id in session_ids:
             self._begin(session_id)
-        self._tasks.start(self._fence(host, session_ids, cause, is_counted=is_counted))
+        fencing = self._fence(
+            host, session_ids, cause, is_counted=is_counted, is_for_memory=is_for_memory
+        )
+        self._tasks.start(fencing)
 
     async def _fence(
-        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
+        self,
+        host: HostLocation,
+        session_ids: Collection[str],
+        cause: str,
+        *,
+        is_counted: bool,
+        is_for_memory: bool,
     ) -> None:
         try:
             statuses = await self._spawner.statuses(host)
-            executing = [s for s in session_ids if s in statuses and statuses[s].executing]
+            found = {s: statuses[s] for s in session_ids if s in statuses}
+            executing = [
+                s for s, one in found.items() if one.executing or (is_for_memory and one.recent)
+            ]
             if is_counted and executing:
                 blamed = self.suspects.judge(executing)
                 if blamed is not None:
-                    self.deaths[blamed] = Death(cause=cause, executing=True, op=statuses[blamed].op)
+                    self.deaths[blamed] = Death(cause=cause, executing=True, op=found[blamed].op)
             reach(Point.DIRECTORY_ABANDONING)
             await self._until_answered(partial(self._ledger.abandon_all, host.name))
         finally:

@@ -37,6 +37,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
         lambda: _load(spec),
         statuses=lambda: StatusFile(spec.status_path(name), status_slots(spec)),
         node=this_node() if spec.is_joined else "",
+        owns_process=True,
     )
 
 
