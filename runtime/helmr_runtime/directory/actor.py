@@ -226,8 +226,8 @@ class DirectoryActor:
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.
 
-        Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s, failing,
-        routes, deaths, recent_deaths[], warnings[], host_list[]}`; the last as `PoolHost.to_json` has it.
+        Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
+        failing, routes, deaths, recent_deaths[], warnings[], host_list[]}`; the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:
