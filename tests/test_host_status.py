@@ -188,3 +188,23 @@ def test_ids_of_sessions_fit(path: Path) -> None:
     session_id = new_id("sess")
     StatusFile(path, slots=1).take().hold(session_id, epoch=2**40)
     assert read(path) == {session_id: SlotStatus(epoch=2**40, executing=False, op=None)}
+
+
+def test_a_record_stays_while_threads_of_its_own_live(path: Path) -> None:
+    file = StatusFile(path, slots=2)
+    first, second = new_id("sess"), new_id("sess")
+    mark = file.take()
+    mark.hold(first, epoch=1)
+    mark.own_thread_begins()
+    assert not mark.is_executing
+    file.give_back(mark)
+    assert read(path)[first].has_threads
+    again = file.take()  # the session is back, in another slot
+    again.hold(first, epoch=2)
+    assert read(path) == {first: SlotStatus(epoch=2, executing=False, op=None, has_threads=True)}
+    mark.own_thread_ends()
+    assert not read(path)[first].has_threads
+    file.give_back(again)
+    for _ in range(2):  # both records are there for others
+        file.take().hold(second, epoch=3)
+    assert set(read(path)) == {second}

@@ -89,12 +89,12 @@ async def leaks(way: str) -> None:
             _block(0.1)
 
 
-@task(id="leaves-a-thread")
-async def leaves_a_thread(payload: None) -> None:
-    """Waits again while a thread that it has made ends the process."""
-    await go.wait()
-    threading.Thread(target=_exit_soon, daemon=True).start()
-    await go.wait()
+@task(id="leaves-threads")
+async def leaves_threads(payload: None) -> None:
+    """Waits again while a thread that it has started ends the process."""
+    for _ in range(10):
+        await go.wait()
+        threading.Thread(target=_exit_soon, daemon=True).start()
 
 
 def _block(seconds: float) -> None:

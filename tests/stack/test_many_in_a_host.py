@@ -203,3 +203,22 @@ def test_a_leak_is_blocked_at_its_third_death_and_nobody_else_pays(start: Start,
     assert blamed(live) == {hostile}
     alone = {one for host in live.hosts() if is_own(host) for one in host["session_ids"]}
     assert alone <= {hostile}  # when others have executed beside it at two deaths
+
+
+def test_one_whose_threads_end_its_host_while_it_waits_goes_on_apart(start: Start) -> None:
+    live = start()
+    beside = [live.begin("agent", 0.0) for _ in range(20)]
+    hostile = live.begin("leaves-threads")
+    for count in range(1, 5):
+        live.waiting(hostile)
+        live.client.sessions.open(hostile).input("go").send("on")
+        until(
+            lambda count=count: live.client.health().pool["deaths"] == count,  # type: ignore[misc]
+            within_s=60,
+            what="its host dies",
+        )
+    died = [is_own({"name": one["host"]}) for one in live.client.health().pool["recent_deaths"]]
+    assert died == [False, False, True, True]
+    send_on(live, beside)
+    assert {live.ended(one).status for one in beside} == {"succeeded"}
+    assert blamed(live) <= {hostile}

@@ -102,7 +102,8 @@ class Bindings:
 
     def needs_own_host(self, session_id: str) -> bool:
         """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
-        return session_id in self.isolated or session_id in self._failover.suspects.alone
+        suspects = self._failover.suspects
+        return any(session_id in some for some in (self.isolated, suspects.alone, suspects.apart))
 
     # --- adopting ---------------------------------------------------------------------------------
 
