@@ -7,15 +7,10 @@ import os
 import threading
 import time
 
-import httpx
-
 from helmr import step, streams, task
 
 LEAKED_BYTES = 10_000_000
 
-REQUESTS = 4
-
-http = httpx.AsyncClient(timeout=30)
 go = streams.input("go", schema=str)
 
 
@@ -31,20 +26,6 @@ async def agent(seconds: float) -> str:
     """Waits, then awaits."""
     await go.wait()
     return await model(seconds)
-
-
-@step
-async def fetch(url: str) -> int:
-    """With a client that all sessions of the process share."""
-    return (await http.get(url)).status_code
-
-
-@task(id="fetches")
-async def fetches(url: str) -> list[int]:
-    """Requests at once, before a wait and after it."""
-    before = await asyncio.gather(*(fetch(url) for _ in range(REQUESTS)))
-    await go.wait()
-    return before + await asyncio.gather(*(fetch(url) for _ in range(REQUESTS)))
 
 
 @task(id="deadly")
