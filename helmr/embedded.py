@@ -30,6 +30,7 @@ from helmr.client import AsyncClient, Client
 from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
 from helmr.errors import Conflict, UsageError
 from helmr.models import Credentials
+from helmr.sizes import Size, size_bytes
 from helmr.tasks import Task
 from helmr.temporary import remove_folder
 
@@ -49,6 +50,7 @@ def start(
     folder: str | os.PathLike[str] | None = None,
     hosts: int | None = None,
     sessions_per_host: int | None = None,
+    host_memory: Size | None = None,
     linger_s: float = 30.0,
     join: bool = False,
     in_process: bool = False,
@@ -62,6 +64,8 @@ def start(
         folder: Where tasks are looked up; None is the current one.
         hosts: Processes that sessions live in; None fits the machine.
         sessions_per_host: Sessions whose code one of them may have at once; None fits the machine.
+        host_memory: Memory of one of them, like `"4GB"` or in bytes, above which another takes its place; None is a
+            quarter of the machine's. Nothing bounds it in this process.
         linger_s: Seconds that a waiting session stays in memory.
         join: Use the runtime that has the data directory, if there is one, with the tasks and settings that it was
             started with. It ends with the process that started it.
@@ -81,6 +85,7 @@ def start(
         "folder": folder,
         "hosts": hosts,
         "sessions_per_host": sessions_per_host,
+        "host_memory_bytes": size_bytes(host_memory) if host_memory is not None else None,
         "linger_s": linger_s,
     }
     begin = _started_here if in_process else _started

@@ -25,7 +25,10 @@ for number, name in enumerate(sys.argv[2:]):
     mark = file.take()
     mark.hold(name, epoch=number + 1)
     marks.append(mark)
-run, step, threads, waiting, parked = marks
+run, step, threads, waiting, long_ago, parked = marks
+long_ago.executes(Executing.RUN, is_so=True)
+long_ago.executes(Executing.RUN, is_so=False)
+file.is_past()
 run.asked(3)
 run.executes(Executing.RUN, is_so=True)
 step.executes(Executing.STEP, is_so=True)
@@ -49,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_a_killed_process_had_set_is_read(path: Path) -> None:
     """With no system call between the last byte and the kill."""
-    ids = [new_id("sess") for _ in range(5)]
+    ids = [new_id("sess") for _ in range(6)]
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), *ids],
         stdout=subprocess.PIPE,
@@ -62,12 +65,13 @@ def test_what_a_killed_process_had_set_is_read(path: Path) -> None:
         child.kill()
         child.communicate()
     assert child.returncode == -signal.SIGKILL
-    run, step, threads, waiting, _ = ids
+    run, step, threads, waiting, long_ago, _ = ids
     assert read(path) == {
-        run: SlotStatus(epoch=1, executing=True, op=3),
-        step: SlotStatus(epoch=2, executing=True, op=None),
-        threads: SlotStatus(epoch=3, executing=True, op=None),
-        waiting: SlotStatus(epoch=4, executing=False, op=9),
+        run: SlotStatus(epoch=1, executing=True, op=3, recent=True),
+        step: SlotStatus(epoch=2, executing=True, op=None, recent=True),
+        threads: SlotStatus(epoch=3, executing=True, op=None, recent=True),
+        waiting: SlotStatus(epoch=4, executing=False, op=9, recent=True),
+        long_ago: SlotStatus(epoch=5, executing=False, op=None, recent=False),
     }
 
 
@@ -184,3 +188,23 @@ def test_ids_of_sessions_fit(path: Path) -> None:
     session_id = new_id("sess")
     StatusFile(path, slots=1).take().hold(session_id, epoch=2**40)
     assert read(path) == {session_id: SlotStatus(epoch=2**40, executing=False, op=None)}
+
+
+def test_a_record_stays_while_threads_of_its_own_live(path: Path) -> None:
+    file = StatusFile(path, slots=2)
+    first, second = new_id("sess"), new_id("sess")
+    mark = file.take()
+    mark.hold(first, epoch=1)
+    mark.own_thread_begins()
+    assert not mark.is_executing
+    file.give_back(mark)
+    assert read(path)[first].has_threads
+    again = file.take()  # the session is back, in another slot
+    again.hold(first, epoch=2)
+    assert read(path) == {first: SlotStatus(epoch=2, executing=False, op=None, has_threads=True)}
+    mark.own_thread_ends()
+    assert not read(path)[first].has_threads
+    file.give_back(again)
+    for _ in range(2):  # both records are there for others
+        file.take().hold(second, epoch=3)
+    assert set(read(path)) == {second}

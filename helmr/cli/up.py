@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from helmr import durations
+from helmr import durations, sizes
 from helmr.cli import extras, looks
 from helmr.cli.app import Cli
 from helmr.errors import UsageError
@@ -68,6 +68,14 @@ def up(
             min=1,
             metavar="N",
             help="Sessions whose code one host may have at once; 500 if not given.",
+        ),
+    ] = None,
+    host_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory of a host, as in 4GB, above which another takes its place; a quarter of the "
+            "machine's if not given.",
         ),
     ] = None,
     slots: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -140,6 +148,7 @@ def up(
         data_dir=next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None),
         hosts=hosts,
         sessions_per_host=sessions_per_host,
+        host_memory_bytes=sizes.size_bytes(host_memory) if host_memory is not None else None,
         linger_s=linger_s,
         address=address,
         external_url=external_url,

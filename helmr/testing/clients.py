@@ -25,7 +25,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import WorkItem
+from helmr_runtime.ports import ANEW, WorkItem
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 
@@ -133,10 +133,11 @@ class HarnessClients:
                 await self._looking
 
     async def _look(self) -> None:
-        version = -1
+        known = ANEW
         while True:
-            version, items = await self._ledger.work(version, LOOK_S)
-            await self._wake(items)
+            changes = await self._ledger.work(known, LOOK_S)
+            known = changes.position
+            await self._wake(changes.added)
 
 
 def _routes() -> ModuleType:

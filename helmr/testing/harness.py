@@ -292,8 +292,7 @@ class Harness:
 
     async def _wake_due(self) -> None:
         """Adopt parked sessions that the ledger has made ready, and deliver ended tokens, as a directory does."""
-        _, items = await self.ledger.work(-1, 0)
-        await self._wake(items)
+        await self._wake((await self.ledger.work()).added)
 
     async def _wake(self, items: Sequence[WorkItem]) -> None:
         for item in items:

@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -35,17 +35,28 @@ class Executing(IntEnum):
     """A thread executes: of a sync step, or of `asyncio.to_thread` and executors."""
 
 
+RECENT_AT = FLAGS_AT + len(Executing)
+"""A byte that is set when anything of the code executes, until the host says that what was is over."""
+
+OWN_THREADS_AT = RECENT_AT + 1
+"""A byte that is set while a thread lives that the code has started itself: what it does, nobody knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
     """What one slot of a dead host held and did.
 
     Attributes:
         op: The last op that its run had asked for, None before the first.
+        recent: It has executed since the memory of its host was in bounds.
+        has_threads: A thread that its code has started itself lived, maybe one of an earlier stay in the host.
     """
 
     epoch: int
     executing: bool
     op: int | None
+    recent: bool = False
+    has_threads: bool = False
 
 
 class SlotMark:
@@ -55,13 +66,14 @@ class SlotMark:
         self._record = record if record is not None else memoryview(bytearray(RECORD_BYTES))
         self._op = 0
         self._threads = 0
+        self._own_threads = 0
         self._lock = threading.Lock()
 
     def hold(self, session_id: str, epoch: int) -> None:
         """The slot has this session now; nothing of it executes."""
         self._op = 0
         RECORD.pack_into(self._record, 0, session_id.encode(), epoch, 0)
-        for flag in Executing:
+        for flag in (*Executing, RECENT_AT, OWN_THREADS_AT):
             self._record[flag] = 0
 
     def asked(self, op: int) -> None:
@@ -73,18 +85,41 @@ class SlotMark:
     def executes(self, what: Executing, *, is_so: bool) -> None:
         """That part of its code got the processor, or gave it up."""
         self._record[what] = is_so
+        if is_so:
+            self._record[RECENT_AT] = 1
+
+    def is_past(self) -> None:
+        """What has executed until now and waits is of no interest any more."""
+        self._record[RECENT_AT] = 0
 
     def thread_begins(self) -> None:
         """A thread starts to execute the session's code."""
         with self._lock:
             self._threads += 1
-            self._record[Executing.THREADS] = 1
+            self._record[Executing.THREADS] = self._record[RECENT_AT] = 1
 
     def thread_ends(self) -> None:
         """It has ended."""
         with self._lock:
             self._threads -= 1
             self._record[Executing.THREADS] = self._threads > 0
+
+    def own_thread_begins(self) -> None:
+        """The code starts a thread of its own."""
+        with self._lock:
+            self._own_threads += 1
+            self._record[OWN_THREADS_AT] = 1
+
+    def own_thread_ends(self) -> None:
+        """It has ended."""
+        with self._lock:
+            self._own_threads -= 1
+            self._record[OWN_THREADS_AT] = self._own_threads > 0
+
+    @property
+    def has_own_threads(self) -> bool:
+        """A thread that the code has started itself lives."""
+        return self._own_threads > 0
 
     @property
     def is_executing(self) -> bool:
@@ -118,9 +153,14 @@ class StatusFile:
             os.close(descriptor)
         self._free = list(range(0, size, RECORD_BYTES))[::-1]
         self._taken: dict[SlotMark, int] = {}
+        self._left: dict[SlotMark, int] = {}
+        """Of slots that are empty but for threads that the code had started itself."""
 
     def take(self) -> SlotMark:
         """A record for one slot."""
+        for mark in [mark for mark in self._left if not mark.has_own_threads]:
+            self._free.append(self._left.pop(mark))
+            mark.detach()
         if not self._free:
             return SlotMark()
         at = self._free.pop()
@@ -128,10 +168,19 @@ class StatusFile:
         self._taken[mark] = at
         return mark
 
+    def is_past(self) -> None:
+        """What executes from now on is recent."""
+        for mark in self._taken:
+            mark.is_past()
+
     def give_back(self, mark: SlotMark) -> None:
-        """The slot is empty, and nothing of its code is left."""
+        """The slot is empty, and nothing of its code is left but threads of its own."""
         at = self._taken.pop(mark, None)
-        if at is not None:
+        if at is None:
+            return
+        if mark.has_own_threads:
+            self._left[mark] = at
+        else:
             mark.detach()
             self._free.append(at)
 
@@ -148,5 +197,15 @@ def read(path: Path) -> Mapping[str, SlotStatus]:
         session_id = name.rstrip(b"\0").decode("ascii", "replace")
         if session_id:
             executing = any(content[at + flag] for flag in Executing)
-            found[session_id] = SlotStatus(epoch=epoch, executing=executing, op=op or None)
+            before = found.get(session_id)
+            found[session_id] = SlotStatus(
+                epoch=epoch,
+                executing=executing,
+                op=op or None,
+                recent=executing or bool(content[at + RECENT_AT]),
+                has_threads=bool(content[at + OWN_THREADS_AT]),
+            )
+            if before is not None:
+                one, other = sorted((before, found[session_id]), key=lambda status: status.epoch)
+                found[session_id] = replace(other, has_threads=one.has_threads or other.has_threads)
     return found

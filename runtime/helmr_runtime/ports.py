@@ -170,6 +170,37 @@ class WorkItem:
     token_id: str | None = None
     end: Mapping[str, Any] | None = None
 
+    @property
+    def key(self) -> str:
+        """What names it while it is on the list."""
+        return self.wait_id or self.session_id
+
+
+WorkPosition = tuple[int, int]
+"""Up to which change of the ledger's list somebody has been told what was added to it, and what has left it."""
+
+ANEW: WorkPosition = (-1, -1)
+"""Told nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkChanges:
+    """What has become of the ledger's list since a position.
+
+    Attributes:
+        position: As far as this tells it; pass it to the next `work`.
+        added: What is on the list and was not told before, oldest first.
+        gone: Keys of what is there no more.
+        is_whole: `added` begins with the first of the list: what was known before is void.
+        has_more: There is more behind; the next call returns at once.
+    """
+
+    position: WorkPosition
+    added: tuple[WorkItem, ...] = ()
+    gone: tuple[str, ...] = ()
+    is_whole: bool = False
+    has_more: bool = False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
@@ -261,8 +292,8 @@ class Ledger(Protocol):
         """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
         ...
 
-    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        """Wait until the list's version differs from `known`, at most `timeout_s`; version and items, oldest first."""
+    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
+        """Wait until something is added to the list behind `known`, at most `timeout_s`."""
         ...
 
 
@@ -360,6 +391,8 @@ class Occupancy:
     retiring: str | None = None
     node: str = ""
     """Ray's id of the node that it runs on, if it is not the directory's."""
+    memory_max_bytes: int | None = None
+    """What it may have allocated before it makes way for another; None where nothing bounds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,8 +447,12 @@ class Host(Protocol):
         """Whether it holds that session."""
         ...
 
-    async def ping(self) -> None:
-        """Answered by the host's loop."""
+    async def ping(self) -> int | None:
+        """Answered by the host's loop: how many bytes it has allocated, None where nothing bounds it."""
+        ...
+
+    async def longest_s(self) -> float:
+        """How long a step of what executes there may take."""
         ...
 
 

@@ -29,6 +29,12 @@ from helmr_runtime.rpc.protocol import LEDGER, OWN_HOST_PREFIX
 if TYPE_CHECKING:
     from tests.directory.fakes import World
 
+MEMORY_MAX = 1_000_000_000
+"""Bytes that a host may have."""
+
+STEP_S = 120.0
+"""How long a step may take."""
+
 OP = 7
 """The op that the code of every session here is at."""
 
@@ -86,6 +92,9 @@ class FakeHost:
         self.release_gate.set()
         self.dies_in_adopt_of: str | None = None
         self.is_deaf = False
+        self.memory_bytes = MEMORY_MAX // 2
+        self.step_s = STEP_S
+        self.node = ""
         self._past: list[tuple[int, SlotReport]] = []
         self._version = 0
         self._changed = asyncio.Condition()
@@ -234,6 +243,8 @@ class FakeHost:
                 if one.epoch
             ),
             retiring=self.retiring,
+            node=self.node,
+            memory_max_bytes=MEMORY_MAX,
         )
 
     async def lease(self, session_id: str) -> Lease | None:
@@ -241,9 +252,13 @@ class FakeHost:
             await asyncio.sleep(0)  # it is loading
         return Lease(session_id=session_id, epoch=one.epoch) if one is not None else None
 
-    async def ping(self) -> None:
+    async def ping(self) -> int | None:
         if self.is_deaf:
             await asyncio.Event().wait()
+        return self.memory_bytes
+
+    async def longest_s(self) -> float:
+        return self.step_s
 
     # --- parts ----------------------------------------------------------------------------------------
 

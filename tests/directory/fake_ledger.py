@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helmr.errors import Moved, SessionNotFound, StoreUnavailable
-from helmr_runtime.ports import HeldLease, WorkItem
+from helmr_runtime.ports import HeldLease, WorkChanges, WorkItem, WorkPosition
 from tests.directory.clock import Clock
 
 
@@ -116,9 +116,9 @@ class FakeLedger:
             if head.holder is not None
         ]
 
-    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
+    async def work(self, known: WorkPosition, timeout_s: float) -> WorkChanges:
         async with self._changed:
-            while self._version == known:
+            while self._version == known[1]:
                 await self._changed.wait()
         self._check()
         items = [
@@ -126,4 +126,5 @@ class FakeLedger:
             for sid, head in self.heads.items()
             if head.run in ("queued", "running") and head.holder is None
         ]
-        return self._version, self.extra + items
+        added = (*self.extra, *items)
+        return WorkChanges(position=(self._version, self._version), added=added, is_whole=True)

@@ -60,9 +60,7 @@ class Fuzz:
 
     async def start(self) -> None:
         """Start a directory; it takes over what there is."""
-        self.directory = await self.world.directory(
-            hosts=self.hosts, sessions_per_host=self.room, retire_s=120.0
-        )
+        self.directory = await self.world.directory(hosts=self.hosts, sessions_per_host=self.room)
 
     async def step(self) -> None:
         """One event; the next may come before all that it sets off is over."""

@@ -57,3 +57,15 @@ def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     known.judge(["s5", "s6"])
     known.judge(["s1", "s2"])
     assert known.alone == set()
+
+
+def test_a_thread_left_behind_counts_only_in_a_host_with_no_other() -> None:
+    known = Suspects()
+    assert known.judge_threads(["s1"], is_alone=False) is None
+    assert known.apart == set()
+    known.is_settled("s1")  # it waits; its thread lives on
+    assert known.judge_threads(["s1", "s2"], is_alone=False) is None
+    assert known.apart == {"s1"}
+    known.is_settled("s1")
+    assert known.apart == {"s1"}
+    assert known.judge_threads(["s1"], is_alone=True) == "s1"

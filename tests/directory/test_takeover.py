@@ -210,10 +210,11 @@ async def test_why_a_host_retires_is_shown_until_it_ends(world: World) -> None:
 async def test_a_retiring_host_is_killed_after_its_time_and_that_counts_for_nobody(
     world: World,
 ) -> None:
-    directory = await world.directory(retire_s=60.0)
+    directory = await world.directory()
     world.ledger.add("s1")
     await directory.route("s1", note("x"))
     old = world.holder("s1")
+    old.step_s = 60.0
     await old.retire("code that was cut off did not end")
     await settle()
     await world.clock.advance(59.0, step_s=1.0)

@@ -87,7 +87,7 @@ async def test_completions_survive_a_kill_with_their_winner_their_use_and_their_
         acknowledged = acknowledged_until_killed(path, lines, "completing_child")
         cut_short += len(acknowledged) < TOKENS
         ledger = LedgerActor(path, clock=SystemClock(), settings=SMALL)
-        _, items = await ledger.work(-1, 0)
+        items = (await ledger.work()).added
         delivered = [str(item.token_id) for item in items if item.kind == "delivery"]
         assert len(delivered) == len(set(delivered))
         for token_id, (public_token_id, winner) in acknowledged.items():

@@ -22,6 +22,7 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ports import (
+    ANEW,
     Committed,
     Declined,
     OperationUnused,
@@ -38,17 +39,18 @@ AnyLedger = MemoryLedger | LedgerActor
 
 async def work(ledger: AnyLedger) -> list[WorkItem]:
     """The work list now."""
-    return list((await ledger.work(-1, 0))[1])
+    return list((await ledger.work()).added)
 
 
 async def until_work(ledger: AnyLedger, count: int) -> list[WorkItem]:
     """The work list once it has that many items."""
     async with asyncio.timeout(5):
-        known = -1
-        while True:
-            known, items = await ledger.work(known, 1)
-            if len(items) >= count:
-                return list(items)
+        known, items = ANEW, dict[str, WorkItem]()
+        while len(items) < count:
+            changes = await ledger.work(known, 1)
+            known = changes.position
+            items |= {item.key: item for item in changes.added}
+    return list(items.values())
 
 
 # --- starting (S-2, S-61) ---------------------------------------------------------------------------
@@ -346,11 +348,15 @@ async def test_an_answer_by_a_desk_queues_the_run(ledger, clock):
 
 
 async def test_work_returns_when_something_is_added(ledger, clock):
-    version, _ = await ledger.work(-1, 0)
-    asking = asyncio.create_task(ledger.work(version, 5))
-    hand = await begin(ledger, clock)
-    _, items = await asyncio.wait_for(asking, 5)
-    assert [item.session_id for item in items] == [hand.session_id]
+    first = await begin(ledger, clock)
+    known = (await ledger.work()).position
+    asking = asyncio.create_task(ledger.work(known, 5))
+    await first.adopt()
+    second = await begin(ledger, clock)
+    changes = await asyncio.wait_for(asking, 5)
+    assert [item.session_id for item in changes.added] == [second.session_id]
+    assert changes.gone == (first.session_id,)
+    assert not changes.is_whole
 
 
 async def test_work_is_oldest_first(ledger, clock):

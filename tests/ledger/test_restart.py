@@ -22,7 +22,7 @@ from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.projection import Projection, session_numbers
-from helmr_runtime.ports import Committed, Refused
+from helmr_runtime.ports import ANEW, Committed, Refused
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
 
@@ -100,7 +100,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "offset": index.head_offset,
         "operations": dict(index.operations),
         "external_ids": dict(index.external_ids),
-        "work": {item.session_id for item in index.work.items()},
+        "work": {item.session_id for item in index.work.since(ANEW).added},
         "next_due": index.next_due_at(),
         "counts": index.counts(),
         "catalog": index.catalog_offset,
@@ -230,12 +230,14 @@ async def test_everything_parked_is_there_after_a_kill(duck, path, clock, tmp_pa
     killed_path = killed(path, tmp_path / "killed")
     clock.move_to(clock.now() + timedelta(seconds=61))
     actor = LedgerActor(killed_path, clock=clock, settings=SMALL)
-    _, items = await actor.work(-1, 0)
+    found_ready = set[str]()
     async with asyncio.timeout(5):
-        known = -1
-        while len(items) < 2:
-            known, items = await actor.work(known, 1)
-    assert {item.session_id for item in items} == {hand.session_id, ready.session_id}
+        known = ANEW
+        while len(found_ready) < 2:
+            changes = await actor.work(known, 1)
+            known = changes.position
+            found_ready |= {item.session_id for item in changes.added}
+    assert found_ready == {hand.session_id, ready.session_id}
     found = await actor.get_wait(wait.body["wait_id"])
     assert (found["status"], found["resolved_at"]) == ("timed_out", "2026-03-01T12:01:01.000000Z")
     again = await actor.start(start_of(idempotency_key="k"))
@@ -287,7 +289,7 @@ async def test_the_actor_of_a_forgotten_adoption_goes_on(duck, path, clock, tmp_
     hand.ledger = again
     await hand.stored(hand.started())
     assert [held.session_id for held in await again.held()] == [hand.session_id]
-    assert (await again.work(-1, 0))[1] == []
+    assert (await again.work()).added == ()
     await again.close()
 
 

@@ -85,10 +85,10 @@ async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_bet
     assert max(later - earlier for earlier, later in pairwise(steps)) <= DUE_MAX
     assert sum(0 < count < TOKENS for count in expired_at_commits) >= TOKENS // DUE_MAX - 1
 
-    items = [item for item in (await duck.work(-1, 0))[1] if item.kind == "delivery"]
+    items = [item for item in (await duck.work()).added if item.kind == "delivery"]
     assert len(items) == HELD
     await asyncio.gather(*(deliver(duck, item, waiting) for item in items))
-    assert not [item for item in (await duck.work(-1, 0))[1] if item.kind == "delivery"]
+    assert not [item for item in (await duck.work()).added if item.kind == "delivery"]
     outcomes = await duck.read_tables(
         lambda reader: (
             reader.execute("SELECT status, count(*) FROM waits GROUP BY ALL").fetchall(),
@@ -117,7 +117,7 @@ async def test_more_waits_on_one_token_than_fit_a_transaction_are_delivered(
     async with asyncio.timeout(10):
         while (await duck.token_end(str(made["token_id"]))) is None:
             await duck.changed(1)
-    items = [item for item in (await duck.work(-1, 0))[1] if item.kind == "delivery"]
+    items = [item for item in (await duck.work()).added if item.kind == "delivery"]
     timed_out = [hand for hand, _ in waiting if duck.index.heads[hand.session_id].wait is None]
     assert (len(timed_out), len(items)) == (4, 3)
     assert {item.session_id for item in items}.isdisjoint(hand.session_id for hand in timed_out)

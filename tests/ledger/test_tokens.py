@@ -174,7 +174,7 @@ async def test_an_end_is_on_the_work_list_until_its_wait_is_resolved_also_over_r
     clock.move_to(clock.now() + timedelta(seconds=90))
     again = ledger_at(tmp_path, clock, None)
     hand.ledger = again
-    _, items = await again.work(-1, 0)
+    items = (await again.work()).added
     assert [(item.kind, item.token_id) for item in items] == [("delivery", token_id)]
     await hand.adopt()
     guard = TokenNotCompleted(token_id, clock.now())
@@ -182,7 +182,7 @@ async def test_an_end_is_on_the_work_list_until_its_wait_is_resolved_also_over_r
     assert isinstance(await again.commit(timed_out), Declined)
     hand.follow(await again.load(hand.session_id, "slot-2"))
     await hand.stored(hand.fulfilled(wait))
-    _, items = await again.work(-1, 0)
+    items = (await again.work()).added
     assert [item for item in items if item.kind == "delivery"] == []
     await again.close()
 

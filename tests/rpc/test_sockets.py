@@ -246,6 +246,28 @@ async def test_a_process_of_the_same_name_is_found_at_the_next_call(
     assert peer.transport is None
 
 
+async def test_what_was_meant_for_a_stopped_process_never_runs_in_the_next_of_its_name(
+    start: Start, client: Sockets, tmp_path: Path
+) -> None:
+    first = start()
+    peer = await peer_of(client)
+    os.kill(first.pid, signal.SIGSTOP)
+    marks = [tmp_path / str(at) for at in range(OPEN_MAX)]
+    calls = [asyncio.create_task(ask(peer, "after", 0, str(mark))) for mark in marks]
+    await asyncio.sleep(0.05)  # handed over, and partly not
+    first.kill()
+    second = start()
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(one) for one in found} <= {ConnectionEnded, NotSent}
+    await until(lambda: is_other(client, second.pid))
+    late = await peer_of(client)
+    late._incarnation = peer._incarnation  # as if it had not heard of the change
+    with pytest.raises((ConnectionEnded, NotSent)):
+        await ask(late, "after", 0, str(marks[0]))
+    await until(lambda: is_other(client, second.pid))
+    assert not [mark for mark in marks if await asyncio.to_thread(mark.exists)]
+
+
 async def is_other(client: Sockets, pid: int) -> bool:
     with suppress(ConnectionEnded, NotSent):
         peer = await client.peer(NAME)

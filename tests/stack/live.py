@@ -68,6 +68,7 @@ class LiveRuntime:
         modules: Sequence[str] = (),
         hosts: int = 1,
         sessions_per_host: int = 50,
+        host_memory: str | None = None,
         linger: str = "30s",
         port: int = 0,
         in_process: bool = False,
@@ -89,6 +90,7 @@ class LiveRuntime:
             f"--sessions-per-host={sessions_per_host}",
             f"--linger={linger}",
             f"--transport={TRANSPORT}",
+            *([f"--host-memory={host_memory}"] if host_memory is not None else []),
             *(["--in-process"] if in_process else []),
         ]
         self._has_modules = bool(modules)

@@ -22,6 +22,7 @@ from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
+from helmr_runtime.directory.memory import MemoryBound
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, within
@@ -124,6 +125,7 @@ class DirectoryActor:
             on_unbound=self._bindings.unbind,
         )
         self._bindings.placing = self._placing
+        MemoryBound(self._pool, self._placing, self._tasks).watch()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -224,9 +226,8 @@ class DirectoryActor:
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.
 
-        Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s (0 if
-        nothing waits for room), failing, routes, deaths, recent_deaths[], warnings[], host_list[{name, pid, node,
-        state, sessions, session_ids (at most 100), room, since}]}`.
+        Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
+        failing, routes, deaths, recent_deaths[], warnings[], host_list[]}`; the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:

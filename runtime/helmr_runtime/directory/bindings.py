@@ -102,7 +102,8 @@ class Bindings:
 
     def needs_own_host(self, session_id: str) -> bool:
         """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
-        return session_id in self.isolated or session_id in self._failover.suspects.alone
+        suspects = self._failover.suspects
+        return any(session_id in some for some in (self.isolated, suspects.alone, suspects.apart))
 
     # --- adopting ---------------------------------------------------------------------------------
 
@@ -359,7 +360,9 @@ class Bindings:
             slot.become(Stage.GONE, self._clock.now())
             self.unbind(slot)
         sessions = [slot.session_id for slot in slots]
-        self._failover.start(host.place, sessions, cause, is_counted=is_counted)
+        self._failover.start(
+            host.place, sessions, cause, is_counted=is_counted, is_for_memory=host.makes_way
+        )
 
 
 def check_repeatable(session_id: str, command: Command, error: CallError) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -17,7 +17,9 @@ from helmr_runtime.directory.hosts import HostLocation, Spawner
 from helmr_runtime.directory.suspects import Suspects
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
+from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import Death, HeldLease, Ledger
+from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,13 @@ class Failover:
     # --- a host is dead ---------------------------------------------------------------------------
 
     def start(
-        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
+        self,
+        host: HostLocation,
+        session_ids: Collection[str],
+        cause: str,
+        *,
+        is_counted: bool,
+        is_for_memory: bool = False,
     ) -> None:
         """The ledger is told, in the background, that a dead host holds nothing; its sessions count as fenced at once.
 
@@ -83,21 +91,33 @@ class Failover:
             session_ids: What it held, or was about to.
             cause: Of what it died.
             is_counted: False for what the runtime ended itself on purpose.
+            is_for_memory: It died of what somebody had allocated, who may have awaited something at that moment:
+                whoever has executed since the host's memory was in bounds is suspect.
         """
         for session_id in session_ids:
             self._begin(session_id)
-        self._tasks.start(self._fence(host, session_ids, cause, is_counted=is_counted))
+        fencing = self._fence(
+            host, session_ids, cause, is_counted=is_counted, is_for_memory=is_for_memory
+        )
+        self._tasks.start(fencing)
 
     async def _fence(
-        self, host: HostLocation, session_ids: Collection[str], cause: str, *, is_counted: bool
+        self,
+        host: HostLocation,
+        session_ids: Collection[str],
+        cause: str,
+        *,
+        is_counted: bool,
+        is_for_memory: bool,
     ) -> None:
         try:
             statuses = await self._spawner.statuses(host)
-            executing = [s for s in session_ids if s in statuses and statuses[s].executing]
-            if is_counted and executing:
-                blamed = self.suspects.judge(executing)
-                if blamed is not None:
-                    self.deaths[blamed] = Death(cause=cause, executing=True, op=statuses[blamed].op)
+            blamed = (
+                self._blamed(host, session_ids, statuses, is_for_memory) if is_counted else None
+            )
+            if blamed is not None:
+                op = statuses[blamed].op
+                self.deaths[blamed] = Death(cause=cause, executing=True, op=op)
             reach(Point.DIRECTORY_ABANDONING)
             await self._until_answered(partial(self._ledger.abandon_all, host.name))
         finally:
@@ -106,6 +126,25 @@ class Failover:
         self._on_fenced()
         await sleep(self._clock, STRAGGLERS_S)
         await self._until_answered(partial(self._ledger.abandon_all, host.name))
+
+    def _blamed(
+        self,
+        host: HostLocation,
+        session_ids: Collection[str],
+        statuses: Mapping[str, SlotStatus],
+        is_for_memory: bool,
+    ) -> str | None:
+        """The session for which the death counts, if it does for one."""
+        found = {s: statuses[s] for s in session_ids if s in statuses}
+        executing = [
+            s for s, one in found.items() if one.executing or (is_for_memory and one.recent)
+        ]
+        if executing:
+            return self.suspects.judge(executing)
+        # Of one that has left the host, threads may live on in it.
+        threads = [s for s, one in statuses.items() if one.has_threads]
+        is_alone = host.name.startswith(OWN_HOST_PREFIX) and list(found) == threads
+        return self.suspects.judge_threads(threads, is_alone=is_alone)
 
     # --- one session is lost ------------------------------------------------------------------------
 

@@ -107,6 +107,11 @@ class PoolHost:
     pid: int | None = None
     node: str = ""
     code_hash: str | None = None
+    memory_bytes: int | None = None
+    """What it has allocated, as it last said."""
+    memory_max_bytes: int | None = None
+    makes_way: bool = False
+    """It has more memory than it may, and another takes its place."""
     slots: dict[Slot, None] = field(default_factory=dict)
     """In the order in which they were made."""
     is_draining: bool = False
@@ -145,7 +150,7 @@ class PoolHost:
         return max(0, self.room - taken) if self.takes_sessions else 0
 
     def to_json(self) -> dict[str, Any]:
-        """For `status`."""
+        """For `status`; at most `SESSIONS_SHOWN` sessions are named."""
         return {
             "name": self.name,
             "pid": self.pid,
@@ -154,6 +159,8 @@ class PoolHost:
             "sessions": len(self.slots),
             "session_ids": [slot.session_id for slot in islice(self.slots, SESSIONS_SHOWN)],
             "room": self.room,
+            "memory_bytes": self.memory_bytes,
+            "memory_max_bytes": self.memory_max_bytes,
             "since": iso(self.since),
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from helmr.errors import HelmrError, Moved, Overloaded
@@ -240,10 +240,16 @@ class Placement:
             self._pool.end_soon(host, "drained")
 
     async def _end_in_time(self, host: PoolHost) -> None:
-        """Whatever still executes in a host that drains has had its time."""
-        await sleep(self._clock, self._limits.retire_s)
+        """Whatever still executes in a host that drains has had its time.
+
+        That is nobody's doing, unless it is the memory for which the host makes way.
+        """
+        patience_s = self._limits.retire_s
+        with suppress(HelmrError, TimeoutError):
+            patience_s = await within(self._clock, self._limits.who_s, host.port.longest_s())
+        await sleep(self._clock, max(self._limits.retire_min_s, patience_s))
         if host.is_alive:
-            await self._pool.end(host, "retired", is_counted=False)
+            await self._pool.end(host, "retired", is_counted=host.makes_way)
 
     async def park_all(self) -> list[str]:
         """Park every session that reaches a wait in time; returns those that did not."""

@@ -50,7 +50,12 @@ class Pool:
     Args:
         size: How many are kept for all sessions.
         room: Sessions whose code each of them may have at once.
+
+    Attributes:
+        on_memory: Called with a host that has said how much it has allocated; set by whoever bounds that.
     """
+
+    on_memory: Callable[[PoolHost], None]
 
     def __init__(
         self,
@@ -151,6 +156,20 @@ class Pool:
             self.warn("start", f"a host can't be started: {error}")
         self.fill()
 
+    async def start_another(self) -> bool:
+        """One more host for all sessions, before another goes; false if it could not be started."""
+        self._starting += 1
+        try:
+            host, error = await self._try_start(is_exclusive=False)
+        finally:
+            self._starting -= 1
+            self.fill()
+        if error is None:
+            self.warnings.pop("start", None)
+        else:
+            self.warn("start", f"a host can't be started: {error}")
+        return host is not None
+
     async def start_exclusive(self) -> PoolHost | None:
         """A new host for one session; None if it could not be started."""
         host, error = await self._try_start(is_exclusive=True)
@@ -194,6 +213,7 @@ class Pool:
         host.pid = found.pid
         host.node = found.node
         host.code_hash = found.code_hash
+        host.memory_max_bytes = found.memory_max_bytes
         host.become(HostState.READY, self._clock.now())
         host.tasks.append(self._tasks.start(self._await_death(host)))
         host.tasks.append(self._tasks.start(self._watch(host)))
@@ -311,7 +331,7 @@ class Pool:
         if host.ping is None or host.ping.done():
             self.warnings.pop(host.name, None)
             host.asked_at = now
-            host.ping = asyncio.create_task(_ping_once(host))
+            host.ping = asyncio.create_task(self._ping_once(host))
             return
         if was_away or host.asked_at is None:
             host.asked_at = now
@@ -319,6 +339,15 @@ class Pool:
         if silent_s >= self._limits.silent_s and not host.is_looked_up:
             host.is_looked_up = True
             self._tasks.start(self._look(host, silent_s))
+
+    async def _ping_once(self, host: PoolHost) -> None:
+        try:
+            host.memory_bytes = await host.port.ping()
+        except HelmrError:
+            # The directory hears of a death otherwise; a host that can't be reached now has answered nothing, which the
+            # next ping shows.
+            return
+        self.on_memory(host)
 
     async def _look(self, host: PoolHost, silent_s: float) -> None:
         """Decide about a host that has not answered."""
@@ -362,12 +391,3 @@ class Pool:
         self.warnings[key] = text
         while len(self.warnings) > WARNINGS_KEPT:
             self.warnings.pop(next(iter(self.warnings)))
-
-
-async def _ping_once(host: PoolHost) -> None:
-    try:
-        await host.port.ping()
-    except HelmrError:
-        # The directory hears of a death otherwise; a host that can't be reached now has answered nothing, which the
-        # next ping shows.
-        return

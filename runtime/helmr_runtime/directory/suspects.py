@@ -22,11 +22,15 @@ class Suspects:
 
     Attributes:
         alone: Sessions that go on in a host of their own, until their next wait or end.
+        apart: Sessions whose code leaves threads behind with which two hosts have died: they have hosts of their own
+            from then on.
     """
 
     def __init__(self) -> None:
         self.alone: set[str] = set()
+        self.apart: set[str] = set()
         self._deaths: dict[str, int] = {}
+        self._with_threads: dict[str, int] = {}
 
     def judge(self, executing: Collection[str]) -> str | None:
         """A host died while the code of these sessions executed: the one for which it counts."""
@@ -38,6 +42,24 @@ class Suspects:
             count = self._deaths[session_id] = self._deaths.get(session_id, 0) + 1
             if count >= ALONE_AFTER:
                 self.alone.add(session_id)
+        return None
+
+    def judge_threads(self, session_ids: Collection[str], *, is_alone: bool) -> str | None:
+        """A host died while nobody executed, but threads lived that the code of these had started and left.
+
+        That a thread lives is no sign that it did anything, so that it counts only for a session whose host had no
+        other; elsewhere it is suspicion, which a wait does not settle: the thread lives on.
+        """
+        if is_alone and len(session_ids) == 1:
+            return next(iter(session_ids))
+        if len(self._with_threads) + len(session_ids) > KNOWN_MAX:
+            self._with_threads.clear()
+        for session_id in session_ids:
+            count = self._with_threads[session_id] = self._with_threads.get(session_id, 0) + 1
+            if count >= ALONE_AFTER:
+                self.apart.add(session_id)
+        if len(self.apart) > KNOWN_MAX:
+            self.apart.clear()
         return None
 
     def is_settled(self, session_id: str) -> None:

@@ -28,9 +28,12 @@ class Limits:
     start_s: float = 60.0
     """A host that has not answered `who` so long after its creation is killed."""
     retire_s: float = 600.0
-    """A retiring host is killed after so long, whatever still executes in it: as long as a step may take."""
+    """A retiring host that does not say how long its steps may take is killed after so long, whatever still executes in
+    it; one that does, after that."""
+    retire_min_s: float = 10.0
+    """No retiring host is killed earlier: what waits is being parked."""
     who_s: float = 2.0
-    """At a take-over a host has so long to say what it holds."""
+    """A host has so long to say what it holds at a take-over, and how long its steps may take when it retires."""
     work_poll_s: float = 30.0
     decide_wait_s: float = 5.0
     """A command that finds no room for its session's code waits so long for a turn to be decided without."""

@@ -1,13 +1,14 @@
 """What the ledger wants the directory to see to: runs to resume and tokens to deliver.
 
-One call stays pending on the ledger; the list it returns replaces the one before, so nothing is lost
-with a caller. An item leaves the list when a commit clears it, not when somebody has looked at it.
+One call stays pending on the ledger, which tells what has changed on its list since the version that was told before.
+An item leaves the list when a commit clears it, not when somebody has looked at it; a directory that starts is told all
+of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,16 +17,17 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
-from helmr_runtime.ports import Ledger, WorkItem
+from helmr_runtime.ports import ANEW, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
 
 DELIVERIES_MAX = 64
 """Deliveries on their way at once."""
 
-FULL_LIST = 500
-"""A list this long may have been cut by the ledger; what is behind it is asked for when half of it
-is taken."""
+KNOWN_MAX = 10_000
+"""Items known here at which no more are asked for until half of them are seen to."""
+
+HALF_TRIES = 20
 
 FAILING_MAX = 10_000
 """Sessions remembered as failing; when there are more, all are tried again."""
@@ -69,8 +71,8 @@ class WorkQueue:
         self._route = route
         self._deliver = deliver
         self._runs: dict[str, WorkItem] = {}
-        self._deliveries: dict[tuple[str, str | None], WorkItem] = {}
-        self._delivering: set[tuple[str, str | None]] = set()
+        self._deliveries: dict[str, WorkItem] = {}
+        self._delivering: set[str] = set()
         self._failing: dict[str, _Failing] = {}
         self._tasks = Tasks()
 
@@ -131,37 +133,48 @@ class WorkQueue:
         self._on_change()
 
     async def _follow(self) -> None:
-        known, failures = -1, 0
+        known, failures = ANEW, 0
         while True:
             try:
-                known, items = await self._ledger.work(known, self._limits.work_poll_s)
+                changes = await self._ledger.work(known, self._limits.work_poll_s)
             except HelmrError as error:
                 logger.info("the ledger gives no work: %s", error)
                 await sleep(self._clock, self._limits.backoff_s(failures))
-                known, failures = -1, failures + 1
+                known, failures = ANEW, failures + 1
                 continue
             if failures:
                 self._on_return()
-            failures = 0
-            self._replace(items)
+            # When nothing has come for a while all is told again: whatever was overlooked is found then.
+            is_quiet = not changes.added and not changes.is_whole
+            known, failures = ANEW if is_quiet else changes.position, 0
+            self._take(changes)
             self._on_change()
-            if len(items) >= FULL_LIST:
+            if changes.has_more:
                 await self._half_taken()
-                known = -1
 
     async def _half_taken(self) -> None:
-        """Return when half of a long list is taken, at the latest after a second."""
-        half = len(self._runs) // 2
-        for _ in range(20):
-            if len(self._runs) <= half:
+        """Return when half of what is known is seen to; as long as that is not much, at the latest after a second."""
+        known = len(self._runs) + len(self._deliveries)
+        tries = 0
+        while len(self._runs) + len(self._deliveries) > known // 2:
+            tries += 1
+            if tries > HALF_TRIES and known < KNOWN_MAX:
                 return
             await sleep(self._clock, 0.05)
 
-    def _replace(self, items: Sequence[WorkItem]) -> None:
-        self._runs = {item.session_id: item for item in items if item.kind == "run"}
-        self._deliveries = {
-            (item.session_id, item.wait_id): item for item in items if item.kind == "delivery"
-        }
+    def _take(self, changes: WorkChanges) -> None:
+        if changes.is_whole:
+            self._runs.clear()
+            self._deliveries.clear()
+        for key in changes.gone:
+            self._runs.pop(key, None)
+            self._deliveries.pop(key, None)
+        newest = next(reversed(self._runs.values()), None)
+        for item in changes.added:
+            (self._runs if item.kind == "run" else self._deliveries)[item.key] = item
+        first = next((item for item in changes.added if item.kind == "run"), None)
+        if newest is not None and first is not None and first.queued_at < newest.queued_at:
+            self._runs = dict(sorted(self._runs.items(), key=lambda one: one[1].queued_at))
         self._dispatch()
 
     def _dispatch(self) -> None:
@@ -174,9 +187,7 @@ class WorkQueue:
                 self._delivering.add(key)
                 self._tasks.start(self._run_delivery(self._deliver, key, item))
 
-    async def _run_delivery(
-        self, deliver: Deliver, key: tuple[str, str | None], item: WorkItem
-    ) -> None:
+    async def _run_delivery(self, deliver: Deliver, key: str, item: WorkItem) -> None:
         try:
             command = await deliver(item)
             if command is not None:

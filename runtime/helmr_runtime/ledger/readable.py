@@ -31,7 +31,7 @@ from helmr_runtime.ledger.row_access import (
 )
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
-from helmr_runtime.ports import HeldLease, Started, StartSession, WorkItem
+from helmr_runtime.ports import ANEW, HeldLease, Started, StartSession, WorkChanges, WorkPosition
 
 Json = dict[str, Any]
 
@@ -219,16 +219,13 @@ class ReadableLedger(ABC):
         """Feed offset of the newest entry."""
         return self.index.head_offset
 
-    async def work(self, known: int, timeout_s: float) -> tuple[int, Sequence[WorkItem]]:
-        """Wait until the work list's version differs from `known`; it rises when an item is added.
-
-        At most `WORK_ITEMS_MAX` items of each kind; the next call shows what is behind them once
-        they are seen to. Start with `known` 0.
-        """
+    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
+        """What has changed on the work list behind `known`, once something was added; see `WorkList.since`."""
         until = _now_s() + min(timeout_s, POLL_MAX_S)
-        while self.index.work.version == known and (rest := until - _now_s()) > 0:
+        work = self.index.work
+        while not work.has_news(known) and (rest := until - _now_s()) > 0:
             await self.changed(rest)
-        return self.index.work.version, self.index.work.items(self.recent)
+        return work.since(known, self.recent)
 
     async def held(self) -> Sequence[HeldLease]:
         """Which sessions are held, by whom and under which epoch: where a new directory starts."""

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
+from itertools import takewhile
 
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.tokens import TokenIndex
-from helmr_runtime.ports import WorkItem
+from helmr_runtime.ports import ANEW, WorkChanges, WorkItem, WorkPosition
 
 WORK_ITEMS_MAX = 1_000
 """Most items of each kind that one look at the list shows, oldest first."""
+
+GONE_MAX = 10_000
+"""What has left the list is remembered for those who were told of it; when it is more, the oldest are forgotten."""
 
 ENDS_TEXT_MAX = 64 * 1024
 """Characters of tokens' ends that one look carries; those that do not fit are asked for one by one (`token_end`)."""
 
 
 class WorkList:
-    """Items stand here until a commit clears them; `version` rises when one is added.
+    """Items stand here until a commit clears them.
+
+    Each change of the list has a number. What is told of it is what has changed since a number, so that a list of
+    thousands costs nothing when one is added to it.
 
     Args:
         heads: The index's, by session.
@@ -32,16 +38,23 @@ class WorkList:
         self._heads = heads
         self._tokens = tokens
         self._deliveries: dict[str, WorkItem] = {}
-        self._ready: dict[str, None] = {}
-        self.version = 1
+        self._ended: dict[str, int] = {}
+        """By wait, the number of the change that added its delivery; as the next two in the order of the numbers."""
+        self._ready: dict[str, int] = {}
+        self._gone: dict[str, int] = {}
+        self._forgotten = 0
+        """Up to this change it is no longer known what has left the list."""
+        self._version = 0
+        self._added = 0
+        """The newest change that has added something."""
 
     def set_ready(self, head: Head, is_ready: bool) -> None:
         """The session's run can go on once an actor takes it up, or can't (any more)."""
         if not is_ready:
-            self._ready.pop(head.session_id, None)
+            if self._ready.pop(head.session_id, None) is not None:
+                self._leaves(head.session_id)
         elif head.session_id not in self._ready:
-            self._ready[head.session_id] = None
-            self.version += 1
+            self._ready[head.session_id] = self._comes(head.session_id)
 
     def deliver(self, head: Head, now: datetime) -> None:
         """The token of the session's pending wait ended: have that delivered until a commit resolves the wait."""
@@ -49,6 +62,7 @@ class WorkList:
         assert wait is not None
         if wait.id in self._deliveries:
             return
+        self._ended[wait.id] = self._comes(wait.id)
         self._deliveries[wait.id] = WorkItem(
             kind="delivery",
             session_id=head.session_id,
@@ -57,34 +71,94 @@ class WorkList:
             wait_id=wait.id,
             token_id=wait.token_id,
         )
-        self.version += 1
 
     def delivered(self, wait_id: str) -> None:
         """The wait is resolved."""
-        self._deliveries.pop(wait_id, None)
+        if self._deliveries.pop(wait_id, None) is not None:
+            del self._ended[wait_id]
+            self._leaves(wait_id)
 
-    def items(self, recent: Callable[[int], Entry | None] = lambda offset: None) -> list[WorkItem]:
-        """Deliveries, then runs, oldest first of the longest listed.
+    def _comes(self, key: str) -> int:
+        self._gone.pop(key, None)
+        self._version += 1
+        self._added = self._version
+        return self._version
+
+    def _leaves(self, key: str) -> None:
+        self._version += 1
+        self._gone[key] = self._version
+        if len(self._gone) > GONE_MAX:
+            self._forgotten = self._gone.pop(next(iter(self._gone)))
+
+    # --- what is told -----------------------------------------------------------------------------
+
+    def has_news(self, known: WorkPosition) -> bool:
+        """Something was added behind that; what only left the list is told with the next."""
+        return self._is_void(known) or self._added > known[0]
+
+    def _is_void(self, known: WorkPosition) -> bool:
+        """It is nothing, or forgotten what has left the list since, or from a ledger that has ended."""
+        return not max(0, self._forgotten) <= known[1] <= self._version
+
+    def since(
+        self, known: WorkPosition, recent: Callable[[int], Entry | None] = lambda offset: None
+    ) -> WorkChanges:
+        """What has changed behind `known`; all of it if that is void; at most `WORK_ITEMS_MAX` items of each kind.
 
         Args:
+            known: What was told before.
             recent: The entry at a feed offset, if it is in memory: what ends are told from.
         """
-        runs = [_run_item(self._heads[s]) for s in islice(self._ready, WORK_ITEMS_MAX)]
-        deliveries = []
+        is_whole = self._is_void(known)
+        added, gone = ANEW if is_whole else known
+        runs = _behind(self._ready, added)
+        deliveries = _behind(self._ended, added)
+        cut_at = [
+            some[WORK_ITEMS_MAX - 1][1] for some in (runs, deliveries) if len(some) > WORK_ITEMS_MAX
+        ]
+        until = min(cut_at, default=self._version)
+        return WorkChanges(
+            position=(until, self._version),
+            added=(
+                *self._ends(
+                    [self._deliveries[key] for key, at in deliveries if at <= until], recent
+                ),
+                *sorted(
+                    (_run_item(self._heads[key]) for key, at in runs if at <= until),
+                    key=lambda item: item.queued_at,
+                ),
+            ),
+            gone=() if is_whole else tuple(key for key, _ in _behind(self._gone, gone)),
+            is_whole=is_whole,
+            has_more=bool(cut_at),
+        )
+
+    def _ends(
+        self, deliveries: Iterable[WorkItem], recent: Callable[[int], Entry | None]
+    ) -> Iterator[WorkItem]:
+        """Each with how its token ended, as far as there is room."""
         room = ENDS_TEXT_MAX
-        for item in islice(self._deliveries.values(), WORK_ITEMS_MAX):
+        for item in deliveries:
             token = self._tokens.get(item.token_id or "")
-            if token is not None and not token.is_pending:
-                ended = recent(token.ended_offset)
-                if ended is not None and len(ended.body_json) <= room:
-                    room -= len(ended.body_json)
-                    item = replace(item, end=end_facts(token.status.value, ended))
-            deliveries.append(item)
-        return [*deliveries, *sorted(runs, key=lambda item: item.queued_at)]
+            ended = (
+                recent(token.ended_offset) if token is not None and not token.is_pending else None
+            )
+            if token is None or ended is None or len(ended.body_json) > room:
+                yield item
+            else:
+                room -= len(ended.body_json)
+                yield replace(item, end=end_facts(token.status.value, ended))
 
     def counts(self) -> dict[str, int]:
         """How many items there are of each kind."""
         return {"ready": len(self._ready), "deliveries": len(self._deliveries)}
+
+
+def _behind(numbered: dict[str, int], known: int) -> list[tuple[str, int]]:
+    """Those with a higher number; they stand in the order of their numbers, and only the newest are looked at."""
+    found = list(takewhile(lambda one: one[1] > known, reversed(numbered.items())))
+    found.reverse()
+    return found
 
 
 def _run_item(head: Head) -> WorkItem:

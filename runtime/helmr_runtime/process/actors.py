@@ -45,6 +45,7 @@ def make_host(
     *,
     statuses: Callable[[], StatusFile],
     node: str = "",
+    owns_process: bool = False,
 ) -> HostActor:
     """A host; it calls `load` and `statuses` when they are first needed (see `HostActor`)."""
     return HostActor(
@@ -57,6 +58,8 @@ def make_host(
         linger_s=spec.linger_s,
         base_url=spec.base_url,
         node=node,
+        owns_process=owns_process,
+        memory_bytes=spec.host_memory_bytes,
     )
 
 

@@ -153,6 +153,7 @@ def _spec(
         catalog_hash=catalog_hash,
         hosts=options.hosts_count,
         sessions_per_host=options.host_room,
+        host_memory_bytes=options.host_memory_bytes,
         linger_s=options.linger_s,
         host=options.host,
         port=options.port,

@@ -25,6 +25,8 @@ class RuntimeSpec:
         admin_key_hash: Hex SHA-256 of the local admin key.
         hosts: Processes that sessions live in.
         sessions_per_host: Sessions whose code one of them may have at once.
+        host_memory_bytes: What one of them may allocate before another takes its place; None is a share of its
+            machine's memory.
         version: Of Helmr.
         is_joined: Ray was there before: its nodes may be other machines, and nobody watches over
             this runtime but itself.
@@ -48,6 +50,7 @@ class RuntimeSpec:
     port: int
     admin_key_hash: str
     version: str
+    host_memory_bytes: int | None = None
     is_joined: bool = False
     pointer_dir: str | None = None
     serves_http: bool = True

@@ -63,6 +63,8 @@ class UpOptions:
         hosts: Processes that sessions live in; None: one for two cores, since what they run mostly waits.
         sessions_per_host: Sessions whose code one of them may have at once; None: 500, or fewer if this user may open
             fewer files.
+        host_memory_bytes: What one of them may allocate before another takes its place; None: a quarter of the
+            memory of its machine, or of what its control group may have.
         address: Join this Ray cluster instead of starting one; the runtime goes on in it.
         serves_http: Whether anything listens; only a joined runtime can do without.
         folder: None is the current folder.
@@ -81,6 +83,7 @@ class UpOptions:
     data_dir: Path = Path(".helmr")
     hosts: int | None = None
     sessions_per_host: int | None = None
+    host_memory_bytes: int | None = None
     linger_s: float = DEFAULT_LINGER_S
     address: str | None = None
     folder: Path | None = None
@@ -92,6 +95,18 @@ class UpOptions:
     transport: str = SOCKETS
     in_process: bool = False
     reloads: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be kept.
+
+        Raises:
+            UsageError: It is to be bounded what can't be ended.
+        """
+        if self.in_process and self.host_memory_bytes is not None:
+            raise UsageError(
+                "a runtime in one process can't bound the memory of its hosts: none of them can be ended alone",
+                hint="Leave out --host-memory or --in-process.",
+            )
 
     @property
     def hosts_count(self) -> int:
@@ -219,6 +234,7 @@ def make_spec(
         catalog_hash=catalog.code_hash,
         hosts=options.hosts_count,
         sessions_per_host=options.host_room,
+        host_memory_bytes=options.host_memory_bytes,
         linger_s=options.linger_s,
         host=options.host,
         port=claimed.port,

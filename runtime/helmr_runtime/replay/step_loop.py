@@ -148,9 +148,10 @@ class StepLoop:
         self._is_over = False
         self._beat = 0.0
         self._thread = threading.Thread(target=self._main_thread, name="helmr-steps", daemon=True)
-        self._thread.start()
+        watching = threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True)
+        for thread in (self._thread, watching):
+            contextvars.Context().run(thread.start)  # no session's, whichever needed it first
         self._ident = self._thread.ident or 0
-        threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True).start()
         atexit.register(self._stop)
 
     def hand_over(

@@ -151,7 +151,7 @@ class StepRunner:
         thread = threading.Thread(target=body, name=f"step {call.name}", daemon=True)
         self._threads.add(thread)
         self._mark.thread_begins()
-        thread.start()
+        contextvars.Context().run(thread.start)  # noted above, not as one that the code has started
         return future
 
 

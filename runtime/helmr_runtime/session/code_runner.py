@@ -351,6 +351,11 @@ class CodeRunner:
         self.run_if_ready()
         self._on_closed()
 
+    @property
+    def longest_s(self) -> float:
+        """How long a step of the code that is here may take; 0 without code."""
+        return self._retries.longest_s() if self.has_code or self._severed else 0.0
+
     # --- what is left of severed code ---------------------------------------------------------
 
     def _watch_threads(self, driver: RunDriver, left_s: float) -> None:

@@ -20,6 +20,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command, Send
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
+from helmr_runtime.host_memory import anonymous_bytes, bound_bytes, machine_bytes
 from helmr_runtime.host_status import SlotMark, StatusFile
 from helmr_runtime.ports import (
     Adopted,
@@ -68,6 +69,8 @@ class HostActor:
         base_url: What the callback URLs of tokens begin with.
         silence_s: How long a replay may be silent before it counts as different from the journal.
         node: Ray's id of its node, if it may be another than the directory's.
+        owns_process: It is alone in its process, whose memory is bounded then.
+        memory_bytes: The bound; None is a share of the machine's.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class HostActor:
         silence_s: float = SILENCE_S,
         base_url: str = LOCAL_URL,
         node: str = "",
+        owns_process: bool = False,
+        memory_bytes: int | None = None,
     ) -> None:
         self.name = name
         self._ledger = ledger
@@ -97,6 +102,9 @@ class HostActor:
         self._silence_s = silence_s
         self._base_url = base_url
         self._node = node
+        self._owns_process = owns_process
+        self._memory_bytes = memory_bytes
+        self._memory_max_bytes: int | None = None
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
         self._ending: set[Slot] = set()
@@ -230,6 +238,7 @@ class HostActor:
             leases=tuple(lease for lease in leases if lease is not None),
             retiring=self.retiring,
             node=self._node,
+            memory_max_bytes=self._memory_max_bytes,
         )
 
     async def lease(self, session_id: str) -> Lease | None:
@@ -240,8 +249,20 @@ class HostActor:
         await slot.wait_loaded()
         return slot.lease
 
-    async def ping(self) -> None:
-        """Answered by the host's loop."""
+    async def ping(self) -> int | None:
+        """Answered by the host's loop: how many bytes the process has allocated, if it is the host's own."""
+        if not self._owns_process:
+            return None
+        taken_bytes = anonymous_bytes()
+        is_in_bounds = taken_bytes <= (self._memory_max_bytes or taken_bytes)
+        if is_in_bounds and self._statuses is not None:
+            self._statuses.is_past()
+        return taken_bytes
+
+    async def longest_s(self) -> float:
+        """How long a step of what executes here may take."""
+        slots = (*self.slots.values(), *self._ending)
+        return max((slot.longest_s for slot in slots), default=0.0)
 
     # --- for tests --------------------------------------------------------------------------------
 
@@ -295,6 +316,10 @@ class HostActor:
     def _code(self) -> Registry:
         if self._registry is None:
             self._registry = self._load()
+            if self._owns_process:
+                self._memory_max_bytes = bound_bytes(
+                    self._memory_bytes, at_start=anonymous_bytes(), machine=machine_bytes()
+                )
         return self._registry
 
     def _slot(self, session_id: str) -> Slot:

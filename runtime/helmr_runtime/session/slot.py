@@ -89,6 +89,14 @@ class Slot:
             detail=self._detail,
         )
 
+    @property
+    def longest_s(self) -> float:
+        """How long a step of its code may take; 0 if none of it executes."""
+        session = self._session
+        if session is None or self._state is SlotState.PARKABLE:
+            return 0.0
+        return session.execution.longest_s
+
     async def wait_loaded(self) -> None:
         """Return when the session is loaded, or could not be."""
         await self._loaded.wait()

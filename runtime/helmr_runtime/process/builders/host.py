@@ -14,6 +14,7 @@ from helmr_runtime.catalog import Registry, load_modules
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process import by_value
 from helmr_runtime.process.actors import make_host, status_slots
+from helmr_runtime.process.own_threads import mark_threads
 from helmr_runtime.process.session_output import tag_prints
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import Calls
@@ -30,6 +31,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
     """A host; it imports the task modules when it is first asked who it is."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tag_prints()
+    mark_threads()
     return make_host(
         name,
         calls,
@@ -37,6 +39,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
         lambda: _load(spec),
         statuses=lambda: StatusFile(spec.status_path(name), status_slots(spec)),
         node=this_node() if spec.is_joined else "",
+        owns_process=True,
     )
 
 
