@@ -5,6 +5,7 @@
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-all  also the tests that take minutes or install things
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
+#   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
@@ -17,6 +18,7 @@ PYTHON ?= python3
 TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SCALE_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras bench soak perf notebooks site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras bench scale soak perf notebooks site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -82,6 +84,10 @@ test-all: $(VENV)/.stamp-dev
 # Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+# Builds ledgers in .bench/scale once and keeps them: the largest takes ten minutes or more, and 2 GB.
+scale: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev
