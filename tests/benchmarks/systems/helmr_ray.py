@@ -30,6 +30,8 @@ class HelmrRay(Helmr):
 
     async def up(self) -> None:
         await super().up()
+        # Read when Ray is imported; without it Ray takes another address for 127.0.0.1.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         import ray
 
         from helmr.client import AsyncClient
@@ -41,8 +43,6 @@ class HelmrRay(Helmr):
         assert record is not None
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(record.mark.run_dir / "token")
-        # Else Ray takes another address for 127.0.0.1.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         await asyncio.to_thread(ray.init, address=found[1], log_to_driver=False)
         self._client = AsyncClient(url="ray")
 

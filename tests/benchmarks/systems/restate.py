@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import aiohttp
+
 from tests.benchmarks.processes import Server, free_port
-from tests.benchmarks.systems.base import INBOX, HttpSystem, Missing
+from tests.benchmarks.systems.base import INBOX, POLL_S, START_S, HttpSystem, Missing
 
 APPS = Path(__file__).parents[1] / "apps"
 INSTALLED = Path(".bench/node_modules/.bin/restate-server")
@@ -66,7 +68,22 @@ class Restate(HttpSystem):
         self._ports = {name: free_port() for name in ("ingress", "admin", "node", "service")}
         self.url = self._at("ingress")
         await self._up()
-        await self._admin("/deployments", {"uri": self._at("service")})
+        await self._deployed()
+
+    async def _deployed(self) -> None:
+        """Register the tasks; their process may still be importing."""
+        await self._in_time("/deployments", {"uri": self._at("service")})
+
+    async def _in_time(self, path: str, content: object) -> Any:
+        """What the admin API answers once it can: it says that it is healthy before its partitions are."""
+        async with asyncio.timeout(START_S):
+            while True:
+                try:
+                    return await self._admin(path, content)
+                except aiohttp.ClientResponseError:
+                    for server in self.servers:
+                        server.check()
+                    await asyncio.sleep(POLL_S)
 
     def _at(self, name: str) -> str:
         return f"http://127.0.0.1:{self._ports[name]}"
@@ -112,7 +129,7 @@ class Restate(HttpSystem):
         await self._up()
 
     async def inbox(self) -> int:
-        answer = await self._admin("/query", {"query": INBOX_SQL})
+        answer = await self._in_time("/query", {"query": INBOX_SQL})
         return len(answer["rows"])
 
     async def _admin(self, path: str, content: object) -> Any:
