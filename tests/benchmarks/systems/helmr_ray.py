@@ -30,19 +30,20 @@ class HelmrRay(Helmr):
 
     async def up(self) -> None:
         await super().up()
-        # Read when Ray is imported; without it Ray takes another address for 127.0.0.1.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        import ray
-
-        from helmr.client import AsyncClient
         from helmr_runtime.process import orphans
 
         found = JOINED.search((self.folder / "up.log").read_text())
         record = orphans.read_record(self.data_dir)
         assert found is not None
         assert record is not None
+        # All are read when Ray is imported; without the last it takes another address for 127.0.0.1.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(record.mark.run_dir / "token")
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        import ray
+
+        from helmr.client import AsyncClient
+
         await asyncio.to_thread(ray.init, address=found[1], log_to_driver=False)
         self._client = AsyncClient(url="ray")
 
