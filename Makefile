@@ -6,6 +6,7 @@
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
+#   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
@@ -19,6 +20,7 @@ TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.releas
 PYTEST_ARGS ?=
 MODEL_ARGS ?=
 BENCH_ARGS ?=
+SCALE_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model bench soak perf notebooks site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model bench scale soak perf notebooks site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -88,6 +90,10 @@ bench: $(VENV)/.stamp-bench
 # Says which replies were met how often. A difference ends it: the seed, and the shortest sequence that still differs.
 model: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.model $(MODEL_ARGS)
+
+# Builds ledgers in .bench/scale once and keeps them: the largest takes ten minutes or more, and 2 GB.
+scale: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev

@@ -7,18 +7,17 @@ way a user of that system would.
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.measures import Measured
 from tests.benchmarks.options import Options
 from tests.benchmarks.processes import Meter, pss_bytes
-from tests.benchmarks.systems.base import System
+from tests.benchmarks.systems.base import CALLERS, INBOX, System, at_once, started
 
-CALLERS = 16
-"""Who start and answer at once where the case does not say."""
 WARM_ANSWERS = 5
 RUN_S = 2.0
 MESSAGE = "x" * 200
@@ -32,19 +31,8 @@ class Case:
     title: str
     sizes: Callable[[Options], Sequence[int]]
     run: Callable[[System, int, Options], Coroutine[Any, Any, Measured]]
-    only: frozenset[str] | None = None
-    """The systems that have it; None for all."""
-
-
-async def at_once(count: int, callers: int, act: Callable[[int], Awaitable[object]]) -> None:
-    """`act(0)` to `act(count - 1)`, so many at a time."""
-    numbers = iter(range(count))
-
-    async def caller() -> None:
-        for number in numbers:
-            await act(number)
-
-    await asyncio.gather(*(caller() for _ in range(min(callers, count))))
+    is_alone: bool = False
+    """It begins with a system that was just started, and no other case goes on with that one."""
 
 
 async def exchange(system: System, session: str, turn: int) -> tuple[float, float]:
@@ -58,21 +46,10 @@ async def exchange(system: System, session: str, turn: int) -> tuple[float, floa
     return acknowledged_s, time.perf_counter() - began_s
 
 
-async def started(system: System, count: int, turns: int) -> list[str]:
-    """Sessions that wait for their first message."""
-    sessions = [""] * count
-
-    async def start(number: int) -> None:
-        sessions[number] = await system.begin_chat(turns)
-
-    await at_once(count, CALLERS, start)
-    await asyncio.gather(*map(system.waits, sessions))
-    return sessions
-
-
 async def hot(system: System, size: int, options: Options) -> Measured:
     """Each of `size` sessions has a caller that sends, sees the reply, and sends again."""
     answers = options.sizes.hot_answers if size == 1 else options.sizes.crowd_answers
+    answers = max(1, answers // system.pace)
     sessions = await started(system, size, WARM_ANSWERS + answers)
     times: list[tuple[float, float]] = []
 
@@ -193,6 +170,145 @@ async def running(system: System, size: int, options: Options) -> Measured:
     )
 
 
+async def steps(system: System, size: int, options: Options) -> Measured:
+    """`size` callers each start a task of three steps, see its end, and start the next."""
+    count = size * options.sizes.step_runs
+    times: list[tuple[float, float]] = []
+
+    async def one(number: int) -> None:
+        began_s = time.perf_counter()
+        session = await system.begin_steps()
+        acknowledged_s = time.perf_counter() - began_s
+        await system.ended(session)
+        times.append((acknowledged_s, time.perf_counter() - began_s))
+
+    await at_once(size * WARM_ANSWERS, size, one)
+    times.clear()
+    meter = Meter(system.roots())
+    await at_once(count, size, one)
+    elapsed_s, server_s, load_s = meter.stop()
+    return Measured(
+        operations=count,
+        wanted=count,
+        elapsed_s=elapsed_s,
+        server_cpu_s=server_s,
+        load_cpu_s=load_s,
+        pss_bytes=pss_bytes(system.roots()),
+        acknowledged_s=[acknowledged for acknowledged, _ in times],
+        visible_s=[visible for _, visible in times],
+    )
+
+
+async def memory(system: System, size: int, options: Options) -> Measured:
+    """What the servers hold: with nothing asked of them, and more for each session that waits."""
+    idle = pss_bytes(system.roots())
+    await started(system, CALLERS, 1)
+    begun = pss_bytes(system.roots())
+    meter = Meter(system.roots())
+    await started(system, size, 1)
+    elapsed_s, server_s, load_s = meter.stop()
+    live = pss_bytes(system.roots())
+    extra = {"idle MB": idle / 1e6, "KB a live session": (live - begun) / size / 1e3}
+    if system.parks:
+        await system.parked()
+        parked = pss_bytes(system.roots())
+        extra["KB a parked session"] = (parked - begun) / size / 1e3
+    return Measured(
+        operations=size,
+        wanted=size,
+        elapsed_s=elapsed_s,
+        server_cpu_s=server_s,
+        load_cpu_s=load_s,
+        pss_bytes=live,
+        extra=extra,
+    )
+
+
+async def restarted(system: System, size: int, options: Options) -> Measured:
+    """The servers are started again while sessions wait; the time is until they are ready.
+
+    Ready is what a system says of itself; that a waiting session can be answered is tried too.
+    """
+    session = await system.hold(size)
+    meter = Meter(system.roots())
+    await system.restart()
+    elapsed_s, server_s, load_s = meter.stop(system.roots())
+    began_s = time.perf_counter()
+    found = await system.inbox()
+    inbox_s = time.perf_counter() - began_s
+    assert found == min(size, INBOX), found
+    _, visible_s = await exchange(system, session, 0)
+    return Measured(
+        operations=1,
+        wanted=1,
+        elapsed_s=elapsed_s,
+        server_cpu_s=server_s,
+        load_cpu_s=load_s,
+        pss_bytes=pss_bytes(system.roots()),
+        extra={"first inbox page ms": inbox_s * 1e3, "first answer visible ms": visible_s * 1e3},
+    )
+
+
+async def late_turns(system: System, size: int, options: Options) -> Measured:
+    """Turns of a chat that has had `size` before."""
+    count = options.sizes.late_turns
+    (session,) = await started(system, 1, size + count + 1)
+    for turn in range(size):
+        await exchange(system, session, turn)
+    meter = Meter(system.roots())
+    times = [await exchange(system, session, turn) for turn in range(size, size + count)]
+    elapsed_s, server_s, load_s = meter.stop()
+    extra: dict[str, float] = {}
+    if system.parks:
+        await system.parked()
+        _, visible_s = await exchange(system, session, size + count)
+        extra["first after parking visible ms"] = visible_s * 1e3
+    return Measured(
+        operations=count,
+        wanted=count,
+        elapsed_s=elapsed_s,
+        server_cpu_s=server_s,
+        load_cpu_s=load_s,
+        pss_bytes=pss_bytes(system.roots()),
+        acknowledged_s=[acknowledged for acknowledged, _ in times],
+        visible_s=[visible for _, visible in times],
+        extra=extra,
+    )
+
+
+async def by_command(system: System, size: int, options: Options) -> Measured:
+    """Messages are sent by the system's command, one after the other, as from a shell."""
+    (session,) = await started(system, 1, size + 1)
+    await system.send_by_command(session, MESSAGE)
+    times: list[tuple[float, float]] = []
+    meter, before_s = Meter(system.roots()), _children_s()
+    for turn in range(1, size + 1):
+        seen = asyncio.ensure_future(system.reply(session, turn))
+        began_s = time.perf_counter()
+        await system.send_by_command(session, MESSAGE)
+        sent_s = time.perf_counter() - began_s
+        assert await seen == MESSAGE
+        times.append((sent_s, time.perf_counter() - began_s))
+    elapsed_s, server_s, load_s = meter.stop()
+    return Measured(
+        operations=size,
+        wanted=size,
+        elapsed_s=elapsed_s,
+        server_cpu_s=server_s,
+        load_cpu_s=load_s,
+        pss_bytes=pss_bytes(system.roots()),
+        acknowledged_s=[sent for sent, _ in times],
+        visible_s=[visible for _, visible in times],
+        extra={"CPU of a command ms": (_children_s() - before_s) / size * 1e3},
+    )
+
+
+def _children_s() -> float:
+    """CPU of the processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 CASES: dict[str, Case] = {
     "a": Case("a hot answer alone, seen by its caller", lambda _: (1,), hot),
     "b": Case("sessions hot at once, a caller each", lambda o: o.sizes.crowds, hot),
@@ -204,11 +320,15 @@ CASES: dict[str, Case] = {
         f"the same, each parked before, {CALLERS} callers",
         lambda o: (o.sizes.waiting,),
         answered_parked,
-        only=frozenset({"helmr"}),
     ),
     "e": Case(
         f"running at once, one async step of {RUN_S:g} s each",
         lambda o: o.sizes.running,
         running,
     ),
+    "f": Case("a task of three steps, so many callers", lambda o: o.sizes.step_callers, steps),
+    "g": Case("memory, so many live", lambda o: (o.sizes.live,), memory, is_alone=True),
+    "h": Case("a restart while so many wait", lambda o: o.sizes.held, restarted, is_alone=True),
+    "i": Case("a turn of a chat behind so many", lambda o: (o.sizes.earlier_turns,), late_turns),
+    "j": Case("sent by command", lambda o: (o.sizes.commands,), by_command),
 }

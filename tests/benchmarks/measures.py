@@ -49,6 +49,7 @@ class Summary:
     elapsed_s: float
     rate_per_s: float
     acknowledged_p50_ms: float | None
+    acknowledged_p99_ms: float | None
     visible_p50_ms: float | None
     visible_p99_ms: float | None
     server_cpu_ms: float
@@ -93,6 +94,7 @@ def summarize(case: str, size: int, system: str, rounds: Sequence[Measured]) -> 
         elapsed_s=middle([one.elapsed_s for one in rounds]),
         rate_per_s=middle([one.operations / one.elapsed_s for one in rounds]),
         acknowledged_p50_ms=latency("acknowledged_s", 0.5),
+        acknowledged_p99_ms=latency("acknowledged_s", 0.99),
         visible_p50_ms=latency("visible_s", 0.5),
         visible_p99_ms=latency("visible_s", 0.99),
         server_cpu_ms=each("server_cpu_s"),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-DEFAULT_SYSTEMS = ("helmr", "dbos-postgres", "restate", "langgraph-sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +18,13 @@ class Sizes:
     starts: int
     waiting: int
     running: tuple[int, ...]
+    step_callers: tuple[int, ...]
+    step_runs: int
+    live: int
+    held: tuple[int, ...]
+    earlier_turns: int
+    late_turns: int
+    commands: int
 
 
 USUAL = Sizes(
@@ -29,8 +34,29 @@ USUAL = Sizes(
     starts=300,
     waiting=300,
     running=(50, 200, 1000),
+    step_callers=(1, 16),
+    step_runs=50,
+    live=400,
+    held=(1_000, 100_000),
+    earlier_turns=1_000,
+    late_turns=50,
+    commands=10,
 )
-QUICK = Sizes(hot_answers=20, crowds=(8,), crowd_answers=3, starts=20, waiting=20, running=(20,))
+QUICK = Sizes(
+    hot_answers=20,
+    crowds=(8,),
+    crowd_answers=3,
+    starts=20,
+    waiting=20,
+    running=(20,),
+    step_callers=(1, 4),
+    step_runs=5,
+    live=20,
+    held=(100,),
+    earlier_turns=20,
+    late_turns=5,
+    commands=2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +69,7 @@ class Options:
     sizes: Sizes
     limit_s: float
     out: Path
+    is_pinned: bool = False
 
 
 def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[str]) -> Options:
@@ -51,7 +78,7 @@ def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[s
     parser.add_argument(
         "--systems",
         type=lambda text: _names(text, systems),
-        default=DEFAULT_SYSTEMS,
+        default=tuple(systems),
         help=f"of {', '.join(systems)}; separated by commas",
     )
     parser.add_argument(
@@ -65,6 +92,10 @@ def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[s
     parser.add_argument("--running", type=_numbers, help="sessions that run at once")
     parser.add_argument("--waiting", type=_positive, help="sessions that wait and are answered")
     parser.add_argument("--starts", type=_positive, help="sessions that are started")
+    parser.add_argument("--held", type=_numbers, help="sessions that are parked at a restart")
+    parser.add_argument(
+        "--pinned", action="store_true", help="servers on one core, the load generator on another"
+    )
     parser.add_argument(
         "--limit-s", type=_positive, default=600, help="seconds after which a case is left"
     )
@@ -77,16 +108,11 @@ def parse(arguments: Sequence[str], *, systems: Sequence[str], cases: Sequence[s
     )
     given = parser.parse_args(arguments)
     usual = QUICK if given.quick else USUAL
-    sizes = Sizes(
-        hot_answers=usual.hot_answers,
-        crowds=given.crowds or usual.crowds,
-        crowd_answers=usual.crowd_answers,
-        starts=given.starts or usual.starts,
-        waiting=given.waiting or usual.waiting,
-        running=given.running or usual.running,
-    )
+    names = ("crowds", "running", "waiting", "starts", "held")
+    sizes = replace(usual, **{name: found for name in names if (found := getattr(given, name))})
     rounds = given.rounds or (1 if given.quick else 3)
-    return Options(given.systems, given.cases, rounds, sizes, float(given.limit_s), given.out)
+    limit_s, is_pinned = float(given.limit_s), bool(given.pinned)
+    return Options(given.systems, given.cases, rounds, sizes, limit_s, given.out, is_pinned)
 
 
 def _names(text: str, known: Sequence[str]) -> tuple[str, ...]:

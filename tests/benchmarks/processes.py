@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -61,17 +63,38 @@ class Meter:
         self._load_s = time.process_time()
         self._began_s = time.perf_counter()
 
-    def stop(self) -> tuple[float, float, float]:
-        """Seconds gone by, the servers' CPU, this process's CPU."""
+    def stop(self, roots: Iterable[int] | None = None) -> tuple[float, float, float]:
+        """Seconds gone by, the servers' CPU, this process's CPU.
+
+        Args:
+            roots: The servers, where they are not those of the beginning any more.
+        """
         elapsed_s = time.perf_counter() - self._began_s
         load_s = time.process_time() - self._load_s
-        after = cpu_by_process(self._roots)
+        after = cpu_by_process(self._roots if roots is None else roots)
         server_s = sum(used - self._before.get(key, 0.0) for key, used in after.items())
         return elapsed_s, server_s, load_s
 
 
+@contextlib.contextmanager
+def on_cores(cores: Iterable[int] | None) -> Iterator[None]:
+    """Have this thread, and what it starts, on these cores for a while; None changes nothing."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Server:
     """One server process, its output in a file."""
+
+    cores: ClassVar[frozenset[int] | None] = None
+    """Where all of them run; None is everywhere."""
 
     def __init__(
         self,
@@ -82,7 +105,7 @@ class Server:
         cwd: Path,
         user: str | None = None,
     ) -> None:
-        with log.open("ab") as output:
+        with log.open("ab") as output, on_cores(self.cores):
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,

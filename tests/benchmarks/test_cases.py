@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -13,14 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.benchmarks.cases import CASES, MESSAGE, WARM_ANSWERS
+from tests.benchmarks.__main__ import pin
+from tests.benchmarks.cases import CASES, WARM_ANSWERS
 from tests.benchmarks.options import parse
 from tests.benchmarks.processes import Server, tree
 from tests.benchmarks.systems import SYSTEMS
-from tests.benchmarks.systems.base import Missing, System
+from tests.benchmarks.systems.base import INBOX, Missing, System
 from tests.benchmarks.systems.helmr import Helmr
 from tests.benchmarks.systems.restate import Restate
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = parse(["--quick"], systems=tuple(SYSTEMS), cases=tuple(CASES))
 
 
@@ -28,6 +32,7 @@ class InMemory(System):
     """Answers at once, and knows how it was used."""
 
     name = "memory"
+    parks = True
 
     def __init__(self, *, hangs: int = 0) -> None:
         self._numbers = itertools.count()
@@ -35,6 +40,7 @@ class InMemory(System):
         self.sent: list[tuple[str, int]] = []
         self.at_once = self.at_once_max = 0
         self.has_parked = False
+        self.held = self.restarts = 0
         self._hangs = hangs
 
     @classmethod
@@ -60,6 +66,9 @@ class InMemory(System):
     async def begin_busy(self, duration_s: float) -> str:
         return f"busy-{next(self._numbers)}"
 
+    async def begin_steps(self) -> str:
+        return await self.begin_chat(0)
+
     async def waits(self, session: str) -> None: ...
 
     def _reply(self, session: str, turn: int) -> asyncio.Future[str]:
@@ -79,6 +88,19 @@ class InMemory(System):
 
     async def parked(self) -> None:
         self.has_parked = True
+
+    async def hold(self, count: int) -> str:
+        self.held = count
+        return await super().hold(count)
+
+    async def restart(self) -> None:
+        self.restarts += 1
+
+    async def inbox(self) -> int:
+        return min(INBOX, self.held)
+
+    async def send_by_command(self, session: str, message: str) -> None:
+        await self.send(session, sum(one == session for one, _ in self.sent), message)
 
 
 @pytest.fixture
@@ -145,10 +167,101 @@ def test_what_outlives_its_server_is_ended_with_it(tmp_path: Path) -> None:
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
 
 
-def test_every_system_and_case_has_a_name_of_its_own() -> None:
-    assert MESSAGE
-    assert all(SYSTEMS[name].name == name for name in SYSTEMS)
-    assert all(case.only is None or case.only <= set(SYSTEMS) for case in CASES.values())
+async def test_a_slow_system_gives_fewer_hot_answers(system: InMemory) -> None:
+    slow = type("Slow", (InMemory,), {"pace": 10})()
+    found = await CASES["a"].run(slow, 1, OPTIONS)
+    assert found.operations == OPTIONS.sizes.hot_answers // 10
+
+
+async def test_steps_are_run_by_so_many_callers(system: InMemory) -> None:
+    found = await CASES["f"].run(system, 4, OPTIONS)
+    assert found.operations == len(found.visible_s) == 4 * OPTIONS.sizes.step_runs
+    assert system.at_once_max == 4
+
+
+async def test_memory_is_told_for_live_and_for_parked_sessions(system: InMemory) -> None:
+    found = await CASES["g"].run(system, 20, OPTIONS)
+    assert set(found.extra) == {"idle MB", "KB a live session", "KB a parked session"}
+    stays = type("Stays", (InMemory,), {"parks": False})()
+    assert "KB a parked session" not in (await CASES["g"].run(stays, 20, OPTIONS)).extra
+
+
+async def test_after_a_restart_the_inbox_is_read_and_a_session_answered(system: InMemory) -> None:
+    found = await CASES["h"].run(system, 100, OPTIONS)
+    assert (system.restarts, system.held) == (1, 100)
+    assert set(found.extra) == {"first inbox page ms", "first answer visible ms"}
+    assert len(system.sent) == 1
+
+
+async def test_late_turns_come_behind_the_earlier_ones(system: InMemory) -> None:
+    found = await CASES["i"].run(system, 20, OPTIONS)
+    late = OPTIONS.sizes.late_turns
+    assert found.operations == late
+    assert [turn for _, turn in system.sent] == list(range(20 + late + 1))
+    assert system.has_parked
+
+
+async def test_commands_are_sent_one_after_the_other(system: InMemory) -> None:
+    found = await CASES["j"].run(system, 3, OPTIONS)
+    assert (found.operations, len(system.sent)) == (3, 4)
+    assert "CPU of a command ms" in found.extra
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_system_has_a_case_or_says_why_not(case: str) -> None:
+    for name, kind in SYSTEMS.items():
+        assert kind.name == name
+        assert kind.cannot(case, 1) is None or len(str(kind.cannot(case, 1))) > 10
+    assert SYSTEMS["helmr"].cannot(case, 100_000) is None
+
+
+def test_what_only_an_api_can_make_is_not_made_a_hundred_thousand_times() -> None:
+    assert "takes too long" in str(SYSTEMS["dbos-postgres"].cannot("h", 100_000))
+    assert SYSTEMS["dbos-postgres"].cannot("h", 1_000) is None
+    assert SYSTEMS["restate"].cannot("d-parked", 1) == "does not park"
+
+
+def test_servers_and_load_are_pinned_to_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one core")
+    monkeypatch.setattr(Server, "cores", None)
+    try:
+        pin()
+        program = "import os, time; print(sorted(os.sched_getaffinity(0)), flush=True)"
+        server = Server(
+            [sys.executable, "-c", program], tmp_path / "log", environment=os.environ, cwd=tmp_path
+        )
+        server.process.wait(30)
+        said = (tmp_path / "log").read_text()
+        assert json.loads(said) == [min(before)]
+        assert os.sched_getaffinity(0) == {max(before)}
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_case_of_a_real_system_in_small(name: str, tmp_path: Path) -> None:
+    """As `make bench` runs it, in a process of its own."""
+    try:
+        SYSTEMS[name].check()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--systems", name]
+    done = subprocess.run(
+        [*command, f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads((tmp_path / "bench.json").read_text())
+    missing_cases = {one["case"] for one in found["cannot"]}
+    assert missing_cases | {one["case"] for one in found["summaries"]} == set(CASES)
+    assert all(one["done"] == one["wanted"] > 0 for one in found["summaries"])
 
 
 @pytest.mark.ray

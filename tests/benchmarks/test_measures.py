@@ -71,7 +71,25 @@ def test_a_case_of_which_nothing_ended_has_figures_too() -> None:
     found = summarize("e", 1000, "helmr", [measured(operations=0, wanted=1000)])
     assert found.rate_per_s == 0
     other = summarize("e", 1000, "other", [measured()])
-    assert report.row(other, found)[-1] == report.NONE
+    assert report.row(other, found)[-2] == report.NONE
+
+
+def test_who_can_not_do_a_case_says_so_in_its_table() -> None:
+    found = [summarize("h", 9, "helmr", [measured()])]
+    reasons = {("h", 9, "other"): "has no server", ("j", 1, "other"): "has no command"}
+    text = report.markdown(found, {"h": "restart", "j": "command"}, {}, reasons)
+    restart, command = text.split("## j, 1: command")
+    assert "| other  | has no server" in restart
+    assert "has no command" in command
+    assert "helmr" not in command
+
+
+def test_ratios_are_those_of_rate_and_cpu() -> None:
+    base = summarize("a", 1, "helmr", [measured()])
+    other = summarize("a", 1, "other", [measured(elapsed_s=4.0, server_cpu_s=0.3)])
+    assert report.row(other, base)[-2:] == ["0.50", "3.00"]
+    assert report.row(base, base)[-2:] == ["1.00", "1.00"]
+    assert report.row(other, None)[-2:] == [report.NONE, report.NONE]
 
 
 def test_each_case_is_a_table_with_ratios_against_helmr(tmp_path: Path) -> None:
@@ -84,7 +102,7 @@ def test_each_case_is_a_table_with_ratios_against_helmr(tmp_path: Path) -> None:
     assert "## a, 1: hot" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1
-    assert lines[-1].rstrip("| ").endswith("2.00")
+    assert [cell.strip() for cell in lines[-1].split("|")][-3:-1] == ["2.00", "1.00"]
     assert "other: seen 3.0" in text
     report.write(tmp_path / "new", text, {"summaries": [one.to_json() for one in found]})
     assert (tmp_path / "new" / "bench.md").read_text() == text

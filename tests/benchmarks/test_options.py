@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.options import DEFAULT_SYSTEMS, QUICK, USUAL, Options, parse
+from tests.benchmarks.options import QUICK, USUAL, Options, parse
 
-SYSTEMS = (*DEFAULT_SYSTEMS, "dbos-sqlite")
+SYSTEMS = ("helmr", "restate", "dbos-sqlite")
 CASES = ("a", "b", "c", "d", "d-parked", "e")
 
 
@@ -16,9 +16,9 @@ def parsed(text: str) -> Options:
     return parse(text.split(), systems=SYSTEMS, cases=CASES)
 
 
-def test_without_arguments_all_cases_of_all_usual_systems_run_three_times() -> None:
+def test_without_arguments_all_cases_of_all_systems_run_three_times() -> None:
     found = parsed("")
-    assert (found.systems, found.cases) == (DEFAULT_SYSTEMS, CASES)
+    assert (found.systems, found.cases) == (SYSTEMS, CASES)
     assert (found.rounds, found.sizes) == (3, USUAL)
 
 
@@ -28,6 +28,8 @@ def test_what_is_given_wins_over_the_quick_form() -> None:
     assert (found.rounds, found.sizes.running, found.sizes.waiting) == (1, (5, 50), QUICK.waiting)
     assert found.out == Path("here")
     assert parsed("--quick --rounds 2").rounds == 2
+    assert parsed("--held 10,20").sizes.held == (10, 20)
+    assert (parsed("").is_pinned, parsed("--pinned").is_pinned) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helmr.errors import DataError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck import recovery, rows
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
@@ -343,3 +345,26 @@ async def test_a_catalog_survives(opener):
     assert await duck.catalog() == {"code_hash": "a"}
     assert await duck.write_catalog({"code_hash": "b"}, start_of().principal)
     assert duck.index.nil.next_seq == 3
+
+
+async def test_opening_meets_no_entry_but_the_last_of_each_open_session(duck: DuckLedger) -> None:
+    """Joined to all entries, what an engine needs to open a file would grow with everything that ever happened."""
+
+    def plan(reader):
+        return str(reader.execute(f"EXPLAIN {recovery._OPEN_HEADS}").fetchall())
+
+    assert "main.entries" not in await duck.read(plan)
+
+
+async def test_a_session_without_its_last_entry_is_damage(
+    opener: Callable[[], Awaitable[DuckLedger]], clock: FakeClock
+) -> None:
+    ledger = await opener()
+    hand, _ = await parked(ledger, clock)
+    await parked(ledger, clock)
+    await ledger._group.project()
+    last = ledger.index.heads[hand.session_id].last_offset
+    statement = f"DELETE FROM entries WHERE feed_offset = {last}"
+    await ledger._group.run_in_writer(ledger._database.writer.execute, statement)
+    with pytest.raises(DataError, match=f"{hand.session_id}: the tables and the entries disagree"):
+        await opener()

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
@@ -112,7 +113,8 @@ def fold(head: Head, entry: Entry) -> None:
         raise DataError(f"{head.session_id}: entry {entry.seq} does not follow {head.next_seq - 1}")
     _HANDLERS.get(entry.kind, _ignore)(head, entry)
     if entry.seq == 1:
-        head.key_id = entry.body.get("chain_key_id")
+        key_id = entry.body.get("chain_key_id")
+        head.key_id = intern(key_id) if key_id is not None else None
     head.next_seq = entry.seq + 1
     head.last_hash = entry.hash
     head.last_at = entry.recorded_at
@@ -159,7 +161,7 @@ def _ignore(head: Head, entry: Entry) -> None:
 
 
 def _session_created(head: Head, entry: Entry) -> None:
-    head.task = entry.body["task"]
+    head.task = intern(entry.body["task"])  # one text for all sessions of a task
     assert entry.feed_offset is not None
     head.created_offset = entry.feed_offset
 
@@ -227,7 +229,7 @@ def _wait_opened(head: Head, entry: Entry) -> None:
     body = entry.body
     head.wait = PendingWait(
         id=body["wait_id"],
-        kind=body["kind"],
+        kind=intern(body["kind"]),
         op=_op(entry),
         token_id=body.get("token_id"),
         deadline_at=own_deadline(body),

@@ -1,4 +1,4 @@
-"""The two tasks of the benchmark, for DBOS behind FastAPI. Arguments: port, system database URL."""
+"""The three tasks of the benchmark, for DBOS behind FastAPI. Arguments: port, system database URL."""
 
 import asyncio
 import sys
@@ -9,6 +9,7 @@ from dbos import DBOS, DBOSConfig
 from fastapi import FastAPI
 
 WAIT_S = 900.0
+INBOX = 50
 
 app = FastAPI()
 
@@ -37,6 +38,19 @@ async def busy(duration_s: float) -> str:
     return done
 
 
+@DBOS.step()
+async def add_one(number: int) -> int:
+    return number + 1
+
+
+@DBOS.workflow()
+async def steps() -> int:
+    """Three steps, one after the other."""
+    done = await add_one(await add_one(await add_one(0)))
+    await DBOS.set_event_async("reply-0", done)
+    return done
+
+
 @app.post("/chats")
 async def begin_chat(body: dict[str, Any]) -> dict[str, str]:
     handle = await DBOS.start_workflow_async(chat, body["turns"])
@@ -47,6 +61,19 @@ async def begin_chat(body: dict[str, Any]) -> dict[str, str]:
 async def begin_busy(body: dict[str, Any]) -> dict[str, str]:
     handle = await DBOS.start_workflow_async(busy, body["duration_s"])
     return {"id": handle.workflow_id}
+
+
+@app.post("/steps")
+async def begin_steps() -> dict[str, str]:
+    handle = await DBOS.start_workflow_async(steps)
+    return {"id": handle.workflow_id}
+
+
+@app.get("/inbox")
+async def inbox() -> dict[str, int]:
+    """The newest that have not ended."""
+    found = await DBOS.list_workflows_async(status="PENDING", limit=INBOX, sort_desc=True)
+    return {"count": len(found)}
 
 
 @app.post("/sessions/{session}/messages")

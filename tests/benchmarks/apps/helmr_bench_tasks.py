@@ -1,4 +1,4 @@
-"""The two tasks of the benchmark, for Helmr."""
+"""The three tasks of the benchmark, for Helmr."""
 
 import asyncio
 
@@ -14,6 +14,11 @@ async def work(duration_s: float) -> str:
     return "done"
 
 
+@step
+async def add_one(number: int) -> int:
+    return number + 1
+
+
 @task(id="bench-chat")
 async def chat(turns: int) -> int:
     """Gives each message back."""
@@ -26,3 +31,9 @@ async def chat(turns: int) -> int:
 async def busy(duration_s: float) -> str:
     """One step that awaits."""
     return await work(duration_s)
+
+
+@task(id="bench-steps")
+async def steps(number: int) -> int:
+    """Three steps, one after the other."""
+    return await add_one(await add_one(await add_one(number)))

@@ -1,4 +1,4 @@
-"""The two tasks of the benchmark, for Restate; served by Hypercorn."""
+"""The three tasks of the benchmark, for Restate; served by Hypercorn."""
 
 import asyncio
 from datetime import timedelta
@@ -9,6 +9,7 @@ from restate import Workflow, WorkflowContext, WorkflowSharedContext
 LONG = timedelta(minutes=15)
 chat = Workflow("Chat", inactivity_timeout=LONG)
 busy = Workflow("Busy", inactivity_timeout=LONG)
+steps = Workflow("Steps", inactivity_timeout=LONG)
 
 
 @chat.main()
@@ -45,4 +46,17 @@ async def run_busy(ctx: WorkflowContext, duration_s: float) -> str:
     return done
 
 
-app = restate.app([chat, busy])
+async def add_one(number: int) -> int:
+    return number + 1
+
+
+@steps.main(name="run")
+async def run_steps(ctx: WorkflowContext, payload: int) -> int:
+    """Three steps, one after the other."""
+    number: int = payload
+    for name in ("one", "two", "three"):
+        number = await ctx.run_typed(name, add_one, number=number)
+    return number
+
+
+app = restate.app([chat, busy, steps])

@@ -5,21 +5,27 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import httpx
+import aiohttp
 
 from tests.benchmarks.processes import Server
 
-START_S = 90.0
+START_S = 120.0
 POLL_S = 0.1
 KEPT_ALIVE_S = 2.0
 """Shorter than any of the servers', which close an idle connection while a call may be on its way."""
+CALL_S = 900.0
 OVERLOADED = (429, 503)
 RETRY_AFTER_S = 1.0
 """Where a refusal does not say."""
+CALLERS = 16
+"""Who start and answer at once where the case does not say."""
+INBOX = 50
+"""Sessions on a page of those that wait."""
 
 
 class Missing(Exception):
@@ -27,13 +33,22 @@ class Missing(Exception):
 
 
 class System(abc.ABC):
-    """One system, with the two tasks that all have.
+    """One system, with the three tasks that all have.
 
     The chat waits for messages and gives each back where its caller can see it; the busy one awaits two seconds in one
-    step. `begin_…` and `send` return when what they did is acknowledged and so on disk.
+    step; the third has three steps that do nothing. `begin_…` and `send` return when what they did is acknowledged and
+    so on disk.
     """
 
     name: ClassVar[str]
+    reasons: ClassVar[Mapping[str, str]] = {}
+    """The cases that it can't do, and why."""
+    parks: ClassVar[bool] = False
+    """Waiting sessions leave its memory."""
+    held_max: ClassVar[int] = 1_000
+    """Most waiting sessions that it is made to hold: by its API, a hundred a second or so."""
+    pace: ClassVar[int] = 1
+    """By what the number of hot answers is divided: more than 1 for a system that takes a second for each."""
     refused = 0
     """Calls that were refused for too much at once, and made again when they should be."""
 
@@ -41,6 +56,15 @@ class System(abc.ABC):
     @abc.abstractmethod
     def check(cls) -> None:
         """Raise `Missing` if it can't be started here."""
+
+    @classmethod
+    def cannot(cls, case: str, size: int) -> str | None:
+        """Why it can't do a case of that size; None if it can."""
+        if case == "d-parked" and not cls.parks:
+            return "does not park"
+        if case == "h" and size > cls.held_max:
+            return "so many can be made by its API only, which takes too long"
+        return cls.reasons.get(case)
 
     @abc.abstractmethod
     async def start(self, folder: Path) -> None:
@@ -67,6 +91,10 @@ class System(abc.ABC):
         """Start a session whose one step awaits so long; its id."""
 
     @abc.abstractmethod
+    async def begin_steps(self) -> str:
+        """Start a session of three steps; its id."""
+
+    @abc.abstractmethod
     async def waits(self, session: str) -> None:
         """Return when the chat waits for its first message."""
 
@@ -82,9 +110,51 @@ class System(abc.ABC):
     async def ended(self, session: str) -> None:
         """Return when a session's task has ended."""
 
+    # --- what not every system can; `reasons` says so ---------------------------------------------
+
     async def parked(self) -> None:
         """Return when no waiting session is in memory."""
         raise NotImplementedError(f"{self.name} does not park")
+
+    async def hold(self, count: int) -> str:
+        """Have so many chats wait for their one message, in the way that is quickest; the id of one of them."""
+        sessions = await started(self, count, 1)
+        return sessions[0]
+
+    async def restart(self) -> None:
+        """End what is started with every deployment and start it again on what is stored; return when it is ready."""
+        raise NotImplementedError(f"{self.name} has no server")
+
+    async def inbox(self) -> int:
+        """Read the first page of those that wait; how many are on it."""
+        raise NotImplementedError(f"{self.name} lists nothing")
+
+    async def send_by_command(self, session: str, message: str) -> None:
+        """Send a message by the system's command line, from a shell."""
+        raise NotImplementedError(f"{self.name} has no such command")
+
+
+async def at_once(count: int, callers: int, act: Callable[[int], Any]) -> None:
+    """`act(0)` to `act(count - 1)`, so many at a time."""
+    numbers = iter(range(count))
+
+    async def caller() -> None:
+        for number in numbers:
+            await act(number)
+
+    await asyncio.gather(*(caller() for _ in range(min(callers, count))))
+
+
+async def started(system: System, count: int, turns: int) -> list[str]:
+    """Sessions that wait for their first message."""
+    sessions = [""] * count
+
+    async def start(number: int) -> None:
+        sessions[number] = await system.begin_chat(turns)
+
+    await at_once(count, CALLERS, start)
+    await asyncio.gather(*map(system.waits, sessions))
+    return sessions
 
 
 class HttpSystem(System):
@@ -92,33 +162,61 @@ class HttpSystem(System):
 
     def __init__(self) -> None:
         self.servers: list[Server] = []
-        self.http = httpx.AsyncClient(
-            timeout=httpx.Timeout(900.0),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=None,
-                keepalive_expiry=KEPT_ALIVE_S,
-            ),
-            trust_env=False,
-        )
+        self.url = ""
+        self.headers: dict[str, str] = {}
+        self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        """The callers' connections; made on the loop that uses them."""
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_ALIVE_S),
+                timeout=aiohttp.ClientTimeout(total=CALL_S),
+            )
+        return self._http
 
     def roots(self) -> list[int]:
         return [server.pid for server in self.servers]
 
     async def stop(self) -> None:
-        await self.http.aclose()
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
         for server in reversed(self.servers):
             await asyncio.to_thread(server.stop)
         self.servers.clear()
 
-    async def post(self, path: str, content: object) -> httpx.Response:
-        """A call's answer; one that is refused for too much at once is made again when the refusal says."""
+    async def get(self, path: str) -> Any:
+        """What a GET answers, as JSON."""
+        async with self.http.get(self.url + path, headers=self.headers) as answer:
+            answer.raise_for_status()
+            return await answer.json()
+
+    async def post(self, path: str, content: object) -> Any:
+        """What a POST answers, as JSON; one that is refused for too much at once is made again."""
         while True:
-            answer = await self.http.post(path, json=content)
-            if answer.status_code not in OVERLOADED:
-                return answer.raise_for_status()
+            async with self.http.post(
+                self.url + path, json=content, headers=self.headers
+            ) as answer:
+                if answer.status not in OVERLOADED:
+                    answer.raise_for_status()
+                    text = await answer.read()
+                    return json.loads(text) if text else None
             self.refused += 1
             await asyncio.sleep(float(answer.headers.get("Retry-After", RETRY_AFTER_S)))
+
+    async def lines(self, path: str, connected: asyncio.Event | None = None) -> AsyncIterator[str]:
+        """The data of server-sent events."""
+        headers = {**self.headers, "Accept": "text/event-stream"}
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self.http.get(self.url + path, headers=headers, timeout=timeout) as answer:
+            answer.raise_for_status()
+            if connected is not None:
+                connected.set()
+            async for line in answer.content:
+                if line.startswith(b"data:"):
+                    yield line[5:].decode()
 
     async def answers(self, ask: Callable[[], object] | str) -> None:
         """Return when a URL answers with success, or a question with something true."""
@@ -127,9 +225,15 @@ class HttpSystem(System):
                 for server in self.servers:
                     server.check()
                 if isinstance(ask, str):
-                    with contextlib.suppress(httpx.HTTPError):
-                        if (await self.http.get(ask, timeout=5.0)).is_success:
-                            return
+                    if await self._is_success(ask):
+                        return
                 elif ask():
                     return
                 await asyncio.sleep(POLL_S)
+
+    async def _is_success(self, url: str) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=5.0)
+            async with self.http.get(url, headers=self.headers, timeout=timeout) as answer:
+                return answer.ok
+        return False

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.benchmarks.processes import Server, free_port
 from tests.benchmarks.systems.base import HttpSystem, Missing
 
 APP = Path(__file__).parents[1] / "apps" / "dbos_bench_app.py"
+NO_COMMAND = "has no command that sends"
 POSTGRES_USER = "postgres"
 """Who runs PostgreSQL when this runs as root, which it refuses."""
 
@@ -26,23 +28,32 @@ POSTGRES_USER = "postgres"
 class Dbos(HttpSystem):
     """What both have in common."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = Path()
+        self._database = ""
+
     async def start(self, folder: Path) -> None:
-        url = await self.database(folder)
-        port = free_port()
-        self.servers.append(
-            Server(
-                [sys.executable, str(APP), str(port), url],
-                folder / "dbos.log",
-                environment=os.environ,
-                cwd=folder,
-            )
-        )
-        self.http.base_url = f"http://127.0.0.1:{port}"
-        await self.answers(f"http://127.0.0.1:{port}/ready")
+        self._folder = folder
+        self._database = await self.database(folder)
+        await self._serve()
 
     async def database(self, folder: Path) -> str:
         """The URL of its system database, which is ready."""
         raise NotImplementedError
+
+    async def _serve(self) -> None:
+        port = free_port()
+        self.servers.append(
+            Server(
+                [sys.executable, str(APP), str(port), self._database],
+                self._folder / "dbos.log",
+                environment=os.environ,
+                cwd=self._folder,
+            )
+        )
+        self.url = f"http://127.0.0.1:{port}"
+        await self.answers(f"{self.url}/ready")
 
     async def begin_chat(self, turns: int) -> str:
         return await self._begin("/chats", {"turns": turns})
@@ -50,16 +61,17 @@ class Dbos(HttpSystem):
     async def begin_busy(self, duration_s: float) -> str:
         return await self._begin("/busy", {"duration_s": duration_s})
 
+    async def begin_steps(self) -> str:
+        return await self._begin("/steps", {})
+
     async def _begin(self, path: str, body: dict[str, float]) -> str:
-        answer = await self.post(path, body)
-        return str(answer.json()["id"])
+        return str((await self.post(path, body))["id"])
 
     async def waits(self, session: str) -> None:
         await self._event(session, "waits")
 
     async def send(self, session: str, turn: int, message: str) -> None:
-        path = f"/sessions/{session}/messages"
-        await self.post(path, {"message": message})
+        await self.post(f"/sessions/{session}/messages", {"message": message})
 
     async def reply(self, session: str, turn: int) -> str:
         return str(await self._event(session, f"reply-{turn}"))
@@ -67,14 +79,21 @@ class Dbos(HttpSystem):
     async def ended(self, session: str) -> None:
         await self._event(session, "reply-0")
 
+    async def restart(self) -> None:
+        """The app; its database is up all the time, as it would be."""
+        await asyncio.to_thread(self.servers.pop().stop)
+        await self._serve()
+
+    async def inbox(self) -> int:
+        return int((await self.get("/inbox"))["count"])
+
     async def _event(self, session: str, name: str) -> object:
-        answer = await self.http.get(f"/sessions/{session}/events/{name}")
-        answer.raise_for_status()
-        return answer.json()["value"]
+        return (await self.get(f"/sessions/{session}/events/{name}"))["value"]
 
 
 class DbosOnPostgres(Dbos):
     name: ClassVar[str] = "dbos-postgres"
+    reasons: ClassVar[Mapping[str, str]] = {"j": NO_COMMAND}
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,6 +150,11 @@ class DbosOnPostgres(Dbos):
 
 class DbosOnSqlite(Dbos):
     name: ClassVar[str] = "dbos-sqlite"
+    pace: ClassVar[int] = 10
+    reasons: ClassVar[Mapping[str, str]] = {
+        "i": "looks for messages once a second: 1,000 turns take 17 minutes",
+        "j": NO_COMMAND,
+    }
 
     @classmethod
     def check(cls) -> None:

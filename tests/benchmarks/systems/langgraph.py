@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 from uuid import uuid4
@@ -27,11 +29,17 @@ class State(TypedDict, total=False):
 
 class LangGraphOnSqlite(System):
     name: ClassVar[str] = "langgraph-sqlite"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "g": "lives in the load generator's process",
+        "h": "has no server to restart, and no list of what waits",
+        "j": "has no command that sends",
+    }
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._chat: Any = None
         self._busy: Any = None
+        self._steps: Any = None
         self._replies: dict[str, list[asyncio.Future[str]]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
         self._shown: dict[str, str] = {}
@@ -68,7 +76,7 @@ class LangGraphOnSqlite(System):
                 row = await cursor.fetchone()
                 assert row is not None
                 self._shown[name] = str(row[0])
-        self._chat, self._busy = _graphs(saver)
+        self._chat, self._busy, self._steps = _graphs(saver)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -86,12 +94,17 @@ class LangGraphOnSqlite(System):
         return session
 
     async def begin_busy(self, duration_s: float) -> str:
+        return self._run(self._busy, {"duration_s": duration_s})
+
+    async def begin_steps(self) -> str:
+        return self._run(self._steps, {"turn": 0})
+
+    def _run(self, graph: Any, given: State) -> str:
         session = str(uuid4())
         self._ended[session] = asyncio.get_running_loop().create_future()
 
         async def run() -> None:
-            given = {"duration_s": duration_s}
-            await self._busy.ainvoke(given, _config(session), durability="sync")
+            await graph.ainvoke(given, _config(session), durability="sync")
             self._ended[session].set_result(None)
 
         task = asyncio.create_task(run())
@@ -124,8 +137,8 @@ def _config(session: str) -> Any:
     return {"configurable": {"thread_id": session}, "recursion_limit": 100_000}
 
 
-def _graphs(saver: Any) -> tuple[Any, Any]:
-    """The chat and the busy one."""
+def _graphs(saver: Any) -> tuple[Any, Any, Any]:
+    """The chat, the busy one and the one of three steps."""
     os.environ.setdefault("LANGSMITH_TRACING", "false")
     from langgraph.graph import END, START, StateGraph
     from langgraph.types import interrupt
@@ -148,4 +161,14 @@ def _graphs(saver: Any) -> tuple[Any, Any]:
     busy.add_node("work", work)
     busy.add_edge(START, "work")
     busy.add_edge("work", END)
-    return chat.compile(checkpointer=saver), busy.compile(checkpointer=saver)
+
+    async def add_one(state: State) -> State:
+        return {"turn": state["turn"] + 1}
+
+    steps: Any = StateGraph(State)
+    names = (START, "one", "two", "three", END)
+    for name in names[1:-1]:
+        steps.add_node(name, add_one)
+    for before, after in pairwise(names):
+        steps.add_edge(before, after)
+    return tuple(graph.compile(checkpointer=saver) for graph in (chat, busy, steps))

@@ -5,10 +5,14 @@ Invariants: S-53 (loading and folding give what was there before), S-63.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 from typing import Any
+from uuid import UUID
 
 from helmr import ids
 from helmr.errors import DataError
@@ -28,15 +32,27 @@ ENCRYPTS = "encrypts_payloads"
 CHUNK = 10_000
 """Entries folded at a time."""
 
-_OPEN_HEADS = """
-SELECT h.*, t.expires_us FROM head_rows h LEFT JOIN token_rows t ON t.token = h.token
-WHERE h.status = 'open' OR h.activity <> 'idle' OR h.session IN (SELECT session FROM holdings)
-ORDER BY coalesce(h.retry_us, h.queued_us)
+_HEADS = """
+SELECT s.session, s.epoch, s.next_seq, s.updated_us, s.last_offset, s.created_offset, s.task, s.status, s.run,
+    r.status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset, w.wait, w.kind, w.op, w.token,
+    w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset, s.tail_count, s.has_keys, s.external_id,
+    s.start_key, t.expires_us, c.key_id
+FROM (SELECT * FROM session_rows WHERE session IN ({sessions})) s
+LEFT JOIN run_rows r ON r.run = s.run
+LEFT JOIN wait_rows w ON w.wait = s.wait
+LEFT JOIN token_rows t ON t.token = w.token
+LEFT JOIN chains c ON c.session = s.session
+ORDER BY coalesce(r.retry_us, r.queued_us)
 """
-_ONE_HEAD = """
-SELECT h.*, t.expires_us FROM head_rows h LEFT JOIN token_rows t ON t.token = h.token
-WHERE h.session = $1
+_OPEN_HEADS = _HEADS.format(
+    sessions="SELECT session FROM sessions WHERE status = 'open' OR activity <> 'idle' "
+    "UNION SELECT session FROM holdings"
+)
+_ONE_HEAD = _HEADS.format(sessions="$1")
+_HASHES = """
+SELECT feed_offset, hash FROM entries SEMI JOIN (SELECT unnest($1::BIGINT[]) AS wanted) ON feed_offset = wanted
 """
+"""Not joined to the heads: the engine would then carry each session that ever was through the join with all entries."""
 _TAILS = """
 SELECT s.session, list(e.feed_offset ORDER BY e.feed_offset)
 FROM sessions s JOIN entries e ON e.session = s.session
@@ -84,6 +100,20 @@ class Restored:
     marks: dict[str, int] = field(default_factory=dict)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: all that is made here stays, and to look at it again and again takes two
+    fifths of the time that 100,000 sessions need."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_uncollected()
 def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()
@@ -95,8 +125,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
         rows.id_of(ids.SESSION, session): (int(epoch), holder or None)
         for session, epoch, holder in reader.execute(_HOLDINGS).fetchall()
     }
-    found = reader.execute(_OPEN_HEADS).fetchall()
-    _admit(reader, index, found, now, holdings)
+    _admit(reader, index, _found(reader, _OPEN_HEADS), now, holdings)
     restore_facts(reader, index)
     for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
@@ -129,39 +158,62 @@ def read_head(reader: Reader, index: LedgerIndex, session_id: str, now: datetime
 
     Everything that is not projected yet is in memory, so the tables are up to date for it.
     """
-    found = reader.execute(_ONE_HEAD, [rows.uuid_of(session_id)]).fetchall()
-    _admit(reader, index, found, now, {})
+    _admit(reader, index, _found(reader, _ONE_HEAD, [rows.uuid_of(session_id)]), now, {})
     return index.heads.get(session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A head without its last hash and what its counts stand for, and what the tables say beside it."""
+
+    session: UUID
+    head: Head
+    open_steps: int
+    tail: int
+    external_id: str | None
+    start_key: str | None
+
+
+def _found(reader: Reader, query: str, parameters: Sequence[Any] = ()) -> list[_Found]:
+    """The heads that a query finds; of its rows only a part is in memory at a time."""
+    result = reader.execute(query, parameters)
+    found: list[_Found] = []
+    while chunk := result.fetchmany(CHUNK):
+        found += [
+            _Found(row[0], _head_of(row), row[21], row[23], row[25], row[26]) for row in chunk
+        ]
+    return found
 
 
 def _admit(
     reader: Reader,
     index: LedgerIndex,
-    found: list[Any],
+    found: list[_Found],
     now: datetime,
     holdings: dict[str, tuple[int, str | None]],
 ) -> None:
-    tails = _lists(reader, _TAILS, [row[0] for row in found if row[24] > 1])
+    tails = dict(_lists(reader, _TAILS, [one.session for one in found if one.tail > 1]))
     steps: dict[str, set[int]] = {}
-    for session_id, op, kind in _lists(reader, _OPEN_STEPS, [r[0] for r in found if r[22]]):
+    with_steps = [one.session for one in found if one.open_steps]
+    for session_id, op, kind in _lists(reader, _OPEN_STEPS, with_steps):
         if kind == "step.started":
             steps.setdefault(session_id, set()).add(op)
-    offsets = dict(tails)
-    key_ids = chain_keys(reader, [row[0] for row in found])
-    for row in found:
-        head = _head_of(row)
-        head.key_id = key_ids.get(head.session_id)
-        if row[24] == 1:
+    hashes = _hashes(reader, [one.head.last_offset for one in found])
+    for one in found:
+        head = one.head
+        head.last_hash = hashes.get(head.last_offset, b"")
+        if one.tail == 1:
             head.tail = [head.last_offset]
-        elif row[24] > 1:
-            head.tail = offsets[head.session_id]
+        elif one.tail > 1:
+            head.tail = tails[head.session_id]
         head.open_steps = frozenset(steps.get(head.session_id, ()))
-        if len(head.open_steps) != row[22] or len(head.tail) != row[24]:
+        counts = len(head.open_steps), len(head.tail)
+        if counts != (one.open_steps, one.tail) or not head.last_hash:
             raise DataError(f"{head.session_id}: the tables and the entries disagree")
         epoch, holder = holdings.get(head.session_id, (0, None))
         head.epoch = max(head.epoch, epoch)
         head.held_by = holder
-        index.admit(head, now, external_id=row[26], start_key=row[27])
+        index.admit(head, now, external_id=one.external_id, start_key=one.start_key)
 
 
 def _lists(reader: Reader, query: str, sessions: list[Any]) -> Iterator[tuple[Any, ...]]:
@@ -171,37 +223,44 @@ def _lists(reader: Reader, query: str, sessions: list[Any]) -> Iterator[tuple[An
         yield rows.id_of(ids.SESSION, session), *rest
 
 
+def _hashes(reader: Reader, offsets: list[int]) -> dict[int, bytes]:
+    """The hashes of the entries at these feed offsets."""
+    if not offsets:
+        return {}
+    return {at: bytes(found) for at, found in reader.execute(_HASHES, [offsets]).fetchall()}
+
+
 def _head_of(row: Any) -> Head:
-    run = rows.id_or_none(ids.RUN, row[9])
+    run = rows.id_or_none(ids.RUN, row[8])
     head = Head(
         session_id=rows.id_of(ids.SESSION, row[0]),
         epoch=row[1],
         next_seq=row[2],
-        last_hash=bytes(row[3]),
-        last_at=rows.time_of(row[4]),
-        last_offset=row[5],
-        created_offset=row[6],
-        task=row[7],
-        status=SessionStatus(row[8]),
+        last_at=rows.time_of(row[3]),
+        last_offset=row[4],
+        created_offset=row[5],
+        task=intern(row[6]),
+        status=SessionStatus(row[7]),
         run_id=run,
-        run_status=RunStatus(row[10]) if run is not None else None,
-        attempt=row[11] or 0,
-        retry_at=rows.time_or_none(row[12]),
-        queued_at=rows.time_or_none(row[13]),
-        ended_at=rows.time_or_none(row[14]),
-        outcome_offset=row[15],
-        checkpoint_offset=row[23],
-        has_keys=row[25],
+        run_status=RunStatus(row[9]) if run is not None else None,
+        attempt=row[10] or 0,
+        retry_at=rows.time_or_none(row[11]),
+        queued_at=rows.time_or_none(row[12]),
+        ended_at=rows.time_or_none(row[13]),
+        outcome_offset=row[14],
+        checkpoint_offset=row[22],
+        has_keys=row[24],
+        key_id=intern(row[28]) if row[28] is not None else None,
     )
-    if row[16] is not None:
+    if row[15] is not None:
         head.wait = PendingWait(
-            id=rows.id_of(ids.WAIT, row[16]),
-            kind=row[17],
-            op=row[18],
-            token_id=rows.id_or_none(ids.TOKEN, row[19]),
+            id=rows.id_of(ids.WAIT, row[15]),
+            kind=intern(row[16]),
+            op=row[17],
+            token_id=rows.id_or_none(ids.TOKEN, row[18]),
             # A deadline that is the token's expiry is not the wait's own (`helmr_runtime.core.run.own_deadline`).
-            deadline_at=rows.time_or_none(row[20]) if row[20] != row[29] else None,
-            is_backoff=row[21],
+            deadline_at=rows.time_or_none(row[19]) if row[19] != row[27] else None,
+            is_backoff=row[20],
         )
     return head
 

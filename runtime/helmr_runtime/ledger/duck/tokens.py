@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import duckdb
@@ -155,7 +156,7 @@ def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
         "SELECT session, key_id FROM chains WHERE session IN (SELECT unnest($1::UUID[]))",
         [list(sessions)],
     ).fetchall()
-    return {rows.id_of(ids.SESSION, session): key_id for session, key_id in found}
+    return {rows.id_of(ids.SESSION, session): intern(key_id) for session, key_id in found}
 
 
 def read_token(reader: Reader, token_id: str) -> Token | None:

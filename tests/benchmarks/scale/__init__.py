@@ -1,0 +1,1 @@
+"""`make scale`: how Helmr's figures grow with what its ledger holds."""
