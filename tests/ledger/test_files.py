@@ -13,6 +13,8 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.duck import group
+from helmr_runtime.ledger.duck.appends import append
 from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
@@ -167,6 +169,7 @@ async def test_the_engine_being_lost_is_healed_and_loses_nothing(duck, clock):
 
 
 async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock, monkeypatch):
+    """Whether it is a transaction of several statements or of one."""
     hand = await running(duck, clock)
     database = duck._database
     transaction = type(database).transaction
@@ -180,8 +183,15 @@ async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock
 
         return manager()
 
+    def appended_but_raises(connection, appends):
+        append(connection, appends)
+        if appends.is_one_statement:
+            raise duckdb.IOException("the automatic checkpoint failed")
+
     monkeypatch.setattr(type(database), "transaction", durable_but_raises)
+    monkeypatch.setattr(group, "append", appended_but_raises)
     await hand.stored(hand.step())
+    await hand.stored(hand.step(), checkpoint=True)
     monkeypatch.undo()
     assert await duck.verify_chain(hand.session_id) == hand.seq
 
