@@ -13,8 +13,6 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import group
-from helmr_runtime.ledger.duck.appends import append
 from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
@@ -174,25 +172,23 @@ async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock
     database = duck._database
     transaction = type(database).transaction
 
-    def durable_but_raises(self):
+    seen = []
+
+    def durable_but_raises(self, *, is_one_statement=False):
         @contextlib.contextmanager
         def manager():
-            with transaction(self) as connection:
+            seen.append(is_one_statement)
+            with transaction(self, is_one_statement=is_one_statement) as connection:
                 yield connection
             raise duckdb.IOException("the automatic checkpoint failed")
 
         return manager()
 
-    def appended_but_raises(connection, appends):
-        append(connection, appends)
-        if appends.is_one_statement:
-            raise duckdb.IOException("the automatic checkpoint failed")
-
     monkeypatch.setattr(type(database), "transaction", durable_but_raises)
-    monkeypatch.setattr(group, "append", appended_but_raises)
     await hand.stored(hand.step())
     await hand.stored(hand.step(), checkpoint=True)
     monkeypatch.undo()
+    assert seen == [True, False]
     assert await duck.verify_chain(hand.session_id) == hand.seq
 
 

@@ -51,8 +51,8 @@ async def test_a_parked_session_is_taken_up_without_a_read_and_alike_after_a_res
 
 def test_only_the_checkpoint_that_the_head_names_is_given():
     recent = RecentCheckpoints()
-    recent.add(stored("s", 7))
-    recent.add(stored("s", 9))
+    recent.add([stored("s", 7)])
+    recent.add([stored("s", 9)])
     assert recent.whole(head("s", 9), Bodies(None)) == stored("s", 9).body
     assert recent.whole(head("s", 7), Bodies(None)) is None
     assert recent.whole(head("other", 9), Bodies(None)) is None
@@ -61,7 +61,7 @@ def test_only_the_checkpoint_that_the_head_names_is_given():
 @pytest.mark.parametrize("more", [{"refs": [3]}, {"pieces": [[3, 1, 1, 1, 1]]}])
 def test_one_that_names_what_must_be_read_is_read_too(more):
     recent = RecentCheckpoints()
-    recent.add(stored("s", 7, **more))
+    recent.add([stored("s", 7, **more)])
     assert recent.whole(head("s", 7), Bodies(None)) is None
 
 
@@ -69,10 +69,10 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first():
     recent = RecentCheckpoints()
     count = TEXT_MAX // (KEPT_TEXT_MAX // 2) + 10
     for number in range(count):
-        recent.add(stored(f"s{number}", 1, KEPT_TEXT_MAX // 2))
+        recent.add([stored(f"s{number}", 1, KEPT_TEXT_MAX // 2)])
     kept = [recent.whole(head(f"s{number}", 1), Bodies(None)) for number in range(count)]
     assert kept[0] is None
     assert kept[-1] is not None
     assert sum(len(text) for text in kept if text is not None) <= TEXT_MAX
-    recent.add(stored(f"s{count - 1}", 2, KEPT_TEXT_MAX + 1))
+    recent.add([stored(f"s{count - 1}", 2, KEPT_TEXT_MAX + 1)])
     assert recent.whole(head(f"s{count - 1}", 2), Bodies(None)) is None

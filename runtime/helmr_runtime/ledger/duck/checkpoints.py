@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from helmr.errors import DataError
 from helmr_runtime.core.checkpoint import is_whole, pieces, refs
@@ -27,20 +26,22 @@ class RecentCheckpoints:
     """
 
     def __init__(self) -> None:
-        self._by_session: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._by_session: dict[str, Checkpoint] = {}
         self._text = 0
 
-    def add(self, checkpoint: Checkpoint) -> None:
+    def add(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Keep what was stored."""
-        older = self._by_session.pop(checkpoint.session_id, None)
-        if older is not None:
-            self._text -= len(older.body)
-        if len(checkpoint.body) > KEPT_TEXT_MAX:
-            return
-        self._by_session[checkpoint.session_id] = checkpoint
-        self._text += len(checkpoint.body)
+        for checkpoint in checkpoints:
+            self._drop(checkpoint.session_id)
+            if len(checkpoint.body) <= KEPT_TEXT_MAX:
+                self._by_session[checkpoint.session_id] = checkpoint
+                self._text += len(checkpoint.body)
         while self._text > TEXT_MAX:
-            _, dropped = self._by_session.popitem(last=False)
+            self._drop(next(iter(self._by_session)))
+
+    def _drop(self, session_id: str) -> None:
+        dropped = self._by_session.pop(session_id, None)
+        if dropped is not None:
             self._text -= len(dropped.body)
 
     def whole(self, head: Head, bodies: Bodies) -> str | None:

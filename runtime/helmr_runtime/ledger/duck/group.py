@@ -315,8 +315,7 @@ class GroupCommit:
             appends.entries += write.entries
             self._append_flush(appends, write)
         await self.run_in_writer(self._write, appends)
-        for checkpoint in appends.checkpoints:
-            self.checkpoints.add(checkpoint)
+        self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
 
@@ -340,12 +339,8 @@ class GroupCommit:
         """In the writer's thread: one transaction, then the head mark."""
         self.database.require_open()
         try:
-            if appends.is_one_statement:
-                # A transaction of its own: to begin and to commit are statements too, a fifth of the whole.
-                append(self.database.writer, appends)
-            else:
-                with self.database.transaction() as connection:
-                    append(connection, appends)
+            with self.database.transaction(is_one_statement=appends.is_one_statement) as connection:
+                append(connection, appends)
         except ENGINE_ERROR:
             # Also a commit whose automatic checkpoint failed raises, though it is on disk.
             if not self._is_stored(appends):
