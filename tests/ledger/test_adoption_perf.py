@@ -12,6 +12,7 @@ import pytest
 from helmr import ids
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.checkpoints import RecentCheckpoints
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.feed_tail import FeedTail
@@ -61,6 +62,7 @@ async def scatter(ledger: DuckLedger, count: int) -> None:
     ledger.index.head_offset = offset + count
     group.projector.projection.through = offset + count
     group.recent = FeedTail()
+    group.checkpoints = RecentCheckpoints()
 
 
 async def adoption_ms(ledger: DuckLedger, hands: list[Hand]) -> float:
@@ -109,6 +111,7 @@ async def test_adoption_reads_no_session_by_scan(duck, clock, monkeypatch):
     await hand.adopt()
     await hand.stored(hand.started(), hand.wait(), checkpoint=True, release=True)
     duck._group.recent = FeedTail()
+    duck._group.checkpoints = RecentCheckpoints()
 
     def scanning(*_args, **_kwargs):
         raise AssertionError("a session was read by scan")

@@ -167,14 +167,18 @@ async def test_the_engine_being_lost_is_healed_and_loses_nothing(duck, clock):
 
 
 async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock, monkeypatch):
+    """Whether it is a transaction of several statements or of one."""
     hand = await running(duck, clock)
     database = duck._database
     transaction = type(database).transaction
 
-    def durable_but_raises(self):
+    seen = []
+
+    def durable_but_raises(self, *, is_one_statement=False):
         @contextlib.contextmanager
         def manager():
-            with transaction(self) as connection:
+            seen.append(is_one_statement)
+            with transaction(self, is_one_statement=is_one_statement) as connection:
                 yield connection
             raise duckdb.IOException("the automatic checkpoint failed")
 
@@ -182,7 +186,9 @@ async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock
 
     monkeypatch.setattr(type(database), "transaction", durable_but_raises)
     await hand.stored(hand.step())
+    await hand.stored(hand.step(), checkpoint=True)
     monkeypatch.undo()
+    assert seen == [True, False]
     assert await duck.verify_chain(hand.session_id) == hand.seq
 
 

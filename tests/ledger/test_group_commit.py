@@ -156,9 +156,9 @@ async def test_facts_behind_one_that_the_engine_refuses_are_to_be_sent_again(duc
     tokens = [(await duck.fact(create_token()))["token_id"] for _ in range(5)]
 
     def refusing(connection, appends):
-        appends_module.append(connection, appends)
         if any("poison" in entry.body_json for entry in appends.entries):
             raise duckdb.ConversionException("this value can't be stored")
+        appends_module.append(connection, appends)
 
     monkeypatch.setattr(group, "append", refusing)
     ends = [complete_token(one, "poison" if n == 2 else n) for n, one in enumerate(tokens)]
@@ -205,9 +205,9 @@ async def test_a_flush_that_the_engine_refuses_does_not_harm_its_neighbours(
     bad = hands[2]
 
     def refusing(connection, appends):
-        appends_module.append(connection, appends)
         if any(entry.session_id == bad.session_id for entry in appends.entries):
             raise duckdb.ConversionException("this value can't be stored")
+        appends_module.append(connection, appends)
 
     monkeypatch.setattr(group, "append", refusing)
     replies = await asyncio.gather(

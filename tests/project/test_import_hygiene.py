@@ -101,6 +101,13 @@ def test_help_loads_no_engine(project_root: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_a_supervisor_carries_no_engine_but_ray(project_root: Path) -> None:
+    """It only watches, for as long as the runtime lives; Ray comes when it starts that."""
+    banned = ",".join(one for one in ENGINES if one != "cryptography")
+    result = run(project_root, IMPORT_EACH, banned, "helmr_runtime.process.supervisor")
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_client_loads_no_command_line_of_httpx_and_leaves_it_there(project_root: Path) -> None:
     """It doubles the time of each `helmr` command."""
     result = run(project_root, IMPORT_EACH, "click,pygments,httpx._main", "helmr.client")

@@ -108,6 +108,12 @@ def pieces(text: str) -> list[int]:
     return [piece.offset for piece in _read_pieces(jsontext.decode(text))]
 
 
+def is_whole(text: str) -> bool:
+    """`restore` needs nothing beside the text."""
+    parts = jsontext.decode(text)
+    return not parts["refs"] and not _read_pieces(parts)
+
+
 def restore(
     session_id: str,
     text: str,

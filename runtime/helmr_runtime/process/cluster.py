@@ -116,6 +116,9 @@ class Cluster:
         """
         import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
+        from helmr_runtime.process.without_arrow import leave_out_arrow  # noqa: PLC0415 - imports ray
+
+        leave_out_arrow()
         if self._address is not None:
             self._address = _found(self._address)
             check_answers(self._address)

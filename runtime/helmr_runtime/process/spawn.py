@@ -17,6 +17,7 @@ from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost
 from helmr_runtime.process.cluster import HOST_RESOURCE
+from helmr_runtime.process.shared_host import SharedHost
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import (
     DIRECTORY,
@@ -49,16 +50,17 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
     Raises:
         ValueError: The name is taken.
     """
-    is_host = name.startswith(HOST_PREFIX)
-    options: dict[str, Any] = {"max_restarts": -1, "max_concurrency": CALLS_MAX}
-    if is_host:
-        options = {
+    if name.startswith(HOST_PREFIX):
+        options: dict[str, Any] = {
             "max_restarts": 0,
             "max_concurrency": CALLS_MAX,
             "resources": {HOST_RESOURCE: 1},
             "scheduling_strategy": "SPREAD",
         }
-    await calls.create(name, ActorHost, name, spec, is_here=not is_host, options=options)
+        await calls.create(name, ActorHost, name, spec, is_here=False, options=options)
+    else:
+        options = {"max_restarts": -1, "max_concurrency": CALLS_MAX}
+        await calls.create(name, SharedHost, name, spec, is_here=True, options=options)
 
 
 async def create_shared(calls: RayCalls, spec: RuntimeSpec, name: str) -> None:

@@ -19,7 +19,6 @@ from helmr.errors import HelmrError, UsageError
 from helmr_runtime.process import orphans, pointer_files, processes
 from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.process.deploy_cluster import join
-from helmr_runtime.process.foreground import run_in_process
 from helmr_runtime.process.orphans import Record
 from helmr_runtime.process.startup import (
     Claim,
@@ -71,6 +70,9 @@ def run_up(options: UpOptions) -> int:
             hint="Name the cluster with --address.",
         )
     if options.in_process:
+        # A supervisor would carry the ledger's engine and the gateway's framework for nothing: 28 MB.
+        from helmr_runtime.process.foreground import run_in_process  # noqa: PLC0415
+
         return run_in_process(options, TERMINAL)
     with claim(options, TERMINAL.say) as claimed:
         with writing(claimed.data_dir):

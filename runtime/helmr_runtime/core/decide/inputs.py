@@ -45,10 +45,12 @@ def key_hash(key: str) -> str:
 def send(state: SessionState, command: Send, context: Context) -> Decision:
     """Accept a record; fulfil the pending wait if it takes it (S-23…S-25)."""
     correlation_id = normal_correlation_id(command.correlation_id)
-    data_hash = jsontext.same_data_hash(command.data)
-    hashed = key_hash(command.idempotency_key) if command.idempotency_key is not None else None
-    if hashed is not None and (command.stream, hashed) in state.send_keys:
-        return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
+    hashed = data_hash = None
+    if command.idempotency_key is not None:
+        hashed = key_hash(command.idempotency_key)
+        data_hash = jsontext.same_data_hash(command.data)
+        if (command.stream, hashed) in state.send_keys:
+            return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
     public_token = sending_token(state, command, context)
     if public_token is not None:
         correlation_id = normal_correlation_id(
@@ -71,7 +73,7 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         data=command.data,
         correlation_id=correlation_id,
         key_hash=hashed,
-        data_hash=data_hash if hashed is not None else None,
+        data_hash=data_hash,
     )
     drafts, reply = _accept(state, command, accepted, context, wait, timed_out=bool(before))
     following = _run_for_idle_input(state, command, context)

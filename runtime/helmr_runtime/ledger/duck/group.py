@@ -23,6 +23,7 @@ from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, append
 from helmr_runtime.ledger.duck.batch_builder import BatchBuilder
 from helmr_runtime.ledger.duck.batches import Batch, Job, Write
+from helmr_runtime.ledger.duck.checkpoints import RecentCheckpoints
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
 from helmr_runtime.ledger.duck.files import HeadPosition
 from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
@@ -67,6 +68,7 @@ class GroupCommit:
         self.database = database
         self.index: LedgerIndex = restored.index
         self.recent: FeedTail = restored.recent
+        self.checkpoints = RecentCheckpoints()
         self.projector = Projector(database, restored, clock, self.run_in_writer, self._wake_up)
         self.latency = Latency()
         self.failing_since: datetime | None = None
@@ -313,6 +315,7 @@ class GroupCommit:
             appends.entries += write.entries
             self._append_flush(appends, write)
         await self.run_in_writer(self._write, appends)
+        self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
 
@@ -336,7 +339,7 @@ class GroupCommit:
         """In the writer's thread: one transaction, then the head mark."""
         self.database.require_open()
         try:
-            with self.database.transaction() as connection:
+            with self.database.transaction(is_one_statement=appends.is_one_statement) as connection:
                 append(connection, appends)
         except ENGINE_ERROR:
             # Also a commit whose automatic checkpoint failed raises, though it is on disk.

@@ -359,13 +359,12 @@ class DuckLedger(ReadableLedger):
         session_id = head.session_id
         offsets = tuple(head.tail)
         tail, missing = self._group.recent.split(offsets)
-        checkpoint: str | None = None
+        bodies = self._chain.bodies
+        checkpoint = None if missing else self._group.checkpoints.whole(head, bodies)
         earlier: dict[int, str] = {}
         named: dict[int, Entry] = {}
-        if head.checkpoint_offset or missing:
-            checkpoint, earlier, named = await self.read(
-                checkpoint_of, head, missing, self._chain.bodies
-            )
+        if missing or (head.checkpoint_offset and checkpoint is None):
+            checkpoint, earlier, named = await self.read(checkpoint_of, head, missing, bodies)
         tail |= {offset: named[offset] for offset in missing}
         return Loaded(
             epoch=epoch,

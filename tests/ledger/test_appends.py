@@ -1,0 +1,39 @@
+"""Few rows are written in another form than many; what is stored is the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import duckdb
+import pytest
+
+from helmr_runtime.ledger.duck.appends import ENTRIES, VALUES_MAX
+from helmr_runtime.ledger.duck.schema import migrate
+
+
+@pytest.mark.parametrize("count", [1, 2, VALUES_MAX, VALUES_MAX + 1, 100])
+@pytest.mark.parametrize("has_none", [False, True])
+def test_every_value_of_an_entry_is_stored_as_it_is(count: int, has_none: bool) -> None:
+    rows = [
+        (
+            number + 2**40,
+            UUID(int=number),
+            number,
+            datetime(2026, 1, 2, 3, 4, 5, number, tzinfo=UTC),
+            "note.added",
+            None if has_none else UUID(int=7),
+            None if has_none and number % 2 else number,
+            '{"type":"runtime"}',
+            """{"text":"it's \\u0000 $1 ? 'quoted' ☃"}""" * number,
+            bytes([0, 255, number]),
+        )
+        for number in range(1, count + 1)
+    ]
+    connection = duckdb.connect()
+    migrate(connection)
+    connection.execute("SET TimeZone = 'UTC'")
+    ENTRIES.append(connection, rows)
+    stored = connection.execute("SELECT * FROM entries ORDER BY feed_offset").fetchall()
+    connection.close()
+    assert stored == rows
