@@ -19,6 +19,7 @@ import psutil
 
 from tests.benchmarks import cases
 from tests.benchmarks.processes import tree
+from tests.benchmarks.systems.base import CALLERS, at_once, started
 from tests.benchmarks.systems.helmr import Helmr
 
 SETTLE_S = 2.0
@@ -105,8 +106,8 @@ async def operations(system: Helmr, scale: int, *, parks: bool) -> None:
     """Each kind of operation; the first answers are not counted."""
     probe = Probe(system)
     alone, crowd, turns = 100 * scale, 16, 20 * scale
-    [talker] = await cases.started(system, 1, alone + cases.WARM_ANSWERS)
-    talkers = await cases.started(system, crowd, turns + cases.WARM_ANSWERS)
+    [talker] = await started(system, 1, alone + cases.WARM_ANSWERS)
+    talkers = await started(system, crowd, turns + cases.WARM_ANSWERS)
 
     async def talk(session: str, numbers: range) -> None:
         for turn in numbers:
@@ -125,14 +126,14 @@ async def operations(system: Helmr, scale: int, *, parks: bool) -> None:
 
     async def start_one_by_one() -> None:
         for _ in range(alone):
-            await cases.started(system, 1, 1)
+            await started(system, 1, 1)
 
     await probe.measure("start to first wait, alone", alone, start_one_by_one())
     count = 150 * scale
     waiting: list[str] = []
 
     async def start_many() -> None:
-        waiting.extend(await cases.started(system, count, 1))
+        waiting.extend(await started(system, count, 1))
 
     await probe.measure("start to first wait, 16 callers", count, start_many())
 
@@ -142,7 +143,7 @@ async def operations(system: Helmr, scale: int, *, parks: bool) -> None:
         async def answer(number: int) -> None:
             await system.send(waiting[number], 0, cases.MESSAGE)
 
-        await cases.at_once(count, cases.CALLERS, answer)
+        await at_once(count, CALLERS, answer)
         await asyncio.gather(*ends)
 
     await probe.measure("answer to the run's end", count, answer_all())
