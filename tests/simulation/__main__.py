@@ -39,17 +39,17 @@ def main(arguments: list[str]) -> int:
     counts: Counter[str] = Counter()
     steps = seeds = 0
     for seed in _seeds(options):
-        outcome = forked(lambda seed=seed: _one(seed, options))  # type: ignore[misc]
+        outcome = forked(lambda seed=seed: _one(seed, options, options.only))  # type: ignore[misc]
         seeds += 1
         steps += outcome.steps
         counts.update(outcome.counts)
         if outcome.failure is not None:
             print(f"{outcome.rule} after {outcome.steps} steps: {outcome.failure}")
             _show(counts, options)
-            left_out = options.without
+            only = options.only
             if not options.no_shrink:
-                left_out = shrink(outcome, options.steps, left_out, forked, options.bug)
-            print(replay_line(seed, options.steps, left_out, options.bug))
+                only = shrink(outcome, lambda kept: _fails(outcome, options, kept))  # noqa: B023
+            print(replay_line(seed, options.steps, only, options.bug))
             return 1
         took_s = time.monotonic() - began_s
         if (options.for_s and took_s >= options.for_s) or (
@@ -71,14 +71,19 @@ def _show(counts: Counter[str], options: argparse.Namespace) -> None:
             print(f"{count:8} {name}")
 
 
-def replay_line(seed: str, steps: int, without: list[str], bug: str | None = None) -> str:
+def replay_line(seed: str, steps: int, only: list[str] | None, bug: str | None = None) -> str:
     """The command that does it again."""
     parts = ["python -m tests.simulation", f"--seed {seed}", f"--steps {steps}"]
     if bug is not None:
         parts.append(f"--bug {bug}")
-    if without:
-        parts.append(f"--without {','.join(without)}")
+    if only is not None:
+        parts.append(f"--only {','.join(only)}")
     return " ".join(parts)
+
+
+def _fails(failed: Outcome, options: argparse.Namespace, kept: list[str]) -> bool:
+    again = forked(lambda: _one(failed.seed, options, kept))
+    return again.failure is not None and again.rule == failed.rule
 
 
 def forked(work: Callable[[], Outcome]) -> Outcome:
@@ -99,9 +104,9 @@ def forked(work: Callable[[], Outcome]) -> Outcome:
     return Outcome(**json.loads(text))
 
 
-def _one(seed: str, options: argparse.Namespace) -> Outcome:
+def _one(seed: str, options: argparse.Namespace, only: list[str] | None) -> Outcome:
     with planted(options.bug):
-        return simulate(seed, steps=options.steps, without=options.without)
+        return simulate(seed, steps=options.steps, only=only, watch=options.watch)
 
 
 def _seeds(options: argparse.Namespace) -> Iterator[str]:
@@ -121,7 +126,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=STEPS, help="events of a seed")
     parser.add_argument("--total", type=int, default=100_000, help="events of all")
     parser.add_argument("--seconds", dest="for_s", type=float, default=0.0, help="instead of total")
-    parser.add_argument("--without", type=lambda text: text.split(","), default=[], help="left out")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="of the plan")
+    parser.add_argument("--watch", help="print the calls that name this session")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for less that fails")
     parser.add_argument("--counts", action="store_true", help="print what was reached how often")
     parser.add_argument("--probes", action="store_true", help="fail if a rare branch was not reached")

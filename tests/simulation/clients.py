@@ -141,9 +141,9 @@ class Clients:
         lane = self._world.outside.lane
         lane.create_task(self._command(random))
 
-    def finish(self, deadline_s: float) -> asyncio.Task[None]:
+    def finish(self) -> asyncio.Task[None]:
         """Answer every wait that there is, again and again until none is left."""
-        return self._world.outside.lane.create_task(self._answer_all(deadline_s))
+        return self._world.outside.lane.create_task(self._answer_all())
 
     async def _command(self, random: Random) -> None:
         self.under_way += 1
@@ -298,10 +298,10 @@ class Clients:
 
     # --- at the end -----------------------------------------------------------------------------------
 
-    async def _answer_all(self, deadline_s: float) -> None:
-        """Everybody is answered until no run is left that waits for anybody."""
+    async def _answer_all(self) -> None:
+        """Every wait is answered until no run is left."""
         random = self._world.random("the end")
-        while self._world.scheduler.now_s < deadline_s:
+        while self.under_way or self._world.check_quiet() is not None:
             waits = await self._read("waits")
             for wait in waits:
                 asked = Asked(
@@ -313,8 +313,6 @@ class Clients:
                 )
                 await self._tell(asked)
             await asyncio.sleep(1.0)
-            if not waits and not self.under_way:
-                return
 
 
 def _send(task: str, random: Random) -> dict[str, Any]:

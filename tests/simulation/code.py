@@ -48,7 +48,8 @@ class RunLane(Lane):
 
     @property
     def has_work(self) -> bool:
-        return bool(self.ready) or not self._is_waiting or self._is_over
+        is_awake = bool(self.ready) or not self._is_waiting or self._is_over
+        return is_awake and not self.is_closed()
 
     def due(self, timer: asyncio.TimerHandle) -> None:
         if timer is self._silence:

@@ -76,6 +76,8 @@ class Network:
         self.calls = SimulatedCalls(self)
         self.slow_until_s = 0.0
         """Until then frames take up to seconds."""
+        self.watched: str | None = None
+        """Calls that have this text are printed."""
         self._random = random
         self._on_call = on_call
         self._actors: dict[str, tuple[Process, object]] = {}
@@ -141,12 +143,19 @@ class Network:
         call.task = call.to.lane.create_task(self._serve(call, target))
 
     async def _serve(self, call: Call, target: object) -> None:
+        self._show(call, "calls", call.args, call.kwargs)
         answer = await serve(target, call.method, call.args, call.kwargs)
+        self._show(call, "gets", answer)
         self._after(self.delay_s(), call.caller, self._answered, call, answer)
 
     def _answered(self, call: Call, answer: Any) -> None:
         if not call.answer.done():
             call.answer.set_result(answer)
+
+    def _show(self, call: Call, verb: str, *what: object) -> None:
+        if self.watched is not None and self.watched in (text := repr((call.args, *what))):
+            at_s, by = self.scheduler.now_s, call.caller.process.name
+            print(f"{at_s:9.4f} {by} {verb} {call.actor}.{call.method} {text[:800]}")  # noqa: T201
 
     def _after(self, delay_s: float, lane: Lane, call: Callable[..., None], *args: Any) -> None:
         lane.call_at(self.scheduler.now_s + delay_s, call, *args)

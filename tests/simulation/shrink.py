@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
-from tests.simulation.simulation import Outcome, plan, simulate
+from tests.simulation.simulation import Outcome
 
 SHRINK_S = 60.0
 """At most so long."""
 
 
-def shrink(
-    failed: Outcome,
-    steps: int,
-    left_out: list[str],
-    forked: Callable[[Callable[[], Outcome]], Outcome],
-    bug: str | None,
-) -> list[str]:
-    """Names of the plan without which the seed still fails: halves first, then smaller and smaller pieces."""
-    from tests.simulation.planted import planted
+def shrink(failed: Outcome, fails: Callable[[list[str]], bool]) -> list[str]:
+    """Names of the plan that are enough: halves are left out first, then smaller and smaller pieces.
 
+    Args:
+        failed: What came of the seed.
+        fails: Whether it fails in the same way when only these happen.
+    """
     ends_at = time.monotonic() + SHRINK_S
-
-    def fails(without: list[str]) -> bool:
-        def work() -> Outcome:
-            with planted(bug):
-                return simulate(failed.seed, steps=steps, without=without)
-
-        again = forked(work)
-        return again.failure is not None and again.rule == failed.rule
-
-    names = [one.name for one in plan(failed.seed, failed.at_s) if one.name not in left_out]
-    size = len(names) // 2
-    while size and time.monotonic() < ends_at:
-        for at in range(0, len(names), size):
-            piece = names[at : at + size]
+    kept = failed.planned
+    size = max(1, len(kept) // 2)
+    while time.monotonic() < ends_at:
+        before = len(kept)
+        for at in range(len(kept) - size, -size, -size):
+            rest = kept[: max(0, at)] + kept[at + size :]
             if time.monotonic() >= ends_at:
                 break
-            if piece and fails([*left_out, *piece]):
-                left_out = [*left_out, *piece]
-        names = [name for name in names if name not in left_out]
-        size = size // 2 if size > 1 else 0
-    print(f"it takes {len(names)} of the plan: {' '.join(names)}")
-    return sorted(left_out, key=lambda name: (name[0], int(re.sub(r"\D", "", name))))
+            if len(rest) < len(kept) and fails(rest):
+                kept = rest
+        if size == 1 and len(kept) == before:
+            break
+        size = max(1, size // 2)
+    return kept
