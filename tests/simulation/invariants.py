@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from helmr_runtime.core.entries import (
     GENESIS,
@@ -96,6 +96,7 @@ class Invariants:
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
+        self.violation: Violation | None = None
         self.entries: list[Entry] = []
         self.sessions: dict[str, Session] = {}
         self.waits: dict[str, Wait] = {}
@@ -250,7 +251,7 @@ class Invariants:
         where = f"{entry.session_id} {entry.seq} {kind.value}"
         wait = self.waits.get(body["wait_id"])
         if wait is None:
-            raise Violation("S-12", f"{where}: {body['wait_id']} was never opened")
+            self.fail("S-12", f"{where}: {body['wait_id']} was never opened")
         self._check(wait.status == "pending", "S-11", f"{where}: it was {wait.status}")
         wait.status = WAIT_ENDS[kind]
         if entry.op is not None:
@@ -275,7 +276,7 @@ class Invariants:
         """The body of a step begins."""
         known = self.step_keys.get(step_key)
         if known is None:
-            raise Violation("S-32", f"a step executes whose start is not on disk: {step_key}")
+            self.fail("S-32", f"a step executes whose start is not on disk: {step_key}")
         session_id, run_id, op = known
         run = self.sessions[session_id].runs[run_id]
         if op in run.outcomes:
@@ -294,7 +295,12 @@ class Invariants:
 
     def _check(self, holds: bool, rule: str, message: str) -> None:
         if not holds:
-            raise Violation(rule, message)
+            self.fail(rule, message)
+
+    def fail(self, rule: str, message: str) -> NoReturn:
+        """Note what does not hold: whoever catches the error that is raised here changes nothing about it."""
+        self.violation = self.violation or Violation(rule, message)
+        raise self.violation
 
 
 def _set_aside(run: Run, failed_op: int | None) -> None:

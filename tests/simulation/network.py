@@ -62,6 +62,7 @@ class Network:
     Args:
         random: Decides how long frames take.
         on_call: Told of each call that arrives, with the process that made it.
+        on_bug: Told of what an actor raised that is no error of Helmr's.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Network:
         random: Random,
         counts: Counts,
         on_call: Callable[[Process, str, tuple[Any, ...], Any], None],
+        on_bug: Callable[[str], None],
     ) -> None:
         self.scheduler = scheduler
         self.counts = counts
@@ -80,6 +82,7 @@ class Network:
         """Calls that have this text are printed."""
         self._random = random
         self._on_call = on_call
+        self._on_bug = on_bug
         self._actors: dict[str, tuple[Process, object]] = {}
         self._gone: dict[str, str] = {}
         """Actors that are dead for good: of what."""
@@ -146,6 +149,8 @@ class Network:
         self._show(call, "calls", call.args, call.kwargs)
         answer = await serve(target, call.method, call.args, call.kwargs)
         self._show(call, "gets", answer)
+        if isinstance(answer, Failure) and answer.message.startswith(f"{call.method}: "):
+            self._on_bug(f"{call.actor} {answer.message}")  # what `serve` makes of an unexpected error
         self._after(self.delay_s(), call.caller, self._answered, call, answer)
 
     def _answered(self, call: Call, answer: Any) -> None:

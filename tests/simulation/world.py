@@ -61,7 +61,7 @@ class World:
         self.clock = SimulatedClock(self.scheduler)
         self.invariants = Invariants(self.counts)
         self.network = Network(
-            self.scheduler, self.random("network"), self.counts, self._on_call
+            self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
         self.calls = self.network.calls
         self.stored = Stored()
@@ -246,6 +246,9 @@ class World:
         if process.locals.get("is_replaced") and method == "commit":
             self.counts.reached("a replaced host commits")
 
+    def _on_bug(self, message: str) -> None:
+        self.violations.append(Violation("bug", message))
+
     def _executed(self, step_key: str, name: str, payload: Any) -> None:
         process = process_here()
         is_holder = not process.locals.get("is_replaced") and not process.is_dead
@@ -282,6 +285,8 @@ class World:
             Violation: Something that always holds does not.
         """
         self.scheduler.step()
+        if self.invariants.violation is not None:
+            raise self.invariants.violation
         if self.violations:
             raise self.violations[0]
 
