@@ -1,7 +1,8 @@
 """Named points in production code where a test can kill, stop or fail a process, once.
 
-Armed by files, or within one process by `passing`. With `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
-any process passes that point, and is gone. Without the variable a point costs one look at a global.
+Armed by files: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
+any process passes that point, and is gone. Within one process `passing` decides. Else a point costs one look at a
+global.
 """
 
 from __future__ import annotations

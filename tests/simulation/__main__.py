@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.simulation.planted import planted
 from tests.simulation.probes import unreached
@@ -44,12 +45,13 @@ def main(arguments: list[str]) -> int:
         steps += outcome.steps
         counts.update(outcome.counts)
         if outcome.failure is not None:
-            print(f"{outcome.rule} after {outcome.steps} steps: {outcome.failure}")
+            _say(f"{seeds} seeds, {steps} steps")
+            _say(f"{outcome.rule} after {outcome.steps} steps: {outcome.failure}")
             _show(counts, options)
             only = options.only
             if not options.no_shrink:
-                only = shrink(outcome, lambda kept: _fails(outcome, options, kept))  # noqa: B023
-            print(replay_line(seed, options.steps, only, options.bug))
+                only = shrink(outcome, partial(_fails, outcome, options))
+            _say(replay_line(seed, options.steps, only, options.bug))
             return 1
         took_s = time.monotonic() - began_s
         if (options.for_s and took_s >= options.for_s) or (
@@ -57,18 +59,26 @@ def main(arguments: list[str]) -> int:
         ):
             break
     took_s = time.monotonic() - began_s
-    print(f"{seeds} seeds, {steps} steps in {took_s:.1f} s, {steps / took_s:.0f} a second")
+    cpu_s = os.times().children_user + os.times().children_system
+    _say(
+        f"{seeds} seeds from {options.first}, {steps} steps in {took_s:.1f} s "
+        f"and {cpu_s:.1f} s of processor: {steps / cpu_s:.0f} a second of it"
+    )
     _show(counts, options)
     missing = unreached(counts) if options.probes else []
     for name in missing:
-        print(f"never reached: {name}")
+        _say(f"never reached: {name}")
     return 3 if missing else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
 
 
 def _show(counts: Counter[str], options: argparse.Namespace) -> None:
     if options.counts:
         for name, count in sorted(counts.items()):
-            print(f"{count:8} {name}")
+            _say(f"{count:8} {name}")
 
 
 def replay_line(seed: str, steps: int, only: list[str] | None, bug: str | None = None) -> str:
@@ -124,13 +134,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", dest="seeds", action="append", help="only this one")
     parser.add_argument("--first", type=int, default=time.time_ns() % 10**9, help="first seed")
     parser.add_argument("--steps", type=int, default=STEPS, help="events of a seed")
-    parser.add_argument("--total", type=int, default=100_000, help="events of all")
+    parser.add_argument("--total", type=int, default=1_000_000, help="events of all")
     parser.add_argument("--seconds", dest="for_s", type=float, default=0.0, help="instead of total")
     parser.add_argument("--only", type=lambda text: text.split(","), help="of the plan")
     parser.add_argument("--watch", help="print the calls that name this session")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for less that fails")
     parser.add_argument("--counts", action="store_true", help="print what was reached how often")
-    parser.add_argument("--probes", action="store_true", help="fail if a rare branch was not reached")
+    parser.add_argument(
+        "--probes", action="store_true", help="fail if a rare branch was not reached"
+    )
     parser.add_argument("--bug", help="with a planted bug")
     return parser.parse_args(arguments)
 

@@ -7,7 +7,6 @@ they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,8 @@ class Gateway:
                 return (await service.waits.list()).items
             case "runs":
                 return (await service.runs.list()).items
-        raise AssertionError(kind)
+            case _:
+                raise AssertionError(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,9 @@ class Clients:
 
     async def _read(self, kind: str) -> list[Any]:
         try:
-            found: list[Any] = await self._call(Asked(kind, ALICE, ids.new_id(ids.OPERATION), "", {}))
+            found: list[Any] = await self._call(
+                Asked(kind, ALICE, ids.new_id(ids.OPERATION), "", {})
+            )
         except HelmrError:
             return []
         return found
@@ -279,6 +281,8 @@ class Clients:
                 self._tokens.append(receipt.id)
             case "share":
                 self._shared.append((receipt.id, asked.parts["scope"]["session"]))
+            case _:
+                pass
 
     async def _repeat(self, random: Random) -> None:
         """What was answered once is answered the same again (S-61)."""
@@ -357,5 +361,3 @@ def _core(asked: Asked, receipt: Any) -> Any:
             return receipt.id
         case _:
             return receipt.model_dump()
-
-

@@ -13,8 +13,8 @@ BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class SimulatedClock:
-    """As `helmr_runtime.clock.SystemClock`: the wall's time, which can be set, and timers of the loop, which it does not
-    move."""
+    """As `helmr_runtime.clock.SystemClock`: the wall's time, which can be set, and timers of the loop, which that
+    does not move."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler

@@ -100,7 +100,7 @@ def _make_loop(
 class LaneDriver(RunDriver):
     """A run driver whose thread is a lane."""
 
-    _loop: RunLane
+    _loop: RunLane  # type: ignore[assignment]  # a loop, and no selector loop
 
     def start(self) -> None:
         self._loop.on_exit = self._on_exit
@@ -143,6 +143,10 @@ def _step_loop() -> StepLoop:
     return cast(StepLoop, found)
 
 
+THREAD_S = 0.03
+"""What a sync step takes: long enough for its host to die meanwhile."""
+
+
 class LaneThread:
     """A thread that does one thing: a lane with one handle."""
 
@@ -154,7 +158,7 @@ class LaneThread:
         self._is_over = False
 
     def start(self) -> None:
-        self._lane.call_later(0.001, self._run)
+        self._lane.call_later(THREAD_S, self._run)
 
     def is_alive(self) -> bool:
         return not self._is_over

@@ -67,6 +67,8 @@ def cause(world: World, kind: str, random: Random) -> None:
             world.retire(random.choice(hosts))
         case "code ends host":
             world.perilous += random.choice((1, 2, 4))
+        case _:
+            pass  # there is no host
 
 
 def _stop(world: World, name: str, for_s: float, is_unreachable: bool) -> None:

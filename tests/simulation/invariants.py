@@ -209,6 +209,8 @@ class Invariants:
                 known = self.tokens[body["token_id"]]
                 self._check(known == "pending", "S-40", f"{where}: it is {known}")
                 self.tokens[body["token_id"]] = kind.value.partition(".")[2]
+            case _:
+                pass
 
     def _run_entry(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body

@@ -61,7 +61,7 @@ class Network:
 
     Args:
         random: Decides how long frames take.
-        on_call: Told of each call that arrives, with the process that made it.
+        on_call: Told of each call that arrives.
         on_bug: Told of what an actor raised that is no error of Helmr's.
     """
 
@@ -70,7 +70,7 @@ class Network:
         scheduler: Scheduler,
         random: Random,
         counts: Counts,
-        on_call: Callable[[Process, str, tuple[Any, ...], Any], None],
+        on_call: Callable[[Call], None],
         on_bug: Callable[[str], None],
     ) -> None:
         self.scheduler = scheduler
@@ -142,7 +142,7 @@ class Network:
 
     def _arrive(self, call: Call, target: object) -> None:
         call.is_here = True
-        self._on_call(call.caller.process, call.method, call.args, target)
+        self._on_call(call)
         call.task = call.to.lane.create_task(self._serve(call, target))
 
     async def _serve(self, call: Call, target: object) -> None:
@@ -150,7 +150,9 @@ class Network:
         answer = await serve(target, call.method, call.args, call.kwargs)
         self._show(call, "gets", answer)
         if isinstance(answer, Failure) and answer.message.startswith(f"{call.method}: "):
-            self._on_bug(f"{call.actor} {answer.message}")  # what `serve` makes of an unexpected error
+            self._on_bug(
+                f"{call.actor} {answer.message}"
+            )  # what `serve` makes of an unexpected error
         self._after(self.delay_s(), call.caller, self._answered, call, answer)
 
     def _answered(self, call: Call, answer: Any) -> None:

@@ -16,7 +16,7 @@ from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Flush
-from helmr_runtime.session.live_session import LiveSession
+from helmr_runtime.session.session_log import SessionLog
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -35,10 +35,19 @@ def _epoch_unchecked() -> AbstractContextManager[object]:
 def _acknowledged_before_the_commit() -> AbstractContextManager[object]:
     """A session answers what it has decided and not stored."""
 
-    async def at_once(self: LiveSession, seq: int) -> None:
+    async def at_once(self: SessionLog, seq: int) -> None:
         return
 
-    return mock.patch.object(LiveSession, "_until_durable", at_once)
+    return mock.patch.object(SessionLog, "until_durable", at_once)
+
+
+def _step_before_its_start_is_stored() -> AbstractContextManager[object]:
+    """A step begins when it was asked for."""
+
+    def at_once(self: SessionLog, seq: int, call: Callable[[], None]) -> None:
+        call()
+
+    return mock.patch.object(SessionLog, "when_durable", at_once)
 
 
 def _deadline_not_armed_after_a_restart() -> AbstractContextManager[object]:
@@ -46,7 +55,7 @@ def _deadline_not_armed_after_a_restart() -> AbstractContextManager[object]:
     restore = MemoryLedger._restore
 
     def forgets(self: MemoryLedger) -> None:
-        with mock.patch.object(Timers, "arm", lambda self, head, at: None):
+        with mock.patch.object(Timers, "arm"):
             restore(self)
 
     return mock.patch.object(MemoryLedger, "_restore", forgets)
@@ -78,12 +87,13 @@ def _released_run_not_on_the_list() -> AbstractContextManager[object]:
 
 def _stale_load() -> AbstractContextManager[object]:
     """A host that was given up may still load."""
-    return mock.patch.object(LedgerIndex, "end_holder", lambda self, holder: None)
+    return mock.patch.object(LedgerIndex, "end_holder")
 
 
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
+    "step-early": _step_before_its_start_is_stored,
     "deadline-not-rearmed": _deadline_not_armed_after_a_restart,
     "delivery-lost": _delivery_taken_off_when_sent,
     "released-run-forgotten": _released_run_not_on_the_list,

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from contextvars import Context
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
+
+Ts = TypeVarTuple("Ts")
 
 STEP_S = 0.00005
 """Virtual time that a step takes: forty of them are a flush's pause."""
@@ -109,7 +111,10 @@ class Lane(asyncio.BaseEventLoop):
         return self.scheduler.now_s
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> events.Handle:
         handle = events.Handle(callback, args, self, context)
         if not self.process.is_dead and not self.is_closed():
@@ -117,14 +122,21 @@ class Lane(asyncio.BaseEventLoop):
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> events.Handle:
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
         return self.call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> events.TimerHandle:
         timer = events.TimerHandle(when, callback, args, self, context)
         if not self.process.is_dead:
@@ -199,9 +211,7 @@ class Scheduler:
         on_exception: What a loop's exception handler is told.
     """
 
-    def __init__(
-        self, random: Random, on_exception: Callable[[Any, dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, random: Random, on_exception: Callable[[Any, dict[str, Any]], None]) -> None:
         self.now_s = 0.0
         self.steps = 0
         self.random = random

@@ -16,8 +16,8 @@ from random import Random
 from unittest import mock
 from uuid import UUID
 
+import uuid_utils
 from typeid import TypeID
-from uuid_utils import UUID as FastUUID
 
 from helmr import ids
 from helmr_runtime import faults
@@ -99,7 +99,7 @@ def simulate(
         logging.disable(logging.CRITICAL)
         try:
             _run(world, outcome, steps, only)
-        except (Exception, Killed) as error:  # noqa: BLE001 - whatever it was is this seed's outcome
+        except (Exception, Killed) as error:
             outcome.rule = error.rule if isinstance(error, Violation) else type(error).__name__
             shown = traceback.format_exception(error)
             outcome.failure = str(error) if isinstance(error, Violation) else "".join(shown)
@@ -155,6 +155,6 @@ def _ids_from(random: Random, world: World, stack: ExitStack) -> None:
             millis = int(world.clock.now().timestamp() * 1000) & (2**48 - 1)
             high, low = random.getrandbits(12), random.getrandbits(62)
             value = UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
-            return TypeID.from_uuid(FastUUID(bytes=value.bytes), prefix=prefix)
+            return TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix)
 
     stack.enter_context(mock.patch.object(ids, "TypeID", Drawn()))

@@ -60,7 +60,9 @@ async def ask(payload: Any, ctx: TaskContext) -> int:
     """Steps around waits, some with deadlines; the usual."""
     total = await act(1)
     for number in range(3):
-        asked = await orders.wait(timeout=None if number == 1 else "20s", correlation_id=f"q{number}")
+        asked = await orders.wait(
+            timeout=None if number == 1 else "20s", correlation_id=f"q{number}"
+        )
         if asked.ok:
             total += asked.value
         await echoes.append(total)
@@ -94,7 +96,7 @@ async def sleeper(payload: Any, ctx: TaskContext) -> str:
     """Durable time, and a long backoff."""
     await timers.sleep("3s")
     await flaky_for_long(5)
-    now = ctx.now
+    now = ctx.now()
     await timers.sleep("45s")
     return now.isoformat()
 
@@ -102,7 +104,7 @@ async def sleeper(payload: Any, ctx: TaskContext) -> str:
 @task
 async def branches(payload: Any, ctx: TaskContext) -> list[int]:
     """Steps at once, one of them in a thread, and a wait that the code gives up."""
-    found = await asyncio.gather(act(1), act_beside(2), act_in_thread(3), act(4))
+    found = list(await asyncio.gather(act(1), act_beside(2), act_in_thread(3), act(4)))
     try:
         async with asyncio.timeout(1.0 + ctx.random().random()):
             found.append(await orders.wait().unwrap())

@@ -31,7 +31,7 @@ from tests.simulation.code import process_here
 from tests.simulation.counts import Counts
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.ledger import SimulatedLedger
-from tests.simulation.network import Network
+from tests.simulation.network import Call, Network
 from tests.simulation.scheduler import Killed, Process, Scheduler
 from tests.simulation.spawner import SimulatedSpawner
 
@@ -98,7 +98,7 @@ class World:
     async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - a bug in what boots a process ends the simulation
+        except Exception as error:
             self.violations.append(error)
 
     def _boot_ledger(self) -> None:
@@ -140,6 +140,8 @@ class World:
                 deliver=partial(delivery, ledger),
             )
             self.network.register(DIRECTORY, process, directory)
+            if any(self.hosts[name].slots for name in self.host_names()):
+                self.counts.reached("taken over by a new directory")
             await directory.start()
 
         self._run(process, boot())
@@ -180,6 +182,8 @@ class World:
         self.network.register(name, process, host)
         if is_exclusive:
             self.counts.reached("a host of its own")
+            if self.directory is not None and self.directory._failover.suspects.alone:
+                self.counts.reached("a suspect goes on alone")
         return name
 
     def status_path(self, name: str) -> Path:
@@ -242,9 +246,11 @@ class World:
 
     # --- what is seen -------------------------------------------------------------------------------
 
-    def _on_call(self, process: Process, method: str, args: Any, target: object) -> None:
-        if process.locals.get("is_replaced") and method == "commit":
+    def _on_call(self, call: Call) -> None:
+        if call.method == "commit" and call.caller.process.locals.get("is_replaced"):
             self.counts.reached("a replaced host commits")
+        elif call.method == "adopt" and not call.kwargs["executes"]:
+            self.counts.reached("decided and released")
 
     def _on_bug(self, message: str) -> None:
         self.violations.append(Violation("bug", message))
