@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.simulation.planted import planted
-from tests.simulation.probes import unreached
+from tests.simulation.probes import FEWEST, unreached
 from tests.simulation.shrink import shrink
 from tests.simulation.simulation import Outcome, simulate
 
@@ -134,7 +134,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", dest="seeds", action="append", help="only this one")
     parser.add_argument("--first", type=int, default=time.time_ns() % 10**9, help="first seed")
     parser.add_argument("--steps", type=int, default=STEPS, help="events of a seed")
-    parser.add_argument("--total", type=int, default=1_000_000, help="events of all")
+    parser.add_argument("--total", type=int, default=FEWEST, help="events of all")
     parser.add_argument("--seconds", dest="for_s", type=float, default=0.0, help="instead of total")
     parser.add_argument("--only", type=lambda text: text.split(","), help="of the plan")
     parser.add_argument("--watch", help="print the calls that name this session")

@@ -86,7 +86,7 @@ def _released_run_not_on_the_list() -> AbstractContextManager[object]:
 
 
 def _stale_load() -> AbstractContextManager[object]:
-    """A host that was given up may still load."""
+    """A host that was given up may still load. It takes some luck: no test waits for it."""
     return mock.patch.object(LedgerIndex, "end_holder")
 
 
