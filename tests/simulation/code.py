@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
+from helmr_runtime.host_status import Executing
 from helmr_runtime.replay import driver as driver_module
 from helmr_runtime.replay import step_loop as step_loop_module
 from helmr_runtime.replay import steps as steps_module
@@ -107,7 +108,8 @@ class LaneDriver(RunDriver):
         self._loop.call_soon_threadsafe(self._first_turn)
 
     def _first_turn(self) -> None:
-        self._begin()
+        self._loop.set_exception_handler(self._stray_exception)
+        self._mark.executes(Executing.RUN, is_so=True)
         self._await(self._loop.create_task(self._main()))
 
     def _await(self, main: asyncio.Task[bool]) -> None:
@@ -116,7 +118,9 @@ class LaneDriver(RunDriver):
 
     def _ended(self, main: asyncio.Task[bool]) -> None:
         if main is self._awaited:
-            self._close(not main.cancelled() and main.result())
+            self._loop.close()
+            self._mark.executes(Executing.RUN, is_so=False)
+            self._tell(self._host.closed, self, not main.cancelled() and main.result())
 
     def _on_exit(self, error: BaseException) -> None:
         main = self._awaited

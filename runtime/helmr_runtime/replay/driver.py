@@ -195,21 +195,15 @@ class RunDriver:
 
     def _main_thread(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(self._stray_exception)
+        self._mark.executes(Executing.RUN, is_so=True)
         is_clean = False
-        self._begin()
         try:
             is_clean = self._run_tree()
         finally:
-            self._close(is_clean)
-
-    def _begin(self) -> None:
-        self._loop.set_exception_handler(self._stray_exception)
-        self._mark.executes(Executing.RUN, is_so=True)
-
-    def _close(self, is_clean: bool) -> None:
-        self._loop.close()
-        self._mark.executes(Executing.RUN, is_so=False)
-        self._tell(self._host.closed, self, is_clean)
+            self._loop.close()
+            self._mark.executes(Executing.RUN, is_so=False)
+            self._tell(self._host.closed, self, is_clean)
 
     def _run_tree(self) -> bool:
         """Run the tree to its end; True if nothing of it is left.
