@@ -33,7 +33,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model bench scale soak perf notebooks site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model bench scale soak simulate perf notebooks site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -98,6 +98,10 @@ scale: $(VENV)/.stamp-dev
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m soak --timeout=0 $(PYTEST_ARGS)
+
+# Seeded histories of the whole system in one process: SIMULATE_ARGS="--seconds 3600", or the line that a failure printed.
+simulate: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.simulation --probes $(SIMULATE_ARGS)
 
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev

@@ -1,14 +1,18 @@
 """Named points in production code where a test can kill, stop or fail a process, once.
 
 Armed by files: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
-any process passes that point, and is gone. Without the variable a point costs one look at a global.
+any process passes that point, and is gone. Within one process `passing` decides. Else a point costs one look at a
+global.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from helmr.errors import StoreUnavailable
@@ -35,20 +39,29 @@ class Point(StrEnum):
     GATEWAY_AFTER_CALL = "gateway.after_call"
 
 
-_FOLDER = os.environ.get(VARIABLE)
-
-
 def reach(point: Point) -> None:
     """Pass a point; act if it is armed.
 
     Raises:
         StoreUnavailable: The point is armed with `fail`.
     """
-    if _FOLDER is not None:
-        _act(Path(_FOLDER) / point.value, point)
+    if _on_point is not None:
+        _on_point(point)
 
 
-def _act(armed: Path, point: Point) -> None:
+@contextmanager
+def passing(call: Callable[[Point], None]) -> Iterator[None]:
+    """Have `call` decide what happens at each point meanwhile: for tests with several parts in one process."""
+    global _on_point
+    before, _on_point = _on_point, call
+    try:
+        yield
+    finally:
+        _on_point = before
+
+
+def _act(folder: Path, point: Point) -> None:
+    armed = folder / point.value
     taken = armed.with_name(f"{armed.name}.{os.getpid()}")
     try:
         armed.rename(taken)
@@ -68,3 +81,9 @@ def arm(folder: Path, point: Point, action: str = "kill") -> None:
     fresh = folder / f".{point.value}"
     fresh.write_text(action)
     fresh.rename(folder / point.value)
+
+
+_folder = os.environ.get(VARIABLE)
+_on_point: Callable[[Point], None] | None = (
+    partial(_act, Path(_folder)) if _folder is not None else None
+)

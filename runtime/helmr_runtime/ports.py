@@ -226,6 +226,7 @@ class Ledger(Protocol):
 
         Raises:
             SessionNotFound: no such session.
+            Moved: That holder was abandoned.
         """
         ...
 
@@ -238,7 +239,7 @@ class Ledger(Protocol):
         ...
 
     async def abandon_all(self, holder: str) -> None:
-        """As `abandon`, for every session that this holder holds now: it died."""
+        """As `abandon`, for every session that this holder holds: it died. Its loads are refused from now on."""
         ...
 
     async def held(self) -> Sequence[HeldLease]:

@@ -67,6 +67,8 @@ class FakeLedger:
         self._check()
         if session_id not in self.heads:
             raise SessionNotFound(f"{session_id} does not exist")
+        if holder in self.dead_holders:
+            raise Moved(f"{holder} has ended")
         head = self.heads[session_id]
         if head.holder is not None:
             self.stolen.append((session_id, head.holder))

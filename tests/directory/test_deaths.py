@@ -8,7 +8,6 @@ import pytest
 
 from helmr.errors import OutcomeUnknown
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.failover import STRAGGLERS_S
 from helmr_runtime.directory.hosts import ProcessState
 from helmr_runtime.ports import Death
 from tests.directory.clock import settle, until
@@ -36,9 +35,7 @@ async def test_a_dead_hosts_session_is_abandoned_and_adopted_with_its_death(worl
     assert world.holder("s1").deaths == [("s1", death)]
 
 
-async def test_a_dead_host_is_abandoned_in_one_call_and_once_more_for_stragglers(
-    world: World,
-) -> None:
+async def test_a_dead_host_is_abandoned_in_one_call(world: World) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=4)
     await _execute(world, directory, "s1", "s2", "s3", "s4")
     (host,) = world.living()
@@ -48,12 +45,6 @@ async def test_a_dead_host_is_abandoned_in_one_call_and_once_more_for_stragglers
     await until(lambda: all(world.executes(f"s{n}") for n in range(1, 5)))
     assert world.calls.counter["ledger", "abandon_all"] == 1
     assert world.calls.counter["ledger", "abandon"] == 0
-    # A load that had left the host before it died reaches the ledger only now.
-    world.ledger.add("s5", run="queued")
-    await world.ledger.load("s5", host.name)
-    await world.clock.advance(STRAGGLERS_S)
-    assert world.ledger.dead_holders == [host.name, host.name]
-    assert world.ledger.heads["s5"].holder is None
 
 
 async def test_the_death_of_a_waiting_session_is_not_held_against_its_run(world: World) -> None:

@@ -12,6 +12,7 @@ from helmr import ids
 from helmr.errors import (
     ExternalIdConflict,
     IdempotencyConflict,
+    Moved,
     OperationConflict,
     SessionNotFound,
 )
@@ -320,6 +321,17 @@ async def test_an_abandoned_run_is_work_again_and_its_actor_fenced(ledger, clock
     (item,) = await work(ledger)
     assert item.session_id == hand.session_id
     assert isinstance(await hand.commit(hand.step()), Refused)
+
+
+async def test_a_holder_that_was_given_up_loads_nothing_more(ledger, clock):
+    hand = await running(ledger, clock)
+    (held,) = await ledger.held()
+    await ledger.abandon_all(held.holder)
+    with pytest.raises(Moved):
+        await ledger.load(hand.session_id, held.holder)
+    assert await ledger.held() == []
+    assert [item.session_id for item in await work(ledger)] == [hand.session_id]
+    await ledger.load(hand.session_id, "another")
 
 
 async def test_abandoning_an_older_epoch_does_nothing(ledger, clock):

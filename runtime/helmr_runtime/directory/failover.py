@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-STRAGGLERS_S = 1.0
-"""A load that was on its way to the ledger when its host died is abandoned so much later."""
-
 
 @dataclass(slots=True)
 class _Fencing:
@@ -124,8 +121,6 @@ class Failover:
             for session_id in session_ids:
                 self._end(session_id)
         self._on_fenced()
-        await sleep(self._clock, STRAGGLERS_S)
-        await self._until_answered(partial(self._ledger.abandon_all, host.name))
 
     def _blamed(
         self,

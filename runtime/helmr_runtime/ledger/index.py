@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from helmr.errors import Moved
 from helmr.ids import NIL_SESSION
 from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
@@ -44,6 +45,9 @@ OPERATIONS_MAX = 1_000_000
 
 ENDED_HEADS_MAX = 10_000
 """Ended sessions whose head stays in memory."""
+
+ENDED_HOLDERS_MAX = 10_000
+"""Holders remembered as ended."""
 
 UNKNOWN_HOLDER = "?"
 """Who holds a session whose adoption was forgotten in a crash, until its actor's next flush showed it."""
@@ -104,6 +108,7 @@ class LedgerIndex:
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended_holders: OrderedDict[str, None] = OrderedDict()
         self._census: Counter[tuple[Activity, bool]] = Counter()
 
     # --- checking -------------------------------------------------------------------------------
@@ -260,11 +265,26 @@ class LedgerIndex:
     # --- holding --------------------------------------------------------------------------------
 
     def hold(self, head: Head, holder: str, epoch_floor: int, now: datetime) -> int:
-        """An actor adopts the session: the new epoch, higher than any given out before."""
+        """An actor adopts the session: the new epoch, higher than any given out before.
+
+        Raises:
+            Moved: That holder has ended.
+        """
+        if holder in self._ended_holders:
+            raise Moved(f"{holder} has ended: {head.session_id} is for another")
         head.epoch = max(head.epoch + 1, epoch_floor)
         head.held_by = holder
         self.reindex(head, now)
         return head.epoch
+
+    def end_holder(self, holder: str) -> None:
+        """That holder is given up, and adopts nothing more, whatever of it is still on its way.
+
+        One that only was out of reach would else take a session that nobody looks for there.
+        """
+        self._ended_holders[holder] = None
+        if len(self._ended_holders) > ENDED_HOLDERS_MAX:
+            self._ended_holders.popitem(last=False)
 
     def abandon(self, head: Head, epoch: int, now: datetime) -> bool:
         """The holder of that epoch is gone. False if the session has moved on already."""

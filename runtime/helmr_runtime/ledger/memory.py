@@ -193,6 +193,7 @@ class MemoryLedger(ReadableLedger):
             self._held(head)
 
     async def abandon_all(self, holder: str) -> None:
+        self.index.end_holder(holder)
         for one in self.index.holdings():
             if one.holder == holder:
                 await self.abandon(one.session_id, one.epoch)

@@ -140,7 +140,8 @@ class DuckLedger(ReadableLedger):
         await job.future
 
     async def abandon_all(self, holder: str) -> None:
-        """`abandon` for all that a dead holder holds now."""
+        """`abandon` for all that a dead holder holds; it can load nothing more."""
+        self.index.end_holder(holder)
         held = [one for one in self.index.holdings() if one.holder == holder]
         await asyncio.gather(*(self.abandon(one.session_id, one.epoch) for one in held))
 

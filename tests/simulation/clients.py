@@ -1,0 +1,363 @@
+"""Those who use the runtime: what they ask, how they repeat it, and what they were told.
+
+Each command is planned by itself and draws from a source of its own, so that one can be left out and the others stay as
+they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from helmr import ids
+from helmr.errors import HelmrError, OutcomeUnknown, Overloaded, Unavailable
+from helmr.models import (
+    AnswerRequest,
+    CloseRequest,
+    CompleteRequest,
+    NoteRequest,
+    PublicTokenRequest,
+    RunRequest,
+    SendRequest,
+    StartRequest,
+    TokenRequest,
+)
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.rpc.protocol import GATEWAY
+from helmr_runtime.service import Service
+from helmr_runtime.service.caller import Caller
+from tests.simulation import tasks
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ALICE = Principal("api_key", "key_simulated", "alice")
+TRIES = 12
+PAUSE_S = 0.3
+
+WEIGHTS = {
+    "start": 22,
+    "send": 26,
+    "answer": 22,
+    "complete": 8,
+    "make_token": 4,
+    "cancel_token": 2,
+    "cancel_run": 3,
+    "cancel_session": 1,
+    "close": 3,
+    "retry": 5,
+    "start_run": 4,
+    "note": 2,
+    "share": 3,
+    "public_send": 8,
+    "again": 10,
+}
+"""How often each kind of command comes."""
+
+
+class Gateway:
+    """What HTTP's routes do, without HTTP: a request by name, its receipt as JSON."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def perform(
+        self, kind: str, principal: Principal, operation_id: str, target: str, parts: dict[str, Any]
+    ) -> Any:
+        """Have the service do it."""
+        service, caller = self._service, Caller(principal, operation_id)
+        match kind:
+            case "start":
+                return await service.sessions.start(caller, StartRequest(**parts))
+            case "send" | "public_send":
+                public = principal.id if principal.type == "public_token" else None
+                stream, parts = parts["stream"], parts["request"]
+                return await service.sessions.send(
+                    caller, target, stream, SendRequest(**parts), public_token_id=public
+                )
+            case "answer":
+                return await service.waits.answer(caller, target, AnswerRequest(**parts))
+            case "complete":
+                return await service.tokens.complete(caller, target, CompleteRequest(**parts))
+            case "make_token":
+                return await service.tokens.create(caller, TokenRequest(**parts))
+            case "cancel_token":
+                return await service.tokens.cancel(caller, target)
+            case "cancel_run":
+                return await service.runs.cancel(caller, target)
+            case "cancel_session":
+                return await service.sessions.cancel(caller, target)
+            case "close":
+                return await service.sessions.close(caller, target, CloseRequest(**parts))
+            case "retry":
+                return await service.runs.retry(caller, target)
+            case "start_run":
+                return await service.sessions.start_run(caller, target, RunRequest(**parts))
+            case "note":
+                return await service.sessions.note(caller, target, NoteRequest(**parts))
+            case "share":
+                return await service.public_tokens.create(caller, PublicTokenRequest(**parts))
+            case "waits":
+                return (await service.waits.list()).items
+            case "runs":
+                return (await service.runs.list()).items
+            case _:
+                raise AssertionError(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command as it was sent."""
+
+    kind: str
+    principal: Principal
+    operation_id: str
+    target: str
+    parts: dict[str, Any]
+
+
+class Clients:
+    """All of them.
+
+    Attributes:
+        told: What was acknowledged, with the receipt, in the order in which it was.
+        under_way: Commands that are not answered yet.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.told: list[tuple[Asked, Any]] = []
+        self.under_way = 0
+        self._sessions: list[tuple[str, str]] = []
+        self._tokens: list[str] = []
+        self._shared: list[tuple[str, str]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self, number: int) -> None:
+        """Send the command of that number."""
+        random = self._world.random(f"command {number}")
+        lane = self._world.outside.lane
+        lane.create_task(self._command(random))
+
+    def finish(self) -> asyncio.Task[None]:
+        """Answer every wait that there is, again and again until none is left."""
+        return self._world.outside.lane.create_task(self._answer_all())
+
+    async def _command(self, random: Random) -> None:
+        self.under_way += 1
+        try:
+            (kind,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            if kind == "again":
+                await self._repeat(random)
+                return
+            asked = await self._asked(kind, random)
+            if asked is not None:
+                await self._tell(asked)
+        finally:
+            self.under_way -= 1
+
+    # --- what is asked --------------------------------------------------------------------------------
+
+    async def _asked(self, kind: str, random: Random) -> Asked | None:
+        principal, target, parts = ALICE, "", {}
+        sessions = self._sessions[-12:]
+        session_id, task = random.choice(sessions) if sessions else ("", "")
+        match kind:
+            case "start":
+                parts = self._start(random)
+            case "make_token":
+                parts = {"timeout": random.choice((3, 30, 600))}
+            case "answer":
+                waits = await self._read("waits")
+                if not waits:
+                    return None
+                wait = random.choice(waits)
+                target, parts = wait.id, {"data": _data(wait.stream, random)}
+            case "complete" | "cancel_token":
+                token_ids = self._tokens[-6:] + [
+                    t for t, s in list(self._world.invariants.tokens.items())[-6:] if s == "pending"
+                ]
+                if not token_ids:
+                    return None
+                target = random.choice(token_ids)
+                parts = {"data": random.randrange(3)} if kind == "complete" else {}
+            case "cancel_run" | "retry":
+                runs = await self._read("runs")
+                if kind == "retry":
+                    runs = [run for run in runs if run.status.value in ("failed", "blocked")]
+                if not runs:
+                    return None
+                target = random.choice(runs).id
+            case "public_send":
+                if not self._shared:
+                    return None
+                public_id, target = random.choice(self._shared[-3:])
+                principal = Principal("public_token", public_id)
+                parts = {"stream": "orders", "request": {"data": random.randrange(50)}}
+            case _ if not session_id:
+                return None
+            case "share":
+                scope = {"type": "session.input.send", "session": session_id, "stream": "orders"}
+                parts = {"scope": scope, "max_uses": random.choice((1, 2, 3))}
+            case "send":
+                target, parts = session_id, _send(task, random)
+            case "close":
+                target, parts = session_id, {"end_input": random.random() < 0.5}
+            case "note":
+                target, parts = session_id, {"text": "seen"}
+            case _:
+                target = session_id
+        return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    def _start(self, random: Random) -> dict[str, Any]:
+        task = random.choice(tasks.TASKS).id
+        parts: dict[str, Any] = {"task": task, "payload": None}
+        if task == "token" and self._tokens and random.random() < 0.8:
+            parts["payload"] = {"token_id": random.choice(self._tokens[-4:])}
+        if random.random() < 0.15:
+            parts["external_id"] = f"x{random.randrange(6)}"
+        elif random.random() < 0.15:
+            parts["idempotency_key"] = f"k{random.randrange(6)}"
+        return parts
+
+    async def _read(self, kind: str) -> list[Any]:
+        try:
+            found: list[Any] = await self._call(
+                Asked(kind, ALICE, ids.new_id(ids.OPERATION), "", {})
+            )
+        except HelmrError:
+            return []
+        return found
+
+    # --- how it is asked --------------------------------------------------------------------------------
+
+    async def _call(self, asked: Asked) -> Any:
+        return await self._world.calls.call(
+            GATEWAY,
+            "perform",
+            asked.kind,
+            asked.principal,
+            asked.operation_id,
+            asked.target,
+            asked.parts,
+        )
+
+    async def ask(self, asked: Asked) -> Any:
+        """Ask again while nobody answers, under the same operation id.
+
+        Raises:
+            HelmrError: It was refused, or nobody has answered at all.
+        """
+        counts = self._world.counts
+        for number in range(TRIES):
+            try:
+                return await self._call(asked)
+            except (OutcomeUnknown, Unavailable, Overloaded) as error:
+                counts.reached(f"asked again:{error.code}")
+                if number == TRIES - 1:
+                    raise
+                await asyncio.sleep(PAUSE_S * (number + 1))
+        raise AssertionError("unreachable")
+
+    async def _tell(self, asked: Asked) -> None:
+        try:
+            receipt = await self.ask(asked)
+        except HelmrError as error:
+            self._world.counts.reached(f"refused:{error.code}")
+            return
+        self._take(asked, receipt)
+
+    def _take(self, asked: Asked, receipt: Any) -> None:
+        self._world.counts.reached(f"told:{asked.kind}")
+        self.told.append((asked, receipt))
+        if _is_new(asked, receipt):
+            self._world.invariants.acknowledged(asked.operation_id, asked.kind)
+        match asked.kind:
+            case "start":
+                self._sessions.append((receipt.session.id, asked.parts["task"]))
+            case "make_token":
+                self._tokens.append(receipt.id)
+            case "share":
+                self._shared.append((receipt.id, asked.parts["scope"]["session"]))
+            case _:
+                pass
+
+    async def _repeat(self, random: Random) -> None:
+        """What was answered once is answered the same again (S-61)."""
+        if not self.told:
+            return
+        asked, first = random.choice(self.told[-30:])
+        try:
+            again = await self.ask(asked)
+        except HelmrError as error:
+            if not isinstance(error, OutcomeUnknown | Unavailable | Overloaded) and _is_new(
+                asked, first
+            ):
+                self._world.invariants.repeated(asked.kind, _core(asked, first), error.code)
+            return
+        if _is_new(asked, first):
+            self._world.invariants.repeated(asked.kind, _core(asked, first), _core(asked, again))
+
+    # --- at the end -----------------------------------------------------------------------------------
+
+    async def _answer_all(self) -> None:
+        """Every wait is answered until no run is left."""
+        random = self._world.random("the end")
+        while self.under_way or self._world.check_quiet() is not None:
+            waits = await self._read("waits")
+            for wait in waits:
+                asked = Asked(
+                    "answer",
+                    ALICE,
+                    ids.new_id(ids.OPERATION),
+                    wait.id,
+                    {"data": _data(wait.stream, random)},
+                )
+                await self._tell(asked)
+            await asyncio.sleep(1.0)
+
+
+def _send(task: str, random: Random) -> dict[str, Any]:
+    stream = "chat" if task in ("listens", "goes_on") or random.random() < 0.1 else "orders"
+    if task == "take":
+        stream = random.choice(("orders", "orders", "chat"))
+    request: dict[str, Any] = {"data": _data(stream, random)}
+    if stream == "orders" and random.random() < 0.6:
+        request["correlation_id"] = f"q{random.randrange(3)}"
+    if random.random() < 0.2:
+        request["idempotency_key"] = f"k{random.randrange(4)}"
+    return {"stream": stream, "request": request}
+
+
+def _data(stream: str | None, random: Random) -> Any:
+    if random.random() < 0.02:
+        return {"fits": "nothing"}
+    return random.choice(("a", "bc", "def")) if stream == "chat" else random.randrange(50)
+
+
+def _is_new(asked: Asked, receipt: Any) -> bool:
+    """The receipt says that this very operation wrote something."""
+    match asked.kind:
+        case "start":
+            return bool(receipt.created)
+        case "send" | "public_send":
+            return not receipt.duplicate
+        case "answer" | "complete":
+            return getattr(receipt, "outcome", None) not in ("already_completed",)
+        case "note" | "make_token" | "share" | "start_run":
+            return True
+        case _:
+            return False
+
+
+def _core(asked: Asked, receipt: Any) -> Any:
+    """What of an answer is the receipt: the rest is how things stand now."""
+    match asked.kind:
+        case "start":
+            return receipt.session.id, receipt.run.id, receipt.created
+        case "make_token" | "share" | "start_run":
+            return receipt.id
+        case _:
+            return receipt.model_dump()

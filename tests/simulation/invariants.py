@@ -1,0 +1,317 @@
+"""What always holds, looked at whenever something is stored, held, answered or executed.
+
+The checks know the entries of a transcript and the rules, and nothing of how the runtime keeps them: each is a small
+fold of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NoReturn
+
+from helmr_runtime.core.entries import (
+    GENESIS,
+    Entry,
+    EntryKind,
+    from_iso,
+    link,
+    principal_text,
+)
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports import Flush, Loaded
+from helmr_runtime.session.entry_writer import restore
+from tests.core.builder import picture
+from tests.simulation.counts import Counts
+
+WAIT_ENDS = {
+    EntryKind.WAIT_FULFILLED: "fulfilled",
+    EntryKind.WAIT_TIMED_OUT: "timed_out",
+    EntryKind.WAIT_CANCELLED: "cancelled",
+}
+STEP_ENDS = frozenset({EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED})
+TOKEN_ENDS = frozenset(
+    {EntryKind.TOKEN_COMPLETED, EntryKind.TOKEN_EXPIRED, EntryKind.TOKEN_CANCELLED}
+)
+RUN_ENDS = frozenset({EntryKind.RUN_SUCCEEDED, EntryKind.RUN_FAILED, EntryKind.RUN_CANCELLED})
+
+
+class Violation(AssertionError):
+    """Something that always holds does not."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(f"{rule}: {message}")
+        self.rule = rule
+
+
+@dataclass(slots=True)
+class Wait:
+    """A wait, as its entries tell."""
+
+    session_id: str
+    kind: str
+    deadline_at: datetime | None
+    status: str = "pending"
+
+
+@dataclass(slots=True)
+class Run:
+    """What of a run is looked at."""
+
+    status: str = "queued"
+    opened: dict[int, int] = field(default_factory=dict)
+    """By op, the seq at which it was opened last."""
+    outcomes: dict[int, int] = field(default_factory=dict)
+    """By op, the seq of its step's outcome; without those set aside."""
+    ended: dict[int, int] = field(default_factory=dict)
+    """The same of every op."""
+    wait: str | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """What of a session is looked at."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    at: datetime | None = None
+    epoch: int = 0
+    runs: dict[str, Run] = field(default_factory=dict)
+    records: dict[str, int] = field(default_factory=Counter)
+    """By stream, how many."""
+    taken: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By record, the wait that has it."""
+    status: str = "open"
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Invariants:
+    """The checks, and what they must remember.
+
+    Args:
+        counts: Told of the branches that only entries show.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+        self.violation: Violation | None = None
+        self.entries: list[Entry] = []
+        self.sessions: dict[str, Session] = {}
+        self.waits: dict[str, Wait] = {}
+        self.tokens: dict[str, str] = {}
+        """By token, how it stands."""
+        self.uses: Counter[str] = Counter()
+        self.uses_max: dict[str, int | None] = {}
+        self.operations: dict[str, Entry] = {}
+        self.record_ids: set[str] = set()
+        self.step_keys: dict[str, tuple[str, str, int]] = {}
+        self._owners: dict[tuple[str, int], str] = {}
+
+    # --- what is stored ---------------------------------------------------------------------------
+
+    def stored(self, entries: Sequence[Entry], flush: Flush | None) -> None:
+        """The ledger has these entries on disk, in this order."""
+        if flush is not None:
+            session = self.sessions[flush.session_id]
+            self._check(
+                flush.epoch >= session.epoch,
+                "S-62",
+                f"{flush.session_id}: stored under epoch {flush.epoch}, {session.epoch} is out",
+            )
+        for entry in entries:
+            self._check(
+                entry.feed_offset == len(self.entries) + 1, "S-54", f"feed {entry.feed_offset}"
+            )
+            self.entries.append(entry)
+            self._entry(entry)
+
+    def held(self, session_id: str, epoch: int, holder: str | None) -> None:
+        """The ledger gave out an epoch, or took a session back."""
+        session = self.sessions[session_id]
+        self._check(epoch >= session.epoch, "S-62", f"{session_id}: epoch {epoch} is an old one")
+        if holder is not None:
+            owner = self._owners.setdefault((session_id, epoch), holder)
+            self._check(owner == holder, "S-62", f"{session_id}: epoch {epoch} has two holders")
+        session.epoch = epoch
+
+    def loaded(self, session_id: str, loaded: Loaded) -> None:
+        """An adoption got this: it must be the fold of what is stored (S-53)."""
+        self.counts.reached("fold compared")
+        folded = SessionState(session_id)
+        for entry in self.sessions[session_id].entries:
+            folded.apply(entry)
+        found, expected = picture(restore(session_id, loaded)), picture(folded)
+        differing = [part for part in expected if expected[part] != found[part]]
+        self._check(not differing, "S-53", f"{session_id} differs in {differing}")
+
+    def _entry(self, entry: Entry) -> None:
+        session = self.sessions.setdefault(entry.session_id, Session())
+        body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
+        self._check(entry.seq == session.seq + 1, "S-50", f"{where} follows {session.seq}")
+        hashed = link(
+            session.hash,
+            key=None,
+            session_id=entry.session_id,
+            seq=entry.seq,
+            recorded_at=entry.recorded_at,
+            kind=entry.kind.value,
+            run_id=entry.run_id,
+            op=entry.op,
+            principal_json=principal_text(entry.principal),
+            body_json=entry.body_json,
+        )
+        self._check(entry.hash == hashed, "S-52", f"{where}: the chain is broken")
+        if session.at is not None:
+            self._check(entry.recorded_at >= session.at, "S-50", f"{where} is before the last")
+        session.entries.append(entry)
+        session.seq, session.hash, session.at = entry.seq, entry.hash, entry.recorded_at
+        operation = body.get("operation")
+        if operation is not None:
+            self._check(operation["id"] not in self.operations, "S-61", f"{where}: twice done")
+            self.operations[operation["id"]] = entry
+        self.counts.reached(f"entry:{entry.kind.value}")
+        self._session_entry(session, entry)
+        if entry.run_id is not None:
+            self._run_entry(session, session.runs.setdefault(entry.run_id, Run()), entry)
+
+    def _session_entry(self, session: Session, entry: Entry) -> None:
+        kind, body = entry.kind, entry.body
+        where = f"{entry.session_id} {entry.seq} {kind.value}"
+        match kind:
+            case EntryKind.INPUT_ACCEPTED:
+                session.records[body["stream"]] += 1
+                self._check(
+                    body["stream_seq"] == session.records[body["stream"]], "S-22", f"{where}: a gap"
+                )
+                self._check(body["record_id"] not in self.record_ids, "S-24", f"{where}: twice")
+                self._check(session.status == "open", "S-27", f"{where}: it is {session.status}")
+                self.record_ids.add(body["record_id"])
+                self.counts.reached(f"send:{body['outcome']}")
+            case EntryKind.INPUT_RETURNED:
+                record = body["stream"], int(body["record_seq"])
+                self._check(session.taken.pop(record, None) is not None, "S-24", where)
+            case EntryKind.SESSION_CLOSED | EntryKind.SESSION_CANCELLED:
+                self._check(session.status == "open", "S-1", f"{where}: it is {session.status}")
+                session.status = kind.value.partition(".")[2]
+            case EntryKind.PUBLIC_TOKEN_CREATED:
+                self.uses_max[body["public_token_id"]] = body.get("max_uses")
+            case EntryKind.PUBLIC_TOKEN_SPENT:
+                self.uses[body["public_token_id"]] += 1
+                most = self.uses_max[body["public_token_id"]]
+                used = self.uses[body["public_token_id"]]
+                self._check(most is None or used <= most, "S-45", f"{where}: {used} of {most}")
+            case EntryKind.TOKEN_CREATED:
+                self._check(body["token_id"] not in self.tokens, "S-40", f"{where}: twice")
+                self.tokens[body["token_id"]] = "pending"
+            case _ if kind in TOKEN_ENDS:
+                known = self.tokens[body["token_id"]]
+                self._check(known == "pending", "S-40", f"{where}: it is {known}")
+                self.tokens[body["token_id"]] = kind.value.partition(".")[2]
+            case _:
+                pass
+
+    def _run_entry(self, session: Session, run: Run, entry: Entry) -> None:
+        kind, body = entry.kind, entry.body
+        where = f"{entry.session_id} {entry.seq} {kind.value}"
+        if kind is EntryKind.WAIT_OPENED:
+            self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
+            self._check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
+            due = from_iso(body["deadline_at"]) if body.get("deadline_at") else None
+            self.waits[body["wait_id"]] = Wait(entry.session_id, body["kind"], due)
+            run.wait = body["wait_id"]
+        elif kind in WAIT_ENDS:
+            self._wait_ends(session, run, entry)
+        elif kind is EntryKind.STEP_STARTED:
+            assert entry.op is not None
+            self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} has ended")
+            run.opened[entry.op] = entry.seq
+            self.step_keys[body["step_key"]] = (entry.session_id, str(entry.run_id), entry.op)
+        elif kind in STEP_ENDS:
+            assert entry.op is not None
+            self._check(entry.op in run.opened, "S-32", f"{where}: op {entry.op} was not opened")
+            self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} ended twice")
+            run.outcomes[entry.op] = run.ended[entry.op] = entry.seq
+        elif kind in (EntryKind.RUN_RETRIED, EntryKind.RUN_ATTEMPT_FAILED):
+            _set_aside(run, body.get("failed_op"))
+            run.status = "queued"
+        elif kind in RUN_ENDS:
+            self._check(run.status not in ("ended",), "S-3", f"{where}: it has ended")
+            self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
+            run.status = "ended" if kind is not EntryKind.RUN_FAILED else "failed"
+        elif kind is EntryKind.RUN_BLOCKED:
+            self.counts.reached(f"blocked:{body['code']}")
+            run.status = "blocked"
+        elif kind is EntryKind.RUN_ACTOR_DIED:
+            self.counts.reached("death counted" if body["counted"] else "death not counted")
+        if entry.op is not None and kind not in STEP_ENDS and kind not in WAIT_ENDS:
+            run.opened.setdefault(entry.op, entry.seq)
+
+    def _wait_ends(self, session: Session, run: Run, entry: Entry) -> None:
+        kind, body = entry.kind, entry.body
+        where = f"{entry.session_id} {entry.seq} {kind.value}"
+        wait = self.waits.get(body["wait_id"])
+        if wait is None:
+            self.fail("S-12", f"{where}: {body['wait_id']} was never opened")
+        self._check(wait.status == "pending", "S-11", f"{where}: it was {wait.status}")
+        wait.status = WAIT_ENDS[kind]
+        if entry.op is not None:
+            run.ended[entry.op] = entry.seq
+        run.wait = None
+        due = wait.deadline_at
+        self.counts.reached(f"wait:{wait.kind}:{wait.status}")
+        if kind is EntryKind.WAIT_TIMED_OUT or (
+            kind is EntryKind.WAIT_FULFILLED and wait.kind == "timer"
+        ):
+            is_due = due is not None and entry.recorded_at >= due
+            self._check(is_due or wait.kind == "token", "S-14", f"{where}: due at {due}")
+        if kind is EntryKind.WAIT_FULFILLED and wait.kind == "input":
+            self._check(due is None or entry.recorded_at < due, "S-14", f"{where}: too late")
+            record = body["stream"], int(body["record_seq"])
+            self._check(record not in session.taken, "S-24", f"{where}: {record} is taken")
+            session.taken[record] = body["wait_id"]
+
+    # --- what is executed and answered --------------------------------------------------------------
+
+    def executes(self, step_key: str, *, is_holder: bool) -> None:
+        """The body of a step begins."""
+        known = self.step_keys.get(step_key)
+        if known is None:
+            self.fail("S-32", f"a step executes whose start is not on disk: {step_key}")
+        session_id, run_id, op = known
+        run = self.sessions[session_id].runs[run_id]
+        if op in run.outcomes:
+            # Only who lost the session without knowing it yet may still begin what it was told to.
+            self._check(not is_holder, "S-32", f"{session_id} {run_id}: op {op} is repeated")
+            self.counts.reached("step repeated by who is fenced")
+
+    def acknowledged(self, operation_id: str, what: str) -> None:
+        """A client was told that its operation was done."""
+        self._check(operation_id in self.operations, "S-60", f"{what}: {operation_id} is not there")
+
+    def repeated(self, what: str, first: Any, again: Any) -> None:
+        """A client repeated an operation."""
+        self.counts.reached("operation repeated")
+        self._check(first == again, "S-61", f"{what}: {first} at first, then {again}")
+
+    def _check(self, holds: bool, rule: str, message: str) -> None:
+        if not holds:
+            self.fail(rule, message)
+
+    def fail(self, rule: str, message: str) -> NoReturn:
+        """Note what does not hold: whoever catches the error that is raised here changes nothing about it."""
+        self.violation = self.violation or Violation(rule, message)
+        raise self.violation
+
+
+def _set_aside(run: Run, failed_op: int | None) -> None:
+    """What a retry runs again (S-5): the op that failed, and what was opened after its outcome."""
+    if failed_op is None:
+        return
+    outcome_seq = run.ended.get(failed_op)
+    if outcome_seq is None:
+        return
+    again = {op for op, seq in run.opened.items() if seq > outcome_seq} | {failed_op}
+    for op in again:
+        run.outcomes.pop(op, None)

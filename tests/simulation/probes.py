@@ -1,0 +1,49 @@
+"""Branches that are rare and matter: a long run that came by none of one of them has proved less than it seems."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.simulation.faults import KINDS, POINTS
+
+FEWEST = 1_000_000
+"""Steps of a run that has to come by all of them."""
+
+RARE = (
+    "a host goes on after it was replaced",
+    "a host of its own died",
+    "a replaced host commits",
+    "blocked:actor_died",
+    "cut:answer",
+    "cut:request",
+    "death counted",
+    "decided and released",
+    "disk failed",
+    "flush declined:TokenOpen",
+    "flush refused",
+    "flush stored before",
+    "fold compared",
+    "operation repeated",
+    "suspects:1",
+    "suspects:2",
+    "taken over by a new directory",
+    *(f"entry:{kind}" for kind in ("run.attempt_failed", "run.retried", "step.abandoned")),
+    *(f"entry:{kind}" for kind in ("step.try_failed", "token.expired", "public_token.spent")),
+    *(f"killed:{kind}" for kind in ("host", "directory", "gateway", "ledger")),
+    *(f"refused:{code}" for code in ("idempotency_conflict", "external_id_conflict")),
+    *(f"refused:{code}" for code in ("session_terminal", "schema_mismatch", "run_active")),
+    *(f"refused:{code}" for code in ("wait_resolved", "wait_timed_out", "idle_input_rejected")),
+    *(f"refused:{code}" for code in ("token_completed", "token_cancelled", "token_expired")),
+    "refused:token_exhausted",
+    *(f"send:{outcome}" for outcome in ("buffered", "fulfilled", "late", "unmatched")),
+    *(f"wait:input:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
+    *(f"wait:token:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
+    *(f"wait:timer:{end}" for end in ("fulfilled", "cancelled")),
+)
+
+
+def unreached(counts: Counter[str]) -> list[str]:
+    """Those that were not come by."""
+    kinds = [f"fault:{kind}" for kind, _ in KINDS]
+    points = [f"killed at {point.value}" for point in POINTS]
+    return [name for name in (*RARE, *kinds, *points) if not counts[name]]

@@ -1,0 +1,160 @@
+"""One seed: a plan of commands and faults, a world that it happens to, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random as global_random
+import tempfile
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from random import Random
+from unittest import mock
+from uuid import UUID
+
+import uuid_utils
+from typeid import TypeID
+
+from helmr import ids
+from helmr_runtime import faults
+from tests.simulation.clients import Clients
+from tests.simulation.code import code_on_lanes
+from tests.simulation.faults import KINDS, cause
+from tests.simulation.invariants import Violation
+from tests.simulation.scheduler import Killed
+from tests.simulation.world import World
+
+DRAIN_STEPS = 60_000
+"""After the last fault everything is quiet within so many events."""
+
+COMMAND_EVERY_S = 0.25
+FAULT_EVERY_S = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Something that happens at a time: `c3` is a command, `f3` a fault."""
+
+    name: str
+    at_s: float
+    kind: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed."""
+
+    seed: str
+    steps: int = 0
+    planned: list[str] = field(default_factory=list)
+    """Names of what of the plan came before the end."""
+    failure: str | None = None
+    rule: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """For the process that asked."""
+        return json.dumps(asdict(self))
+
+
+def plan(seed: str) -> Iterator[Planned]:
+    """What happens in a seed, in order, without end."""
+    random = Random(f"{seed}/plan")
+    kinds, weights = [kind for kind, _ in KINDS], [weight for _, weight in KINDS]
+    command_s, fault_s = 0.3, 1.0
+    commands, faults = count(), count()
+    while True:
+        if command_s <= fault_s:
+            yield Planned(f"c{next(commands)}", command_s, "command")
+            command_s += random.expovariate(1 / COMMAND_EVERY_S)
+        else:
+            yield Planned(f"f{next(faults)}", fault_s, random.choices(kinds, weights)[0])
+            fault_s += random.expovariate(1 / FAULT_EVERY_S)
+
+
+def simulate(
+    seed: str, *, steps: int, only: Collection[str] | None = None, watch: str | None = None
+) -> Outcome:
+    """Run one seed for so many steps, then until it is quiet.
+
+    Args:
+        seed: Of everything.
+        steps: Events in which commands and faults come.
+        only: Names of what happens of the plan; None for all of it.
+        watch: Text of which every call that has it is printed, for whoever looks for a fault.
+    """
+    outcome = Outcome(seed)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helmr-sim-")))
+        global_random.seed(f"{seed}/global")
+        world = World(seed, folder)
+        _ids_from(world.random("ids"), world, stack)
+        stack.enter_context(code_on_lanes())
+        stack.enter_context(faults.passing(world.on_point))
+        world.network.watched = watch
+        logging.disable(logging.CRITICAL)
+        try:
+            _run(world, outcome, steps, only)
+        except (Exception, Killed) as error:
+            outcome.rule = error.rule if isinstance(error, Violation) else type(error).__name__
+            shown = traceback.format_exception(error)
+            outcome.failure = str(error) if isinstance(error, Violation) else "".join(shown)
+        outcome.steps = world.scheduler.steps
+        outcome.counts = dict(world.counts.by_name)
+    return outcome
+
+
+def _run(world: World, outcome: Outcome, steps: int, only: Collection[str] | None) -> None:
+    clients = Clients(world)
+    scheduler = world.scheduler
+    coming = plan(world.seed)
+    following = next(coming)
+    while scheduler.steps < steps:
+        world.step()
+        while scheduler.now_s >= following.at_s:
+            outcome.planned.append(following.name)
+            if only is None or following.name in only:
+                if following.kind == "command":
+                    clients.begin(int(following.name[1:]))
+                else:
+                    cause(world, following.kind, world.random(following.name))
+            following = next(coming)
+    _drain(world, clients)
+
+
+def _drain(world: World, clients: Clients) -> None:
+    """Nothing goes wrong any more: everything comes to its end within a bounded number of events (S-63)."""
+    world.calm()
+    scheduler = world.scheduler
+    until = scheduler.steps + DRAIN_STEPS
+    answering = clients.finish()
+    left: str | None = "nothing looked at"
+    while scheduler.steps < until:
+        world.step()
+        if scheduler.steps % 64 == 0 and answering.done() and not clients.under_way:
+            left = world.check_quiet()
+            if left is None:
+                return
+    raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
+
+
+def _ids_from(random: Random, world: World, stack: ExitStack) -> None:
+    """Ids of the seed: the time, and what it draws."""
+
+    class Drawn:
+        """`TypeID`, but for what a new one is made of."""
+
+        from_string = staticmethod(TypeID.from_string)
+        from_uuid = staticmethod(TypeID.from_uuid)
+
+        def __call__(self, *, prefix: str) -> TypeID:
+            millis = int(world.clock.now().timestamp() * 1000) & (2**48 - 1)
+            high, low = random.getrandbits(12), random.getrandbits(62)
+            value = UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+            return TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix)
+
+    stack.enter_context(mock.patch.object(ids, "TypeID", Drawn()))

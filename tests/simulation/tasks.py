@@ -1,0 +1,164 @@
+"""Tasks of the simulated sessions: each kind of op, and the ways in which runs end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from helmr import TaskContext, step, step_key, streams, task, timers, tokens
+from helmr_runtime.catalog import Registry
+
+CODE_HASH = "simulated"
+
+orders = streams.input("orders", schema=int)
+chat = streams.input("chat", schema=str)
+echoes = streams.output("echoes", schema=int)
+
+executed: Callable[[str, str, Any], None] = lambda key, name, payload: None  # noqa: E731 - the world sets it
+"""Told by each body of a step that executes: its key, its name, and what it was given."""
+
+
+class Refused(Exception):
+    """What a step raises."""
+
+
+@step
+async def act(number: int) -> int:
+    executed(step_key(), "act", number)
+    await asyncio.sleep(0.002 * (number % 5))
+    return number + 1
+
+
+@step(loop="run")
+async def act_beside(number: int) -> int:
+    executed(step_key(), "act_beside", number)
+    await asyncio.sleep(0.001)
+    return number
+
+
+@step
+def act_in_thread(number: int) -> int:
+    executed(step_key(), "act_in_thread", number)
+    return number * 2
+
+
+@step(retries=3, backoff="200ms")
+async def flaky(number: int) -> int:
+    executed(step_key(), "flaky", number)
+    return number
+
+
+@step(retries=2, backoff="1m")
+async def flaky_for_long(number: int) -> int:
+    executed(step_key(), "flaky", number)
+    return number
+
+
+@task
+async def ask(payload: Any, ctx: TaskContext) -> int:
+    """Steps around waits, some with deadlines; the usual."""
+    total = await act(1)
+    for number in range(3):
+        asked = await orders.wait(
+            timeout=None if number == 1 else "20s", correlation_id=f"q{number}"
+        )
+        if asked.ok:
+            total += asked.value
+        await echoes.append(total)
+        total = await act(total)
+    return total
+
+
+@task(on_idle_input="run", retries=2, backoff="2s")
+async def take(payload: Any, ctx: TaskContext) -> int:
+    """Takes whatever comes; some of it fails the attempt."""
+    first = await orders.wait(timeout="5s")
+    got = await flaky(first.value if first.ok else 0)
+    if first.ok and first.value % 7 == 3:
+        await chat.wait(timeout="3s")
+    return got
+
+
+@task
+async def token(payload: Any, ctx: TaskContext) -> Any:
+    """Waits on tokens: its own, and one that a client made."""
+    made = await tokens.create(timeout="15s")
+    own = await made.wait()
+    if isinstance(payload, dict) and payload.get("token_id"):
+        other = await tokens.wait(payload["token_id"], timeout="40s")
+        await act(1 if other.ok else 2)
+    return own.ok
+
+
+@task
+async def sleeper(payload: Any, ctx: TaskContext) -> str:
+    """Durable time, and a long backoff."""
+    await timers.sleep("3s")
+    await flaky_for_long(5)
+    now = ctx.now()
+    await timers.sleep("45s")
+    return now.isoformat()
+
+
+@task
+async def branches(payload: Any, ctx: TaskContext) -> list[int]:
+    """Steps at once, one of them in a thread, and a wait that the code gives up."""
+    found = list(await asyncio.gather(act(1), act_beside(2), act_in_thread(3), act(4)))
+    try:
+        async with asyncio.timeout(1.0 + ctx.random().random()):
+            found.append(await orders.wait().unwrap())
+    except TimeoutError:
+        found.append(await act_in_thread(len(found)))
+    rest = await orders.wait(timeout="10s")
+    return [*found, rest.value if rest.ok else -1]
+
+
+@task(on_idle_input="reject")
+async def goes_on(payload: Any, ctx: TaskContext) -> int:
+    """Continues as its own next run, a few times."""
+    count = int(payload or 0)
+    await orders.wait(timeout="4s")
+    peeked = await chat.peek()
+    history = await chat.history()
+    await act(len(peeked) + len(history))
+    if count < 2:
+        await ctx.continue_as(count + 1)
+    return count
+
+
+@task(after_run="close")
+async def listens(payload: Any, ctx: TaskContext) -> int:
+    """Until its input ends."""
+    count = 0
+    async for text in chat.iter():
+        count += len(text)
+        await echoes.append(count)
+        if count > 12:
+            break
+    return count
+
+
+@task(isolated=True)
+async def alone(payload: Any, ctx: TaskContext) -> int:
+    """In a host of its own."""
+    await act(1)
+    found = await orders.wait(timeout="8s")
+    return await act(found.value if found.ok else 0)
+
+
+@task
+async def deadly(payload: Any, ctx: TaskContext) -> int:
+    """Ends its host, as often as the world says."""
+    return await perilous(int(payload or 0))
+
+
+@step
+async def perilous(number: int) -> int:
+    executed(step_key(), "perilous", number)
+    await asyncio.sleep(0.001)
+    return number
+
+
+TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly)
+REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

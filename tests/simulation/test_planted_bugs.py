@@ -1,0 +1,32 @@
+"""Bugs that are put in on purpose are found: each within a bounded number of seeds, by the rule that it breaks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.test_simulation import simulate
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+RULES = {
+    "acknowledged-early": {"S-60", "S-63"},
+    "deadline-not-rearmed": {"S-63"},
+    "delivery-lost": {"S-63"},
+    "epoch-unchecked": {"S-62"},
+    "released-run-forgotten": {"S-63"},
+    "step-early": {"S-32"},
+}
+"""Which rules may tell of it."""
+
+
+@pytest.mark.parametrize("bug", sorted(RULES))
+def test_a_planted_bug_is_found(bug: str, project_root: Path) -> None:
+    ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "1500000", "--no-shrink")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    found = re.search(r"^(\S+) after (\d+) steps", ran.stdout, re.MULTILINE)
+    assert found is not None, ran.stdout
+    assert found[1] in RULES[bug]
+    assert f"--bug {bug}" in ran.stdout.splitlines()[-1]

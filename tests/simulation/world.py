@@ -1,0 +1,342 @@
+"""The processes of one runtime, and everything that may happen to them.
+
+Real: core, replay, sessions and hosts, directory, service and router, the ledger's index and its decisions. Not real:
+the processes, their threads and loops (lanes), the sockets between them (`network`), the disk (a list), the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from helmr.ids import new_id
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.directory.timing import Limits
+from helmr_runtime.faults import Point
+from helmr_runtime.host_status import StatusFile
+from helmr_runtime.ledger.memory import TEST_RING, Stored
+from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, HOST_PREFIX, LEDGER, OWN_HOST_PREFIX
+from helmr_runtime.service import Service
+from helmr_runtime.session.host import HostActor
+from tests.simulation import tasks
+from tests.simulation.clients import Gateway
+from tests.simulation.clock import SimulatedClock
+from tests.simulation.code import process_here
+from tests.simulation.counts import Counts
+from tests.simulation.invariants import Invariants, Violation
+from tests.simulation.ledger import SimulatedLedger
+from tests.simulation.network import Call, Network
+from tests.simulation.scheduler import Killed, Process, Scheduler
+from tests.simulation.spawner import SimulatedSpawner
+
+LINGER_S = 4.0
+STATUS_SLOTS = 64
+LIMITS = Limits(linger_s=LINGER_S, retire_s=20.0, start_s=20.0, shutdown_s=2.0, silent_max_s=8.0)
+"""Shorter than a runtime's, so that more happens in a virtual minute."""
+
+ROOM = 3
+HOSTS = 2
+
+
+class World:
+    """A runtime from its start on.
+
+    Args:
+        seed: Everything that is drawn is drawn from it.
+        folder: Where status files stand.
+    """
+
+    def __init__(self, seed: str, folder: Path) -> None:
+        self.seed = seed
+        self.folder = folder
+        self.counts = Counts()
+        self.violations: list[BaseException] = []
+        self.scheduler = Scheduler(self.random("schedule"), self._on_exception)
+        self.clock = SimulatedClock(self.scheduler)
+        self.invariants = Invariants(self.counts)
+        self.network = Network(
+            self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
+        )
+        self.calls = self.network.calls
+        self.stored = Stored()
+        self.disk_fails_until_s = 0.0
+        self.armed: dict[Point, None] = {}
+        """Points at which the next process to pass ends."""
+        self.perilous = 0
+        """So many perilous steps more end their host."""
+        self.flaky = self.random("flaky")
+        self.is_calm = False
+        """Nothing goes wrong any more."""
+        self.ledger: SimulatedLedger | None = None
+        self.directory: DirectoryActor | None = None
+        self.hosts: dict[str, HostActor] = {}
+        self._disk = self.random("disk")
+        self.outside = Process("outside", self.scheduler)
+        """Never dies: clients, and what restarts the others."""
+        tasks.executed = self._executed
+        self.later(0.0, self._boot_ledger)
+
+    def random(self, name: str) -> Random:
+        """A source of its own for each purpose, so that taking one thing away leaves the others as they were."""
+        return Random(f"{self.seed}/{name}")
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def later(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
+        """Call from outside of all that can die."""
+        self.outside.lane.call_at(self.scheduler.now_s + delay_s, call, *args)
+
+    def _run(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        process.locals["boot"] = process.lane.create_task(self._watched(work))
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.violations.append(error)
+
+    def _boot_ledger(self) -> None:
+        process = Process(LEDGER, self.scheduler)
+        is_first = not self.stored.entries
+
+        async def boot() -> None:
+            self.ledger = ledger = SimulatedLedger(
+                self.clock,
+                self.stored,
+                invariants=self.invariants,
+                counts=self.counts,
+                random=self._disk,
+                fails=lambda: self.scheduler.now_s < self.disk_fails_until_s,
+            )
+            self.network.register(LEDGER, process, ledger)
+            if is_first:
+                catalog = tasks.REGISTRY.catalog().model_dump(by_alias=True)
+                await ledger.write_catalog(catalog, RUNTIME)
+                self.later(0.001, self._boot_directory)
+                self.later(0.001, self._boot_gateway)
+
+        self._run(process, boot())
+
+    def _boot_directory(self) -> None:
+        process = Process(DIRECTORY, self.scheduler)
+
+        async def boot() -> None:
+            ledger = proxies.ledger(self.calls)
+            self.directory = directory = DirectoryActor(
+                ledger=ledger,
+                port=lambda name: proxies.host(self.calls, name),
+                spawner=SimulatedSpawner(self),
+                clock=self.clock,
+                hosts=HOSTS,
+                sessions_per_host=ROOM,
+                catalog_hash=tasks.CODE_HASH,
+                limits=LIMITS,
+                deliver=partial(delivery, ledger),
+            )
+            self.network.register(DIRECTORY, process, directory)
+            if any(self.hosts[name].slots for name in self.host_names()):
+                self.counts.reached("taken over by a new directory")
+            await directory.start()
+
+        self._run(process, boot())
+
+    def _boot_gateway(self) -> None:
+        process = Process(GATEWAY, self.scheduler)
+
+        async def boot() -> None:
+            service = Service(
+                ledger=proxies.ledger_client(self.calls),
+                directory=proxies.directory(self.calls),
+                host_named=lambda name: proxies.host(self.calls, name),
+                clock=self.clock,
+                version="simulated",
+                ring=TEST_RING,
+                base_url="http://simulated.test",
+            )
+            service.start()
+            self.network.register(GATEWAY, process, Gateway(service))
+
+        self._run(process, boot())
+
+    def new_host(self, *, is_exclusive: bool) -> str:
+        """Start a host; its name."""
+        prefix = OWN_HOST_PREFIX if is_exclusive else HOST_PREFIX
+        name = prefix + new_id("host").partition("_")[2]
+        process = Process(name, self.scheduler)
+        host = HostActor(
+            name,
+            proxies.ledger(self.calls),
+            self.clock,
+            lambda: tasks.REGISTRY,
+            statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),
+            is_exclusive=is_exclusive,
+            linger_s=LINGER_S,
+        )
+        self.hosts[name] = host
+        self.network.register(name, process, host)
+        if is_exclusive:
+            self.counts.reached("a host of its own")
+            if self.directory is not None and self.directory._failover.suspects.alone:
+                self.counts.reached("a suspect goes on alone")
+        return name
+
+    def status_path(self, name: str) -> Path:
+        """A host's status file."""
+        return self.folder / f"{name}.status"
+
+    def host_names(self) -> list[str]:
+        """The hosts that can be called."""
+        return [name for name in self.network.names() if name.startswith(HOST_PREFIX)]
+
+    # --- ends ---------------------------------------------------------------------------------------
+
+    def kill(self, name: str, cause: str = "signal 9") -> None:
+        """End a process as SIGKILL does; what exists once is started again."""
+        process = self.network.process(name)
+        if process is None or process.is_dead:
+            return
+        self.counts.reached(f"killed:{_kind(name)}")
+        is_host = name.startswith(HOST_PREFIX)
+        process.die()
+        self.network.died(process, [name], cause, for_good=is_host)
+        if is_host:
+            self.hosts.pop(name, None)
+            return
+        if name == LEDGER:
+            self.ledger = None
+        boot = {
+            LEDGER: self._boot_ledger,
+            DIRECTORY: self._boot_directory,
+            GATEWAY: self._boot_gateway,
+        }[name]
+        self.later(0.05 + self._disk.random() * 2.0, boot)
+
+    def end_host(self, name: str, cause: str) -> None:
+        """What a directory's kill does: one that can't be reached goes on for a while, and nobody calls it any more."""
+        process = self.network.process(name)
+        if process is None or process.is_dead:
+            return
+        if not process.locals.get("is_unreachable"):
+            self.kill(name, cause)
+            return
+        self.counts.reached("a host goes on after it was replaced")
+        self.network.died(process, [name], cause, for_good=True, is_gone=False)
+        self.hosts.pop(name, None)
+        process.locals["is_replaced"] = True
+        self.later(0.5 + self._disk.random() * 20.0, self._end_replaced, process)
+
+    def _end_replaced(self, process: Process) -> None:
+        if not process.is_dead:
+            process.die()
+            self.network.died(process, [], "signal 9", for_good=False)
+
+    def on_point(self, point: Point) -> None:
+        """A process passes a point of `helmr_runtime.faults`."""
+        if point in self.armed:
+            del self.armed[point]
+            self.counts.reached(f"killed at {point.value}")
+            self.kill(process_here().name)
+            raise Killed(point.value)
+
+    # --- what is seen -------------------------------------------------------------------------------
+
+    def _on_call(self, call: Call) -> None:
+        if call.method == "commit" and call.caller.process.locals.get("is_replaced"):
+            self.counts.reached("a replaced host commits")
+        elif call.method == "adopt" and not call.kwargs["executes"]:
+            self.counts.reached("decided and released")
+
+    def _on_bug(self, message: str) -> None:
+        self.violations.append(Violation("bug", message))
+
+    def _executed(self, step_key: str, name: str, payload: Any) -> None:
+        process = process_here()
+        is_holder = not process.locals.get("is_replaced") and not process.is_dead
+        self.invariants.executes(step_key, is_holder=is_holder and self._holds(process, step_key))
+        if name == "perilous" and self.perilous > 0 and not self.is_calm:
+            self.perilous -= 1
+            self.counts.reached("code ends its host")
+            self.kill(process.name, "exit 1")
+            raise Killed(name)
+        if name == "flaky" and self.flaky.random() < 0.4:
+            raise tasks.Refused(name)
+
+    def _holds(self, process: Process, step_key: str) -> bool:
+        """The ledger says that the session of the step is this process's."""
+        known = self.invariants.step_keys.get(step_key)
+        if known is None or self.ledger is None:
+            return True
+        head = self.ledger._index.heads.get(known[0])
+        return head is not None and head.held_by == process.name
+
+    def _on_exception(self, loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        message = str(context.get("message"))
+        if isinstance(error, Killed) or "never retrieved" in message:
+            return
+        self.violations.append(error if error is not None else RuntimeError(message))
+
+    # --- running ------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One event.
+
+        Raises:
+            Violation: Something that always holds does not.
+        """
+        self.scheduler.step()
+        if self.invariants.violation is not None:
+            raise self.invariants.violation
+        if self.violations:
+            raise self.violations[0]
+
+    def retire(self, name: str) -> None:
+        """A host finds that code which was cut off did not end."""
+        host, process = self.hosts.get(name), self.network.process(name)
+        if host is not None and process is not None and not process.is_dead:
+            process.lane.call_soon(host.retire, "code does not end")
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong."""
+        self.is_calm = True
+        self.armed.clear()
+        self.network.slow_until_s = self.disk_fails_until_s = 0.0
+        self.perilous = 0
+
+    def check_quiet(self) -> str | None:
+        """What is still to be done, None if nothing is."""
+        ledger = self.ledger
+        if ledger is None:
+            return "the ledger is away"
+        counts = ledger._index.counts()
+        for what in ("ready", "deliveries", "queued", "running", "waiting"):
+            if counts[what]:
+                return f"{what}: {counts[what]}"
+        held = ledger._index.holdings()
+        if held:
+            return f"held: {held}"
+        slots = {name: list(self.hosts[name].slots) for name in self.host_names()}
+        return f"in hosts: {slots}" if any(slots.values()) else None
+
+    def told_of_rest(self) -> str:
+        """The sessions that are not at rest, for whoever looks for the fault."""
+        if self.ledger is None:
+            return ""
+        return "; ".join(
+            f"{head.session_id} {head.task} {head.run_status} held by {head.held_by} epoch {head.epoch}"
+            for head in self.ledger._index.heads.values()
+            if head.is_held or head.has_active_run
+        )
+
+
+def _kind(name: str) -> str:
+    return "host" if name.startswith(HOST_PREFIX) else name.removeprefix("helmr-")
+
+
+__all__ = ["HOSTS", "ROOM", "Violation", "World"]
