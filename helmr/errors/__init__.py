@@ -63,6 +63,10 @@ class BadFilter(UsageError):
     """A filter that can't be read; names the word."""
 
 
+class BadLadder(UsageError):
+    """A wait's ladder that can't be climbed: too many rungs, or a default that comes too late (S-82)."""
+
+
 class TooLarge(UsageError):
     """A body, record, payload or result over its limit (S-28)."""
 

@@ -310,6 +310,7 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "token_id": wait.token_id,
         "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
         "is_backoff": wait.is_backoff,
+        "has_schema": wait.has_schema,
     }
 
 
@@ -359,6 +360,7 @@ def _save_record(record: InputRecord, refs: _Refs) -> dict[str, Any]:
         "entry_seq": record.entry_seq,
         "feed_offset": offset,
         "has_started_run": record.has_started_run,
+        "mode": record.mode,
     }
     if offset is None:
         saved["data"] = record.data

@@ -53,6 +53,8 @@ class Answer(Command):
     wait_id: str
     record_id: str
     data: Any
+    link_id: str | None = None
+    """The answer link that it came through (S-74)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ class TokenEnded(Command):
     data: Any = None
     ended_at: datetime
     ended_by: Principal
+    mode: str | None = None
+    """How its completion came (S-73)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +124,7 @@ class AddNote(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePublicToken(Command):
-    """Make a public token for one of the session's streams (S-44). Receipt: `{public_token_id, key_id}`.
+    """Make a public token for a stream or a wait of the session (S-44, S-74). Receipt: `{public_token_id, key_id}`.
 
     `token` is `PublicToken.to_json()` with its times as they shall be.
     """
@@ -133,6 +137,8 @@ class RevokePublicToken(Command):
     """Revoke one of the session's public tokens. Idempotent. Receipt: `{public_token_id, status}`."""
 
     public_token_id: str
+    is_link: bool = False
+    """It is an answer link: one that died with its wait is revoked already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

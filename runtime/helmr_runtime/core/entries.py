@@ -27,12 +27,14 @@ step.failed        error                                 op outcome
 step.abandoned     reason: task|run_end                  op closed by the code or by the run's end
 wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? schema? timeout_s? deadline_at?
                    deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
-wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? next    next: running|queued
-                   answer: given to exactly this wait (S-18)
+                   question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
+                   ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? next    next: running|queued
+                   answer: given to exactly this wait (S-18); mode: how it came (S-73)
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|input_ended|token_cancelled|superseded next?
-input.accepted     record_id stream stream_seq data outcome correlation_id? key_hash? data_hash? wait_id? run_id?
-                   operation?
+input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
+                   run_id? operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
 output.appended    record_id stream stream_seq data      op, opened and outcome in one
 clock.read         now                                   op, opened and outcome in one
@@ -106,7 +108,7 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of api_key, public_token, callback, task, ray_job, runtime."""
+    """Who acted (S-51). `type` is one of api_key, public_token, callback, link, task, ray_job, runtime."""
 
     type: str
     id: str | None = None

@@ -47,6 +47,8 @@ class Wait:
     token_id: str | None
     deadline_at: datetime | None
     is_backoff: bool
+    has_schema: bool = False
+    """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
 
     @property
     def has_own_op(self) -> bool:
@@ -115,6 +117,17 @@ class Run:
     def is_active(self) -> bool:
         """The run has not ended."""
         return self.status in ACTIVE
+
+    @property
+    def wait_schema(self) -> Any:
+        """The pending wait's own JSON Schema (S-71); None if it has none."""
+        if self.wait is None or not self.wait.has_schema:
+            return None
+        op = self.wait.op
+        opened = (
+            e for e in reversed(self.journal) if e.op == op and e.kind is EntryKind.WAIT_OPENED
+        )
+        return next(opened).body["schema"]
 
     def index(self) -> None:
         """Derive `tries` and `given_up` from the journal."""

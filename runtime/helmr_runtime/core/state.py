@@ -37,6 +37,8 @@ class InputRecord:
     entry_seq: int
     feed_offset: int | None
     has_started_run: bool = False
+    mode: str | None = None
+    """How it came (S-73); None in a record of release 0.1.0."""
 
 
 class SessionState:
@@ -278,6 +280,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         token_id=body.get("token_id"),
         deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
+        has_schema=body["kind"] == "input" and "schema" in body,
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
@@ -290,6 +293,7 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
     if wait is None or wait.id != entry.body["wait_id"]:
         raise DataError(f"{state.id}: entry {entry.seq} resolves a wait that is not pending")
     run.wait = None
+    _drop_links(state, wait.id)
     if wait.kind == "input" and wait.stream is not None:
         timed_out = entry.kind is EntryKind.WAIT_TIMED_OUT
         run.closed_waits[wait.stream, wait.correlation_id] = (entry.seq, timed_out)
@@ -303,6 +307,16 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
         return
     run.add(entry)
     run.outcome_seen()
+
+
+def _drop_links(state: SessionState, wait_id: str) -> None:
+    """Answer links die with their wait (S-74)."""
+    if state.public_tokens:
+        state.public_tokens = {
+            known_id: known
+            for known_id, known in state.public_tokens.items()
+            if known["scope"].get("wait_id") != wait_id
+        }
 
 
 def _status_after_wait(run: Run, entry: Entry) -> None:
@@ -350,6 +364,7 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
             size_bytes=size,
             entry_seq=entry.seq,
             feed_offset=entry.feed_offset,
+            mode=body.get("mode"),
         )
     )
     state.unconsumed_count += 1

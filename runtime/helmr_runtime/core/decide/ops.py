@@ -25,6 +25,7 @@ from helmr_runtime.core.requests import (
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import TokenQuestion
+from helmr_runtime.core.wait_record import record_parts
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""
@@ -156,14 +157,12 @@ def open_wait(
         "stream": ask.stream,
         "correlation_id": ask.correlation_id,
         "token_id": ask.token_id,
-        "subject": ask.subject if ask.subject is not None or question is None else question.subject,
-        "body": ask.body if ask.body is not None or question is None else question.body,
-        "schema": ask.schema,
         "timeout_s": ask.timeout_s,
         "deadline_at": iso(shown_at) if shown_at is not None else None,
         "deadline_of": "token" if ends_with_token else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
+    body.update(record_parts(state.task, state.tags, ask, question))
     principal = task_principal(run.id)
     opened = Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op, principal=principal)
     resolved = _resolved_at_once(state, run, op, ask, deadline, context, token_ended)
@@ -187,13 +186,20 @@ def _resolved_at_once(
     token_ended: TokenEnded | None,
 ) -> Draft | None:
     if ask.wait_kind == "input" and ask.stream is not None:
-        record = first_match(state, ask.stream, ask.correlation_id)
+        schema = ask.details.schema
+        record = first_match(
+            state,
+            ask.stream,
+            ask.correlation_id,
+            lambda data: schema is None or context.fits(schema, data),
+        )
         if record is not None:
             body: dict[str, Any] = {
                 "wait_id": ask.wait_id,
                 "record_id": record.id,
                 "record_seq": record.seq,
                 "stream": record.stream,
+                **({"mode": record.mode} if record.mode is not None else {}),
                 "next": "running",
             }
             return Draft(EntryKind.WAIT_FULFILLED, body, run_id=run.id, op=op)
