@@ -283,6 +283,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "run.started": lambda: f"attempt {get('attempt')} started",
         "run.resumed": lambda: "resumed",
         "run.retried": lambda: f"retried as attempt {get('attempt')}",
+        "run.rewound": lambda: f"taken back to op {get('to_op')}: {get('reason')}",
         "run.attempt_failed": lambda: f"attempt failed: {_error(get('error'))}",
         "run.succeeded": lambda: f"succeeded {_json(get('result'))}",
         "run.failed": lambda: f"failed: {_error(get('error'))}",

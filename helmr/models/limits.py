@@ -27,6 +27,7 @@ TOKEN_TAG_MAX = 128
 TOKEN_METADATA_BYTES_MAX = 16 * 1024
 NAME_MAX = 100
 PERSON_MAX = 200
+REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
 QUERY_TEXT_MAX = 65_536

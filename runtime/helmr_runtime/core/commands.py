@@ -103,6 +103,33 @@ class RetryRun(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewindRun(Command):
+    """Take the newest run back to an op (S-75). Receipt: `{run_id, attempt}`.
+
+    `seen` is the hash of the preview that was looked at (S-76); `keep_answers` False asks everything again.
+    """
+
+    run_id: str
+    to_op: int
+    reason: str
+    seen: str
+    keep_answers: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendWait(Command):
+    """Give a resolved wait another answer (S-79). Receipt: as `RewindRun`."""
+
+    run_id: str
+    wait_id: str
+    record_id: str
+    data: Any
+    reason: str
+    seen: str
+    keep_answers: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelSession(Command):
     """Cancel the session and all that is open in it (S-6). Idempotent."""
 

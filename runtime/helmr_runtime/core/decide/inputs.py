@@ -57,7 +57,7 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         )
     require_open(state)
     require_stream(state, command.stream, context)
-    size = _checked_size(command.data)
+    size = checked_size(command.data)
     if state.active_run is None and context.policy.on_idle_input == "reject":
         raise IdleInputRejected(
             f"{state.id} has no active run, and {state.task} rejects input then",
@@ -103,7 +103,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         )
         return Decision((_due(wait, run, context),), error=error)
     require_open(state)
-    _checked_size(command.data)
+    checked_size(command.data)
     accepted = _Accepted(
         record_id=command.record_id,
         stream=wait.stream,
@@ -321,7 +321,7 @@ def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:
     )
 
 
-def _checked_size(data: Any) -> int:
+def checked_size(data: Any) -> int:
     """The bytes of a record's data, within its limit (S-28)."""
     size = len(jsontext.encode(data).encode("utf-8"))
     if size > RECORD_BYTES_MAX:
