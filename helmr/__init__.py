@@ -24,7 +24,7 @@ TYPE_CHECKING = False  # what `typing` says too, whose import takes longer than 
 if TYPE_CHECKING:
     from typing import Any
 
-    from helmr import auth, errors, streams, timers, tokens
+    from helmr import auth, errors, ladder, streams, timers, tokens
     from helmr.client import AsyncClient, Client
     from helmr.context import TaskContext
     from helmr.current import Record
@@ -62,6 +62,7 @@ __all__ = [
     "WaitTimeout",
     "auth",
     "errors",
+    "ladder",
     "step",
     "step_key",
     "streams",

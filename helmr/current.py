@@ -15,6 +15,7 @@ from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Literal, Protocol
 
 from helmr.errors import NotInTask
+from helmr.wait_details import NOTHING_SAID, WaitDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,7 @@ class WaitCall:
     token_id: str | None = None
     timeout_s: float | None = None
     until: datetime | None = None
-    subject: str | None = None
-    body: str | None = None
-    schema: Any = None
-    """JSON Schema that the token's completions must fit from now on."""
+    details: WaitDetails = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +81,7 @@ class TokenCall:
     verify: Mapping[str, Any] | None = field(default=None, repr=False)
     subject: str | None = None
     body: str | None = None
+    initial: Any = None
     allowed_origins: tuple[str, ...] = ()
 
 

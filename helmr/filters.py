@@ -52,9 +52,30 @@ class Fields:
 
 WAIT_FIELDS = Fields(
     noun="wait",
-    texts=("id", "session", "run", "task", "kind", "stream", "correlation", "token", "subject"),
+    texts=(
+        "id",
+        "session",
+        "run",
+        "task",
+        "kind",
+        "stream",
+        "correlation",
+        "token",
+        "subject",
+        "priority",
+        "tag",
+        "assignee",
+    ),
     times={"due": ("deadline_at", True), "age": ("opened_at", False)},
-    pushed={"session": "session", "task": "task", "kind": "kind", "stream": "stream"},
+    pushed={
+        "session": "session",
+        "task": "task",
+        "kind": "kind",
+        "stream": "stream",
+        "priority": "priority",
+        "tag": "tag",
+        "assignee": "assignee",
+    },
 )
 SESSION_FIELDS = Fields(
     noun="session",
@@ -180,6 +201,9 @@ def wait_facts(wait: WaitInfo) -> Facts:
         "correlation": wait.correlation_id,
         "token": wait.token_id,
         "subject": wait.subject,
+        "priority": wait.priority.value,
+        "tag": (*wait.tags, *wait.session_tags),
+        "assignee": wait.assignee,
         "deadline_at": wait.deadline_at,
         "opened_at": wait.opened_at,
     }

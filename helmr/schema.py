@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cached_property
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
@@ -105,6 +107,29 @@ class Codec(Generic[T]):
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema that data must fit, draft 2020-12."""
         return self._adapter.json_schema(mode="validation")
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the JSON Schema; equal for equal ones."""
+        return schema_digest(self.json_schema())
+
+
+def codec_of(schema: Any, *, what: str) -> Codec[Any]:
+    """The codec of a type; a JSON Schema, which is a dict or bool, says nothing of types and takes any JSON."""
+    return Codec(Any if schema is None or isinstance(schema, dict | bool) else schema, what=what)
+
+
+def json_schema(schema: Any) -> Any:
+    """The JSON Schema of a type; a dict or bool is one already, None is none."""
+    if schema is None or isinstance(schema, dict | bool):
+        return schema
+    return Codec(schema, what="a schema").json_schema()
+
+
+def schema_digest(schema: Any) -> str:
+    """Hex SHA-256 over a JSON Schema's content, whatever the order of its keys."""
+    text = json.dumps(schema, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_json(value: Any) -> bool:

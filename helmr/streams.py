@@ -11,16 +11,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 from helmr.current import Record, WaitCall, WaitOutcome, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
-from helmr.models import BODY_MAX_BYTES, CORRELATION_ID_MAX, SUBJECT_MAX
+from helmr.models import CORRELATION_ID_MAX
 from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
-from helmr.schema import Codec
+from helmr.schema import Codec, codec_of, json_schema, schema_digest
+from helmr.wait_options import WaitOptions, details, has_surrogate
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -55,45 +57,86 @@ class InputStream(Stream[T]):
 
     direction = "input"
 
+    @overload
     def wait(
         self,
         *,
         timeout: Duration | None = None,
         correlation_id: str | None = None,
-        subject: str | None = None,
-        body: str | None = None,
-    ) -> PendingWait[T]:
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[T]: ...
+    @overload
+    def wait(
+        self,
+        *,
+        schema: type[U],
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[U]: ...
+    @overload
+    def wait(
+        self,
+        *,
+        schema: Any,
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[Any]: ...
+    def wait(
+        self,
+        *,
+        schema: Any = None,
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[Any]:
         """Wait for a record on this stream; the run parks until one matches.
 
         A wait with a correlation id takes only records of that id; a wait without one takes **any** record, also
         one meant for another wait (S-23). One wait at a time: a second raises `ConcurrentWaitError`.
 
         Args:
+            schema: For answers to this wait, instead of the stream's: any pydantic-compatible type, or a JSON Schema.
+                A record that people send must fit the stream's; this wait takes it only if it fits this one too (S-71).
             timeout: Afterwards the result has `WaitTimeout`. None waits for ever.
             correlation_id: At most 512 characters, compared exactly after trimming.
-            subject: One line for the person who answers, at most 200 characters.
-            body: Markdown for that person, at most 20 kB.
+            options: What people are told: `WaitOptions`.
 
         Returns:
             A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value.
 
-        Durability: the wait is on disk before the run parks.   Source: S-10…S-17.
+        Raises:
+            UsageError: An option is out of its limits.
+            SchemaMismatch: `on_decline` or the ladder's default does not fit.
+
+        Durability: the wait is on disk before the run parks.   Source: S-10…S-17, S-70…S-72.
         """
+        codec: Codec[Any] = (
+            self.codec if schema is None else codec_of(schema, what=f"a wait on {self.id}")
+        )
+        own = json_schema(schema)
+        timeout_s = seconds(timeout) if timeout is not None else None
         call = WaitCall(
             kind="input",
             stream=self.id,
             correlation_id=_correlation_id(correlation_id),
-            timeout_s=seconds(timeout) if timeout is not None else None,
-            subject=checked_subject(subject),
-            body=checked_body(body),
+            timeout_s=timeout_s,
+            details=details(
+                options,
+                codec,
+                schema=own,
+                shown_digest=self.codec.digest if own is None else schema_digest(own),
+                timeout_s=timeout_s,
+            ),
         )
 
-        async def perform() -> WaitResult[T]:
+        async def perform() -> WaitResult[Any]:
             run = require_run(f"{self.id}.wait()")
             outcome = await run.wait(call)
             if outcome.record is None:
                 return unfulfilled(outcome)
-            value = self._must_decode(outcome.record, outcome.op)
+            value = self._must_decode(outcome.record, outcome.op, codec)
             return Fulfilled(value=value, record=outcome.record)
 
         return PendingWait(perform)
@@ -103,14 +146,11 @@ class InputStream(Stream[T]):
         *,
         timeout: Duration | None = None,
         correlation_id: str | None = None,
-        subject: str | None = None,
-        body: str | None = None,
+        **options: Unpack[WaitOptions],
     ) -> AsyncIterator[T]:
         """Yield one value after another; ends when the input is ended or nothing came for `timeout`."""
         while True:
-            result = await self.wait(
-                timeout=timeout, correlation_id=correlation_id, subject=subject, body=body
-            )
+            result = await self.wait(timeout=timeout, correlation_id=correlation_id, **options)
             if not result.ok:
                 return
             yield result.value
@@ -125,9 +165,9 @@ class InputStream(Stream[T]):
         run = require_run(f"{self.id}.history()")
         return [self._must_decode(record) for record in await run.history(self.id)]
 
-    def _must_decode(self, record: Record, op: int = 0) -> T:
+    def _must_decode(self, record: Record, op: int = 0, codec: Codec[T] | None = None) -> T:
         try:
-            return self.codec.decode(record.data)
+            return (codec or self.codec).decode(record.data)
         except SchemaMismatch as error:
             message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
             raise require_run(self.id).unreadable(op, message) from error
@@ -166,32 +206,9 @@ def unfulfilled(outcome: WaitOutcome) -> Unfulfilled:
 
 def _correlation_id(value: str | None) -> str | None:
     trimmed = value.strip() if value is not None else ""
-    if len(trimmed) > CORRELATION_ID_MAX or _has_surrogate(trimmed):
+    if len(trimmed) > CORRELATION_ID_MAX or has_surrogate(trimmed):
         raise UsageError(f"a correlation id has at most {CORRELATION_ID_MAX} characters of text")
     return trimmed or None
-
-
-def checked_subject(value: str | None) -> str | None:
-    """The subject of a wait or token, None if it is empty; UsageError over its limits (S-17)."""
-    if not value:
-        return None
-    if len(value) > SUBJECT_MAX or value.splitlines() != [value] or _has_surrogate(value):
-        raise UsageError(f"a subject is one line of at most {SUBJECT_MAX} characters of text")
-    return value
-
-
-def checked_body(value: str | None) -> str | None:
-    """The body of a wait or token, None if it is empty; UsageError over its limit (S-17)."""
-    if not value:
-        return None
-    if len(value) > BODY_MAX_BYTES or _has_surrogate(value) or len(value.encode()) > BODY_MAX_BYTES:
-        raise UsageError(f"a wait's body is text of at most {BODY_MAX_BYTES} bytes")
-    return value
-
-
-def _has_surrogate(text: str) -> bool:
-    """Half of a character, which no entry can hold."""
-    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 @overload

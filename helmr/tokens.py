@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from helmr import ids
 from helmr.current import TokenCall, TokenMade, WaitCall, require_run
@@ -23,8 +23,9 @@ from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.results import Fulfilled, PendingWait, WaitResult
-from helmr.schema import Codec
-from helmr.streams import checked_body, checked_subject, unfulfilled
+from helmr.schema import codec_of, json_schema, schema_digest
+from helmr.streams import unfulfilled
+from helmr.wait_options import JSON, WaitOptions, checked_body, checked_subject, details
 
 T = TypeVar("T")
 
@@ -72,8 +73,7 @@ class Token:
         *,
         schema: type[T],
         timeout: Duration | None = None,
-        subject: str | None = None,
-        body: str | None = None,
+        **options: Unpack[WaitOptions],
     ) -> PendingWait[T]: ...
     @overload
     def wait(
@@ -81,19 +81,17 @@ class Token:
         *,
         schema: Any = ...,
         timeout: Duration | None = None,
-        subject: str | None = None,
-        body: str | None = None,
+        **options: Unpack[WaitOptions],
     ) -> PendingWait[Any]: ...
     def wait(
         self,
         *,
         schema: Any = None,
         timeout: Duration | None = None,
-        subject: str | None = None,
-        body: str | None = None,
+        **options: Unpack[WaitOptions],
     ) -> PendingWait[Any]:
         """Wait for its completion; as `tokens.wait(self.id, …)`."""
-        return wait(self.id, schema=schema, timeout=timeout, subject=subject, body=body)
+        return wait(self.id, schema=schema, timeout=timeout, **options)
 
 
 async def create(
@@ -106,6 +104,7 @@ async def create(
     verify: Verify | None = None,
     subject: str | None = None,
     body: str | None = None,
+    initial: Any = None,
     allowed_origins: Iterable[str] = (),
 ) -> Token:
     """Make a token.
@@ -119,6 +118,7 @@ async def create(
         verify: Only bodies that a provider signed complete it through its URL.
         subject: One line for the person who opens the URL, at most 200 characters.
         body: Markdown for that person, at most 20 kB.
+        initial: What the form behind the URL starts with.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
 
     Raises:
@@ -142,6 +142,7 @@ async def create(
         verify=signed,
         subject=checked_subject(subject),
         body=checked_body(body),
+        initial=JSON.encode(initial) if initial is not None else None,
         allowed_origins=tuple(allowed_origins),
     )
     return Token(await require_run("tokens.create()").create_token(call))
@@ -153,8 +154,7 @@ def wait(
     *,
     schema: type[T],
     timeout: Duration | None = None,
-    subject: str | None = None,
-    body: str | None = None,
+    **options: Unpack[WaitOptions],
 ) -> PendingWait[T]: ...
 @overload
 def wait(
@@ -162,16 +162,14 @@ def wait(
     *,
     schema: Any = ...,
     timeout: Duration | None = None,
-    subject: str | None = None,
-    body: str | None = None,
+    **options: Unpack[WaitOptions],
 ) -> PendingWait[Any]: ...
 def wait(
     token_id: str,
     *,
     schema: Any = None,
     timeout: Duration | None = None,
-    subject: str | None = None,
-    body: str | None = None,
+    **options: Unpack[WaitOptions],
 ) -> PendingWait[Any]:
     """Wait for a token's completion, whoever made it; several waits on one token all get it (S-40).
 
@@ -179,21 +177,26 @@ def wait(
         token_id: The token. One that there is not gives `WaitCancelled` with reason `token_not_found`.
         schema: Pinned: later completions must fit it, and the value is decoded by it (S-43). The newest pin counts.
         timeout: Afterwards the result has `WaitTimeout`; without it the wait lasts as long as the token.
-        subject: One line for the person who answers.
-        body: Markdown for that person.
+        options: What people are told: `WaitOptions`.
 
     Returns:
         A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value. An expired token times the wait out,
         a cancelled one cancels it.
     """
-    codec: Codec[Any] = Codec(Any if schema is None else schema, what=f"token {token_id}")
+    codec = codec_of(schema, what=f"token {token_id}")
+    own = json_schema(schema)
+    timeout_s = seconds(timeout) if timeout is not None else None
     call = WaitCall(
         kind="token",
         token_id=ids.check_id(token_id, ids.TOKEN),
-        timeout_s=seconds(timeout) if timeout is not None else None,
-        subject=checked_subject(subject),
-        body=checked_body(body),
-        schema=json_schema(schema),
+        timeout_s=timeout_s,
+        details=details(
+            options,
+            codec,
+            schema=own,
+            shown_digest=schema_digest(own) if own is not None else None,
+            timeout_s=timeout_s,
+        ),
     )
 
     async def perform() -> WaitResult[Any]:
@@ -241,10 +244,3 @@ async def cancel(token_id: str) -> TokenInfo:
 async def _call(method: str, token_id: str, **arguments: Any) -> Any:
     ids.check_id(token_id, ids.TOKEN)
     return await require_run(f"tokens.{method}()").token_call(method, token_id, arguments)
-
-
-def json_schema(schema: Any) -> Any:
-    """The JSON Schema of a type; a dict or bool is one already, None is none."""
-    if schema is None or isinstance(schema, dict | bool):
-        return schema
-    return Codec(schema, what="a token's schema").json_schema()

@@ -255,6 +255,8 @@ def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
     }
     for name in ("kind", "stream", "correlation_id", "token_id", "subject", "body", "deadline_at"):
         parts[name] = body.get(name)
+    said = ("priority", "tags", "session_tags", "assignee", "ladder", "question_hash")
+    parts |= {name: body[name] for name in said if name in body}
     try:
         return WaitInfo.model_validate(parts)
     except ValidationError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from helmr.forms import pretty
+from helmr.forms import MISSING, pretty
 from helmr.models import (
     Activity,
     EntryInfo,
@@ -21,6 +21,7 @@ from helmr.models import (
     SessionInfo,
     WaitInfo,
     WaitKind,
+    WaitPriority,
     WaitStatus,
 )
 from helmr.safe_text import one_line, plain
@@ -69,6 +70,19 @@ def subject_of(wait: WaitInfo) -> str:
     return one_line(f"{wait.task} waits on {where}" if wait.task else where, SUBJECT_CELLS)
 
 
+def initial_of(wait: WaitInfo) -> Any:
+    """What the wait's form starts with."""
+    return wait.initial if wait.initial is not None else MISSING
+
+
+def labelled(wait: WaitInfo) -> str:
+    """What a wait is about, with what it says of itself: `high: Refund? @ada #money`; safe."""
+    urgent = f"{wait.priority.value}: " if wait.priority is not WaitPriority.NORMAL else ""
+    assignee = f"  @{one_line(wait.assignee, 40)}" if wait.assignee else ""
+    tags = "".join(f" #{one_line(tag, 24)}" for tag in wait.tags)
+    return f"{urgent}{subject_of(wait)}{assignee}{tags and ' ' + tags}"
+
+
 def who(principal: PrincipalInfo | None) -> str:
     """Who acted, in words: `ana (api_key on-call)`, `callback`, `task`."""
     if principal is None:
@@ -97,7 +111,7 @@ def wait_row(
     wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
 ) -> Row:
     """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
-    subject = subject_of(wait)
+    subject = labelled(wait)
     if wait.status is not WaitStatus.PENDING or gone:
         word = {
             WaitStatus.FULFILLED: "answered",
@@ -269,6 +283,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "run.started": lambda: f"attempt {get('attempt')} started",
         "run.resumed": lambda: "resumed",
         "run.retried": lambda: f"retried as attempt {get('attempt')}",
+        "run.rewound": lambda: f"taken back to op {get('to_op')}: {get('reason')}",
         "run.attempt_failed": lambda: f"attempt failed: {_error(get('error'))}",
         "run.succeeded": lambda: f"succeeded {_json(get('result'))}",
         "run.failed": lambda: f"failed: {_error(get('error'))}",

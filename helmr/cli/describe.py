@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
+from helmr.wait_words import rung_text
 
 if TYPE_CHECKING:
     from helmr.models import (
@@ -158,6 +159,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         ("stream", one.stream),
         ("correlation id", one.correlation_id),
         ("subject", one.subject),
+        *(label for label in _labels(one) if label[1]),
         ("since", time_and_distance(one.opened_at)),
         ("deadline", time_and_distance(one.deadline_at) or "none"),
     ]
@@ -167,13 +169,29 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         pairs.append(("body", one.body))
     if one.json_schema is not None:
         pairs.append(("answer", schema_summary(one.json_schema)))
+    if one.initial is not None:
+        pairs.append(("starts with", value_text(one.initial)))
+    if one.can_decline:
+        pairs.append(("a decline says", value_text(one.on_decline)))
+    pairs += [("ladder", rung_text(rung)) for rung in one.ladder]
     if one.resolved_at is not None:
         pairs += [
             ("status", one.status),
             ("resolved", time_and_distance(one.resolved_at)),
             ("resolved by", who(one.resolved_by)),
+            *((("answered by a", one.mode.value),) if one.mode is not None else ()),
         ]
     return pairs
+
+
+def _labels(one: WaitInfo) -> list[tuple[str, object]]:
+    """What a wait says of itself besides its question; empty values are what it does not say."""
+    return [
+        ("priority", one.priority.value if one.priority != "normal" else None),
+        ("assignee", one.assignee),
+        ("tags", one.tags),
+        ("session tags", one.session_tags),
+    ]
 
 
 def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, object]]:

@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from helmr.models import (
+        AnswerLinkInfo,
         ApiKeyInfo,
         ApiKeyReceipt,
         PublicTokenInfo,
         PublicTokenReceipt,
-        PublicTokenScope,
+        PublicTokenScopeInfo,
         TokenInfo,
         TokenReceipt,
     )
 
 TOKEN_COLUMNS = ("ID", "STATUS", "SUBJECT", "EXPIRES", "ENDED", "BY", "TAGS", "SESSION")
 PUBLIC_TOKEN_COLUMNS = ("ID", "MAY", "USES LEFT", "LAST USE", "EXPIRES", "REVOKED")
+LINK_COLUMNS = ("ID", "PERSON", "LIVE", "CREATED", "EXPIRES", "REVOKED")
 KEY_COLUMNS = ("ID", "NAME", "ROLE", "CREATED", "REVOKED")
 
 Fields = list[tuple[str, object]]
@@ -105,6 +107,13 @@ def public_token_receipt_fields(one: PublicTokenReceipt) -> Fields:
     return [*public_token_fields(one), ("public access token", one.public_access_token)]
 
 
+def link_row(one: AnswerLinkInfo) -> tuple[object, ...]:
+    """Cells of `LINK_COLUMNS`."""
+    live = "yes" if one.is_live else "no"
+    times = (time_text(at) for at in (one.created_at, one.expires_at, one.revoked_at))
+    return (one.id, one.person, live, *times)
+
+
 def key_row(one: ApiKeyInfo) -> tuple[object, ...]:
     """Cells of `KEY_COLUMNS`."""
     return (one.id, one.name, one.role, time_text(one.created_at), time_text(one.revoked_at))
@@ -132,11 +141,15 @@ def fields_of(one: BaseModel) -> Fields:
     return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
 
 
-def _scope(scope: PublicTokenScope) -> str:
-    what = scope.stream or scope.token or ""
+def _scope(scope: PublicTokenScopeInfo) -> str:
+    what = scope.stream or scope.token or scope.wait or ""
     where = f" of {scope.session}" if scope.session is not None else ""
-    for_ = f" for {scope.correlation_id}" if scope.correlation_id is not None else ""
-    verb = {"session.input.send": "send to", "session.output.read": "read"}.get(
-        scope.type, "complete"
-    )
+    whom = scope.correlation_id or scope.person
+    for_ = f" for {whom}" if whom is not None else ""
+    verbs = {
+        "session.input.send": "send to",
+        "session.output.read": "read",
+        "wait.answer": "answer",
+    }
+    verb = verbs.get(scope.type, "complete")
     return f"{verb} {what}{where}{for_}"

@@ -45,6 +45,10 @@ def create(
     body: Annotated[
         str | None, typer.Option(metavar="TEXT|@FILE|-", help="Markdown for that person.")
     ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|-", help="What the form behind its URL starts with."),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Its callback URL takes bodies as they are sent.")
     ] = False,
@@ -77,6 +81,9 @@ def create(
             verify=_verify(verify, verify_secret),
             subject=subject,
             body=reading.read_source(body).decode("utf-8") if body is not None else None,
+            initial=(
+                reading.json_argument(initial, option="--initial") if initial is not None else None
+            ),
         )
     printing.show(receipt, describe_access.token_receipt_fields, json)
 

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from helmr import filters
-from helmr.cli import completing, describe, finding, printing, reading
+from helmr.cli import completing, describe, describe_access, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.models import AnswerLinkInfo, Page
 
 app = group("See what waits for people, and answer it.")
 
@@ -34,6 +35,13 @@ def list_(
     task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
     stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
     session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
+    priority: Annotated[
+        str | None, typer.Option(metavar="PRIORITY", help="low, normal or high")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Of the wait or of its session.")
+    ] = None,
+    assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     filter_: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -51,6 +59,9 @@ def list_(
                 task=task,
                 stream=stream,
                 session_id=session,
+                priority=priority,
+                tag=tag,
+                assignee=assignee,
                 limit=limit,
                 cursor=after,
             ),
@@ -65,7 +76,7 @@ def list_(
             narrow=describe.wait_lines,
             nothing=(
                 "no such wait"
-                if any((status, kind, task, stream, session, wanted))
+                if any((status, kind, task, stream, session, priority, tag, assignee, wanted))
                 else "nothing waits for people"
             ),
         )
@@ -101,3 +112,57 @@ def answer(
         printing.show(
             client.waits.answer(finding.wait(client, wait), value), describe.receipt_fields, json
         )
+
+
+@command(
+    app,
+    "link",
+    examples="helmr wait link wait_01… --person ada --expires-in 2h",
+)
+def link(
+    cli: Cli,
+    wait: Wait,
+    person: Annotated[
+        str, typer.Option(metavar="NAME", help="On whose behalf the answer is recorded.")
+    ],
+    expires_in: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="until the wait's deadline, at most 7d, if not given"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a link by which one person answers this wait, once; its URL is shown this once."""
+    with cli.client() as client:
+        made = client.waits.link(finding.wait(client, wait), person=person, expires_in=expires_in)
+    printing.show(made, describe_access.fields_of, json)
+
+
+@command(app, "links")
+def links(cli: Cli, wait: Wait, json: Json = False) -> None:
+    """List the links of a wait, newest first; revoked and expired ones too."""
+    with cli.client() as client:
+        wait_id = finding.wait(client, wait)
+        printing.show_list(
+            lambda after: Page[AnswerLinkInfo](items=list(client.waits.links(wait_id))),
+            columns=describe_access.LINK_COLUMNS,
+            row=describe_access.link_row,
+            cursor=None,
+            every=True,
+            json=json,
+            nothing="it has no links",
+        )
+
+
+@command(app, "unlink")
+def unlink(
+    cli: Cli,
+    wait: Wait,
+    link: Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")],
+    json: Json = False,
+) -> None:
+    """Revoke a link; its URL opens nothing from now on."""
+    with cli.client() as client:
+        revoked = client.waits.unlink(finding.wait(client, wait), link_id=link)
+    printing.show(revoked, describe_access.fields_of, json)

@@ -19,7 +19,8 @@ from helmr.models import (
     TokenInfo,
     TokenReceipt,
 )
-from helmr.tokens import Verify, json_schema
+from helmr.schema import json_schema
+from helmr.tokens import Verify
 
 
 def create_token(
@@ -32,6 +33,7 @@ def create_token(
     verify: Verify | None,
     subject: str | None,
     body: str | None,
+    initial: Any,
     allowed_origins: Iterable[str],
     operation_id: str | None,
 ) -> Call[TokenReceipt]:
@@ -45,6 +47,7 @@ def create_token(
         "verify": _verify(verify),
         "subject": subject,
         "body": body,
+        "initial": initial,
         "allowed_origins": list(allowed_origins) or None,
     }
     given = {name: value for name, value in parts.items() if value is not None}

@@ -39,6 +39,7 @@ class AsyncTokens:
         verify: Verify | None = None,
         subject: str | None = None,
         body: str | None = None,
+        initial: Any = None,
         allowed_origins: Iterable[str] = (),
         operation_id: str | None = None,
     ) -> TokenReceipt:
@@ -59,6 +60,7 @@ class AsyncTokens:
             verify=verify,
             subject=subject,
             body=body,
+            initial=initial,
             allowed_origins=allowed_origins,
             operation_id=operation_id,
         )

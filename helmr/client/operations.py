@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from helmr import ids
+from helmr import ids, wait_details
 from helmr.client.calls import READ_TIMEOUT_S, Call, Feed, json_body, reads
 from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
     LIST_LIMIT_MAX,
     QUERY_TIMEOUT_S,
+    AnswerLinkInfo,
+    AnswerLinkReceipt,
     EntryInfo,
     Health,
     NoteReceipt,
@@ -41,14 +43,7 @@ RESULT_TIMEOUT_MAX_S = 60.0
 """Longest that one start request stays open for the run's result."""
 
 
-class _Unset:
-    """The type of UNSET."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Any = _Unset()
+UNSET: Any = wait_details.UNSET
 """An argument that was not given, where None is a value."""
 
 
@@ -263,6 +258,9 @@ def list_waits(
     task: str | AnyTask | None = None,
     stream: str | None = None,
     session_id: str | None = None,
+    priority: str | None = None,
+    tag: str | None = None,
+    assignee: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[Page[WaitInfo]]:
@@ -275,6 +273,9 @@ def list_waits(
         "task": _task_id(task),
         "stream": stream,
         "session_id": session_id,
+        "priority": priority,
+        "tag": tag,
+        "assignee": assignee,
     }
     return list_call("/v1/waits", WaitInfo, given, limit=limit, cursor=cursor)
 
@@ -290,6 +291,27 @@ def answer_wait(
     """POST /v1/waits/{id}/answer."""
     shape = SendReceipt | TokenAnswerReceipt
     return post_call(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
+
+
+def create_link(
+    wait_id: str, *, person: str, expires_in: Duration | None, operation_id: str | None
+) -> Call[AnswerLinkReceipt]:
+    """POST /v1/waits/{id}/links."""
+    parts: dict[str, Any] = {"person": person}
+    if expires_in is not None:
+        parts["expires_in"] = seconds(expires_in)
+    return post_call(f"{_wait(wait_id)}/links", AnswerLinkReceipt, parts, operation_id)
+
+
+def list_links(wait_id: str) -> Call[Page[AnswerLinkInfo]]:
+    """GET /v1/waits/{id}/links."""
+    return get_call(f"{_wait(wait_id)}/links", Page[AnswerLinkInfo])
+
+
+def revoke_link(wait_id: str, link_id: str, *, operation_id: str | None) -> Call[AnswerLinkInfo]:
+    """DELETE /v1/waits/{id}/links/{id}."""
+    path = f"{_wait(wait_id)}/links/{ids.check_id(link_id, ids.PUBLIC_TOKEN)}"
+    return post_call(path, AnswerLinkInfo, None, operation_id, method="DELETE")
 
 
 def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:

@@ -13,7 +13,7 @@ pass, with the same operation id. Lists and follows are iterators. Every method 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ from helmr.client.sync_sessions import Sessions
 from helmr.client.waiting import Until
 from helmr.durations import Duration
 from helmr.models import (
+    AnswerLinkInfo,
+    AnswerLinkReceipt,
     EntryInfo,
     Health,
     Page,
@@ -228,9 +230,24 @@ class Waits:
         task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
+        priority: str | None = None,
+        tag: str | None = None,
+        assignee: str | None = None,
         limit: int | None = None,
     ) -> Iterator[WaitInfo]:
-        """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked."""
+        """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
+
+        Args:
+            status: `pending`, `fulfilled`, `timed_out` or `cancelled`.
+            kind: One or more of `input`, `token`, `timer`.
+            task: Of this task.
+            stream: On this stream.
+            session_id: Of this session.
+            priority: `low`, `normal` or `high`.
+            tag: Of the wait or of its session.
+            assignee: Exactly this one.
+            limit: Waits per page.
+        """
         return all_pages(
             lambda cursor: self.page(
                 status=status,
@@ -238,6 +255,9 @@ class Waits:
                 task=task,
                 stream=stream,
                 session_id=session_id,
+                priority=priority,
+                tag=tag,
+                assignee=assignee,
                 limit=limit,
                 cursor=cursor,
             )
@@ -251,6 +271,9 @@ class Waits:
         task: str | AnyTask | None = None,
         stream: str | None = None,
         session_id: str | None = None,
+        priority: str | None = None,
+        tag: str | None = None,
+        assignee: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
@@ -262,6 +285,9 @@ class Waits:
                 task=task,
                 stream=stream,
                 session_id=session_id,
+                priority=priority,
+                tag=tag,
+                assignee=assignee,
                 limit=limit,
                 cursor=cursor,
             )
@@ -281,6 +307,49 @@ class Waits:
         return self._transport.call(
             operations.answer_wait(wait_id, data, operation_id=operation_id)
         )
+
+    def link(
+        self,
+        wait_id: str,
+        *,
+        person: str,
+        expires_in: Duration | None = None,
+        operation_id: str | None = None,
+    ) -> AnswerLinkReceipt:
+        """Make a link by which this person answers this wait, once (S-74).
+
+        Args:
+            wait_id: A pending wait for input or a token.
+            person: On whose behalf the answer is recorded.
+            expires_in: Without it until the wait's deadline; at most 7 days.
+            operation_id: Makes the call repeatable.
+
+        Returns:
+            The link with its URL, which is a secret and shown here only.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitResolved: It is over.
+        """
+        call = operations.create_link(
+            wait_id, person=person, expires_in=expires_in, operation_id=operation_id
+        )
+        return self._transport.call(call)
+
+    def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
+        """The wait's links, newest first, without their URLs; revoked and expired ones too."""
+        return (self._transport.call(operations.list_links(wait_id))).items
+
+    def unlink(
+        self, wait_id: str, *, link_id: str, operation_id: str | None = None
+    ) -> AnswerLinkInfo:
+        """Revoke a link; revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: The wait has no such link.
+        """
+        call = operations.revoke_link(wait_id, link_id, operation_id=operation_id)
+        return self._transport.call(call)
 
 
 class Tasks:

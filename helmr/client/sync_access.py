@@ -40,6 +40,7 @@ class Tokens:
         verify: Verify | None = None,
         subject: str | None = None,
         body: str | None = None,
+        initial: Any = None,
         allowed_origins: Iterable[str] = (),
         operation_id: str | None = None,
     ) -> TokenReceipt:
@@ -60,6 +61,7 @@ class Tokens:
             verify=verify,
             subject=subject,
             body=body,
+            initial=initial,
             allowed_origins=allowed_origins,
             operation_id=operation_id,
         )

@@ -63,6 +63,10 @@ class BadFilter(UsageError):
     """A filter that can't be read; names the word."""
 
 
+class BadLadder(UsageError):
+    """A wait's ladder that can't be climbed: too many rungs, or a default that comes too late (S-82)."""
+
+
 class TooLarge(UsageError):
     """A body, record, payload or result over its limit (S-28)."""
 
@@ -189,6 +193,10 @@ class TokenNotFound(NotFound):
     """No token with that id."""
 
 
+class OpNotFound(NotFound):
+    """The run's journal has no such op."""
+
+
 class KeyNotFound(NotFound):
     """No API key or public token with that id."""
 
@@ -260,6 +268,22 @@ class RunActive(Conflict):
 
 class RunNotRetryable(Conflict):
     """Only the newest run, failed or blocked, can be retried (S-5)."""
+
+
+class RunNotRewindable(Conflict):
+    """Only a session's newest run can be taken back (S-75)."""
+
+
+class ForkRefused(Conflict):
+    """A session can't be forked there: it waits for a token, which stays its own (S-86)."""
+
+
+class SessionChanged(Conflict):
+    """A correction would do something else than what was shown; the facts say what (S-76)."""
+
+
+class WaitNotAmendable(Conflict):
+    """Only an answered or timed-out wait for input or a token, in the newest run's journal, is amended (S-79)."""
 
 
 class IdleInputRejected(Conflict):

@@ -10,14 +10,15 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr import markup
-from helmr.models.requests import PublicTokenScope
 from helmr.models.statuses import (
     Activity,
+    AnswerMode,
     RunStatus,
     SendOutcome,
     SessionStatus,
     TokenStatus,
     WaitKind,
+    WaitPriority,
     WaitStatus,
 )
 
@@ -55,7 +56,7 @@ class ErrorInfo(Wire):
 
 
 class WaitInfo(Wire):
-    """A wait. Lists leave out `body` and `schema`."""
+    """A wait. Lists leave out `body`, `schema`, `initial` and `on_decline`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -75,6 +76,21 @@ class WaitInfo(Wire):
     deadline_at: datetime | None = None
     resolved_at: datetime | None = None
     resolved_by: PrincipalInfo | None = None
+    mode: AnswerMode | None = None
+    """How its answer came (S-73)."""
+    priority: WaitPriority = WaitPriority.NORMAL
+    tags: list[str] = Field(default_factory=list)
+    session_tags: list[str] = Field(default_factory=list)
+    assignee: str | None = None
+    initial: Any = None
+    """What a form starts with."""
+    can_decline: bool = False
+    """A decline is answered with `on_decline`."""
+    on_decline: Any = None
+    ladder: list[dict[str, Any]] = Field(default_factory=list)
+    """Rungs `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
+    question_hash: str | None = None
+    """Names what the person is shown: equal for waits that ask the same."""
     problem: str | None = None
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
@@ -88,6 +104,9 @@ class WaitInfo(Wire):
             "correlation id": self.correlation_id,
             "since": self.opened_at,
             "deadline": self.deadline_at,
+            "priority": self.priority.value if self.priority is not WaitPriority.NORMAL else None,
+            "assignee": self.assignee,
+            "tags": [*self.tags, *self.session_tags],
             "ended": self.resolved_at,
             "by": self.resolved_by.label if self.resolved_by is not None else None,
             "answer": markup.shape(self.json_schema),
@@ -222,7 +241,7 @@ class TokenAnswerReceipt(Wire):
 
 
 class TokenInfo(Wire):
-    """A token. Lists leave out `data`, `body` and `schema`. `ended_at` and `ended_by`: however it ended."""
+    """A token. Lists leave out `data`, `body`, `schema` and `initial`. `ended_at` and `ended_by`: however it ended."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -235,6 +254,8 @@ class TokenInfo(Wire):
     subject: str | None = None
     body: str | None = None
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    initial: Any = None
+    """What the form behind its URL starts with."""
     raw: bool = False
     verify: str | None = None
     """The scheme by which its callbacks are signed."""
@@ -264,11 +285,23 @@ class CompleteReceipt(Wire):
     completed_at: datetime
 
 
+class PublicTokenScopeInfo(Wire):
+    """The one thing that a public token does; of an answer link (`wait.answer`) also its wait and person."""
+
+    type: Literal["session.input.send", "session.output.read", "token.complete", "wait.answer"]
+    session: str | None = None
+    stream: str | None = None
+    token: str | None = None
+    correlation_id: str | None = None
+    wait: str | None = None
+    person: str | None = None
+
+
 class PublicTokenInfo(Wire):
     """A public token, without its secret."""
 
     id: str
-    scope: PublicTokenScope
+    scope: PublicTokenScopeInfo
     max_uses: int | None = None
     uses: int = 0
     uses_left: int | None = None
@@ -283,6 +316,26 @@ class PublicTokenReceipt(PublicTokenInfo):
     """Answer of making one: with its secret, the only time it is shown."""
 
     public_access_token: str
+
+
+class AnswerLinkInfo(Wire):
+    """An answer link, without its URL (S-74)."""
+
+    id: str
+    wait_id: str
+    session_id: str
+    person: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    is_live: bool
+    """Its wait is pending, and it is neither expired nor revoked."""
+
+
+class AnswerLinkReceipt(AnswerLinkInfo):
+    """Answer of making one: with its URL, the only time it is shown."""
+
+    url: str
 
 
 class ApiKeyInfo(Wire):

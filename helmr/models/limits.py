@@ -16,10 +16,18 @@ LIST_LIMIT_MAX = 200
 LIST_LIMIT_DEFAULT = 50
 """Limits of the contract (S-2, S-17, S-23, S-26, S-28)."""
 
+WAIT_TAGS_MAX = 20
+WAIT_TAG_MAX = 64
+ASSIGNEE_MAX = 128
+LADDER_RUNGS_MAX = 20
+"""Limits of what a wait says about itself (S-72, S-82)."""
+
 TOKEN_TAGS_MAX = 50
 TOKEN_TAG_MAX = 128
 TOKEN_METADATA_BYTES_MAX = 16 * 1024
 NAME_MAX = 100
+PERSON_MAX = 200
+REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
 QUERY_TEXT_MAX = 65_536

@@ -12,6 +12,7 @@ from helmr.models.limits import (
     EXTERNAL_ID_MAX,
     IDEMPOTENCY_KEY_MAX,
     NAME_MAX,
+    PERSON_MAX,
     QUERY_ROWS_DEFAULT,
     QUERY_ROWS_MAX,
     QUERY_TEXT_MAX,
@@ -98,6 +99,7 @@ class TokenRequest(Request):
     verify: VerifyRequest | None = None
     subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
     body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
+    initial: Any = None
     allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
         default_factory=list, max_length=50
     )
@@ -128,6 +130,13 @@ class PublicTokenRequest(Request):
     allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
         default_factory=list, max_length=50
     )
+
+
+class AnswerLinkRequest(Request):
+    """POST /v1/waits/{id}/links. Without `expires_in` until the wait's deadline, at most 7 days."""
+
+    person: str = Field(min_length=1, max_length=PERSON_MAX)
+    expires_in: float | Annotated[str, Field(max_length=40)] | None = None
 
 
 class ApiKeyRequest(Request):

@@ -57,6 +57,27 @@ class WaitStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class WaitPriority(StrEnum):
+    """How urgent a wait is to whoever asked (S-72)."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class AnswerMode(StrEnum):
+    """How an answer came (S-73): set by the runtime, never by who answers."""
+
+    PERSON = "person"
+    """With a key or from a job that named a person."""
+    LINK = "link"
+    """Through an answer link or the page behind a callback URL."""
+    DEFAULT = "default"
+    """A ladder's default."""
+    PROGRAM = "program"
+    """From any other caller."""
+
+
 class SendOutcome(StrEnum):
     """What a send did (S-25)."""
 

@@ -172,11 +172,33 @@ async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
     assert (await client.sessions.open(started.id).get()).wait.id == wait.id
     page = await client.waits.page(**mine, kind="input", limit=1)
     assert [one.id for one in page.items] == [wait.id]
+    assert (full.initial, full.can_decline, full.on_decline) == (REJECT, True, REJECT)
+    assert (full.priority, full.tags, full.assignee) == ("high", ["news"], "ada")
+    assert [rung["do"] for rung in full.ladder] == ["remind", "default"]
+    assert len(full.question_hash) == 32
+    for wanted, found in [
+        ({"priority": "high"}, 1),
+        ({"priority": "low"}, 0),
+        ({"tag": "news"}, 1),
+        ({"tag": "new"}, 0),
+        ({"assignee": "ada"}, 1),
+        ({"assignee": "Ada"}, 0),
+    ]:
+        assert len((await client.waits.page(**mine, **wanted)).items) == found, wanted
     await client.waits.answer(wait.id, REJECT)
     assert await all_of(client.waits.list(**mine)) == []
     assert [one.id for one in await all_of(client.waits.list(**mine, status="fulfilled"))] == [
         wait.id
     ]
+
+
+async def links_to_answer_by_are_made_listed_and_revoked(client: Any, way: Way) -> None:
+    _, wait = await reviewing(client)
+    made = await client.waits.link(wait.id, person="ada", expires_in="1h")
+    assert "/v1/links/hlmr_link_" in made.url
+    assert [one.id for one in await client.waits.links(wait.id)] == [made.id]
+    assert (await client.waits.unlink(wait.id, link_id=made.id)).is_live is False
+    assert [one.is_live for one in await client.waits.links(wait.id)] == [False]
 
 
 async def sends_say_what_they_did(client: Any, way: Way) -> None:
@@ -485,6 +507,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     sessions_are_found_by_what_they_are,
     runs_are_listed_and_waited_for,
     the_inbox_is_read_and_answered,
+    links_to_answer_by_are_made_listed_and_revoked,
     sends_say_what_they_did,
     what_comes_after_a_deadline_is_late,
     a_repeated_operation_gives_its_first_receipt,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import streams, task, tokens
+from helmr import ladder, streams, task, tokens
 
 
 class Draft(BaseModel):
@@ -26,7 +26,15 @@ async def review(draft: Draft) -> dict[str, str]:
     """Asks for a decision."""
     await progress.append("asked")
     decision = await approval.wait(
-        correlation_id="review-1", subject=f"Publish {draft.title}?", body="# Look"
+        correlation_id="review-1",
+        subject=f"Publish {draft.title}?",
+        body="# Look",
+        initial={"decision": "reject"},
+        on_decline={"decision": "reject"},
+        priority="high",
+        tags=["news"],
+        assignee="ada",
+        ladder=[ladder.remind("1h"), ladder.default("2h", {"decision": "reject"})],
     ).unwrap()
     await progress.append(decision.decision)
     return {"status": decision.decision}

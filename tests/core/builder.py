@@ -334,6 +334,7 @@ def picture(state: SessionState) -> dict[str, Any]:
     run = state.run
     return {
         "head": (state.seq, state.last_hash, state.last_at, state.status, state.input_ended),
+        "closed_by": state.closed_by,
         "session": (state.task, state.external_id, state.tags, state.metadata, state.runs_count),
         "seqs": (state.input_seqs, state.output_seqs),
         "unconsumed": {s: [_record(r) for r in rs] for s, rs in state.unconsumed.items() if rs},

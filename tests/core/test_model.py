@@ -1,4 +1,6 @@
-"""A state machine with crashes against a plain model of streams and waits (S-11, S-22, S-24, S-25, S-53).
+"""A state machine with crashes against a plain model of streams, waits and corrections.
+
+S-11, S-22, S-24, S-25, S-53, S-75, S-78, S-79.
 
 The model is written from the rules alone: lists that are searched from the front, no indexes, no fold.
 """
@@ -27,7 +29,8 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr_runtime.core.commands import Deadline, TokenEnded
+from helmr_runtime.core.commands import AmendWait, Deadline, RewindRun, TokenEnded
+from helmr_runtime.core.corrections import plan_amendment, plan_rewind
 from helmr_runtime.core.entries import EntryKind
 from tests.core.builder import ALICE, Story, picture, seconds
 
@@ -45,6 +48,7 @@ class ModelRecord:
     seq: int
     correlation: str | None
     consumed_by: int | None = None
+    """Index of the wait that took it last; -1: an amendment that none has taken yet."""
 
 
 @dataclass
@@ -58,6 +62,13 @@ class ModelWait:
     outcome: str = "pending"
     is_answered: bool = False
     is_given_up: bool = False
+    is_aside: bool = False
+    """A rewind took it back; no retry counts as one."""
+
+    @property
+    def question(self) -> tuple[Any, ...]:
+        """What it asks: in this machine nothing else differs."""
+        return self.kind, self.stream, self.correlation
 
     def would_take(self, record: ModelRecord) -> bool:
         if self.kind != "input" or self.stream != record.stream:
@@ -71,6 +82,7 @@ class Model:
 
     records: list[ModelRecord] = field(default_factory=list)
     waits: list[ModelWait] = field(default_factory=list)
+    held: list[tuple[tuple[Any, ...], ModelRecord]] = field(default_factory=list)
     input_ended: bool = False
     is_closed: bool = False
 
@@ -96,7 +108,7 @@ class Model:
             wait.outcome = "fulfilled"
             record.consumed_by = self.waits.index(wait)
             return "fulfilled"
-        of_run = [w for w in self.waits if w.run == run and w.would_take(record)]
+        of_run = [w for w in self.waits if w.run == run and not w.is_aside and w.would_take(record)]
         if of_run and of_run[-1].outcome == "timed_out":
             return "late"
         if wait is not None and wait.kind == "input" and wait.stream == stream:
@@ -105,6 +117,13 @@ class Model:
 
     def open(self, wait: ModelWait) -> None:
         self.waits.append(wait)
+        for place, (question, record) in enumerate(self.held):
+            if question == wait.question:
+                del self.held[place]
+                record.consumed_by = self.waits.index(wait)
+                wait.outcome = "fulfilled"
+                wait.is_answered = True  # it never goes back to the stream
+                return
         for record in self.records:
             if record.consumed_by is None and wait.would_take(record):
                 record.consumed_by = self.waits.index(wait)
@@ -112,6 +131,19 @@ class Model:
                 return
         if wait.kind == "input" and self.input_ended:
             wait.outcome = "cancelled"
+
+    def take_back(self, run: str, gone: set[str], left: set[str], *, keeps: bool) -> None:
+        """Waits are set aside; what they took is held before what was held already, or nothing is."""
+        taken: list[tuple[tuple[Any, ...], ModelRecord]] = []
+        for index, wait in enumerate(self.waits):
+            if wait.run != run:
+                continue
+            if wait.id in gone and wait.outcome == "pending":
+                wait.outcome = "cancelled"
+            elif wait.id in gone:
+                taken += [(wait.question, r) for r in self.records if r.consumed_by == index]
+            wait.is_aside = wait.id not in left
+        self.held = [*taken, *self.held] if keeps else []
 
 
 class Sessions(RuleBasedStateMachine):
@@ -289,6 +321,7 @@ class Sessions(RuleBasedStateMachine):
             if self.model.is_closed:
                 return False
             self.story.start_run()
+            self.model.held = []
         if self.story.state.activity.value == "queued":
             self.story.execute()
         return self.story.state.activity.value == "running"
@@ -416,6 +449,75 @@ class Sessions(RuleBasedStateMachine):
     def retry(self) -> None:
         self.story.retry()
 
+    # --- corrections ------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.story.run.journal and not self.model.is_closed)
+    @rule(data=st.data(), keeps=st.booleans(), dice=st.integers(0, 3))
+    def rewind(self, data: st.DataObject, keeps: bool, dice: int) -> None:
+        if dice != 2:
+            return
+        story, run = self.story, self.story.run
+        to_op = data.draw(st.sampled_from(sorted({e.op for e in run.journal if e.op is not None})))
+        plan = plan_rewind(story.state, run, to_op, keep_answers=keeps)
+        gone = self.waits_of(set(plan.set_aside))
+        story.do(
+            RewindRun(
+                principal=ALICE,
+                run_id=run.id,
+                to_op=to_op,
+                reason="wrong",
+                seen=plan.hash,
+                keep_answers=keeps,
+            )
+        )
+        self.model.take_back(run.id, gone, self.waits_of(None), keeps=keeps)
+        self.seen["rewound"] += 1
+        self.seen["held"] += bool(self.model.held)
+
+    @precondition(lambda self: self.story.run.journal and not self.model.is_closed)
+    @rule(data=st.data(), dice=st.integers(0, 2))
+    def amend(self, data: st.DataObject, dice: int) -> None:
+        story, run = self.story, self.story.run
+        here = self.waits_of(None)
+        found = [
+            w
+            for w in self.model.waits
+            if w.id in here and w.kind == "input" and w.outcome in ("fulfilled", "timed_out")
+        ]
+        if dice != 1 or not found:
+            return
+        wait = data.draw(st.sampled_from(found))
+        plan = plan_amendment(story.state, run, wait.id)
+        gone = self.waits_of(set(plan.set_aside))
+        story.do(
+            AmendWait(
+                principal=ALICE,
+                run_id=run.id,
+                wait_id=wait.id,
+                record_id=story.new("rec"),
+                data="amended",
+                reason="wrong",
+                seen=plan.hash,
+            )
+        )
+        old = [r for r in self.model.records if r.consumed_by == self.model.waits.index(wait)]
+        self.model.take_back(run.id, gone, self.waits_of(None), keeps=True)
+        held = [one for one in self.model.held if one[1] not in old]
+        assert wait.stream is not None
+        seq = 1 + len([r for r in self.model.records if r.stream == wait.stream])
+        record = ModelRecord(wait.stream, seq, wait.correlation, -1)
+        self.model.records.append(record)
+        self.model.held = [(wait.question, record), *held]
+        self.seen["amended"] += 1
+
+    def waits_of(self, ops: set[int] | None) -> set[str]:
+        """Ids of the waits in the run's journal, of these ops."""
+        return {
+            e.body["wait_id"]
+            for e in self.story.run.journal
+            if e.kind is EntryKind.WAIT_OPENED and (ops is None or e.op in ops)
+        }
+
     # --- what must hold ---------------------------------------------------------------------------
 
     def some_wait(self, data: st.DataObject) -> ModelWait:
@@ -467,6 +569,10 @@ class Sessions(RuleBasedStateMachine):
                 key = entry.body["stream"], entry.body["record_seq"]
                 if entry.kind is EntryKind.INPUT_RETURNED:
                     assert consumed.pop(key) == entry.body["wait_id"]
+                elif "kept_from" in entry.body:
+                    assert consumed.get(key, entry.body["kept_from"]) == entry.body["kept_from"]
+                    consumed[key] = entry.body["wait_id"]
+                    self.seen["kept"] += 1
                 else:
                     assert key not in consumed, "S-24: consumed twice"
                     consumed[key] = entry.body["wait_id"]
@@ -474,7 +580,7 @@ class Sessions(RuleBasedStateMachine):
         assert consumed == {
             (r.stream, r.seq): model.waits[r.consumed_by].id
             for r in model.records
-            if r.consumed_by is not None
+            if r.consumed_by is not None and r.consumed_by >= 0
         }
         folded = picture(story.state)
         assert folded == picture(story.refold())
@@ -491,5 +597,5 @@ def test_sessions_keep_to_the_model_over_ten_thousand_steps():
     seen = Sessions.seen
     assert seen["steps"] >= STEPS_MIN
     rare = ["fulfilled", "buffered", "late", "unmatched", "duplicate", "conflict"]
-    rare += ["given back", "answer kept"]
+    rare += ["given back", "answer kept", "rewound", "held", "kept", "amended"]
     assert [name for name in rare if not seen[name]] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from helmr.models import RunStatus
 from helmr_runtime.core.decide import ops
 from helmr_runtime.core.entries import EntryKind, from_iso, iso
+from helmr_runtime.core.step_keys import step_key
 from tests.core.builder import Story, journal_ops, of_kind, picture, seconds
 
 
@@ -59,10 +60,10 @@ def test_the_longest_backoff_is_bounded():
 
 
 def test_step_keys_are_stable_over_attempts_and_differ_between_ops_runs_and_sessions():
-    key = ops.step_key("ses_1", "run_1", 1)
-    assert key == ops.step_key("ses_1", "run_1", 1)
+    key = step_key("ses_1", "run_1", 1)
+    assert key == step_key("ses_1", "run_1", 1)
     others = {("ses_1", "run_1", 2), ("ses_1", "run_2", 1), ("ses_2", "run_1", 1)}
-    assert len({key, *(ops.step_key(*other) for other in others)}) == 4
+    assert len({key, *(step_key(*other) for other in others)}) == 4
     story = Story(retries=1).execute()
     ask = story.open_step(1)
     story.fail_try(1, ask)

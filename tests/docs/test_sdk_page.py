@@ -77,6 +77,9 @@ def rendered(function: Callable[..., Any], name: str | None = None) -> str:
             parts.append(f"*{parameter.name}")
             keyword_only = True
             continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            parts.append(f"**{parameter.name}")
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             parts.append("*")
             keyword_only = True

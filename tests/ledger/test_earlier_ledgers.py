@@ -109,6 +109,8 @@ async def test_states_from_checkpoints_are_the_fold_of_its_entries(
 def said_by(state: SessionState) -> dict[str, Any]:
     """A state in comparable values, but for the stored texts: a sealed body stands in a checkpoint in the clear."""
     found = picture(state)
+    # The checkpoints of 0.1.0 did not say whose end closed a session: it counts as closed by somebody then.
+    found.pop("closed_by")
     if state.run is not None:
         found["run"]["journal"] = [
             (entry.seq, entry.kind, entry.op, entry.principal, entry.body, entry.recorded_at)

@@ -29,6 +29,7 @@ from helmr_runtime.core.requests import (
     StepRequest,
     WaitRequest,
 )
+from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_replay_log
 from helmr_runtime.replay.replay_log import is_outcome, outcome_of
 from tests.core.builder import Story
@@ -252,7 +253,7 @@ class Bench:
             self._start_step(op)
 
     def _start_step(self, op: int) -> None:
-        key = ops.step_key(self.story.state.id, self.story.run.id, op)
+        key = step_key(self.story.state.id, self.story.run.id, op)
         self.held.append((op, key, ops.tries_of(self.story.run, op)))
         if self.shuffle is None:
             self._run_held(0)

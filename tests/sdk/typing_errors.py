@@ -47,7 +47,8 @@ async def body(payload: str, ctx: TaskContext) -> int:
     await progress.append(1)  # type: ignore[arg-type]
     await progress.wait()  # type: ignore[attr-defined]
     await approval.append(text)  # type: ignore[attr-defined]
-    await approval.wait(timeout=[number])  # type: ignore[arg-type]
+    await approval.wait(timeout=[number])  # type: ignore[call-overload]
+    await approval.wait(priority="soon")  # type: ignore[call-overload]
     wrong: str = await approval.wait().unwrap()  # type: ignore[assignment]
     (await approval.wait()).value.decision  # type: ignore[union-attr]  # noqa: B018
     await Service().charge("x")  # type: ignore[arg-type]

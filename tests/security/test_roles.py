@@ -66,7 +66,8 @@ def test_only_reading_and_nothing_is_done_by_get():
 
 def test_a_public_tokens_scope_fits_one_route_each():
     scopes = [route.public_scope for route in ROUTES if route.public_scope]
-    assert sorted(scopes) == sorted(ScopeType)
+    # The secret of an answer link stands in the path of its own routes.
+    assert sorted(scopes) == sorted(set(ScopeType) - {ScopeType.WAIT_ANSWER})
 
 
 def test_a_key_gives_away_only_what_it_may_do():

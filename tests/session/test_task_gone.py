@@ -11,6 +11,7 @@ from helmr import streams, task, timers, tokens
 from helmr.current import WaitCall, current_run
 from helmr.errors import SchemaMismatch, StreamNotFound, TaskNotFound
 from helmr.testing import Harness, HarnessSession
+from helmr.wait_details import WaitDetails
 
 answers = streams.input("answers", schema=int)
 others = streams.input("others", schema=int)
@@ -29,7 +30,9 @@ async def asks(kind: str) -> Any:
     if kind == "schema":
         run = current_run.get()
         assert run is not None
-        call = WaitCall(kind="input", stream="answers", schema={"type": "integer"})
+        call = WaitCall(
+            kind="input", stream="answers", details=WaitDetails(schema={"type": "integer"})
+        )
         outcome = await run.wait(call)
         assert outcome.record is not None
         return outcome.record.data

@@ -59,7 +59,7 @@ class AnswerScreen(ComposeScreen):
         client = self.console.client
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
-        await self.show_form(form_of(self.wait.json_schema))
+        await self.show_form(form_of(self.wait.json_schema, initial=views.initial_of(self.wait)))
         self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
 
     async def _load_entries(self, session_id: str) -> None:

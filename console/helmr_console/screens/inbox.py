@@ -143,7 +143,12 @@ class InboxScreen(ListScreen):
         if known is not None and preview is not None and known.json_schema is None:
             full = preview.wait
             return known.model_copy(
-                update={"body": full.body, "json_schema": full.json_schema, "task": full.task}
+                update={
+                    "body": full.body,
+                    "json_schema": full.json_schema,
+                    "initial": full.initial,
+                    "task": full.task,
+                }
             )
         return known
 

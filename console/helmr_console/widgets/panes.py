@@ -10,7 +10,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from helmr.forms import Field, Form, Kind, Schema, form_of
-from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
+from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitPriority, WaitStatus
+from helmr.wait_words import rung_text
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
 from helmr_console.forms.template import template_text
@@ -81,6 +82,8 @@ def wait_ids(wait: WaitInfo) -> list[Content]:
     ]
     if wait.correlation_id and wait.subject:
         parts.insert(0, fact("correlation", safe.line(wait.correlation_id, limit=200)))
+    if wait.session_tags:
+        parts.append(fact("tagged", safe.line(", ".join(wait.session_tags), limit=200)))
     if wait.token_id:
         parts.append(fact("token", safe.line(wait.token_id, limit=80)))
     return parts
@@ -92,6 +95,13 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
     parts = [
         fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)))
     ]
+    if wait.priority is not WaitPriority.NORMAL:
+        parts.append(fact("priority", wait.priority.value))
+    if wait.assignee:
+        parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
+    if wait.tags:
+        parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
+    parts += [fact("ladder", safe.line(rung_text(rung), limit=200)) for rung in wait.ladder]
     if wait.status is WaitStatus.PENDING:
         when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")

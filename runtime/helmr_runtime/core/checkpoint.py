@@ -32,7 +32,7 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
-from helmr_runtime.core.run import Piece, Run, Wait
+from helmr_runtime.core.run import HeldAnswer, Piece, Run, Wait
 from helmr_runtime.core.state import InputRecord, SessionState
 
 VERSION = 2
@@ -72,6 +72,7 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
             "metadata": state.metadata,
             "status": state.status.value,
             "input_ended": state.input_ended,
+            "closed_by": state.closed_by,
             "runs_count": state.runs_count,
             "input_seqs": state.input_seqs,
             "output_seqs": state.output_seqs,
@@ -146,6 +147,7 @@ def restore(
     state.metadata = session["metadata"]
     state.status = SessionStatus(session["status"])
     state.input_ended = session["input_ended"]
+    state.closed_by = session.get("closed_by")
     state.runs_count = session["runs_count"]
     state.input_seqs = session["input_seqs"]
     state.output_seqs = session["output_seqs"]
@@ -258,6 +260,7 @@ def _save_run(run: Run) -> dict[str, Any]:
         "payload": run.payload,
         "created_seq": run.created_seq,
         "created_at": iso(run.created_at) if run.created_at is not None else None,
+        "draws_from": run.draws_from,
         "attempt": run.attempt,
         "status": run.status.value,
         "is_started": run.is_started,
@@ -269,6 +272,8 @@ def _save_run(run: Run) -> dict[str, Any]:
         "is_cautious": run.is_cautious,
         "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
         "failed_op": run.failed_op,
+        "held": [one.to_json() for one in run.held],
+        "keys": [[op, *value] for op, value in run.keys.items()],
         "journal": [],
     }
 
@@ -285,6 +290,7 @@ def _restore_run(
         payload=saved["payload"],
         created_seq=saved["created_seq"],
         created_at=from_iso(saved["created_at"]) if saved.get("created_at") else None,
+        draws_from=saved.get("draws_from"),
         attempt=saved["attempt"],
         status=RunStatus(saved["status"]),
         is_started=saved["is_started"],
@@ -296,6 +302,8 @@ def _restore_run(
         is_cautious=saved["is_cautious"],
         closed_waits={(s, c): (seq, late) for s, c, seq, late in saved["closed_waits"]},
         failed_op=saved["failed_op"],
+        held=[HeldAnswer(**one) for one in saved.get("held", ())],
+        keys={op: (rewinds, name) for op, rewinds, name in saved.get("keys", ())},
         journal=[
             *journal,
             *(_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]),
@@ -316,6 +324,7 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "token_id": wait.token_id,
         "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
         "is_backoff": wait.is_backoff,
+        "has_schema": wait.has_schema,
     }
 
 
@@ -365,6 +374,7 @@ def _save_record(record: InputRecord, refs: _Refs) -> dict[str, Any]:
         "entry_seq": record.entry_seq,
         "feed_offset": offset,
         "has_started_run": record.has_started_run,
+        "mode": record.mode,
     }
     if offset is None:
         saved["data"] = record.data

@@ -53,6 +53,8 @@ class Answer(Command):
     wait_id: str
     record_id: str
     data: Any
+    link_id: str | None = None
+    """The answer link that it came through (S-74)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ class TokenEnded(Command):
     data: Any = None
     ended_at: datetime
     ended_by: Principal
+    mode: str | None = None
+    """How its completion came (S-73)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,33 @@ class RetryRun(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewindRun(Command):
+    """Take the newest run back to an op (S-75). Receipt: `{run_id, attempt}`.
+
+    `seen` is the hash of the preview that was looked at (S-76); `keep_answers` False asks everything again.
+    """
+
+    run_id: str
+    to_op: int
+    reason: str
+    seen: str
+    keep_answers: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendWait(Command):
+    """Give a resolved wait another answer (S-79). Receipt: as `RewindRun`."""
+
+    run_id: str
+    wait_id: str
+    record_id: str
+    data: Any
+    reason: str
+    seen: str
+    keep_answers: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelSession(Command):
     """Cancel the session and all that is open in it (S-6). Idempotent."""
 
@@ -120,7 +151,7 @@ class AddNote(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePublicToken(Command):
-    """Make a public token for one of the session's streams (S-44). Receipt: `{public_token_id, key_id}`.
+    """Make a public token for a stream or a wait of the session (S-44, S-74). Receipt: `{public_token_id, key_id}`.
 
     `token` is `PublicToken.to_json()` with its times as they shall be.
     """
@@ -133,6 +164,8 @@ class RevokePublicToken(Command):
     """Revoke one of the session's public tokens. Idempotent. Receipt: `{public_token_id, status}`."""
 
     public_token_id: str
+    is_link: bool = False
+    """It is an answer link: one that died with its wait is revoked already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

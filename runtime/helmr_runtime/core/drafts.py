@@ -98,6 +98,8 @@ def token_end_draft(
     if ended.status == "completed":
         kind = EntryKind.WAIT_FULFILLED
         body["data"] = ended.data
+        if ended.mode is not None:
+            body["mode"] = ended.mode
         body["completed_at"] = iso(ended.ended_at)
     elif ended.status == "expired":
         kind = EntryKind.WAIT_TIMED_OUT

@@ -7,32 +7,40 @@ command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in
 
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
+                   forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  operation?
 note.added         note_id text operation?
-run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 operation?
+run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 draws_from? operation?
+                   draws_from: of a fork's run, the run of its origin (S-86)
 run.started        attempt code_hash                     an attempt's first execution begins; running
 run.resumed        attempt code_hash                     a host took a queued or lost run; running
 run.attempt_failed error failed_op? next_attempt retry_at    the policy retries; queued
 run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
-run.succeeded      result continued_by?
-run.failed         error failed_op?
-run.cancelled      reason operation?
+run.rewound        to_op reason set_aside[] attempt held[]{question_hash wait_id stream? record_id? record_seq? data?
+                   mode?} tokens[] public_tokens[] opens_session? amended?{wait_id record_id? amended_by} operation?
+                   taken back; queued. held: all answers that waits may take again (S-75, S-78)
+run.succeeded      result continued_by? kept_unused[]?     kept_unused: held answers that no wait took
+run.failed         error failed_op? kept_unused[]?
+run.cancelled      reason kept_unused[]? operation?
 run.blocked        code message op? recorded? met?       code: nondeterminism|actor_died|schema_mismatch|task_missing
 run.actor_died     count counted(bool) cause op?         (S-3, count only rises when counted)
 step.started       name step_key attempt                 op opened
 step.try_failed    try error retry_at                    between tries of one step
 step.succeeded     value                                 op outcome
 step.failed        error                                 op outcome
-step.abandoned     reason: task|run_end                  op closed by the code or by the run's end
+step.abandoned     reason: task|run_end|rewound                  op closed by the code or by the run's end
 wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? schema? timeout_s? deadline_at?
                    deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
-wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? next    next: running|queued
-                   answer: given to exactly this wait (S-18)
+                   question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
+                   ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? kept_from? next
+                   next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
+                   answer: given to exactly this wait (S-18); mode: how it came (S-73)
 wait.timed_out     wait_id next
-wait.cancelled     wait_id reason: task|run_end|input_ended|token_cancelled|superseded next?
-input.accepted     record_id stream stream_seq data outcome correlation_id? key_hash? data_hash? wait_id? run_id?
-                   operation?
+wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded next?
+input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
+                   run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
 output.appended    record_id stream stream_seq data      op, opened and outcome in one
 clock.read         now                                   op, opened and outcome in one
@@ -72,6 +80,7 @@ class EntryKind(StrEnum):
     RUN_RESUMED = "run.resumed"
     RUN_ATTEMPT_FAILED = "run.attempt_failed"
     RUN_RETRIED = "run.retried"
+    RUN_REWOUND = "run.rewound"
     RUN_SUCCEEDED = "run.succeeded"
     RUN_FAILED = "run.failed"
     RUN_CANCELLED = "run.cancelled"
@@ -106,7 +115,7 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of api_key, public_token, callback, task, ray_job, runtime."""
+    """Who acted (S-51). `type` is one of api_key, public_token, callback, link, task, ray_job, runtime."""
 
     type: str
     id: str | None = None

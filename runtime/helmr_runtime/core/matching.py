@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from helmr.errors import BadRequest
 from helmr.models import CORRELATION_ID_MAX
 from helmr_runtime.core.run import Wait
@@ -20,10 +23,23 @@ def takes(wait: Wait, stream: str, correlation_id: str | None) -> bool:
     )
 
 
-def first_match(state: SessionState, stream: str, correlation_id: str | None) -> InputRecord | None:
-    """The unconsumed record that a wait on this stream takes now."""
+def first_match(
+    state: SessionState,
+    stream: str,
+    correlation_id: str | None,
+    fits: Callable[[Any], bool] = lambda data: True,
+) -> InputRecord | None:
+    """The unconsumed record that a wait on this stream takes now.
+
+    Args:
+        state: The session.
+        stream: The wait's.
+        correlation_id: The wait's.
+        fits: Whether data fits the wait's own schema (S-71).
+    """
     for record in state.unconsumed.get(stream, ()):
-        if correlation_id is None or record.correlation_id == correlation_id:
+        is_for_it = correlation_id is None or record.correlation_id == correlation_id
+        if is_for_it and fits(record.data):
             return record
     return None
 

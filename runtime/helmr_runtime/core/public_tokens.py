@@ -7,7 +7,7 @@ ledger's conditional write. Both decide here.
 Bodies of the entries (JSON keys; `?` may be absent):
 
 ```
-public_token.created  public_token_id scope{type session_id? stream? token_id? correlation_id?}
+public_token.created  public_token_id scope{type session_id? stream? token_id? correlation_id? wait_id? person?}
                       secret_hash key_id? max_uses? expires_at allowed_origins[] operation?
 public_token.spent    public_token_id uses          beside the entry of what was accepted, in one
 commit public_token.revoked  public_token_id operation?
@@ -41,11 +41,13 @@ class ScopeType(StrEnum):
     SESSION_INPUT_SEND = "session.input.send"
     SESSION_OUTPUT_READ = "session.output.read"
     TOKEN_COMPLETE = "token.complete"
+    WAIT_ANSWER = "wait.answer"
+    """An answer link: once, for a named person (S-74)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where it does it: session and stream, or a token.
+    """Where it does it: session and stream, a token, or a wait of a session for a person.
 
     Raises:
         BadRequest: Fields that the type does not have, or lacks.
@@ -56,16 +58,21 @@ class Scope:
     stream: str | None = None
     token_id: str | None = None
     correlation_id: str | None = None
+    wait_id: str | None = None
+    person: str | None = None
 
     def __post_init__(self) -> None:
-        is_token = self.type is ScopeType.TOKEN_COMPLETE
-        if is_token != (self.token_id is not None):
-            raise BadRequest(
-                f"a scope of type {self.type.value} {'needs' if is_token else 'has no'} token"
-            )
-        for name, value in (("session", self.session_id), ("stream", self.stream)):
-            if is_token != (value is None):
-                verb = "has no" if is_token else "needs"
+        given = {
+            "session": self.session_id,
+            "stream": self.stream,
+            "token": self.token_id,
+            "wait": self.wait_id,
+            "person": self.person,
+        }
+        for name, value in given.items():
+            is_needed = name in _SCOPE_PARTS[self.type]
+            if is_needed != (value is not None):
+                verb = "needs" if is_needed else "has no"
                 raise BadRequest(f"a scope of type {self.type.value} {verb} {name}")
         if self.correlation_id is not None and self.type is not ScopeType.SESSION_INPUT_SEND:
             raise BadRequest(f"a scope of type {self.type.value} has no correlation_id")
@@ -80,6 +87,8 @@ class Scope:
             "stream": self.stream,
             "token_id": self.token_id,
             "correlation_id": self.correlation_id,
+            "wait_id": self.wait_id,
+            "person": self.person,
         }
         return {name: value for name, value in parts.items() if value is not None}
 
@@ -87,6 +96,22 @@ class Scope:
     def from_json(cls, parts: Mapping[str, Any]) -> Scope:
         """The scope that `to_json` wrote."""
         return cls(**{**parts, "type": ScopeType(parts["type"])})
+
+
+_SCOPE_PARTS = {
+    ScopeType.SESSION_INPUT_SEND: ("session", "stream"),
+    ScopeType.SESSION_OUTPUT_READ: ("session", "stream"),
+    ScopeType.TOKEN_COMPLETE: ("token",),
+    ScopeType.WAIT_ANSWER: ("session", "wait", "person"),
+}
+"""What each type names, besides a correlation id."""
+
+REQUESTED = (
+    ScopeType.SESSION_INPUT_SEND,
+    ScopeType.SESSION_OUTPUT_READ,
+    ScopeType.TOKEN_COMPLETE,
+)
+"""What a request may name; answer links are made of their wait."""
 
 
 def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None) -> Scope:
@@ -102,8 +127,10 @@ def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None
     try:
         type_ = ScopeType(str(parts.get("type")))
     except ValueError:
-        known = ", ".join(ScopeType)
-        raise BadRequest("unknown scope type", hint=f"Types are {known}.") from None
+        type_ = None
+    if type_ not in REQUESTED:
+        known = ", ".join(REQUESTED)
+        raise BadRequest("unknown scope type", hint=f"Types are {known}.")
     session_id = parts.get("session")
     if session_id is None and type_ is not ScopeType.TOKEN_COMPLETE:
         session_id = own_session
@@ -236,6 +263,17 @@ def check_complete(token: PublicToken, token_id: str) -> None:
     _check_type(token, ScopeType.TOKEN_COMPLETE)
     if token.scope.token_id != token_id:
         raise _denied(token, "another token")
+
+
+def check_answer(token: PublicToken, wait_id: str) -> None:
+    """Return if the answer link is for that wait.
+
+    Raises:
+        ScopeDenied: Another wait, or no answer link.
+    """
+    _check_type(token, ScopeType.WAIT_ANSWER)
+    if token.scope.wait_id != wait_id:
+        raise _denied(token, "another wait")
 
 
 def check_uses(token: PublicToken) -> None:

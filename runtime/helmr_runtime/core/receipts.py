@@ -91,7 +91,7 @@ def receipt(
             return {"session_id": session_id, "run_id": run_id}
         case EntryKind.RUN_CANCELLED:
             return {"run_id": run_id, "status": "cancelled"}
-        case EntryKind.RUN_RETRIED:
+        case EntryKind.RUN_RETRIED | EntryKind.RUN_REWOUND:
             return {"run_id": run_id, "attempt": body["attempt"]}
         case EntryKind.SESSION_CANCELLED:
             return {"session_id": session_id, "status": "cancelled"}

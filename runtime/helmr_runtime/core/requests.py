@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from helmr.wait_details import NOTHING_SAID, WaitDetails
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.tokens import NewToken
 
@@ -53,10 +54,7 @@ class WaitRequest(OpRequest):
     token_id: str | None = None
     timeout_s: float | None = None
     until: datetime | None = None
-    subject: str | None = None
-    body: str | None = None
-    schema: Any = None
-    """JSON Schema that a token's completions must fit from now on (S-43)."""
+    details: WaitDetails = NOTHING_SAID
 
     @property
     def name(self) -> str:

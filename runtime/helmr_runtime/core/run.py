@@ -6,8 +6,8 @@ repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +47,8 @@ class Wait:
     token_id: str | None
     deadline_at: datetime | None
     is_backoff: bool
+    has_schema: bool = False
+    """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
 
     @property
     def has_own_op(self) -> bool:
@@ -78,6 +80,30 @@ class Piece:
     last_seq: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAnswer:
+    """An answer that a rewind keeps for a wait that asks the same (S-78): a record, or a token wait's own data.
+
+    Attributes:
+        question_hash: Of the wait that may take it.
+        wait_id: The wait, set aside, that had it.
+    """
+
+    question_hash: str
+    wait_id: str
+    stream: str | None = None
+    record_id: str | None = None
+    record_seq: int | None = None
+    data: Any = None
+    mode: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The parts that are known; the data of a token wait always."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        is_token = self.stream is None
+        return {k: v for k, v in parts.items() if v is not None or (k == "data" and is_token)}
+
+
 @dataclass(slots=True)
 class Run:
     """The session's newest run."""
@@ -88,6 +114,8 @@ class Run:
     created_seq: int
     created_at: datetime | None = None
     """None in a run whose checkpoint was written before it held this."""
+    draws_from: str | None = None
+    """The run of its origin, whose id ids and random numbers are drawn from, if its session is a fork (S-86)."""
     attempt: int = 1
     status: RunStatus = RunStatus.QUEUED
     is_started: bool = False
@@ -108,6 +136,10 @@ class Run:
     """Op of a step → (failed tries, retry_at of the last); of the journal."""
     given_up: set[int] = field(default_factory=set)
     """Ops that the code cancelled; of the journal."""
+    held: list[HeldAnswer] = field(default_factory=list)
+    """Answers that rewinds kept and no wait has taken again, in the order in which waits take them."""
+    keys: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+    """Op → (how often a rewind set an outcome of it aside, name of the step that it set aside open)."""
     pieces: tuple[Piece, ...] = ()
     """Where the journal's beginning is stored, one behind the other; `checkpoint.save` names those still true."""
 
@@ -115,6 +147,17 @@ class Run:
     def is_active(self) -> bool:
         """The run has not ended."""
         return self.status in ACTIVE
+
+    @property
+    def wait_schema(self) -> Any:
+        """The pending wait's own JSON Schema (S-71); None if it has none."""
+        if self.wait is None or not self.wait.has_schema:
+            return None
+        op = self.wait.op
+        opened = (
+            e for e in reversed(self.journal) if e.op == op and e.kind is EntryKind.WAIT_OPENED
+        )
+        return next(opened).body["schema"]
 
     def index(self) -> None:
         """Derive `tries` and `given_up` from the journal."""
@@ -147,6 +190,26 @@ class Run:
         """The run got somewhere: deaths are counted anew."""
         self.deaths = 0
         self.is_cautious = False
+
+    def rewinds_of(self, op: int, step: str) -> int:
+        """How often a rewind took back what a step of that name had done under this op (S-76)."""
+        count, open_as = self.keys.get(op, (0, None))
+        return count if open_as in (None, step) else count + 1
+
+    def rewind(self, attempt: int, gone: set[int], held: Iterable[HeldAnswer]) -> None:
+        """Take ops out of the journal and begin the next attempt."""
+        done = {e.op for e in self.journal if e.kind in STEP_OUTCOMES}
+        for entry in self.journal:
+            if entry.op in gone and entry.kind is EntryKind.STEP_STARTED and entry.op is not None:
+                rewinds = self.rewinds_of(entry.op, entry.body["name"])
+                is_done = entry.op in done
+                self.keys[entry.op] = (rewinds + is_done, None if is_done else entry.body["name"])
+        self.journal = [e for e in self.journal if e.op not in gone]
+        self.index()
+        self.open_steps -= gone
+        self.held = list(held)
+        self.closed_waits = _closed_waits(self.journal)
+        self.next_attempt(attempt, None, has_failed=False)
 
     def next_attempt(self, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
         """Begin another try of the run; after a failed one, what is to be repeated leaves the journal."""
@@ -182,3 +245,17 @@ class Run:
         self.journal = [e for e in self.journal if e.op not in gone]
         self.open_steps -= gone
         self.index()
+
+
+def _closed_waits(journal: Iterable[Entry]) -> dict[tuple[str, str | None], tuple[int, bool]]:
+    """`Run.closed_waits` as these entries leave it."""
+    opened: dict[int | None, Mapping[str, Any]] = {}
+    found: dict[tuple[str, str | None], tuple[int, bool]] = {}
+    for entry in journal:
+        if entry.kind is EntryKind.WAIT_OPENED:
+            opened[entry.op] = entry.body
+        elif entry.kind in WAIT_OUTCOMES and opened.get(entry.op, {}).get("kind") == "input":
+            question = opened[entry.op]
+            key = question["stream"], question.get("correlation_id")
+            found[key] = entry.seq, entry.kind is EntryKind.WAIT_TIMED_OUT
+    return found

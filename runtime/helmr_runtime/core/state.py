@@ -17,7 +17,7 @@ from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
-from helmr_runtime.core.run import Run, Wait, own_deadline
+from helmr_runtime.core.run import HeldAnswer, Run, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
@@ -37,6 +37,8 @@ class InputRecord:
     entry_seq: int
     feed_offset: int | None
     has_started_run: bool = False
+    mode: str | None = None
+    """How it came (S-73); None in a record of release 0.1.0."""
 
 
 class SessionState:
@@ -63,6 +65,8 @@ class SessionState:
         self.metadata: dict[str, Any] = {}
         self.status = SessionStatus.OPEN
         self.input_ended = False
+        self.closed_by: str | None = None
+        """The run whose end closed the session, if one did."""
         self.run: Run | None = None
         self.runs_count = 0
         self.unconsumed: dict[str, list[InputRecord]] = {}
@@ -143,6 +147,7 @@ def _session_created(state: SessionState, entry: Entry) -> None:
 def _session_closed(state: SessionState, entry: Entry) -> None:
     state.status = SessionStatus.CLOSED
     state.input_ended = state.input_ended or bool(entry.body.get("end_input"))
+    state.closed_by = entry.body.get("by_run")
 
 
 def _session_cancelled(state: SessionState, entry: Entry) -> None:
@@ -161,6 +166,7 @@ def _run_created(state: SessionState, entry: Entry) -> None:
         payload=body.get("payload"),
         created_seq=entry.seq,
         created_at=entry.recorded_at,
+        draws_from=body.get("draws_from"),
     )
     state.runs_count += 1
     state.taken.clear()
@@ -190,6 +196,17 @@ def _run_retried(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     has_failed = run.status is RunStatus.FAILED
     run.next_attempt(entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
+
+
+def _run_rewound(state: SessionState, entry: Entry) -> None:
+    run, body = state.the_run(entry), entry.body
+    held = [HeldAnswer(**one) for one in body["held"]]
+    run.rewind(body["attempt"], set(body["set_aside"]), held)
+    if body.get("opens_session"):
+        state.status, state.closed_by = SessionStatus.OPEN, None
+    for public_token_id in body["public_tokens"]:
+        if public_token_id in state.public_tokens:
+            state.public_tokens[public_token_id].setdefault("revoked_at", iso(entry.recorded_at))
 
 
 def _run_ended(status: RunStatus) -> Handler:
@@ -236,7 +253,7 @@ def _step_abandoned(state: SessionState, entry: Entry) -> None:
     run.open_steps.discard(_op(entry))
     if entry.body["reason"] == "task":
         run.add(entry)
-    else:  # the run's end: the next attempt asks for it anew
+    elif entry.body["reason"] == "run_end":  # the run's end: the next attempt asks for it anew
         run.forget(_op(entry))
 
 
@@ -280,6 +297,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         token_id=body.get("token_id"),
         deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
+        has_schema=body["kind"] == "input" and "schema" in body,
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
@@ -292,19 +310,32 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
     if wait is None or wait.id != entry.body["wait_id"]:
         raise DataError(f"{state.id}: entry {entry.seq} resolves a wait that is not pending")
     run.wait = None
+    _drop_links(state, wait.id)
     if wait.kind == "input" and wait.stream is not None:
         timed_out = entry.kind is EntryKind.WAIT_TIMED_OUT
         run.closed_waits[wait.stream, wait.correlation_id] = (entry.seq, timed_out)
-    if entry.kind is EntryKind.WAIT_FULFILLED and "record_seq" in entry.body:
+    if "kept_from" in entry.body:
+        run.held = [one for one in run.held if one.wait_id != entry.body["kept_from"]]
+    elif entry.kind is EntryKind.WAIT_FULFILLED and "record_seq" in entry.body:
         _consume(state, entry.body["stream"], entry.body["record_seq"])
     _status_after_wait(run, entry)
-    if wait.is_backoff:
+    if wait.is_backoff or entry.body.get("reason") == "rewound":
         return
     if entry.kind is EntryKind.WAIT_CANCELLED and entry.body["reason"] == "run_end":
         run.forget(wait.op)
         return
     run.add(entry)
     run.outcome_seen()
+
+
+def _drop_links(state: SessionState, wait_id: str) -> None:
+    """Answer links die with their wait (S-74)."""
+    if state.public_tokens:
+        state.public_tokens = {
+            known_id: known
+            for known_id, known in state.public_tokens.items()
+            if known["scope"].get("wait_id") != wait_id
+        }
 
 
 def _status_after_wait(run: Run, entry: Entry) -> None:
@@ -342,18 +373,21 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
     stream, seq = body["stream"], body["stream_seq"]
     size = entry.size_bytes
     state.input_seqs[stream] = seq
-    state.unconsumed.setdefault(stream, []).append(
-        InputRecord(
-            id=body["record_id"],
-            stream=stream,
-            seq=seq,
-            data=body["data"],
-            correlation_id=body.get("correlation_id"),
-            size_bytes=size,
-            entry_seq=entry.seq,
-            feed_offset=entry.feed_offset,
-        )
+    record = InputRecord(
+        id=body["record_id"],
+        stream=stream,
+        seq=seq,
+        data=body["data"],
+        correlation_id=body.get("correlation_id"),
+        size_bytes=size,
+        entry_seq=entry.seq,
+        feed_offset=entry.feed_offset,
+        mode=body.get("mode"),
     )
+    if "amends" in body:  # held for the wait that it was given to
+        state.taken[stream, seq] = record
+        return
+    state.unconsumed.setdefault(stream, []).append(record)
     state.unconsumed_count += 1
     state.unconsumed_bytes += size
     key_hash = body.get("key_hash")
@@ -379,6 +413,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.RUN_RESUMED: _run_executes,
     EntryKind.RUN_ATTEMPT_FAILED: _run_attempt_failed,
     EntryKind.RUN_RETRIED: _run_retried,
+    EntryKind.RUN_REWOUND: _run_rewound,
     EntryKind.RUN_SUCCEEDED: _run_ended(RunStatus.SUCCEEDED),
     EntryKind.RUN_FAILED: _run_ended(RunStatus.FAILED),
     EntryKind.RUN_CANCELLED: _run_ended(RunStatus.CANCELLED),

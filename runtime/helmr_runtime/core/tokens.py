@@ -8,8 +8,9 @@ Bodies of the entries (JSON keys; `?` may be absent):
 
 ```
 token.created    token_id expires_at tags[] metadata{} callback_hash public_token_id public_token_hash key_id
-                 schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? allowed_origins? operation?
-token.completed  token_id data nonce_id? public_token_id? operation?
+                 schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? initial? allowed_origins?
+                 operation?
+token.completed  token_id data mode nonce_id? public_token_id? operation?
 token.expired    token_id
 token.cancelled  token_id operation?
 ```
@@ -65,6 +66,8 @@ class NewToken:
     """How callbacks are signed, its secret sealed."""
     subject: str | None = None
     body: str | None = None
+    initial: Any = None
+    """What the form behind its URL starts with."""
     allowed_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +87,8 @@ class NewToken:
             len(self.subject) > SUBJECT_MAX or len(self.subject.splitlines()) > 1
         ):
             raise BadRequest(f"a subject is one line of at most {SUBJECT_MAX} characters")
+        if self.initial is not None:
+            check_completion_size(self.initial)
         if self.body is not None and len(self.body.encode("utf-8")) > BODY_MAX_BYTES:
             raise TooLarge(f"a body has at most {BODY_MAX_BYTES} bytes")
 
@@ -105,6 +110,7 @@ class NewToken:
             "verify": dict(self.verify) if self.verify is not None else None,
             "subject": self.subject,
             "body": self.body,
+            "initial": self.initial,
             "allowed_origins": list(self.allowed_origins) or None,
         }
         parts.update((name, value) for name, value in optional.items() if value is not None)
@@ -118,11 +124,19 @@ class TokenQuestion:
     subject: str | None
     body: str | None
     expires_at: datetime
+    schema: Any = None
+    initial: Any = None
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
         """From the body of a `token.created`, or a token as the ledger shows it."""
-        return cls(parts.get("subject"), parts.get("body"), from_iso(parts["expires_at"]))
+        return cls(
+            parts.get("subject"),
+            parts.get("body"),
+            from_iso(parts["expires_at"]),
+            parts.get("schema"),
+            parts.get("initial"),
+        )
 
 
 def own_public_token(entry: Entry, expires_at: datetime) -> PublicToken:
@@ -243,7 +257,7 @@ def check_completion_size(data: Any) -> None:
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     """How a token ended, from the entry that ended it: what waits and deliveries are told.
 
-    Shape: `{status, ended_at, ended_by, data?}`.
+    Shape: `{status, ended_at, ended_by, data?, mode?}`.
     """
     facts: dict[str, Any] = {
         "status": status,
@@ -252,6 +266,8 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     }
     if entry.kind is EntryKind.TOKEN_COMPLETED:
         facts["data"] = entry.body["data"]
+        if "mode" in entry.body:
+            facts["mode"] = entry.body["mode"]
     return facts
 
 

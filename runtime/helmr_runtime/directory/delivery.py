@@ -22,4 +22,5 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
         data=end.get("data"),
         ended_at=from_iso(end["ended_at"]),
         ended_by=Principal.from_json(end["ended_by"]),
+        mode=end.get("mode"),
     )

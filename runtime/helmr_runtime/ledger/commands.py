@@ -35,6 +35,7 @@ from helmr_runtime.core.public_tokens import (
     check_complete,
     check_live,
     spend,
+    unauthenticated,
 )
 from helmr_runtime.core.receipts import FirstReceipt, receipt
 from helmr_runtime.core.tokens import (
@@ -49,6 +50,7 @@ from helmr_runtime.core.tokens import (
     check_completion_size,
     who,
 )
+from helmr_runtime.core.wait_record import mode_of
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import API_KEYS_MAX
 from helmr_runtime.ledger.tokens import Token
@@ -164,7 +166,8 @@ def _complete(
     if not set(token.schema_offsets) <= set(fact.checked):
         return Decided(reply={"token_id": token.id, "outcome": "recheck"})
     check_completion_size(fact.data)
-    body: dict[str, Any] = {"token_id": token.id, "data": fact.data}
+    mode = mode_of(fact.principal, is_page=fact.nonce_id is not None)
+    body: dict[str, Any] = {"token_id": token.id, "data": fact.data, "mode": mode}
     if fact.nonce_id is not None:
         body["nonce_id"] = fact.nonce_id
     if fact.public_token_id is not None:
@@ -182,6 +185,12 @@ def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> Publi
         return None
     owned = index.keys.public_tokens.get(fact.public_token_id)
     public_token = check_live(owned.token if owned is not None else None, now)
+    if public_token.scope.type is ScopeType.WAIT_ANSWER:
+        # A link answers a wait, which is once: nothing is spent.
+        token = index.tokens.get(fact.token_id)
+        if token is None or public_token.scope.wait_id not in token.waits:
+            raise unauthenticated()
+        return None
     check_complete(public_token, fact.token_id)
     return public_token
 

@@ -206,6 +206,15 @@ def _run_retried(head: Head, entry: Entry) -> None:
     head.attempt = int(entry.body["attempt"])
 
 
+def _run_rewound(head: Head, entry: Entry) -> None:
+    body = entry.body
+    head.open_steps -= frozenset(body["set_aside"])
+    head.attempt = int(body["attempt"])
+    if body.get("opens_session"):
+        head.status = SessionStatus.OPEN
+    _queued(head, entry)
+
+
 def _run_ended(status: RunStatus) -> Handler:
     def handle(head: Head, entry: Entry) -> None:
         head.run_status = status
@@ -268,6 +277,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.RUN_RESUMED: _run_executes,
     EntryKind.RUN_ATTEMPT_FAILED: _run_attempt_failed,
     EntryKind.RUN_RETRIED: _run_retried,
+    EntryKind.RUN_REWOUND: _run_rewound,
     EntryKind.RUN_SUCCEEDED: _run_ended(RunStatus.SUCCEEDED),
     EntryKind.RUN_FAILED: _run_ended(RunStatus.FAILED),
     EntryKind.RUN_CANCELLED: _run_ended(RunStatus.CANCELLED),

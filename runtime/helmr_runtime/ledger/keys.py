@@ -53,6 +53,7 @@ class KeyIndex:
         self._public_by_hash: dict[str, str] = {}
         self._api_by_hash: dict[str, str] = {}
         self._of_session: dict[str, set[str]] = {}
+        self._of_wait: dict[str, set[str]] = {}
         self.touched_public: set[str] = set()
         self.touched_api: set[str] = set()
 
@@ -65,6 +66,11 @@ class KeyIndex:
         """The API key with this secret, also a revoked one."""
         found = self._api_by_hash.get(secret_hash)
         return self.api_keys[found] if found is not None else None
+
+    def links_of(self, wait_id: str) -> list[OwnedPublicToken]:
+        """The answer links of a wait, newest first; revoked and expired ones too."""
+        found = [self.public_tokens[known] for known in self._of_wait.get(wait_id, ())]
+        return sorted(found, key=lambda one: -one.created_offset)
 
     def apply(self, entry: Entry) -> None:
         """Fold one stored entry."""
@@ -113,6 +119,8 @@ class KeyIndex:
             return
         self.public_tokens[owned.token.id] = owned
         self._public_by_hash[owned.token.secret_hash] = owned.token.id
+        if owned.token.scope.wait_id is not None:
+            self._of_wait.setdefault(owned.token.scope.wait_id, set()).add(owned.token.id)
         if owned.session_id != NIL_SESSION and owned.token.revoked_at is None:
             self._of_session.setdefault(owned.session_id, set()).add(owned.token.id)
 
@@ -131,6 +139,14 @@ class KeyIndex:
             if is_dead and token.id not in self.touched_public:
                 del self.public_tokens[token.id], self._public_by_hash[token.secret_hash]
                 self._of_session.get(owned.session_id, set()).discard(token.id)
+                self._forget_link(token)
+
+    def _forget_link(self, token: PublicToken) -> None:
+        wait_id = token.scope.wait_id
+        if wait_id is not None:
+            self._of_wait[wait_id].discard(token.id)
+            if not self._of_wait[wait_id]:
+                del self._of_wait[wait_id]
 
     def _made(self, owned: OwnedPublicToken) -> None:
         self.admit_public_token(owned)

@@ -198,7 +198,7 @@ def _deadline_first(row: NewWait) -> tuple[int | str, ...]:
 def _fits(wanted: Filter, info: Json) -> bool:
     """Whether an object is one of those that a filter takes."""
     given = {name: value for name, value in asdict(wanted).items() if value is not None}
-    if "tag" in given and given.pop("tag") not in info["tags"]:
+    if "tag" in given and given.pop("tag") not in (*info["tags"], *info.get("session_tags", ())):
         return False
     if "kinds" in given and info["kind"] not in given.pop("kinds"):
         return False

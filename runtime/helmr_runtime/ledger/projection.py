@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from helmr.ids import NIL_SESSION
-from helmr.models import WaitStatus
+from helmr.models import WaitPriority, WaitStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.ledger.heads import Head
@@ -95,6 +95,11 @@ class NewWait:
     token_id: str | None
     deadline_at: datetime | None
     is_backoff: bool
+    priority: str = WaitPriority.NORMAL.value
+    tags: str = "[]"
+    """JSON text of a list of strings; so is `session_tags`."""
+    session_tags: str = "[]"
+    assignee: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class WaitNumbers:
     status: str
     resolved_offset: int | None
     resolved_at: datetime | None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +246,19 @@ class Projection:
             token_id=body.get("token_id"),
             deadline_at=from_iso(deadline) if deadline is not None else None,
             is_backoff=bool(body.get("backoff")),
+            priority=body.get("priority", WaitPriority.NORMAL.value),
+            tags=jsontext.encode(body.get("tags", [])),
+            session_tags=jsontext.encode(body.get("session_tags", [])),
+            assignee=body.get("assignee"),
         )
         self.waits[wait_id] = WaitNumbers(wait_id, WaitStatus.PENDING.value, None, None)
 
     def _wait_resolved(self, entry: Entry) -> None:
         wait_id = entry.body["wait_id"]
         status = _WAIT_OUTCOMES[entry.kind].value
-        self.waits[wait_id] = WaitNumbers(wait_id, status, entry.feed_offset, entry.recorded_at)
+        self.waits[wait_id] = WaitNumbers(
+            wait_id, status, entry.feed_offset, entry.recorded_at, entry.body.get("mode")
+        )
 
     def _input_accepted(self, entry: Entry, feed_offset: int) -> None:
         body = entry.body

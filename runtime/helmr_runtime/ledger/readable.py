@@ -168,6 +168,10 @@ class ReadableLedger(ABC):
             raise KeyNotFound(f"there is no public token {public_token_id}")
         return found
 
+    async def links_of_wait(self, wait_id: str) -> Sequence[Json]:
+        """The `PublicTokenInfo` of each answer link of a wait, newest first; dead ones may be forgotten."""
+        return [public_token_json(owned) for owned in self.index.keys.links_of(wait_id)]
+
     async def list_public_tokens(
         self, *, cursor: str | None = None, limit: int | None = None
     ) -> Json:
@@ -298,6 +302,9 @@ class ReadableLedger(ABC):
         task: str | None = None,
         stream: str | None = None,
         correlation_id: str | None = None,
+        priority: str | None = None,
+        assignee: str | None = None,
+        tag: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
@@ -312,6 +319,9 @@ class ReadableLedger(ABC):
             task=task,
             stream=stream,
             correlation_id=correlation_id,
+            priority=priority,
+            assignee=assignee,
+            tag=tag,
         )
         return await self._page(wanted, cursor, limit)
 

@@ -47,6 +47,10 @@ class WaitFilter:
     task: str | None = None
     stream: str | None = None
     correlation_id: str | None = None
+    priority: str | None = None
+    assignee: str | None = None
+    tag: str | None = None
+    """Of the wait or of its session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

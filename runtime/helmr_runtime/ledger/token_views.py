@@ -55,6 +55,7 @@ def token_json(
     found |= {
         "body": _asked(body, pinned, "body"),
         "schema": schemas[-1]["schema"] if schemas else None,
+        "initial": _asked(body, pinned, "initial"),
         "schemas": schemas,
         "waits": sorted(token.waits.items()),
         "key_id": body["key_id"],
@@ -104,6 +105,8 @@ def public_token_json(owned: OwnedPublicToken) -> Json:
         "stream": token.scope.stream,
         "token": token.scope.token_id,
         "correlation_id": token.scope.correlation_id,
+        "wait": token.scope.wait_id,
+        "person": token.scope.person,
     }
     return {
         "id": token.id,

@@ -122,9 +122,19 @@ def wait_json(
         "deadline_at": iso_or_none(row.deadline_at),
         "resolved_at": iso_or_none(numbers.resolved_at),
         "resolved_by": dict(resolved_by) if resolved_by is not None else None,
+        "mode": numbers.mode,
+        "priority": row.priority,
+        "tags": jsontext.decode(row.tags),
+        "session_tags": jsontext.decode(row.session_tags),
+        "assignee": row.assignee,
+        "ladder": opened.get("ladder", []),
+        "can_decline": "on_decline" in opened,
+        "question_hash": opened.get("question_hash"),
     }
     if in_full:
         found["body"] = opened.get("body")
+        found["initial"] = opened.get("initial")
+        found["on_decline"] = opened.get("on_decline")
         found["outcome"] = dict(outcome) if outcome is not None else None
         if "schema" in opened:
             found["schema"] = opened["schema"]

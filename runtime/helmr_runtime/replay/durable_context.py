@@ -42,6 +42,7 @@ from helmr.errors import (
 from helmr.ids import RECORD, WAIT, new_id
 from helmr.models import RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
+from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.public_tokens import Scope, scope_of_request
 from helmr_runtime.core.requests import (
@@ -58,6 +59,7 @@ from helmr_runtime.core.tokens import NewToken
 from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import Made, StepError, StepValue
+from helmr_runtime.security.completion import data_schema
 
 TOKEN_CALL_RETRIES = 5
 """A task's question about tokens outlasts a restart of the ledger."""
@@ -194,6 +196,8 @@ class DurableContext(DurableRun):
                 f"{call.until.isoformat()} is more than ten years away",
                 hint="A timer lasts at most ten years; begin the next one when it has ended.",
             )
+        if call.kind == "input" and call.details.schema is not None:
+            _check_own_schema(call.details)
         ask = WaitRequest(
             wait_kind=call.kind,
             wait_id=new_id(WAIT),
@@ -202,9 +206,7 @@ class DurableContext(DurableRun):
             token_id=call.token_id,
             timeout_s=call.timeout_s,
             until=call.until,
-            subject=call.subject,
-            body=call.body,
-            schema=call.schema,
+            details=call.details,
         )
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome
@@ -313,6 +315,20 @@ class DurableContext(DurableRun):
     def unreadable(self, op: int, message: str) -> BaseException:
         """Block the run: recorded data no longer fits."""
         return self._asking.blocked(Unreadable(op or None, message))
+
+
+def _check_own_schema(details: WaitDetails) -> None:
+    """See that the wait's schema can be used, and that what would answer by itself fits it (S-71, S-82).
+
+    Raises:
+        BadSchema, SchemaMismatch: In the code, before the wait opens.
+    """
+    schema = data_schema(details.schema)
+    if details.on_decline is not UNSET:
+        schema.check(details.on_decline)
+    for rung in details.ladder:
+        if "value" in rung:
+            schema.check(rung["value"])
 
 
 def _step_failure(name: str, op: int, failure: StepError) -> Exception:

@@ -122,10 +122,13 @@ class LedgerClient(Protocol):
         task: str | None = None,
         stream: str | None = None,
         correlation_id: str | None = None,
+        priority: str | None = None,
+        assignee: str | None = None,
+        tag: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """Waits by deadline. Filters: status, kinds, session_id, task, stream, limit, cursor."""
+        """Waits by deadline; all given filters must hold, a tag is the wait's or its session's."""
         ...
 
     async def transcript(
@@ -189,6 +192,10 @@ class LedgerClient(Protocol):
         Raises:
             KeyNotFound: No public token with that id.
         """
+        ...
+
+    async def links_of_wait(self, wait_id: str) -> Sequence[Json]:
+        """The `PublicTokenInfo` of each answer link of a wait, newest first."""
         ...
 
     async def list_public_tokens(

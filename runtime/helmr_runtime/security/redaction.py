@@ -1,7 +1,7 @@
 """No secret in a log line: a filter for every handler, and the function behind it.
 
 Ours are known by their prefix (`helmr_runtime.security.secrets`); what others gave us by where it stands:
-a bearer header, a `whsec_` key, the path after /callbacks/. Redacting is the second line: the first
+a bearer header, a `whsec_` key, the path after /callbacks/ and /v1/links/. Redacting is the second line: the first
 is that secrets are not logged, have no repr and that the server's access log is off.
 """
 
@@ -20,7 +20,7 @@ _RULES = (
     # Also a secret that was cut off, whose rest may stand elsewhere; 4 characters give nothing
     # away.
     (re.compile(r"(hlmr_[a-z]{1,8}_)[0-9A-Za-z]{4,}"), rf"\1{MARK}"),
-    (re.compile(r"(/callbacks/)(?!\[redacted\])[^\s\"'?#<>]+"), rf"\1{MARK}"),
+    (re.compile(r"(/(?:callbacks|v1/links)/)(?!\[redacted\])[^\s\"'?#<>]+"), rf"\1{MARK}"),
     (re.compile(r"(whsec_)[0-9A-Za-z+/=_-]{4,}"), rf"\1{MARK}"),
     (re.compile(r"(?i)(\bbearer\s+)(?!hlmr_|\[)[0-9A-Za-z._~+/=-]{4,}"), rf"\1{MARK}"),
 )

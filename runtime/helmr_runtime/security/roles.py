@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from helmr.errors import RoleDenied
+from helmr.models import PERSON_MAX
 from helmr_runtime.core.public_tokens import ScopeType
 
 ON_BEHALF_OF_HEADER = "On-Behalf-Of"
-ON_BEHALF_OF_MAX = 200
+ON_BEHALF_OF_MAX = PERSON_MAX
 
 
 class Role(StrEnum):
@@ -41,7 +42,7 @@ class Need(StrEnum):
     SEND = "send"
     COMPLETE = "complete"
     ANSWER = "answer"
-    """Answer a wait, leave a note."""
+    """Answer a wait, hand it to somebody by a link, leave a note."""
     STEER = "steer"
     """Cancel, close, retry, start the next run."""
     DELEGATE = "delegate"
@@ -101,6 +102,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/waits", Need.READ),
     Route("GET", "/v1/waits/{wait_id}", Need.READ),
     Route("POST", "/v1/waits/{wait_id}/answer", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/links", Need.ANSWER),
+    Route("GET", "/v1/waits/{wait_id}/links", Need.READ),
+    Route("DELETE", "/v1/waits/{wait_id}/links/{link_id}", Need.ANSWER),
+    Route("GET", "/v1/links/{secret}", Need.SECRET),
+    Route("POST", "/v1/links/{secret}", Need.SECRET),
     Route("GET", "/v1/runs", Need.READ),
     Route("GET", "/v1/runs/{run_id}", Need.READ),
     Route("POST", "/v1/runs/{run_id}/cancel", Need.STEER),
@@ -128,7 +134,12 @@ ROUTES: tuple[Route, ...] = (
 )
 
 _BY_PLACE = {(route.method, route.path): route for route in ROUTES}
-_SCOPE_NEEDS = {_SEND: Need.SEND, _OUTPUT: Need.READ, _COMPLETE: Need.COMPLETE}
+_SCOPE_NEEDS = {
+    _SEND: Need.SEND,
+    _OUTPUT: Need.READ,
+    _COMPLETE: Need.COMPLETE,
+    ScopeType.WAIT_ANSWER: Need.ANSWER,
+}
 
 
 def route_need(method: str, path_template: str) -> Route:
@@ -179,6 +190,11 @@ def check_on_behalf_of(role: Role, name: str | None) -> str | None:
         raise RoleDenied(
             f"a key with role {role.value} may not set {ON_BEHALF_OF_HEADER}", role=role.value
         )
+    return person_name(name)
+
+
+def person_name(name: str) -> str:
+    """A person's name as it is recorded."""
     return "".join(char for char in name.strip() if char.isprintable())[:ON_BEHALF_OF_MAX]
 
 

@@ -29,13 +29,14 @@ class SecretKind(StrEnum):
     API_KEY = "key"
     PUBLIC_TOKEN = "pat"
     CALLBACK = "cb"
+    LINK = "link"
 
 
 _KINDS = "|".join(kind.value for kind in SecretKind)
 _SECRET = re.compile(
     rf"hlmr_({_KINDS})_([0-9A-Za-z]{{{_BODY_CHARS}}})([0-9A-Za-z]{{{_CRC_CHARS}}})", re.ASCII
 )
-SECRET_CHARS_MAX = len("hlmr_key_") + _BODY_CHARS + _CRC_CHARS
+SECRET_CHARS_MAX = len("hlmr_link_") + _BODY_CHARS + _CRC_CHARS
 
 
 def make_secret(kind: SecretKind | str) -> str:

@@ -22,6 +22,7 @@ from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.signatures import Verification
 
 CALLBACK_PATH = "/v1/callbacks/"
+LINK_PATH = "/v1/links/"
 
 
 class TaskSecrets:
@@ -68,6 +69,7 @@ class TaskSecrets:
             verify=self._sealed(call.verify, token_id),
             subject=call.subject,
             body=call.body,
+            initial=call.initial,
             allowed_origins=tuple(check_allowed_origin(one) for one in call.allowed_origins),
         )
 
@@ -84,8 +86,17 @@ class TaskSecrets:
         hashed = secret_hash(self.secret("pat", public_token_id, key_id))
         return public_token_id, key_id, hashed, tuple(map(check_allowed_origin, allowed_origins))
 
+    def new_link(self) -> tuple[str, str, str]:
+        """Id, key id and secret's hash of a fresh answer link."""
+        link_id, key_id = ids.new_id(ids.PUBLIC_TOKEN), self._keys.newest_id
+        return link_id, key_id, secret_hash(self.secret("link", link_id, key_id))
+
+    def link_url(self, link_id: str, key_id: str) -> str:
+        """Where a person answers."""
+        return f"{self._base_url}{LINK_PATH}{self.secret('link', link_id, key_id)}"
+
     def secret(self, kind: str, object_id: str, key_id: str) -> str:
-        """The secret of an object of this session; `kind` is `cb` or `pat`."""
+        """The secret of an object of this session; `kind` is `cb`, `pat` or `link`."""
         return derive_secret(self._keys, SecretKind(kind), object_id, key_id)
 
     def callback_url(self, token_id: str, key_id: str, *, is_raw: bool) -> str:

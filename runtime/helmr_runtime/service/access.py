@@ -159,7 +159,10 @@ class AccessTokens:
             await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
         else:
             command = RevokePublicToken(
-                principal=caller.principal, operation=operation, public_token_id=public_token_id
+                principal=caller.principal,
+                operation=operation,
+                public_token_id=public_token_id,
+                is_link="wait" in info["scope"],
             )
             await self._router.command(session_id, command)
         return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))

@@ -14,6 +14,7 @@ from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
+from helmr_runtime.service.links import AnswerLinks
 from helmr_runtime.service.lru import LruCache
 from helmr_runtime.service.queries import Queries
 from helmr_runtime.service.repeats import Deduplicator
@@ -35,7 +36,7 @@ GUEST_CATALOG_AGE_S = 2.0
 
 
 class Service:
-    """The operations by noun: `sessions`, `runs`, `waits`, `tokens`, `public_tokens`, `api_keys`, `events`,
+    """The operations by noun: `sessions`, `runs`, `waits`, `links`, `tokens`, `public_tokens`, `api_keys`, `events`,
     `queries`, `catalog`, `health`.
 
     Args:
@@ -96,6 +97,7 @@ class Service:
             self._token_of_wait,
             repeats,
         )
+        self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
         )

@@ -78,6 +78,7 @@ class Tokens:
                 verify=verify.model_dump() if verify is not None else None,
                 subject=request.subject or None,
                 body=request.body or None,
+                initial=request.initial,
                 allowed_origins=tuple(request.allowed_origins),
             )
         )

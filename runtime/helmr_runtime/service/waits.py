@@ -26,6 +26,7 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
     WaitKind,
+    WaitPriority,
     WaitStatus,
 )
 from helmr_runtime.core.commands import Answer
@@ -99,10 +100,13 @@ class Waits:
         task: str | None = None,
         stream: str | None = None,
         session_id: str | None = None,
+        priority: WaitPriority | None = None,
+        assignee: str | None = None,
+        tag: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
-        """Waits, soonest deadline first, none last, then by id; without body and schema."""
+        """Waits, soonest deadline first, none last, then by id; without body, schema and what a form needs."""
         if session_id is not None:
             ids.check_id(session_id, ids.SESSION)
         found = await self._ledger.list_waits(
@@ -111,15 +115,31 @@ class Waits:
             task=task,
             stream=stream,
             session_id=session_id,
+            priority=priority.value if priority is not None else None,
+            assignee=assignee,
+            tag=tag,
             limit=limit,
             cursor=cursor,
         )
         return Page[WaitInfo].model_validate(found)
 
     async def answer(
-        self, caller: Caller, wait_id: str, request: AnswerRequest
+        self,
+        caller: Caller,
+        wait_id: str,
+        request: AnswerRequest,
+        *,
+        link_id: str | None = None,
+        nonce_id: str | None = None,
     ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18).
+
+        Args:
+            caller: Who answers.
+            wait_id: Which wait.
+            request: With what.
+            link_id: The answer link that it came through.
+            nonce_id: Of the answer page's form, if it came from one.
 
         Raises:
             WaitNotFound: No wait with that id.
@@ -138,13 +158,14 @@ class Waits:
                 self._token_of_wait.put(wait_id, str(wait["token_id"]))
         token_id = self._token_of_wait.get(wait_id)
         if token_id is not None:
-            return await self._complete(caller, wait_id, token_id, request)
+            return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
         command = Answer(
             principal=caller.principal,
             operation=operation,
             wait_id=wait_id,
             record_id=ids.new_id(ids.RECORD),
             data=request.data,
+            link_id=link_id,
         )
         try:
             receipt = await self._router.command(session_id, command)
@@ -153,7 +174,13 @@ class Waits:
         return SendReceipt.model_validate(receipt)
 
     async def _complete(
-        self, caller: Caller, wait_id: str, token_id: str, request: AnswerRequest
+        self,
+        caller: Caller,
+        wait_id: str,
+        token_id: str,
+        request: AnswerRequest,
+        link_id: str | None,
+        nonce_id: str | None,
     ) -> TokenAnswerReceipt:
         """Answer a wait on a token: complete the token, if the wait is pending."""
         wait = await self.get(wait_id)
@@ -162,7 +189,10 @@ class Waits:
         async def write() -> Json:
             if wait.status is not WaitStatus.PENDING:
                 raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
-            return (await self._tokens.complete(caller, token_id, completion)).model_dump()
+            done = await self._tokens.complete(
+                caller, token_id, completion, nonce_id=nonce_id, public_token_id=link_id
+            )
+            return done.model_dump()
 
         try:
             operation = self._tokens.completing(caller, token_id, completion)
@@ -200,6 +230,12 @@ class Waits:
             **await self._outcome(wait, stored["outcome"]),
         )
 
+    async def answer_to(self, wait_id: str) -> Any:
+        """The data that fulfilled a wait; None if none did."""
+        stored = await self._ledger.get_wait(wait_id)
+        outcome = await self._outcome(await self.in_full(stored), stored["outcome"])
+        return outcome.get("data")
+
     async def _outcome(self, wait: WaitInfo, body: Json) -> dict[str, Any]:
         """What fulfilled the wait: the record and its data."""
         if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
@@ -221,6 +257,7 @@ def _with_question(wait: Json, token: Json) -> Json:
     asked = {
         "subject": token.get("subject"),
         "body": token.get("body"),
+        "initial": token.get("initial"),
         "deadline_at": token["expires_at"],
     }
     return {**wait, **{key: value for key, value in asked.items() if wait.get(key) is None}}

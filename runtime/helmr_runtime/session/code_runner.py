@@ -187,7 +187,8 @@ class CodeRunner:
                 self._outcomes.add(driver, entry, is_cautious=is_cautious)
 
     def _is_for_code(self, entry: Entry) -> bool:
-        is_told = is_outcome(entry) and entry.body.get("reason") not in ("task", "run_end")
+        reason = entry.body.get("reason")
+        is_told = is_outcome(entry) and reason not in ("task", "run_end", "rewound")
         return is_told and not self._retries.is_backoff(entry)
 
     def _may_replay(self) -> bool:

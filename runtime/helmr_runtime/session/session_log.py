@@ -24,7 +24,7 @@ from helmr_runtime.core.run import Wait
 from helmr_runtime.ports import CommitReply, Committed, Declined, Ledger, Loaded, Precondition
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.entry_writer import EntryWriter, restore
-from helmr_runtime.session.validation import policy_of
+from helmr_runtime.session.validation import fits_schema, policy_of
 
 COMMIT_WAIT_S = 10.0
 """A caller waits so long for its commit, then is told that the outcome is unknown."""
@@ -156,6 +156,7 @@ class SessionLog:
             now=max(t for t in times if t is not None),
             policy=policy_of(self.state, self.registered),
             is_hot=self.phase is not Phase.LEAVING and self.registered is not None,
+            fits=fits_schema,
         )
 
     def write(

@@ -126,7 +126,7 @@ class StepRetries:
         if run is None or op not in run.open_steps:
             return
         self._timers.pop(op, None)
-        key = ops.step_key(self._log.state.id, run.id, op)
+        key = ops.key_of(self._log.state, run, op, self._asks[op].step)
         driver.run_step(op, key, ops.tries_of(run, op))
 
     # --- the code's end -------------------------------------------------------------------------

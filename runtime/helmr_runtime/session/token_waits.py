@@ -89,4 +89,5 @@ def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> Tok
         data=facts.get("data"),
         ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,
         ended_by=Principal.from_json(facts["ended_by"]) if "ended_by" in facts else RUNTIME,
+        mode=facts.get("mode"),
     )

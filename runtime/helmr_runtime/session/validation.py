@@ -14,10 +14,9 @@ from helmr_runtime.catalog import Registered
 from helmr_runtime.core.commands import Answer, Command, Send, StartRun
 from helmr_runtime.core.decide import Context, TaskPolicy
 from helmr_runtime.core.decide.inputs import require_open, require_stream
-from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.security.completion import data_schema
+from helmr_runtime.security.schemas import DataSchema
 
 _HINT = "Start the runtime with the module that declares it."
 
@@ -60,10 +59,10 @@ def check_data(
                 streams=sorted(context.policy.inputs),
             )
         require_stream(state, stream, context)
-    if registered is not None:
+    if is_answer and wait is not None and (wait.has_schema or registered is None):
+        _check_by_wait(state, command.data)
+    elif registered is not None:
         registered.streams[stream].codec.decode(command.data)
-    elif is_answer and wait is not None:
-        _check_by_wait(wait, state, command.data)
 
 
 def policy_of(state: SessionState, registered: Registered | None) -> TaskPolicy:
@@ -87,15 +86,24 @@ def _check_payload(command: StartRun, state: SessionState, registered: Registere
         registered.task.payload_codec.decode(command.payload)
 
 
-def _check_by_wait(wait: Wait, state: SessionState, data: Any) -> None:
-    """By the JSON Schema in the entry that opened the wait, if it has one that can be used."""
-    journal = state.run.journal if state.run is not None else ()
-    opened = (e for e in journal if e.kind is EntryKind.WAIT_OPENED and e.op == wait.op)
-    found = next((entry.body.get("schema") for entry in opened), None)
-    if found is None:
-        return
+def _check_by_wait(state: SessionState, data: Any) -> None:
+    """By the pending wait's own JSON Schema, if it has one that can be used (S-71)."""
+    schema = _usable(state.run.wait_schema) if state.run is not None else None
+    if schema is not None:
+        schema.check(data)
+
+
+def fits_schema(schema: Any, data: Any) -> bool:
+    """Whether data fits a wait's own JSON Schema; one that can't be used refuses nothing."""
+    found = _usable(schema)
+    return found is None or not found.problems(data)
+
+
+def _usable(schema: Any) -> DataSchema | None:
+    """None for no schema, and for one of release 0.1.0 that can't be used: a pattern that needs backtracking, say."""
+    if schema is None:
+        return None
     try:
-        schema = data_schema(found)
-    except BadSchema:  # a pattern that only a backtracking engine can run, say
-        return
-    schema.check(data)
+        return data_schema(schema)
+    except BadSchema:
+        return None

@@ -72,7 +72,7 @@ def test_refusal_says_what_to_write(text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["tag:vip", "nosuch:1", "-owner:ana", "priority<3", "Tags:vip", "my_tag:x"]
+    "text", ["label:vip", "nosuch:1", "-owner:ana", "urgency<3", "Tags:vip", "my_tag:x"]
 )
 def test_a_field_that_there_is_not_is_refused_with_those_there_are(text: str) -> None:
     with pytest.raises(BadFilter) as caught:

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr.forms import Field, Kind
+from helmr.forms import fill as fill_cells
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     PageState,
     build_form,
     decode_form,
+    first_values,
     render_page,
 )
 from helmr_runtime.http.answer_page.fields import Question
@@ -338,3 +340,16 @@ def test_a_schema_that_changed_gives_another_binding():
     one = build_form({"enum": ["approve", "reject"]})
     assert one.binding == build_form({"enum": ["approve", "reject"]}).binding
     assert one.binding != build_form({"enum": ["reject", "approve"]}).binding
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_a_form_that_starts_with_a_value_and_is_sent_as_it_is_says_that_value(data):
+    schema, values = data.draw(SCHEMAS)
+    value = data.draw(values)
+    form = build_form(schema, initial=value)
+    typed: dict[str, list[str]] = {}
+    fill(form.root, value, typed)
+    if fill_cells(form.model, value) is None or decode_form(form, typed).value != value:
+        return  # no page can say it: that a list is null, say, and not empty
+    assert decode_form(form, first_values(form)).value == value

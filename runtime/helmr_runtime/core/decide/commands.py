@@ -7,6 +7,7 @@ from typing import Any
 
 from helmr_runtime.core.commands import (
     AddNote,
+    AmendWait,
     Answer,
     CancelRun,
     CancelSession,
@@ -17,11 +18,12 @@ from helmr_runtime.core.commands import (
     Resume,
     RetryRun,
     RevokePublicToken,
+    RewindRun,
     Send,
     StartRun,
     TokenEnded,
 )
-from helmr_runtime.core.decide import inputs, lifecycle, ops, public_tokens
+from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops, public_tokens
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.drafts import due_draft
 from helmr_runtime.core.entries import iso
@@ -78,6 +80,8 @@ _BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision
     CancelSession: lifecycle.cancel_session,
     CloseSession: lifecycle.close_session,
     RetryRun: lifecycle.retry_run,
+    RewindRun: corrections.rewind,
+    AmendWait: corrections.amend,
     AddNote: lifecycle.add_note,
     CreatePublicToken: public_tokens.create,
     RevokePublicToken: public_tokens.revoke,

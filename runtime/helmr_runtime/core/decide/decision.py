@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,8 @@ class Context:
     now: datetime
     policy: TaskPolicy
     is_hot: bool
+    fits: Callable[[Any, Any], bool] = lambda schema, data: True
+    """Whether data (second) fits a wait's own JSON Schema (first), as who has a validator says (S-71)."""
 
     def status_after_wait(self, run: Run) -> str:
         """The run's status once its wait is resolved."""

@@ -27,7 +27,7 @@ from helmr.models import (
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Answer, Command, Send
 from helmr_runtime.core.decide.decision import Context, Decision
-from helmr_runtime.core.decide.public_tokens import sending_token, spend_draft
+from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
 from helmr_runtime.core.drafts import carrier, due_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso
 from helmr_runtime.core.matching import normal_correlation_id, takes
@@ -35,6 +35,7 @@ from helmr_runtime.core.public_tokens import check_send
 from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.wait_record import mode_of
 
 
 def key_hash(key: str) -> str:
@@ -58,14 +59,15 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         )
     require_open(state)
     require_stream(state, command.stream, context)
-    size = _checked_size(command.data)
+    size = checked_size(command.data)
     if state.active_run is None and context.policy.on_idle_input == "reject":
         raise IdleInputRejected(
             f"{state.id} has no active run, and {state.task} rejects input then",
             hint="Start the next run first.",
         )
     before, wait = _time_out_if_due(state, context)
-    if wait is None or not takes(wait, command.stream, correlation_id):
+    taker = _taker(state, wait, command.stream, correlation_id, command.data, context)
+    if taker is None:
         _require_room(state, size)
     accepted = _Accepted(
         record_id=command.record_id,
@@ -75,7 +77,12 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         key_hash=hashed,
         data_hash=data_hash,
     )
-    drafts, reply = _accept(state, command, accepted, context, wait, timed_out=bool(before))
+    outcome = (
+        SendOutcome.FULFILLED
+        if taker is not None
+        else _unfulfilled(state, accepted, wait, context, timed_out_now=bool(before))
+    )
+    drafts, reply = _accept(state, command, accepted, context, taker, outcome)
     following = _run_for_idle_input(state, command, context)
     spent = () if public_token is None else (spend_draft(public_token, command.principal, context),)
     return Decision((*before, *drafts, *spent, *following), reply)
@@ -86,6 +93,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     wait = state.wait
     if wait is None or wait.id != command.wait_id:
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
+    answering_link(state, command, context)
     if wait.kind != "input" or wait.stream is None:
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no data answers")
     if is_due(wait, context.now):
@@ -97,7 +105,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         )
         return Decision((_due(wait, run, context),), error=error)
     require_open(state)
-    _checked_size(command.data)
+    checked_size(command.data)
     accepted = _Accepted(
         record_id=command.record_id,
         stream=wait.stream,
@@ -105,7 +113,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         correlation_id=wait.correlation_id,
     )
     drafts, reply = _accept(
-        state, command, accepted, context, wait, timed_out=False, is_answer=True
+        state, command, accepted, context, wait, SendOutcome.FULFILLED, is_answer=True
     )
     return Decision(drafts, reply)
 
@@ -168,75 +176,92 @@ def _accept(
     command: Command,
     accepted: _Accepted,
     context: Context,
-    wait: Wait | None,
+    taker: Wait | None,
+    outcome: SendOutcome,
     *,
-    timed_out: bool,
     is_answer: bool = False,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
-    run = state.active_run
+    """The record's entry, and that of the wait that takes it, if one does."""
+    run = state.active_run if taker is not None else None
     seq = state.input_seqs.get(accepted.stream, 0) + 1
-    is_taken = wait is not None and takes(wait, accepted.stream, accepted.correlation_id)
-    outcome = (
-        SendOutcome.FULFILLED
-        if is_taken
-        else _unfulfilled(state, accepted.stream, accepted.correlation_id, wait, timed_out)
-    )
+    mode = mode_of(command.principal)
     body: dict[str, Any] = {
         "record_id": accepted.record_id,
         "stream": accepted.stream,
         "stream_seq": seq,
         "data": accepted.data,
         "outcome": outcome.value,
+        "mode": mode,
     }
     optional = {
         "correlation_id": accepted.correlation_id,
         "key_hash": accepted.key_hash,
         "data_hash": accepted.data_hash,
-        "wait_id": wait.id if is_taken and wait is not None else None,
-        "run_id": run.id if is_taken and run is not None else None,
+        "wait_id": taker.id if taker is not None else None,
+        "run_id": run.id if run is not None else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
     carried = carrier(EntryKind.INPUT_ACCEPTED, body, command)
     drafts = [carried]
-    if is_taken and wait is not None and run is not None:
+    if taker is not None and run is not None:
         drafts.append(
             Draft(
                 EntryKind.WAIT_FULFILLED,
                 {
-                    "wait_id": wait.id,
+                    "wait_id": taker.id,
                     "record_id": accepted.record_id,
                     "record_seq": seq,
                     "stream": accepted.stream,
                     **({"answer": True} if is_answer else {}),
+                    "mode": mode,
                     "next": context.status_after_wait(run),
                 },
                 run_id=run.id,
-                op=wait.op,
+                op=taker.op,
                 principal=command.principal,
             )
         )
     return tuple(drafts), receipt(carried, state.id)
 
 
-def _unfulfilled(
+def _taker(
     state: SessionState,
+    wait: Wait | None,
     stream: str,
     correlation_id: str | None,
+    data: Any,
+    context: Context,
+) -> Wait | None:
+    """The wait, if it takes this record: by stream, correlation id and its own schema (S-23, S-71)."""
+    if wait is None or not takes(wait, stream, correlation_id):
+        return None
+    if wait.has_schema and not context.fits(_run_of(state).wait_schema, data):
+        return None
+    return wait
+
+
+def _unfulfilled(
+    state: SessionState,
+    accepted: _Accepted,
     wait: Wait | None,
+    context: Context,
+    *,
     timed_out_now: bool,
 ) -> SendOutcome:
     run = state.active_run
-    if run is not None and _was_late(state, run, stream, correlation_id, timed_out_now):
+    if run is not None and _was_late(state, run, accepted, context, timed_out_now):
         return SendOutcome.LATE
-    if wait is not None and wait.kind == "input" and wait.stream == stream:
+    if wait is not None and wait.kind == "input" and wait.stream == accepted.stream:
         return SendOutcome.UNMATCHED
     return SendOutcome.BUFFERED
 
 
 def _was_late(
-    state: SessionState, run: Run, stream: str, correlation_id: str | None, timed_out_now: bool
+    state: SessionState, run: Run, accepted: _Accepted, context: Context, timed_out_now: bool
 ) -> bool:
-    if timed_out_now and state.wait is not None and takes(state.wait, stream, correlation_id):
+    stream, correlation_id = accepted.stream, accepted.correlation_id
+    due = state.wait if timed_out_now else None
+    if _taker(state, due, stream, correlation_id, accepted.data, context) is not None:
         return True
     candidates = [
         run.closed_waits[key]
@@ -298,7 +323,7 @@ def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:
     )
 
 
-def _checked_size(data: Any) -> int:
+def checked_size(data: Any) -> int:
     """The bytes of a record's data, within its limit (S-28)."""
     size = len(jsontext.encode(data).encode("utf-8"))
     if size > RECORD_BYTES_MAX:

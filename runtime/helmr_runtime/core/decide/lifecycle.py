@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -197,11 +198,14 @@ def run_continued(run: Run, payload: Any, next_run_id: str) -> tuple[Draft, ...]
     principal = task_principal(run.id)
     return (
         *close_ops(run),
-        Draft(
-            EntryKind.RUN_SUCCEEDED,
-            {"result": None, "continued_by": next_run_id},
-            run_id=run.id,
-            principal=principal,
+        _with_unused(
+            run,
+            Draft(
+                EntryKind.RUN_SUCCEEDED,
+                {"result": None, "continued_by": next_run_id},
+                run_id=run.id,
+                principal=principal,
+            ),
         ),
         Draft(
             EntryKind.RUN_CREATED,
@@ -266,7 +270,15 @@ def end_run(
             record_id = _record_without_run(state, run)
             if record_id is not None:
                 following = (next_run_draft(state, next_run_id, record_id),)
-    return (*close_ops(run), end, *following)
+    return (*close_ops(run), _with_unused(run, end), *following)
+
+
+def _with_unused(run: Run, end: Draft) -> Draft:
+    """The end says which answers that rewinds kept nothing took (S-78)."""
+    if not run.held:
+        return end
+    unused = [one.to_json() for one in run.held]
+    return replace(end, body={**end.body, "kept_unused": unused})
 
 
 def close_ops(run: Run) -> tuple[Draft, ...]:

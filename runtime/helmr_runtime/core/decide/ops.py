@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,21 +23,23 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.core.tokens import TokenQuestion
+from helmr_runtime.core.wait_record import record_parts
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""
 
 
-def step_key(session_id: str, run_id: str, op: int) -> str:
-    """Names one step of one run for outside systems: stable over attempts and actors (S-32)."""
-    text = f"{session_id}|{run_id}|{op}"
-    return "stp_" + hashlib.sha256(text.encode()).hexdigest()[:32]
+def key_of(state: SessionState, run: Run, op: int, step: str) -> str:
+    """The key of a step of this run under this op."""
+    rewinds = run.rewinds_of(op, step)
+    return step_key(state.id, run.id, op, rewinds=rewinds, name=step)
 
 
 def open_step(state: SessionState, run: Run, op: int, ask: StepRequest) -> Draft:
     """A step is about to start; it starts when this is on disk."""
-    body = {"name": ask.step, "step_key": step_key(state.id, run.id, op), "attempt": run.attempt}
+    body = {"name": ask.step, "step_key": key_of(state, run, op, ask.step), "attempt": run.attempt}
     return Draft(
         EntryKind.STEP_STARTED, body, run_id=run.id, op=op, principal=task_principal(run.id)
     )
@@ -121,7 +122,7 @@ def _record_taken_by(run: Run, op: int) -> dict[str, Any] | None:
     for entry in reversed(run.journal):
         if entry.op == op and entry.kind is EntryKind.WAIT_FULFILLED:
             body = entry.body
-            if "record_seq" not in body or body.get("answer"):
+            if "record_seq" not in body or body.get("answer") or "kept_from" in body:
                 return None
             return {name: body[name] for name in ("record_id", "record_seq", "stream", "wait_id")}
     return None
@@ -156,17 +157,17 @@ def open_wait(
         "stream": ask.stream,
         "correlation_id": ask.correlation_id,
         "token_id": ask.token_id,
-        "subject": ask.subject if ask.subject is not None or question is None else question.subject,
-        "body": ask.body if ask.body is not None or question is None else question.body,
-        "schema": ask.schema,
         "timeout_s": ask.timeout_s,
         "deadline_at": iso(shown_at) if shown_at is not None else None,
         "deadline_of": "token" if ends_with_token else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
+    body.update(record_parts(state.task, state.tags, ask, question))
     principal = task_principal(run.id)
     opened = Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op, principal=principal)
-    resolved = _resolved_at_once(state, run, op, ask, deadline, context, token_ended)
+    resolved = _kept(run, op, ask, body.get("question_hash"))
+    if resolved is None:
+        resolved = _resolved_at_once(state, run, op, ask, deadline, context, token_ended)
     superseded = _supersede_backoff(run)
     return (*superseded, opened, *((resolved,) if resolved is not None else ()))
 
@@ -175,6 +176,22 @@ def _deadline(ask: WaitRequest, now: datetime) -> datetime | None:
     if ask.until is not None:
         return ask.until
     return now + timedelta(seconds=ask.timeout_s) if ask.timeout_s is not None else None
+
+
+def _kept(run: Run, op: int, ask: WaitRequest, question_hash: str | None) -> Draft | None:
+    """The first answer that a rewind kept for a wait that asks this (S-78)."""
+    found = next((one for one in run.held if one.question_hash == question_hash), None)
+    if found is None:
+        return None
+    body: dict[str, Any] = {"wait_id": ask.wait_id, "kept_from": found.wait_id}
+    if found.stream is None:
+        body |= {"token_id": ask.token_id, "data": found.data}
+    else:
+        record = {"record_id": found.record_id, "record_seq": found.record_seq}
+        body |= {**record, "stream": found.stream}
+    if found.mode is not None:
+        body["mode"] = found.mode
+    return Draft(EntryKind.WAIT_FULFILLED, {**body, "next": "running"}, run_id=run.id, op=op)
 
 
 def _resolved_at_once(
@@ -187,13 +204,20 @@ def _resolved_at_once(
     token_ended: TokenEnded | None,
 ) -> Draft | None:
     if ask.wait_kind == "input" and ask.stream is not None:
-        record = first_match(state, ask.stream, ask.correlation_id)
+        schema = ask.details.schema
+        record = first_match(
+            state,
+            ask.stream,
+            ask.correlation_id,
+            lambda data: schema is None or context.fits(schema, data),
+        )
         if record is not None:
             body: dict[str, Any] = {
                 "wait_id": ask.wait_id,
                 "record_id": record.id,
                 "record_seq": record.seq,
                 "stream": record.stream,
+                **({"mode": record.mode} if record.mode is not None else {}),
                 "next": "running",
             }
             return Draft(EntryKind.WAIT_FULFILLED, body, run_id=run.id, op=op)

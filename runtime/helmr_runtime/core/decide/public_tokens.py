@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.errors import KeyNotFound, Overloaded
-from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken, Send
+from helmr.errors import BadRequest, KeyNotFound, Overloaded, WaitResolved
+from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken, Send
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso
-from helmr_runtime.core.public_tokens import PublicToken, check_live, spend
+from helmr_runtime.core.public_tokens import PublicToken, ScopeType, check_answer, check_live, spend
 from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.wait_record import ASKS_PEOPLE
 
 PUBLIC_TOKENS_MAX = 1_000
 """Live ones of one session: they stand in each of its checkpoints."""
 
 
 def create(state: SessionState, command: CreatePublicToken, context: Context) -> Decision:
-    """Make a public token for one of the session's streams.
+    """Make a public token for one of the session's streams, or an answer link for its wait.
 
     Raises:
         Overloaded: The session has `PUBLIC_TOKENS_MAX` that live.
+        WaitResolved: The link's wait is no longer pending.
     """
+    scope = command.token["scope"]
+    if scope["type"] == ScopeType.WAIT_ANSWER.value:
+        _require_pending(state, scope["wait_id"])
     live = sum(_is_live(known, context) for known in state.public_tokens.values())
     if live >= PUBLIC_TOKENS_MAX:
         raise Overloaded(
@@ -39,11 +44,36 @@ def revoke(state: SessionState, command: RevokePublicToken, context: Context) ->
         KeyNotFound: The session has none with that id.
     """
     known = state.public_tokens.get(command.public_token_id)
+    if known is None and command.is_link:
+        # It died with its wait.
+        return Decision(reply={"public_token_id": command.public_token_id, "status": "revoked"})
     if known is None:
         raise KeyNotFound(f"{state.id} has no public token {command.public_token_id}")
     body = {"public_token_id": command.public_token_id}
     draft = carrier(EntryKind.PUBLIC_TOKEN_REVOKED, body, command)
     return Decision(() if "revoked_at" in known else (draft,), receipt(draft, state.id))
+
+
+def answering_link(state: SessionState, command: Answer, context: Context) -> None:
+    """Return if the answer came with a key, or through a link that lives and is for this wait (S-74).
+
+    Raises:
+        Unauthenticated: The link is unknown, revoked or expired by now (S-46).
+        ScopeDenied: It is for another wait.
+    """
+    if command.link_id is None:
+        return
+    known = state.public_tokens.get(command.link_id)
+    link = check_live(PublicToken.from_json(known) if known is not None else None, context.now)
+    check_answer(link, command.wait_id)
+
+
+def _require_pending(state: SessionState, wait_id: str) -> None:
+    wait = state.wait
+    if wait is None or wait.id != wait_id:
+        raise WaitResolved(f"{wait_id} is no longer pending", session_id=state.id)
+    if wait.kind not in ASKS_PEOPLE:
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which nobody answers")
 
 
 def sending_token(state: SessionState, command: Send, context: Context) -> PublicToken | None:

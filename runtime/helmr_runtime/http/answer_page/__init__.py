@@ -5,7 +5,8 @@ the routes read the token, call these, and let the ledger decide.
 
 ```
 fields.py   form model → questions      decode.py   submitted form → JSON
-page.py     page → HTML and headers     texts.py    untrusted texts and Markdown made safe
+prefill.py  JSON → a filled-in form     texts.py    untrusted texts and Markdown made safe
+page.py     page → HTML and headers
 ```
 """
 
@@ -18,6 +19,7 @@ from helmr_runtime.http.answer_page.page import (
     page_status,
     render_page,
 )
+from helmr_runtime.http.answer_page.prefill import first_values
 
 __all__ = [
     "AnswerPage",
@@ -26,6 +28,7 @@ __all__ = [
     "PageState",
     "build_form",
     "decode_form",
+    "first_values",
     "page_headers",
     "page_status",
     "render_page",

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 from helmr import forms
 from helmr.forms import MISSING, Field, Kind, Schema, form_of, plain
@@ -148,9 +149,14 @@ class Form:
         yield from self.root.walk()
 
 
-def build_form(schema: Schema | bool | None) -> Form:
-    """The questions that ask for a value of this schema; None asks for anything."""
-    model = form_of(schema)
+def build_form(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
+    """The questions that ask for a value of this schema; None asks for anything.
+
+    Args:
+        schema: JSON Schema.
+        initial: JSON that the form starts with.
+    """
+    model = form_of(schema, initial=initial)
     root = _question(model.root, count(1))
     if root.control == "group" and not model.root.may_be_left_out:
         # The page itself is the frame of the outermost object.

@@ -15,8 +15,9 @@ from helmr.models import CompleteReceipt, CompleteRequest
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, ScopeType
 from helmr_runtime.http.access import address_of
+from helmr_runtime.http.answer_flow import show, submit
 from helmr_runtime.http.bodies import read_raw
-from helmr_runtime.http.callback_page import Callback, show, submit
+from helmr_runtime.http.callback_page import Callback
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import ServiceDep, caller_of, json_response
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
@@ -128,4 +129,4 @@ async def _find(
     if token is None or principal is None:
         return None
     caller = caller_of(principal, request.headers.get("operation-id"))
-    return Callback(token=token, caller=caller, public_token=public_token)
+    return Callback(service, token, caller, public_token)

@@ -26,7 +26,7 @@ from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, TokenId, 
 
 router = APIRouter(tags=["tokens"])
 
-LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "data"}}}
+LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "data"}}}
 NO_FIELDS = NoFields()
 AS_USUAL = TokenRequest()
 

@@ -9,12 +9,15 @@ from pydantic import Field
 from starlette.responses import Response
 
 from helmr.models import (
+    ASSIGNEE_MAX,
+    TOKEN_TAG_MAX,
     AnswerRequest,
     Page,
     SendReceipt,
     TokenAnswerReceipt,
     WaitInfo,
     WaitKind,
+    WaitPriority,
     WaitStatus,
 )
 from helmr_runtime.http.problems import documented
@@ -23,7 +26,7 @@ from helmr_runtime.service.waits import ANSWERABLE
 
 router = APIRouter(tags=["waits"])
 
-LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema"}}}
+LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "on_decline"}}}
 
 
 class WaitsQuery(ListQuery):
@@ -34,6 +37,9 @@ class WaitsQuery(ListQuery):
     task: str | None = Field(default=None, min_length=1, max_length=200)
     stream: str | None = Field(default=None, min_length=1, max_length=128)
     session_id: str | None = Field(default=None, min_length=1, max_length=64)
+    priority: WaitPriority | None = None
+    tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
+    assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
 
 
 @router.get("/v1/waits", response_model=Page[WaitInfo], responses=documented(400))

@@ -191,6 +191,9 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         "AND kind::VARCHAR IN (SELECT unnest($4::VARCHAR[])) "
         "AND ($5::UUID IS NULL OR session = $5) AND ($6::VARCHAR IS NULL OR task = $6) "
         "AND ($7::VARCHAR IS NULL OR stream = $7) AND ($8::VARCHAR IS NULL OR correlation_id = $8) "
+        "AND ($11::VARCHAR IS NULL OR priority::VARCHAR = $11) "
+        "AND ($12::VARCHAR IS NULL OR assignee = $12) "
+        "AND ($13::VARCHAR IS NULL OR contains(tags, $13) OR contains(session_tags, $13)) "
         "ORDER BY sort_us, wait LIMIT $9",
         [
             key[0],
@@ -203,6 +206,9 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
             wanted.correlation_id,
             limit + 1,
             FAR_FUTURE_US,
+            wanted.priority,
+            wanted.assignee,
+            jsontext.encode(wanted.tag) if wanted.tag is not None else None,
         ],
     ).fetchall()
     more = len(found) > limit

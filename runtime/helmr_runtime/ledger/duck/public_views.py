@@ -118,7 +118,8 @@ def _views(base: str) -> dict[str, str]:
                 typeid_of('ses', session) AS session_id, session AS session_key,
                 typeid_of('run', run) AS run_id, run AS run_key, op, task, kind::VARCHAR AS kind, stream,
                 correlation_id, typeid_of('tok', token) AS token_id, token AS token_key, is_backoff,
-                status::VARCHAR AS status, opened_at, deadline_at, resolved_at, opened_offset,
+                status::VARCHAR AS status, mode::VARCHAR AS mode, priority::VARCHAR AS priority, tags,
+                session_tags, assignee, opened_at, deadline_at, resolved_at, opened_offset,
                 resolved_offset
             FROM {base}.waits""",
         "records": f"""

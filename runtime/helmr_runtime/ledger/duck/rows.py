@@ -270,9 +270,14 @@ def new_wait_row(row: NewWait) -> Row:
     )
 
 
+def wait_details_row(row: NewWait) -> Row:
+    """The last columns of `waits` but the mode, which never change either."""
+    return (row.priority, row.tags, row.session_tags, row.assignee)
+
+
 def wait_numbers_row(row: WaitNumbers) -> Row:
     """The key and the changing columns of `waits`."""
-    return (uuid_of(row.wait_id), row.status, row.resolved_offset, row.resolved_at)
+    return (uuid_of(row.wait_id), row.status, row.resolved_offset, row.resolved_at, row.mode)
 
 
 def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
@@ -292,11 +297,16 @@ def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
         token_id=id_or_none(ids.TOKEN, row[10]),
         deadline_at=time_or_none(row[11]),
         is_backoff=row[12],
+        priority=row[17],
+        tags=row[18],
+        session_tags=row[19],
+        assignee=row[20],
     )
     numbers = WaitNumbers(
         wait_id=wait_id,
         status=row[13],
         resolved_offset=row[14],
         resolved_at=time_or_none(row[15]),
+        mode=row[16],
     )
     return fixed, numbers

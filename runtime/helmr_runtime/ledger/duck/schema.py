@@ -16,6 +16,19 @@ import duckdb
 
 from helmr.errors import DataError
 
+HEAD_ROWS = """
+    CREATE VIEW head_rows AS
+    SELECT s.session, s.epoch, s.next_seq, e.hash, s.updated_us, s.last_offset, s.created_offset, s.task,
+        s.status, s.run, r.status AS run_status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset,
+        w.wait, w.kind, w.op, w.token, w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset,
+        s.tail_count, s.has_keys, s.external_id, s.start_key, s.activity
+    FROM session_rows s
+    JOIN entries e ON e.feed_offset = s.last_offset
+    LEFT JOIN run_rows r ON r.run = s.run
+    LEFT JOIN wait_rows w ON w.wait = s.wait
+    """
+"""A session with its newest run and its active wait: what a head is restored from."""
+
 MIGRATION_1: Sequence[str] = (
     "CREATE TYPE session_status AS ENUM ('open', 'closed', 'cancelled')",
     "CREATE TYPE activity AS ENUM ('idle', 'queued', 'running', 'waiting', 'blocked')",
@@ -162,17 +175,7 @@ MIGRATION_1: Sequence[str] = (
         epoch_us(resolved_at) AS resolved_us
     FROM waits
     """,
-    """
-    CREATE VIEW head_rows AS
-    SELECT s.session, s.epoch, s.next_seq, e.hash, s.updated_us, s.last_offset, s.created_offset, s.task,
-        s.status, s.run, r.status AS run_status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset,
-        w.wait, w.kind, w.op, w.token, w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset,
-        s.tail_count, s.has_keys, s.external_id, s.start_key, s.activity
-    FROM session_rows s
-    JOIN entries e ON e.feed_offset = s.last_offset
-    LEFT JOIN run_rows r ON r.run = s.run
-    LEFT JOIN wait_rows w ON w.wait = s.wait
-    """,
+    HEAD_ROWS,
     "INSERT INTO meta VALUES ('projected_offset', 0), ('openings', 0), ('nil_offset', 0), ('catalog_offset', 0)",
 )
 
@@ -251,7 +254,28 @@ MIGRATION_2: Sequence[str] = (
 )
 """Tokens, public tokens, API keys, and which master key each hash chain began with."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2)
+MIGRATION_3: Sequence[str] = (
+    "CREATE TYPE answer_mode AS ENUM ('person', 'link', 'default', 'program')",
+    "CREATE TYPE wait_priority AS ENUM ('low', 'normal', 'high')",
+    "DROP VIEW head_rows",
+    "DROP VIEW wait_rows",
+    "ALTER TABLE waits ADD COLUMN mode answer_mode",
+    "ALTER TABLE waits ADD COLUMN priority wait_priority DEFAULT 'normal'",
+    "ALTER TABLE waits ADD COLUMN tags VARCHAR DEFAULT '[]'",
+    "ALTER TABLE waits ADD COLUMN session_tags VARCHAR DEFAULT '[]'",
+    "ALTER TABLE waits ADD COLUMN assignee VARCHAR",
+    """
+    CREATE VIEW wait_rows AS
+    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
+        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
+        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee
+    FROM waits
+    """,
+    HEAD_ROWS,
+)
+"""How a wait was answered, and what it says of itself; waits opened before say none of it."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2, MIGRATION_3)
 """Each brings the file from its number to the next; a released one is never changed."""
 
 

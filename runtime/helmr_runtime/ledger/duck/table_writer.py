@@ -54,12 +54,16 @@ INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID
     unnest($4::INTEGER[]), unnest($5::BIGINT[]), unnest($6::TIMESTAMPTZ[]),
     unnest($7::VARCHAR[])::wait_kind, unnest($8::VARCHAR[]), unnest($9::VARCHAR[]),
     unnest($10::VARCHAR[]), unnest($11::UUID[]), unnest($12::TIMESTAMPTZ[]), unnest($13::BOOLEAN[]),
-    unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[])
+    unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[]),
+    unnest($17::VARCHAR[])::answer_mode, unnest($18::VARCHAR[])::wait_priority, unnest($19::VARCHAR[]),
+    unnest($20::VARCHAR[]), unnest($21::VARCHAR[])
 """
 _UPDATE_WAITS = """
-UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at
+UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
+    mode = u.mode
 FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS status,
-    unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at) AS u
+    unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at,
+    unnest($5::VARCHAR[])::answer_mode AS mode) AS u
 WHERE waits.wait = u.wait
 """
 _INSERT_OPERATIONS = """
@@ -152,13 +156,14 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
     for numbers in projection.waits.values():
         row = rows.wait_numbers_row(numbers)
         if numbers.wait_id in new:
-            inserted.append((*rows.new_wait_row(new[numbers.wait_id]), *row[1:]))
+            fixed = new[numbers.wait_id]
+            inserted.append((*rows.new_wait_row(fixed), *row[1:], *rows.wait_details_row(fixed)))
         else:
             updated.append(row)
     if inserted:
-        connection.execute(_INSERT_WAITS, rows.columns(inserted, 16))
+        connection.execute(_INSERT_WAITS, rows.columns(inserted, 21))
     if updated:
-        connection.execute(_UPDATE_WAITS, rows.columns(updated, 4))
+        connection.execute(_UPDATE_WAITS, rows.columns(updated, 5))
 
 
 def _keys(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:

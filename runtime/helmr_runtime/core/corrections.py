@@ -1,0 +1,244 @@
+"""Corrections: what a rewind takes back, what it keeps, and what it would do again (S-75…S-79). Pure.
+
+A rewind to an op sets that op aside and every op behind it. Answers that the set-aside waits had are *held*: a wait
+that asks the same takes them again. An amendment is a rewind to a resolved wait with another answer for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from helmr.errors import OpNotFound, WaitNotAmendable
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Entry, EntryKind, iso
+from helmr_runtime.core.run import STEP_OUTCOMES, HeldAnswer, Run
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.step_keys import step_key
+from helmr_runtime.core.wait_record import ASKS_PEOPLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewind:
+    """What a rewind does to a run, before it is done.
+
+    Attributes:
+        to_op: The first op that is asked anew.
+        set_aside: Every op that leaves the journal, in order.
+        held: All answers that are held afterwards, in the order in which waits take them.
+        asked_again: The waits set aside whose answer is not held: `{op, wait_id, stream?, subject?}`.
+        steps: The steps set aside: `{op, name, step_key, new_key, state, at}`; state is running, succeeded or failed.
+        tokens: Tokens that set-aside ops made.
+        public_tokens: Public tokens likewise.
+        outputs: Records that clients may have seen and that may be appended again: `{op, stream, seq}`.
+        amends: The wait that gets another answer.
+    """
+
+    to_op: int
+    set_aside: tuple[int, ...]
+    held: tuple[HeldAnswer, ...] = ()
+    asked_again: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
+    tokens: tuple[str, ...] = ()
+    public_tokens: tuple[str, ...] = ()
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    amends: str | None = None
+    changed: HeldAnswer | None = field(default=None, compare=False)
+    """The answer that an amendment takes the place of."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a person is shown before the rewind."""
+        return {
+            "to_op": self.to_op,
+            "set_aside": list(self.set_aside),
+            "steps": [dict(one) for one in self.steps],
+            "kept": [
+                {"wait_id": one.wait_id, "stream": one.stream, "record_seq": one.record_seq}
+                for one in self.held
+            ],
+            "asked_again": [dict(one) for one in self.asked_again],
+            "tokens": list(self.tokens),
+            "public_tokens": list(self.public_tokens),
+            "outputs": [dict(one) for one in self.outputs],
+            "amends": self.amends,
+        }
+
+    @property
+    def hash(self) -> str:
+        """Names the list: the rewind carries it back, so that nobody rewinds what they did not see (S-76)."""
+        return jsontext.same_data_hash(self.to_json())
+
+
+def plan_rewind(state: SessionState, run: Run, to_op: int, *, keep_answers: bool = True) -> Rewind:
+    """What a rewind of the newest run to this op does now.
+
+    Raises:
+        OpNotFound: The run's journal has no such op.
+    """
+    opened = _opened(run)
+    if to_op not in opened:
+        raise OpNotFound(
+            f"{run.id} has no op {to_op} to go back to",
+            hint="An op that was set aside, or given up, is there no more.",
+            op=to_op,
+        )
+    gone = _set_aside(run, to_op, opened)
+    entries = [entry for entry in run.journal if entry.op in gone]
+    taken = _answers(entries) if keep_answers else []
+    held = (*taken, *run.held) if keep_answers else ()
+    kept = {one.wait_id for one in taken}
+    waits = [e for e in entries if e.kind is EntryKind.WAIT_OPENED]
+    made = [e for e in entries if e.kind is EntryKind.TOKEN_CREATED]
+    public = [e for e in entries if e.kind is EntryKind.PUBLIC_TOKEN_CREATED]
+    outputs = [e for e in entries if e.kind is EntryKind.OUTPUT_APPENDED]
+    return Rewind(
+        to_op=to_op,
+        set_aside=tuple(sorted(gone)),
+        held=tuple(held),
+        asked_again=tuple(_asked(e) for e in waits if _asks(e) and e.body["wait_id"] not in kept),
+        steps=tuple(_step(state, run, e) for e in entries if e.kind is EntryKind.STEP_STARTED),
+        tokens=tuple(e.body["token_id"] for e in made),
+        public_tokens=tuple(e.body["public_token_id"] for e in public),
+        outputs=tuple(
+            {"op": e.op, "stream": e.body["stream"], "seq": e.body["stream_seq"]} for e in outputs
+        ),
+    )
+
+
+def plan_amendment(
+    state: SessionState, run: Run, wait_id: str, *, keep_answers: bool = True
+) -> Rewind:
+    """What giving this wait another answer does now: a rewind to it, without the answer that it had (S-79).
+
+    Raises:
+        WaitNotAmendable: It is pending, was cancelled, waits for no answer, or is not in the run's journal.
+    """
+    opening = next(
+        (
+            e
+            for e in run.journal
+            if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
+        ),
+        None,
+    )
+    if opening is None or opening.op is None:
+        raise WaitNotAmendable(f"{wait_id} is not in the journal of {run.id}", wait_id=wait_id)
+    if not _asks(opening):
+        raise WaitNotAmendable(
+            f"{wait_id} waits for a {opening.body['kind']}, which has no answer", wait_id=wait_id
+        )
+    ended = {e.kind for e in run.journal if e.op == opening.op}
+    if not ended & {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT}:
+        raise WaitNotAmendable(
+            f"{wait_id} has no outcome to amend",
+            hint="Answer it, if it is pending.",
+            wait_id=wait_id,
+        )
+    plan = plan_rewind(state, run, opening.op, keep_answers=keep_answers)
+    return Rewind(
+        to_op=plan.to_op,
+        set_aside=plan.set_aside,
+        held=tuple(one for one in plan.held if one.wait_id != wait_id),
+        asked_again=tuple(one for one in plan.asked_again if one["wait_id"] != wait_id),
+        steps=plan.steps,
+        tokens=plan.tokens,
+        public_tokens=plan.public_tokens,
+        outputs=plan.outputs,
+        amends=wait_id,
+        changed=next(iter(_answers([e for e in run.journal if e.op == opening.op])), None),
+    )
+
+
+def question_of_wait(run: Run, wait_id: str) -> Mapping[str, Any]:
+    """The body of the wait's opening."""
+    return next(
+        e.body
+        for e in run.journal
+        if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
+    )
+
+
+def _opened(run: Run) -> dict[int, int]:
+    """Op → the seq at which the code asked for it."""
+    opened: dict[int, int] = {}
+    for entry in run.journal:
+        if entry.op is not None:
+            opened.setdefault(entry.op, entry.seq)
+    return opened
+
+
+def _set_aside(run: Run, to_op: int, opened: Mapping[int, int]) -> set[int]:
+    """The op, all behind it, all that the code gave up after it was asked, and a pending wait (S-75).
+
+    The pending wait goes wherever it stands: code that runs again must not find the run waiting for an older branch.
+    """
+    point = opened[to_op]
+    gone = {op for op in opened if op >= to_op}
+    gone |= {
+        entry.op
+        for entry in run.journal
+        if entry.op is not None and entry.body.get("reason") == "task" and entry.seq > point
+    }
+    if run.wait is not None and run.wait.has_own_op:
+        gone.add(run.wait.op)
+    return gone
+
+
+def _answers(entries: list[Entry]) -> list[HeldAnswer]:
+    """The answers of these ops' waits, in the order in which they were taken (S-78).
+
+    A token's completion is the token's and stays there; only an amended answer was this session's.
+    """
+    questions = {e.op: e.body for e in entries if e.kind is EntryKind.WAIT_OPENED}
+    returned = {e.op for e in entries if e.kind is EntryKind.INPUT_RETURNED}
+    found = []
+    for entry in entries:
+        body = entry.body
+        if entry.kind is not EntryKind.WAIT_FULFILLED or entry.op in returned:
+            continue
+        question = questions.get(entry.op, {}).get("question_hash")
+        is_own = "record_seq" in body or "kept_from" in body
+        if question is not None and is_own:
+            found.append(
+                HeldAnswer(
+                    question_hash=question,
+                    wait_id=body["wait_id"],
+                    stream=body.get("stream"),
+                    record_id=body.get("record_id"),
+                    record_seq=body.get("record_seq"),
+                    data=body.get("data"),
+                    mode=body.get("mode"),
+                )
+            )
+    return found
+
+
+def _asks(opening: Entry) -> bool:
+    return opening.body["kind"] in ASKS_PEOPLE
+
+
+def _asked(opening: Entry) -> dict[str, Any]:
+    body = opening.body
+    named = {name: body[name] for name in ("stream", "subject") if name in body}
+    return {"op": opening.op, "wait_id": body["wait_id"], **named}
+
+
+def _step(state: SessionState, run: Run, started: Entry) -> dict[str, Any]:
+    """A step set aside, with the key that it has and the one that it will have if it runs again."""
+    outcome = next((e for e in run.journal if e.op == started.op and e.kind in STEP_OUTCOMES), None)
+    assert started.op is not None
+    name, key = str(started.body["name"]), str(started.body["step_key"])
+    new = key
+    if outcome is not None:
+        rewinds = run.rewinds_of(started.op, name) + 1
+        new = step_key(state.id, run.id, started.op, rewinds=rewinds, name=name)
+    state_of = {None: "running", EntryKind.STEP_SUCCEEDED: "succeeded"}
+    return {
+        "op": started.op,
+        "name": name,
+        "step_key": key,
+        "new_key": new,
+        "state": state_of.get(outcome.kind if outcome is not None else None, "failed"),
+        "at": iso((outcome or started).recorded_at),
+    }

@@ -1,0 +1,192 @@
+"""A fork: a new session that begins with copies of another's entries up to an op (S-86). Pure.
+
+Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
+secrets' hashes, public tokens, the external id; runs, waits and records get ids of their own, tokens stay the origin's.
+An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from helmr import ids
+from helmr.errors import ForkRefused, OpNotFound
+from helmr_runtime.core.entries import GENESIS, BodyCipher, Draft, Entry, EntryKind, stamp
+from helmr_runtime.core.state import SessionState
+
+NOT_COPIED = frozenset(
+    {
+        EntryKind.PUBLIC_TOKEN_CREATED,
+        EntryKind.PUBLIC_TOKEN_SPENT,
+        EntryKind.PUBLIC_TOKEN_REVOKED,
+    }
+)
+KEYS_LEFT_OUT = frozenset(
+    {
+        "operation",
+        "external_id",
+        "idempotency_key_hash",
+        "chain_key_id",
+        "callback_hash",
+        "public_token_hash",
+        "public_token_id",
+        "verify",
+    }
+)
+USERS_DATA = frozenset(
+    {
+        "payload",
+        "data",
+        "value",
+        "result",
+        "error",
+        "metadata",
+        "initial",
+        "on_decline",
+        "ladder",
+        "schema",
+        "subject",
+        "body",
+        "text",
+        "reason",
+        "correlation_id",
+    }
+)
+"""Keys whose values are copied as they are, whatever they look like."""
+
+_OWN_PREFIXES = (ids.RUN, ids.WAIT, ids.RECORD)
+
+NewId = Callable[[str], str]
+
+
+def fork(
+    entries: Sequence[Entry],
+    to_op: int,
+    *,
+    session_id: str,
+    new_id: NewId = ids.new_id,
+    key: bytes | None = None,
+    key_id: str | None = None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """The entries with which a fork of these begins: all up to the newest run's op, which it asks for anew.
+
+    Args:
+        entries: The origin's, from its first on.
+        to_op: An op in the journal of its newest run.
+        session_id: The fork's.
+        new_id: Makes ids of a prefix.
+        key: Of the fork's hash chain.
+        key_id: The master key that it began with.
+        cipher: Seals the copies.
+
+    Raises:
+        OpNotFound: The run's journal has no such op.
+        ForkRefused: The cut lies behind an open wait on a token, which only the origin can have.
+    """
+    whole = _folded(entries)
+    run = whole.run
+    opened = [e.seq for e in run.journal if e.op == to_op] if run is not None else []
+    if run is None or not opened:
+        raise OpNotFound(f"{whole.id} has no op {to_op} in its newest run", op=to_op)
+    cut = _folded(entries[: opened[0] - 1])
+    at = cut.run
+    if at is None or at.id != run.id:
+        raise OpNotFound(f"{whole.id} has no op {to_op} in its newest run", op=to_op)
+    if at.wait is not None and at.wait.kind == "token":
+        raise ForkRefused(
+            f"at op {to_op} {whole.id} waits for {at.wait.token_id}, which stays its own",
+            hint="Fork before that wait, or behind it.",
+            op=to_op,
+        )
+    unfinished = at.open_steps | ({at.wait.op} if at.wait is not None else set())
+    since = {op: min(e.seq for e in at.journal if e.op == op) for op in unfinished}
+    copied = [
+        e
+        for e in entries[: opened[0] - 1]
+        if e.kind not in NOT_COPIED
+        and not (e.run_id == run.id and e.op in since and e.seq >= since[e.op])
+    ]
+    origin = {"session_id": whole.id, "seq": cut.seq, "hash": cut.last_hash.hex()}
+    return _copies(copied, run.id, origin, session_id, new_id, key, key_id, cipher)
+
+
+def _folded(entries: Sequence[Entry]) -> SessionState:
+    state = SessionState(entries[0].session_id)
+    for entry in entries:
+        state.apply(entry)
+    return state
+
+
+def _copies(
+    copied: Sequence[Entry],
+    newest_run_id: str,
+    origin: Mapping[str, Any],
+    session_id: str,
+    new_id: NewId,
+    key: bytes | None,
+    key_id: str | None,
+    cipher: BodyCipher | None,
+) -> tuple[Entry, ...]:
+    names = _Names(new_id)
+    made: list[Entry] = []
+    previous = GENESIS
+    for seq, entry in enumerate(copied, start=1):
+        body = {**names.renamed(entry.body), "copied_from": entry.seq}
+        if seq == 1:
+            body |= {"forked_from": dict(origin)}
+            body |= {"chain_key_id": key_id} if key_id is not None else {}
+        if entry.kind is EntryKind.RUN_CREATED and entry.run_id == newest_run_id:
+            body["draws_from"] = entry.body.get("draws_from", newest_run_id)
+        principal = entry.principal
+        if principal.type == "task" and principal.id is not None:
+            principal = replace(principal, id=names.of(principal.id))
+        run_id = names.of(entry.run_id) if entry.run_id is not None else None
+        stamped = stamp(
+            Draft(entry.kind, body, run_id=run_id, op=entry.op, principal=principal),
+            session_id=session_id,
+            seq=seq,
+            recorded_at=entry.recorded_at,
+            previous=previous,
+            key=key,
+            cipher=cipher,
+        )
+        previous = stamped.hash
+        made.append(stamped)
+    return tuple(made)
+
+
+class _Names:
+    """New ids for what the origin's entries name, the same one each time."""
+
+    def __init__(self, new_id: NewId) -> None:
+        self._new_id = new_id
+        self._known: dict[str, str] = {}
+
+    def of(self, identity: str) -> str:
+        """The fork's id for one of the origin's runs, waits or records; any other text as it is."""
+        prefix = identity.partition("_")[0]
+        if prefix not in _OWN_PREFIXES:
+            return identity
+        if identity not in self._known:
+            self._known[identity] = self._new_id(prefix)
+        return self._known[identity]
+
+    def renamed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A body with the fork's ids, without what is the origin's own."""
+        return {
+            name: value if name in USERS_DATA else self._value(value)
+            for name, value in body.items()
+            if name not in KEYS_LEFT_OUT
+        }
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.of(value)
+        if isinstance(value, Mapping):
+            return self.renamed(value)
+        if isinstance(value, list | tuple):
+            return [self._value(one) for one in value]
+        return value

@@ -1,0 +1,171 @@
+"""What the answer page does, whatever it was reached by: show what is asked, take a form, say what became of it.
+
+GET shows and never acts; a form counts only with the nonce of a page that was shown (S-42).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from starlette.responses import Response
+
+from helmr.errors import (
+    SchemaMismatch,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExhausted,
+    TokenExpired,
+    TooLarge,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr.forms import MISSING
+from helmr_runtime.http.answer_page import (
+    AnswerPage,
+    Form,
+    PageState,
+    build_form,
+    decode_form,
+    first_values,
+    page_headers,
+    page_status,
+    render_page,
+)
+from helmr_runtime.security.callbacks import CallbackForm
+from helmr_runtime.security.completion import data_schema
+from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
+from helmr_runtime.security.schemas import Problem
+from helmr_runtime.service import Service
+
+NONCE_PURPOSE = "page-nonce"
+SEE_OTHER = 303
+_WITH_FORM = frozenset({PageState.OPEN, PageState.RECORDED})
+
+
+class Asked(Protocol):
+    """What a secret leads to, as it was when it was looked up."""
+
+    @property
+    def id(self) -> str:
+        """What a nonce is good for."""
+        ...
+
+    @property
+    def schema(self) -> Any:
+        """The JSON Schema of an answer; None takes anything."""
+        ...
+
+    @property
+    def initial(self) -> Any:
+        """What the form starts with; None for a fresh one."""
+        ...
+
+    def state(self, now: datetime) -> PageState:
+        """What the page has to say."""
+        ...
+
+    async def texts(self) -> dict[str, Any]:
+        """Who asks, what and until when, and how it ended: arguments of `AnswerPage`."""
+        ...
+
+    async def take(self, data: Any, nonce_id: str | None) -> None:
+        """Answer, or raise why not."""
+        ...
+
+    async def latest(self) -> Asked:
+        """The same, looked up again."""
+        ...
+
+
+async def show(service: Service, asked: Asked) -> Response:
+    """The page as it is now."""
+    return _html(await _page(service, asked), is_post=False)
+
+
+async def submit(service: Service, asked: Asked, sent: CallbackForm, location: str) -> Response:
+    """Take a form: answer and send the browser back to look, or show the page with what is wrong."""
+    page = await _page(service, asked)
+    if page.state is not PageState.OPEN or page.form is None:
+        return _html(page, is_post=True)
+    nonce = read_nonce(
+        _nonce_key(service),
+        sent.nonce,
+        token_id=asked.id,
+        binding=page.form.binding,
+        now=service.now(),
+    )
+    if nonce.state is not NonceState.VALID:
+        again = await _page(service, asked, values=sent.values, is_stale=True)
+        return _html(again, is_post=True)
+    decoded = decode_form(page.form, sent.values)
+    problems: Sequence[Problem] = decoded.problems
+    if not problems and asked.schema is not None:
+        problems = data_schema(asked.schema).problems(decoded.value)
+    if not problems:
+        try:
+            await asked.take(decoded.value, nonce.id)
+        except (
+            TokenCompleted,
+            TokenExpired,
+            TokenCancelled,
+            TokenExhausted,
+            WaitResolved,
+            WaitTimedOut,
+        ):
+            return _html(await _page(service, await asked.latest()), is_post=True)
+        except (SchemaMismatch, TooLarge) as error:
+            # An earlier schema than the one shown, or a limit that no schema says.
+            problems = [Problem((), error.message)]
+        else:
+            return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
+    again = await _page(service, asked, values=sent.values, problems=problems)
+    return _html(again, is_post=True)
+
+
+async def _page(
+    service: Service,
+    asked: Asked,
+    *,
+    values: Mapping[str, Sequence[str]] | None = None,
+    problems: Sequence[Problem] = (),
+    is_stale: bool = False,
+) -> AnswerPage:
+    now = service.now()
+    state = asked.state(now)
+    initial = asked.initial if asked.initial is not None else MISSING
+    form = build_form(asked.schema, initial=initial) if state in _WITH_FORM else None
+    is_open = state is PageState.OPEN and form is not None
+    if values is None and form is not None:
+        values = first_values(form)
+    return AnswerPage(
+        state=state,
+        now=now,
+        **await asked.texts(),
+        form=form,
+        nonce=_nonce(service, asked.id, form, now) if is_open and form is not None else None,
+        values=values or {},
+        problems=problems,
+        is_stale=is_stale,
+    )
+
+
+def _nonce(service: Service, asked_id: str, form: Form, now: datetime) -> str:
+    return make_nonce(_nonce_key(service), token_id=asked_id, binding=form.binding, now=now)
+
+
+def _nonce_key(service: Service) -> bytes:
+    return service.tokens.require_ring().purpose_key(NONCE_PURPOSE)
+
+
+def _html(page: AnswerPage, *, is_post: bool) -> Response:
+    status = page_status(page.state, is_post=is_post)
+    return Response(render_page(page), status_code=status, headers=page_headers())
+
+
+def who_answered(principal: Mapping[str, Any] | None) -> str | None:
+    """The person or program, for a stranger to read; a secret's holder is nobody in particular."""
+    if principal is None or principal["type"] in ("callback", "public_token"):
+        return None
+    return str(principal.get("on_behalf_of") or principal.get("name") or principal["type"])

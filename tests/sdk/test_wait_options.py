@@ -1,0 +1,98 @@
+"""What a wait may say is checked where the code says it (S-17, S-71, S-72, S-82)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from helmr import ladder
+from helmr.errors import BadDuration, BadLadder, SchemaMismatch, UsageError
+from helmr.schema import Codec
+from helmr.wait_details import UNSET
+from helmr.wait_options import WaitOptions, details
+
+
+class Decision(BaseModel):
+    ok: bool
+    note: str = ""
+
+
+CODEC: Codec[Any] = Codec(Decision, what="a wait")
+
+
+def said(timeout_s: float | None = None, **options: Any) -> Any:
+    return details(WaitOptions(**options), CODEC, timeout_s=timeout_s)  # type: ignore[typeddict-item]
+
+
+def test_what_is_not_said_is_not_there():
+    nothing = said()
+    assert (nothing.priority, nothing.tags, nothing.ladder) == ("normal", (), ())
+    assert nothing.on_decline is UNSET
+    assert nothing.initial is None
+
+
+def test_values_become_json():
+    found = said(initial=Decision(ok=True), on_decline=Decision(ok=False), tags=["a", "b", "a"])
+    assert found.initial == {"ok": True, "note": ""}
+    assert found.on_decline == {"ok": False, "note": ""}
+    assert found.tags == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tags": "a"},
+        {"tags": ["x" * 65]},
+        {"tags": [str(n) for n in range(21)]},
+        {"tags": ["two\nlines"]},
+        {"priority": "soon"},
+        {"assignee": "x" * 129},
+        {"assignee": "two\nlines"},
+        {"subject": "x" * 201},
+        {"body": "x" * 20_001},
+    ],
+)
+def test_limits_are_kept(options: dict[str, Any]):
+    with pytest.raises(UsageError):
+        said(**options)
+
+
+def test_a_decline_must_be_an_answer():
+    with pytest.raises(SchemaMismatch):
+        said(on_decline={"ok": "perhaps"})
+
+
+def test_a_ladder_is_data():
+    rungs = [
+        ladder.remind("1h"),
+        ladder.assign("2h", to="grace", from_="assigned"),
+        ladder.default("3h", {"ok": False}),
+    ]
+    assert said(ladder=rungs, timeout_s=86_400).ladder == (
+        {"do": "remind", "after_s": 3600.0, "from": "opened"},
+        {"do": "assign", "after_s": 7200.0, "from": "assigned", "to": "grace"},
+        {
+            "do": "default",
+            "after_s": 10_800.0,
+            "from": "opened",
+            "value": {"ok": False, "note": ""},
+        },
+    )
+
+
+def test_a_ladder_that_can_not_be_climbed_is_refused():
+    late = [ladder.default("2h", {"ok": True})]
+    with pytest.raises(BadLadder, match="timeout"):
+        said(ladder=late, timeout_s=7200)
+    with pytest.raises(BadLadder, match="one default"):
+        said(ladder=late * 2)
+    with pytest.raises(BadLadder, match="at most 20"):
+        said(ladder=[ladder.remind("1h")] * 21)
+    with pytest.raises(BadLadder):
+        ladder.assign("1h", to="")
+    with pytest.raises(BadDuration):
+        ladder.remind("0s")
+    with pytest.raises(SchemaMismatch):
+        said(ladder=[ladder.default("1h", "no")])
