@@ -6,7 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import MethodType
 from typing import (
     Any,
@@ -41,6 +41,7 @@ class Step(Generic[P, R]):
 
     Attributes:
         name: What replay compares.
+        formerly: Names that it had: a journal that holds one of them fits.
         function: What is executed. A test may put another one here; value and annotation stay those declared.
     """
 
@@ -49,6 +50,7 @@ class Step(Generic[P, R]):
         function: Callable[P, Any],
         *,
         name: str | None,
+        formerly: Sequence[str] = (),
         retries: int,
         backoff: Duration,
         retry_on: type[Exception] | tuple[type[Exception], ...],
@@ -65,9 +67,15 @@ class Step(Generic[P, R]):
             raise BadDefinition(
                 f"step {function.__name__}: retries is {retries}, not 0 to {RETRIES_MAX}"
             )
+        if isinstance(formerly, str):
+            raise BadDefinition(
+                f"step {function.__name__}: formerly is a list of names",
+                hint=f"Write formerly=[{formerly!r}].",
+            )
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name or function.__name__
+        self.formerly = tuple(formerly)
         self.retries = retries
         self.backoff_s = seconds(backoff, allow_zero=True)
         self.retry_on = retry_on if isinstance(retry_on, tuple) else (retry_on,)
@@ -151,6 +159,7 @@ class Step(Generic[P, R]):
                 backoff_s=self.backoff_s,
                 retry_on=self.retry_on,
                 timeout_s=self.timeout_s,
+                formerly=self.formerly,
                 loop=self.loop,
             )
         )
@@ -196,6 +205,7 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *,
     name: str | None = ...,
+    formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
@@ -206,6 +216,7 @@ def step(
 def step(
     *,
     name: str | None = ...,
+    formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
@@ -217,6 +228,7 @@ def step(
     /,
     *,
     name: str | None = None,
+    formerly: Sequence[str] = (),
     retries: int = 0,
     backoff: Duration = "1s",
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
@@ -231,6 +243,7 @@ def step(
     Args:
         function: Sync or async.
         name: What replay compares; default the function's name.
+        formerly: Names that the step had in earlier code: a journal that holds one of them fits.
         retries: Tries after the first; `retries=3` is up to 4 tries.
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again.
@@ -247,6 +260,7 @@ def step(
         return Step(
             function,
             name=name,
+            formerly=formerly,
             retries=retries,
             backoff=backoff,
             retry_on=retry_on,

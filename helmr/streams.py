@@ -130,7 +130,7 @@ class InputStream(Stream[T]):
             return self.codec.decode(record.data)
         except SchemaMismatch as error:
             message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
-            raise require_run(self.id).unreadable(op, message) from error
+            raise require_run(self.id).unreadable(op, message, error) from error
 
 
 class OutputStream(Stream[T]):

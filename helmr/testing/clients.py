@@ -39,7 +39,7 @@ class HarnessClients:
     Args:
         ledger: What is read, and where sessions start.
         clock: The harness's.
-        registry: Its tasks.
+        registry: Gives its tasks.
         command: Has a command decided.
         settle: Returns when all code waits or has ended.
         wake: Adopts and delivers what the ledger has made ready.
@@ -50,7 +50,7 @@ class HarnessClients:
         self,
         ledger: MemoryLedger,
         clock: Clock,
-        registry: Registry,
+        registry: Callable[[], Registry],
         *,
         command: Callable[[str, Command], Awaitable[Mapping[str, Any]]],
         settle: Callable[[], Awaitable[None]],
@@ -110,7 +110,7 @@ class HarnessClients:
         gateway: InProcessGateway = routes.HarnessGateway(
             self._ledger,
             self._clock,
-            self._registry,
+            self._registry(),
             self._command,
             principal=TESTER,
             base_url=self._base_url,

@@ -20,7 +20,7 @@ from helmr.errors import (
     TokenNotFound,
     UsageError,
 )
-from helmr.models import TokenInfo
+from helmr.models import RunCheck, TokenInfo
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
@@ -38,10 +38,12 @@ from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
+from helmr_runtime.replay.fit import check_run
 from helmr_runtime.security.completion import complete
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.snapshot import read_snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +80,7 @@ class Harness:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
         self.ledger = MemoryLedger(self.clock)
         self._registry = Registry(tasks, code_hash="test")
+        self._deployed = 0
         self._replay_always = replay_always
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
@@ -91,7 +94,7 @@ class Harness:
         self._clients = HarnessClients(
             self.ledger,
             self.clock,
-            self._registry,
+            lambda: self._registry,
             command=self.command,
             settle=self.settle,
             wake=self._wake,
@@ -223,6 +226,42 @@ class Harness:
             self._hosts.pop(session_id)
             raise
         return adopted.reply or {}
+
+    async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
+        """Whether code fits the journals of the runs that are there and have not ended; changes nothing.
+
+        Args:
+            tasks: The code, by the tasks' ids; without any, the harness's own.
+            silence_s: Real seconds after which code that does nothing is `unsure`.
+        """
+        await self.settle()
+        registry = Registry(tasks, code_hash="checked") if tasks else self._registry
+        checks: list[RunCheck] = []
+        for session_id in dict.fromkeys(e.session_id for e in self.entries()):
+            if session_id == ids.NIL_SESSION:
+                continue
+            snapshot = await read_snapshot(self.ledger, session_id)
+            if snapshot.state.active_run is None:
+                continue
+            registered = registry.tasks.get(snapshot.state.task)
+            checks.append(
+                await check_run(
+                    registered.task if registered is not None else None,
+                    snapshot.state,
+                    snapshot.histories,
+                    clock=self.clock,
+                    silence_s=silence_s,
+                )
+            )
+        return checks
+
+    def deploy(self, *tasks: Task[..., Any]) -> None:
+        """Have sessions that are adopted from now on run other code, as a restart with it does.
+
+        A live session keeps the code that it has: `park` it first, or `kill` it. So does a client that is there.
+        """
+        self._deployed += 1
+        self._registry = Registry(tasks, code_hash=f"test-{self._deployed}")
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""

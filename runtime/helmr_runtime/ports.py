@@ -230,6 +230,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def snapshot(self, session_id: str) -> Loaded:
+        """What `load` gives, as the session is on disk now, without adopting it: its holder goes on.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; returns when it is on disk (S-60)."""
         ...

@@ -156,6 +156,15 @@ class MemoryLedger(ReadableLedger):
         head = await self._require_head(session_id)
         epoch = self.index.hold(head, holder, 0, self.clock.now())
         self._held(head)
+        return await self._loaded(head, epoch, operation_id, key)
+
+    async def snapshot(self, session_id: str) -> Loaded:
+        head = await self._require_head(session_id)
+        return await self._loaded(head, head.epoch, None, None)
+
+    async def _loaded(
+        self, head: Head, epoch: int, operation_id: str | None, key: tuple[str, str] | None
+    ) -> Loaded:
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
         earlier = self._earlier(head.session_id, checkpoint)
         named = {
@@ -171,9 +180,9 @@ class MemoryLedger(ReadableLedger):
             known_operation=(
                 await self.known_operation(operation_id) if operation_id is not None else None
             ),
-            known_key=await self.known_key(session_id, *key) if key is not None else None,
+            known_key=await self.known_key(head.session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
-            keys=await self.session_keys(session_id),
+            keys=await self.session_keys(head.session_id),
         )
 
     async def commit(self, flush: Flush) -> CommitReply:

@@ -26,6 +26,7 @@ from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,
     OpRequest,
+    PatchRequest,
     StepRequest,
     WaitRequest,
 )
@@ -66,7 +67,7 @@ class RunEvents(Protocol):
     """What a driver tells the live session, on the host's loop and in the order it happened."""
 
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """The code asks for a new op."""
+        """The code asks for a new op. A patch is none: it comes with the op asked last."""
         ...
 
     def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
@@ -97,7 +98,22 @@ class RunEvents(Protocol):
 
 
 class RunDriver:
-    """Runs one attempt of a run from its journal on."""
+    """Runs one attempt of a run from its journal on.
+
+    Args:
+        task: Its code.
+        payload: JSON.
+        session: Whose.
+        run: Which.
+        replay_log: Its journal.
+        host: Who hears what the code asks for.
+        clock: The clock.
+        silence_s: As `SILENCE_S`.
+        secrets: Makes tokens; without, the code can make none.
+        mark: Where it is noted what the code does.
+        on_quiet: The code is only tried: told on the host's loop, behind all that it asked for, whenever it has come to
+            rest; what it logs is not shown.
+    """
 
     def __init__(
         self,
@@ -112,6 +128,7 @@ class RunDriver:
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
         mark: SlotMark | None = None,
+        on_quiet: Callable[[], None] | None = None,
     ) -> None:
         self._mark = mark or SlotMark()
         self.run = run
@@ -128,7 +145,9 @@ class RunDriver:
             cursor=self._cursor,
             asking=self,
             secrets=secrets,
+            is_tried=on_quiet is not None,
         )
+        self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
         """The op of the wait that the code awaits."""
@@ -172,6 +191,16 @@ class RunDriver:
     def has_threads(self) -> bool:
         """A sync step's thread is still executing."""
         return self._steps.has_threads
+
+    @property
+    def is_exhausted(self) -> bool:
+        """The code has asked for all that is in the journal, and was given all outcomes."""
+        return self._cursor.is_exhausted
+
+    @property
+    def progress(self) -> int:
+        """Rises with what the code is given, and until the end of its journal with what it asks for."""
+        return self._cursor.passed + (0 if self.is_exhausted else self._cursor.op)
 
     @property
     def is_quiet(self) -> bool:
@@ -302,6 +331,8 @@ class RunDriver:
                 return True
         self._is_quiet = True
         self._mark.executes(Executing.RUN, is_so=False)
+        if self._on_quiet is not None:
+            self._tell(self._on_quiet)
         return False
 
     def _on_wake(self) -> None:
@@ -322,7 +353,7 @@ class RunDriver:
         return True
 
     def _on_silence(self) -> None:
-        if self._severed is not None or self._steps.is_busy:
+        if self._severed is not None or self._steps.is_busy or self._loop.has_threads:
             return
         error = self._cursor.awaited_in_vain()
         if error is not None:
@@ -377,6 +408,14 @@ class RunDriver:
             self._cursor.known_at = ask.now
             self._tell(self._host.op_requested, self, op, ask)
         return self._cursor.known_at
+
+    def patched(self, name: str) -> bool:
+        """Whether the code takes a patch's new way here; recorded where the journal ends."""
+        self.check_severed()
+        is_patched, is_new = self._cursor.patched(name)
+        if is_new:
+            self._tell(self._host.op_requested, self, self._cursor.op, PatchRequest(name))
+        return is_patched
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str

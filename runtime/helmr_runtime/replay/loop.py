@@ -31,14 +31,28 @@ class TaskLoop(asyncio.SelectorEventLoop):
     workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
     """
 
+    _threads = 0
+
+    @property
+    def has_threads(self) -> bool:
+        """Something that was handed to an executor has not ended."""
+        return self._threads > 0
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As the base class; `asyncio.to_thread` comes here too."""
         mark = code_mark.get()
         if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
-            return super().run_in_executor(executor, func, *args)
-        return super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
+            future = super().run_in_executor(executor, func, *args)
+        else:
+            future = super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
+        self._threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
         """As the base class."""
