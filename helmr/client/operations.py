@@ -23,6 +23,7 @@ from helmr.models import (
     QueryAnswer,
     RecordInfo,
     RunInfo,
+    RunJournal,
     SendReceipt,
     SessionInfo,
     SessionStatus,
@@ -244,6 +245,11 @@ def list_runs(
 def get_run(run_id: str) -> Call[RunInfo]:
     """GET /v1/runs/{id}."""
     return get_call(_run(run_id), RunInfo)
+
+
+def run_journal(run_id: str) -> Call[RunJournal]:
+    """GET /v1/runs/{id}/journal."""
+    return get_call(f"{_run(run_id)}/journal", RunJournal)
 
 
 def cancel_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:

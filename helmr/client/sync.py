@@ -32,6 +32,7 @@ from helmr.models import (
     Health,
     Page,
     RunInfo,
+    RunJournal,
     SendReceipt,
     StreamInfo,
     TaskInfo,
@@ -179,6 +180,14 @@ class Runs:
                 session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
             )
         )
+
+    def journal(self, run_id: str) -> RunJournal:
+        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
+
+        Raises:
+            RunNotNewest: Its session has begun another run since.
+        """
+        return self._transport.call(operations.run_journal(run_id))
 
     def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
         """Cancel the run; cancelling an ended one changes nothing (S-6)."""

@@ -64,6 +64,7 @@ SILENT = {"status", "token create", "session note", "session close", "run retry"
 NOT_WALKED = {
     "up": "starts a runtime; says nothing of a session",
     "dev": "as up",
+    "check": "loads code, whose text it shows: tests/process/test_check.py",
     "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",

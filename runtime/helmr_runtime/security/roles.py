@@ -103,6 +103,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/waits/{wait_id}/answer", Need.ANSWER),
     Route("GET", "/v1/runs", Need.READ),
     Route("GET", "/v1/runs/{run_id}", Need.READ),
+    Route("GET", "/v1/runs/{run_id}/journal", Need.ADMINISTER),
     Route("POST", "/v1/runs/{run_id}/cancel", Need.STEER),
     Route("POST", "/v1/runs/{run_id}/retry", Need.STEER),
     Route("POST", "/v1/tokens", Need.DELEGATE),
