@@ -142,6 +142,8 @@ class StepCall:
     timeout_s: float | None
     formerly: tuple[str, ...] = ()
     """Names that the step had: a journal that holds one of them fits."""
+    rehearsable: bool = False
+    """Its body may be executed for a rehearsal."""
     loop: Literal["steps", "run"] = "steps"
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
 

@@ -55,6 +55,7 @@ class Step(Generic[P, R]):
         backoff: Duration,
         retry_on: type[Exception] | tuple[type[Exception], ...],
         timeout: Duration | None,
+        rehearsable: bool = False,
         loop: Literal["steps", "run"],
     ) -> None:
         if isinstance(function, staticmethod | classmethod):
@@ -80,6 +81,7 @@ class Step(Generic[P, R]):
         self.backoff_s = seconds(backoff, allow_zero=True)
         self.retry_on = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         self.timeout_s = seconds(timeout) if timeout is not None else None
+        self.rehearsable = rehearsable
         self._declared: Callable[..., Any] = function
         self._unbound: Step[..., R] | None = None
         self.loop = loop
@@ -160,6 +162,7 @@ class Step(Generic[P, R]):
                 retry_on=self.retry_on,
                 timeout_s=self.timeout_s,
                 formerly=self.formerly,
+                rehearsable=self.rehearsable,
                 loop=self.loop,
             )
         )
@@ -210,6 +213,7 @@ def step(
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
     timeout: Duration | None = ...,
+    rehearsable: bool = ...,
     loop: Literal["steps"] = ...,
 ) -> StepDecorator: ...
 @overload
@@ -221,6 +225,7 @@ def step(
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
     timeout: Duration | None = ...,
+    rehearsable: bool = ...,
     loop: Literal["run"],
 ) -> AsyncStepDecorator: ...
 def step(
@@ -233,6 +238,7 @@ def step(
     backoff: Duration = "1s",
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
     timeout: Duration | None = None,
+    rehearsable: bool = False,
     loop: Literal["steps", "run"] = "steps",
 ) -> Any:
     """Declare a step, bare or with arguments.
@@ -248,6 +254,7 @@ def step(
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
+        rehearsable: It only looks: its body may also be executed for a rehearsal, whose outcome nobody records.
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
@@ -265,6 +272,7 @@ def step(
             backoff=backoff,
             retry_on=retry_on,
             timeout=timeout,
+            rehearsable=rehearsable,
             loop=loop,
         )
 

@@ -22,6 +22,7 @@ from helmr.models import (
     Page,
     QueryAnswer,
     RecordInfo,
+    Rehearsal,
     RunInfo,
     RunJournal,
     SendReceipt,
@@ -40,6 +41,10 @@ T = TypeVar("T")
 
 RESULT_TIMEOUT_MAX_S = 60.0
 """Longest that one start request stays open for the run's result."""
+
+
+REHEARSAL_S = 20.0
+"""A rehearsal is answered after at most so long."""
 
 
 class _Unset:
@@ -296,6 +301,18 @@ def answer_wait(
     """POST /v1/waits/{id}/answer."""
     shape = SendReceipt | TokenAnswerReceipt
     return post_call(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
+
+
+def rehearse_answer(wait_id: str, data: Any) -> Call[Rehearsal]:
+    """POST /v1/waits/{id}/rehearse."""
+    return Call(
+        method="POST",
+        path=f"{_wait(wait_id)}/rehearse",
+        reply=reads(Rehearsal),
+        body=json_body({"data": data}),
+        read_timeout_s=READ_TIMEOUT_S + REHEARSAL_S,
+        is_read=True,
+    )
 
 
 def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:

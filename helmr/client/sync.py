@@ -31,6 +31,7 @@ from helmr.models import (
     EntryInfo,
     Health,
     Page,
+    Rehearsal,
     RunInfo,
     RunJournal,
     SendReceipt,
@@ -290,6 +291,19 @@ class Waits:
         return self._transport.call(
             operations.answer_wait(wait_id, data, operation_id=operation_id)
         )
+
+    def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
+        """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
+
+        Nothing of it happens.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitResolved: It is over.
+            SchemaMismatch: The data does not fit.
+            Overloaded: Too many are rehearsed at once.
+        """
+        return self._transport.call(operations.rehearse_answer(wait_id, data))
 
 
 class Tasks:

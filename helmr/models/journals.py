@@ -87,3 +87,49 @@ class RunCheck(Wire):
     def fits(self) -> bool:
         """A resume with that code goes on."""
         return self.verdict is CheckVerdict.FITS
+
+
+class RehearsalEnd(StrEnum):
+    """Where a rehearsal ended (S-87)."""
+
+    STEP = "step"
+    """At a step that has no recorded outcome and is not rehearsable."""
+    WAIT = "wait"
+    TOKEN = "token"
+    OPEN = "open"
+    """The code waits for a step that the live run executes, or for something outside."""
+    RETURNED = "returned"
+    RAISED = "raised"
+    DIFFERS = "differs"
+    """The code asked for another op than the journal holds."""
+    SCHEMA = "schema"
+    """The code's types refuse what is recorded."""
+    TIME = "time"
+    """After ten seconds."""
+    OPS = "ops"
+    """After a thousand ops."""
+
+
+class RehearsedOp(Wire):
+    """One op that the code asked for behind the answer."""
+
+    run_id: str
+    op: int
+    kind: str
+    """step, wait, output, peek, history, clock, token, public_token, patch or continue."""
+    name: str = ""
+    data: Any = None
+    """An output's data, a rehearsable step's value, the payload of the next run."""
+
+
+class Rehearsal(Wire):
+    """What an answer would set off: the ops that the code asked for, and where it ended. Nothing of it has happened."""
+
+    wait_id: str
+    session_id: str
+    run_id: str
+    ops: list[RehearsedOp]
+    ended: RehearsalEnd
+    result: Any = None
+    message: str | None = None
+    """Of what was raised, differs or does not fit."""

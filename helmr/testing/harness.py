@@ -17,7 +17,6 @@ from helmr.errors import (
     Moved,
     SessionNotFound,
     TaskNotFound,
-    TokenNotFound,
     UsageError,
 )
 from helmr.models import RunCheck, TokenInfo
@@ -25,25 +24,20 @@ from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
 from helmr.testing.session import TESTER, HarnessSession
+from helmr.testing.stored import check_stored, token_of
 from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import (
-    Command,
-    Resume,
-)
-from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
-from helmr_runtime.replay.fit import check_run
 from helmr_runtime.security.completion import complete
-from helmr_runtime.security.secrets import secret_hash
-from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
+from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.host import HostActor
-from helmr_runtime.session.snapshot import read_snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +90,7 @@ class Harness:
             self.clock,
             lambda: self._registry,
             command=self.command,
+            rehearse=self.rehearse,
             settle=self.settle,
             wake=self._wake,
             base_url=BASE_URL,
@@ -201,20 +196,14 @@ class Harness:
                 if self._hosts.get(session_id) is host:
                     self._hosts.pop(session_id)
 
+    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What an answer would set off; as a host says it."""
+        return await self._host("rehearsal").rehearse(session_id, command)
+
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1
         self._clients.loop = asyncio.get_running_loop()
-        host = HostActor(
-            f"harness-{self._names}",
-            self.ledger,
-            self.clock,
-            lambda: self._registry,
-            is_exclusive=True,
-            linger_s=self._linger_s,
-            replay_always=self._replay_always,
-            silence_s=self._silence_s,
-        )
-        self._hosts[session_id] = host
+        host = self._hosts[session_id] = self._host(f"harness-{self._names}")
         try:
             adopted = await host.adopt(
                 session_id,
@@ -227,6 +216,18 @@ class Harness:
             raise
         return adopted.reply or {}
 
+    def _host(self, name: str) -> HostActor:
+        return HostActor(
+            name,
+            self.ledger,
+            self.clock,
+            lambda: self._registry,
+            is_exclusive=True,
+            linger_s=self._linger_s,
+            replay_always=self._replay_always,
+            silence_s=self._silence_s,
+        )
+
     async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
         """Whether code fits the journals of the runs that are there and have not ended; changes nothing.
 
@@ -236,24 +237,7 @@ class Harness:
         """
         await self.settle()
         registry = Registry(tasks, code_hash="checked") if tasks else self._registry
-        checks: list[RunCheck] = []
-        for session_id in dict.fromkeys(e.session_id for e in self.entries()):
-            if session_id == ids.NIL_SESSION:
-                continue
-            snapshot = await read_snapshot(self.ledger, session_id)
-            if snapshot.state.active_run is None:
-                continue
-            registered = registry.tasks.get(snapshot.state.task)
-            checks.append(
-                await check_run(
-                    registered.task if registered is not None else None,
-                    snapshot.state,
-                    snapshot.histories,
-                    clock=self.clock,
-                    silence_s=silence_s,
-                )
-            )
-        return checks
+        return await check_stored(self.ledger, self.clock, registry, silence_s)
 
     def deploy(self, *tasks: Task[..., Any]) -> None:
         """Have sessions that are adopted from now on run other code, as a restart with it does.
@@ -358,7 +342,7 @@ class Harness:
             TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
             SchemaMismatch: The data does not fit its schema.
         """
-        token_id, principal = self._token_of(token)
+        token_id, principal = token_of(self.ledger, token)
         receipt = await complete(
             lambda: self.ledger.get_token(token_id),
             self.ledger.fact,
@@ -371,24 +355,14 @@ class Harness:
 
     async def cancel_token(self, token: str | Token) -> None:
         """Cancel a token; the code then goes on."""
-        token_id, _ = self._token_of(token)
+        token_id, _ = token_of(self.ledger, token)
         await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
         await self.settle()
 
     async def token(self, token: str | Token) -> TokenInfo:
         """A token as it is now."""
-        token_id, _ = self._token_of(token)
+        token_id, _ = token_of(self.ledger, token)
         return TokenInfo.model_validate(await self.ledger.get_token(token_id))
-
-    def _token_of(self, token: str | Token) -> tuple[str, Principal]:
-        text = token if isinstance(token, str) else token.id
-        _, found, secret = text.partition(CALLBACK_PATH)
-        if not found:
-            return text, TESTER
-        known = self.ledger.index.tokens.by_callback(secret_hash(secret.partition("?")[0]))
-        if known is None:
-            raise TokenNotFound("no token has that callback URL")
-        return known.id, Principal("callback", known.id)
 
     # --- what goes wrong --------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ WALKED = {
     "run retry": ["run retry ECHO_RUN"],
     "run cancel": ["run cancel FAILED_RUN"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON"],
+    "wait rehearse": ["wait rehearse WAIT --data {}", "wait rehearse WAIT --data HOSTILE_JSON"],
     "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
     "token create": ["token create --subject HOSTILE"],
     "token complete": ["token complete COMPLETED --data 1"],

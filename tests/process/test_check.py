@@ -59,9 +59,11 @@ def helmr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_path: Path) -> None:
-    old, new = tmp_path / "old_release.py", tmp_path / "new_release.py"
+    code = tmp_path / "code"
+    code.mkdir()
+    old = code / "old_release.py"
     old.write_text(OLD)
-    new.write_text(NEW)
+    (tmp_path / "new_release.py").write_text(NEW)
     live = LiveRuntime(tmp_path, tasks=old, in_process=True).start()
     try:
         session_id = live.begin("release", "v1")

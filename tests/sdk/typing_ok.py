@@ -66,6 +66,18 @@ async def with_arguments(text: str) -> int:
     return len(text)
 
 
+@step(formerly=["older"], rehearsable=True)
+async def renamed(text: str) -> int:
+    return len(text)
+
+
+assert_type(renamed("x"), Coroutine[Any, Any, int])
+
+
+def takes_the_new_way(ctx: TaskContext) -> None:
+    assert_type(ctx.patched("p"), bool)
+
+
 @step(name="other")
 def with_arguments_sync(text: str) -> int:
     return len(text)

@@ -40,6 +40,8 @@ class StepRequest(OpRequest):
     timeout_s: float | None = None
     formerly: tuple[str, ...] = ()
     """Names that the step had: a journal that holds one of them fits."""
+    rehearsable: bool = False
+    """Its body may be executed for a rehearsal (S-87)."""
 
     @property
     def name(self) -> str:

@@ -7,6 +7,8 @@ Two use it. A check (S-89) gives the code what is recorded and nothing behind it
 from __future__ import annotations
 
 import asyncio
+from asyncio import FIRST_COMPLETED
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,11 +52,11 @@ DetachedEnd = RunEnd | Exhausted | Silent | Stopped
 class Answers(Protocol):
     """What becomes of what the code asks for behind its journal."""
 
-    def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
+    async def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
         """The code asks for a new op: its outcome, or the end; None leaves it open."""
         ...
 
-    def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
+    async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
         """A step that was started ended."""
         ...
 
@@ -69,10 +71,10 @@ class StartStep:
 class Unanswered:
     """Nothing behind the journal happens: the code is left where it asks."""
 
-    def asked(self, op: int, ask: OpRequest) -> None:
+    async def asked(self, op: int, ask: OpRequest) -> None:
         """Leave it open."""
 
-    def step_ended(self, op: int, end: StepEnd) -> Stopped:
+    async def step_ended(self, op: int, end: StepEnd) -> Stopped:
         """No step is started."""
         raise AssertionError(f"op {op} was not started")
 
@@ -88,6 +90,7 @@ class DetachedRun:
         answers: What becomes of what the code asks for behind the journal.
         secrets: Makes the secrets of the session's tokens.
         silence_s: As `SILENCE_S`.
+        goes_on: Behind the journal, too, the code may await timers, threads and sockets of its own.
     """
 
     def __init__(
@@ -100,11 +103,14 @@ class DetachedRun:
         answers: Answers,
         secrets: Secrets | None,
         silence_s: float = SILENCE_S,
+        goes_on: bool = False,
     ) -> None:
         run = state.run
         assert run is not None
         self._answers = answers
-        self._silence_s = silence_s
+        self._goes_on = goes_on
+        self._told: deque[tuple[int, OpRequest | StepEnd | DetachedEnd]] = deque()
+        self._is_told = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[DetachedEnd] = loop.create_future()
         self._closed: asyncio.Future[bool] = loop.create_future()
@@ -121,17 +127,31 @@ class DetachedRun:
             on_quiet=self._quiet,
         )
 
-    async def ended(self) -> DetachedEnd:
-        """Run the code until it has come to an end of its own or of its journal; how it ended."""
+    async def ended(self, *, patience_s: float, within_s: float | None = None) -> DetachedEnd:
+        """Run the code until it has come to an end of its own or of its journal; how it ended.
+
+        Args:
+            patience_s: Seconds without progress after which it is `Silent`.
+            within_s: Seconds after which it is `Silent`, whatever it does.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s if within_s is not None else float("inf")
+        answering = loop.create_task(self._answer_all())
+        watched: set[asyncio.Future[Any]] = {self._end, answering}
         self._driver.start()
         try:
             seen = -1
             while not self._end.done() and self._driver.progress != seen:
                 seen = self._driver.progress
-                # Twice: the driver tells of a silence that nothing can end before this does.
-                await asyncio.wait({self._end}, timeout=2 * self._silence_s)
+                left_s = max(0.0, min(patience_s, until - loop.time()))
+                await asyncio.wait(watched, timeout=left_s, return_when=FIRST_COMPLETED)
+                if answering.done():
+                    await answering
+                if loop.time() >= until:
+                    break
             return self._end.result() if self._end.done() else Silent()
         finally:
+            answering.cancel()
             self._driver.sever(RunParked("the code was only tried"))
 
     @property
@@ -149,10 +169,28 @@ class DetachedRun:
             self._end.set_result(end)
 
     def _quiet(self) -> None:
-        if self._driver.is_exhausted and self._driver.is_quiet:
+        is_at_rest = self._driver.is_exhausted and self._driver.is_quiet and not self._told
+        if is_at_rest and not (self._goes_on and self._driver.is_expecting):
             self._settle(Exhausted())
 
-    def _answer(self, answer: Outcome | Stopped | StartStep | None, op: int) -> None:
+    async def _answer_all(self) -> None:
+        """Take one thing after another: outcomes come in the order in which they were asked for."""
+        while True:
+            await self._is_told.wait()
+            self._is_told.clear()
+            while self._told and not self._end.done():
+                op, told = self._told[0]
+                match told:
+                    case OpRequest():
+                        self._give(await self._answers.asked(op, told), op)
+                    case StepEnd():
+                        self._give(await self._answers.step_ended(op, told), op)
+                    case _:
+                        self._settle(told)
+                self._told.popleft()
+            self._quiet()
+
+    def _give(self, answer: Outcome | Stopped | StartStep | None, op: int) -> None:
         match answer:
             case Outcome():
                 self._driver.deliver(answer)
@@ -163,12 +201,15 @@ class DetachedRun:
             case None:
                 pass
 
+    def _take(self, op: int, told: OpRequest | StepEnd | DetachedEnd) -> None:
+        self._told.append((op, told))
+        self._is_told.set()
+
     # --- RunEvents --------------------------------------------------------------------------------
 
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The code asks for a new op."""
-        if not self._end.done():
-            self._answer(self._answers.asked(op, ask), op)
+        self._take(op, ask)
 
     def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         """The live run has this op open: it stays so."""
@@ -178,16 +219,15 @@ class DetachedRun:
 
     def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
         """A step that was started ended."""
-        if not self._end.done():
-            self._answer(self._answers.step_ended(op, end), op)
+        self._take(op, end)
 
     def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
         """The task returned, raised or differs from its journal."""
-        self._settle(end)
+        self._take(0, end)
 
     def closed(self, driver: RunDriver, is_clean: bool) -> None:
         """The code's thread ends."""
-        self._settle(Exhausted())
+        self._take(0, Exhausted())
         if not self._closed.done():
             self._closed.set_result(is_clean)
 

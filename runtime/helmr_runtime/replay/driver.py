@@ -45,6 +45,7 @@ from helmr_runtime.replay.ends import (
     met_text,
 )
 from helmr_runtime.replay.loop import code_mark, make_loop
+from helmr_runtime.replay.loop_calls import LoopCalls
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
@@ -100,19 +101,7 @@ class RunEvents(Protocol):
 class RunDriver:
     """Runs one attempt of a run from its journal on.
 
-    Args:
-        task: Its code.
-        payload: JSON.
-        session: Whose.
-        run: Which.
-        replay_log: Its journal.
-        host: Who hears what the code asks for.
-        clock: The clock.
-        silence_s: As `SILENCE_S`.
-        secrets: Makes tokens; without, the code can make none.
-        mark: Where it is noted what the code does.
-        on_quiet: The code is only tried: told on the host's loop, behind all that it asked for, whenever it has come to
-            rest; what it logs is not shown.
+    With `on_quiet` the code is only tried: that is called on the host's loop whenever the code has come to rest.
     """
 
     def __init__(
@@ -153,11 +142,9 @@ class RunDriver:
         """The op of the wait that the code awaits."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
-        self._actor_loop = asyncio.get_running_loop()
         self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
+        self._calls = LoopCalls(run.id, self._loop)
         self._is_quiet = False
-        self._given = self._taken = self._told = self._heard = 0
-        """Calls given to the run's loop, and taken up by it; told to the host's loop, and heard by it."""
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
@@ -175,17 +162,17 @@ class RunDriver:
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
         self._cursor.add(outcome)
-        self._wake(lambda: None)
+        self._calls.give(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
         """Execute the body of a step whose opening is on disk."""
-        self._wake(lambda: self._start_step(op, key, tries))
+        self._calls.give(lambda: self._start_step(op, key, tries))
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
         self._severed = self._severed or signal
         self._is_quiet = False
-        self._wake(self._cut_now)
+        self._calls.give(self._cut_now)
 
     @property
     def has_threads(self) -> bool:
@@ -198,6 +185,11 @@ class RunDriver:
         return self._cursor.is_exhausted
 
     @property
+    def is_expecting(self) -> bool:
+        """The code awaits timers, threads or sockets of its own."""
+        return self._loop.is_expecting
+
+    @property
     def progress(self) -> int:
         """Rises with what the code is given, and until the end of its journal with what it asks for."""
         return self._cursor.passed + (0 if self.is_exhausted else self._cursor.op)
@@ -205,20 +197,9 @@ class RunDriver:
     @property
     def is_quiet(self) -> bool:
         """The tree waits for something from outside: no step executes and its loop has nothing ready."""
-        is_taken = self._taken == self._given  # read first: taking ends the quiet
+        is_taken = self._calls.are_taken  # read first: taking ends the quiet
         is_still = self._is_quiet and not self._steps.is_busy
-        return is_taken and is_still and self._heard == self._told
-
-    def _wake(self, call: Callable[[], None]) -> None:
-        self._given += 1
-        try:
-            self._loop.call_soon_threadsafe(self._take, call)
-        except RuntimeError:  # the loop is closed: the tree has ended
-            log.debug("%s: the tree has ended", self.run.id)
-
-    def _take(self, call: Callable[[], None]) -> None:
-        call()
-        self._taken += 1
+        return is_taken and is_still and self._calls.are_heard
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -232,7 +213,7 @@ class RunDriver:
         finally:
             self._loop.close()
             self._mark.executes(Executing.RUN, is_so=False)
-            self._tell(self._host.closed, self, is_clean)
+            self._calls.tell(self._host.closed, self, is_clean)
 
     def _run_tree(self) -> bool:
         """Run the tree to its end; True if nothing of it is left.
@@ -277,7 +258,7 @@ class RunDriver:
     def _finish(self, end: RunEnd) -> None:
         if self._severed is None:
             self._severed = RunParked("the run has ended")
-            self._tell(self._host.run_ended, self, end)
+            self._calls.tell(self._host.run_ended, self, end)
 
     async def _end_tree(self) -> bool:
         """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
@@ -308,17 +289,6 @@ class RunDriver:
             return
         log.warning("%s: %s", self.run.id, context.get("message"), exc_info=error)
 
-    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._told += 1
-        try:
-            self._actor_loop.call_soon_threadsafe(self._hear, call, *arguments)
-        except RuntimeError:  # the actor's loop is closed: nobody is left to tell
-            log.debug("%s: the actor has ended", self.run.id)
-
-    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._heard += 1
-        call(*arguments)
-
     # --- delivering ---------------------------------------------------------------------------
 
     def _deliver_next(self) -> bool:
@@ -332,7 +302,7 @@ class RunDriver:
         self._is_quiet = True
         self._mark.executes(Executing.RUN, is_so=False)
         if self._on_quiet is not None:
-            self._tell(self._on_quiet)
+            self._calls.tell(self._on_quiet)
         return False
 
     def _on_wake(self) -> None:
@@ -355,8 +325,7 @@ class RunDriver:
     def _on_silence(self) -> None:
         if self._severed is not None or self._steps.is_busy or self._loop.has_threads:
             return
-        error = self._cursor.awaited_in_vain()
-        if error is not None:
+        if (error := self._cursor.awaited_in_vain()) is not None:
             self._fail(Mismatch(error))
 
     def _fail(self, end: RunEnd) -> None:
@@ -386,9 +355,9 @@ class RunDriver:
         if isinstance(ask, WaitRequest):
             self.wait_op = op
         if not self._check_recorded(op, ask):
-            self._tell(self._host.op_requested, self, op, ask)
+            self._calls.tell(self._host.op_requested, self, op, ask)
         elif op in self._replay_log.unfinished:
-            self._tell(self._host.op_reached, self, op, ask)
+            self._calls.tell(self._host.op_reached, self, op, ask)
         try:
             return await future
         except asyncio.CancelledError:
@@ -406,7 +375,7 @@ class RunDriver:
             self._cursor.known_at = self._replay_log.clocks[op]
         else:
             self._cursor.known_at = ask.now
-            self._tell(self._host.op_requested, self, op, ask)
+            self._calls.tell(self._host.op_requested, self, op, ask)
         return self._cursor.known_at
 
     def patched(self, name: str) -> bool:
@@ -414,7 +383,7 @@ class RunDriver:
         self.check_severed()
         is_patched, is_new = self._cursor.patched(name)
         if is_new:
-            self._tell(self._host.op_requested, self, self._cursor.op, PatchRequest(name))
+            self._calls.tell(self._host.op_requested, self, self._cursor.op, PatchRequest(name))
         return is_patched
 
     async def token_call(
@@ -423,7 +392,7 @@ class RunDriver:
         """Ask the host about tokens."""
         coroutine = self._host.token_call(method, token_id, arguments, key)
         return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
+            asyncio.run_coroutine_threadsafe(coroutine, self._calls.host_loop)
         )
 
     def continued(self, payload: Any) -> HelmrSignal:
@@ -432,7 +401,7 @@ class RunDriver:
         if unasked is not None:
             return self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
-        self._tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
+        self._calls.tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
         self._cut_now()
         return self._severed
 
@@ -475,7 +444,7 @@ class RunDriver:
         if self.wait_op == op:
             self.wait_op = None
         if op not in self._replay_log.given_up:
-            self._tell(self._host.gave_up, self, op)
+            self._calls.tell(self._host.gave_up, self, op)
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
         if self._severed is None and op not in self._cursor.given_up:
@@ -483,7 +452,7 @@ class RunDriver:
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
         if self._severed is None:
-            self._tell(self._host.step_ended, self, op, end)
+            self._calls.tell(self._host.step_ended, self, op, end)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -232,6 +232,7 @@ class DurableContext(DurableRun):
             backoff_s=call.backoff_s,
             timeout_s=call.timeout_s,
             formerly=call.formerly,
+            rehearsable=call.rehearsable,
         )
         op, outcome = await self._asking.perform_step(ask, call)
         if isinstance(outcome, StepError):

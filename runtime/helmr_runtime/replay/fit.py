@@ -50,7 +50,8 @@ async def check_run(
         secrets=MadeUpSecrets(state.id),
         silence_s=silence_s,
     )
-    end = await detached.ended()
+    # Twice: the driver tells of a silence that nothing can end before this does.
+    end = await detached.ended(patience_s=2 * silence_s)
     await detached.has_left_nothing()
     return RunCheck(**facts, **_verdict(end, is_exhausted=detached.is_exhausted))
 

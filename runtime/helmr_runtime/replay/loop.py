@@ -31,12 +31,18 @@ class TaskLoop(asyncio.SelectorEventLoop):
     workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
     """
 
+    idle: IdleSelector | None = None
     _threads = 0
 
     @property
     def has_threads(self) -> bool:
         """Something that was handed to an executor has not ended."""
         return self._threads > 0
+
+    @property
+    def is_expecting(self) -> bool:
+        """Something can wake the loop that it knows of: a timer, a socket, a thread."""
+        return self.has_threads or (self.idle is not None and self.idle.is_expecting)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -103,6 +109,8 @@ class IdleSelector(selectors.DefaultSelector):
         silence_s: float,
     ) -> None:
         super().__init__()
+        self.is_expecting = False
+        """When the loop last had nothing ready, it watched a socket or waited for a time."""
         self._on_idle = on_idle
         self._on_wake = on_wake
         self._on_silence = on_silence
@@ -112,9 +120,10 @@ class IdleSelector(selectors.DefaultSelector):
         """As the base class; with nothing ready the idle call comes first."""
         if timeout is not None and timeout <= 0:
             return super().select(timeout)
+        self.is_expecting = timeout is not None or len(self.get_map()) > SELF_PIPE_FILES
         if self._on_idle():
             return []
-        if timeout is not None or len(self.get_map()) > SELF_PIPE_FILES:
+        if self.is_expecting:
             ready = super().select(timeout)
             self._on_wake()
             return ready
@@ -139,4 +148,7 @@ def make_loop(
         on_silence: Called when nothing at all happened for `silence_s` seconds.
         silence_s: Seconds.
     """
-    return TaskLoop(IdleSelector(on_idle, on_wake, on_silence, silence_s))
+    selector = IdleSelector(on_idle, on_wake, on_silence, silence_s)
+    loop = TaskLoop(selector)
+    loop.idle = selector
+    return loop

@@ -101,6 +101,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/waits", Need.READ),
     Route("GET", "/v1/waits/{wait_id}", Need.READ),
     Route("POST", "/v1/waits/{wait_id}/answer", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/rehearse", Need.ANSWER),
     Route("GET", "/v1/runs", Need.READ),
     Route("GET", "/v1/runs/{run_id}", Need.READ),
     Route("GET", "/v1/runs/{run_id}/journal", Need.ADMINISTER),

@@ -95,6 +95,7 @@ class Service:
             self._session_of_wait,
             self._token_of_wait,
             repeats,
+            clock.now,
         )
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
