@@ -71,9 +71,6 @@ async def renamed(text: str) -> int:
     return len(text)
 
 
-assert_type(renamed("x"), Coroutine[Any, Any, int])
-
-
 def takes_the_new_way(ctx: TaskContext) -> None:
     assert_type(ctx.patched("p"), bool)
 
