@@ -22,13 +22,12 @@ class JournalCursor:
     Attributes:
         known_at: The latest time that the code can know of, the same in every replay.
         given_up: Ops that the code has cancelled by now.
-        passed: How many lines of the journal lie behind it.
     """
 
     def __init__(self, run_id: str, replay_log: ReplayLog, began_at: datetime) -> None:
         self.known_at = began_at
         self.given_up: set[int] = set()
-        self.passed = 0
+        self._passed = 0
         self._run_id = run_id
         self._replay_log = replay_log
         self._lines: deque[Line] = deque(replay_log.lines)
@@ -53,6 +52,11 @@ class JournalCursor:
     def is_exhausted(self) -> bool:
         """Nothing is left to be asked for, given up or given."""
         return not self._lines
+
+    @property
+    def progress(self) -> int:
+        """Rises with what the code is given, and until the end of its journal with what it asks for."""
+        return self._passed + (0 if self.is_exhausted else self._op)
 
     def next_op(self) -> int:
         """The number of the op that the code asks for now."""
@@ -90,7 +94,7 @@ class JournalCursor:
                 return None
             self._lines.popleft()
             self._log_left = max(0, self._log_left - 1)
-            self.passed += 1
+            self._passed += 1
             if isinstance(line, Outcome):
                 return line
         return None

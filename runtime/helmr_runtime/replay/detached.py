@@ -141,8 +141,8 @@ class DetachedRun:
         self._driver.start()
         try:
             seen = -1
-            while not self._end.done() and self._driver.progress != seen:
-                seen = self._driver.progress
+            while not self._end.done() and self._driver.cursor.progress != seen:
+                seen = self._driver.cursor.progress
                 left_s = max(0.0, min(patience_s, until - loop.time()))
                 await asyncio.wait(watched, timeout=left_s, return_when=FIRST_COMPLETED)
                 if answering.done():
@@ -157,7 +157,7 @@ class DetachedRun:
     @property
     def is_exhausted(self) -> bool:
         """The code did all that the journal holds."""
-        return self._driver.is_exhausted
+        return self._driver.cursor.is_exhausted
 
     async def has_left_nothing(self) -> bool:
         """Wait for the end of the code's tree; false if parts of it did not end."""
@@ -169,7 +169,7 @@ class DetachedRun:
             self._end.set_result(end)
 
     def _quiet(self) -> None:
-        is_at_rest = self._driver.is_exhausted and self._driver.is_quiet and not self._told
+        is_at_rest = self._driver.cursor.is_exhausted and self._driver.is_quiet and not self._told
         if is_at_rest and not (self._goes_on and self._driver.is_expecting):
             self._settle(Exhausted())
 

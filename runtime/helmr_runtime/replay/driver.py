@@ -125,13 +125,13 @@ class RunDriver:
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self._cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
+        self.cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
         self._code = DurableContext(
             task,
             payload,
             session=session,
             run=run,
-            cursor=self._cursor,
+            cursor=self.cursor,
             asking=self,
             secrets=secrets,
             is_tried=on_quiet is not None,
@@ -161,7 +161,7 @@ class RunDriver:
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
-        self._cursor.add(outcome)
+        self.cursor.add(outcome)
         self._calls.give(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
@@ -180,19 +180,9 @@ class RunDriver:
         return self._steps.has_threads
 
     @property
-    def is_exhausted(self) -> bool:
-        """The code has asked for all that is in the journal, and was given all outcomes."""
-        return self._cursor.is_exhausted
-
-    @property
     def is_expecting(self) -> bool:
         """The code awaits timers, threads or sockets of its own."""
         return self._loop.is_expecting
-
-    @property
-    def progress(self) -> int:
-        """Rises with what the code is given, and until the end of its journal with what it asks for."""
-        return self._cursor.passed + (0 if self.is_exhausted else self._cursor.op)
 
     @property
     def is_quiet(self) -> bool:
@@ -248,7 +238,7 @@ class RunDriver:
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        unasked = self._cursor.unasked("the end of the task" if error is None else met_text(error))
+        unasked = self.cursor.unasked("the end of the task" if error is None else met_text(error))
         if unasked is not None:
             return Mismatch(unasked)
         if error is None:
@@ -294,7 +284,7 @@ class RunDriver:
     def _deliver_next(self) -> bool:
         """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
         while self._severed is None:
-            outcome = self._cursor.next_outcome()
+            outcome = self.cursor.next_outcome()
             if outcome is None:
                 break
             if self._hand_over(outcome):
@@ -318,14 +308,14 @@ class RunDriver:
             self.wait_op = None
         if future is None or future.done():
             return False
-        self._cursor.known_at = outcome.recorded_at
+        self.cursor.known_at = outcome.recorded_at
         future.set_result(outcome.payload)
         return True
 
     def _on_silence(self) -> None:
         if self._severed is not None or self._steps.is_busy or self._loop.has_threads:
             return
-        if (error := self._cursor.awaited_in_vain()) is not None:
+        if (error := self.cursor.awaited_in_vain()) is not None:
             self._fail(Mismatch(error))
 
     def _fail(self, end: RunEnd) -> None:
@@ -372,18 +362,18 @@ class RunDriver:
         op = self._next_op()
         ask = ClockRequest(self._clock.now())
         if self._check_recorded(op, ask):
-            self._cursor.known_at = self._replay_log.clocks[op]
+            self.cursor.known_at = self._replay_log.clocks[op]
         else:
-            self._cursor.known_at = ask.now
+            self.cursor.known_at = ask.now
             self._calls.tell(self._host.op_requested, self, op, ask)
-        return self._cursor.known_at
+        return self.cursor.known_at
 
     def patched(self, name: str) -> bool:
         """Whether the code takes a patch's new way here; recorded where the journal ends."""
         self.check_severed()
-        is_patched, is_new = self._cursor.patched(name)
+        is_patched, is_new = self.cursor.patched(name)
         if is_new:
-            self._calls.tell(self._host.op_requested, self, self._cursor.op, PatchRequest(name))
+            self._calls.tell(self._host.op_requested, self, self.cursor.op, PatchRequest(name))
         return is_patched
 
     async def token_call(
@@ -397,7 +387,7 @@ class RunDriver:
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""
-        unasked = self._cursor.unasked(str(ContinueRequest(None, "")))
+        unasked = self.cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
@@ -418,18 +408,18 @@ class RunDriver:
 
     def _next_op(self) -> int:
         self.check_severed()
-        if self._cursor.op >= OPS_MAX:
+        if self.cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
-        return self._cursor.next_op()
+        return self.cursor.next_op()
 
     def _check_recorded(self, op: int, ask: OpRequest) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
-        error = self._cursor.difference(op, ask)
+        error = self.cursor.difference(op, ask)
         if error is not None:
             raise self._differs(error)
-        return self._cursor.is_recorded(op)
+        return self.cursor.is_recorded(op)
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
         """Sever the run by what this returns, also if the code catches it."""
@@ -438,7 +428,7 @@ class RunDriver:
         return error
 
     def _give_up(self, op: int) -> None:
-        self._cursor.given_up.add(op)
+        self.cursor.given_up.add(op)
         self._pending.pop(op, None)
         self._steps.give_up(op)
         if self.wait_op == op:
@@ -447,7 +437,7 @@ class RunDriver:
             self._calls.tell(self._host.gave_up, self, op)
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
-        if self._severed is None and op not in self._cursor.given_up:
+        if self._severed is None and op not in self.cursor.given_up:
             self._steps.start(op, key, tries)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
