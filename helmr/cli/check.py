@@ -95,8 +95,8 @@ def _show(checks: Sequence[RunCheck]) -> None:
         printing.table(COLUMNS, [_row(one) for one in unfit])
     counts = Counter(one.verdict for one in checks)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(counts.items()))
-    noun = "run" if len(checks) == 1 else "runs"
-    printing.note(f"{len(checks)} {noun} that have not ended" + (f": {told}" if told else ""))
+    noun = "run has" if len(checks) == 1 else "runs have"
+    printing.note(f"{len(checks)} {noun} not ended" + (f": {told}" if told else ""))
 
 
 def _row(one: RunCheck) -> tuple[object, ...]:

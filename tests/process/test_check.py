@@ -76,6 +76,10 @@ def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_pa
         assert differs.returncode == 5
         assert "the journal has step prepare, the code asks for ValueError" in differs.stdout
         assert "\x1b" not in differs.stdout + differs.stderr
+        wait = live.client.sessions.open(session_id).get().wait
+        assert wait is not None
+        rehearsed = live.client.waits.rehearse(wait.id, "yes")
+        assert (rehearsed.ended, rehearsed.result) == ("returned", "done")
         assert live.transcript(session_id) == before
     finally:
         live.stop()

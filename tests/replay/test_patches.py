@@ -204,3 +204,25 @@ async def test_a_patch_needs_a_name_and_a_run():
         session = await harness.start("changing")
         await session.result()
     assert len(seen) == 2
+
+
+async def test_an_answer_to_a_stream_that_newer_code_lacks_is_kept_and_the_run_blocked():
+    letters = streams.input("letters", schema=str)
+
+    @task(id="changing", streams=[letters])
+    async def waits(payload: Any) -> str:
+        return await letters.wait().unwrap()
+
+    async def without_it(ctx: TaskContext) -> None:
+        await one()
+
+    async with Harness(waits) as harness:
+        session = await harness.start("changing")
+        await session.park()
+        harness.deploy(version(without_it))
+        assert (await session.answer("kept"))["outcome"] == "fulfilled"
+        assert (await session.error() or {})["recorded"] == "wait input letters"
+        await session.park()
+        harness.deploy(waits)
+        await session.retry()
+        assert await session.result() == "kept"
