@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import MutableMapping
 from datetime import datetime
@@ -10,6 +11,9 @@ from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, NoReturn
 
 from helmr.current import DurableRun, RunRef, SessionRef, require_run
+from helmr.errors import BadDefinition
+
+PATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class TaskContext:
@@ -18,7 +22,7 @@ class TaskContext:
     Attributes:
         session: Id, external id, tags and metadata of the session.
         run: Id of the run, and which attempt this is.
-        log: A logger that is silent while recorded outcomes are replayed.
+        log: A logger that is silent while recorded outcomes are replayed, and while the code is only tried.
     """
 
     def __init__(self, run: DurableRun, task_id: str) -> None:
@@ -40,6 +44,27 @@ class TaskContext:
     def now(self) -> datetime:
         """The time, aware, UTC; a replay sees the same."""
         return require_run("ctx.now()").now()
+
+    def patched(self, name: str) -> bool:
+        """Whether this run takes the new way of a change that old journals do not know (S-88).
+
+        True at a place that the run reaches for the first time, and from then on at each replay of it; false where its
+        journal goes on as the old code recorded it. No op: it takes no number, and code without the call passes its
+        mark by. Each place of a loop is a place of its own: ask before the loop for one answer.
+
+        Args:
+            name: Of the change; letters, digits, dot, underscore and dash.
+
+        Raises:
+            BadDefinition: The name is none.
+        """
+        run = require_run("ctx.patched()")
+        if not PATCH_NAME.fullmatch(name):
+            raise BadDefinition(
+                f"{name[:140]!r} does not name a patch",
+                hint="Letters, digits, dot, underscore and dash, at most 128, starting with a letter or digit.",
+            )
+        return run.patched(name)
 
     def uuid(self) -> uuid.UUID:
         """A UUID; a replay sees the same."""
@@ -63,7 +88,7 @@ class _QuietInReplay(logging.LoggerAdapter[logging.Logger]):
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - overrides logging
         extra = self.extra or {}
         run = extra.get("run")
-        return not getattr(run, "replaying", False) and super().isEnabledFor(level)
+        return not getattr(run, "is_muted", False) and super().isEnabledFor(level)
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]

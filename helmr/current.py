@@ -14,7 +14,7 @@ from datetime import datetime
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Literal, Protocol
 
-from helmr.errors import NotInTask
+from helmr.errors import NotInTask, SchemaMismatch
 from helmr.wait_details import NOTHING_SAID, WaitDetails
 
 
@@ -139,6 +139,10 @@ class StepCall:
     backoff_s: float
     retry_on: tuple[type[Exception], ...]
     timeout_s: float | None
+    formerly: tuple[str, ...] = ()
+    """Names that the step had: a journal that holds one of them fits."""
+    rehearsable: bool = False
+    """Its body may be executed for a rehearsal."""
     loop: Literal["steps", "run"] = "steps"
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
 
@@ -154,8 +158,17 @@ class DurableRun(Protocol):
         """True while recorded outcomes are being delivered again."""
         ...
 
+    @property
+    def is_muted(self) -> bool:
+        """What the code logs has been logged before, or is not to be: the code is only tried."""
+        ...
+
     def now(self) -> datetime:
         """The time, recorded."""
+        ...
+
+    def patched(self, name: str) -> bool:
+        """Whether the code takes a patch's new way at this place."""
         ...
 
     def uuid(self) -> uuid.UUID:
@@ -204,7 +217,7 @@ class DurableRun(Protocol):
         """End this run and begin the next; does not return."""
         ...
 
-    def unreadable(self, op: int, message: str) -> BaseException:
+    def unreadable(self, op: int, message: str, refused: SchemaMismatch) -> BaseException:
         """Recorded data that the code's types refuse now: blocks the run; raise what this returns."""
         ...
 

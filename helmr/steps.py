@@ -6,7 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import MethodType
 from typing import (
     Any,
@@ -41,6 +41,7 @@ class Step(Generic[P, R]):
 
     Attributes:
         name: What replay compares.
+        formerly: Names that it had: a journal that holds one of them fits.
         function: What is executed. A test may put another one here; value and annotation stay those declared.
     """
 
@@ -49,10 +50,12 @@ class Step(Generic[P, R]):
         function: Callable[P, Any],
         *,
         name: str | None,
+        formerly: Sequence[str] = (),
         retries: int,
         backoff: Duration,
         retry_on: type[Exception] | tuple[type[Exception], ...],
         timeout: Duration | None,
+        rehearsable: bool = False,
         loop: Literal["steps", "run"],
     ) -> None:
         if isinstance(function, staticmethod | classmethod):
@@ -65,13 +68,20 @@ class Step(Generic[P, R]):
             raise BadDefinition(
                 f"step {function.__name__}: retries is {retries}, not 0 to {RETRIES_MAX}"
             )
+        if isinstance(formerly, str):
+            raise BadDefinition(
+                f"step {function.__name__}: formerly is a list of names",
+                hint=f"Write formerly=[{formerly!r}].",
+            )
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name or function.__name__
+        self.formerly = tuple(formerly)
         self.retries = retries
         self.backoff_s = seconds(backoff, allow_zero=True)
         self.retry_on = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         self.timeout_s = seconds(timeout) if timeout is not None else None
+        self.rehearsable = rehearsable
         self._declared: Callable[..., Any] = function
         self._unbound: Step[..., R] | None = None
         self.loop = loop
@@ -151,6 +161,8 @@ class Step(Generic[P, R]):
                 backoff_s=self.backoff_s,
                 retry_on=self.retry_on,
                 timeout_s=self.timeout_s,
+                formerly=self.formerly,
+                rehearsable=self.rehearsable,
                 loop=self.loop,
             )
         )
@@ -196,20 +208,24 @@ def step(function: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *,
     name: str | None = ...,
+    formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
     timeout: Duration | None = ...,
+    rehearsable: bool = ...,
     loop: Literal["steps"] = ...,
 ) -> StepDecorator: ...
 @overload
 def step(
     *,
     name: str | None = ...,
+    formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
     retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
     timeout: Duration | None = ...,
+    rehearsable: bool = ...,
     loop: Literal["run"],
 ) -> AsyncStepDecorator: ...
 def step(
@@ -217,10 +233,12 @@ def step(
     /,
     *,
     name: str | None = None,
+    formerly: Sequence[str] = (),
     retries: int = 0,
     backoff: Duration = "1s",
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
     timeout: Duration | None = None,
+    rehearsable: bool = False,
     loop: Literal["steps", "run"] = "steps",
 ) -> Any:
     """Declare a step, bare or with arguments.
@@ -231,10 +249,12 @@ def step(
     Args:
         function: Sync or async.
         name: What replay compares; default the function's name.
+        formerly: Names that the step had in earlier code: a journal that holds one of them fits.
         retries: Tries after the first; `retries=3` is up to 4 tries.
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
+        rehearsable: It only looks: its body may also be executed for a rehearsal, whose outcome nobody records.
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
@@ -247,10 +267,12 @@ def step(
         return Step(
             function,
             name=name,
+            formerly=formerly,
             retries=retries,
             backoff=backoff,
             retry_on=retry_on,
             timeout=timeout,
+            rehearsable=rehearsable,
             loop=loop,
         )
 

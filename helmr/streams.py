@@ -170,7 +170,7 @@ class InputStream(Stream[T]):
             return (codec or self.codec).decode(record.data)
         except SchemaMismatch as error:
             message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
-            raise require_run(self.id).unreadable(op, message) from error
+            raise require_run(self.id).unreadable(op, message, error) from error
 
 
 class OutputStream(Stream[T]):

@@ -208,7 +208,7 @@ def wait(
             return Fulfilled(value=codec.decode(outcome.data))
         except SchemaMismatch as error:
             message = f"the completion of {token_id} does not fit: {error.message}"
-            raise run.unreadable(outcome.op, message) from error
+            raise run.unreadable(outcome.op, message, error) from error
 
     return PendingWait(perform)
 

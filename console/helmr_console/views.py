@@ -311,6 +311,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "clock.read": lambda: f"now {get('now')}",
         "peek.read": lambda: f"peek at {get('stream')}",
         "history.read": lambda: f"history of {get('stream')}",
+        "patch.marked": lambda: f"takes the new way of {get('name')}",
         "token.created": lambda: f"{_short('token_id', body)} created{_about(body)}",
         "token.completed": lambda: f"{_short('token_id', body)} completed: {_json(get('data'))}",
         "token.expired": lambda: f"{_short('token_id', body)} expired",

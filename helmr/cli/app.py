@@ -20,7 +20,7 @@ from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
-    from helmr.client import Client, Endpoint
+    from helmr.client import AsyncClient, Client, Endpoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +86,22 @@ class Cli:
             data_dir=self.data_dir,
             on_behalf_of=self.on_behalf_of,
             retry=Retry(tries_max=40) if is_patient else Retry(tries_max=4),
+        )
+
+    def async_client(self) -> AsyncClient:
+        """As `client`, awaited.
+
+        Raises:
+            RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.
+        """
+        from helmr.client import AsyncClient, Retry
+
+        return AsyncClient(
+            url=self.url,
+            key=self._key(),
+            data_dir=self.data_dir,
+            on_behalf_of=self.on_behalf_of,
+            retry=Retry(tries_max=4),
         )
 
     def endpoint(self) -> Endpoint:

@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
+from helmr.safe_text import one_line
 from helmr.wait_words import rung_text
 
 if TYPE_CHECKING:
     from helmr.models import (
         PrincipalInfo,
         RecordInfo,
+        Rehearsal,
+        RehearsedOp,
         RunInfo,
         SendReceipt,
         SessionInfo,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 SESSION_COLUMNS = ("ID", "TASK", "STATUS", "ACTIVITY", "EXTERNAL ID", "UPDATED", "TAGS")
 RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED", "ERROR")
 WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
+OP_COLUMNS = ("OP", "KIND", "NAME", "DATA")
 RECORD_COLUMNS = ("SEQ", "CREATED", "CORRELATION ID", "CONSUMED BY", "BY", "DATA")
 
 SCHEMA_PROPERTIES_MAX = 50
@@ -70,6 +74,32 @@ def run_row(one: RunInfo) -> tuple[object, ...]:
         None if one.error is None else f"{one.error.type or one.error.code}: {one.error.message}"
     )
     return (one.id, one.session_id, one.task, one.status, one.attempt, created, ended, error)
+
+
+def op_row(one: RehearsedOp) -> tuple[object, ...]:
+    """Cells of `OP_COLUMNS`."""
+    return (one.op, one.kind, one.name, None if one.data is None else value_text(one.data))
+
+
+def rehearsal_end(one: Rehearsal) -> str:
+    """Where a rehearsal ended."""
+    last = one.ops[-1] if one.ops else None
+    match one.ended:
+        case "step" | "wait" | "token" if last is not None:
+            text = f"before {last.kind} {last.name}, which a rehearsal does not do"
+        case "returned":
+            text = f"the run succeeds with {value_text(one.result)}"
+        case "raised":
+            text = f"the attempt fails: {one.message}"
+        case "differs" | "schema":
+            text = f"the run is blocked: {one.message}"
+        case "open":
+            text = "the code waits for a step that runs"
+        case "time":
+            text = "the code had not come further after ten seconds"
+        case _:
+            text = "after a thousand ops"
+    return one_line(text, None)
 
 
 def wait_row(one: WaitInfo) -> tuple[object, ...]:

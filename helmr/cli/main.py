@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from helmr.cli import (
+    check,
     console,
     demo,
     dev,
@@ -76,7 +77,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, status, logs, demo, console, query):
+for _module in (up, dev, down, check, status, logs, demo, console, query):
     _module.register(app)
 for _name, _group in (
     ("session", session.app),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import subprocess
+import sys
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -11,13 +14,15 @@ from typing import Annotated
 import typer
 
 from helmr import durations, sizes
-from helmr.cli import extras, looks
+from helmr.cli import extras, looks, printing
 from helmr.cli.app import Cli
+from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
 
 PORT = 4356
 HOST = "127.0.0.1"
 DATA_DIR = Path(".helmr")
+LEDGER_NAME = "ledger.duckdb"
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -26,6 +31,14 @@ class Transport(StrEnum):
 
     SOCKETS = "sockets"
     RAY = "ray"
+
+
+class Check(StrEnum):
+    """What `--check` takes."""
+
+    NO = "no"
+    WARN = "warn"
+    REFUSE = "refuse"
 
 
 EXAMPLES = """\
@@ -126,6 +139,13 @@ def up(
             help="Without Ray, all in one process: starts in a second, for code that you trust.",
         ),
     ] = False,
+    check: Annotated[
+        Check,
+        typer.Option(
+            help="Before the start, replay every run that has not ended: `refuse` to start, or only "
+            "`warn`, if this code would block any."
+        ),
+    ] = Check.NO,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
@@ -141,11 +161,19 @@ def up(
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
 
+    place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
+    if check is not Check.NO:
+        if address is not None:
+            raise UsageError(
+                "--check looks at a runtime that is stopped, and --address may find it running",
+                hint="Run `helmr check` against it first.",
+            )
+        _check(named, place, is_strict=check is Check.REFUSE)
     options = UpOptions(
         tasks=tuple(named),
         host=host,
         port=port,
-        data_dir=next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None),
+        data_dir=place,
         hosts=hosts,
         sessions_per_host=sessions_per_host,
         host_memory_bytes=sizes.size_bytes(host_memory) if host_memory is not None else None,
@@ -159,6 +187,28 @@ def up(
         in_process=in_process,
     )
     raise typer.Exit(run_up(options))
+
+
+def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
+    """Have `helmr check` look at what is stored, in a process of its own: the code leaves nothing behind in this one.
+
+    Raises:
+        typer.Exit: It could not, or some run does not fit and that is to be obeyed.
+    """
+    if not (data_dir / LEDGER_NAME).is_file():
+        return
+    command = [sys.executable, "-m", "helmr.cli", "check", *tasks, "--data-dir", str(data_dir)]
+    environ = {name: value for name, value in os.environ.items() if name != "HELMR_URL"}
+    code = subprocess.run(command, env=environ, check=False).returncode
+    if code == ExitCode.CONFLICT and not is_strict:
+        printing.note("helmr: starting all the same: the runs above will be blocked")
+    elif code:
+        if code == ExitCode.CONFLICT:
+            printing.error_lines(
+                "this code would block the runs above; nothing was started",
+                "Mend it, or start with `--check warn`.",
+            )
+        raise typer.Exit(code)
 
 
 def named_tasks(tasks: list[str] | None) -> list[str]:

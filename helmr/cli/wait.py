@@ -166,3 +166,25 @@ def unlink(
     with cli.client() as client:
         revoked = client.waits.unlink(finding.wait(client, wait), link_id=link)
     printing.show(revoked, describe_access.fields_of, json)
+
+
+@command(
+    app,
+    "rehearse",
+    examples="""helmr wait rehearse last --data '{"decision": "approve"}'""",
+)
+def rehearse(
+    cli: Cli,
+    wait: Wait,
+    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")],
+    json: Json = False,
+) -> None:
+    """Say what an answer would set off, up to the first thing that touches the world; nothing of it happens."""
+    value = reading.json_argument(data, option="--data")
+    with cli.client() as client:
+        found = client.waits.rehearse(finding.wait(client, wait), value)
+    if json:
+        printing.write_json(found)
+        return
+    printing.table(describe.OP_COLUMNS, [describe.op_row(one) for one in found.ops])
+    printing.write(f"ends: {describe.rehearsal_end(found)}")

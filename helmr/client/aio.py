@@ -32,7 +32,9 @@ from helmr.models import (
     EntryInfo,
     Health,
     Page,
+    Rehearsal,
     RunInfo,
+    RunJournal,
     SendReceipt,
     StreamInfo,
     TaskInfo,
@@ -180,6 +182,14 @@ class AsyncRuns:
                 session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
             )
         )
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
+
+        Raises:
+            RunNotNewest: Its session has begun another run since.
+        """
+        return await self._transport.call(operations.run_journal(run_id))
 
     async def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
         """Cancel the run; cancelling an ended one changes nothing (S-6)."""
@@ -351,6 +361,19 @@ class AsyncWaits:
         """
         call = operations.revoke_link(wait_id, link_id, operation_id=operation_id)
         return await self._transport.call(call)
+
+    async def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
+        """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
+
+        Nothing of it happens.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitResolved: It is over.
+            SchemaMismatch: The data does not fit.
+            Overloaded: Too many are rehearsed at once.
+        """
+        return await self._transport.call(operations.rehearse_answer(wait_id, data))
 
 
 class AsyncTasks:

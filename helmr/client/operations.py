@@ -24,7 +24,9 @@ from helmr.models import (
     Page,
     QueryAnswer,
     RecordInfo,
+    Rehearsal,
     RunInfo,
+    RunJournal,
     SendReceipt,
     SessionInfo,
     SessionStatus,
@@ -42,6 +44,9 @@ T = TypeVar("T")
 RESULT_TIMEOUT_MAX_S = 60.0
 """Longest that one start request stays open for the run's result."""
 
+
+REHEARSAL_S = 20.0
+"""A rehearsal is answered after at most so long."""
 
 UNSET: Any = wait_details.UNSET
 """An argument that was not given, where None is a value."""
@@ -241,6 +246,11 @@ def get_run(run_id: str) -> Call[RunInfo]:
     return get_call(_run(run_id), RunInfo)
 
 
+def run_journal(run_id: str) -> Call[RunJournal]:
+    """GET /v1/runs/{id}/journal."""
+    return get_call(f"{_run(run_id)}/journal", RunJournal)
+
+
 def cancel_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
     """POST /v1/runs/{id}/cancel."""
     return post_call(f"{_run(run_id)}/cancel", RunInfo, None, operation_id)
@@ -312,6 +322,18 @@ def revoke_link(wait_id: str, link_id: str, *, operation_id: str | None) -> Call
     """DELETE /v1/waits/{id}/links/{id}."""
     path = f"{_wait(wait_id)}/links/{ids.check_id(link_id, ids.PUBLIC_TOKEN)}"
     return post_call(path, AnswerLinkInfo, None, operation_id, method="DELETE")
+
+
+def rehearse_answer(wait_id: str, data: Any) -> Call[Rehearsal]:
+    """POST /v1/waits/{id}/rehearse."""
+    return Call(
+        method="POST",
+        path=f"{_wait(wait_id)}/rehearse",
+        reply=reads(Rehearsal),
+        body=json_body({"data": data}),
+        read_timeout_s=READ_TIMEOUT_S + REHEARSAL_S,
+        is_read=True,
+    )
 
 
 def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:

@@ -266,6 +266,10 @@ class RunActive(Conflict):
     """The session has an active run (S-2, S-6)."""
 
 
+class RunNotNewest(Conflict):
+    """Only of a session's newest run is there a journal to replay."""
+
+
 class RunNotRetryable(Conflict):
     """Only the newest run, failed or blocked, can be retried (S-5)."""
 

@@ -23,7 +23,7 @@ from helmr.errors import MissingExtra, UsageError
 from helmr.testing.session import TESTER
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import ANEW, WorkItem
 
@@ -39,8 +39,9 @@ class HarnessClients:
     Args:
         ledger: What is read, and where sessions start.
         clock: The harness's.
-        registry: Its tasks.
+        registry: Gives its tasks.
         command: Has a command decided.
+        rehearse: Says what an answer would set off.
         settle: Returns when all code waits or has ended.
         wake: Adopts and delivers what the ledger has made ready.
         base_url: What the links of tokens begin with.
@@ -50,9 +51,10 @@ class HarnessClients:
         self,
         ledger: MemoryLedger,
         clock: Clock,
-        registry: Registry,
+        registry: Callable[[], Registry],
         *,
         command: Callable[[str, Command], Awaitable[Mapping[str, Any]]],
+        rehearse: Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]],
         settle: Callable[[], Awaitable[None]],
         wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
         base_url: str,
@@ -61,6 +63,7 @@ class HarnessClients:
         self._clock = clock
         self._registry = registry
         self._command = command
+        self._rehearse = rehearse
         self._settle = settle
         self._wake = wake
         self._base_url = base_url
@@ -110,8 +113,9 @@ class HarnessClients:
         gateway: InProcessGateway = routes.HarnessGateway(
             self._ledger,
             self._clock,
-            self._registry,
+            self._registry(),
             self._command,
+            self._rehearse,
             principal=TESTER,
             base_url=self._base_url,
             settle=settle,

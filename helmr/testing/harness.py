@@ -17,30 +17,26 @@ from helmr.errors import (
     Moved,
     SessionNotFound,
     TaskNotFound,
-    TokenNotFound,
     UsageError,
 )
-from helmr.models import TokenInfo
+from helmr.models import RunCheck, TokenInfo
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
 from helmr.testing.session import TESTER, HarnessSession
+from helmr.testing.stored import check_stored, token_of
 from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import (
-    Command,
-    Resume,
-)
-from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
 from helmr_runtime.security.completion import complete
-from helmr_runtime.security.secrets import secret_hash
-from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
+from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.host import HostActor
 
 P = ParamSpec("P")
@@ -78,6 +74,7 @@ class Harness:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
         self.ledger = MemoryLedger(self.clock)
         self._registry = Registry(tasks, code_hash="test")
+        self._deployed = 0
         self._replay_always = replay_always
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
@@ -91,8 +88,9 @@ class Harness:
         self._clients = HarnessClients(
             self.ledger,
             self.clock,
-            self._registry,
+            lambda: self._registry,
             command=self.command,
+            rehearse=self.rehearse,
             settle=self.settle,
             wake=self._wake,
             base_url=BASE_URL,
@@ -198,20 +196,14 @@ class Harness:
                 if self._hosts.get(session_id) is host:
                     self._hosts.pop(session_id)
 
+    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What an answer would set off; as a host says it."""
+        return await self._host("rehearsal").rehearse(session_id, command)
+
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1
         self._clients.loop = asyncio.get_running_loop()
-        host = HostActor(
-            f"harness-{self._names}",
-            self.ledger,
-            self.clock,
-            lambda: self._registry,
-            is_exclusive=True,
-            linger_s=self._linger_s,
-            replay_always=self._replay_always,
-            silence_s=self._silence_s,
-        )
-        self._hosts[session_id] = host
+        host = self._hosts[session_id] = self._host(f"harness-{self._names}")
         try:
             adopted = await host.adopt(
                 session_id,
@@ -223,6 +215,37 @@ class Harness:
             self._hosts.pop(session_id)
             raise
         return adopted.reply or {}
+
+    def _host(self, name: str) -> HostActor:
+        return HostActor(
+            name,
+            self.ledger,
+            self.clock,
+            lambda: self._registry,
+            is_exclusive=True,
+            linger_s=self._linger_s,
+            replay_always=self._replay_always,
+            silence_s=self._silence_s,
+        )
+
+    async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
+        """Whether code fits the journals of the runs that are there and have not ended; changes nothing.
+
+        Args:
+            tasks: The code, by the tasks' ids; without any, the harness's own.
+            silence_s: Real seconds after which code that does nothing is `unsure`.
+        """
+        await self.settle()
+        registry = Registry(tasks, code_hash="checked") if tasks else self._registry
+        return await check_stored(self.ledger, self.clock, registry, silence_s)
+
+    def deploy(self, *tasks: Task[..., Any]) -> None:
+        """Have sessions that are adopted from now on run other code, as a restart with it does.
+
+        A live session keeps the code that it has: `park` it first, or `kill` it. So does a client that is there.
+        """
+        self._deployed += 1
+        self._registry = Registry(tasks, code_hash=f"test-{self._deployed}")
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
@@ -319,7 +342,7 @@ class Harness:
             TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
             SchemaMismatch: The data does not fit its schema.
         """
-        token_id, principal = self._token_of(token)
+        token_id, principal = token_of(self.ledger, token)
         receipt = await complete(
             lambda: self.ledger.get_token(token_id),
             self.ledger.fact,
@@ -332,24 +355,14 @@ class Harness:
 
     async def cancel_token(self, token: str | Token) -> None:
         """Cancel a token; the code then goes on."""
-        token_id, _ = self._token_of(token)
+        token_id, _ = token_of(self.ledger, token)
         await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
         await self.settle()
 
     async def token(self, token: str | Token) -> TokenInfo:
         """A token as it is now."""
-        token_id, _ = self._token_of(token)
+        token_id, _ = token_of(self.ledger, token)
         return TokenInfo.model_validate(await self.ledger.get_token(token_id))
-
-    def _token_of(self, token: str | Token) -> tuple[str, Principal]:
-        text = token if isinstance(token, str) else token.id
-        _, found, secret = text.partition(CALLBACK_PATH)
-        if not found:
-            return text, TESTER
-        known = self.ledger.index.tokens.by_callback(secret_hash(secret.partition("?")[0]))
-        if known is None:
-            raise TokenNotFound("no token has that callback URL")
-        return known.id, Principal("callback", known.id)
 
     # --- what goes wrong --------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from helmr import ids
 from helmr.errors import HelmrError, UsageError
-from helmr.models import RunStatus
+from helmr.models import Rehearsal, RunStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import (
@@ -22,6 +22,7 @@ from helmr_runtime.core.commands import (
     RetryRun,
     Send,
     StartRun,
+    TokenEnded,
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.state import SessionState
@@ -52,6 +53,9 @@ class HarnessCalls(Protocol):
     ledger: MemoryLedger
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]: ...
+    async def rehearse(
+        self, session_id: str, command: Answer | TokenEnded
+    ) -> Mapping[str, Any]: ...
     async def settle(self) -> None: ...
     async def settle_if(self, settle: bool) -> None: ...
     async def park(self, session_id: str) -> None: ...
@@ -118,6 +122,35 @@ class HarnessSession:
         )
         await self._harness.settle_if(settle)
         return dict(reply)
+
+    async def rehearse(self, data: Any, *, wait_id: str | None = None) -> Rehearsal:
+        """What answering the pending wait, or the one named, would set off (S-87); nothing of it happens.
+
+        Raises:
+            WaitResolved: It is not pending.
+            SchemaMismatch: The data does not fit.
+        """
+        opened = await self.wait()
+        now = self._harness.clock.now()
+        command: Answer | TokenEnded
+        if opened["kind"] == "token":
+            command = TokenEnded(
+                principal=TESTER,
+                wait_id=wait_id or opened["wait_id"],
+                token_id=opened["token_id"],
+                status="completed",
+                data=data,
+                ended_at=now,
+                ended_by=TESTER,
+            )
+        else:
+            command = Answer(
+                principal=TESTER,
+                wait_id=wait_id or opened["wait_id"],
+                record_id=ids.new_id(ids.RECORD),
+                data=data,
+            )
+        return Rehearsal.model_validate(await self._harness.rehearse(self.id, command))
 
     async def wait(self, *, settle: bool = True) -> dict[str, Any]:
         """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.

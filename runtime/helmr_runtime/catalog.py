@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from helmr.errors import BadDefinition
+from helmr.errors import BadDefinition, HelmrError
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.streams import Stream
 from helmr.tasks import Task
@@ -122,6 +122,24 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
             hint="Declare one: `@task(id=…) async def …(payload)`.",
         )
     return registry
+
+
+def load_registry(specs: Sequence[str], *, folder: Path) -> tuple[Registry, Catalog]:
+    """As `load_modules`, with what is in them; whatever the modules raise is told as their mistake.
+
+    Raises:
+        BadDefinition: They can't be imported, or hold what can't be used.
+    """
+    try:
+        registry = load_modules(specs, folder=folder)
+        return registry, registry.catalog()
+    except HelmrError:
+        raise
+    except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
+        raise BadDefinition(
+            f"{', '.join(specs)} can't be imported: {type(error).__name__}: {error}"
+            f"{raised_at(error)}"
+        ) from error
 
 
 def _load(spec: str, folder: Path) -> ModuleType:

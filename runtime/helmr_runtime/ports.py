@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from helmr_runtime.core.commands import Command, Operation
+from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import LedgerCommand
@@ -230,6 +230,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def snapshot(self, session_id: str) -> Loaded:
+        """What `load` gives, as the session is on disk now, without adopting it: its holder goes on.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        ...
+
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; returns when it is on disk (S-60)."""
         ...
@@ -436,6 +444,10 @@ class Host(Protocol):
         """Park and give the session up. reason: linger, evict, drain, shutdown."""
         ...
 
+    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What that answer would set off, as `Rehearsal` in JSON; of any session, which it need not hold (S-87)."""
+        ...
+
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns when the report's version differs from `known`; -1 gives all that there is."""
         ...
@@ -476,6 +488,10 @@ class Directory(Protocol):
 
     async def locate(self, session_id: str) -> str | None:
         """The name of the host that holds the session, if any; adopts nothing."""
+        ...
+
+    async def any_host(self) -> str:
+        """The name of the host that has the fewest sessions of those that take any; waited for if there is none."""
         ...
 
     async def status(self) -> Mapping[str, Any]:

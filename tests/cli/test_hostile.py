@@ -50,6 +50,7 @@ WALKED = {
     "wait links": ["wait links WAIT"],
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON"],
+    "wait rehearse": ["wait rehearse WAIT --data {}", "wait rehearse WAIT --data HOSTILE_JSON"],
     "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
     "token create": ["token create --subject HOSTILE"],
     "token complete": ["token complete COMPLETED --data 1"],
@@ -67,6 +68,7 @@ SILENT = {"status", "token create", "session note", "session close", "run retry"
 NOT_WALKED = {
     "up": "starts a runtime; says nothing of a session",
     "dev": "as up",
+    "check": "loads code, whose text it shows: tests/process/test_check.py",
     "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",

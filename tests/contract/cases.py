@@ -160,6 +160,20 @@ async def runs_are_listed_and_waited_for(client: Any, way: Way) -> None:
     waiting = await client.sessions.start("contract-review", {"title": "A"})
     found = await client.runs.wait(waiting.started_run.id, timeout=BOUND_S, until="stopped")
     assert found.status == "waiting"
+    journal = await client.runs.journal(waiting.started_run.id)
+    assert (journal.session_id, journal.payload) == (waiting.id, {"title": "A"})
+    assert [one.kind for one in journal.entries][-1] == "wait.opened"
+
+
+async def an_answer_is_rehearsed(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    before = await all_of(client.sessions.open(started.id).transcript())
+    found = await client.waits.rehearse(wait.id, APPROVE)
+    assert (found.session_id, found.wait_id) == (started.id, wait.id)
+    assert await all_of(client.sessions.open(started.id).transcript()) == before
+    with pytest.raises(SchemaMismatch):
+        await client.waits.rehearse(wait.id, {"decision": "maybe"})
+    assert (await client.waits.get(wait.id)).status == "pending"
 
 
 async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
@@ -506,6 +520,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     who_acted_is_recorded,
     sessions_are_found_by_what_they_are,
     runs_are_listed_and_waited_for,
+    an_answer_is_rehearsed,
     the_inbox_is_read_and_answered,
     links_to_answer_by_are_made_listed_and_revoked,
     sends_say_what_they_did,

@@ -66,7 +66,7 @@ def test_import_helmr_loads_no_engine(project_root: Path) -> None:
 def test_no_module_of_helmr_loads_an_engine(project_root: Path) -> None:
     """The lazy ones import in the function that needs it, so importing them is light too."""
     names = modules(project_root, "helmr").split(",")
-    for name in ("", ".clients", ".harness", ".session", ".routes"):
+    for name in ("", ".clients", ".harness", ".session", ".stored", ".routes"):
         names.remove(f"helmr.testing{name}")
     names.remove("helmr.experiments.simulated")  # drives the harness
     for name in ("fan_out", "fan_out_job"):  # a task and a job that are there for Ray

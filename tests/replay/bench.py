@@ -25,6 +25,7 @@ from helmr_runtime.core.requests import (
     HistoryRequest,
     OpRequest,
     OutputRequest,
+    PatchRequest,
     PeekRequest,
     StepRequest,
     WaitRequest,
@@ -176,6 +177,8 @@ class Bench:
                 self.write(ops.read_peek(state, run, op, ask))
             case HistoryRequest():
                 self.write(ops.read_history(state, run, op, ask))
+            case PatchRequest():
+                self.write(ops.mark_patch(run, op, ask))
             case ClockRequest():
                 self.write(ops.read_clock(run, op, ask.now))
             case ContinueRequest():

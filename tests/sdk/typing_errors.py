@@ -86,5 +86,9 @@ def starts(client: Client) -> None:
 def sync_on_the_runs_loop() -> None: ...
 
 
+@step(formerly=3)  # type: ignore[call-overload]
+async def formerly_nothing() -> None: ...
+
+
 @step(loop="mine")  # type: ignore[call-overload]
 async def on_no_loop() -> None: ...

@@ -66,6 +66,15 @@ async def with_arguments(text: str) -> int:
     return len(text)
 
 
+@step(formerly=["older"], rehearsable=True)
+async def renamed(text: str) -> int:
+    return len(text)
+
+
+def takes_the_new_way(ctx: TaskContext) -> None:
+    assert_type(ctx.patched("p"), bool)
+
+
 @step(name="other")
 def with_arguments_sync(text: str) -> int:
     return len(text)

@@ -46,6 +46,7 @@ output.appended    record_id stream stream_seq data      op, opened and outcome 
 clock.read         now                                   op, opened and outcome in one
 peek.read          stream record_seqs[]                  op, opened and outcome in one
 history.read       stream through_seq                    op, opened and outcome in one
+patch.marked       name                                  no op: stands under the op asked last, 0 before the first
 token.*, public_token.*, api_key.*, catalog.written      see the modules that own them
 ```
 
@@ -101,6 +102,7 @@ class EntryKind(StrEnum):
     CLOCK_READ = "clock.read"
     PEEK_READ = "peek.read"
     HISTORY_READ = "history.read"
+    PATCH_MARKED = "patch.marked"
     TOKEN_CREATED = "token.created"
     TOKEN_COMPLETED = "token.completed"
     TOKEN_EXPIRED = "token.expired"

@@ -25,6 +25,10 @@ class OpRequest:
     def __str__(self) -> str:
         return f"{self.kind} {self.name}".strip()
 
+    def fits(self, recorded: str) -> bool:
+        """The journal's text for an op is this ask's."""
+        return recorded == str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class StepRequest(OpRequest):
@@ -35,11 +39,20 @@ class StepRequest(OpRequest):
     retries: int = 0
     backoff_s: float = 1.0
     timeout_s: float | None = None
+    formerly: tuple[str, ...] = ()
+    """Names that the step had: a journal that holds one of them fits."""
+    rehearsable: bool = False
+    """Its body may be executed for a rehearsal (S-87)."""
 
     @property
     def name(self) -> str:
         """The step's name."""
         return self.step
+
+    def fits(self, recorded: str) -> bool:
+        """The journal's text names the step by its name or an earlier one."""
+        names = (self.step, *self.formerly)
+        return any(recorded == f"{self.kind} {name}" for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,19 @@ class ClockRequest(OpRequest):
 
     kind: ClassVar[str] = "clock"
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRequest(OpRequest):
+    """Record that the code took a patch's new way. No op: it stands under the op asked last (S-88)."""
+
+    kind: ClassVar[str] = "patch"
+    patch: str
+
+    @property
+    def name(self) -> str:
+        """The patch's name."""
+        return self.patch
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,8 +182,11 @@ class Run:
             self.given_up.add(entry.op)
 
     def forget(self, op: int) -> None:
-        """Take an op out of the journal: the next attempt asks for it anew."""
-        self.journal = [e for e in self.journal if e.op != op]
+        """Take an op out of the journal: the next attempt asks for it anew.
+
+        Marks of patches stay: ops behind them may, and the code that asked for those took the patch's way.
+        """
+        self.journal = [e for e in self.journal if e.op != op or e.kind is EntryKind.PATCH_MARKED]
         self.index()
 
     def outcome_seen(self) -> None:
@@ -228,21 +231,27 @@ class Run:
 
         Ops that the code gave up after that outcome go too, without a failed op those that it gave up at the very end:
         the exception cancelled them on its way out of the task, and an attempt that doesn't meet it cancels nothing.
+        A mark of a patch stays if it was made before that outcome: ops that stay may follow it.
         """
-        outcomes = (e for e in self.journal if e.op == failed_op or failed_op is None)
+        asked = [e for e in self.journal if e.kind is not EntryKind.PATCH_MARKED]
+        outcomes = (e for e in asked if e.op == failed_op or failed_op is None)
         end_seq = max((e.seq for e in outcomes if e.body.get("reason") != "task"), default=None)
         if end_seq is None:
             return
         opened: dict[int, int] = {}
         gone: set[int] = set()
-        for entry in self.journal:
+        for entry in asked:
             if entry.op is None:
                 continue
             opened.setdefault(entry.op, entry.seq)
             if entry.body.get("reason") == "task" and entry.seq > end_seq:
                 gone.add(entry.op)
         gone |= {op for op, seq in opened.items() if op == failed_op or seq > end_seq}
-        self.journal = [e for e in self.journal if e.op not in gone]
+        self.journal = [
+            e
+            for e in self.journal
+            if (e.seq < end_seq if e.kind is EntryKind.PATCH_MARKED else e.op not in gone)
+        ]
         self.open_steps -= gone
         self.index()
 

@@ -265,6 +265,10 @@ def _instant(state: SessionState, entry: Entry) -> None:
     run.outcome_seen()
 
 
+def _patch_marked(state: SessionState, entry: Entry) -> None:
+    state.the_run(entry).add(entry)
+
+
 def _public_token_created(state: SessionState, entry: Entry) -> None:
     token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
     if token.scope.session_id == state.id:
@@ -434,6 +438,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.CLOCK_READ: _instant,
     EntryKind.PEEK_READ: _instant,
     EntryKind.HISTORY_READ: _instant,
+    EntryKind.PATCH_MARKED: _patch_marked,
     EntryKind.TOKEN_CREATED: _instant,
     EntryKind.PUBLIC_TOKEN_CREATED: _public_token_created,
     EntryKind.PUBLIC_TOKEN_SPENT: _public_token_changed,

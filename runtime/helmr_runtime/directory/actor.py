@@ -135,11 +135,7 @@ class DirectoryActor:
         self._tasks.start(self._begin())
 
     async def shutdown(self) -> Mapping[str, Any]:
-        """Refuse new commands and park every session that reaches a wait in time.
-
-        Returns:
-            `{"unparked": [session ids]}`: those whose code was still running.
-        """
+        """Refuse commands and park what waits in time; `{"unparked": [session ids]}`: those whose code still ran."""
         self._is_closing = True
         self._pool.close()
         await self._work.stop()
@@ -165,9 +161,7 @@ class DirectoryActor:
     async def set_room(self, sessions_per_host: int, *, why: str | None) -> None:
         """Let each host for all sessions have the code of so many at once from now on; what executes goes on.
 
-        Args:
-            sessions_per_host: With 0, commands are decided and runs wait.
-            why: A warning in `status` until the next call.
+        With 0, commands are decided and runs wait. `why` is a warning in `status` until the next call.
         """
         self._pool.set_room(sessions_per_host)
         if why is None:
@@ -222,6 +216,10 @@ class DirectoryActor:
         """The name of the host that holds the session, if any; adopts nothing."""
         slot = self._bindings.holder(session_id)
         return slot.host.name if slot is not None else None
+
+    async def any_host(self) -> str:
+        """The name of a host that takes sessions, of those the one that has the fewest."""
+        return (await self._pool.any_host()).name
 
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON.

@@ -156,24 +156,29 @@ class MemoryLedger(ReadableLedger):
         head = await self._require_head(session_id)
         epoch = self.index.hold(head, holder, 0, self.clock.now())
         self._held(head)
+        return replace(
+            await self._loaded(head, epoch),
+            known_operation=await self.known_operation(operation_id) if operation_id else None,
+            known_key=await self.known_key(session_id, *key) if key is not None else None,
+        )
+
+    async def snapshot(self, session_id: str) -> Loaded:
+        head = await self._require_head(session_id)
+        return await self._loaded(head, head.epoch)
+
+    async def _loaded(self, head: Head, epoch: int) -> Loaded:
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
         earlier = self._earlier(head.session_id, checkpoint)
-        named = {
-            o for text in (checkpoint, *earlier.values()) if text is not None for o in refs(text)
-        }
+        texts = [text for text in (checkpoint, *earlier.values()) if text is not None]
         return Loaded(
             epoch=epoch,
             checkpoint=checkpoint,
             entries=tuple(self.recent(offset) for offset in head.tail),
             checkpoint_offset=head.checkpoint_offset or None,
             pieces=earlier,
-            referenced={offset: self.recent(offset) for offset in named},
-            known_operation=(
-                await self.known_operation(operation_id) if operation_id is not None else None
-            ),
-            known_key=await self.known_key(session_id, *key) if key is not None else None,
+            referenced={o: self.recent(o) for text in texts for o in refs(text)},
             has_older_keys=head.has_keys,
-            keys=await self.session_keys(session_id),
+            keys=await self.session_keys(head.session_id),
         )
 
     async def commit(self, flush: Flush) -> CommitReply:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LEDGER_NAME = "ledger.duckdb"
+RING_NAME = "master-keys.json"
 
 SOCKETS = "sockets"
 """The transport that is not `ray`."""
@@ -80,7 +81,7 @@ class RuntimeSpec:
     @property
     def ring_path(self) -> Path:
         """The master keys; only ledger and gateway read them."""
-        return Path(self.data_dir) / "master-keys.json"
+        return Path(self.data_dir) / RING_NAME
 
     @property
     def logs_dir(self) -> Path:

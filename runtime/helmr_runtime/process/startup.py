@@ -20,15 +20,13 @@ from helmr.client.discovery import (
     read_credentials,
 )
 from helmr.errors import (
-    BadDefinition,
     Conflict,
-    HelmrError,
     RuntimeHeld,
     StoreUnavailable,
     UsageError,
 )
 from helmr.models import Catalog
-from helmr_runtime.catalog import Registry, load_modules, raised_at
+from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.duck.files import check_is_database
 from helmr_runtime.process import orphans, pointer_files
@@ -278,16 +276,7 @@ def load_code(
     tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]
 ) -> tuple[Registry, Catalog]:
     """Import the task modules, as every host will, and read what is in them."""
-    try:
-        registry = load_modules(tasks, folder=folder)
-        catalog = registry.catalog()
-    except HelmrError:
-        raise
-    except (Exception, SystemExit) as error:  # user code runs here: whatever it raises is its own
-        raise BadDefinition(
-            f"{', '.join(tasks)} can't be imported: {type(error).__name__}: {error}"
-            f"{raised_at(error)}"
-        ) from error
+    registry, catalog = load_registry(tasks, folder=folder)
     noun = "task" if len(catalog.tasks) == 1 else "tasks"
     say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
     return registry, catalog

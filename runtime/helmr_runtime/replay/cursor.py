@@ -27,6 +27,7 @@ class JournalCursor:
     def __init__(self, run_id: str, replay_log: ReplayLog, began_at: datetime) -> None:
         self.known_at = began_at
         self.given_up: set[int] = set()
+        self._passed = 0
         self._run_id = run_id
         self._replay_log = replay_log
         self._lines: deque[Line] = deque(replay_log.lines)
@@ -34,6 +35,8 @@ class JournalCursor:
         self._op = 0
         self._draws = 0
         self._asked: set[int] = set()
+        self._op_max = max(replay_log.opened, default=0)
+        self._patches = set(replay_log.patches)
 
     @property
     def op(self) -> int:
@@ -44,6 +47,16 @@ class JournalCursor:
     def is_replaying(self) -> bool:
         """Recorded outcomes are being delivered again."""
         return self._log_left > 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Nothing is left to be asked for, given up or given."""
+        return not self._lines
+
+    @property
+    def progress(self) -> int:
+        """Rises with what the code is given, and until the end of its journal with what it asks for."""
+        return self._passed + (0 if self.is_exhausted else self._op)
 
     def next_op(self) -> int:
         """The number of the op that the code asks for now."""
@@ -56,6 +69,16 @@ class JournalCursor:
         """32 bytes that are the same at this place of every replay, and others at the next draw."""
         self._draws += 1
         return hashlib.sha256(f"{self._run_id}|{self._op}|{self._draws}".encode()).digest()
+
+    def patched(self, name: str) -> tuple[bool, bool]:
+        """Whether the code takes a patch's new way here, and whether that is new and to be recorded (S-88)."""
+        place = (self._op, name)
+        if place in self._patches:
+            return True, False
+        if self._op < self._op_max:
+            return False, False
+        self._patches.add(place)
+        return True, True
 
     # --- what comes next ------------------------------------------------------------------------
 
@@ -71,6 +94,7 @@ class JournalCursor:
                 return None
             self._lines.popleft()
             self._log_left = max(0, self._log_left - 1)
+            self._passed += 1
             if isinstance(line, Outcome):
                 return line
         return None
@@ -89,7 +113,7 @@ class JournalCursor:
     def difference(self, op: int, ask: OpRequest) -> NondeterminismError | None:
         """The journal holds another op here than the code asks for."""
         recorded = self._replay_log.opened.get(op)
-        if recorded is None or recorded == str(ask):
+        if recorded is None or ask.fits(recorded):
             return None
         return NondeterminismError(op=op, recorded=recorded, met=str(ask))
 

@@ -26,6 +26,7 @@ from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,
     OpRequest,
+    PatchRequest,
     StepRequest,
     WaitRequest,
 )
@@ -44,6 +45,7 @@ from helmr_runtime.replay.ends import (
     met_text,
 )
 from helmr_runtime.replay.loop import code_mark, make_loop
+from helmr_runtime.replay.loop_calls import LoopCalls
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
@@ -66,7 +68,7 @@ class RunEvents(Protocol):
     """What a driver tells the live session, on the host's loop and in the order it happened."""
 
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """The code asks for a new op."""
+        """The code asks for a new op. A patch is none: it comes with the op asked last."""
         ...
 
     def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
@@ -97,7 +99,10 @@ class RunEvents(Protocol):
 
 
 class RunDriver:
-    """Runs one attempt of a run from its journal on."""
+    """Runs one attempt of a run from its journal on.
+
+    With `on_quiet` the code is only tried: that is called on the host's loop whenever the code has come to rest.
+    """
 
     def __init__(
         self,
@@ -112,6 +117,7 @@ class RunDriver:
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
         mark: SlotMark | None = None,
+        on_quiet: Callable[[], None] | None = None,
     ) -> None:
         self._mark = mark or SlotMark()
         self.run = run
@@ -119,26 +125,26 @@ class RunDriver:
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self._cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
+        self.cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
         self._code = DurableContext(
             task,
             payload,
             session=session,
             run=run,
-            cursor=self._cursor,
+            cursor=self.cursor,
             asking=self,
             secrets=secrets,
+            is_tried=on_quiet is not None,
         )
+        self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
         """The op of the wait that the code awaits."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
-        self._actor_loop = asyncio.get_running_loop()
         self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
+        self._calls = LoopCalls(run.id, self._loop)
         self._is_quiet = False
-        self._given = self._taken = self._told = self._heard = 0
-        """Calls given to the run's loop, and taken up by it; told to the host's loop, and heard by it."""
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
@@ -155,18 +161,18 @@ class RunDriver:
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
-        self._cursor.add(outcome)
-        self._wake(lambda: None)
+        self.cursor.add(outcome)
+        self._calls.give(lambda: None)
 
     def run_step(self, op: int, key: str, tries: int) -> None:
         """Execute the body of a step whose opening is on disk."""
-        self._wake(lambda: self._start_step(op, key, tries))
+        self._calls.give(lambda: self._start_step(op, key, tries))
 
     def sever(self, signal: HelmrSignal) -> None:
         """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
         self._severed = self._severed or signal
         self._is_quiet = False
-        self._wake(self._cut_now)
+        self._calls.give(self._cut_now)
 
     @property
     def has_threads(self) -> bool:
@@ -174,22 +180,16 @@ class RunDriver:
         return self._steps.has_threads
 
     @property
+    def is_expecting(self) -> bool:
+        """The code awaits timers, threads or sockets of its own."""
+        return self._loop.is_expecting
+
+    @property
     def is_quiet(self) -> bool:
         """The tree waits for something from outside: no step executes and its loop has nothing ready."""
-        is_taken = self._taken == self._given  # read first: taking ends the quiet
+        is_taken = self._calls.are_taken  # read first: taking ends the quiet
         is_still = self._is_quiet and not self._steps.is_busy
-        return is_taken and is_still and self._heard == self._told
-
-    def _wake(self, call: Callable[[], None]) -> None:
-        self._given += 1
-        try:
-            self._loop.call_soon_threadsafe(self._take, call)
-        except RuntimeError:  # the loop is closed: the tree has ended
-            log.debug("%s: the tree has ended", self.run.id)
-
-    def _take(self, call: Callable[[], None]) -> None:
-        call()
-        self._taken += 1
+        return is_taken and is_still and self._calls.are_heard
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class RunDriver:
         finally:
             self._loop.close()
             self._mark.executes(Executing.RUN, is_so=False)
-            self._tell(self._host.closed, self, is_clean)
+            self._calls.tell(self._host.closed, self, is_clean)
 
     def _run_tree(self) -> bool:
         """Run the tree to its end; True if nothing of it is left.
@@ -238,7 +238,7 @@ class RunDriver:
             error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
         else:
             error = root.exception()
-        unasked = self._cursor.unasked("the end of the task" if error is None else met_text(error))
+        unasked = self.cursor.unasked("the end of the task" if error is None else met_text(error))
         if unasked is not None:
             return Mismatch(unasked)
         if error is None:
@@ -248,7 +248,7 @@ class RunDriver:
     def _finish(self, end: RunEnd) -> None:
         if self._severed is None:
             self._severed = RunParked("the run has ended")
-            self._tell(self._host.run_ended, self, end)
+            self._calls.tell(self._host.run_ended, self, end)
 
     async def _end_tree(self) -> bool:
         """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
@@ -279,29 +279,20 @@ class RunDriver:
             return
         log.warning("%s: %s", self.run.id, context.get("message"), exc_info=error)
 
-    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._told += 1
-        try:
-            self._actor_loop.call_soon_threadsafe(self._hear, call, *arguments)
-        except RuntimeError:  # the actor's loop is closed: nobody is left to tell
-            log.debug("%s: the actor has ended", self.run.id)
-
-    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._heard += 1
-        call(*arguments)
-
     # --- delivering ---------------------------------------------------------------------------
 
     def _deliver_next(self) -> bool:
         """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
         while self._severed is None:
-            outcome = self._cursor.next_outcome()
+            outcome = self.cursor.next_outcome()
             if outcome is None:
                 break
             if self._hand_over(outcome):
                 return True
         self._is_quiet = True
         self._mark.executes(Executing.RUN, is_so=False)
+        if self._on_quiet is not None:
+            self._calls.tell(self._on_quiet)
         return False
 
     def _on_wake(self) -> None:
@@ -317,15 +308,14 @@ class RunDriver:
             self.wait_op = None
         if future is None or future.done():
             return False
-        self._cursor.known_at = outcome.recorded_at
+        self.cursor.known_at = outcome.recorded_at
         future.set_result(outcome.payload)
         return True
 
     def _on_silence(self) -> None:
-        if self._severed is not None or self._steps.is_busy:
+        if self._severed is not None or self._steps.is_busy or self._loop.has_threads:
             return
-        error = self._cursor.awaited_in_vain()
-        if error is not None:
+        if (error := self.cursor.awaited_in_vain()) is not None:
             self._fail(Mismatch(error))
 
     def _fail(self, end: RunEnd) -> None:
@@ -355,9 +345,9 @@ class RunDriver:
         if isinstance(ask, WaitRequest):
             self.wait_op = op
         if not self._check_recorded(op, ask):
-            self._tell(self._host.op_requested, self, op, ask)
+            self._calls.tell(self._host.op_requested, self, op, ask)
         elif op in self._replay_log.unfinished:
-            self._tell(self._host.op_reached, self, op, ask)
+            self._calls.tell(self._host.op_reached, self, op, ask)
         try:
             return await future
         except asyncio.CancelledError:
@@ -372,11 +362,19 @@ class RunDriver:
         op = self._next_op()
         ask = ClockRequest(self._clock.now())
         if self._check_recorded(op, ask):
-            self._cursor.known_at = self._replay_log.clocks[op]
+            self.cursor.known_at = self._replay_log.clocks[op]
         else:
-            self._cursor.known_at = ask.now
-            self._tell(self._host.op_requested, self, op, ask)
-        return self._cursor.known_at
+            self.cursor.known_at = ask.now
+            self._calls.tell(self._host.op_requested, self, op, ask)
+        return self.cursor.known_at
+
+    def patched(self, name: str) -> bool:
+        """Whether the code takes a patch's new way here; recorded where the journal ends."""
+        self.check_severed()
+        is_patched, is_new = self.cursor.patched(name)
+        if is_new:
+            self._calls.tell(self._host.op_requested, self, self.cursor.op, PatchRequest(name))
+        return is_patched
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
@@ -384,16 +382,16 @@ class RunDriver:
         """Ask the host about tokens."""
         coroutine = self._host.token_call(method, token_id, arguments, key)
         return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(coroutine, self._actor_loop)
+            asyncio.run_coroutine_threadsafe(coroutine, self._calls.host_loop)
         )
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""
-        unasked = self._cursor.unasked(str(ContinueRequest(None, "")))
+        unasked = self.cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
         self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
-        self._tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
+        self._calls.tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
         self._cut_now()
         return self._severed
 
@@ -410,18 +408,18 @@ class RunDriver:
 
     def _next_op(self) -> int:
         self.check_severed()
-        if self._cursor.op >= OPS_MAX:
+        if self.cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
-        return self._cursor.next_op()
+        return self.cursor.next_op()
 
     def _check_recorded(self, op: int, ask: OpRequest) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
-        error = self._cursor.difference(op, ask)
+        error = self.cursor.difference(op, ask)
         if error is not None:
             raise self._differs(error)
-        return self._cursor.is_recorded(op)
+        return self.cursor.is_recorded(op)
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
         """Sever the run by what this returns, also if the code catches it."""
@@ -430,21 +428,21 @@ class RunDriver:
         return error
 
     def _give_up(self, op: int) -> None:
-        self._cursor.given_up.add(op)
+        self.cursor.given_up.add(op)
         self._pending.pop(op, None)
         self._steps.give_up(op)
         if self.wait_op == op:
             self.wait_op = None
         if op not in self._replay_log.given_up:
-            self._tell(self._host.gave_up, self, op)
+            self._calls.tell(self._host.gave_up, self, op)
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
-        if self._severed is None and op not in self._cursor.given_up:
+        if self._severed is None and op not in self.cursor.given_up:
             self._steps.start(op, key, tries)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
         if self._severed is None:
-            self._tell(self._host.step_ended, self, op, end)
+            self._calls.tell(self._host.step_ended, self, op, end)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

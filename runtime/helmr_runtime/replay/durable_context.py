@@ -88,6 +88,10 @@ class OpRequests(Protocol):
         """The time, recorded."""
         ...
 
+    def patched(self, name: str) -> bool:
+        """Whether the code takes a patch's new way here; recorded where the journal ends."""
+        ...
+
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
     ) -> Any:
@@ -142,6 +146,7 @@ class DurableContext(DurableRun):
         cursor: JournalCursor,
         asking: OpRequests,
         secrets: Secrets | None,
+        is_tried: bool,
     ) -> None:
         self.session = session
         self.run = run
@@ -150,13 +155,14 @@ class DurableContext(DurableRun):
         self._cursor = cursor
         self._asking = asking
         self._secrets = secrets
+        self._is_tried = is_tried
 
     async def execute(self) -> Any:
         """Call the task's function; its result as JSON."""
         try:
             payload = self._task.payload_codec.decode(self._payload)
         except SchemaMismatch as error:
-            raise self.unreadable(0, error.message) from error
+            raise self.unreadable(0, error.message, error) from error
         arguments = (payload, TaskContext(self, self._task.id))
         result = await self._task.function(*arguments[: 2 if self._task.takes_context else 1])
         encoded = self._task.result_codec.encode(result)
@@ -168,9 +174,18 @@ class DurableContext(DurableRun):
         """True while recorded outcomes are being delivered again."""
         return self._cursor.is_replaying
 
+    @property
+    def is_muted(self) -> bool:
+        """What the code logs has been logged before, or the code is only tried."""
+        return self._is_tried or self.replaying
+
     def now(self) -> datetime:
         """The time, recorded."""
         return self._asking.read_clock()
+
+    def patched(self, name: str) -> bool:
+        """Whether the code takes a patch's new way here."""
+        return self._asking.patched(name)
 
     def uuid(self) -> uuid.UUID:
         """A UUID drawn from the place in the run."""
@@ -218,6 +233,8 @@ class DurableContext(DurableRun):
             retries=call.retries,
             backoff_s=call.backoff_s,
             timeout_s=call.timeout_s,
+            formerly=call.formerly,
+            rehearsable=call.rehearsable,
         )
         op, outcome = await self._asking.perform_step(ask, call)
         if isinstance(outcome, StepError):
@@ -226,7 +243,7 @@ class DurableContext(DurableRun):
             return call.decode(outcome.value)
         except SchemaMismatch as error:
             message = f"the recorded value of step {call.name} no longer fits: {error.message}"
-            raise self.unreadable(op, message) from error
+            raise self.unreadable(op, message, error) from error
 
     async def append(self, stream: str, data: Any) -> int:
         """Append to an output stream; the record's seq."""
@@ -312,9 +329,10 @@ class DurableContext(DurableRun):
         _check_size(encoded, "the payload")
         raise self._asking.continued(encoded)
 
-    def unreadable(self, op: int, message: str) -> BaseException:
+    def unreadable(self, op: int, message: str, refused: SchemaMismatch) -> BaseException:
         """Block the run: recorded data no longer fits."""
-        return self._asking.blocked(Unreadable(op or None, message))
+        path = refused.errors[0]["path"] if refused.errors else ""
+        return self._asking.blocked(Unreadable(op or None, message, path))
 
 
 def _check_own_schema(details: WaitDetails) -> None:

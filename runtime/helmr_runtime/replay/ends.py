@@ -55,6 +55,8 @@ class Unreadable:
 
     op: int | None
     message: str
+    path: str = ""
+    """Where in the data, as errors of a schema name it."""
 
 
 RunEnd = Returned | Raised | Mismatch | Unreadable

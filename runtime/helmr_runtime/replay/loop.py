@@ -31,14 +31,34 @@ class TaskLoop(asyncio.SelectorEventLoop):
     workers, which does not know: without this every async subprocess ends in `NotImplementedError`.
     """
 
+    idle: IdleSelector | None = None
+    _threads = 0
+
+    @property
+    def has_threads(self) -> bool:
+        """Something that was handed to an executor has not ended."""
+        return self._threads > 0
+
+    @property
+    def is_expecting(self) -> bool:
+        """Something can wake the loop that it knows of: a timer, a socket, a thread."""
+        return self.has_threads or (self.idle is not None and self.idle.is_expecting)
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As the base class; `asyncio.to_thread` comes here too."""
         mark = code_mark.get()
         if mark is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
-            return super().run_in_executor(executor, func, *args)
-        return super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
+            future = super().run_in_executor(executor, func, *args)
+        else:
+            future = super().run_in_executor(executor, partial(_in_thread, mark, func, *args))
+        self._threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
         """As the base class."""
@@ -89,6 +109,8 @@ class IdleSelector(selectors.DefaultSelector):
         silence_s: float,
     ) -> None:
         super().__init__()
+        self.is_expecting = False
+        """When the loop last had nothing ready, it watched a socket or waited for a time."""
         self._on_idle = on_idle
         self._on_wake = on_wake
         self._on_silence = on_silence
@@ -98,9 +120,10 @@ class IdleSelector(selectors.DefaultSelector):
         """As the base class; with nothing ready the idle call comes first."""
         if timeout is not None and timeout <= 0:
             return super().select(timeout)
+        self.is_expecting = timeout is not None or len(self.get_map()) > SELF_PIPE_FILES
         if self._on_idle():
             return []
-        if timeout is not None or len(self.get_map()) > SELF_PIPE_FILES:
+        if self.is_expecting:
             ready = super().select(timeout)
             self._on_wake()
             return ready
@@ -125,4 +148,7 @@ def make_loop(
         on_silence: Called when nothing at all happened for `silence_s` seconds.
         silence_s: Seconds.
     """
-    return TaskLoop(IdleSelector(on_idle, on_wake, on_silence, silence_s))
+    selector = IdleSelector(on_idle, on_wake, on_silence, silence_s)
+    loop = TaskLoop(selector)
+    loop.idle = selector
+    return loop

@@ -83,6 +83,7 @@ class ReplayLog:
         clocks: Op → the time that `ctx.now()` returned.
         given_up: Ops that the code cancelled; their outcomes were never seen.
         unfinished: Ops opened without an outcome.
+        patches: Marks of patches, as (op asked last, name).
     """
 
     lines: tuple[Line, ...]
@@ -91,6 +92,7 @@ class ReplayLog:
     clocks: Mapping[int, datetime]
     given_up: frozenset[int]
     unfinished: frozenset[int]
+    patches: frozenset[tuple[int, str]] = frozenset()
 
 
 def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> ReplayLog:
@@ -108,9 +110,13 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
     clocks: dict[int, datetime] = {}
     given_up: set[int] = set()
     finished: set[int] = set()
+    patches: set[tuple[int, str]] = set()
     for entry in run.journal:
         op = entry.op
         if op is None:
+            continue
+        if entry.kind is EntryKind.PATCH_MARKED:
+            patches.add((op, entry.body["name"]))
             continue
         text = opened_text(entry)
         if text is not None:
@@ -133,6 +139,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
         clocks=clocks,
         given_up=frozenset(given_up),
         unfinished=frozenset(opened.keys() - finished),
+        patches=frozenset(patches),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import StartSession
+from helmr_runtime.ports import Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -22,6 +22,18 @@ class LedgerClient(Protocol):
 
     async def start_session(self, start: StartSession) -> Json:
         """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
+        ...
+
+    async def snapshot(self, session_id: str) -> Loaded:
+        """A session as it is on disk now, with all that a replay of its newest run needs; nobody adopts it.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        ...
+
+    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Json]:
+        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
         ...
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:

@@ -18,11 +18,14 @@ from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SecretKind, secret_hash
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.session_keys import SessionKey, SessionKeys
 from helmr_runtime.security.signatures import Verification
 
 CALLBACK_PATH = "/v1/callbacks/"
 LINK_PATH = "/v1/links/"
+
+MADE_UP = "made-up"
+"""The id of a key that nobody has."""
 
 
 class TaskSecrets:
@@ -103,3 +106,15 @@ class TaskSecrets:
         """Where an outside system completes the token; for raw bodies if the token takes them."""
         secret = self.secret("cb", token_id, key_id)
         return f"{self._base_url}{CALLBACK_PATH}{secret}{'?raw=1' if is_raw else ''}"
+
+
+class MadeUpSecrets(TaskSecrets):
+    """Secrets that open nothing, for code that is tried where the session's keys are not."""
+
+    def __init__(self, session_id: str) -> None:
+        key = SessionKey(chain=bytes(32), secrets=bytes(32), payload=bytes(32))
+        super().__init__(SessionKeys(session_id, MADE_UP, {MADE_UP: key}), "http://helmr.invalid")
+
+    def secret(self, kind: str, object_id: str, key_id: str) -> str:
+        """Whatever key it was made with: a made-up secret of the same form."""
+        return super().secret(kind, object_id, MADE_UP)

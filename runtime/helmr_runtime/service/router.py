@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.protocol import ActorNotFound, ActorOverloaded, CallError
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 COMMIT_TIMEOUT_S = 10.0
 """Longest that a caller waits for its commit."""
+
+REHEARSE_TIMEOUT_S = 20.0
+"""Longest that a rehearsal takes with all that is around it; its code has ten seconds."""
 
 HOSTS_KNOWN_MAX = 10_000
 HOST_KNOWN_S = 30.0
@@ -85,6 +88,23 @@ class Router:
         reply = await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
         reach(Point.GATEWAY_AFTER_CALL)
         return reply
+
+    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """Have some host rehearse an answer.
+
+        Raises:
+            Unavailable: No host could, or it died over it. Nothing has happened.
+            Overloaded: Too many rehearsals are under way.
+            HelmrError: What answering would raise.
+        """
+        try:
+            async with asyncio.timeout(REHEARSE_TIMEOUT_S):
+                name = await self._directory.any_host()
+                return await self._host(name).rehearse(session_id, command)
+        except (TimeoutError, CallError) as error:
+            raise Unavailable(
+                f"{session_id}: no host could rehearse the answer", hint="Try again."
+            ) from error
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
         """A write of the ledger that needs no host, again and again while the ledger is away.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from helmr import ids
-from helmr.models import Page, RunInfo, RunStatus
+from helmr.errors import RunNotNewest
+from helmr.models import Page, RunInfo, RunJournal, RunStatus
 from helmr_runtime.core.commands import CancelRun, RetryRun
+from helmr_runtime.replay.journal import journal_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
+from helmr_runtime.session.snapshot import read_snapshot
 
 
 class Runs:
@@ -25,8 +28,7 @@ class Runs:
         Raises:
             RunNotFound: No run with that id.
         """
-        ids.check_id(run_id, ids.RUN)
-        return RunInfo.model_validate(await self._ledger.get_run(run_id))
+        return await read_run(self._ledger, run_id)
 
     async def list(
         self,
@@ -38,16 +40,23 @@ class Runs:
         cursor: str | None = None,
     ) -> Page[RunInfo]:
         """Runs, newest first."""
-        if session_id is not None:
-            ids.check_id(session_id, ids.SESSION)
-        found = await self._ledger.list_runs(
+        return await read_runs(
+            self._ledger,
             session_id=session_id,
             task=task,
-            status=status.value if status is not None else None,
+            status=status,
             limit=limit,
             cursor=cursor,
         )
-        return Page[RunInfo].model_validate(found)
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """All that a replay of the run follows, as it is on disk now.
+
+        Raises:
+            RunNotFound: No run with that id.
+            RunNotNewest: Its session has begun another since.
+        """
+        return await read_journal(self._ledger, run_id)
 
     async def cancel(self, caller: Caller, run_id: str) -> RunInfo:
         """Cancel the run if it is active; idempotent (S-6).
@@ -82,3 +91,44 @@ class Runs:
         command = RetryRun(principal=caller.principal, operation=operation, run_id=run_id)
         await self._router.command(run.session_id, command)
         return await self.get(run_id)
+
+
+# --- reads that need a ledger and nothing else ------------------------------------------------------
+
+
+async def read_run(ledger: LedgerClient, run_id: str) -> RunInfo:
+    """As `Runs.get`."""
+    ids.check_id(run_id, ids.RUN)
+    return RunInfo.model_validate(await ledger.get_run(run_id))
+
+
+async def read_runs(
+    ledger: LedgerClient,
+    *,
+    session_id: str | None = None,
+    task: str | None = None,
+    status: RunStatus | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Page[RunInfo]:
+    """As `Runs.list`."""
+    if session_id is not None:
+        ids.check_id(session_id, ids.SESSION)
+    found = await ledger.list_runs(
+        session_id=session_id,
+        task=task,
+        status=status.value if status is not None else None,
+        limit=limit,
+        cursor=cursor,
+    )
+    return Page[RunInfo].model_validate(found)
+
+
+async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:
+    """As `Runs.journal`."""
+    run = await read_run(ledger, run_id)
+    snapshot = await read_snapshot(ledger, run.session_id)
+    state = snapshot.state
+    if state.run is None or state.run.id != run_id:
+        raise RunNotNewest(f"{run_id} is not the newest run of {run.session_id}")
+    return journal_of(state, snapshot.histories)

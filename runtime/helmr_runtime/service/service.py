@@ -96,6 +96,7 @@ class Service:
             self._session_of_wait,
             self._token_of_wait,
             repeats,
+            clock.now,
         )
         self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
         self.sessions = Sessions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from helmr.models import (
     AnswerRequest,
     CompleteRequest,
     Page,
+    Rehearsal,
     SendReceipt,
     TokenAnswerReceipt,
     WaitInfo,
@@ -29,9 +30,10 @@ from helmr.models import (
     WaitPriority,
     WaitStatus,
 )
-from helmr_runtime.core.commands import Answer
+from helmr_runtime.core.commands import Answer, TokenEnded
 from helmr_runtime.core.entries import iso
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.security.completion import check
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.lru import LruCache
@@ -55,6 +57,7 @@ class Waits:
         session_of_wait: LruCache[str, str],
         token_of_wait: LruCache[str, str],
         repeats: Deduplicator,
+        now: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
         self._router = router
@@ -63,6 +66,7 @@ class Waits:
         self._session_of_wait = session_of_wait
         self._token_of_wait = token_of_wait
         self._repeats = repeats
+        self._now = now
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit.
@@ -172,6 +176,40 @@ class Waits:
         except (WaitResolved, WaitTimedOut) as error:
             raise await self._told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
+
+    async def rehearse(self, caller: Caller, wait_id: str, request: AnswerRequest) -> Rehearsal:
+        """What this answer would set off (S-87). Nothing is stored, and nothing leaves.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            WaitResolved, WaitTimedOut: It is no longer pending.
+            SchemaMismatch: The data does not fit the stream or the token.
+            Unavailable: No host could.
+        """
+        wait = await self.get(wait_id)
+        if wait.status is not WaitStatus.PENDING or wait.kind not in ANSWERABLE:
+            raise await self._told(WaitResolved(f"{wait_id} can't be answered"), wait_id)
+        command: Answer | TokenEnded
+        if wait.token_id is not None:
+            token = await self._ledger.get_token(wait.token_id)
+            check(token, request.data)
+            command = TokenEnded(
+                principal=caller.principal,
+                wait_id=wait_id,
+                token_id=wait.token_id,
+                status="completed",
+                data=request.data,
+                ended_at=self._now(),
+                ended_by=caller.principal,
+            )
+        else:
+            command = Answer(
+                principal=caller.principal,
+                wait_id=wait_id,
+                record_id=ids.new_id(ids.RECORD),
+                data=request.data,
+            )
+        return Rehearsal.model_validate(await self._router.rehearse(wait.session_id, command))
 
     async def _complete(
         self,

@@ -28,6 +28,7 @@ from helmr_runtime.core.requests import (
     HistoryRequest,
     OpRequest,
     OutputRequest,
+    PatchRequest,
     PeekRequest,
     PublicTokenRequest,
     StepRequest,
@@ -284,6 +285,8 @@ class CodeRunner:
                 self._log.write([ops.create_token(run, op, ask, context)])
             case PublicTokenRequest():
                 self._log.write([ops.create_public_token(run, op, ask, context)])
+            case PatchRequest():
+                self._log.write([ops.mark_patch(run, op, ask)])
             case ClockRequest():
                 self._log.write([ops.read_clock(run, op, ask.now)])
             case ContinueRequest():

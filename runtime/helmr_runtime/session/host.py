@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from helmr.errors import Moved, NotReady
+from helmr.errors import Moved, NotReady, Overloaded
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command, Send
+from helmr_runtime.core.commands import Answer, Command, Send, TokenEnded
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_memory import anonymous_bytes, bound_bytes, machine_bytes
@@ -35,9 +35,12 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.replay.driver import SILENCE_S
+from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.live_session import LiveSession
+from helmr_runtime.session.rehearsal import Rehearsing
 from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.snapshot import read_snapshot
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its slot."""
@@ -50,6 +53,9 @@ WATCH_S = 3600.0
 
 REPORT_EVERY_S = 0.1
 """Reports come no faster: a session that is called again and again is parkable in between each time."""
+
+REHEARSALS_MAX = 4
+"""At once in one host: each has a thread, beside those of the sessions that are real."""
 
 log = logging.getLogger("helmr.session")
 
@@ -112,6 +118,7 @@ class HostActor:
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
         """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
         self.retiring: str | None = None
+        self._rehearsals = 0
         self._version = 1
         self._changed = asyncio.Event()
         self._is_urgent = False
@@ -203,6 +210,32 @@ class HostActor:
         self._remove(slot)
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
         return Released(next_deadline_at=stored.next_deadline_at)
+
+    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What that answer would set off, as `Rehearsal` in JSON; of the session as it is on disk, wherever it lives.
+
+        Raises:
+            Overloaded: So many rehearsals are under way here.
+            HelmrError: What answering would raise.
+        """
+        if self._rehearsals >= REHEARSALS_MAX:
+            raise Overloaded(f"{self._rehearsals} rehearsals are under way", retry_after_s=1)
+        self._rehearsals += 1
+        try:
+            snapshot = await read_snapshot(self._ledger, session_id)
+            rehearsing = Rehearsing(
+                snapshot,
+                self._code().tasks.get(snapshot.state.task),
+                ledger=self._ledger,
+                clock=self._clock,
+                secrets=TaskSecrets(snapshot.loaded.keys, self._base_url),
+            )
+            found = await rehearsing.run(command)
+            if not rehearsing.has_left_nothing:
+                self.retire(f"the code of {found.run_id} did not end when it was rehearsed")
+            return found.model_dump(mode="json")
+        finally:
+            self._rehearsals -= 1
 
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns what has changed since the report of version `known`."""

@@ -1,8 +1,8 @@
 """What a command brings, checked by the types of the task's own code, which only its actors have (S-4, S-21).
 
 The gateway has checked it by JSON Schema before; a pydantic validator may still refuse it. A session whose task is gone
-from the code keeps what people send: it is checked by the JSON Schema that its wait was opened with, if there is one,
-and the run is then blocked (S-3) until code with the task decodes it.
+from the code, or the stream that it waits on, keeps what people send: it is checked by the JSON Schema that its wait
+was opened with, if there is one, and the run is then blocked (S-3) until code decodes it.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ def check_data(
                 streams=sorted(context.policy.inputs),
             )
         require_stream(state, stream, context)
-    if is_answer and wait is not None and (wait.has_schema or registered is None):
+    declared = registered.streams.get(stream) if registered is not None else None
+    if is_answer and wait is not None and (wait.has_schema or declared is None):
         _check_by_wait(state, command.data)
-    elif registered is not None:
-        registered.streams[stream].codec.decode(command.data)
+    elif declared is not None:
+        declared.codec.decode(command.data)
 
 
 def policy_of(state: SessionState, registered: Registered | None) -> TaskPolicy:

@@ -15,6 +15,7 @@ from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
     HistoryRequest,
     OutputRequest,
+    PatchRequest,
     PeekRequest,
     PublicTokenRequest,
     StepRequest,
@@ -307,6 +308,17 @@ def read_clock(run: Run, op: int, now: datetime) -> Draft:
     return Draft(
         EntryKind.CLOCK_READ,
         {"now": iso(now)},
+        run_id=run.id,
+        op=op,
+        principal=task_principal(run.id),
+    )
+
+
+def mark_patch(run: Run, op: int, ask: PatchRequest) -> Draft:
+    """The code took a patch's new way at this place, and does so at each replay (S-88)."""
+    return Draft(
+        EntryKind.PATCH_MARKED,
+        {"name": ask.patch},
         run_id=run.id,
         op=op,
         principal=task_principal(run.id),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from helmr.models import Page, RunInfo, RunStatus
+from helmr.models import Page, RunInfo, RunJournal, RunStatus
 from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import CallerDep, ListQuery, RunId, ServiceDep, json_response
@@ -36,6 +36,14 @@ async def list_runs(query: Annotated[RunsQuery, Query()], service: ServiceDep) -
 async def get_run(run_id: RunId, service: ServiceDep) -> Response:
     """Get a run."""
     return json_response(await service.runs.get(run_id))
+
+
+@router.get(
+    "/v1/runs/{run_id}/journal", response_model=RunJournal, responses=documented(400, 404, 409)
+)
+async def get_journal(run_id: RunId, service: ServiceDep) -> Response:
+    """Get all that a replay of a session's newest run follows, payloads in the clear."""
+    return json_response(await service.runs.journal(run_id))
 
 
 @router.post(

@@ -13,6 +13,7 @@ from helmr.models import (
     TOKEN_TAG_MAX,
     AnswerRequest,
     Page,
+    Rehearsal,
     SendReceipt,
     TokenAnswerReceipt,
     WaitInfo,
@@ -69,3 +70,18 @@ async def answer_wait(
 ) -> Response:
     """Answer exactly this wait; if it is over, say who ended it, when and with what."""
     return json_response(await service.waits.answer(caller, wait_id, body))
+
+
+@router.post(
+    "/v1/waits/{wait_id}/rehearse",
+    response_model=Rehearsal,
+    responses=documented(400, 404, 409, 410, 413, 415, 422, 429),
+)
+async def rehearse_answer(
+    wait_id: WaitId, body: AnswerRequest, caller: CallerDep, service: ServiceDep
+) -> Response:
+    """Say what an answer would set off: the ops that the code asks for, to the first that touches the world.
+
+    Stores nothing and lets nothing out.
+    """
+    return json_response(await service.waits.rehearse(caller, wait_id, body))

@@ -126,6 +126,11 @@ class DuckLedger(ReadableLedger):
                 self._group.held_changed(head)
             raise
 
+    async def snapshot(self, session_id: str) -> Loaded:
+        """The session as it is on disk now, under the epoch that it has: nothing is marked."""
+        head = await self._quiet_head(session_id)
+        return await self._loaded(head, head.epoch, None, None)
+
     async def abandon(self, session_id: str, epoch: int) -> None:
         """The holder of that epoch died: the session is unheld, under a newer epoch, durably.
 

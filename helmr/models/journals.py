@@ -1,0 +1,135 @@
+"""What is said of a run's journal: the journal itself, and whether code fits it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from helmr.models.answers import Wire
+from helmr.models.statuses import RunStatus
+
+
+class JournalEntry(Wire):
+    """One entry of a journal; `body` by kind. Hashes of secrets are left out."""
+
+    seq: int
+    recorded_at: datetime
+    kind: str
+    op: int
+    body: dict[str, Any]
+
+
+class JournalRecord(Wire):
+    """An input record that a journal names."""
+
+    id: str
+    stream: str
+    seq: int
+    data: Any
+    correlation_id: str | None = None
+
+
+class RunJournal(Wire):
+    """All that a replay of a session's newest run follows, payloads in the clear."""
+
+    session_id: str
+    external_id: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    run_id: str
+    task: str
+    status: RunStatus
+    attempt: int
+    payload: Any = None
+    created_at: datetime | None = None
+    entries: list[JournalEntry]
+    records: list[JournalRecord]
+    """Those that its waits took and its peeks saw."""
+    histories: dict[int, list[JournalRecord]] = Field(default_factory=dict)
+    """Op → what a read of a stream's history gave."""
+
+
+class CheckVerdict(StrEnum):
+    """Whether code fits a run's journal (S-89)."""
+
+    FITS = "fits"
+    DIFFERS = "differs"
+    """It asks for another op than the journal holds: the run would be blocked."""
+    SCHEMA = "schema"
+    """Its types refuse what is recorded: the run would be blocked."""
+    MISSING = "missing"
+    """It has no such task: the run would be blocked."""
+    UNSURE = "unsure"
+    """It awaited something that is no durable call for so long that nobody can tell."""
+
+
+class RunCheck(Wire):
+    """What came of replaying one run with some code.
+
+    `op`, `recorded` and `met` are a difference's; `op`, `path` and `message` a refused value's.
+    """
+
+    session_id: str
+    run_id: str
+    task: str
+    status: RunStatus
+    verdict: CheckVerdict
+    op: int | None = None
+    recorded: str | None = None
+    met: str | None = None
+    path: str | None = None
+    message: str | None = None
+
+    @property
+    def fits(self) -> bool:
+        """A resume with that code goes on."""
+        return self.verdict is CheckVerdict.FITS
+
+
+class RehearsalEnd(StrEnum):
+    """Where a rehearsal ended (S-87)."""
+
+    STEP = "step"
+    """At a step that has no recorded outcome and is not rehearsable."""
+    WAIT = "wait"
+    TOKEN = "token"
+    OPEN = "open"
+    """The code waits for a step that the live run executes, or for something outside."""
+    RETURNED = "returned"
+    RAISED = "raised"
+    DIFFERS = "differs"
+    """The code asked for another op than the journal holds."""
+    SCHEMA = "schema"
+    """The code's types refuse what is recorded."""
+    TIME = "time"
+    """After ten seconds."""
+    OPS = "ops"
+    """After a thousand ops."""
+
+
+class RehearsedOp(Wire):
+    """One op that the code asked for behind the answer."""
+
+    run_id: str
+    op: int
+    kind: str
+    """step, wait, output, peek, history, clock, token, public_token, patch or continue."""
+    name: str = ""
+    data: Any = None
+    """An output's data, a rehearsable step's value, the payload of the next run."""
+
+
+class Rehearsal(Wire):
+    """What an answer would set off: the ops that the code asked for, and where it ended. Nothing of it has happened."""
+
+    wait_id: str
+    session_id: str
+    run_id: str
+    ops: list[RehearsedOp]
+    ended: RehearsalEnd
+    result: Any = None
+    message: str | None = None
+    """Of what was raised, differs or does not fit."""

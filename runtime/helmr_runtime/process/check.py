@@ -1,0 +1,101 @@
+"""Replays every run that has not ended with given code, in this process (S-89): what a deploy of that code would block.
+
+Where the journals come from is the caller's: a running runtime over HTTP, or the data directory of one that is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from helmr.client import AsyncClient
+from helmr.errors import RunNotFound, RunNotNewest
+from helmr.models import RunCheck, RunInfo, RunJournal, RunStatus
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.run import ACTIVE
+from helmr_runtime.replay.detached import SILENCE_S
+from helmr_runtime.replay.fit import check_run
+from helmr_runtime.replay.journal import state_of
+
+AT_ONCE = 16
+"""Replays beside each other: those that fall silent hold up no other for long."""
+
+PASSES = 2
+"""Runs change their status while they are listed by it; the second pass finds those that the first has missed."""
+
+
+class Journals(Protocol):
+    """Where journals are read."""
+
+    def runs(self, status: RunStatus) -> AsyncIterator[RunInfo]:
+        """The runs with that status."""
+        ...
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """What a replay of the run follows."""
+        ...
+
+
+class RemoteJournals:
+    """Those of a running runtime."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def runs(self, status: RunStatus) -> AsyncIterator[RunInfo]:
+        """The runs with that status."""
+        return self._client.runs.list(status=status.value, limit=200)
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """What a replay of the run follows."""
+        return await self._client.runs.journal(run_id)
+
+
+async def check_runs(
+    journals: Journals, registry: Registry, *, silence_s: float = SILENCE_S
+) -> list[RunCheck]:
+    """What a resume of each run that has not ended would come to, in the order of their ids.
+
+    Args:
+        journals: Where they are read.
+        registry: The code.
+        silence_s: Seconds after which code that does nothing is `unsure`.
+    """
+    found: dict[str, asyncio.Task[RunCheck | None]] = {}
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def check(run_id: str) -> RunCheck | None:
+        async with room:
+            return await _check(run_id, journals, registry, silence_s)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(PASSES):
+            for status in sorted(ACTIVE):
+                async for run in journals.runs(status):
+                    if run.id not in found:
+                        found[run.id] = group.create_task(check(run.id))
+    checks = [task.result() for _, task in sorted(found.items())]
+    return [check for check in checks if check is not None]
+
+
+async def _check(
+    run_id: str, journals: Journals, registry: Registry, silence_s: float
+) -> RunCheck | None:
+    """None if the run has ended meanwhile."""
+    try:
+        journal = await journals.journal(run_id)
+    except (RunNotFound, RunNotNewest):
+        return None
+    if journal.status not in ACTIVE:
+        return None
+    registered = registry.tasks.get(journal.task)
+    state, histories = state_of(journal)
+    return await check_run(
+        registered.task if registered is not None else None,
+        state,
+        histories,
+        clock=SystemClock(),
+        silence_s=silence_s,
+    )

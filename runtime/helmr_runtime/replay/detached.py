@@ -1,0 +1,238 @@
+"""A run's code along its journal without the run: nothing is stored, and nothing that the code asks for happens.
+
+Two use it. A check (S-89) gives the code what is recorded and nothing behind it: does it ask for the same? A rehearsal
+(S-87) has some of what it asks for behind the journal answered in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import FIRST_COMPLETED
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from helmr.current import RunRef, SessionRef
+from helmr.errors import NotReady, RunParked
+from helmr.tasks import Task
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.requests import OpRequest
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.replay.driver import TREE_END_S, RunDriver
+from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.ends import RunEnd, StepEnd
+from helmr_runtime.replay.replay_log import Outcome, make_replay_log
+
+SILENCE_S = 1.0
+"""Code that does nothing for so long awaits something that is no durable call (S-89)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The code did all that the journal holds, and waits for what comes behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The code does nothing, or computes, and has not come to its journal's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What the code asked for behind its journal is not answered in memory."""
+
+    op: int
+    ask: OpRequest
+
+
+DetachedEnd = RunEnd | Exhausted | Silent | Stopped
+
+
+class Answers(Protocol):
+    """What becomes of what the code asks for behind its journal."""
+
+    async def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
+        """The code asks for a new op: its outcome, or the end; None leaves it open."""
+        ...
+
+    async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
+        """A step that was started ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """The step's body is to be executed."""
+
+    key: str
+
+
+class Unanswered:
+    """Nothing behind the journal happens: the code is left where it asks."""
+
+    async def asked(self, op: int, ask: OpRequest) -> None:
+        """Leave it open."""
+
+    async def step_ended(self, op: int, end: StepEnd) -> Stopped:
+        """No step is started."""
+        raise AssertionError(f"op {op} was not started")
+
+
+class DetachedRun:
+    """One replay of a state's newest run.
+
+    Args:
+        task: The code.
+        state: A session; it is not changed.
+        histories: Op → the records of each `history.read` in the journal.
+        clock: Tells the code the time.
+        answers: What becomes of what the code asks for behind the journal.
+        secrets: Makes the secrets of the session's tokens.
+        silence_s: As `SILENCE_S`.
+        goes_on: Behind the journal, too, the code may await timers, threads and sockets of its own.
+    """
+
+    def __init__(
+        self,
+        task: Task[..., Any],
+        state: SessionState,
+        histories: Mapping[int, Sequence[Any]],
+        *,
+        clock: Clock,
+        answers: Answers,
+        secrets: Secrets | None,
+        silence_s: float = SILENCE_S,
+        goes_on: bool = False,
+    ) -> None:
+        run = state.run
+        assert run is not None
+        self._answers = answers
+        self._goes_on = goes_on
+        self._told: deque[tuple[int, OpRequest | StepEnd | DetachedEnd]] = deque()
+        self._is_told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[DetachedEnd] = loop.create_future()
+        self._closed: asyncio.Future[bool] = loop.create_future()
+        self._driver = RunDriver(
+            task,
+            run.payload,
+            session=SessionRef(state.id, state.external_id, tuple(state.tags), state.metadata),
+            run=RunRef(run.id, run.attempt),
+            replay_log=make_replay_log(state, histories),
+            host=self,
+            clock=clock,
+            silence_s=silence_s,
+            secrets=secrets,
+            on_quiet=self._quiet,
+        )
+
+    async def ended(self, *, patience_s: float, within_s: float | None = None) -> DetachedEnd:
+        """Run the code until it has come to an end of its own or of its journal; how it ended.
+
+        Args:
+            patience_s: Seconds without progress after which it is `Silent`.
+            within_s: Seconds after which it is `Silent`, whatever it does.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s if within_s is not None else float("inf")
+        answering = loop.create_task(self._answer_all())
+        watched: set[asyncio.Future[Any]] = {self._end, answering}
+        self._driver.start()
+        try:
+            seen = -1
+            while not self._end.done() and self._driver.cursor.progress != seen:
+                seen = self._driver.cursor.progress
+                left_s = max(0.0, min(patience_s, until - loop.time()))
+                await asyncio.wait(watched, timeout=left_s, return_when=FIRST_COMPLETED)
+                if answering.done():
+                    await answering
+                if loop.time() >= until:
+                    break
+            return self._end.result() if self._end.done() else Silent()
+        finally:
+            answering.cancel()
+            self._driver.sever(RunParked("the code was only tried"))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """The code did all that the journal holds."""
+        return self._driver.cursor.is_exhausted
+
+    async def has_left_nothing(self) -> bool:
+        """Wait for the end of the code's tree; false if parts of it did not end."""
+        done, _ = await asyncio.wait({self._closed}, timeout=TREE_END_S + 1.0)
+        return bool(done) and self._closed.result() and not self._driver.has_threads
+
+    def _settle(self, end: DetachedEnd) -> None:
+        if not self._end.done():
+            self._end.set_result(end)
+
+    def _quiet(self) -> None:
+        is_at_rest = self._driver.cursor.is_exhausted and self._driver.is_quiet and not self._told
+        if is_at_rest and not (self._goes_on and self._driver.is_expecting):
+            self._settle(Exhausted())
+
+    async def _answer_all(self) -> None:
+        """Take one thing after another: outcomes come in the order in which they were asked for."""
+        while True:
+            await self._is_told.wait()
+            self._is_told.clear()
+            while self._told and not self._end.done():
+                op, told = self._told[0]
+                match told:
+                    case OpRequest():
+                        self._give(await self._answers.asked(op, told), op)
+                    case StepEnd():
+                        self._give(await self._answers.step_ended(op, told), op)
+                    case _:
+                        self._settle(told)
+                self._told.popleft()
+            self._quiet()
+
+    def _give(self, answer: Outcome | Stopped | StartStep | None, op: int) -> None:
+        match answer:
+            case Outcome():
+                self._driver.deliver(answer)
+            case StartStep():
+                self._driver.run_step(op, answer.key, 0)
+            case Stopped():
+                self._settle(answer)
+            case None:
+                pass
+
+    def _take(self, op: int, told: OpRequest | StepEnd | DetachedEnd) -> None:
+        self._told.append((op, told))
+        self._is_told.set()
+
+    # --- RunEvents --------------------------------------------------------------------------------
+
+    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
+        """The code asks for a new op."""
+        self._take(op, ask)
+
+    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
+        """The live run has this op open: it stays so."""
+
+    def gave_up(self, driver: RunDriver, op: int) -> None:
+        """The code no longer awaits an op."""
+
+    def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
+        """A step that was started ended."""
+        self._take(op, end)
+
+    def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
+        """The task returned, raised or differs from its journal."""
+        self._take(0, end)
+
+    def closed(self, driver: RunDriver, is_clean: bool) -> None:
+        """The code's thread ends."""
+        self._take(0, Exhausted())
+        if not self._closed.done():
+            self._closed.set_result(is_clean)
+
+    async def token_call(
+        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    ) -> Any:
+        """Refused: it stands in a step, which is not started."""
+        raise NotReady(f"tokens.{method} is not asked while code is only tried")

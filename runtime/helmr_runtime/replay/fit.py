@@ -1,0 +1,78 @@
+"""Whether code fits a run's journal (S-89): what a resume of the run would come to, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helmr.models import CheckVerdict, RunCheck
+from helmr.tasks import Task
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.replay.detached import SILENCE_S, DetachedEnd, DetachedRun, Silent, Unanswered
+from helmr_runtime.replay.ends import Mismatch, Unreadable
+from helmr_runtime.security.task_secrets import MadeUpSecrets
+
+
+async def check_run(
+    task: Task[..., Any] | None,
+    state: SessionState,
+    histories: Mapping[int, Sequence[Any]],
+    *,
+    clock: Clock,
+    silence_s: float = SILENCE_S,
+) -> RunCheck:
+    """Replay the newest run of a state with some code.
+
+    Args:
+        task: The task of that id in the code; None if it is gone.
+        state: The session; it is not changed.
+        histories: Op → the records of each `history.read` in the journal.
+        clock: Tells the code the time.
+        silence_s: Real seconds after which code that does nothing is `unsure`.
+    """
+    run = state.run
+    assert run is not None
+    facts: dict[str, Any] = {
+        "session_id": state.id,
+        "run_id": run.id,
+        "task": state.task,
+        "status": run.status,
+    }
+    if task is None:
+        return RunCheck(verdict=CheckVerdict.MISSING, **facts)
+    detached = DetachedRun(
+        task,
+        state,
+        histories,
+        clock=clock,
+        answers=Unanswered(),
+        secrets=MadeUpSecrets(state.id),
+        silence_s=silence_s,
+    )
+    # Twice: the driver tells of a silence that nothing can end before this does.
+    end = await detached.ended(patience_s=2 * silence_s)
+    await detached.has_left_nothing()
+    return RunCheck(**facts, **_verdict(end, is_exhausted=detached.is_exhausted))
+
+
+def _verdict(end: DetachedEnd, *, is_exhausted: bool) -> dict[str, Any]:
+    match end:
+        case Mismatch(error=error):
+            return {
+                "verdict": CheckVerdict.DIFFERS,
+                "op": error.op,
+                "recorded": error.recorded,
+                "met": error.met,
+            }
+        case Unreadable():
+            return {
+                "verdict": CheckVerdict.SCHEMA,
+                "op": end.op,
+                "path": end.path,
+                "message": end.message,
+            }
+        case Silent() if not is_exhausted:
+            return {"verdict": CheckVerdict.UNSURE}
+        case _:
+            return {"verdict": CheckVerdict.FITS}

@@ -1,0 +1,266 @@
+"""What an answer would set off (S-87): the code runs from the journal with it, and what it asks for happens in memory.
+
+Works on a copy of the session's state, by the same decisions that the live session would make. Entries are made and
+folded, and go nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helmr import ids
+from helmr.errors import TaskNotFound, WaitResolved
+from helmr.models import Rehearsal, RehearsalEnd, RehearsedOp
+from helmr_runtime.catalog import Registered
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import Answer, TokenEnded
+from helmr_runtime.core.decide import Context, decide, lifecycle, ops
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
+from helmr_runtime.core.requests import (
+    ClockRequest,
+    ContinueRequest,
+    HistoryRequest,
+    OpRequest,
+    OutputRequest,
+    PatchRequest,
+    PeekRequest,
+    PublicTokenRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
+)
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.replay.detached import (
+    DetachedEnd,
+    DetachedRun,
+    Exhausted,
+    Silent,
+    StartStep,
+    Stopped,
+)
+from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
+from helmr_runtime.replay.replay_log import Outcome, outcome_of
+from helmr_runtime.session.snapshot import Snapshot, Snapshots
+from helmr_runtime.session.validation import check_data, policy_of
+
+REHEARSAL_S = 10.0
+OPS_MAX = 1_000
+"""S-87."""
+
+
+class Rehearsing:
+    """One rehearsal.
+
+    Args:
+        snapshot: The session; its state becomes the rehearsal's own.
+        registered: Its task in this host's code.
+        ledger: Where older records of a stream's history are read.
+        clock: Tells the code the time.
+        secrets: Makes the secrets of the session's tokens.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        registered: Registered | None,
+        *,
+        ledger: Snapshots,
+        clock: Clock,
+        secrets: Secrets,
+    ) -> None:
+        self._state = snapshot.state
+        self._histories = snapshot.histories
+        self._registered = registered
+        self._ledger = ledger
+        self._clock = clock
+        self._secrets = secrets
+        self._accepted: list[Mapping[str, Any]] = []
+        self._asks: dict[int, StepRequest] = {}
+        self._met: list[RehearsedOp] = []
+        self.has_left_nothing = True
+        """False if parts of the code did not end."""
+
+    async def run(self, command: Answer | TokenEnded) -> Rehearsal:
+        """Run the code with that answer.
+
+        Raises:
+            WaitResolved, WaitTimedOut: The wait is not pending.
+            SchemaMismatch: The answer does not fit.
+            TaskNotFound: This code has no such task.
+        """
+        state, registered = self._state, self._registered
+        if registered is None:
+            raise TaskNotFound(
+                f"task {state.task} of {state.id} is not in the code of this runtime"
+            )
+        check_data(command, state, registered, self._context())
+        decision = decide(state, command, self._context())
+        if decision.error is not None:
+            raise decision.error
+        if state.wait is None or state.wait.id != command.wait_id:
+            raise WaitResolved(f"{command.wait_id} is no longer pending")
+        self._write(decision.drafts)
+        run = self._run
+        end = await self._follow(registered)
+        return Rehearsal(
+            wait_id=command.wait_id,
+            session_id=state.id,
+            run_id=run.id,
+            ops=self._met,
+            **_told(end, is_full=len(self._met) >= OPS_MAX),
+        )
+
+    async def _follow(self, registered: Registered) -> DetachedEnd:
+        """Run the code to its end, over the runs that it goes on as."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + REHEARSAL_S
+        while True:
+            detached = DetachedRun(
+                registered.task,
+                self._state,
+                self._histories,
+                clock=self._clock,
+                answers=self,
+                secrets=self._secrets,
+                goes_on=True,
+            )
+            left_s = max(0.0, until - loop.time())
+            end = await detached.ended(patience_s=REHEARSAL_S, within_s=left_s)
+            self.has_left_nothing &= await detached.has_left_nothing()
+            if not (isinstance(end, Stopped) and isinstance(end.ask, ContinueRequest)):
+                return end
+            self._write(lifecycle.run_continued(self._run, end.ask.payload, end.ask.next_run_id))
+            self._histories = {}
+
+    # --- Answers ----------------------------------------------------------------------------------
+
+    async def asked(self, op: int, ask: OpRequest) -> Outcome | Stopped | StartStep | None:
+        """What the code asks for behind its journal: made in memory, or the end."""
+        if len(self._met) >= OPS_MAX:
+            return Stopped(op, ask)
+        state, run = self._state, self._run
+        match ask:
+            case OutputRequest():
+                self._meet(op, ask, ask.data)
+                return self._outcome(ops.append_output(state, run, op, ask))
+            case PeekRequest():
+                self._meet(op, ask)
+                return self._outcome(ops.read_peek(state, run, op, ask))
+            case HistoryRequest():
+                self._meet(op, ask)
+                draft = ops.read_history(state, run, op, ask)
+                return self._outcome(draft, await self._history(ask.stream))
+            case ClockRequest():
+                self._meet(op, ask)
+                self._write([ops.read_clock(run, op, ask.now)])
+            case PatchRequest():
+                self._meet(op, ask)
+                self._write([ops.mark_patch(run, op, ask)])
+            case StepRequest(rehearsable=True):
+                self._asks[op] = ask
+                self._write([ops.open_step(state, run, op, ask)])
+                return StartStep(key=ids.new_id(ids.OPERATION))
+            case ContinueRequest():
+                self._meet(op, ask, ask.payload)
+                return Stopped(op, ask)
+            case _:
+                self._meet(op, ask)
+                return Stopped(op, ask)
+        return None
+
+    async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
+        """A rehearsable step's outcome. A try that would be repeated ends the rehearsal at the step."""
+        ask, run = self._asks[op], self._run
+        if end.error is None:
+            self._meet(op, ask, end.value)
+            return self._outcome(ops.step_succeeded(run, op, end.value))
+        self._meet(op, ask)
+        draft = ops.step_raised(run, op, ask, end.error, self._context(), may_retry=end.may_retry)
+        if draft.kind is EntryKind.STEP_TRY_FAILED:
+            return Stopped(op, ask)
+        return self._outcome(draft)
+
+    async def _history(self, stream: str) -> Sequence[Mapping[str, Any]]:
+        """The stream's records, with those that are here only."""
+        own = [body for body in self._accepted if body["stream"] == stream]
+        through = self._state.input_seqs.get(stream, 0) - len(own)
+        return [*await self._ledger.records(self._state.id, stream, through), *own]
+
+    # --- in memory --------------------------------------------------------------------------------
+
+    @property
+    def _run(self) -> Run:
+        run = self._state.run
+        assert run is not None
+        return run
+
+    def _context(self) -> Context:
+        last_at = self._state.last_at
+        now = self._clock.now()
+        return Context(
+            now=now if last_at is None else max(now, last_at),
+            policy=policy_of(self._state, self._registered),
+            is_hot=True,
+        )
+
+    def _meet(self, op: int, ask: OpRequest, data: Any = None) -> None:
+        met = RehearsedOp(run_id=self._run.id, op=op, kind=ask.kind, name=ask.name, data=data)
+        self._met.append(met)
+
+    def _outcome(self, draft: Draft, history: Sequence[Any] = ()) -> Outcome:
+        [entry] = self._write([draft])
+        return outcome_of(self._state, entry, history)
+
+    def _write(self, drafts: Sequence[Draft]) -> list[Entry]:
+        entries = []
+        for draft in drafts:
+            entry = _entry(self._state, draft, self._context())
+            self._state.apply(entry)
+            entries.append(entry)
+            if entry.kind is EntryKind.INPUT_ACCEPTED:
+                self._accepted.append(entry.body)
+        return entries
+
+
+def _entry(state: SessionState, draft: Draft, context: Context) -> Entry:
+    return stamp(
+        draft,
+        session_id=state.id,
+        seq=state.seq + 1,
+        recorded_at=context.now,
+        previous=state.last_hash,
+        key=None,
+    )
+
+
+def _told(end: DetachedEnd, *, is_full: bool) -> dict[str, Any]:
+    match end:
+        case Stopped(ask=ask):
+            return {"ended": RehearsalEnd.OPS if is_full else _place(ask)}
+        case Returned():
+            return {"ended": RehearsalEnd.RETURNED, "result": end.result}
+        case Raised():
+            message = f"{end.error['type']}: {end.error['message']}"
+            return {"ended": RehearsalEnd.RAISED, "message": message}
+        case Mismatch():
+            return {"ended": RehearsalEnd.DIFFERS, "message": str(end.error)}
+        case Unreadable():
+            return {"ended": RehearsalEnd.SCHEMA, "message": end.message}
+        case Exhausted():
+            return {"ended": RehearsalEnd.OPEN}
+        case Silent():
+            return {"ended": RehearsalEnd.TIME}
+
+
+def _place(ask: OpRequest) -> RehearsalEnd:
+    match ask:
+        case WaitRequest():
+            return RehearsalEnd.WAIT
+        case TokenRequest() | PublicTokenRequest():
+            return RehearsalEnd.TOKEN
+        case _:
+            return RehearsalEnd.STEP

@@ -1,0 +1,278 @@
+"""A rehearsal names what an answer then does, stores nothing and lets nothing out (S-87)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from helmr import TaskContext, step, streams, task, timers, tokens
+from helmr.errors import SchemaMismatch, WaitResolved
+from helmr.models import Rehearsal, RehearsalEnd
+from helmr.testing import Harness, HarnessSession
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.replay.replay_log import opened_text
+from helmr_runtime.session import rehearsal
+from tests.replay.programs import Item, data_for, executed, program, programs, waits_of
+
+approval = streams.input("approval", schema=str)
+progress = streams.output("progress", schema=str)
+
+
+def asked(entries: Sequence[Entry]) -> list[tuple[int | None, str]]:
+    """The ops that were opened in these entries, by number."""
+    found = [(e.op, text) for e in entries if (text := opened_text(e)) is not None]
+    return sorted(found, key=lambda one: one[0] or 0)
+
+
+def met(found: Rehearsal) -> list[tuple[int, str]]:
+    """The ops that a rehearsal met."""
+    return [(one.op, f"{one.kind} {one.name}".strip()) for one in found.ops]
+
+
+async def compare(made: Sequence[Item]) -> None:
+    """At each wait of a program: rehearse its answer, then give it."""
+    executed.clear()
+    async with Harness(program(made)) as harness:
+        session = await harness.start("changing", 1)
+        for _ in range(waits_of(made)):
+            opened = await session.wait()
+            before, done = harness.entries(), len(executed)
+            found = await session.rehearse(data_for(made, opened["stream"]))
+            assert harness.entries() == before, "a rehearsal writes no entry"
+            assert len(executed) == done, "a rehearsal calls no step"
+            await session.answer(data_for(made, opened["stream"]))
+            happened = asked(harness.entries(after=len(before)))
+            assert happened[: len(found.ops)] == met(found)
+            run = (await session.state()).run
+            assert run is not None
+            match found.ended:
+                case RehearsalEnd.RETURNED:
+                    assert (run.status, len(happened)) == ("succeeded", len(found.ops))
+                case RehearsalEnd.RAISED:
+                    assert (run.status, len(happened)) == ("failed", len(found.ops))
+                case _:
+                    assert found.ended in (RehearsalEnd.STEP, RehearsalEnd.WAIT)
+                    assert found.ops[-1].kind == found.ended
+
+
+@settings(max_examples=40, deadline=None)
+@given(programs)
+def test_a_rehearsal_names_what_the_answer_then_does_and_changes_nothing(made: list[Item]):
+    asyncio.run(compare(made))
+
+
+@pytest.mark.long
+@settings(max_examples=200, deadline=None)
+@given(programs)
+def test_two_hundred_rehearsals_name_what_the_answer_then_does(made: list[Item]):
+    asyncio.run(compare(made))
+
+
+# --- one behaviour each ------------------------------------------------------------------------------
+
+charged: list[str] = []
+
+
+@step
+async def charge() -> None:
+    charged.append("charged")
+
+
+@step(rehearsable=True)
+async def price() -> int:
+    return 7
+
+
+@step(rehearsable=True, retries=2)
+async def broken() -> int:
+    raise ValueError("no price")
+
+
+def body_of(body: Any) -> Any:
+    @task(id="try", streams=[approval, progress])
+    async def tried(payload: Any, ctx: TaskContext) -> Any:
+        answer = await approval.wait().unwrap()
+        return await body(answer, ctx)
+
+    return tried
+
+
+async def rehearsed(body: Any, data: Any = "yes") -> Rehearsal:
+    async with Harness(body_of(body)) as harness:
+        session = await harness.start("try", 1)
+        before = harness.entries()
+        found = await session.rehearse(data)
+        assert harness.entries() == before
+        return found
+
+
+async def test_outputs_reads_clock_and_patches_are_made_in_memory():
+    async def body(answer: str, ctx: TaskContext) -> list[Any]:
+        first = ctx.now()
+        seq = await progress.append(answer)
+        history = await approval.history()
+        left = await approval.peek()
+        assert ctx.now() >= first
+        return [seq, history, left, ctx.patched("new"), ctx.replaying]
+
+    found = await rehearsed(body)
+    assert [one.kind for one in found.ops] == [
+        "clock", "output", "history", "peek", "clock", "patch",
+    ]  # fmt: skip
+    assert found.ops[1].data == "yes"
+    assert (found.ended, found.result) == (RehearsalEnd.RETURNED, [1, ["yes"], [], True, False])
+
+
+async def test_it_ends_at_a_step_and_the_step_is_not_executed():
+    async def body(answer: str, ctx: TaskContext) -> None:
+        await progress.append("before")
+        await charge()
+
+    charged.clear()
+    found = await rehearsed(body)
+    assert met(found) == [(2, "output progress"), (3, "step charge")]
+    assert (found.ended, charged) == (RehearsalEnd.STEP, [])
+
+
+async def test_a_rehearsable_step_is_executed_and_the_rehearsal_goes_on():
+    async def body(answer: str, ctx: TaskContext) -> None:
+        await progress.append(f"costs {await price()}")
+        await charge()
+
+    found = await rehearsed(body)
+    assert [(one.name, one.data) for one in found.ops] == [
+        ("price", 7), ("progress", "costs 7"), ("charge", None),
+    ]  # fmt: skip
+
+
+async def test_a_rehearsable_step_that_would_be_tried_again_ends_it():
+    async def body(answer: str, ctx: TaskContext) -> None:
+        await broken()
+
+    found = await rehearsed(body)
+    assert (found.ended, met(found)) == (RehearsalEnd.STEP, [(2, "step broken")])
+
+
+@pytest.mark.parametrize(
+    ("what", "ended", "name"),
+    [
+        (lambda: approval.wait(), RehearsalEnd.WAIT, "wait input approval"),
+        (lambda: timers.sleep("1h"), RehearsalEnd.WAIT, "wait timer"),
+        (lambda: tokens.create(), RehearsalEnd.TOKEN, "token"),
+    ],
+)
+async def test_it_ends_at_waits_timers_and_tokens(what: Any, ended: RehearsalEnd, name: str):
+    async def body(answer: str, ctx: TaskContext) -> None:
+        await what()
+
+    found = await rehearsed(body)
+    assert (found.ended, met(found)) == (ended, [(2, name)])
+
+
+async def test_it_goes_on_as_the_next_run():
+    @task(id="try", streams=[approval, progress])
+    async def tried(payload: int, ctx: TaskContext) -> int:
+        if payload < 3:
+            await approval.wait()
+            await ctx.continue_as(payload + 2)
+        await progress.append(f"run {payload}")
+        return payload
+
+    async with Harness(tried) as harness:
+        session = await harness.start("try", 1)
+        found = await session.rehearse("yes")
+        assert [(one.kind, one.op) for one in found.ops] == [("continue", 0), ("output", 1)]
+        assert len({one.run_id for one in found.ops}) == 2
+        assert (found.ended, found.result) == (RehearsalEnd.RETURNED, 3)
+        assert (await session.state()).runs_count == 1
+
+
+async def test_endless_code_ends_at_a_thousand_ops():
+    async def body(answer: str, ctx: TaskContext) -> None:
+        while True:
+            await progress.append("more")
+
+    found = await rehearsed(body)
+    assert (found.ended, len(found.ops)) == (RehearsalEnd.OPS, 1000)
+
+
+async def test_code_that_computes_on_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.3)
+
+    async def body(answer: str, ctx: TaskContext) -> None:
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            await asyncio.sleep(0.01)
+
+    assert (await rehearsed(body)).ended is RehearsalEnd.TIME
+
+
+async def test_what_the_task_raises_is_told_and_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def body(answer: str, ctx: TaskContext) -> None:
+        ctx.log.warning("never shown")
+        raise KeyError(answer)
+
+    with caplog.at_level(logging.DEBUG):
+        found = await rehearsed(body)
+    assert (found.ended, found.message) == (RehearsalEnd.RAISED, "KeyError: 'yes'")
+    assert "never shown" not in caplog.text
+
+
+async def test_an_answer_that_does_not_fit_or_comes_late_is_refused_as_the_real_one():
+    async def body(answer: str, ctx: TaskContext) -> str:
+        return answer
+
+    async with Harness(body_of(body)) as harness:
+        session = await harness.start("try", 1)
+        with pytest.raises(SchemaMismatch):
+            await session.rehearse(3)
+        wait_id = (await session.wait())["wait_id"]
+        await session.answer("yes")
+        client = harness.async_client()
+        with pytest.raises(WaitResolved):
+            await client.waits.rehearse(wait_id, "no")
+
+
+async def test_a_wait_on_a_token_is_rehearsed_and_the_token_stays_pending():
+    @task(id="try")
+    async def tried(payload: int) -> Any:
+        token = await tokens.create(timeout="1h")
+        return await token.wait(schema=int).unwrap()
+
+    async with Harness(tried) as harness:
+        session = await harness.start(tried, 1)
+        wait = await session.wait()
+        client = harness.async_client()
+        before = harness.entries()
+        for found in (
+            await session.rehearse(5),
+            await client.waits.rehearse(wait["wait_id"], 5),
+        ):
+            assert (found.ended, found.result) == (RehearsalEnd.RETURNED, 5)
+        with pytest.raises(SchemaMismatch):
+            await client.waits.rehearse(wait["wait_id"], "five")
+        assert (await harness.token(wait["token_id"])).status == "pending"
+        assert [e.kind for e in harness.entries()][: len(before)] == [e.kind for e in before]
+
+
+async def test_the_live_run_goes_on_untouched_while_it_is_rehearsed():
+    async def body(answer: str, ctx: TaskContext) -> str:
+        return answer
+
+    async def again(session: HarnessSession) -> Rehearsal:
+        return await session.rehearse("tried")
+
+    async with Harness(body_of(body)) as harness:
+        session = await harness.start("try", 1)
+        found = await asyncio.gather(*(again(session) for _ in range(4)))
+        assert {one.result for one in found} == {"tried"}
+        await session.answer("real")
+        assert await session.result() == "real"
