@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helmr.wait_details import NOTHING_SAID, WaitDetails
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.requests import (
@@ -201,7 +202,7 @@ class Code:
                 wait_id,
                 token_id=(run.payload["tokens"] if rest[0] == "given" else made)[rest[1]],
                 timeout_s=rest[2] / 1000 if rest[2] is not None else None,
-                schema={"type": "integer"} if rest[3] else None,
+                details=WaitDetails(schema={"type": "integer"}) if rest[3] else NOTHING_SAID,
             )
         ended = question = None
         if ask.token_id is not None:

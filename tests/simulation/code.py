@@ -120,7 +120,7 @@ class LaneDriver(RunDriver):
         if main is self._awaited:
             self._loop.close()
             self._mark.executes(Executing.RUN, is_so=False)
-            self._tell(self._host.closed, self, not main.cancelled() and main.result())
+            self._calls.tell(self._host.closed, self, not main.cancelled() and main.result())
 
     def _on_exit(self, error: BaseException) -> None:
         main = self._awaited

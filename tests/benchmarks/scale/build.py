@@ -20,8 +20,8 @@ from typing import Any
 from helmr import ids
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.decide.ops import step_key
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso, task_principal
+from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ports import Committed, Flush, StartSession
