@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from helmr import WaitCancelled, WaitTimeout, auth, step, streams, task, tokens
 from helmr.errors import SchemaMismatch, TokenCancelled, TokenCompleted, TokenExpired, Unavailable
 from helmr.testing import TESTER, RunFailed
+from helmr.testing.stored import token_of
 from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.tokens import CompleteToken
 
@@ -176,7 +177,7 @@ async def test_a_completion_before_the_waits_deadline_wins_although_nobody_was_a
 
 
 def _completion(h, url):
-    token_id, principal = h._token_of(url)
+    token_id, principal = token_of(h.ledger, url)
     token = h.ledger.index.tokens.get(token_id)
     return CompleteToken(
         principal=principal,
