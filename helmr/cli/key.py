@@ -11,7 +11,7 @@ from helmr.cli import clock, describe_access, extras, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import NotFound
 
-app = group("Make API keys, look at them and revoke them; add a master key.")
+app = group("Make API keys, look at them and revoke them; print public keys; add a master key.")
 
 RING_NAME = "master-keys.json"
 
@@ -58,6 +58,18 @@ def revoke(
         printing.show(
             client.keys.revoke(finding.key(client, key)), describe_access.key_fields, json
         )
+
+
+@command(app, "public", examples="helmr key public > helmr.pub")
+def public(cli: Cli, json: Json = False) -> None:
+    """Print the public keys by which session files of the runtime are verified, the newest first."""
+    with cli.client() as client:
+        found = client.keys.public()
+    if json:
+        printing.write_json_list(found.items, found.next_cursor)
+        return
+    for one in found.items:
+        printing.write_line(one.key)
 
 
 @command(app, "rotate-master")

@@ -30,6 +30,7 @@ from helmr.cli import (
     query,
     run,
     session,
+    session_file,
     status,
     token,
     up,
@@ -79,6 +80,7 @@ def _shared(
 
 for _module in (up, dev, down, check, status, logs, demo, console, query):
     _module.register(app)
+assert session_file  # adds its commands to the group `session`
 for _name, _group in (
     ("session", session.app),
     ("run", run.app),

@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json as json_module
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.reading import read_source
+from helmr.cli.writing import replacing
 from helmr.errors import BadRequest, MissingExtra, QueryTooLarge, UsageError
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX
 from helmr.safe_text import one_line
@@ -31,8 +30,6 @@ EXPORT_CHUNK_ROWS = 20_000
 
 EXPORT_VIEWS = ("entries", "records")
 """The views that have a place in the feed, so that a range of it is a range of them."""
-
-DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 
 class Format(StrEnum):
@@ -86,7 +83,7 @@ def query(
     if out is None:
         _print(result, form)
     else:
-        with _replacing(out) as file:
+        with replacing(out) as file:
             file.write(_bytes(result, form))
     if result.truncated:
         printing.note(
@@ -135,7 +132,7 @@ def export(
         raise BadRequest(f"{view!r} can't be exported", hint=f"Views: {', '.join(EXPORT_VIEWS)}.")
     parquet_module = _parquet()
     rows = 0
-    with cli.client(is_patient=True) as client, _replacing(parquet) as file:
+    with cli.client(is_patient=True) as client, replacing(parquet) as file:
         times = _times(since, until)
         start, end = _range(client, after, through, times)
         writer: Any = None
@@ -237,31 +234,6 @@ def _csv_field(value: Any, show: Callable[[str], str]) -> Any:
     if isinstance(value, dict | list):
         return show(json_module.dumps(value, ensure_ascii=False))
     return show(value) if isinstance(value, str) else value
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole; a failed command leaves what was there.
-
-    What is no file (a device, a pipe, `/dev/stdout` wherever that leads) is written into, and a link stays one.
-    """
-    is_file = not path.exists() or (path.is_file() and path.parent not in DEVICES)
-    whole = path.resolve()
-    beside = whole.with_name(f".{whole.name}.{os.getpid()}.part") if is_file else whole
-    try:
-        file = beside.open("wb")
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}") from error
-    try:
-        with file:
-            yield file
-        if is_file:
-            beside.replace(whole)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        if is_file:
-            beside.unlink(missing_ok=True)
 
 
 # --- parts of export ------------------------------------------------------------------------------

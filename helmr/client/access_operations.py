@@ -13,6 +13,7 @@ from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
     CompleteReceipt,
+    FileKeyInfo,
     Page,
     PublicTokenInfo,
     PublicTokenReceipt,
@@ -145,6 +146,11 @@ def revoke_api_key(key_id: str, *, operation_id: str | None) -> Call[ApiKeyInfo]
     path = f"/v1/api-keys/{ids.check_id(key_id, ids.API_KEY)}"
     call: Call[ApiKeyInfo] = post_call(path, ApiKeyInfo, None, operation_id, method="DELETE")
     return call
+
+
+def list_file_keys() -> Call[Page[FileKeyInfo]]:
+    """GET /v1/file-keys."""
+    return list_call("/v1/file-keys", FileKeyInfo, {}, limit=None, cursor=None)
 
 
 def _token(token_id: str) -> str:

@@ -13,6 +13,7 @@ from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
     CompleteReceipt,
+    FileKeyInfo,
     Page,
     PublicTokenInfo,
     PublicTokenReceipt,
@@ -215,3 +216,7 @@ class AsyncKeys:
         return await self._transport.call(
             operations.revoke_api_key(key_id, operation_id=operation_id)
         )
+
+    async def public(self) -> Page[FileKeyInfo]:
+        """The public keys by which session files of this runtime are verified, the newest first; for a viewer too."""
+        return await self._transport.call(operations.list_file_keys())

@@ -66,6 +66,19 @@ class Call(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A GET whose answer is a file of that media type, read in pieces. It is not tried again: what came stays."""
+
+    path: str
+    media_type: str
+
+    @property
+    def name(self) -> str:
+        """The call in messages."""
+        return f"GET {self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feed(Generic[T]):
     """A server-sent event stream to follow. `key` gives an item's number, by which repeats are dropped."""
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from helmr.client import carriers, problems
 from helmr.client._httpx import httpx
-from helmr.client.calls import Call, Feed, T
+from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry, Tries
 from helmr.client.sse import EventReader
@@ -219,6 +219,21 @@ class HttpTransport:
                 if item is not None:
                     yield item
 
+    def download(self, wanted: Download) -> Generator[bytes, None, None]:
+        """The pieces of a file, as they come.
+
+        Raises:
+            HelmrError: It can't be had; `Unavailable` in the middle if its end does not come.
+        """
+        with (
+            _translated(self.endpoint.url, wanted.name),
+            self._open().stream("GET", wanted.path, **_file_request(wanted)) as response,
+        ):
+            if response.is_error:
+                response.read()
+            _check_file(response, wanted, self.endpoint.url)
+            yield from response.iter_bytes()
+
     def close(self) -> None:
         """Close the connections. Calls after it are a UsageError."""
         self._http.close()
@@ -301,6 +316,16 @@ class AsyncHttpTransport:
                 if item is not None:
                     yield item
 
+    async def download(self, wanted: Download) -> AsyncGenerator[bytes, None]:
+        """As `HttpTransport.download`."""
+        with _translated(self.endpoint.url, wanted.name):
+            async with self._open().stream("GET", wanted.path, **_file_request(wanted)) as response:
+                if response.is_error:
+                    await response.aread()
+                _check_file(response, wanted, self.endpoint.url)
+                async for piece in response.aiter_bytes():
+                    yield piece
+
     async def close(self) -> None:
         """Close the connections. Calls after it are a UsageError."""
         await self._http.aclose()
@@ -365,6 +390,18 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
         # Loading the machine's certificates takes longer than a whole call; http needs none.
         "verify": True if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     }
+
+
+def _file_request(wanted: Download) -> dict[str, Any]:
+    return {"headers": {"Accept": wanted.media_type}, "timeout": _timeout(READ_TIMEOUT_S)}
+
+
+def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
+    if not response.is_success:
+        raise problems.problem(response, url=url, name=wanted.name)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != wanted.media_type:
+        raise problems.not_a_runtime(url, f"{wanted.name} is {kind or 'of no type'}")
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from helmr import ids, wait_details
-from helmr.client.calls import READ_TIMEOUT_S, Call, Feed, json_body, reads
+from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, json_body, reads
 from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
@@ -183,6 +183,11 @@ def read_transcript(
     """GET /v1/sessions/{id}/transcript."""
     path = f"{_session(session_id)}/transcript"
     return list_call(path, EntryInfo, {"after": after}, limit=limit, cursor=cursor)
+
+
+def export_session(session_id: str) -> Download:
+    """GET /v1/sessions/{id}/export."""
+    return Download(path=f"{_session(session_id)}/export", media_type="application/jsonl")
 
 
 def follow_session(session_id: str, *, after: int | None) -> Feed[EntryInfo]:

@@ -14,6 +14,7 @@ from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
     CompleteReceipt,
+    FileKeyInfo,
     Page,
     PublicTokenInfo,
     PublicTokenReceipt,
@@ -204,3 +205,7 @@ class Keys:
             KeyNotFound: There is none.
         """
         return self._transport.call(operations.revoke_api_key(key_id, operation_id=operation_id))
+
+    def public(self) -> Page[FileKeyInfo]:
+        """The public keys by which session files of this runtime are verified, the newest first; for a viewer too."""
+        return self._transport.call(operations.list_file_keys())

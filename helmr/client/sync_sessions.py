@@ -251,6 +251,17 @@ class SessionHandle:
             operations.read_transcript(self.id, after=after, limit=limit, cursor=cursor)
         )
 
+    def export(self) -> Generator[bytes, None, None]:
+        """The session as a signed file, with all payloads in the clear, in pieces; for an admin (S-95).
+
+        `helmr session verify` says of the whole file whether it is as it was written, and by whom.
+
+        Raises:
+            SessionNotFound: There is none with this id.
+            Unavailable: The end did not come; the pieces so far are no file.
+        """
+        return self._transport.download(operations.export_session(self.id))
+
     def follow(self, *, after: int | None = 0) -> Generator[EntryInfo, None, None]:
         """Entries from the beginning and then as they are stored, for ever; leave the loop to stop.
 

@@ -405,6 +405,12 @@ class LedgerBehind(DataError):
     """The file holds less than was acknowledged: a lost WAL or an older copy (S-52)."""
 
 
+class SessionFileDamaged(DataError):
+    """A line of a session file is not as it was written, or is not what was signed; `line` is its number."""
+
+    default_hint = "Get the file again from where it was exported."
+
+
 class OutcomeError(HelmrError):
     """An outcome that a task awaits as an exception."""
 

@@ -363,6 +363,13 @@ class NoteReceipt(Wire):
     seq: int
 
 
+class FileKeyInfo(Wire):
+    """A public key by which session files are verified; `id` is that of the master key that it follows from."""
+
+    id: str
+    key: str
+
+
 class StreamInfo(Wire):
     """A stream of a task."""
 

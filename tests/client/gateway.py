@@ -70,6 +70,7 @@ class Gateway:
         self.entries: list[dict[str, Any]] = []
         self.receipts: dict[str, Any] = {}
         self.waits: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, bytes] = {}
         self.events_per_connection = 1_000_000
         self.silent = False
         self.comment_every_s: float | None = None
@@ -332,6 +333,15 @@ def _app(gateway: Gateway) -> FastAPI:
         if session_id not in gateway.sessions:
             return problem(404, "session_not_found", f"no session {session_id}", hint="List them.")
         return JSONResponse(gateway.sessions[session_id])
+
+    @app.get("/v1/sessions/{session_id}/export")
+    async def export(session_id: str) -> Response:
+        return Response(gateway.files[session_id], media_type="application/jsonl")
+
+    @app.get("/v1/file-keys")
+    async def file_keys() -> Response:
+        items = [{"id": "k2", "key": "ed25519:new"}, {"id": "k1", "key": "ed25519:old"}]
+        return JSONResponse({"items": items, "next_cursor": None})
 
     @app.get("/v1/sessions/{session_id}/transcript")
     async def transcript(request: Request, session_id: str) -> Response:

@@ -42,6 +42,8 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr_runtime.core.session_file import FileReader, read_session
+from helmr_runtime.security.file_signatures import check_signature
 from tests.contract.repeating import KINDS
 
 BOUND_S = 30.0
@@ -426,6 +428,25 @@ async def keys_are_made_and_revoked(client: Any, way: Way) -> None:
     assert key.id in [one.id for one in page.items if one.revoked_at is not None]
 
 
+async def a_session_is_exported_and_verified(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    await client.waits.answer(wait.id, APPROVE)
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    session = client.sessions.open(started.id)
+    data = b"".join([piece async for piece in session.export()])
+    assert data == b"".join([piece async for piece in session.export()])
+    lines = [line + b"\n" for line in data.splitlines()]
+    signed = FileReader(lines).checked
+    assert check_signature(signed, [one.key for one in (await client.keys.public()).items])
+    found = read_session(lines)
+    assert [(one.seq, one.kind, one.body) for one in found.entries] == [
+        (one.seq, one.kind, one.body) for one in await all_of(session.transcript())
+    ]
+    assert found.header["schemas"]["payload"] is not None
+    with pytest.raises(SessionNotFound):
+        await anext(client.sessions.open(f"ses_{MISSING}").export())
+
+
 async def the_runtime_says_what_it_is(client: Any, way: Way) -> None:
     health = await client.health()
     assert health.ready, health.reasons
@@ -533,6 +554,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     tokens_are_completed_once,
     public_tokens_open_one_thing,
     keys_are_made_and_revoked,
+    a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,
     every_refusal_is_its_own_error,

@@ -42,7 +42,7 @@ def test_an_actor_has_every_method_of_its_port_with_its_parameters(
 
 
 def test_the_ledger_hands_on_what_its_ports_have_and_nothing_else() -> None:
-    own = {"session_keys", "stats"}
+    own = {"session_keys", "sign_file", "file_keys", "stats"}
     for port in (Ledger, LedgerClient):
         assert proxies.methods_of(port) - own <= METHODS
     for hidden in ("read", "submit", "_commit"):

@@ -35,6 +35,7 @@ from helmr_runtime.http.routes import (
     links,
     queries,
     runs,
+    session_files,
     sessions,
     streams,
     tokens,
@@ -47,6 +48,7 @@ from helmr_runtime.service import Service
 
 ROUTERS = (
     sessions.router,
+    session_files.router,
     streams.router,
     waits.router,
     links.router,

@@ -15,6 +15,7 @@ from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
@@ -57,6 +58,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
+from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.session_keys import SessionKeys
 
@@ -267,6 +269,14 @@ class MemoryLedger(ReadableLedger):
     async def session_keys(self, session_id: str) -> SessionKeys | None:
         """A session's keys."""
         return self.ring.session_keys(session_id) if self.ring is not None else None
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        """The signature of a session file."""
+        return sign(self.ring, signed) if self.ring is not None else None
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        """The public keys of such signatures."""
+        return public_keys(self.ring) if self.ring is not None else ()
 
     async def stats(self) -> dict[str, Any]:
         """What of a ledger's numbers there is without a disk."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ports import Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
@@ -246,6 +247,14 @@ class LedgerClient(Protocol):
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
         """What the secrets of a session's tokens are derived from."""
+        ...
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        """The signature of a session file, by what of it is signed; None if there are no master keys."""
+        ...
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        """The id of each master key and the public key that its signatures are checked by, the newest first."""
         ...
 
     async def stats(self) -> Json:

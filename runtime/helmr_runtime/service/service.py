@@ -20,6 +20,7 @@ from helmr_runtime.service.queries import Queries
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.runs import Runs
+from helmr_runtime.service.session_files import SessionFiles
 from helmr_runtime.service.sessions import Sessions
 from helmr_runtime.service.tokens import Tokens
 from helmr_runtime.service.waits import Waits
@@ -36,8 +37,8 @@ GUEST_CATALOG_AGE_S = 2.0
 
 
 class Service:
-    """The operations by noun: `sessions`, `runs`, `waits`, `links`, `tokens`, `public_tokens`, `api_keys`, `events`,
-    `queries`, `catalog`, `health`.
+    """The operations by noun: `sessions`, `session_files`, `runs`, `waits`, `links`, `tokens`, `public_tokens`,
+    `api_keys`, `events`, `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -102,6 +103,7 @@ class Service:
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
         )
+        self.session_files = SessionFiles(ledger, self.catalog, version)
         self.queries = Queries(ledger)
         self.events = Events(ledger, self.catalog, self.hub)
         self.health = HealthView(

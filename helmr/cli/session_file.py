@@ -1,0 +1,133 @@
+"""`helmr session export|verify`: a session as a signed file, and whether such a file is what was signed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from helmr.cli import finding, printing, session
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.reading import open_source, source_name
+from helmr.cli.writing import replacing
+from helmr.errors import UsageError
+
+KEYS_FILE_BYTES_MAX = 64 * 1024
+
+File = Annotated[
+    str, typer.Argument(metavar="FILE|-", help="A session file, as `session export` writes it.")
+]
+
+
+@command(
+    session.app,
+    "export",
+    examples="helmr session export ses_01h4 -o review.jsonl",
+)
+def export(
+    cli: Cli,
+    one: session.Session,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Write there instead of stdout."),
+    ] = None,
+) -> None:
+    """Write a session with all its payloads to a signed file; needs the role admin."""
+    with cli.client(is_patient=True) as client:
+        handle = client.sessions.open(finding.session(client, one))
+        if out is None:
+            _copy(handle.export(), sys.stdout.buffer)
+            return
+        with replacing(out, is_private=True) as file:
+            size_bytes = _copy(handle.export(), file)
+    printing.note(f"helmr: {handle.id} written to {out}, {size_bytes} bytes")
+
+
+@command(
+    session.app,
+    "verify",
+    examples="helmr key public > helmr.pub\nhelmr session verify review.jsonl --key @helmr.pub",
+)
+def verify(
+    cli: Cli,
+    file: File,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="PUB|@FILE",
+            help="A public key of the runtime, or a file of them; may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that a session file is as it was written and, with a key, who signed it. Needs no runtime."""
+    from helmr_runtime.core.session_file import FileReader
+    from helmr_runtime.security.file_signatures import check_signature
+
+    keys = [text for given in key or () for text in _keys(given)]
+    with opened(file) as lines:
+        checked = FileReader(lines).checked
+    signed_by = check_signature(checked, keys) if key else None
+    header = checked.header
+    found: dict[str, Any] = {
+        "session_id": header["session_id"],
+        "task": header["task"],
+        "helmr": header["helmr"],
+        "code_hash": header["code_hash"],
+        "entries": checked.entries,
+        "signed_by": signed_by,
+    }
+    if json:
+        printing.write_json(found)
+        return
+    printing.fields(
+        [
+            ("session", header["session_id"]),
+            ("task", header["task"]),
+            ("helmr", header["helmr"]),
+            ("code hash", header["code_hash"]),
+            ("entries", checked.entries),
+            (
+                "signature",
+                f"good, of {signed_by}"
+                if signed_by
+                else "unsigned: no --key says whose signature it must bear",
+            ),
+        ]
+    )
+
+
+@contextmanager
+def opened(file: str) -> Iterator[BinaryIO]:
+    """A session file that an argument names; its lines are read one by one."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with open_source(f"@{file}") as found:
+        yield found
+
+
+def _copy(pieces: Iterator[bytes], file: BinaryIO) -> int:
+    size_bytes = 0
+    for piece in pieces:
+        size_bytes += file.write(piece)
+    file.flush()
+    return size_bytes
+
+
+def _keys(given: str) -> list[str]:
+    if not given.startswith("@"):
+        return [given]
+    with open_source(given) as file:
+        text = file.read(KEYS_FILE_BYTES_MAX).decode("ascii", "replace")
+    keys = text.split()
+    if not keys:
+        raise UsageError(
+            f"{source_name(given)} holds no key", hint="`helmr key public` prints the runtime's."
+        )
+    return keys
