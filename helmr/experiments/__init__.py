@@ -18,6 +18,8 @@ def reviews(timeout: str) -> Experiment:
 frame = sweep(reviews, over={"timeout": ["10m", "1h", "8h"]}, seed=7).sessions()
 ```
 
+`replay` asks of recorded sessions what would have become of them with other code or other answers.
+
 Without a client it runs under the clock of `helmr.testing`: days pass in seconds, and one seed always gives the same
 rows. With `client=AsyncClient` the same experiment runs against a live runtime, in real time. Light to import: the
 harness and the frames come when they are needed (extra `experiments`).
@@ -28,7 +30,7 @@ from helmr.experiments.experiment import Case, Experiment
 from helmr.experiments.hours import WorkingHours
 from helmr.experiments.operators import Answer, Asked, Operator, Policy, always, choose, ignore
 from helmr.experiments.results import Results
-from helmr.experiments.running import run, sweep
+from helmr.experiments.running import replay, run, sweep
 
 __all__ = [
     "Answer",
@@ -43,6 +45,7 @@ __all__ = [
     "always",
     "choose",
     "ignore",
+    "replay",
     "run",
     "sweep",
 ]

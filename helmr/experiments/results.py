@@ -93,7 +93,7 @@ class Results:
         Raises:
             MissingExtra: polars is not installed.
         """
-        return self._frame(self._sessions, SESSION_TYPES)
+        return frame(self._sessions, SESSION_TYPES, parameters=self._parameters)
 
     def waits(self) -> polars.DataFrame:
         """A row per wait, timers left out: the parameters, then `WAIT_TYPES`. `answer` is JSON.
@@ -101,18 +101,24 @@ class Results:
         Raises:
             MissingExtra: polars is not installed.
         """
-        return self._frame(self._waits, WAIT_TYPES)
+        return frame(self._waits, WAIT_TYPES, parameters=self._parameters)
 
-    def _frame(self, rows: list[dict[str, Any]], types: Mapping[str, str]) -> polars.DataFrame:
-        frames = _polars()
-        schema: dict[str, Any] = dict.fromkeys(self._parameters)
-        for name, kind in types.items():
-            schema[name] = (
-                frames.Datetime("us", "UTC") if kind == "Datetime" else getattr(frames, kind)
-            )
-        columns = {name: [row[name] for row in rows] for name in schema}
-        frame: polars.DataFrame = frames.DataFrame(columns, schema=schema, strict=True)
-        return frame
+
+def frame(
+    rows: Sequence[Mapping[str, Any]], types: Mapping[str, str], *, parameters: Iterable[str] = ()
+) -> polars.DataFrame:
+    """A frame of these rows: the parameters, of whatever type they are, then the columns of `types`.
+
+    Raises:
+        MissingExtra: polars is not installed.
+    """
+    frames = _polars()
+    schema: dict[str, Any] = dict.fromkeys(parameters)
+    for name, kind in types.items():
+        schema[name] = frames.Datetime("us", "UTC") if kind == "Datetime" else getattr(frames, kind)
+    columns = {name: [row[name] for row in rows] for name in schema}
+    made: polars.DataFrame = frames.DataFrame(columns, schema=schema, strict=True)
+    return made
 
 
 def check_parameters(names: Iterable[str]) -> None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from helmr.errors import UsageError
 from helmr.experiments.experiment import Experiment
+from helmr.experiments.operators import Operator
 from helmr.experiments.progress import Tell, progress
 from helmr.experiments.results import Results, Scalar, check_parameters
-from helmr.experiments.simulation import Simulation
+from helmr.tasks import Task
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient
+    from helmr.experiments.cohorts import Replays
+    from helmr.testing.recorded import Recording
 
 T = TypeVar("T")
 
@@ -99,6 +102,51 @@ def sweep(
     return Results(parts)
 
 
+def replay(
+    sessions: Iterable[Recording],
+    *,
+    task: Task[..., Any],
+    answers: Literal["keep", "ask"] = "keep",
+    operators: Sequence[Operator] = (),
+    steps: Mapping[str, Callable[..., Any]] | None = None,
+    also: Sequence[Task[..., Any]] = (),
+    seed: int = 0,
+    shows_progress: bool | None = None,
+) -> Replays:
+    """What would have become of recorded sessions with other code, or other answers; each session's newest run.
+
+    Nothing acts: a step gives what was recorded for its call with that name and number, whatever its arguments are now.
+
+    Args:
+        sessions: Names of session files, or sessions of a blocking client (`client.sessions.open(id)`).
+        task: The code.
+        answers: `keep`: a question that was asked then, word for word, gets the answer that it got, as long after.
+            `ask`: everything is asked anew.
+        operators: Who answers what is not kept. Without any it is not answered.
+        steps: By a step's name, a function that takes the step's arguments and gives what the step would: for new
+            steps, and instead of what was recorded.
+        also: Further tasks that the code needs.
+        seed: What all chance comes from; the same gives the same rows.
+        shows_progress: None: on a terminal or in a notebook.
+
+    Raises:
+        UsageError: A file can't be read, or is of another task; an operator can't be used.
+        SessionFileDamaged: A file is not as it was written.
+        SchemaMismatch: An operator's answer does not fit.
+    """
+    # Here, so that the harness and what it loads come only when it runs.
+    from helmr.experiments.cohorts import Replays, recorded_runs, replay_all
+    from helmr.experiments.what_if import Change, check_operators
+
+    if answers not in ("keep", "ask"):
+        raise UsageError(f"answers is {answers!r}, not 'keep' or 'ask'")
+    check_operators(operators)
+    runs = recorded_runs(sessions, task.id)
+    change = Change(task, also, answers == "keep", operators, steps or {}, _seed(seed))
+    with progress(len(runs), shows=shows_progress) as tell:
+        return Replays(_in_thread(replay_all(runs, change, tell=tell)))
+
+
 def _counted_on(tell: Tell, before: int) -> Tell:
     return lambda done: tell(before + done)
 
@@ -147,7 +195,7 @@ def _run_one(
     return course.sessions, course.waits
 
 
-def _in_thread(work: Coroutine[Any, Any, Simulation]) -> Simulation:
+def _in_thread(work: Coroutine[Any, Any, T]) -> T:
     """Run to its end on a loop of its own; Ctrl-C cancels it and waits for its tidying up."""
     with ThreadPoolExecutor(1, thread_name_prefix="helmr-experiment") as pool:
         runner = _Runner(work)
@@ -159,17 +207,17 @@ def _in_thread(work: Coroutine[Any, Any, Simulation]) -> Simulation:
             raise
 
 
-class _Runner:
-    def __init__(self, work: Coroutine[Any, Any, Simulation]) -> None:
+class _Runner(Generic[T]):
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Simulation] | None = None
+        self._task: asyncio.Task[T] | None = None
 
-    def serve(self) -> Simulation:
+    def serve(self) -> T:
         """In the thread."""
         return asyncio.run(self._begin())
 
-    async def _begin(self) -> Simulation:
+    async def _begin(self) -> T:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.create_task(_as_is(self._work))
         return await self._task
 

@@ -244,7 +244,7 @@ class Simulation:
         if row.started_at is not None:
             row.duration_s = (recorded_at - row.started_at).total_seconds()
         if status == "succeeded":
-            row.result = _text(body.get("result"))
+            row.result = text_of(body.get("result"))
         elif status == "failed":
             error = body["error"]
             row.error = f"{error.get('type') or error.get('code')}: {error.get('message', '')}"
@@ -356,7 +356,7 @@ class Simulation:
                 row.session, opened.session_id, opened.wait_id, opened.token_id, operator.name, data
             )
             heapq.heappush(self._due, (ends_at, 1, row.session, row.number, reply))
-            row.operator, row.taken_at, row.answer = operator.name, now, _text(data)
+            row.operator, row.taken_at, row.answer = operator.name, now, text_of(data)
             self._hands[operator.name] += 1
             self._queue.remove(opened)
             return
@@ -377,5 +377,6 @@ def _later(moment: datetime, by_s: float, drawn: Delay) -> datetime:
         raise UsageError(f"{drawn.name} drew {by_s:.3g} s, which ends after year 9999") from error
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """JSON text that is the same for the same data."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,211 @@
+"""Sessions that were recorded: out of files or of a running runtime, and what stands in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from helmr.errors import UsageError
+from helmr.models import RunStatus
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Entry as Entry
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.session_file import RecordedSession, read_session
+from helmr_runtime.core.state import SessionState as SessionState
+
+TOKEN = "token"
+
+
+class Exported(Protocol):
+    """A session of a runtime: what `client.sessions.open(id)` gives."""
+
+    def export(self) -> Iterator[bytes]:
+        """The session as a file."""
+        ...
+
+
+Recording = RecordedSession | Exported | str | os.PathLike[str]
+"""A session that was recorded: read already, one of a runtime, or a file's name."""
+
+
+def read(recording: Recording) -> RecordedSession:
+    """The session, its lines checked; whose signature it bears is not.
+
+    Raises:
+        UsageError: The file can't be read, or is no session file.
+        SessionFileDamaged: Something in it is not as it was written.
+    """
+    if isinstance(recording, RecordedSession):
+        return recording
+    if not isinstance(recording, str | os.PathLike):
+        return read_session(b"".join(recording.export()).splitlines(keepends=True))
+    path = Path(recording)
+    try:
+        with path.open("rb") as file:
+            return read_session(file)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
+    """The session's state, folded from its entries."""
+    state = SessionState(session_id)
+    for entry in entries:
+        state.apply(entry)
+    return state
+
+
+def histories_of(session: RecordedSession, run: Run) -> dict[int, Sequence[Any]]:
+    """What each `history.read` in the run's journal gave, by op."""
+    accepted = [e.body for e in session.entries if e.kind is EntryKind.INPUT_ACCEPTED]
+    return {
+        entry.op: [
+            body
+            for body in accepted
+            if body["stream"] == entry.body["stream"]
+            and body["stream_seq"] <= entry.body["through_seq"]
+        ]
+        for entry in run.journal
+        if entry.kind is EntryKind.HISTORY_READ and entry.op is not None
+    }
+
+
+def question_key(task: str, opened: Mapping[str, Any], schema: Any) -> str:
+    """Names what the person of a wait was shown: two waits with the same key asked the same (S-70).
+
+    Args:
+        task: The task's id.
+        opened: The body of `wait.opened`.
+        schema: The JSON Schema of its answers; None if anything is one.
+    """
+    shown = [opened.get(name) for name in ("correlation_id", "subject", "body")]
+    stream = TOKEN if opened.get("token_id") is not None else opened.get("stream")
+    return jsontext.same_data_hash([task, stream, *shown, opened.get("schema", schema)])
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAnswer:
+    """What was answered, and how long after it was asked."""
+
+    data: Any
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step gave: a JSON value, or an error as it stands in the transcript."""
+
+    value: Any = None
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How far a run came.
+
+    Attributes:
+        status: Its status.
+        result: Its result, None if it has none.
+        error: Why it failed, was cancelled or is blocked.
+        ended_at: When it ended or was blocked.
+    """
+
+    status: RunStatus
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A session's newest run.
+
+    Attributes:
+        session: The whole session.
+        state: Folded from it.
+        run: The run.
+        outcome: How far it came.
+        answers: What was answered to each question, in the order asked; by `question_key`.
+        steps: The outcomes of each step by its name, in the order asked.
+    """
+
+    session: RecordedSession
+    state: SessionState
+    run: Run
+    outcome: RunOutcome
+    answers: Mapping[str, Sequence[HeldAnswer]]
+    steps: Mapping[str, Sequence[StepOutcome]]
+
+
+def newest_run(session: RecordedSession) -> RecordedRun:
+    """What was recorded of a session's newest run.
+
+    Raises:
+        UsageError: It has none.
+    """
+    state = state_of(session.id, session.entries)
+    run = state.run
+    if run is None:
+        raise UsageError(f"{session.id} has no run")
+    own = [entry for entry in session.entries if entry.run_id == run.id]
+    return RecordedRun(
+        session=session,
+        state=state,
+        run=run,
+        outcome=outcome_of(run.status, own),
+        answers=_answers(session, own),
+        steps=_steps(run),
+    )
+
+
+def outcome_of(status: RunStatus, entries: Sequence[Entry]) -> RunOutcome:
+    """How far a run with that status came, by its entries."""
+    ends = [e for e in entries if e.kind.value == f"run.{status.value}"]
+    if not ends or not (status.is_final or status is RunStatus.BLOCKED):
+        return RunOutcome(status)
+    body, at = ends[-1].body, ends[-1].recorded_at
+    if status is RunStatus.SUCCEEDED:
+        return RunOutcome(status, result=body["result"], ended_at=at)
+    return RunOutcome(status, error=body.get("error", body), ended_at=at)
+
+
+def _answers(session: RecordedSession, own: Iterable[Entry]) -> dict[str, list[HeldAnswer]]:
+    records = {
+        e.body["record_id"]: e.body["data"]
+        for e in session.entries
+        if e.kind is EntryKind.INPUT_ACCEPTED
+    }
+    inputs = (session.header["schemas"] or {}).get("inputs", {})
+    opened: dict[str, Entry] = {}
+    held: dict[str, list[HeldAnswer]] = {}
+    for entry in own:
+        if entry.kind is EntryKind.WAIT_OPENED:
+            opened[entry.body["wait_id"]] = entry
+        elif entry.kind is EntryKind.WAIT_FULFILLED and entry.body["wait_id"] in opened:
+            asked = opened[entry.body["wait_id"]]
+            if asked.body["kind"] not in ("input", TOKEN):
+                continue
+            key = question_key(session.task, asked.body, inputs.get(asked.body.get("stream")))
+            data = records.get(entry.body.get("record_id"), entry.body.get("data"))
+            after_s = (entry.recorded_at - asked.recorded_at).total_seconds()
+            held.setdefault(key, []).append(HeldAnswer(data, after_s))
+    return held
+
+
+def _steps(run: Run) -> dict[str, list[StepOutcome]]:
+    """Of what the next attempt would be given: what earlier ones have repeated is set aside."""
+    outcomes = {
+        entry.op: StepOutcome(entry.body.get("value"), entry.body.get("error"))
+        for entry in run.journal
+        if entry.kind in (EntryKind.STEP_SUCCEEDED, EntryKind.STEP_FAILED)
+    }
+    started = [e for e in run.journal if e.kind is EntryKind.STEP_STARTED and e.op in outcomes]
+    found: dict[str, list[StepOutcome]] = {}
+    for entry in sorted(started, key=lambda one: one.op or 0):
+        found.setdefault(entry.body["name"], []).append(outcomes[entry.op])
+    return found
