@@ -10,6 +10,7 @@
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
+#   make recordings  sessions of the examples, which their code has to fit
 #   make clients the blocking client from the awaited one
 #   make lint    ruff, mypy --strict, import contracts
 #
@@ -33,7 +34,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model bench scale soak simulate perf notebooks site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model bench scale soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -110,6 +111,9 @@ perf: $(VENV)/.stamp-dev
 # Executed in fresh kernels; the notebooks stay as they are, without outputs.
 notebooks: $(VENV)/.stamp-dev
 	$(BIN)/python notebooks/build.py
+
+recordings: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.examples.record
 
 clients: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.client.generate_sync

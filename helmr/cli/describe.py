@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RecordInfo,
         Rehearsal,
         RehearsedOp,
+        RunCheck,
         RunInfo,
         SendReceipt,
         SessionInfo,
@@ -228,6 +229,25 @@ def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, obj
     """What a send or an answer did."""
     parts = one.model_dump(mode="json", exclude_none=True)
     return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
+
+
+def check_fields(one: RunCheck) -> list[tuple[str, object]]:
+    """Whether code fits a run, and where not."""
+    found: list[tuple[str, object]] = [
+        ("session", one.session_id),
+        ("run", one.run_id),
+        ("task", one.task),
+        ("status", one.status),
+        ("verdict", one.verdict),
+    ]
+    where = {
+        "op": one.op,
+        "recorded": one.recorded,
+        "met": one.met,
+        "path": one.path,
+        "message": one.message,
+    }
+    return found + [(name, value) for name, value in where.items() if value is not None]
 
 
 def record_line(one: RecordInfo) -> str:

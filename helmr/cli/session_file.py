@@ -1,17 +1,19 @@
-"""`helmr session export|verify`: a session as a signed file, and whether such a file is what was signed."""
+"""`helmr session export|verify|replay`: a session as a signed file, what it is worth, and whether code fits it."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from helmr.cli import finding, printing, session
+from helmr.cli import describe, finding, printing, session
 from helmr.cli.app import Cli, Json, command
+from helmr.cli.exit_codes import ExitCode
 from helmr.cli.reading import open_source, source_name
 from helmr.cli.writing import replacing
 from helmr.errors import UsageError
@@ -100,6 +102,41 @@ def verify(
             ),
         ]
     )
+
+
+@command(
+    session.app,
+    "replay",
+    examples="helmr session replay review.jsonl tasks.py",
+)
+def replay(
+    cli: Cli,
+    file: File,
+    tasks: Annotated[
+        list[str],
+        typer.Argument(metavar="TASKS…", help="Files or dotted modules with tasks."),
+    ],
+    json: Json = False,
+) -> None:
+    """Replay a session file's newest run with this code; ends with 5 if it does not fit. Needs no runtime.
+
+    The code runs here, up to where the run has come, and no step of it.
+    """
+    from helmr.testing.recorded import check_recorded
+    from helmr_runtime.catalog import load_registry
+    from helmr_runtime.clock import SystemClock
+    from helmr_runtime.core.session_file import read_session
+
+    with opened(file) as lines:
+        recorded = read_session(lines)
+    with redirect_stdout(sys.stderr):  # what the code prints is not the answer
+        registry, _ = load_registry(tuple(tasks), folder=Path.cwd())
+        known = registry.tasks.get(recorded.task)
+        code = known.task if known is not None else None
+        found = asyncio.run(check_recorded(recorded, code, clock=SystemClock()))
+    printing.show(found, describe.check_fields, json)
+    if not found.fits:
+        raise typer.Exit(ExitCode.CONFLICT)
 
 
 @contextmanager

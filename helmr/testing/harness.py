@@ -23,6 +23,7 @@ from helmr.models import RunCheck, TokenInfo
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
+from helmr.testing.recorded import Recording, check_recorded, read
 from helmr.testing.session import TESTER, HarnessSession
 from helmr.testing.stored import check_stored, token_of
 from helmr.tokens import Token
@@ -238,6 +239,24 @@ class Harness:
         await self.settle()
         registry = Registry(tasks, code_hash="checked") if tasks else self._registry
         return await check_stored(self.ledger, self.clock, registry, silence_s)
+
+    async def replay(
+        self, recording: Recording, task: Task[..., Any] | None = None, *, silence_s: float = 1.0
+    ) -> RunCheck:
+        """Whether code fits the newest run of a recorded session: what `check` says of a run that is there.
+
+        Args:
+            recording: The name of a session file, say.
+            task: The code; None is the harness's own task of that id.
+            silence_s: As `check`.
+
+        Raises:
+            UsageError, SessionFileDamaged: The file can't be read, or is not as it was written.
+        """
+        session = read(recording)
+        own = self._registry.tasks.get(session.task)
+        code = task if task is not None else own.task if own is not None else None
+        return await check_recorded(session, code, clock=self.clock, silence_s=silence_s)
 
     def deploy(self, *tasks: Task[..., Any]) -> None:
         """Have sessions that are adopted from now on run other code, as a restart with it does.

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from helmr.errors import UsageError
-from helmr.models import RunStatus
+from helmr.models import RunCheck, RunStatus
+from helmr.tasks import Task
+from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry as Entry
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.session_file import RecordedSession, read_session
 from helmr_runtime.core.state import SessionState as SessionState
+from helmr_runtime.replay.detached import SILENCE_S
+from helmr_runtime.replay.fit import check_run
 
 TOKEN = "token"
 
@@ -50,6 +54,31 @@ def read(recording: Recording) -> RecordedSession:
             return read_session(file)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+async def check_recorded(
+    session: RecordedSession,
+    task: Task[..., Any] | None,
+    *,
+    clock: Clock,
+    silence_s: float = SILENCE_S,
+) -> RunCheck:
+    """Whether code fits the session's newest run (S-89).
+
+    Args:
+        session: The session.
+        task: The task of that id in the code; None if it has none.
+        clock: Tells the code the time.
+        silence_s: Real seconds after which code that does nothing is `unsure`.
+
+    Raises:
+        UsageError: The session has no run.
+    """
+    state = state_of(session.id, session.entries)
+    if state.run is None:
+        raise UsageError(f"{session.id} has no run")
+    histories = histories_of(session, state.run)
+    return await check_run(task, state, histories, clock=clock, silence_s=silence_s)
 
 
 def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
