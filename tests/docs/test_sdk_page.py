@@ -47,6 +47,7 @@ FUNCTIONS = [
     testing.Harness.async_client,
     testing.Harness.client,
     testing.Harness.replace,
+    testing.Harness.replay,
     testing.HarnessSession.send,
     testing.HarnessSession.answer,
     testing.HarnessSession.wait,
@@ -55,6 +56,7 @@ FUNCTIONS = [
     experiments.always,
     experiments.choose,
     experiments.ignore,
+    experiments.replay,
     experiments.run,
     experiments.sweep,
 ]

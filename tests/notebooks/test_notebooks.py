@@ -37,8 +37,8 @@ def code(path: Path) -> list[str]:
     return [cell.source for cell in read(path).cells if cell.cell_type == "code"]
 
 
-def test_the_three_are_there() -> None:
-    assert NAMES == ["01_quickstart", "02_experiment", "03_history"]
+def test_the_four_are_there() -> None:
+    assert NAMES == ["01_quickstart", "02_experiment", "03_history", "04_what_if"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
@@ -100,3 +100,13 @@ def test_the_history_runs(build: ModuleType) -> None:
     assert len(pictures) == 2
     assert {"ada", "grace", "alan"} <= set(shown(page).split())
     assert "wait.opened" in shown(page)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_what_if_runs(build: ModuleType) -> None:
+    page, pictures = build.render(build.execute(NOTEBOOKS[3]), NAMES[3])
+    assert "<Replays 100 sessions, 0 changed>" in page
+    assert len(pictures) == 2
+    rendered = (ROOT / "docs/notebooks" / f"{NAMES[3]}.md").read_text(encoding="utf-8")
+    assert page == rendered  # the same sessions, by the same chance
