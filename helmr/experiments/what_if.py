@@ -29,7 +29,7 @@ from helmr.testing.recorded import (
     RunOutcome,
     SessionState,
     outcome_of,
-    question_key,
+    question_keys,
     state_of,
 )
 
@@ -101,7 +101,7 @@ class WhatIf:
         self._recorded = recorded
         self._change = change
         self._direction = Direction(recorded.steps, change.steps)
-        self._left = {key: list(answers) for key, answers in recorded.answers.items()}
+        self._left = list(recorded.answers)
         self._names: Counter[str] = Counter()
         status, result, error = _told(recorded.outcome)
         self.row = ReplayRow(
@@ -146,23 +146,22 @@ class WhatIf:
 
     async def _to_the_end(self, harness: Harness, session: HarnessSession) -> None:
         clock = harness.clock
-        replies: dict[str, _Reply | None] = {}
+        replies: dict[str | None, _Reply | None] = {}
         while self._direction.problem is None:
             await harness.settle()
             state = await session.state()
             if not self._is_under_way(state):
                 return
-            due, reply = clock.next_at, None
+            due = clock.next_at
             opened = await self._question(session, state)
-            if opened is not None:
-                wait_id = opened.body["wait_id"]
-                if wait_id not in replies:
-                    replies[wait_id] = self._reply_to(opened)
-                reply = replies[wait_id]
-            if reply is not None and (due is None or reply.at < due):
+            wait_id = opened.body["wait_id"] if opened is not None else None
+            if opened is not None and wait_id not in replies:
+                replies[wait_id] = self._reply_to(opened)
+            reply = replies.get(wait_id)
+            if opened is not None and reply is not None and (due is None or reply.at < due):
                 clock.move_to(reply.at)
                 if not await self._give(harness, session, opened, reply):
-                    replies[opened.body["wait_id"]] = self._asked(opened)
+                    replies[wait_id] = self._asked(opened)
             elif due is not None:
                 clock.move_to(due)
             else:
@@ -200,9 +199,11 @@ class WhatIf:
             return None
         stream = self._change.task.streams().get(str(opened.body.get("stream")))
         schema = stream.codec.json_schema() if stream is not None else None
-        key = question_key(self._change.task.id, opened.body, schema)
-        left = self._left.get(key)
-        return left.pop(0) if left else None
+        keys = question_keys(self._change.task.id, opened.body, schema)
+        held = next((one for one in self._left if one.keys & keys), None)
+        if held is not None:
+            self._left.remove(held)
+        return held
 
     def _asked(self, opened: Entry) -> _Reply | None:
         """What the first operator answers who has an answer, by lot."""

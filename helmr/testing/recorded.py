@@ -104,23 +104,25 @@ def histories_of(session: RecordedSession, run: Run) -> dict[int, Sequence[Any]]
     }
 
 
-def question_key(task: str, opened: Mapping[str, Any], schema: Any) -> str:
-    """Names what the person of a wait was shown: two waits with the same key asked the same (S-70).
+def question_keys(task: str, opened: Mapping[str, Any], schema: Any) -> frozenset[str]:
+    """Name what the person of a wait was shown: two waits that share one of them asked the same.
 
     Args:
         task: The task's id.
-        opened: The body of `wait.opened`.
+        opened: The body of `wait.opened`; an entry of later versions names the question itself.
         schema: The JSON Schema of its answers; None if anything is one.
     """
     shown = [opened.get(name) for name in ("correlation_id", "subject", "body")]
     stream = TOKEN if opened.get("token_id") is not None else opened.get("stream")
-    return jsontext.same_data_hash([task, stream, *shown, opened.get("schema", schema)])
+    key = jsontext.same_data_hash([task, stream, *shown, opened.get("schema", schema)])
+    return frozenset({key, opened.get("question_hash", key)})
 
 
 @dataclass(frozen=True, slots=True)
 class HeldAnswer:
-    """What was answered, and how long after it was asked."""
+    """What was answered to a question, by its `question_keys`, and how long after it was asked."""
 
+    keys: frozenset[str]
     data: Any
     after_s: float
 
@@ -159,7 +161,7 @@ class RecordedRun:
         state: Folded from it.
         run: The run.
         outcome: How far it came.
-        answers: What was answered to each question, in the order asked; by `question_key`.
+        answers: What was answered, in the order asked.
         steps: The outcomes of each step by its name, in the order asked.
     """
 
@@ -167,7 +169,7 @@ class RecordedRun:
     state: SessionState
     run: Run
     outcome: RunOutcome
-    answers: Mapping[str, Sequence[HeldAnswer]]
+    answers: Sequence[HeldAnswer]
     steps: Mapping[str, Sequence[StepOutcome]]
 
 
@@ -203,7 +205,7 @@ def outcome_of(status: RunStatus, entries: Sequence[Entry]) -> RunOutcome:
     return RunOutcome(status, error=body.get("error", body), ended_at=at)
 
 
-def _answers(session: RecordedSession, own: Iterable[Entry]) -> dict[str, list[HeldAnswer]]:
+def _answers(session: RecordedSession, own: Iterable[Entry]) -> list[HeldAnswer]:
     records = {
         e.body["record_id"]: e.body["data"]
         for e in session.entries
@@ -211,7 +213,7 @@ def _answers(session: RecordedSession, own: Iterable[Entry]) -> dict[str, list[H
     }
     inputs = (session.header["schemas"] or {}).get("inputs", {})
     opened: dict[str, Entry] = {}
-    held: dict[str, list[HeldAnswer]] = {}
+    held: list[HeldAnswer] = []
     for entry in own:
         if entry.kind is EntryKind.WAIT_OPENED:
             opened[entry.body["wait_id"]] = entry
@@ -219,10 +221,10 @@ def _answers(session: RecordedSession, own: Iterable[Entry]) -> dict[str, list[H
             asked = opened[entry.body["wait_id"]]
             if asked.body["kind"] not in ("input", TOKEN):
                 continue
-            key = question_key(session.task, asked.body, inputs.get(asked.body.get("stream")))
+            keys = question_keys(session.task, asked.body, inputs.get(asked.body.get("stream")))
             data = records.get(entry.body.get("record_id"), entry.body.get("data"))
             after_s = (entry.recorded_at - asked.recorded_at).total_seconds()
-            held.setdefault(key, []).append(HeldAnswer(data, after_s))
+            held.append(HeldAnswer(keys, data, after_s))
     return held
 
 

@@ -16,7 +16,7 @@ from helmr.errors import SessionFileDamaged, UsageError
 from helmr.experiments import Delay, Operator, WorkingHours, always, choose, ignore, replay
 from helmr.tasks import Task
 from helmr.testing import Harness
-from helmr.testing.recorded import question_key
+from helmr.testing.recorded import question_keys
 
 
 class Decision(BaseModel):
@@ -403,20 +403,28 @@ async def test_sessions_of_a_runtime_are_replayed_too() -> None:
 
 def test_the_question_is_what_a_person_was_shown() -> None:
     opened: Mapping[str, Any] = {"kind": "input", "stream": "a", "subject": "s", "wait_id": "w1"}
-    key = question_key("t", opened, {"type": "string"})
-    assert question_key("t", {**opened, "wait_id": "w2", "timeout_s": 3}, {"type": "string"}) == key
+    text = {"type": "string"}
+    keys = question_keys("t", opened, text)
+    assert question_keys("t", {**opened, "wait_id": "w2", "timeout_s": 3}, text) == keys
     others = [
-        ("u", opened, {"type": "string"}),
+        ("u", opened, text),
         ("t", opened, None),
-        ("t", {**opened, "subject": "S"}, {"type": "string"}),
-        ("t", {**opened, "body": "b"}, {"type": "string"}),
-        ("t", {**opened, "correlation_id": "c"}, {"type": "string"}),
-        ("t", {**opened, "stream": "b"}, {"type": "string"}),
-        ("t", {**opened, "stream": None, "token_id": "tok_1"}, {"type": "string"}),
+        ("t", {**opened, "subject": "S"}, text),
+        ("t", {**opened, "body": "b"}, text),
+        ("t", {**opened, "correlation_id": "c"}, text),
+        ("t", {**opened, "stream": "b"}, text),
+        ("t", {**opened, "stream": None, "token_id": "tok_1"}, text),
     ]
-    assert key not in {question_key(*other) for other in others}
+    assert not any(keys & question_keys(*other) for other in others)
     one, two = ({"kind": "token", "token_id": name, "subject": "s"} for name in ("x", "y"))
-    assert question_key("t", one, None) == question_key("t", two, None)
+    assert question_keys("t", one, None) == question_keys("t", two, None)
+
+
+def test_a_question_that_its_entry_names_is_known_by_that_name_too() -> None:
+    old: Mapping[str, Any] = {"kind": "input", "stream": "a", "subject": "s"}
+    new = {**old, "question_hash": "q1"}
+    assert question_keys("t", old, None) & question_keys("t", new, None)
+    assert question_keys("t", {**new, "subject": "S"}, None) & question_keys("t", new, True)
 
 
 @pytest.mark.perf

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from helmr.models import AnswerRequest
 from helmr_runtime import ports
-from helmr_runtime.core import commands, receipts, tokens
+from helmr_runtime.core import commands, receipts, session_file, tokens
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import frames, protocol
@@ -100,7 +100,7 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 
 
 def values_of_the_ports() -> Iterator[type]:
-    for module in (ports, commands, receipts, tokens, protocol, session_keys):
+    for module in (ports, commands, receipts, tokens, protocol, session_file, session_keys):
         for cls in vars(module).values():
             if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__:
                 yield cls
