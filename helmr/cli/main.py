@@ -35,6 +35,7 @@ from helmr.cli import (
     token,
     up,
     wait,
+    what_if,
 )
 from helmr.cli.app import Cli, DataDir, KeyFile, OnBehalfOf, Url
 from helmr.cli.exit_codes import ExitCode, exit_code
@@ -80,7 +81,8 @@ def _shared(
 
 for _module in (up, dev, down, check, status, logs, demo, console, query):
     _module.register(app)
-assert session_file  # adds its commands to the group `session`
+for _module in (session_file, what_if):
+    _module.register(session.app)
 for _name, _group in (
     ("session", session.app),
     ("run", run.app),

@@ -11,10 +11,11 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from helmr.cli import describe, finding, printing, session
+from helmr.cli import describe, finding, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.exit_codes import ExitCode
 from helmr.cli.reading import open_source, source_name
+from helmr.cli.session import Session
 from helmr.cli.writing import replacing
 from helmr.errors import UsageError
 
@@ -25,14 +26,21 @@ File = Annotated[
 ]
 
 
-@command(
-    session.app,
-    "export",
-    examples="helmr session export ses_01h4 -o review.jsonl",
-)
+VERIFY_EXAMPLES = """\
+helmr key public > helmr.pub
+helmr session verify review.jsonl --key @helmr.pub"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group `session`."""
+    command(app, "export", examples="helmr session export ses_01h4 -o review.jsonl")(export)
+    command(app, "verify", examples=VERIFY_EXAMPLES)(verify)
+    command(app, "replay", examples="helmr session replay review.jsonl tasks.py")(replay)
+
+
 def export(
     cli: Cli,
-    one: session.Session,
+    session: Session,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write there instead of stdout."),
@@ -40,7 +48,7 @@ def export(
 ) -> None:
     """Write a session with all its payloads to a signed file; needs the role admin."""
     with cli.client(is_patient=True) as client:
-        handle = client.sessions.open(finding.session(client, one))
+        handle = client.sessions.open(finding.session(client, session))
         if out is None:
             _copy(handle.export(), sys.stdout.buffer)
             return
@@ -49,11 +57,6 @@ def export(
     printing.note(f"helmr: {handle.id} written to {out}, {size_bytes} bytes")
 
 
-@command(
-    session.app,
-    "verify",
-    examples="helmr key public > helmr.pub\nhelmr session verify review.jsonl --key @helmr.pub",
-)
 def verify(
     cli: Cli,
     file: File,
@@ -104,11 +107,6 @@ def verify(
     )
 
 
-@command(
-    session.app,
-    "replay",
-    examples="helmr session replay review.jsonl tasks.py",
-)
 def replay(
     cli: Cli,
     file: File,

@@ -76,6 +76,7 @@ NOT_WALKED = {
     "export": "writes a file; says only how many rows and where",
     "session export": "writes a file for programs: JSON, in which controls are escaped",
     "session replay": "as session verify",
+    "session what-if": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
     "key public": "says only public keys",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helmr import ids
+from helmr.cli.printing import GAP
 from helmr_runtime.core.session_file import FileWriter
 from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey
@@ -164,3 +165,43 @@ def test_public_keys_are_a_line_each(helmr, here: Gateway) -> None:
         "id": "k1",
         "key": "ed25519:old",
     }
+
+
+RECORDED = Path(__file__).parents[1] / "examples" / "recorded"
+
+
+def test_what_if_says_what_became_of_what(helmr) -> None:
+    files = [str(path) for path in sorted(RECORDED.glob("publish_review_*.jsonl"))]
+    said = helmr("session", "what-if", *files, "--tasks", "helmr.examples.publish_review")
+    assert said.code == 0
+    summary, others = (part.splitlines() for part in said.out.split("\n\n"))
+    assert [line.split(GAP)[0].split(",")[0] for line in summary[1:]] == [
+        'succeeded {"status":"posted"',
+        'succeeded {"status":"skipped"}',
+        "waiting",
+    ]
+    assert all(line.rstrip().endswith("1") for line in summary[1:])
+    assert len(others) == 2  # nobody knows what it would have come to then
+    assert "waiting" in others[1]
+    rows = json.loads(
+        helmr(
+            "session", "what-if", *files, "--tasks", "helmr.examples.publish_review", "--json"
+        ).out
+    )["items"]
+    assert [row["changed"] for row in rows] == [False, False, None]
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks", "code", "told"),
+    [
+        (["chat_ended", "release_failed"], "helmr.examples.chat", 2, "of the tasks chat, release"),
+        (["chat_ended"], "helmr.examples.release", 3, "no task chat is in"),
+        (["missing"], "helmr.examples.chat", 2, "can't be read"),
+        (["chat_ended"], "missing_module", 2, "no module named missing_module"),
+    ],
+)
+def test_what_if_refuses_what_it_can_not_replay(helmr, names, tasks, code, told) -> None:
+    files = [str(RECORDED / f"{name}.jsonl") for name in names]
+    said = helmr("session", "what-if", *files, "--tasks", tasks)
+    assert (said.code, said.out) == (code, "")
+    assert told in said.err
