@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar
 from helmr import ids
 from helmr.client.aio import AsyncClient
 from helmr.client.sync import Client
-from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
 from helmr.errors import (
     Moved,
@@ -19,38 +18,32 @@ from helmr.errors import (
     TaskNotFound,
     UsageError,
 )
-from helmr.models import RunCheck, TokenInfo
+from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
 from helmr.testing.recorded import Recording, check_recorded, read
 from helmr.testing.session import TESTER, HarnessSession
-from helmr.testing.stored import check_stored, token_of
-from helmr.tokens import Token
+from helmr.testing.stored import check_stored
+from helmr.testing.tokens import BASE_URL, HarnessTokens
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
-from helmr_runtime.security.completion import complete
-from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.host import HostActor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BASE_URL = "http://helmr.test"
-"""What the links of tokens begin with."""
-
 SETTLE_S = 30.0
 """Code that neither waits nor ends for so long (real time) fails the test."""
 
 
-class Harness:
+class Harness(HarnessTokens):
     """Runs sessions of some tasks in this process.
 
     Args:
@@ -344,44 +337,6 @@ class Harness:
                     await self.command(item.session_id, ended)
             elif item.session_id not in self._hosts:
                 await self.command(item.session_id, Resume(principal=TESTER))
-
-    # --- tokens ---------------------------------------------------------------------------------
-
-    async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
-        """Make a token as a client does; its id. Options as those of `TokenCall`."""
-        secrets = TaskSecrets(TEST_RING.session_keys(ids.NIL_SESSION), BASE_URL)
-        new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
-        await self.ledger.fact(CreateToken(principal=TESTER, new=new))
-        return new.token_id
-
-    async def complete_token(self, token: str | Token, data: Any) -> dict[str, Any]:
-        """Complete a token, by its id, its handle or its callback URL; the receipt. The code then goes on.
-
-        Raises:
-            TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
-            SchemaMismatch: The data does not fit its schema.
-        """
-        token_id, principal = token_of(self.ledger, token)
-        receipt = await complete(
-            lambda: self.ledger.get_token(token_id),
-            self.ledger.fact,
-            lambda checked: CompleteToken(
-                principal=principal, token_id=token_id, data=data, checked=checked
-            ),
-        )
-        await self.settle()
-        return dict(receipt)
-
-    async def cancel_token(self, token: str | Token) -> None:
-        """Cancel a token; the code then goes on."""
-        token_id, _ = token_of(self.ledger, token)
-        await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
-        await self.settle()
-
-    async def token(self, token: str | Token) -> TokenInfo:
-        """A token as it is now."""
-        token_id, _ = token_of(self.ledger, token)
-        return TokenInfo.model_validate(await self.ledger.get_token(token_id))
 
     # --- what goes wrong --------------------------------------------------------------------------
 
