@@ -10,24 +10,22 @@ Invariants: S-63, S-65.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.duck.database import Settings
 from helmr_runtime.ledger.duck.jobs import ChainKey
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger, plain_chain
+from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ports import Ledger
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.proxies import methods_of
-from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing
-from helmr_runtime.security.session_keys import SessionKeys
 
 Json = dict[str, Any]
 
@@ -41,7 +39,7 @@ METHODS = methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "writ
 """What others may call, besides this class's own methods."""
 
 
-class LedgerActor:
+class LedgerActor(KeyKeeper):
     """`helmr_runtime.ports.Ledger` and every read of the service, over one DuckDB file.
 
     A call opens the file if it is not open, and is then `DuckLedger`'s.
@@ -67,28 +65,16 @@ class LedgerActor:
         encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
     ) -> None:
+        super().__init__(ring)
         self._path = path
         self._clock = clock
         self._settings = settings
         self._chain_key = chain_key
-        self._ring = ring
         self._encrypts = encrypts
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
-
-    async def session_keys(self, session_id: str) -> SessionKeys | None:
-        """A session's keys, derived from the master keys, which stay here; None if there are none."""
-        return self._ring.session_keys(session_id) if self._ring is not None else None
-
-    async def sign_file(self, signed: bytes) -> FileSignature | None:
-        """The signature of a session file, by the newest master key; None if there are none."""
-        return sign(self._ring, signed) if self._ring is not None else None
-
-    async def file_keys(self) -> Sequence[tuple[str, str]]:
-        """The id of each master key and the public key that its signatures are checked by, the newest first."""
-        return public_keys(self._ring) if self._ring is not None else ()
 
     def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if method not in METHODS:
@@ -138,7 +124,7 @@ class LedgerActor:
                     clock=self._clock,
                     settings=self._settings,
                     chain_key=self._chain_key,
-                    ring=self._ring,
+                    ring=self.ring,
                     encrypts=self._encrypts,
                 )
             except RuntimeHeld:

@@ -15,7 +15,6 @@ from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
-from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
@@ -43,6 +42,7 @@ from helmr_runtime.ledger.index import (
     OperationKnown,
     next_deadline,
 )
+from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
@@ -58,9 +58,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing, MasterKey
-from helmr_runtime.security.session_keys import SessionKeys
 
 DUE_MAX = 10_000
 """Timeouts written in one turn."""
@@ -81,7 +79,7 @@ class Stored:
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
 
 
-class MemoryLedger(ReadableLedger):
+class MemoryLedger(ReadableLedger, KeyKeeper):
     """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
@@ -99,7 +97,7 @@ class MemoryLedger(ReadableLedger):
     ) -> None:
         super().__init__()
         self.clock = clock
-        self.ring = ring
+        KeyKeeper.__init__(self, ring)
         self._bodies = Bodies(ring)
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
@@ -265,18 +263,6 @@ class MemoryLedger(ReadableLedger):
         await self._require_head(session_id)
         entries = self.entries_of(session_id)
         return max((e.seq for e in entries if (e.feed_offset or 0) <= feed_offset), default=0)
-
-    async def session_keys(self, session_id: str) -> SessionKeys | None:
-        """A session's keys."""
-        return self.ring.session_keys(session_id) if self.ring is not None else None
-
-    async def sign_file(self, signed: bytes) -> FileSignature | None:
-        """The signature of a session file."""
-        return sign(self.ring, signed) if self.ring is not None else None
-
-    async def file_keys(self) -> Sequence[tuple[str, str]]:
-        """The public keys of such signatures."""
-        return public_keys(self.ring) if self.ring is not None else ()
 
     async def stats(self) -> dict[str, Any]:
         """What of a ledger's numbers there is without a disk."""

@@ -15,7 +15,7 @@ Everything else is HKDF-SHA256 (RFC 5869) in two floors, each with a label of it
 master key ─┬─ session id ─┬─ chain     HMAC key of the hash chain (S-52)
             │              ├─ secrets ── kind | id | key id ── a secret's 32 bytes
             │              └─ payload   AES-256-GCM key of entry bodies
-            └─ purpose     one key per use of the runtime itself: page nonces, sealed settings
+            └─ purpose     one key per use of the runtime itself: page nonces, session files
 ```
 
 The middle floor is what a host gets, so that task code never stands beside a master key.
