@@ -112,7 +112,7 @@ def replay(
     file: File,
     tasks: Annotated[
         list[str],
-        typer.Argument(metavar="TASKS…", help="Files or dotted modules with tasks."),
+        typer.Argument(metavar="TASKS", help="Files or dotted modules with tasks."),
     ],
     json: Json = False,
 ) -> None:

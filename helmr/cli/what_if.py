@@ -34,7 +34,7 @@ def what_if(
     cli: Cli,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE…", help="Session files of one task."),
+        typer.Argument(metavar="FILE", help="Session files of one task."),
     ],
     tasks: Annotated[
         list[str],
