@@ -420,7 +420,8 @@ class Sessions(RuleBasedStateMachine):
         """Give up the wait that took a record, if the run that runs had opened it."""
         run = self.story.run
         ops = {e.body["wait_id"]: e.op for e in run.journal if e.kind is EntryKind.WAIT_OPENED}
-        wait = None if record.consumed_by is None else self.model.waits[record.consumed_by]
+        is_taken = record.consumed_by is not None and record.consumed_by >= 0
+        wait = self.model.waits[record.consumed_by or 0] if is_taken else None
         if wait is None or wait.run != run.id or wait.is_given_up:
             return False
         op = ops.get(wait.id)
