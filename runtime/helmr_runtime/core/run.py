@@ -207,7 +207,10 @@ class Run:
                 rewinds = self.rewinds_of(entry.op, entry.body["name"])
                 is_done = entry.op in done
                 self.keys[entry.op] = (rewinds + is_done, None if is_done else entry.body["name"])
-        self.journal = [e for e in self.journal if e.op not in gone]
+        # Marks of patches stay, as in `forget`: ops before the rewind may have been asked on their way.
+        self.journal = [
+            e for e in self.journal if e.op not in gone or e.kind is EntryKind.PATCH_MARKED
+        ]
         self.index()
         self.open_steps -= gone
         self.held = list(held)
