@@ -40,7 +40,9 @@ def test_two_hundred_sessions_share_a_client_at_once(tmp_path: Path) -> None:
     with http_server() as http:
         try:
             live.start()
-            share(live, {"http": http, "postgres": "", "mcp_server": ""}, 200, "share-httpx", "hello")
+            share(
+                live, {"http": http, "postgres": "", "mcp_server": ""}, 200, "share-httpx", "hello"
+            )
         finally:
             live.stop()
 
