@@ -115,6 +115,8 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
         os.kill(killed, signal.SIGKILL)
         is_back = partial(is_another, folder, name, killed)
         until(is_back, within_s=60, what=f"{name} is back")
+    credentials = folder / ".helmr" / "credentials.json"
+    until(lambda: read_credentials(credentials) is not None, within_s=60, what="it listens again")
     client = connect()
     until(lambda: is_ready(client), within_s=60, what="ready again")
 
