@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from helmr.client import Client
+from helmr.client.discovery import read_credentials
 from helmr.errors import HelmrError
 from tests.cluster.conftest import TASKS, RayCluster
 from tests.stack.live import until
