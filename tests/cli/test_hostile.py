@@ -50,7 +50,7 @@ WALKED = {
     "wait links": ["wait links WAIT"],
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON"],
-    "wait rehearse": ["wait rehearse WAIT --data {}", "wait rehearse WAIT --data HOSTILE_JSON"],
+    "wait rehearse": ["wait rehearse FREE --data HOSTILE_JSON", "wait rehearse WAIT --data HOSTILE_JSON"],
     "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
     "token create": ["token create --subject HOSTILE"],
     "token complete": ["token complete COMPLETED --data 1"],
@@ -62,7 +62,7 @@ WALKED = {
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
-SILENT = {"status", "token create", "session note", "session close", "run retry"}
+SILENT = {"status", "token create", "session note", "session close", "run retry", "wait unlink"}
 """Walked too, but they say only ids and words of Helmr's own."""
 
 NOT_WALKED = {
@@ -153,6 +153,8 @@ async def filled(stack: Stack) -> dict[str, str]:
     done = await post("/v1/tokens", {"subject": HOSTILE[:190]})
     await post(f"/v1/tokens/{done['id']}/complete", {"data": {HOSTILE: HOSTILE}})
     echo = await stack.started("pick-up", done["id"])
+    free = await post("/v1/tokens", {"subject": "-"})
+    free = await stack.started("pick-up", free["id"])
     picking = await stack.started("pick-up", token["id"])
     session = one["session"]["id"]
     scope = {
@@ -171,6 +173,7 @@ async def filled(stack: Stack) -> dict[str, str]:
         "FAILED_RUN": failed["run"]["id"],
         "ECHO_RUN": echo["run"]["id"],
         "WAIT": one["session"]["wait"]["id"],
+        "FREE": free["session"]["wait"]["id"],
         "ANSWERED": answered["session"]["wait"]["id"],
         "TOKEN_WAIT": picking["session"]["wait"]["id"],
         "TOKEN": token["id"],

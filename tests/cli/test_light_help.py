@@ -32,10 +32,10 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up dev down status logs demo console session run wait input output token public-token key query export",
+    "": "up check dev down status logs demo console session run wait input output token public-token key query export",
     "session": "start list get transcript follow close cancel note export verify replay what-if",
     "run": "list get retry cancel",
-    "wait": "list get answer",
+    "wait": "list get answer link links unlink rehearse",
     "input": "send",
     "output": "read follow",
     "token": "create list get complete cancel",
