@@ -43,6 +43,7 @@ class StepRef:
     name: str
     key: str
     tries: int
+    op: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,10 @@ class DurableRun(Protocol):
         """Append to an output stream; the record's seq."""
         ...
 
+    def emit(self, stream: str, data: Any) -> None:
+        """Let a chunk out to whoever follows an output stream, unrecorded; in steps too."""
+        ...
+
     async def create_token(self, call: TokenCall) -> TokenMade:
         """Make a token; a replay gets the same one with the same secrets."""
         ...
@@ -227,8 +232,10 @@ current_step: ContextVar[StepRef | None] = ContextVar("helmr_current_step", defa
 """The step whose body is executing, if any."""
 
 
-def require_run(what: str) -> DurableRun:
-    """The run that the calling code belongs to.
+def require_run(
+    what: str, *, in_step: str = "Durable calls belong in the task; a step only touches the world."
+) -> DurableRun:
+    """The run that the calling code belongs to; `in_step` says what to do instead inside a step.
 
     Raises:
         NotInTask: There is none, or a step's body is executing.
@@ -237,7 +244,7 @@ def require_run(what: str) -> DurableRun:
     if step is not None:
         raise NotInTask(
             f"{what} was called inside step {step.name}",
-            hint="Durable calls belong in the task; a step only touches the world.",
+            hint=in_step,
         )
     run = current_run.get()
     if run is None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar, Unpack, overload
 
-from helmr.current import Record, WaitCall, WaitOutcome, require_run
+from helmr.current import Record, WaitCall, WaitOutcome, current_run, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
@@ -184,8 +184,28 @@ class OutputStream(Stream[T]):
         Raises:
             SchemaMismatch: The value does not fit the schema, or its JSON is over 256 KiB.
         """
-        run = require_run(f"{self.id}.append()")
+        run = require_run(
+            f"{self.id}.append()",
+            in_step=f"Append what the step returns, in the task; {self.id}.emit(…) streams from inside a step.",
+        )
         return await run.append(self.id, self.codec.encode(value))
+
+    def emit(self, value: T) -> None:
+        """Show a chunk to whoever follows this stream now; it is not stored (S-90).
+
+        For what is worth seeing while it comes about, such as a model's tokens: what a step returns, or `append`, is
+        what lasts. Inside steps and outside of them, on any thread that has the step's context. Returns at once,
+        however many follow and however slow they are. Where code is replayed nothing is shown a second time, but a step
+        that is tried again emits again. Outside a run nobody follows, and nothing happens.
+
+        Raises:
+            SchemaMismatch: The value does not fit the schema.
+            TooLarge: Its JSON is over 16 KiB.
+        """
+        data = self.codec.encode(value)
+        run = current_run.get()
+        if run is not None:
+            run.emit(self.id, data)
 
 
 def unfulfilled(outcome: WaitOutcome) -> Unfulfilled:

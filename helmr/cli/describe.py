@@ -14,6 +14,8 @@ from helmr.wait_words import rung_text
 
 if TYPE_CHECKING:
     from helmr.models import (
+        ChunkInfo,
+        ChunksEnd,
         PrincipalInfo,
         RecordInfo,
         Rehearsal,
@@ -253,6 +255,15 @@ def check_fields(one: RunCheck) -> list[tuple[str, object]]:
 def record_line(one: RecordInfo) -> str:
     """A record as one line: seq, time, data."""
     return f"{one.seq:>5}  {time_text(one.created_at)}  {value_text(one.data)}"
+
+
+def chunk_line(one: ChunkInfo | ChunksEnd) -> str:
+    """A chunk as one line: the step that it comes from, data; or how that ended. First what was lost before it."""
+    place = f"op {one.op}" if one.op is not None else ""
+    said = value_text(one.data) if isinstance(one, ChunkInfo) else one.outcome.replace("_", " ")
+    sign = "·" if isinstance(one, ChunkInfo) else "■"
+    lost = f"({one.lost} lost) " if one.lost else ""
+    return f"{sign:>5}  {place:<8} {lost}{said}"
 
 
 def schema_summary(schema: Mapping[str, Any] | bool) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from helmr.cli import completing, describe, finding, printing
 from helmr.cli.app import Cli, Json, command, group
+from helmr.models import RecordInfo
 
 app = group("Read what a task writes to its output streams.")
 
@@ -53,16 +54,22 @@ def read(
 
 @command(app, "follow")
 def follow(
-    cli: Cli, session: Session, stream: Stream, after: After = 0, json: Json = False
+    cli: Cli,
+    session: Session,
+    stream: Stream,
+    after: After = 0,
+    chunks: Annotated[
+        bool, typer.Option("--chunks", help="Also what the code emits, which is not stored.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Show records as they are written, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        for record in (
-            client.sessions.open(finding.session(client, session))
-            .output(stream)
-            .follow(after=after)
-        ):
+        output = client.sessions.open(finding.session(client, session)).output(stream)
+        for one in output.follow_chunks(after=after) if chunks else output.follow(after=after):
             if json:
-                printing.write_json(record)
+                printing.write_json(one)
+            elif isinstance(one, RecordInfo):
+                printing.write_line(describe.record_line(one))
             else:
-                printing.write_line(describe.record_line(record))
+                printing.write_line(describe.chunk_line(one))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -80,13 +80,17 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed(Generic[T]):
-    """A server-sent event stream to follow. `key` gives an item's number, by which repeats are dropped."""
+    """A server-sent event stream to follow. An item's number is the event's id, by which repeats are dropped.
+
+    `beside` reads, by the event's name, items that have no number: they come once or not at all.
+    """
 
     path: str
     item: TypeAdapter[T]
     params: tuple[tuple[str, str], ...] = ()
     after: int | None = None
     bearer: str | None = None
+    beside: Mapping[str, TypeAdapter[Any]] = field(default_factory=dict)
 
 
 def reads(shape: Any) -> TypeAdapter[Any]:

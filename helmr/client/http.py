@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Any, Generic, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from helmr.client import carriers, problems
 from helmr.client._httpx import httpx
 from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry, Tries
-from helmr.client.sse import EventReader
+from helmr.client.sse import Event, EventReader
 from helmr.errors import HelmrError, Unavailable, UsageError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -107,17 +107,17 @@ class Following(Generic[T]):
 
     def items(self, text: str) -> list[T]:
         """What this piece of the stream holds, without what was delivered before (S-54)."""
-        found = []
+        found: list[T] = []
         for event in self._reader.feed(text):
+            if (beside := self._feed.beside.get(event.type)) is not None:
+                found.append(self._read(beside, event))
+                continue
             number = _number(event.id)
             if number is not None and self._last is not None and number <= self._last:
                 continue
             if event.type not in ("entry", "record"):
                 continue
-            try:
-                found.append(self._feed.item.validate_json(event.data))
-            except ValidationError as error:
-                raise Unavailable(f"{self.name}: an event can't be read") from error
+            found.append(self._read(self._feed.item, event))
             self._last = number if number is not None else self._last
         # The gateway begins with an id alone: where a follower without one has begun.
         if (number := _number(self._reader.last_id)) is not None:
@@ -125,6 +125,13 @@ class Following(Generic[T]):
         if found or time.monotonic() - self._opened_at_s > FEED_STEADY_S:
             self._tries.answered()
         return found
+
+    def _read(self, shape: TypeAdapter[Any], event: Event) -> T:
+        try:
+            item: T = shape.validate_json(event.data)
+        except ValidationError as error:
+            raise Unavailable(f"{self.name}: an event can't be read") from error
+        return item
 
     def broke(self, error: HelmrError) -> float:
         """Seconds to pause before connecting again.

@@ -18,6 +18,8 @@ from helmr.models import (
     QUERY_TIMEOUT_S,
     AnswerLinkInfo,
     AnswerLinkReceipt,
+    ChunkInfo,
+    ChunksEnd,
     EntryInfo,
     Health,
     NoteReceipt,
@@ -171,6 +173,20 @@ def follow_output(
     """GET /v1/sessions/{id}/outputs/{stream} as an event stream; the ids are the records' seqs."""
     path = f"{_session(session_id)}/outputs/{_segment(stream)}"
     return Feed(path=path, item=reads(RecordInfo), after=after or 0, bearer=public_access_token)
+
+
+def follow_chunks(
+    session_id: str, stream: str, *, after: int | None, public_access_token: str | None = None
+) -> Feed[RecordInfo | ChunkInfo | ChunksEnd]:
+    """GET /v1/sessions/{id}/outputs/{stream}?chunks=true as an event stream."""
+    return Feed(
+        path=f"{_session(session_id)}/outputs/{_segment(stream)}",
+        item=reads(RecordInfo),
+        params=(("chunks", "true"),),
+        after=after or 0,
+        bearer=public_access_token,
+        beside={"chunk": reads(ChunkInfo), "chunks.end": reads(ChunksEnd)},
+    )
 
 
 def read_transcript(

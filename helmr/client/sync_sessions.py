@@ -16,6 +16,8 @@ from helmr.client.paging import all_pages
 from helmr.client.start_options import StartAndWaitOptions, StartOptions
 from helmr.durations import Duration
 from helmr.models import (
+    ChunkInfo,
+    ChunksEnd,
     EntryInfo,
     NoteReceipt,
     Page,
@@ -458,6 +460,18 @@ class Output:
     ) -> Generator[RecordInfo, None, None]:
         """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
         feed = operations.follow_output(
+            self.session_id, self.stream, after=after, public_access_token=public_access_token
+        )
+        return self._transport.items(feed)
+
+    def follow_chunks(
+        self, *, after: int | None = None, public_access_token: str | None = None
+    ) -> Generator[RecordInfo | ChunkInfo | ChunksEnd, None]:
+        """As `follow`, and beside the records what the code emits from now on, which is not stored (S-90).
+
+        Chunks come in order, each at most once. Records come by another way: one may overtake the chunks before it.
+        """
+        feed = operations.follow_chunks(
             self.session_id, self.stream, after=after, public_access_token=public_access_token
         )
         return self._transport.items(feed)

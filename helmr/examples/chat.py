@@ -6,7 +6,7 @@ goes on as a new one that carries a summary: the journal that a resume has to re
 ```
 helmr session start chat
 helmr input send SESSION messages --data '"hello"'
-helmr output follow SESSION replies
+helmr output follow SESSION replies --chunks
 ```
 """
 
@@ -30,7 +30,7 @@ class Conversation(BaseModel):
 
 
 class Reply(BaseModel):
-    """One reply; `to` is the number of the message it answers, from 1."""
+    """One reply, or as a chunk the next piece of it; `to` is the number of the message it answers, from 1."""
 
     to: int
     text: str
@@ -49,8 +49,16 @@ replies = streams.output("replies", schema=Reply)
 
 @step(retries=3)
 async def think(message: str, *, number: int, summary: str) -> str:
-    """Find a reply. A real task asks a model here, with the summary as its memory."""
-    text = message.strip()
+    """Find a reply, and show it word by word to who follows. A real task asks a model here, with the summary as its
+    memory, and emits each token as it comes.
+    """
+    text = _reply(message.strip(), number=number, summary=summary)
+    for word in text.split(" "):
+        replies.emit(Reply(to=number, text=f"{word} "))
+    return text
+
+
+def _reply(text: str, *, number: int, summary: str) -> str:
     if text.lower() in ("hello", "hi"):
         return "Hello! Say anything, or ask for a summary."
     if text.lower() == "summary":

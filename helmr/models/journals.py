@@ -96,6 +96,8 @@ class RehearsalEnd(StrEnum):
     """At a step that has no recorded outcome and is not rehearsable."""
     WAIT = "wait"
     TOKEN = "token"
+    EMIT = "emit"
+    """The code emitted a chunk, outside of steps."""
     OPEN = "open"
     """The code waits for a step that the live run executes, or for something outside."""
     RETURNED = "returned"

@@ -26,6 +26,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import ANEW, WorkItem
+from helmr_runtime.session.host import HostActor
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 
@@ -44,6 +45,7 @@ class HarnessClients:
         rehearse: Says what an answer would set off.
         settle: Returns when all code waits or has ended.
         wake: Adopts and delivers what the ledger has made ready.
+        host_of: The host that holds a session.
         base_url: What the links of tokens begin with.
     """
 
@@ -57,6 +59,7 @@ class HarnessClients:
         rehearse: Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]],
         settle: Callable[[], Awaitable[None]],
         wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
+        host_of: Callable[[str], HostActor | None],
         base_url: str,
     ) -> None:
         self._ledger = ledger
@@ -66,6 +69,7 @@ class HarnessClients:
         self._rehearse = rehearse
         self._settle = settle
         self._wake = wake
+        self._host_of = host_of
         self._base_url = base_url
         self._looking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -119,6 +123,7 @@ class HarnessClients:
             principal=TESTER,
             base_url=self._base_url,
             settle=settle,
+            host_of=self._host_of,
         )
         return gateway
 

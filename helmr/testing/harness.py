@@ -29,6 +29,7 @@ from helmr.testing.tokens import BASE_URL, HarnessTokens
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.chunks import Emitted
 from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.directory.delivery import delivery
@@ -78,6 +79,7 @@ class Harness(HarnessTokens):
         self._names = 0
         self._settling = asyncio.Lock()
         self._binding: dict[str, asyncio.Lock] = {}
+        self._emitted: dict[str, list[Emitted]] = {}
         self._replaced: list[tuple[Step[..., Any], Callable[..., Any]]] = []
         self._clients = HarnessClients(
             self.ledger,
@@ -87,6 +89,7 @@ class Harness(HarnessTokens):
             rehearse=self.rehearse,
             settle=self.settle,
             wake=self._wake,
+            host_of=self._hosts.get,
             base_url=BASE_URL,
         )
 
@@ -220,7 +223,12 @@ class Harness(HarnessTokens):
             linger_s=self._linger_s,
             replay_always=self._replay_always,
             silence_s=self._silence_s,
+            on_emitted=lambda session_id, item: self.emitted(session_id).append(item),
         )
+
+    def emitted(self, session_id: str) -> list[Emitted]:
+        """What the code of a session has emitted, and where that ended; told of by `HarnessSession.chunks`."""
+        return self._emitted.setdefault(session_id, [])
 
     async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:
         """Whether code fits the journals of the runs that are there and have not ended; changes nothing.

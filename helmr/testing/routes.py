@@ -18,8 +18,10 @@ from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Host, Introduction, Routed
+from helmr_runtime.ports import Host, Routed
 from helmr_runtime.service import Service
+from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.session.host import HostActor
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
@@ -39,6 +41,7 @@ class HarnessGateway:
         rehearse: Says what an answer would set off.
         principal: Who acts in calls without a secret.
         base_url: What callback URLs begin with.
+        host_of: The host that holds a session.
         settle: Awaited before a call that may have changed something is answered; None answers at once.
     """
 
@@ -53,16 +56,18 @@ class HarnessGateway:
         principal: Principal,
         base_url: str,
         settle: Callable[[], Awaitable[None]] | None,
+        host_of: Callable[[str], HostActor | None],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._settle = settle
         self._opening = asyncio.Lock()
         self._is_open = False
+        directory, rehearsals = _Directory(decide, host_of), _RehearsalHost(rehearse)
         self._service = Service(
             ledger=ledger,
-            directory=_Directory(decide),
-            host_named=lambda name: cast(Host, _RehearsalHost(rehearse)),
+            directory=directory,
+            host_named=lambda name: directory.hosts.get(name) or cast(Host, rehearsals),
             clock=clock,
             version=VERSION,
             ring=ledger.ring,
@@ -105,14 +110,21 @@ class HarnessGateway:
 class _Directory:
     """`helmr_runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
 
-    def __init__(self, decide: Decide) -> None:
+    def __init__(self, decide: Decide, host_of: Callable[[str], HostActor | None]) -> None:
         self._decide = decide
+        self._host_of = host_of
+        self.hosts: dict[str, Host] = {}
+        """Those that were located; one that has ended still answers what it had to tell."""
 
     async def route(self, session_id: str, command: Command) -> Routed:
         return Routed(reply=await self._decide(session_id, command), host=None)
 
     async def locate(self, session_id: str) -> str | None:
-        return None
+        host = self._host_of(session_id)
+        if host is None:
+            return None
+        self.hosts[host.name] = host
+        return host.name
 
     async def any_host(self) -> str:
         return "harness"

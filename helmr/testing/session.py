@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from helmr.errors import HelmrError, UsageError
 from helmr.models import Rehearsal, RunStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
     Answer,
     CancelRun,
@@ -60,6 +62,7 @@ class HarnessCalls(Protocol):
     async def settle_if(self, settle: bool) -> None: ...
     async def park(self, session_id: str) -> None: ...
     async def kill(self, session_id: str) -> None: ...
+    def emitted(self, session_id: str) -> list[Emitted]: ...
 
 
 class HarnessSession:
@@ -225,6 +228,15 @@ class HarnessSession:
             e.body["data"]
             for e in await self.transcript()
             if e.kind == "output.appended" and e.body["stream"] == stream
+        ]
+
+    async def chunks(self, stream: str) -> list[Any]:
+        """The data of all chunks that the code has emitted to an output stream, in order; nobody need have followed."""
+        emitted = tuple(self._harness.emitted(self.id))
+        return [
+            json.loads(one.data)
+            for one in emitted
+            if isinstance(one, Chunk) and one.stream == stream
         ]
 
     async def run(self, payload: Any = None, *, as_before: bool = False) -> None:

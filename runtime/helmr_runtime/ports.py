@@ -6,13 +6,13 @@ boundaries; the protocols have one implementation as a Ray actor and one in-proc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
@@ -404,17 +404,6 @@ class Occupancy:
     """What it may have allocated before it makes way for another; None where nothing bounds it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Introduction:
-    """What a gateway says of itself to a Ray job that comes to do without it."""
-
-    version: str
-    started_at: datetime
-    data_dir: str | None = None
-    base_url: str = ""
-    pid: int = field(default_factory=os.getpid)
-
-
 class Host(Protocol):
     """A process that holds live sessions. Each method of a session names it; one that is not here raises `Moved`,
     without effect."""
@@ -450,6 +439,10 @@ class Host(Protocol):
 
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns when the report's version differs from `known`; -1 gives all that there is."""
+        ...
+
+    async def chunks(self, known: Mapping[str, ChunkPlace | None], timeout_s: float) -> ChunkNews:
+        """Long poll: what those sessions have emitted behind these places; at once for one without a place (S-90)."""
         ...
 
     async def who(self) -> Occupancy:

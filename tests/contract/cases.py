@@ -42,6 +42,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr_runtime.core.session_file import FileReader, read_session
 from helmr_runtime.security.file_signatures import check_signature
 from tests.contract.repeating import KINDS
@@ -303,6 +304,35 @@ async def following_meets_every_record_once(client: Any, way: Way) -> None:
     assert ended.status == "closed"
 
 
+async def chunks_come_beside_the_records(client: Any, way: Way) -> None:
+    started = await client.sessions.start("contract-emits", None)
+    session = client.sessions.open(started.id)
+    seen: list[Any] = []
+    told = seen.append
+
+    async def follow() -> None:
+        async with aclosing(session.output("echoes").follow_chunks()) as feed:
+            async for one in feed:
+                told(one)
+
+    following = asyncio.create_task(follow())
+    sent = 0
+    async with asyncio.timeout(BOUND_S):
+        while len({type(one) for one in seen}) < 3:  # who comes late may see an end and no chunk
+            await session.input("words").send(str(sent))
+            sent += 1
+            await asyncio.sleep(0.02)
+        await _close(session)
+        await following
+    chunks = [one for one in seen if isinstance(one, ChunkInfo)]
+    said = [[str(word), piece] for word in range(sent) for piece in range(3)]
+    assert [one.data for one in chunks] == said[-len(chunks) :]
+    assert {one.lost for one in chunks} == {0}
+    assert {one.outcome for one in seen if isinstance(one, ChunksEnd)} == {"succeeded"}
+    records = [one.data for one in seen if isinstance(one, RecordInfo)]
+    assert records == [str(word) for word in range(sent)]
+
+
 async def following_an_output_ends_with_its_session(client: Any, way: Way) -> None:
     started = await client.sessions.start("contract-echo", 0)
     session = client.sessions.open(started.id)
@@ -549,6 +579,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     a_repeated_operation_gives_its_first_receipt,
     every_operation_can_be_repeated,
     following_meets_every_record_once,
+    chunks_come_beside_the_records,
     following_an_output_ends_with_its_session,
     entries_are_followed,
     tokens_are_completed_once,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import ladder, streams, task, tokens
+from helmr import ladder, step, streams, task, tokens
 
 
 class Draft(BaseModel):
@@ -57,6 +57,21 @@ async def echo(payload: int) -> int:
     return count
 
 
+@step
+async def says(word: str) -> str:
+    """Emits a word in three pieces."""
+    for piece in range(3):
+        echoes.emit([word, piece])
+    return word
+
+
+@task(id="contract-emits", streams=[words, echoes])
+async def emits(payload: None) -> None:
+    """Says each word piece by piece, then whole."""
+    async for word in words.iter():
+        await echoes.append(await says(word))
+
+
 @task(id="contract-fails")
 async def fails(payload: str) -> str:
     """Fails."""
@@ -70,4 +85,4 @@ async def by_token(token_id: str) -> object:
     return result.value if result.ok else type(result.error).__name__
 
 
-TASKS = (review, deadline, echo, fails, by_token)
+TASKS = (review, deadline, echo, emits, fails, by_token)

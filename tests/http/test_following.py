@@ -13,6 +13,7 @@ import pytest
 from helmr import ids
 from helmr_runtime.http import sse
 from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.service.following import Followed
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Events, Stack, until
 
@@ -169,12 +170,13 @@ async def test_stopping_the_gateway_ends_every_stream(stack: Stack) -> None:
 
 
 def test_what_is_written_at_once_is_bounded_by_its_size() -> None:
-    items = [(number, "x" * 1_000) for number in range(500)] + [(500, "y" * 200_000), (501, "z")]
-    writes = list(sse._writes("entry", items))
-    assert "".join(writes) == "".join(sse._frame("entry", item) for item in items)
+    texts = ["x" * 1_000] * 500 + ["y" * 200_000, "z"]
+    items = [Followed("entry", number, text) for number, text in enumerate(texts)]
+    writes = list(sse._writes(items))
+    assert "".join(writes) == "".join(sse._frame(item) for item in items)
     assert max(map(len, writes)) < 200_000 + 2 * sse.WRITE_CHARS
     assert all(len(one) < 2 * sse.WRITE_CHARS for one in writes[:-2])
-    assert list(sse._writes("entry", [])) == []
+    assert list(sse._writes([])) == []
 
 
 @pytest.mark.parametrize("after", [0, 1])

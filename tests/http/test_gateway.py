@@ -16,7 +16,7 @@ from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 
 APPROVE = {"data": {"decision": "approve"}}
-POLLS = {"feed", "watch", "work", "ping"}
+POLLS = {"chunks", "feed", "watch", "work", "ping"}
 """Long polls that are taken up again when they return, and the directory's pings: nobody waits for them."""
 
 

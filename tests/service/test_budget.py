@@ -17,7 +17,7 @@ from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import LEDGER, kind_of
 from tests.service.stack import BOUND_S, Stack, until
 
-LONG_POLLS = {"feed", "work", "watch", "ping"}
+LONG_POLLS = {"chunks", "feed", "work", "watch", "ping"}
 """Calls that stay pending, whatever is answered."""
 
 

@@ -14,8 +14,12 @@ from helmr.errors import NotReady, Overloaded
 from helmr_runtime.rpc.protocol import ActorUnavailable
 from helmr_runtime.service import feed, following
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
-from helmr_runtime.service.following import FollowedEntries, FollowedRecords
+from helmr_runtime.service.following import Followed, FollowedEntries, FollowedRecords
 from tests.service.stack import BOUND_S, until
+
+
+def ids_of(items: list[Followed]) -> list[int]:
+    return [item.id for item in items if item.id is not None]
 
 
 class Log:
@@ -83,7 +87,7 @@ async def take_until(source: FollowedEntries, last: int) -> list[int]:
     seen: list[int] = []
     async with asyncio.timeout(BOUND_S):
         while not seen or seen[-1] < last:
-            seen += [offset for offset, _ in await source.take(1.0)]
+            seen += ids_of(await source.take(1.0))
     return seen
 
 
@@ -111,7 +115,7 @@ def test_from_any_place_each_entry_comes_once(
         for number, count in enumerate(live):
             for _ in range(count):
                 log.append("ab"[number % 2])
-            seen += [offset for offset, _ in await source.take(0.001)]
+            seen += ids_of(await source.take(0.001))
         last = log.append("a")
         while last <= after:
             last = log.append("a")
@@ -250,10 +254,10 @@ async def test_records_are_read_then_followed_each_once() -> None:
     append(1)
     append(1, "other")
     source = FollowedRecords(hub, "a", "out", 0, older, goes_on)
-    seen = [seq for seq, _ in await source.take(1.0)]
+    seen = ids_of(await source.take(1.0))
     append(3)
     while not seen or seen[-1] < 3:
-        seen += [seq for seq, _ in await source.take(1.0)]
+        seen += ids_of(await source.take(1.0))
     assert seen == [1, 2, 3]
     source.close()
     assert hub.followers == 0
@@ -295,17 +299,17 @@ async def test_records_are_followed_to_the_last_one_that_a_session_writes(
     while len(seen) < 2:
         if len(seen) == 1 and len(written) == 1:
             append()
-        seen += [seq for seq, _ in await source.take(1.0)]
+        seen += ids_of(await source.take(1.0))
     log.append("a", "run.succeeded")  # of many: more comes
     while source._has_caught_up:
-        seen += [seq for seq, _ in await source.take(1.0)]
+        seen += ids_of(await source.take(1.0))
     for _ in range(behind):
         append()
     log.append("a", "session.closed")
     has_ended = True
     async with asyncio.timeout(BOUND_S):
         while not source.is_closed:
-            seen += [seq for seq, _ in await source.take(1.0)]
+            seen += ids_of(await source.take(1.0))
     assert seen == list(range(1, 3 + behind))
     source.close()
     await hub.stop()

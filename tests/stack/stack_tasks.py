@@ -26,6 +26,7 @@ class Decision(BaseModel):
 
 approval = streams.input("approval", schema=Decision)
 messages = streams.input("messages", schema=str)
+numbers = streams.output("numbers", schema=int)
 
 
 @step
@@ -64,6 +65,24 @@ async def approve(payload: dict[str, Any]) -> str:
     )
     await touch(f"{name}-after")
     return decision.value.decision if decision.value is not None else "timed out"
+
+
+@step
+async def counts_up(name: str) -> str:
+    """Emits numbers for ever the first time, and ten of them the second."""
+    mark(name)
+    is_first = len((MARKS / name).read_text()) == 1
+    for number in range(1_000_000 if is_first else 10):
+        numbers.emit(number)
+        await asyncio.sleep(0.001)
+    return name
+
+
+@task
+async def emits_numbers(payload: str) -> str:
+    """Emits for whom it has waited."""
+    await messages.wait()
+    return await counts_up(payload)
 
 
 @task

@@ -165,6 +165,19 @@ class PublicTokenRequest(OpRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class EmitRequest(OpRequest):
+    """Show a chunk to followers (S-90). No op: nothing of it is recorded, and a replay passes it over."""
+
+    kind: ClassVar[str] = "emit"
+    stream: str
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.stream
+
+
+@dataclass(frozen=True, slots=True)
 class ContinueRequest(OpRequest):
     """End this run and begin the next with another payload (S-8)."""
 

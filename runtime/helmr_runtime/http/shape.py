@@ -106,6 +106,14 @@ class AfterQuery(ListQuery):
     after: int | None = Field(default=None, ge=0, le=SEQ_MAX)
 
 
+class OutputQuery(AfterQuery):
+    """An output stream, read or followed."""
+
+    chunks: bool = Field(
+        default=False, description="Follow what the code emits too, which is not stored."
+    )
+
+
 class FollowQuery(BaseModel):
     """A feed by offset."""
 
@@ -123,6 +131,7 @@ __all__ = [
     "KeyId",
     "LastEventId",
     "ListQuery",
+    "OutputQuery",
     "PublicTokenId",
     "Query",
     "RunId",

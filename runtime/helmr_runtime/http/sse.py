@@ -70,7 +70,7 @@ class EventStream(Response):
                 written_at_s = loop.time()
                 continue
             items = await self._following.take(left_s)
-            for text in _writes(self._following.event, items):
+            for text in _writes(items):
                 await _write(send, text)
                 written_at_s = loop.time()
                 await asyncio.sleep(0)
@@ -91,17 +91,18 @@ def start_of(last_event_id: str | None, after: int | None) -> int | None:
     return int(text)
 
 
-def _frame(event: str, item: Followed) -> str:
-    number, text = item
-    return f"event: {event}\nid: {number}\ndata: {text}\n\n"
+def _frame(item: Followed) -> str:
+    """What has no id leaves the id of the last event as it is: a client comes back with that."""
+    place = f"id: {item.id}\n" if item.id is not None else ""
+    return f"event: {item.event}\n{place}data: {item.text}\n\n"
 
 
-def _writes(event: str, items: Sequence[Followed]) -> Iterator[str]:
+def _writes(items: Sequence[Followed]) -> Iterator[str]:
     """The frames of these items, some at a time."""
     part: list[str] = []
     chars = 0
     for item in items:
-        part.append(_frame(event, item))
+        part.append(_frame(item))
         chars += len(part[-1])
         if chars >= WRITE_CHARS:
             yield "".join(part)

@@ -15,12 +15,12 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.ports import Introduction
 from helmr_runtime.rpc import descriptors, proxies
 from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service
+from helmr_runtime.service.introduction import Introduction
 
 BACKLOG = 2_048
 UNSENT_BYTES = 128 * 1024

@@ -17,11 +17,11 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
-from helmr_runtime.ports import Introduction
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.service import Service
+from helmr_runtime.service.introduction import Introduction
 
 
 def _version() -> str:

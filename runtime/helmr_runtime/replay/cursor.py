@@ -49,6 +49,11 @@ class JournalCursor:
         return self._log_left > 0
 
     @property
+    def has_been_here(self) -> bool:
+        """The journal holds an outcome or an op from behind this place."""
+        return self.is_replaying or self._op < self._op_max
+
+    @property
     def is_exhausted(self) -> bool:
         """Nothing is left to be asked for, given up or given."""
         return not self._lines

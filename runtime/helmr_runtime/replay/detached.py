@@ -17,7 +17,7 @@ from helmr.current import RunRef, SessionRef
 from helmr.errors import NotReady, RunParked
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.requests import OpRequest
+from helmr_runtime.core.requests import EmitRequest, OpRequest
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay.driver import TREE_END_S, RunDriver
 from helmr_runtime.replay.durable_context import Secrets
@@ -111,9 +111,9 @@ class DetachedRun:
         self._goes_on = goes_on
         self._told: deque[tuple[int, OpRequest | StepEnd | DetachedEnd]] = deque()
         self._is_told = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._end: asyncio.Future[DetachedEnd] = loop.create_future()
-        self._closed: asyncio.Future[bool] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[DetachedEnd] = self._loop.create_future()
+        self._closed: asyncio.Future[bool] = self._loop.create_future()
         self._driver = RunDriver(
             task,
             run.payload,
@@ -124,6 +124,7 @@ class DetachedRun:
             clock=clock,
             silence_s=silence_s,
             secrets=secrets,
+            emissions=self,
             on_quiet=self._quiet,
         )
 
@@ -204,6 +205,11 @@ class DetachedRun:
     def _take(self, op: int, told: OpRequest | StepEnd | DetachedEnd) -> None:
         self._told.append((op, told))
         self._is_told.set()
+
+    def emit(self, stream: str, op: int | None, data: str) -> None:
+        """Nobody follows. What is emitted outside of steps behind the journal is told, as an ask is."""
+        if op is None:
+            self._loop.call_soon_threadsafe(self._take, 0, EmitRequest(stream))
 
     # --- RunEvents --------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.host_status import Executing, SlotMark
 from helmr_runtime.replay.cursor import JournalCursor
-from helmr_runtime.replay.durable_context import DurableContext, Secrets
+from helmr_runtime.replay.durable_context import DurableContext, EmissionSink, Secrets
 from helmr_runtime.replay.ends import (
     Mismatch,
     Raised,
@@ -117,6 +117,7 @@ class RunDriver:
         silence_s: float = SILENCE_S,
         secrets: Secrets | None = None,
         mark: SlotMark | None = None,
+        emissions: EmissionSink | None = None,
         on_quiet: Callable[[], None] | None = None,
     ) -> None:
         self._mark = mark or SlotMark()
@@ -126,16 +127,6 @@ class RunDriver:
         self._host = host
         self._clock = clock
         self.cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
-        self._code = DurableContext(
-            task,
-            payload,
-            session=session,
-            run=run,
-            cursor=self.cursor,
-            asking=self,
-            secrets=secrets,
-            is_tried=on_quiet is not None,
-        )
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
@@ -149,6 +140,18 @@ class RunDriver:
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
         self._steps = StepRunner(self._loop, self._step_ended, self._mark)
+        self._code = DurableContext(
+            task,
+            payload,
+            session=session,
+            run=run,
+            cursor=self.cursor,
+            asking=self,
+            secrets=secrets,
+            emissions=emissions,
+            is_trying=self._steps.is_trying,
+            is_tried=on_quiet is not None,
+        )
         self._thread = threading.Thread(
             target=self._main_thread, name=f"helmr-{run.id}", daemon=True
         )

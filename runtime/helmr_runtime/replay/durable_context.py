@@ -8,7 +8,7 @@ S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run)
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from helmr.current import (
     RunRef,
     SessionRef,
     StepCall,
+    StepRef,
     TokenCall,
     TokenMade,
     WaitCall,
@@ -40,7 +41,7 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr.ids import RECORD, WAIT, new_id
-from helmr.models import RECORD_BYTES_MAX, VALUE_BYTES_MAX
+from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.core import jsontext
@@ -133,6 +134,14 @@ class Secrets(Protocol):
         ...
 
 
+class EmissionSink(Protocol):
+    """What takes the chunks of a run; called on any thread."""
+
+    def emit(self, stream: str, op: int | None, data: str) -> None:
+        """The code emits JSON text, in that step or outside of steps; returns at once."""
+        ...
+
+
 class DurableContext(DurableRun):
     """The code of one run, and what it may ask."""
 
@@ -146,6 +155,8 @@ class DurableContext(DurableRun):
         cursor: JournalCursor,
         asking: OpRequests,
         secrets: Secrets | None,
+        emissions: EmissionSink | None,
+        is_trying: Callable[[StepRef], bool],
         is_tried: bool,
     ) -> None:
         self.session = session
@@ -155,6 +166,8 @@ class DurableContext(DurableRun):
         self._cursor = cursor
         self._asking = asking
         self._secrets = secrets
+        self._emissions = emissions
+        self._is_trying = is_trying
         self._is_tried = is_tried
 
     async def execute(self) -> Any:
@@ -250,6 +263,21 @@ class DurableContext(DurableRun):
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
         seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data))
         return seq
+
+    def emit(self, stream: str, data: Any) -> None:
+        """Let a chunk out, unless the code has been here before or the step's try is over (S-90)."""
+        text = jsontext.encode(data)
+        if (size := len(text.encode("utf-8"))) > CHUNK_BYTES_MAX:
+            raise TooLarge(
+                f"the chunk for stream {stream} has {size} bytes of JSON, the limit is {CHUNK_BYTES_MAX}",
+                hint="Emit it in pieces.",
+            )
+        step = current_step.get()
+        if step is None:
+            self._asking.check_severed()
+        is_past = self._cursor.has_been_here if step is None else not self._is_trying(step)
+        if self._emissions is not None and not is_past:
+            self._emissions.emit(stream, step.op if step is not None else None, text)
 
     async def create_token(self, call: TokenCall) -> TokenMade:
         """Make a token; a replay gets the same one with the same secrets."""

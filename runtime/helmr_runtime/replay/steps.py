@@ -21,7 +21,7 @@ from helmr_runtime.replay.step_loop import step_loop
 
 
 class StepRunner:
-    """The steps of one run. All methods but `has_threads` belong to the run's loop."""
+    """The steps of one run. All methods but `has_threads` and `is_trying` belong to the run's loop."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class StepRunner:
         self._mark = mark
         self._calls: dict[int, tuple[StepCall, contextvars.Context]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._trying: dict[int, StepRef] = {}
         self._threads: set[threading.Thread] = set()
 
     @property
@@ -46,6 +47,10 @@ class StepRunner:
         """A step's body is executing."""
         return bool(self._tasks) or self.has_threads
 
+    def is_trying(self, step: StepRef) -> bool:
+        """That try executes, and has no outcome yet."""
+        return self._trying.get(step.op) is step
+
     def expect(self, op: int, call: StepCall) -> None:
         """Keep what this op will execute, with the caller's context variables."""
         self._calls[op] = (call, contextvars.copy_context())
@@ -57,7 +62,8 @@ class StepRunner:
             return
         call, context = known
         context = context.copy()
-        context.run(current_step.set, StepRef(call.name, key, tries))
+        ref = self._trying[op] = StepRef(call.name, key, tries, op)
+        context.run(current_step.set, ref)
         task = self._loop.create_task(
             self._try(op, call, context), name=f"step {call.name}", context=context
         )
@@ -71,6 +77,7 @@ class StepRunner:
     def give_up(self, op: int) -> None:
         """The code no longer awaits this op."""
         self._calls.pop(op, None)
+        self._trying.pop(op, None)
         task = self._tasks.get(op)
         if task is not None:
             task.cancel()
@@ -90,6 +97,7 @@ class StepRunner:
             may_retry = isinstance(raised, Exception) and isinstance(raised, call.retry_on)
             hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
             end = StepEnd(error=error_of(error, loop_hint=hint), may_retry=may_retry)
+        self._trying.pop(op, None)
         self._on_end(op, end)
         self._tasks.pop(op, None)
 
@@ -97,6 +105,7 @@ class StepRunner:
         """A try that was cancelled never gets to its end; of one that did, the next may have begun since."""
         if self._tasks.get(op) is task:
             del self._tasks[op]
+            self._trying.pop(op, None)
 
     async def _value(self, call: StepCall, context: contextvars.Context) -> Any:
         bound = asyncio.timeout(call.timeout_s)

@@ -31,7 +31,7 @@ OWN_HOST_PREFIX = "helmr-host-own-"
 
 CauseOfDeath = str
 
-LONG_POLLS = frozenset({"feed", "watch", "work"})
+LONG_POLLS = frozenset({"chunks", "feed", "watch", "work"})
 """The methods that wait for something to happen and change nothing: they end when their caller gives up. Any other goes
 on, since its caller can't know how far it has come."""
 

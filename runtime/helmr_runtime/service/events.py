@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from helmr import ids
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries, FollowedRecords
 
@@ -14,10 +15,13 @@ from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries, Followe
 class Events:
     """Followers of entries and records."""
 
-    def __init__(self, ledger: LedgerClient, catalog: CatalogView, hub: FeedHub) -> None:
+    def __init__(
+        self, ledger: LedgerClient, catalog: CatalogView, hub: FeedHub, chunks: ChunkHub
+    ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._hub = hub
+        self._chunks = chunks
 
     async def follow_all(self, after: int | None) -> FollowedEntries:
         """Entries of all sessions after a feed offset; None begins now."""
@@ -37,9 +41,11 @@ class Events:
         return FollowedEntries(self._hub, session_id, after, past.after)
 
     async def follow_output(
-        self, session_id: str, stream: str, after: int
+        self, session_id: str, stream: str, after: int, *, chunks: bool = False
     ) -> FollowedRecords | None:
         """Records of an output stream after a seq, to the session's end; None if none will come.
+
+        With `chunks` what its code emits from now on comes beside them (S-90).
 
         Raises:
             SessionNotFound: No session with that id.
@@ -60,6 +66,8 @@ class Events:
             session = await self._ledger.brief(session_id)
             await self._catalog.stream(session["task"], stream, "output")
             if await following.begin(is_over=session["is_over"]):
+                if chunks and not session["is_over"]:
+                    await following.follow_chunks(self._chunks)
                 return following
         except BaseException:
             following.close()

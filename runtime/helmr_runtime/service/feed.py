@@ -120,6 +120,10 @@ class Follower:
         self._waiting.clear()
         return taken
 
+    def wake(self) -> None:
+        """Let `take` return: its caller has news from elsewhere."""
+        self._news.set()
+
     def close(self) -> None:
         """Take no more; what was not taken is forgotten."""
         self.is_closed = True

@@ -5,15 +5,26 @@ Invariants: S-54 (never skips, never repeats).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.service.chunks import ChunkFollower, ChunkHub, event_of, to_json
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
 
-Followed = tuple[int, str]
-"""What a client gets: the id to come back with, and the object as JSON text."""
+LAST_ENDS_S = 1.0
+"""Longest that the end of a followed session waits for the end of its chunks."""
+
+
+class Followed(NamedTuple):
+    """What a client gets: the event's name, the id to come back with, if it has one, and the object as JSON text."""
+
+    event: str
+    id: int | None
+    text: str
+
 
 PAGE_ITEMS = 200
 """Older items read from the ledger at once."""
@@ -32,9 +43,6 @@ ENDS = frozenset(
 
 class Following(Protocol):
     """Something that a client follows."""
-
-    event: str
-    """The name of its items on the wire."""
 
     position: int | None
     """Where following began, if the client did not say; it comes back with that if nothing came."""
@@ -62,8 +70,6 @@ class FollowedEntries:
         after: The offset to begin after; None begins now.
         older: The entries after an offset, from the ledger, at most `PAGE_ITEMS`.
     """
-
-    event = "entry"
 
     def __init__(
         self,
@@ -99,12 +105,14 @@ class FollowedEntries:
                 items = await self._older(self._after)
                 new = self._texts(items)
             covered = reached if len(items) < PAGE_ITEMS else 0
-        newest = new[-1][0] if new else 0
-        self._after = max(self._after, newest, covered)
+        newest = new[-1].id if new else None
+        self._after = max(self._after, newest or 0, covered)
         return new
 
     def _texts(self, items: Sequence[FeedItem]) -> list[Followed]:
-        return [(item.offset, item.text) for item in items if item.offset > self._after]
+        return [
+            Followed("entry", item.offset, item.text) for item in items if item.offset > self._after
+        ]
 
     def close(self) -> None:
         self._is_closed = True
@@ -113,7 +121,7 @@ class FollowedEntries:
 
 
 class FollowedRecords:
-    """Records of one output stream of a session, by their seq, until its code has ended for good.
+    """Records of one output stream of a session, by their seq, until its code has ended for good; chunks beside them.
 
     Args:
         hub: The feed.
@@ -124,7 +132,6 @@ class FollowedRecords:
         is_over: Whether the session's last record is written.
     """
 
-    event = "record"
     position: int | None = None
 
     def __init__(
@@ -146,10 +153,25 @@ class FollowedRecords:
         self._page: list[dict[str, Any]] = []
         self._has_caught_up = False
         self._has_all = False
+        self._chunks: ChunkFollower | None = None
+        self._ends_by_s: float | None = None
+
+    async def follow_chunks(self, hub: ChunkHub) -> None:
+        """Take chunks too, from now on."""
+        self._chunks = await hub.join(
+            self._follower.session_id or "", self._stream, self._follower.wake
+        )
 
     @property
     def is_closed(self) -> bool:
-        return (self._has_all and not self._page) or self._follower.is_closed
+        has_all = self._has_all and not self._page and not self._awaits_ends()
+        return has_all or self._follower.is_closed
+
+    def _awaits_ends(self) -> bool:
+        """Chunks may come a moment later than the end of the session."""
+        now_s = asyncio.get_running_loop().time()
+        self._ends_by_s = self._ends_by_s or now_s + LAST_ENDS_S
+        return self._chunks is not None and self._chunks.has_open and now_s < self._ends_by_s
 
     async def begin(self, *, is_over: bool) -> bool:
         """Read the first page, which `take` gives; False if no record will come.
@@ -171,19 +193,29 @@ class FollowedRecords:
         if self._page:
             records, self._page = self._page, []
         elif self._has_caught_up:
-            items = await self._follower.take(timeout_s)
+            items = await self._follower.take(
+                min(timeout_s, LAST_ENDS_S) if self._has_all else timeout_s
+            )
             records = [record_of(i) for i in items if is_output(i, self._stream)]
             # The feed does not say whether more comes behind an end; the ledger does.
-            self._has_caught_up = not any(item.kind in ENDS for item in items)
+            self._has_caught_up = self._has_all or not any(item.kind in ENDS for item in items)
         else:
             # Asked first, so that the records read then are all.
             records = await self._read(is_over=await self._is_over())
+            if self._has_all and self._chunks is not None:
+                await self._chunks.drain()
         new = [record for record in records if record["seq"] > self._after]
         if new:
             self._after = new[-1]["seq"]
-        return [(record["seq"], jsontext.encode(record)) for record in new]
+        chunks = self._chunks.take() if self._chunks is not None else []
+        return [
+            *(Followed(event_of(item), None, to_json(item, lost)) for item, lost in chunks),
+            *(Followed("record", record["seq"], jsontext.encode(record)) for record in new),
+        ]
 
     def close(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
         self._follower.close()
 
 

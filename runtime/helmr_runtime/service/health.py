@@ -11,10 +11,11 @@ from helmr.errors import HelmrError
 from helmr.models import Activity, Health
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import from_iso
-from helmr_runtime.ports import Directory, Introduction
+from helmr_runtime.ports import Directory
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub
+from helmr_runtime.service.introduction import Introduction
 
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""

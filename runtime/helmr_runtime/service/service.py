@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from helmr_runtime.clock import Clock
-from helmr_runtime.ports import Directory, Host, Introduction
+from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
 from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
+from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.service.links import AnswerLinks
 from helmr_runtime.service.lru import LruCache
 from helmr_runtime.service.queries import Queries
@@ -105,7 +107,8 @@ class Service:
         )
         self.session_files = SessionFiles(ledger, self.catalog, version)
         self.queries = Queries(ledger)
-        self.events = Events(ledger, self.catalog, self.hub)
+        self.chunks = ChunkHub(directory.locate, host_named)
+        self.events = Events(ledger, self.catalog, self.hub, self.chunks)
         self.health = HealthView(
             ledger,
             directory,
@@ -123,8 +126,10 @@ class Service:
     async def stop(self) -> None:
         """End every follower, and the feed."""
         await self.hub.stop()
+        await self.chunks.stop()
 
     def _learn(self, item: FeedItem) -> None:
+        self.chunks.entry(item.session_id)
         if item.kind == "wait.opened":
             body = item.entry["body"]
             self._session_of_wait.put(body["wait_id"], item.session_id)

@@ -53,6 +53,7 @@ from helmr_runtime.replay import (
 from helmr_runtime.replay.driver import TREE_END_S
 from helmr_runtime.replay.durable_context import Secrets
 from helmr_runtime.replay.replay_log import is_outcome
+from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.outcomes import Outcomes
 from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.step_retries import StepRetries
@@ -91,6 +92,7 @@ class CodeRunner:
         log: The session; what the code asks is written there.
         token_waits: Opens waits whose precondition lies outside the session.
         mark: Where it is noted what the code does.
+        emissions: What takes the chunks that the code emits.
         on_closed: Called when the run's code has ended, or did not start, or a thread that it left has ended.
         on_retire: Called when parts of the code did not end.
     """
@@ -105,6 +107,7 @@ class CodeRunner:
         settings: CodeSettings,
         secrets: Secrets | None,
         mark: SlotMark,
+        emissions: Emissions,
         on_closed: Callable[[], None],
         on_retire: Callable[[str], None],
     ) -> None:
@@ -115,6 +118,7 @@ class CodeRunner:
         self._settings = settings
         self._secrets = secrets
         self._mark = mark
+        self._emissions = emissions
         self._on_closed = on_closed
         self._on_retire = on_retire
         self.driver: RunDriver | None = None
@@ -254,6 +258,7 @@ class CodeRunner:
             silence_s=self._settings.silence_s,
             secrets=self._secrets,
             mark=self._mark,
+            emissions=self._emissions,
         )
         self.driver.start()
 
@@ -344,6 +349,8 @@ class CodeRunner:
         if driver is not self.driver:
             return
         self.driver = None
+        if not self._log.is_over:
+            self._emissions.code_ended()
         longest_s = self._retries.longest_s()
         self._retries.forget()
         if not is_clean:

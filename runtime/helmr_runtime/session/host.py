@@ -12,11 +12,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from helmr.errors import Moved, NotReady, Overloaded
+from helmr.errors import Moved, NotReady
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.commands import Answer, Command, Send, TokenEnded
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
@@ -35,12 +37,12 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.replay.driver import SILENCE_S
-from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.session.chunk_polls import ChunkPolls
 from helmr_runtime.session.code_runner import CodeSettings
+from helmr_runtime.session.emissions import OnEmitted
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.rehearsal import Rehearsing
+from helmr_runtime.session.rehearsal import Rehearsals
 from helmr_runtime.session.slot import Slot
-from helmr_runtime.session.snapshot import read_snapshot
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its slot."""
@@ -53,9 +55,6 @@ WATCH_S = 3600.0
 
 REPORT_EVERY_S = 0.1
 """Reports come no faster: a session that is called again and again is parkable in between each time."""
-
-REHEARSALS_MAX = 4
-"""At once in one host: each has a thread, beside those of the sessions that are real."""
 
 log = logging.getLogger("helmr.session")
 
@@ -77,6 +76,7 @@ class HostActor:
         node: Ray's id of its node, if it may be another than the directory's.
         owns_process: It is alone in its process, whose memory is bounded then.
         memory_bytes: The bound; None is a share of the machine's.
+        on_emitted: Told of all that code emits, for tests.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class HostActor:
         node: str = "",
         owns_process: bool = False,
         memory_bytes: int | None = None,
+        on_emitted: OnEmitted | None = None,
     ) -> None:
         self.name = name
         self._ledger = ledger
@@ -111,6 +112,7 @@ class HostActor:
         self._owns_process = owns_process
         self._memory_bytes = memory_bytes
         self._memory_max_bytes: int | None = None
+        self._chunk_polls = ChunkPolls(on_emitted)
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
         self._ending: set[Slot] = set()
@@ -118,7 +120,7 @@ class HostActor:
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
         """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
         self.retiring: str | None = None
-        self._rehearsals = 0
+        self._rehearsals = Rehearsals(ledger, clock, base_url)
         self._version = 1
         self._changed = asyncio.Event()
         self._is_urgent = False
@@ -218,24 +220,7 @@ class HostActor:
             Overloaded: So many rehearsals are under way here.
             HelmrError: What answering would raise.
         """
-        if self._rehearsals >= REHEARSALS_MAX:
-            raise Overloaded(f"{self._rehearsals} rehearsals are under way", retry_after_s=1)
-        self._rehearsals += 1
-        try:
-            snapshot = await read_snapshot(self._ledger, session_id)
-            rehearsing = Rehearsing(
-                snapshot,
-                self._code().tasks.get(snapshot.state.task),
-                ledger=self._ledger,
-                clock=self._clock,
-                secrets=TaskSecrets(snapshot.loaded.keys, self._base_url),
-            )
-            found = await rehearsing.run(command)
-            if not rehearsing.has_left_nothing:
-                self.retire(f"the code of {found.run_id} did not end when it was rehearsed")
-            return found.model_dump(mode="json")
-        finally:
-            self._rehearsals -= 1
+        return await self._rehearsals.run(session_id, command, self._code().tasks, self.retire)
 
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns what has changed since the report of version `known`."""
@@ -254,6 +239,10 @@ class HostActor:
             slots=tuple(report for report in (*past, *live) if report is not None),
             retiring=self.retiring,
         )
+
+    async def chunks(self, known: Mapping[str, ChunkPlace | None], timeout_s: float) -> ChunkNews:
+        """Long poll: what those sessions have emitted behind these places; `gone` names those that are not here."""
+        return await self._chunk_polls.take(known, timeout_s)
 
     async def _until(self, holds: Callable[[], bool], within_s: float) -> None:
         async with asyncio.timeout(max(0.0, within_s)):
@@ -341,6 +330,7 @@ class HostActor:
             ),
             base_url=self._base_url,
             mark=slot.mark,
+            emissions=partial(self._chunk_polls.open, slot.session_id),
             on_change=slot.changed,
             on_lost=slot.lost,
             on_retire=self.retire,

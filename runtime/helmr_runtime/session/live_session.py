@@ -33,6 +33,7 @@ from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.code_runner import CodeRunner, CodeSettings
 from helmr_runtime.session.deadline_timer import DeadlineTimer
 from helmr_runtime.session.deduplication import Deduplicator
+from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.session_log import COMMIT_WAIT_S, Phase, SessionLog, unknown_outcome
 from helmr_runtime.session.token_waits import TokenWaits
 from helmr_runtime.session.validation import check_data
@@ -49,6 +50,7 @@ class LiveSession:
         settings: How this host runs code.
         base_url: What the callback URLs of tokens begin with.
         mark: Where it is noted what the code does.
+        emissions: Makes what holds the chunks that its code emits, for an epoch.
         on_change: Called after every change, for the host's report and status file.
         on_lost: Called once when the adoption is over against our will.
         on_retire: Called when parts of the code did not end.
@@ -66,6 +68,7 @@ class LiveSession:
         settings: CodeSettings,
         base_url: str,
         mark: SlotMark,
+        emissions: Callable[[int], Emissions],
         on_change: Callable[[], None],
         on_lost: Callable[[str], None],
         on_retire: Callable[[str], None],
@@ -75,6 +78,7 @@ class LiveSession:
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_retire = on_retire
+        self.emissions = emissions(loaded.epoch)
         self.log = SessionLog(
             loaded,
             session_id=session_id,
@@ -103,6 +107,7 @@ class LiveSession:
             settings=settings,
             secrets=TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None,
             mark=mark,
+            emissions=self.emissions,
             on_closed=self._code_closed,
             on_retire=self._retire,
         )
@@ -163,6 +168,7 @@ class LiveSession:
         self._deadline_timer.stop()
         reach(Point.SESSION_PARKING)
         reply = await self.log.release()
+        self.emissions.close()
         reach(Point.SESSION_PARKED)
         return reply
 
@@ -214,6 +220,7 @@ class LiveSession:
 
     def _end(self) -> None:
         self._deadline_timer.stop()
+        self.emissions.close()
         self.execution.sever(RunParked("the session left this host"))
 
     # --- commands -------------------------------------------------------------------------------
@@ -286,6 +293,8 @@ class LiveSession:
     # --- what follows a change ------------------------------------------------------------------
 
     def _applied(self, entry: Entry, before: Wait | None, is_cautious: bool) -> None:
+        if ends := self.emissions.ended_by(entry):
+            self.log.when_durable(entry.seq, lambda: self.emissions.tell(ends))
         self.execution.applied(entry, before, is_cautious)
 
     def _retire(self, reason: str) -> None:

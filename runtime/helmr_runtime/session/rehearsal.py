@@ -7,11 +7,11 @@ folded, and go nowhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from helmr import ids
-from helmr.errors import TaskNotFound, WaitResolved
+from helmr.errors import Overloaded, TaskNotFound, WaitResolved
 from helmr.models import Rehearsal, RehearsalEnd, RehearsedOp
 from helmr_runtime.catalog import Registered
 from helmr_runtime.clock import Clock
@@ -21,6 +21,7 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,
+    EmitRequest,
     HistoryRequest,
     OpRequest,
     OutputRequest,
@@ -44,12 +45,70 @@ from helmr_runtime.replay.detached import (
 from helmr_runtime.replay.durable_context import Secrets
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
 from helmr_runtime.replay.replay_log import Outcome, outcome_of
-from helmr_runtime.session.snapshot import Snapshot, Snapshots
+from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.session.snapshot import Snapshot, Snapshots, read_snapshot
 from helmr_runtime.session.validation import check_data, policy_of
 
 REHEARSAL_S = 10.0
 OPS_MAX = 1_000
 """S-87."""
+
+REHEARSALS_MAX = 4
+"""At once in one host: each has a thread, beside those of the sessions that are real."""
+
+
+class Rehearsals:
+    """The rehearsals of one host.
+
+    Args:
+        ledger: Where sessions are read.
+        clock: Tells the code the time.
+        base_url: What the callback URLs of tokens begin with.
+    """
+
+    def __init__(self, ledger: Snapshots, clock: Clock, base_url: str) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._base_url = base_url
+        self._under_way = 0
+
+    async def run(
+        self,
+        session_id: str,
+        command: Answer | TokenEnded,
+        tasks: Mapping[str, Registered],
+        on_left: Callable[[str], None],
+    ) -> Mapping[str, Any]:
+        """What that answer would set off, as `Rehearsal` in JSON.
+
+        Args:
+            session_id: Whose wait it answers.
+            command: The answer.
+            tasks: This host's code.
+            on_left: Called when parts of the code did not end.
+
+        Raises:
+            Overloaded: So many rehearsals are under way here.
+            HelmrError: What answering would raise.
+        """
+        if self._under_way >= REHEARSALS_MAX:
+            raise Overloaded(f"{self._under_way} rehearsals are under way", retry_after_s=1)
+        self._under_way += 1
+        try:
+            snapshot = await read_snapshot(self._ledger, session_id)
+            rehearsing = Rehearsing(
+                snapshot,
+                tasks.get(snapshot.state.task),
+                ledger=self._ledger,
+                clock=self._clock,
+                secrets=TaskSecrets(snapshot.loaded.keys, self._base_url),
+            )
+            found = await rehearsing.run(command)
+            if not rehearsing.has_left_nothing:
+                on_left(f"the code of {found.run_id} did not end when it was rehearsed")
+            return found.model_dump(mode="json")
+        finally:
+            self._under_way -= 1
 
 
 class Rehearsing:
@@ -167,6 +226,8 @@ class Rehearsing:
             case ContinueRequest():
                 self._meet(op, ask, ask.payload)
                 return Stopped(op, ask)
+            case EmitRequest():
+                return Stopped(op, ask)
             case _:
                 self._meet(op, ask)
                 return Stopped(op, ask)
@@ -262,5 +323,7 @@ def _place(ask: OpRequest) -> RehearsalEnd:
             return RehearsalEnd.WAIT
         case TokenRequest() | PublicTokenRequest():
             return RehearsalEnd.TOKEN
+        case EmitRequest():
+            return RehearsalEnd.EMIT
         case _:
             return RehearsalEnd.STEP

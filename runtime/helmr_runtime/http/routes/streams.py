@@ -17,6 +17,7 @@ from helmr_runtime.http.shape import (
     CallerDep,
     FollowQuery,
     LastEventId,
+    OutputQuery,
     ServiceDep,
     SessionId,
     StreamName,
@@ -87,7 +88,7 @@ async def list_inputs(
 async def read_outputs(
     session_id: SessionId,
     stream: StreamName,
-    query: Annotated[AfterQuery, Query()],
+    query: Annotated[OutputQuery, Query()],
     service: ServiceDep,
     request: Request,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
@@ -96,16 +97,19 @@ async def read_outputs(
     """Read an output stream's records by seq, or follow them with `Accept: text/event-stream`.
 
     Following begins after `after` or the Last-Event-ID, with the first record if there is neither. It ends when the
-    session is over; who comes back is then told that nothing follows, and so comes no more.
+    session is over; who comes back is then told that nothing follows, and so comes no more. With `chunks=true` the
+    events `chunk` and `chunks.end` come beside the records: what the code emits from now on, which is not stored.
     """
     token = public_token_of(request)
     if token is not None:
         check_read(token, session_id, stream)
     if sse.MEDIA_TYPE not in accept:
-        page = await service.sessions.outputs(session_id, stream, **query.model_dump())
+        page = await service.sessions.outputs(
+            session_id, stream, **query.model_dump(exclude={"chunks"})
+        )
         return json_response(page)
     after = sse.start_of(last_event_id, query.after) or 0
-    following = await service.events.follow_output(session_id, stream, after)
+    following = await service.events.follow_output(session_id, stream, after, chunks=query.chunks)
     if following is None:
         return Response(status_code=204)
     return _stream(request, following)
