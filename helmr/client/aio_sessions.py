@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-from helmr.client import operations, waiting
+from helmr.client import correction_operations, operations, waiting
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages_async
@@ -314,6 +314,35 @@ class AsyncSessionHandle:
         return await self._transport.call(
             operations.cancel_session(self.id, operation_id=operation_id)
         )
+
+    async def fork(
+        self,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        reason: str,
+        answer: Any = UNSET,
+        operation_id: str | None = None,
+    ) -> AsyncStartedSession:
+        """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
+
+        Steps before the op have run and do not run again; the op itself is asked anew.
+
+        Args:
+            to_op: An op of the newest run, as the transcript numbers them.
+            wait_id: Or a wait of it.
+            reason: Why, 1 to 500 characters; it stands in the new session's transcript.
+            answer: What answers the wait at that op in the new session.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            OpNotFound: The newest run's journal has no such op.
+            ForkRefused: There it waits for a token, which stays its own.
+            SchemaMismatch: The answer does not fit.
+        """
+        given = {"to_op": to_op, "wait_id": wait_id, "reason": reason, "answer": answer}
+        call = correction_operations.fork(self.id, **given, operation_id=operation_id)
+        return AsyncStartedSession(self._transport, await self._transport.call(call))
 
     async def note(self, text: str, *, operation_id: str | None = None) -> NoteReceipt:
         """Write a person's note into the transcript."""

@@ -114,16 +114,11 @@ def plan_amendment(
     Raises:
         WaitNotAmendable: It is pending, was cancelled, waits for no answer, or is not in the run's journal.
     """
-    opening = next(
-        (
-            e
-            for e in run.journal
-            if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
-        ),
-        None,
-    )
-    if opening is None or opening.op is None:
-        raise WaitNotAmendable(f"{wait_id} is not in the journal of {run.id}", wait_id=wait_id)
+    try:
+        opening = _opening(run, wait_id)
+    except OpNotFound as error:
+        raise WaitNotAmendable(error.message, wait_id=wait_id) from error
+    assert opening.op is not None
     if not _asks(opening):
         raise WaitNotAmendable(
             f"{wait_id} waits for a {opening.body['kind']}, which has no answer", wait_id=wait_id
@@ -151,12 +146,44 @@ def plan_amendment(
 
 
 def question_of_wait(run: Run, wait_id: str) -> Mapping[str, Any]:
-    """The body of the wait's opening."""
-    return next(
-        e.body
-        for e in run.journal
-        if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
-    )
+    """The body of the wait's opening.
+
+    Raises:
+        OpNotFound: The run's journal does not have it.
+    """
+    return _opening(run, wait_id).body
+
+
+def wait_op(run: Run, wait_id: str) -> int:
+    """The op of a wait.
+
+    Raises:
+        OpNotFound: The run's journal does not have it.
+    """
+    op = _opening(run, wait_id).op
+    assert op is not None
+    return op
+
+
+def wait_at(run: Run, op: int) -> Mapping[str, Any]:
+    """The body of the opening of the wait that this op is.
+
+    Raises:
+        OpNotFound: There is no such op, or it is no wait that somebody answers.
+    """
+    openings = (e for e in run.journal if e.op == op and e.kind is EntryKind.WAIT_OPENED)
+    found = next((e for e in openings if _asks(e)), None)
+    if found is None:
+        raise OpNotFound(f"op {op} of {run.id} is no wait that somebody answers", op=op)
+    return found.body
+
+
+def _opening(run: Run, wait_id: str) -> Entry:
+    openings = (e for e in run.journal if e.kind is EntryKind.WAIT_OPENED)
+    found = next((e for e in openings if e.body["wait_id"] == wait_id), None)
+    if found is None:
+        raise OpNotFound(f"{wait_id} is not in the journal of {run.id}", wait_id=wait_id)
+    return found
 
 
 def _opened(run: Run) -> dict[int, int]:

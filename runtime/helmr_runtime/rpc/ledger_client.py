@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import Loaded, StartSession
+from helmr_runtime.ports import ForkSession, Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -23,6 +23,16 @@ class LedgerClient(Protocol):
 
     async def start_session(self, start: StartSession) -> Json:
         """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
+        ...
+
+    async def fork_session(self, fork: ForkSession) -> Json:
+        """Create a session with another's past (S-86); `{session_id, run_id}`, also when it is repeated.
+
+        Raises:
+            SessionNotFound: No session with that id.
+            OpNotFound, ForkRefused: As `helmr_runtime.core.fork.fork`.
+            OperationConflict: The operation id was used with another request.
+        """
         ...
 
     async def snapshot(self, session_id: str) -> Loaded:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from helmr.errors import BadRequest, RunNotRewindable, SessionChanged, SessionTerminal
+from helmr.errors import BadRequest, SessionChanged
 from helmr.models import REASON_MAX, SessionStatus
 from helmr_runtime.core.commands import AmendWait, Command, RewindRun
 from helmr_runtime.core.corrections import (
@@ -14,6 +14,7 @@ from helmr_runtime.core.corrections import (
     plan_amendment,
     plan_rewind,
     question_of_wait,
+    rewindable,
 )
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.inputs import checked_size
@@ -34,7 +35,7 @@ def rewind(state: SessionState, command: RewindRun, context: Context) -> Decisio
         OpNotFound: The run's journal has no such op.
         SessionChanged: It would do something else than what was shown.
     """
-    run = _newest(state, command.run_id)
+    run = rewindable(state, command.run_id)
     plan = plan_rewind(state, run, command.to_op, keep_answers=command.keep_answers)
     _check_seen(plan, command.seen)
     drafts = _rewound(state, run, command, plan, command.reason)
@@ -48,7 +49,7 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
         WaitNotAmendable: It has no answer or timeout to amend.
         As `rewind`.
     """
-    run = _newest(state, command.run_id)
+    run = rewindable(state, command.run_id)
     plan = plan_amendment(state, run, command.wait_id, keep_answers=command.keep_answers)
     _check_seen(plan, command.seen)
     checked_size(command.data)
@@ -92,20 +93,6 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
         accepted = Draft(EntryKind.INPUT_ACCEPTED, record, principal=command.principal)
         return Decision((*drafts, accepted), receipt(drafts[-1], state.id))
     return Decision(drafts, receipt(drafts[-1], state.id))
-
-
-def _newest(state: SessionState, run_id: str) -> Run:
-    run = state.run
-    if run is None or run.id != run_id:
-        raise RunNotRewindable(
-            f"{run_id} is not the newest run of {state.id}",
-            hint="Only a session's newest run can be taken back.",
-            run_id=run_id,
-        )
-    is_closed_by_it = state.status is SessionStatus.CLOSED and state.closed_by == run.id
-    if state.status is not SessionStatus.OPEN and not is_closed_by_it:
-        raise SessionTerminal(f"{state.id} is {state.status.value}")
-    return run
 
 
 def _check_seen(plan: Rewind, seen: str) -> None:
