@@ -83,11 +83,3 @@ class RewindPreview(Wire):
     outputs: list[RepeatedOutput] = Field(default_factory=list)
     amends: str | None = None
     """The wait that gets another answer, of an amendment."""
-
-
-class ForkOrigin(Wire):
-    """Where a fork begins in its origin: behind entry `seq`, whose hash in the chain is `hash`."""
-
-    session_id: str
-    seq: int
-    hash: str

@@ -13,8 +13,20 @@ from typing import Any
 
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
-from helmr_runtime.core.entries import GENESIS, BodyCipher, Draft, Entry, EntryKind, stamp
+from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
+from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.entries import (
+    GENESIS,
+    BodyCipher,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    stamp,
+)
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.wait_record import mode_of
 
 NOT_COPIED = frozenset(
     {
@@ -111,6 +123,57 @@ def fork(
     ]
     origin = {"session_id": whole.id, "seq": cut.seq, "hash": cut.last_hash.hex()}
     return _copies(copied, run.id, origin, session_id, new_id, key, key_id, cipher)
+
+
+def begin(
+    origin: Sequence[Entry],
+    copies: Sequence[Entry],
+    to_op: int,
+    *,
+    reason: str,
+    principal: Principal,
+    operation: Operation | None = None,
+    answer: tuple[Any] | None = None,
+    record_id: str = "",
+) -> tuple[Draft, ...]:
+    """What follows the copies: who forked, and why, and the answer to the wait at which the fork begins.
+
+    Args:
+        origin: The origin's entries.
+        copies: What `fork` made of them.
+        to_op: Its op.
+        reason: Why.
+        principal: Who forks.
+        operation: Of the command.
+        answer: The data that answers the wait at that op, in a tuple of one; None asks anew.
+        record_id: The id of that answer, if it is a record.
+
+    Raises:
+        BadRequest: The reason is empty or too long.
+        OpNotFound: There is an answer, and the op is no wait that somebody answers.
+    """
+    state = _folded(copies)
+    run, whole = state.run, _folded(origin).run
+    assert run is not None
+    assert whole is not None
+    body: dict[str, Any] = {
+        "origin": dict(copies[0].body["forked_from"]),
+        "to_op": to_op,
+        "reason": checked_reason(reason),
+    }
+    if operation is not None:
+        body["operation"] = operation_json(operation)
+    forked = Draft(EntryKind.SESSION_FORKED, body, run_id=run.id, principal=principal)
+    if answer is None:
+        return (forked,)
+    (data,) = answer
+    question = wait_at(whole, to_op)
+    given = answer_for(question, to_op, state, record_id, data, mode_of(principal))
+    body["held"] = [given.to_json()]
+    if given.stream is None:
+        return (forked,)
+    amends = {"wait_id": given.wait_id}
+    return (forked, accepted_for(question, given, data, amends, principal))
 
 
 def _folded(entries: Sequence[Entry]) -> SessionState:

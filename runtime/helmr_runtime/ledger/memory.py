@@ -18,9 +18,13 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
+    check_fork_size,
     continue_head,
     due_entries,
     find_start,
+    fork_entries,
+    forked,
+    repeated_fork,
     repeated_start,
     start_entries,
     token_end_entries,
@@ -52,6 +56,7 @@ from helmr_runtime.ports import (
     Committed,
     Declined,
     Flush,
+    ForkSession,
     KnownKey,
     Loaded,
     Refused,
@@ -227,6 +232,15 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         cipher = self._bodies.cipher(start.session_id)
         self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
+
+    async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
+        known = self.index.known_operation(fork.operation.id)
+        if known is not None:
+            return repeated_fork(fork, self.recent(known))
+        check_fork_size(await self._require_head(fork.origin_id))
+        origin = self.entries_of(fork.origin_id)
+        cipher = self._bodies.cipher(fork.session_id)
+        return forked(self._store(fork_entries(fork, origin, self.clock.now(), None, None, cipher)))
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         operation = fact.operation

@@ -102,10 +102,11 @@ class LedgerClient(Protocol):
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """Sessions, newest first. Filters: external_id, task, status, activity, tag, limit, cursor."""
+        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, limit, cursor."""
         ...
 
     async def get_run(self, run_id: str) -> Json:

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from helmr import ids
-from helmr.errors import BadRequest, OpNotFound, TooLarge
+from helmr.errors import OpNotFound, TooLarge
 from helmr.models import (
     VALUE_BYTES_MAX,
     AmendPreviewRequest,
@@ -25,12 +25,12 @@ from helmr.models import (
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AmendWait, RewindRun
 from helmr_runtime.core.corrections import (
-    Rewind,
+    place_of,
     plan_amendment,
     plan_rewind,
+    preview_of,
     rewindable,
     wait_at,
-    wait_op,
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
@@ -79,9 +79,9 @@ class Corrections:
         session_id = (await self._runs.get(run_id)).session_id
         state = await self._state(session_id)
         run = rewindable(state, run_id)
-        to_op = _place(run, request.to_op, request.wait_id)
+        to_op = place_of(run, request.to_op, request.wait_id)
         plan = plan_rewind(state, run, to_op, keep_answers=request.keep_answers)
-        return _preview(state, run, plan, keep_answers=request.keep_answers)
+        return preview_of(state, run, plan, keep_answers=request.keep_answers)
 
     async def rewind(self, caller: Caller, run_id: str, request: RewindRequest) -> RunInfo:
         """Take the run back (S-75).
@@ -118,7 +118,7 @@ class Corrections:
         state = await self._state(str(wait["session_id"]))
         run = rewindable(state, str(wait["run_id"]))
         plan = plan_amendment(state, run, wait_id, keep_answers=request.keep_answers)
-        return _preview(state, run, plan, keep_answers=request.keep_answers)
+        return preview_of(state, run, plan, keep_answers=request.keep_answers)
 
     async def amend(self, caller: Caller, wait_id: str, request: AmendRequest) -> RunInfo:
         """Give the wait another answer (S-79).
@@ -170,7 +170,7 @@ class Corrections:
             state = await self._state(session_id)
             if state.run is None:
                 raise OpNotFound(f"{session_id} has no run")
-            to_op = _place(state.run, request.to_op, request.wait_id)
+            to_op = place_of(state.run, request.to_op, request.wait_id)
             if is_answered:
                 await self._check_answer(state, state.run, to_op, request.answer)
             fork = ForkSession(
@@ -216,29 +216,3 @@ class Corrections:
     async def _wait(self, wait_id: str) -> Json:
         ids.check_id(wait_id, ids.WAIT)
         return await self._ledger.get_wait(wait_id)
-
-
-def _place(run: Run, to_op: int | None, wait_id: str | None) -> int:
-    """The op that the request names.
-
-    Raises:
-        BadRequest: It names none, or two.
-        OpNotFound: The run's journal has no such wait.
-    """
-    if to_op is not None and wait_id is None:
-        return to_op
-    if wait_id is not None and to_op is None:
-        return wait_op(run, ids.check_id(wait_id, ids.WAIT))
-    raise BadRequest("name either an op or a wait to go back to")
-
-
-def _preview(state: SessionState, run: Run, plan: Rewind, *, keep_answers: bool) -> RewindPreview:
-    return RewindPreview.model_validate(
-        {
-            **plan.to_json(),
-            "session_id": state.id,
-            "run_id": run.id,
-            "keep_answers": keep_answers,
-            "hash": plan.hash,
-        }
-    )
