@@ -1,5 +1,5 @@
 # Made by `make clients` from aio_sessions.py; edit that one.
-"""`Client.sessions` and what it gives: sessions, their inputs and outputs, blocking.
+"""`Client.sessions` and what it gives: sessions, blocking.
 
 `helmr.client.sync` says what every method may raise besides what it names.
 """
@@ -14,14 +14,13 @@ from helmr.client.http import HttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages
 from helmr.client.start_options import StartAndWaitOptions, StartOptions
+from helmr.client.sync_streams import Input, Output
 from helmr.durations import Duration
 from helmr.models import (
     EntryInfo,
     NoteReceipt,
     Page,
-    RecordInfo,
     RunInfo,
-    SendReceipt,
     SessionInfo,
     StartReceipt,
 )
@@ -155,6 +154,7 @@ class Sessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
     ) -> Iterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -165,6 +165,7 @@ class Sessions:
             status: `open`, `closed` or `cancelled`.
             activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
             tag: Only sessions with this tag.
+            forked_from: Only forks of the session with this id.
             limit: Items per page, 1 to 200; the iterator goes on to the next page.
 
         Raises:
@@ -177,6 +178,7 @@ class Sessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -190,6 +192,7 @@ class Sessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -201,6 +204,7 @@ class Sessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -370,123 +374,3 @@ class StartedSession(SessionHandle):
     def created(self) -> bool:
         """False if the session was there already."""
         return self.receipt.created
-
-
-class Input:
-    """An input stream of a session."""
-
-    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    def send(
-        self,
-        data: Any,
-        *,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        public_access_token: str | None = None,
-        operation_id: str | None = None,
-    ) -> SendReceipt:
-        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
-
-        Args:
-            data: By the stream's schema.
-            correlation_id: Meets only waits for this id, and waits for none.
-            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
-            public_access_token: Sent instead of the client's key.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
-            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
-            SessionTerminal: The session is closed or cancelled.
-            IdleInputRejected: No run is active and the task rejects input then.
-            IdempotencyConflict: The key was used with other data.
-            ScopeDenied, TokenExhausted: What the public token does not allow.
-        """
-        call = operations.send(
-            self.session_id,
-            self.stream,
-            data,
-            correlation_id=correlation_id,
-            idempotency_key=idempotency_key,
-            public_access_token=public_access_token,
-            operation_id=operation_id,
-        )
-        return self._transport.call(call)
-
-    def list(self, *, after: int | None = None, limit: int | None = None) -> Iterator[RecordInfo]:
-        """The stream's records of any state, by seq."""
-        return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
-
-    def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `list`."""
-        return self._transport.call(
-            operations.list_inputs(
-                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
-            )
-        )
-
-
-class Output:
-    """An output stream of a session."""
-
-    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    def read(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        public_access_token: str | None = None,
-    ) -> Iterator[RecordInfo]:
-        """The records so far, by seq, page by page.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none.
-        """
-        return all_pages(
-            lambda cursor: self.page(
-                after=after, limit=limit, cursor=cursor, public_access_token=public_access_token
-            )
-        )
-
-    def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        public_access_token: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `read`."""
-        return self._transport.call(
-            operations.read_output(
-                self.session_id,
-                self.stream,
-                after=after,
-                limit=limit,
-                cursor=cursor,
-                public_access_token=public_access_token,
-            )
-        )
-
-    def follow(
-        self, *, after: int | None = None, public_access_token: str | None = None
-    ) -> Generator[RecordInfo, None, None]:
-        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
-        feed = operations.follow_output(
-            self.session_id, self.stream, after=after, public_access_token=public_access_token
-        )
-        return self._transport.items(feed)

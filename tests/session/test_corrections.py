@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from helmr import step, streams, task
+from helmr import TaskContext, step, streams, task, tokens
 from helmr.errors import SchemaMismatch, SessionTerminal, WaitNotAmendable, WaitResolved
 from helmr.models import RunStatus
-from helmr.testing import HarnessSession
+from helmr.testing import Harness, HarnessSession
 
 answers = streams.input("answers", schema=str)
 replies = streams.output("replies", schema=str)
@@ -291,3 +291,55 @@ async def test_a_rewind_is_stored_before_the_code_hears_of_it(harness) -> None:
         assert await session.result() == ALL
         rewound = [e for e in await session.transcript() if e.kind == "run.rewound"]
         assert len(rewound) == 1
+
+
+@task
+async def drawn(payload: Any, ctx: TaskContext) -> list[str]:
+    """Draws an id before each of two questions."""
+    first = str(ctx.uuid())
+    said = await answers.wait(subject="first?").unwrap()
+    mine = await tokens.create(subject="mine")
+    second = str(ctx.uuid())
+    await do(said)
+    return [first, second, said, await answers.wait(subject=f"{mine.id}?").unwrap()]
+
+
+async def fork(h: Harness, session: HarnessSession, **options: Any) -> HarnessSession:
+    client = h.async_client()
+    made = await client.sessions.open(session.id).fork(reason="what if", **options)
+    return HarnessSession(h, made.id)
+
+
+async def test_a_fork_goes_on_by_itself_and_draws_the_same_ids(harness) -> None:
+    async with harness(drawn) as h:
+        session = await h.start("drawn")
+        await session.answer("a")
+        await session.answer("end")
+        first = await session.result()
+        before = await session.transcript()
+        one = (await waits(session))[0]
+        other = await fork(h, session, wait_id=one, answer="b")
+        await other.answer("end")
+        assert await other.result() == [*first[:2], "b", "end"]
+        third = await fork(h, other, wait_id=(await waits(other))[1])
+        await third.answer("other end")
+        assert await third.result() == [*first[:2], "b", "other end"]
+        assert await session.transcript() == before
+        made = [e for e in h.entries() if e.kind == "token.created" and "copied_from" not in e.body]
+        assert len(made) == len(h.ledger.index.tokens) == 2
+    assert did == {"a": 1, "b": 1}
+
+
+async def test_tokens_of_what_was_taken_back_end_with_it(harness) -> None:
+    async with harness(drawn) as h:
+        session = await h.start("drawn")
+        await session.answer("a")
+        [made] = [
+            e.body["token_id"] for e in await session.transcript() if e.kind == "token.created"
+        ]
+        first = (await waits(session))[0]
+        seen = await session.preview(wait_id=first)
+        assert seen.tokens == [made]
+        await session.amend(first, "b")
+        assert (await h.ledger.get_token(made))["status"] == "cancelled"
+        assert len(h.ledger.index.tokens) == 2

@@ -191,14 +191,15 @@ def answer_for(
         data: The answer.
         mode: How it came.
     """
-    stream = question.get("stream")
+    stream: str | None = question.get("stream")
     is_record = stream is not None
+    seq = state.input_seqs.get(stream, 0) + 1 if stream is not None else None
     return HeldAnswer(
         question_hash=question.get("question_hash", ""),
         wait_id=question["wait_id"],
         stream=stream,
         record_id=record_id if is_record else None,
-        record_seq=state.input_seqs.get(stream, 0) + 1 if is_record else None,
+        record_seq=seq,
         data=None if is_record else data,
         mode=mode,
         op=op if "question_hash" not in question else None,

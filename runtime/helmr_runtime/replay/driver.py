@@ -125,7 +125,9 @@ class RunDriver:
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self.cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
+        self.cursor = JournalCursor(
+            replay_log.draws_from or run.id, replay_log, replay_log.began_at or clock.now()
+        )
         self._code = DurableContext(
             task,
             payload,
