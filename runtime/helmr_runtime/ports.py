@@ -145,29 +145,6 @@ class StartSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForkSession:
-    """Create a session that begins with copies of another's entries (S-86).
-
-    Attributes:
-        origin_id: Whose entries.
-        session_id: The fork's id.
-        to_op: The op of the origin's newest run that the fork asks for anew.
-        reason: Why.
-        answer: Its wait's answer in the fork, in a list of one; None without.
-        record_id: The id of that answer, if it is a record.
-    """
-
-    origin_id: str
-    session_id: str
-    to_op: int
-    reason: str
-    answer: tuple[Any] | None
-    record_id: str
-    principal: Principal
-    operation: Operation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """Receipt of a start."""
 

@@ -8,7 +8,7 @@ An op that has no outcome at the cut is left out too: the fork asks for it anew,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from helmr import ids
@@ -73,6 +73,29 @@ _OWN_PREFIXES = (ids.RUN, ids.WAIT, ids.RECORD)
 NewId = Callable[[str], str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkSession:
+    """Create a session that begins with copies of another's entries (S-86).
+
+    Attributes:
+        origin_id: Whose entries.
+        session_id: The fork's id.
+        to_op: The op of the origin's newest run that the fork asks for anew.
+        reason: Why.
+        answer: What answers that op's wait in the fork, in a tuple of one; None asks anew.
+        record_id: The id of that answer, if it is a record.
+    """
+
+    origin_id: str
+    session_id: str
+    to_op: int
+    reason: str
+    answer: tuple[Any] | None
+    record_id: str
+    principal: Principal
+    operation: Operation
+
+
 def fork(
     entries: Sequence[Entry],
     to_op: int,
@@ -128,25 +151,14 @@ def fork(
 def begin(
     origin: Sequence[Entry],
     copies: Sequence[Entry],
-    to_op: int,
-    *,
-    reason: str,
-    principal: Principal,
-    operation: Operation | None = None,
-    answer: tuple[Any] | None = None,
-    record_id: str = "",
+    asked: ForkSession,
 ) -> tuple[Draft, ...]:
     """What follows the copies: who forked, and why, and the answer to the wait at which the fork begins.
 
     Args:
         origin: The origin's entries.
         copies: What `fork` made of them.
-        to_op: Its op.
-        reason: Why.
-        principal: Who forks.
-        operation: Of the command.
-        answer: The data that answers the wait at that op, in a tuple of one; None asks anew.
-        record_id: The id of that answer, if it is a record.
+        asked: What is asked.
 
     Raises:
         BadRequest: The reason is empty or too long.
@@ -158,17 +170,17 @@ def begin(
     assert whole is not None
     body: dict[str, Any] = {
         "origin": dict(copies[0].body["forked_from"]),
-        "to_op": to_op,
-        "reason": checked_reason(reason),
+        "to_op": asked.to_op,
+        "reason": checked_reason(asked.reason),
+        "operation": operation_json(asked.operation),
     }
-    if operation is not None:
-        body["operation"] = operation_json(operation)
+    principal = asked.principal
     forked = Draft(EntryKind.SESSION_FORKED, body, run_id=run.id, principal=principal)
-    if answer is None:
+    if asked.answer is None:
         return (forked,)
-    (data,) = answer
-    question = wait_at(whole, to_op)
-    given = answer_for(question, to_op, state, record_id, data, mode_of(principal))
+    (data,) = asked.answer
+    question = wait_at(whole, asked.to_op)
+    given = answer_for(question, asked.to_op, state, asked.record_id, data, mode_of(principal))
     body["held"] = [given.to_json()]
     if given.stream is None:
         return (forked,)

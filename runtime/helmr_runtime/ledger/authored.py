@@ -28,13 +28,13 @@ from helmr_runtime.core.entries import (
     Principal,
     stamp,
 )
-from helmr_runtime.core.fork import begin
+from helmr_runtime.core.fork import ForkSession, begin
 from helmr_runtime.core.fork import fork as copied
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex, digest
-from helmr_runtime.ports import ForkSession, Started, StartSession
+from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
 
 FORK_ENTRIES_MAX = 20_000
@@ -234,16 +234,7 @@ def fork_entries(
         key_id=key_id,
         cipher=cipher,
     )
-    drafts = begin(
-        origin,
-        copies,
-        fork.to_op,
-        reason=fork.reason,
-        principal=fork.principal,
-        operation=fork.operation,
-        answer=fork.answer,
-        record_id=fork.record_id,
-    )
+    drafts = begin(origin, copies, fork)
     own = stamp_all(
         drafts,
         session_id=fork.session_id,

@@ -15,6 +15,7 @@ from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
@@ -56,7 +57,6 @@ from helmr_runtime.ports import (
     Committed,
     Declined,
     Flush,
-    ForkSession,
     KnownKey,
     Loaded,
     Refused,
@@ -239,8 +239,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))
         origin = self.entries_of(fork.origin_id)
-        cipher = self._bodies.cipher(fork.session_id)
-        return forked(self._store(fork_entries(fork, origin, self.clock.now(), None, None, cipher)))
+        cipher, now = self._bodies.cipher(fork.session_id), self.clock.now()
+        return forked(self._store(fork_entries(fork, origin, now, None, None, cipher)))
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         operation = fact.operation
@@ -289,11 +289,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         }
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:
-        """Refused.
-
-        Raises:
-            BadQuery: Always.
-        """
+        """Refused with `BadQuery`: there is no SQL here."""
         raise BadQuery(
             "sessions in a test's memory can't be queried with SQL",
             hint="Read lists and transcripts, or ask a runtime.",

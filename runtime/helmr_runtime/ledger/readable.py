@@ -15,6 +15,7 @@ from typing import Any
 
 from helmr.errors import KeyNotFound, RunNotFound, SessionNotFound, TokenNotFound, WaitNotFound
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
@@ -33,7 +34,6 @@ from helmr_runtime.ledger.token_views import api_key_json, public_token_json, to
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
     ANEW,
-    ForkSession,
     HeldLease,
     Started,
     StartSession,

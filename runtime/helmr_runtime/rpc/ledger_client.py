@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import ForkSession, Loaded, StartSession
+from helmr_runtime.ports import Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]

@@ -32,9 +32,9 @@ from helmr_runtime.core.corrections import (
     rewindable,
     wait_at,
 )
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ports import ForkSession
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.completion import check, data_schema
 from helmr_runtime.service.caller import Caller

@@ -16,6 +16,7 @@ from helmr.errors import HelmrError, SessionNotFound
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     Chain,
@@ -46,7 +47,6 @@ from helmr_runtime.ports import (
     Committed,
     Declined,
     Flush,
-    ForkSession,
     OperationUnused,
     Refused,
     Started,

@@ -16,6 +16,7 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
@@ -45,7 +46,6 @@ from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Flush,
-    ForkSession,
     KnownKey,
     Loaded,
     Started,
