@@ -88,7 +88,7 @@ def show(seen: RewindPreview) -> None:
     if ended:
         printing.write(f"Ends: {', '.join(ended)}")
     if seen.outputs:
-        printing.write(f"{len(seen.outputs)} output records stay, and may be written again.")
+        printing.write(f"Output records that stay, and may be written again: {len(seen.outputs)}")
     printing.write(f"{seen.run_id} goes back to op {seen.to_op}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def answered(live: LiveRuntime, name: str) -> tuple[str, str]:
     live.client.waits.answer(wait.id, YES)
     assert live.ended(session_id).result == "approve"
     return session_id, wait.id
+
+
+def decided(live: LiveRuntime, session_id: str, decision: str) -> bool:
+    """The run has ended with that decision."""
+    return bool(live.ended(session_id).result["decision"] == decision)
 
 
 def amend(live: LiveRuntime, wait_id: str, seen: RewindPreview, operation_id: str) -> RunInfo:
@@ -133,7 +139,7 @@ def test_what_0_1_0_left_waiting_is_forked_answered_and_amended(tmp_path: Path) 
             assert [one.name for one in seen.steps] == ["publish"]
             live.client.waits.amend(wait_id, NO, preview=seen, reason="misread")
             until(
-                lambda one=session_id: live.ended(one).result["decision"] == "reject",
+                partial(decided, live, session_id, "reject"),
                 within_s=30,
                 what="it ends otherwise",
             )

@@ -145,7 +145,7 @@ def plan_amendment(
     try:
         opening = _opening(run, wait_id)
     except OpNotFound as error:
-        raise WaitNotAmendable(error.message, wait_id=wait_id) from error
+        raise WaitNotAmendable(error.message, hint=error.hint, wait_id=wait_id) from error
     assert opening.op is not None
     if not _asks(opening):
         raise WaitNotAmendable(
@@ -298,7 +298,11 @@ def _opening(run: Run, wait_id: str) -> Entry:
     openings = (e for e in run.journal if e.kind is EntryKind.WAIT_OPENED)
     found = next((e for e in openings if e.body["wait_id"] == wait_id), None)
     if found is None:
-        raise OpNotFound(f"{wait_id} is not in the journal of {run.id}", wait_id=wait_id)
+        raise OpNotFound(
+            f"{wait_id} is not in the journal of {run.id}",
+            hint="A wait that was set aside is there no more; what asked again is another wait.",
+            wait_id=wait_id,
+        )
     return found
 
 
