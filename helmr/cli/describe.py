@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from helmr.models import (
         ChunkInfo,
         ChunksEnd,
+        ForkOrigin,
         PrincipalInfo,
         RecordInfo,
         Rehearsal,
@@ -145,6 +146,7 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("session", one.id),
         ("task", one.task),
         ("external id", one.external_id),
+        *((("forked from", _origin(one.forked_from)),) if one.forked_from is not None else ()),
         ("status", one.status),
         ("activity", one.activity),
         *((("queued", time_and_distance(one.queued_at)),) if one.queued_at is not None else ()),
@@ -154,6 +156,10 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("updated", time_and_distance(one.updated_at)),
         *(("warning", warning) for warning in one.warnings),
     ]
+
+
+def _origin(one: ForkOrigin) -> str:
+    return f"{one.session_id}, behind entry {one.seq}"
 
 
 def run_fields(one: RunInfo) -> list[tuple[str, object]]:

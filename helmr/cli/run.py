@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import completing, describe, finding, printing
+from helmr.cli import completing, correcting, describe, finding, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group("Look at runs, retry and cancel them.")
@@ -70,3 +70,37 @@ def cancel(cli: Cli, run: Run, json: Json = False) -> None:
     """Cancel a run; its session stays open."""
     with cli.client() as client:
         printing.show(client.runs.cancel(finding.run(client, run)), describe.run_fields, json)
+
+
+@command(
+    app,
+    "rewind",
+    examples="""helmr run rewind last --to-op 4 --preview
+helmr run rewind run_01… --to-wait wait_01… --reason "the price was wrong" --yes""",
+)
+def rewind(
+    cli: Cli,
+    run: Run,
+    to_op: correcting.ToOp = None,
+    to_wait: correcting.ToWait = None,
+    reason: correcting.Reason = None,
+    ask_again: correcting.AskAgain = False,
+    preview: correcting.Preview = False,
+    yes: correcting.Yes = False,
+    json: Json = False,
+) -> None:
+    """Take a session's newest run back to an op or a wait; what came after is done anew, answers are kept."""
+    correcting.require_place(to_op, to_wait)
+    with cli.client() as client:
+        run_id = finding.run(client, run)
+        wait_id = finding.wait(client, to_wait) if to_wait is not None else None
+        seen = client.runs.preview_rewind(
+            run_id, to_op=to_op, wait_id=wait_id, keep_answers=not ask_again
+        )
+        if preview:
+            printing.write_json(seen) if json else correcting.show(seen)
+            return
+        why = correcting.require_reason(reason)
+        if correcting.confirmed(seen, yes=yes, json=json):
+            done = client.runs.rewind(run_id, preview=seen, reason=why)
+            printing.show(done, describe.run_fields, json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import completing, describe, finding, printing, reading
+from helmr.cli import completing, correcting, describe, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.transcript import Transcript
@@ -258,3 +258,36 @@ def note(
     with cli.client() as client:
         receipt = client.sessions.open(finding.session(client, session)).note(text)
     printing.show(receipt, lambda one: [("note", one.note_id), ("seq", one.seq)], json)
+
+
+@command(
+    app,
+    "fork",
+    examples="""helmr session fork last --to-op 4 --reason "what if"
+helmr session fork ses_01… --to-wait wait_01… --answer '{"decision": "reject"}' --reason "what if" """.rstrip(),
+)
+def fork(
+    cli: Cli,
+    session: Session,
+    to_op: correcting.ToOp = None,
+    to_wait: correcting.ToWait = None,
+    reason: correcting.Reason = None,
+    answer: Annotated[
+        str | None,
+        typer.Option("--answer", metavar="JSON|@FILE|-", help="Answers the wait at that op there."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start a session that begins with another's past up to an op; steps before it do not run again."""
+    correcting.require_place(to_op, to_wait)
+    why = correcting.require_reason(reason)
+    given: dict[str, Any] = {}
+    if answer is not None:
+        given["answer"] = reading.json_argument(answer, option="--answer")
+    with cli.client() as client:
+        session_id = finding.session(client, session)
+        wait_id = finding.wait(client, to_wait) if to_wait is not None else None
+        started = client.sessions.open(session_id).fork(
+            to_op=to_op, wait_id=wait_id, reason=why, **given
+        )
+    printing.show(started.session, describe.session_fields, json)

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from helmr import filters
-from helmr.cli import completing, describe, describe_access, finding, printing, reading
+from helmr.cli import completing, correcting, describe, describe_access, finding, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.errors import UsageError
 from helmr.models import AnswerLinkInfo, Page
 
 app = group("See what waits for people, and answer it.")
@@ -188,3 +189,40 @@ def rehearse(
         return
     printing.table(describe.OP_COLUMNS, [describe.op_row(one) for one in found.ops])
     printing.write(f"ends: {describe.rehearsal_end(found)}")
+
+
+@command(
+    app,
+    "amend",
+    examples="""helmr wait amend wait_01… --preview
+helmr wait amend wait_01… --data '{"decision": "reject"}' --reason "misread the diff" --yes""",
+)
+def amend(
+    cli: Cli,
+    wait: Wait,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="JSON|@FILE|-", help="The answer that it should have had. Required."
+        ),
+    ] = None,
+    reason: correcting.Reason = None,
+    ask_again: correcting.AskAgain = False,
+    preview: correcting.Preview = False,
+    yes: correcting.Yes = False,
+    json: Json = False,
+) -> None:
+    """Give a wait that is over another answer: its run goes back to it and on with that."""
+    with cli.client() as client:
+        wait_id = finding.wait(client, wait)
+        seen = client.waits.preview_amend(wait_id, keep_answers=not ask_again)
+        if preview:
+            printing.write_json(seen) if json else correcting.show(seen)
+            return
+        if data is None:
+            raise UsageError("an amendment needs the new answer", hint="--data JSON|@FILE|-")
+        value = reading.json_argument(data, option="--data")
+        why = correcting.require_reason(reason)
+        if correcting.confirmed(seen, yes=yes, json=json):
+            done = client.waits.amend(wait_id, value, preview=seen, reason=why)
+            printing.show(done, describe.run_fields, json)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from helmr.client.aio import AsyncClient
 from helmr.client.aio_sessions import (
-    AsyncInput,
-    AsyncOutput,
     AsyncSessionHandle,
     AsyncStartedSession,
 )
+from helmr.client.aio_streams import AsyncInput, AsyncOutput
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.client.sync import Client
-from helmr.client.sync_sessions import Input, Output, SessionHandle, StartedSession
+from helmr.client.sync_sessions import SessionHandle, StartedSession
+from helmr.client.sync_streams import Input, Output
 from helmr.query import QueryResult
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""`AsyncClient.sessions` and what it gives: sessions, their inputs and outputs, awaited.
+"""`AsyncClient.sessions` and what it gives: sessions, awaited.
 
 `helmr.client.aio` says what every method may raise besides what it names.
 """
@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-from helmr.client import operations, waiting
+from helmr.client import correction_operations, operations, waiting
+from helmr.client.aio_streams import AsyncInput, AsyncOutput
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages_async
 from helmr.client.start_options import StartAndWaitOptions, StartOptions
 from helmr.durations import Duration
 from helmr.models import (
-    ChunkInfo,
-    ChunksEnd,
     EntryInfo,
     NoteReceipt,
     Page,
-    RecordInfo,
     RunInfo,
-    SendReceipt,
     SessionInfo,
     StartReceipt,
 )
@@ -156,6 +153,7 @@ class AsyncSessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -166,6 +164,7 @@ class AsyncSessions:
             status: `open`, `closed` or `cancelled`.
             activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
             tag: Only sessions with this tag.
+            forked_from: Only forks of the session with this id.
             limit: Items per page, 1 to 200; the iterator goes on to the next page.
 
         Raises:
@@ -178,6 +177,7 @@ class AsyncSessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -191,6 +191,7 @@ class AsyncSessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -202,6 +203,7 @@ class AsyncSessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -317,6 +319,35 @@ class AsyncSessionHandle:
             operations.cancel_session(self.id, operation_id=operation_id)
         )
 
+    async def fork(
+        self,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        reason: str,
+        answer: Any = UNSET,
+        operation_id: str | None = None,
+    ) -> AsyncStartedSession:
+        """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
+
+        Steps before the op have run and do not run again; the op itself is asked anew.
+
+        Args:
+            to_op: An op of the newest run, as the transcript numbers them.
+            wait_id: Or a wait of it.
+            reason: Why, 1 to 500 characters; it stands in the new session's transcript.
+            answer: What answers the wait at that op in the new session.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            OpNotFound: The newest run's journal has no such op.
+            ForkRefused: There it waits for a token, which stays its own.
+            SchemaMismatch: The answer does not fit.
+        """
+        given = {"to_op": to_op, "wait_id": wait_id, "reason": reason, "answer": answer}
+        call = correction_operations.fork(self.id, **given, operation_id=operation_id)
+        return AsyncStartedSession(self._transport, await self._transport.call(call))
+
     async def note(self, text: str, *, operation_id: str | None = None) -> NoteReceipt:
         """Write a person's note into the transcript."""
         return await self._transport.call(
@@ -348,137 +379,3 @@ class AsyncStartedSession(AsyncSessionHandle):
     def created(self) -> bool:
         """False if the session was there already."""
         return self.receipt.created
-
-
-class AsyncInput:
-    """An input stream of a session."""
-
-    def __init__(self, transport: AsyncHttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    async def send(
-        self,
-        data: Any,
-        *,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        public_access_token: str | None = None,
-        operation_id: str | None = None,
-    ) -> SendReceipt:
-        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
-
-        Args:
-            data: By the stream's schema.
-            correlation_id: Meets only waits for this id, and waits for none.
-            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
-            public_access_token: Sent instead of the client's key.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
-            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
-            SessionTerminal: The session is closed or cancelled.
-            IdleInputRejected: No run is active and the task rejects input then.
-            IdempotencyConflict: The key was used with other data.
-            ScopeDenied, TokenExhausted: What the public token does not allow.
-        """
-        call = operations.send(
-            self.session_id,
-            self.stream,
-            data,
-            correlation_id=correlation_id,
-            idempotency_key=idempotency_key,
-            public_access_token=public_access_token,
-            operation_id=operation_id,
-        )
-        return await self._transport.call(call)
-
-    def list(
-        self, *, after: int | None = None, limit: int | None = None
-    ) -> AsyncIterator[RecordInfo]:
-        """The stream's records of any state, by seq."""
-        return all_pages_async(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
-
-    async def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `list`."""
-        return await self._transport.call(
-            operations.list_inputs(
-                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
-            )
-        )
-
-
-class AsyncOutput:
-    """An output stream of a session."""
-
-    def __init__(self, transport: AsyncHttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    def read(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        public_access_token: str | None = None,
-    ) -> AsyncIterator[RecordInfo]:
-        """The records so far, by seq, page by page.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none.
-        """
-        return all_pages_async(
-            lambda cursor: self.page(
-                after=after, limit=limit, cursor=cursor, public_access_token=public_access_token
-            )
-        )
-
-    async def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        public_access_token: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `read`."""
-        return await self._transport.call(
-            operations.read_output(
-                self.session_id,
-                self.stream,
-                after=after,
-                limit=limit,
-                cursor=cursor,
-                public_access_token=public_access_token,
-            )
-        )
-
-    def follow(
-        self, *, after: int | None = None, public_access_token: str | None = None
-    ) -> AsyncGenerator[RecordInfo, None]:
-        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
-        feed = operations.follow_output(
-            self.session_id, self.stream, after=after, public_access_token=public_access_token
-        )
-        return self._transport.items(feed)
-
-    def follow_chunks(
-        self, *, after: int | None = None, public_access_token: str | None = None
-    ) -> AsyncGenerator[RecordInfo | ChunkInfo | ChunksEnd, None]:
-        """As `follow`, and beside the records what the code emits from now on, which is not stored (S-90).
-
-        Chunks come in order, each at most once. Records come by another way: one may overtake the chunks before it.
-        """
-        feed = operations.follow_chunks(
-            self.session_id, self.stream, after=after, public_access_token=public_access_token
-        )
-        return self._transport.items(feed)

@@ -103,16 +103,20 @@ def list_sessions(
     status: str | None = None,
     activity: str | None = None,
     tag: str | None = None,
+    forked_from: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[Page[SessionInfo]]:
     """GET /v1/sessions."""
+    if forked_from is not None:
+        check_session_id(forked_from)
     given = {
         "external_id": external_id,
         "task": _task_id(task),
         "status": status,
         "activity": activity,
         "tag": tag,
+        "forked_from": forked_from,
     }
     return list_call("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
 

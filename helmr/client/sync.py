@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from helmr.client import operations, waiting
+from helmr.client import correction_operations, operations, waiting
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
 from helmr.client.http import HttpTransport
@@ -34,6 +34,7 @@ from helmr.models import (
     Health,
     Page,
     Rehearsal,
+    RewindPreview,
     RunInfo,
     RunJournal,
     SendReceipt,
@@ -204,6 +205,51 @@ class Runs:
         """
         return self._transport.call(operations.retry_run(run_id, operation_id=operation_id))
 
+    def preview_rewind(
+        self,
+        run_id: str,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        keep_answers: bool = True,
+    ) -> RewindPreview:
+        """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
+
+        Args:
+            run_id: A session's newest run.
+            to_op: The first op that is asked anew, as the transcript numbers them.
+            wait_id: Or a wait of the run.
+            keep_answers: False asks every question behind that op again.
+
+        Raises:
+            RunNotRewindable: It is not the session's newest run.
+            OpNotFound: The run's journal has no such op.
+            SessionTerminal: The session was closed or cancelled, and not by this run.
+        """
+        call = correction_operations.preview_rewind(
+            run_id, to_op=to_op, wait_id=wait_id, keep_answers=keep_answers
+        )
+        return self._transport.call(call)
+
+    def rewind(
+        self, run_id: str, *, preview: RewindPreview, reason: str, operation_id: str | None = None
+    ) -> RunInfo:
+        """Take the run back as the preview says; its next attempt goes on from there (S-75).
+
+        Args:
+            run_id: The preview's run.
+            preview: What somebody looked at.
+            reason: Why, 1 to 500 characters; it stands in the transcript.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionChanged: It would do something else by now; nothing has happened. Look again.
+        """
+        call = correction_operations.rewind(
+            run_id, preview, reason=reason, operation_id=operation_id
+        )
+        return self._transport.call(call)
+
     def wait(
         self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
     ) -> RunInfo:
@@ -373,6 +419,49 @@ class Waits:
             Overloaded: Too many are rehearsed at once.
         """
         return self._transport.call(operations.rehearse_answer(wait_id, data))
+
+    def preview_amend(self, wait_id: str, *, keep_answers: bool = True) -> RewindPreview:
+        """What giving this wait another answer would do now, whatever the answer (S-76, S-79).
+
+        Args:
+            wait_id: An answered or timed-out wait of a session's newest run.
+            keep_answers: False asks every question behind it again.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitNotAmendable: It is pending, was cancelled, has no answer, or the run went back before it.
+            SessionTerminal: The session was closed or cancelled, and not by this run.
+        """
+        call = correction_operations.preview_amend(wait_id, keep_answers=keep_answers)
+        return self._transport.call(call)
+
+    def amend(
+        self,
+        wait_id: str,
+        data: Any,
+        *,
+        preview: RewindPreview,
+        reason: str,
+        operation_id: str | None = None,
+    ) -> RunInfo:
+        """Give the wait another answer: the run goes back to it and on with that (S-79).
+
+        Args:
+            wait_id: The wait.
+            data: The answer that it should have had.
+            preview: What somebody looked at.
+            reason: Why, 1 to 500 characters; it stands in the transcript.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionChanged: It would do something else by now; nothing has happened. Look again.
+            WaitNotAmendable: As `preview_amend`.
+            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
+        """
+        call = correction_operations.amend(
+            wait_id, data, preview, reason=reason, operation_id=operation_id
+        )
+        return self._transport.call(call)
 
 
 class Tasks:

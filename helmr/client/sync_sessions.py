@@ -1,5 +1,5 @@
 # Made by `make clients` from aio_sessions.py; edit that one.
-"""`Client.sessions` and what it gives: sessions, their inputs and outputs, blocking.
+"""`Client.sessions` and what it gives: sessions, blocking.
 
 `helmr.client.sync` says what every method may raise besides what it names.
 """
@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-from helmr.client import operations, waiting
+from helmr.client import correction_operations, operations, waiting
 from helmr.client.http import HttpTransport
 from helmr.client.operations import UNSET
 from helmr.client.paging import all_pages
 from helmr.client.start_options import StartAndWaitOptions, StartOptions
+from helmr.client.sync_streams import Input, Output
 from helmr.durations import Duration
 from helmr.models import (
-    ChunkInfo,
-    ChunksEnd,
     EntryInfo,
     NoteReceipt,
     Page,
-    RecordInfo,
     RunInfo,
-    SendReceipt,
     SessionInfo,
     StartReceipt,
 )
@@ -157,6 +154,7 @@ class Sessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
     ) -> Iterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -167,6 +165,7 @@ class Sessions:
             status: `open`, `closed` or `cancelled`.
             activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
             tag: Only sessions with this tag.
+            forked_from: Only forks of the session with this id.
             limit: Items per page, 1 to 200; the iterator goes on to the next page.
 
         Raises:
@@ -179,6 +178,7 @@ class Sessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -192,6 +192,7 @@ class Sessions:
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -203,6 +204,7 @@ class Sessions:
                 status=status,
                 activity=activity,
                 tag=tag,
+                forked_from=forked_from,
                 limit=limit,
                 cursor=cursor,
             )
@@ -314,6 +316,35 @@ class SessionHandle:
         """
         return self._transport.call(operations.cancel_session(self.id, operation_id=operation_id))
 
+    def fork(
+        self,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        reason: str,
+        answer: Any = UNSET,
+        operation_id: str | None = None,
+    ) -> StartedSession:
+        """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
+
+        Steps before the op have run and do not run again; the op itself is asked anew.
+
+        Args:
+            to_op: An op of the newest run, as the transcript numbers them.
+            wait_id: Or a wait of it.
+            reason: Why, 1 to 500 characters; it stands in the new session's transcript.
+            answer: What answers the wait at that op in the new session.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            OpNotFound: The newest run's journal has no such op.
+            ForkRefused: There it waits for a token, which stays its own.
+            SchemaMismatch: The answer does not fit.
+        """
+        given = {"to_op": to_op, "wait_id": wait_id, "reason": reason, "answer": answer}
+        call = correction_operations.fork(self.id, **given, operation_id=operation_id)
+        return StartedSession(self._transport, self._transport.call(call))
+
     def note(self, text: str, *, operation_id: str | None = None) -> NoteReceipt:
         """Write a person's note into the transcript."""
         return self._transport.call(operations.add_note(self.id, text, operation_id=operation_id))
@@ -343,135 +374,3 @@ class StartedSession(SessionHandle):
     def created(self) -> bool:
         """False if the session was there already."""
         return self.receipt.created
-
-
-class Input:
-    """An input stream of a session."""
-
-    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    def send(
-        self,
-        data: Any,
-        *,
-        correlation_id: str | None = None,
-        idempotency_key: str | None = None,
-        public_access_token: str | None = None,
-        operation_id: str | None = None,
-    ) -> SendReceipt:
-        """Append a record; the receipt says what it did: fulfilled, buffered, late or unmatched (S-25).
-
-        Args:
-            data: By the stream's schema.
-            correlation_id: Meets only waits for this id, and waits for none.
-            idempotency_key: A second send with it and the same data returns the first receipt (S-26).
-            public_access_token: Sent instead of the client's key.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
-            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
-            SessionTerminal: The session is closed or cancelled.
-            IdleInputRejected: No run is active and the task rejects input then.
-            IdempotencyConflict: The key was used with other data.
-            ScopeDenied, TokenExhausted: What the public token does not allow.
-        """
-        call = operations.send(
-            self.session_id,
-            self.stream,
-            data,
-            correlation_id=correlation_id,
-            idempotency_key=idempotency_key,
-            public_access_token=public_access_token,
-            operation_id=operation_id,
-        )
-        return self._transport.call(call)
-
-    def list(self, *, after: int | None = None, limit: int | None = None) -> Iterator[RecordInfo]:
-        """The stream's records of any state, by seq."""
-        return all_pages(lambda cursor: self.page(after=after, limit=limit, cursor=cursor))
-
-    def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `list`."""
-        return self._transport.call(
-            operations.list_inputs(
-                self.session_id, self.stream, after=after, limit=limit, cursor=cursor
-            )
-        )
-
-
-class Output:
-    """An output stream of a session."""
-
-    def __init__(self, transport: HttpTransport, session_id: str, stream: str) -> None:
-        self._transport = transport
-        self.session_id = session_id
-        self.stream = stream
-
-    def read(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        public_access_token: str | None = None,
-    ) -> Iterator[RecordInfo]:
-        """The records so far, by seq, page by page.
-
-        Raises:
-            SessionNotFound, StreamNotFound: There is none.
-        """
-        return all_pages(
-            lambda cursor: self.page(
-                after=after, limit=limit, cursor=cursor, public_access_token=public_access_token
-            )
-        )
-
-    def page(
-        self,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        public_access_token: str | None = None,
-    ) -> Page[RecordInfo]:
-        """One page of `read`."""
-        return self._transport.call(
-            operations.read_output(
-                self.session_id,
-                self.stream,
-                after=after,
-                limit=limit,
-                cursor=cursor,
-                public_access_token=public_access_token,
-            )
-        )
-
-    def follow(
-        self, *, after: int | None = None, public_access_token: str | None = None
-    ) -> Generator[RecordInfo, None, None]:
-        """Records after that seq and then as they are appended, until the session is over; leave the loop to stop."""
-        feed = operations.follow_output(
-            self.session_id, self.stream, after=after, public_access_token=public_access_token
-        )
-        return self._transport.items(feed)
-
-    def follow_chunks(
-        self, *, after: int | None = None, public_access_token: str | None = None
-    ) -> Generator[RecordInfo | ChunkInfo | ChunksEnd, None]:
-        """As `follow`, and beside the records what the code emits from now on, which is not stored (S-90).
-
-        Chunks come in order, each at most once. Records come by another way: one may overtake the chunks before it.
-        """
-        feed = operations.follow_chunks(
-            self.session_id, self.stream, after=after, public_access_token=public_access_token
-        )
-        return self._transport.items(feed)

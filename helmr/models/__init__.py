@@ -6,6 +6,7 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 
 from helmr.models.answers import *
 from helmr.models.chunks import *
+from helmr.models.corrections import *
 from helmr.models.journals import *
 from helmr.models.limits import *
 from helmr.models.requests import *

@@ -115,6 +115,13 @@ class WaitInfo(Wire):
         return markup.card(title, facts, body=self.body)
 
 
+class ForkOrigin(Wire):
+    """Where a fork begins: behind entry `seq` of its origin."""
+
+    session_id: str
+    seq: int
+
+
 class SessionInfo(Wire):
     """A session's summary; `wait` is the active wait in full, null when there is none."""
 
@@ -128,6 +135,8 @@ class SessionInfo(Wire):
     wait: WaitInfo | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    forked_from: ForkOrigin | None = None
+    """Of a fork: the session whose past it began with."""
     created_at: datetime
     updated_at: datetime
     last_seq: int

@@ -31,6 +31,9 @@ PERSON_MAX = 200
 REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
+OP_MAX = 2**53 - 1
+"""No op comes near; what is beyond no reader of JSON keeps exact."""
+
 QUERY_TEXT_MAX = 65_536
 QUERY_ROWS_DEFAULT = 10_000
 QUERY_ROWS_MAX = 100_000

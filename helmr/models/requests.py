@@ -12,10 +12,12 @@ from helmr.models.limits import (
     EXTERNAL_ID_MAX,
     IDEMPOTENCY_KEY_MAX,
     NAME_MAX,
+    OP_MAX,
     PERSON_MAX,
     QUERY_ROWS_DEFAULT,
     QUERY_ROWS_MAX,
     QUERY_TEXT_MAX,
+    REASON_MAX,
     SUBJECT_MAX,
     TOKEN_TAGS_MAX,
 )
@@ -51,6 +53,50 @@ class AnswerRequest(Request):
     """POST /v1/waits/{id}/answer."""
 
     data: Any
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
+
+
+class RewindPreviewRequest(Request):
+    """POST /v1/runs/{id}/rewind/preview. Names an op of the run, or a wait of it."""
+
+    to_op: int | None = Field(default=None, ge=1, le=OP_MAX)
+    wait_id: str | None = Field(default=None, min_length=1, max_length=64)
+    keep_answers: bool = True
+
+
+class RewindRequest(Request):
+    """POST /v1/runs/{id}/rewind. `to_op`, `keep_answers` and `preview_hash` are the preview's."""
+
+    to_op: int = Field(ge=1, le=OP_MAX)
+    reason: Reason
+    preview_hash: str = Field(min_length=1, max_length=128)
+    keep_answers: bool = True
+
+
+class AmendPreviewRequest(Request):
+    """POST /v1/waits/{id}/amend/preview."""
+
+    keep_answers: bool = True
+
+
+class AmendRequest(Request):
+    """POST /v1/waits/{id}/amend. `data` is required and may be null; `preview_hash` is the preview's."""
+
+    data: Any
+    reason: Reason
+    preview_hash: str = Field(min_length=1, max_length=128)
+    keep_answers: bool = True
+
+
+class ForkRequest(Request):
+    """POST /v1/sessions/{id}/fork. Names an op of the newest run, or a wait of it; `answer` is for the wait there."""
+
+    to_op: int | None = Field(default=None, ge=1, le=OP_MAX)
+    wait_id: str | None = Field(default=None, min_length=1, max_length=64)
+    reason: Reason
+    answer: Any = None
 
 
 class CloseRequest(Request):

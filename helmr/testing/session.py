@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from helmr import ids
 from helmr.errors import HelmrError, UsageError
-from helmr.models import Rehearsal, RunStatus
+from helmr.models import Rehearsal, RewindPreview, RunStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
+    AmendWait,
     Answer,
     CancelRun,
     CancelSession,
@@ -22,9 +23,17 @@ from helmr_runtime.core.commands import (
     Command,
     Operation,
     RetryRun,
+    RewindRun,
     Send,
     StartRun,
     TokenEnded,
+)
+from helmr_runtime.core.corrections import (
+    place_of,
+    plan_amendment,
+    plan_rewind,
+    preview_of,
+    rewindable,
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.state import SessionState
@@ -251,6 +260,77 @@ class HarnessSession:
             ),
         )
         await self._harness.settle()
+
+    async def preview(
+        self, *, to_op: int | None = None, wait_id: str | None = None, keep_answers: bool = True
+    ) -> RewindPreview:
+        """What `rewind` would do now.
+
+        Raises:
+            OpNotFound: The newest run's journal has no such op or wait.
+        """
+        state = await self.state()
+        run = rewindable(state, state.run.id if state.run is not None else "")
+        plan = plan_rewind(state, run, place_of(run, to_op, wait_id), keep_answers=keep_answers)
+        return preview_of(state, run, plan, keep_answers=keep_answers)
+
+    async def rewind(
+        self,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        keep_answers: bool = True,
+        reason: str = "a test",
+        settle: bool = True,
+    ) -> None:
+        """Take the newest run back to an op, or to a wait, as it is on disk (S-75).
+
+        Raises:
+            OpNotFound: The run's journal has no such op or wait.
+            SessionTerminal: The session was closed or cancelled, and not by this run.
+        """
+        seen = await self.preview(to_op=to_op, wait_id=wait_id, keep_answers=keep_answers)
+        command = RewindRun(
+            principal=TESTER,
+            run_id=seen.run_id,
+            to_op=seen.to_op,
+            reason=reason,
+            seen=seen.hash,
+            keep_answers=keep_answers,
+        )
+        await self._harness.command(self.id, command)
+        await self._harness.settle_if(settle)
+
+    async def amend(
+        self,
+        wait_id: str,
+        data: Any,
+        *,
+        keep_answers: bool = True,
+        reason: str = "a test",
+        settle: bool = True,
+    ) -> None:
+        """Give a resolved wait of the newest run another answer (S-79).
+
+        Raises:
+            WaitNotAmendable: It has no answer or timeout to amend.
+            SchemaMismatch: The data does not fit.
+        """
+        state = await self.state()
+        run = rewindable(state, state.run.id if state.run is not None else "")
+        plan = plan_amendment(state, run, wait_id, keep_answers=keep_answers)
+        command = AmendWait(
+            principal=TESTER,
+            run_id=run.id,
+            wait_id=wait_id,
+            record_id=ids.new_id(ids.RECORD),
+            data=data,
+            reason=reason,
+            seen=plan.hash,
+            keep_answers=keep_answers,
+        )
+        await self._harness.command(self.id, command)
+        await self._harness.settle_if(settle)
 
     async def retry(self) -> None:
         """Retry the newest run."""

@@ -14,6 +14,7 @@ CLIENT = Path(__file__).resolve().parents[2] / "helmr" / "client"
 NAMES = {
     "aio.py": "sync.py",
     "aio_sessions.py": "sync_sessions.py",
+    "aio_streams.py": "sync_streams.py",
     "aio_access.py": "sync_access.py",
 }
 
@@ -35,7 +36,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"\baclose\b", "close"),
     (r"\b(all_pages|wait)_async\b", r"\1"),
     (r"\bclient\.aio\b", "client.sync"),
-    (r"\baio_(sessions|access)\b", r"sync_\1"),
+    (r"\baio_(sessions|streams|access)\b", r"sync_\1"),
     (r"(Generator\[\w+, None)\]", r"\1, None]"),
 )  # fmt: skip
 

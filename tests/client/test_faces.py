@@ -17,9 +17,11 @@ from helmr.client import (
     aio,
     aio_access,
     aio_sessions,
+    aio_streams,
     sync,
     sync_access,
     sync_sessions,
+    sync_streams,
 )
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
@@ -29,6 +31,7 @@ PAIRS = [
     for blocking, awaited in (
         (sync, aio),
         (sync_sessions, aio_sessions),
+        (sync_streams, aio_streams),
         (sync_access, aio_access),
     )
     for name, one in sorted(vars(blocking).items())

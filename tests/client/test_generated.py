@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from helmr import AsyncClient, Client
-from helmr.client import aio, aio_access, aio_sessions
+from helmr.client import aio, aio_access, aio_sessions, aio_streams
 from tests.client import generate_sync
 
 
@@ -16,7 +16,9 @@ def test_the_blocking_client_is_current() -> None:
     assert generate_sync.outdated() == []
 
 
-@pytest.mark.parametrize("module", [aio, aio_access, aio_sessions], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [aio, aio_access, aio_sessions, aio_streams], ids=lambda m: m.__name__
+)
 def test_nothing_awaited_is_left_in_the_blocking_client(module) -> None:
     blocking = generate_sync.CLIENT / generate_sync.NAMES[f"{module.__name__.rsplit('.')[-1]}.py"]
     text = blocking.read_text(encoding="utf-8")

@@ -23,11 +23,13 @@ from helmr.errors import (
     IdempotencyConflict,
     KeyNotFound,
     OperationConflict,
+    OpNotFound,
     RunActive,
     RunNotFound,
     RunNotRetryable,
     SchemaMismatch,
     ScopeDenied,
+    SessionChanged,
     SessionNotFound,
     SessionTerminal,
     StreamNotFound,
@@ -38,6 +40,7 @@ from helmr.errors import (
     TokenNotFound,
     Unauthenticated,
     UsageError,
+    WaitNotAmendable,
     WaitNotFound,
     WaitResolved,
     WaitTimedOut,
@@ -177,6 +180,74 @@ async def an_answer_is_rehearsed(client: Any, way: Way) -> None:
     with pytest.raises(SchemaMismatch):
         await client.waits.rehearse(wait.id, {"decision": "maybe"})
     assert (await client.waits.get(wait.id)).status == "pending"
+
+
+async def a_wrong_answer_is_amended(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    await client.waits.answer(wait.id, APPROVE)
+    run = await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    seen = await client.waits.preview_amend(wait.id)
+    assert (seen.run_id, seen.amends, seen.asked_again) == (run.id, wait.id, [])
+    assert [one.stream for one in seen.outputs] == ["progress"]
+    with pytest.raises(SchemaMismatch):
+        await client.waits.amend(wait.id, {"decision": "maybe"}, preview=seen, reason="misread")
+    await client.waits.amend(wait.id, REJECT, preview=seen, reason="misread")
+    again = await client.runs.wait(run.id, timeout=BOUND_S)
+    assert (again.attempt, again.result) == (2, {"status": "reject"})
+    with pytest.raises(WaitNotAmendable):
+        await client.waits.preview_amend(wait.id)
+    entries = await all_of(client.sessions.open(started.id).transcript())
+    [rewound] = [one for one in entries if one.kind == "run.rewound"]
+    assert (rewound.body["reason"], rewound.principal.on_behalf_of) == ("misread", PERSON)
+
+
+async def a_run_goes_back(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    run_id = started.started_run.id
+    seen = await client.runs.preview_rewind(run_id, wait_id=wait.id)
+    assert [one.wait_id for one in seen.asked_again] == [wait.id]
+    await client.runs.rewind(run_id, preview=seen, reason="look again")
+    with pytest.raises(WaitResolved, match=f"{PERSON}.*look again") as told:
+        await client.waits.answer(wait.id, APPROVE)
+    assert told.value.facts["reason"] == "rewound"
+    with pytest.raises(SessionChanged) as changed:
+        await client.runs.rewind(run_id, preview=seen, reason="once more")
+    assert changed.value.facts["preview"]["run_id"] == run_id
+    await client.runs.wait(run_id, timeout=BOUND_S, until="stopped")
+    [asked] = await all_of(client.waits.list(session_id=started.id))
+    assert asked.id != wait.id
+    assert asked.question_hash == wait.question_hash
+    await client.waits.answer(asked.id, APPROVE)
+    assert (await client.runs.wait(run_id, timeout=BOUND_S)).result == {"status": "approve"}
+    with pytest.raises(OpNotFound):
+        await client.runs.preview_rewind(run_id, to_op=99)
+
+
+async def a_session_is_forked(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    await client.waits.answer(wait.id, APPROVE)
+    await client.runs.wait(started.started_run.id, timeout=BOUND_S)
+    origin = client.sessions.open(started.id)
+    before = await all_of(origin.transcript())
+    with pytest.raises(SchemaMismatch):
+        await origin.fork(wait_id=wait.id, reason="what if", answer={"decision": "maybe"})
+    other = await origin.fork(wait_id=wait.id, reason="what if", answer=REJECT)
+    run = await client.runs.wait(other.started_run.id, timeout=BOUND_S)
+    assert run.result == {"status": "reject"}
+    assert (await other.get()).forked_from.session_id == started.id
+    mine = await all_of(client.sessions.list(forked_from=started.id))
+    assert [one.id for one in mine] == [other.id]
+    asked = await origin.fork(wait_id=wait.id, reason="ask anew")
+    found = await client.runs.wait(asked.started_run.id, timeout=BOUND_S, until="stopped")
+    assert found.status == "waiting"
+    entries = await all_of(other.transcript())
+    [forked] = [one for one in entries if one.kind == "session.forked"]
+    assert (forked.body["reason"], forked.principal.on_behalf_of) == ("what if", PERSON)
+    assert await all_of(origin.transcript()) == before
+    assert [one.data for one in await all_of(other.output("progress").read())] == [
+        "asked",
+        "reject",
+    ]
 
 
 async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
@@ -572,6 +643,9 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     sessions_are_found_by_what_they_are,
     runs_are_listed_and_waited_for,
     an_answer_is_rehearsed,
+    a_wrong_answer_is_amended,
+    a_run_goes_back,
+    a_session_is_forked,
     the_inbox_is_read_and_answered,
     links_to_answer_by_are_made_listed_and_revoked,
     sends_say_what_they_did,

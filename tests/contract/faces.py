@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from helmr.client import aio, aio_access, aio_sessions, sync, sync_access, sync_sessions
+from helmr.client import (
+    aio,
+    aio_access,
+    aio_sessions,
+    aio_streams,
+    sync,
+    sync_access,
+    sync_sessions,
+    sync_streams,
+)
 
 HERE = str(Path(__file__).parent)
 AT_ONCE = ("open", "input", "output")
@@ -129,7 +138,9 @@ def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callabl
 
 def _classes(main: Any) -> list[type]:
     modules = (
-        (sync, sync_sessions, sync_access) if main is sync else (aio, aio_sessions, aio_access)
+        (sync, sync_sessions, sync_streams, sync_access)
+        if main is sync
+        else (aio, aio_sessions, aio_streams, aio_access)
     )
     return [
         cls

@@ -164,6 +164,57 @@ async def retry(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+async def rewind(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    run = await _newest_run(client, session)
+    seen = await client.runs.preview_rewind(run.id, wait_id=(await _wait_of(session)).id)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.runs.rewind(
+            run.id, preview=seen, reason="why", operation_id=operation_id
+        )
+        return [found.id, found.attempt]
+
+    async def then() -> None:
+        await client.runs.wait(run.id, timeout=BOUND_S, until="stopped")
+
+    return Prepared(call, session.id, then)
+
+
+async def amend(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    run, wait = await _newest_run(client, session), await _wait_of(session)
+    await client.waits.answer(wait.id, APPROVE)
+    await client.runs.wait(run.id, timeout=BOUND_S)
+    seen = await client.waits.preview_amend(wait.id)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.waits.amend(
+            wait.id, APPROVE, preview=seen, reason="why", operation_id=operation_id
+        )
+        return [found.id, found.attempt]
+
+    async def then() -> None:
+        await client.runs.wait(run.id, timeout=BOUND_S)
+        await session.close()
+
+    return Prepared(call, session.id, then)
+
+
+async def fork(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    wait = await _wait_of(session)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await session.fork(wait_id=wait.id, reason="why", operation_id=operation_id)
+        return [found.id, found.started_run.id]
+
+    async def then() -> None:
+        await client.waits.answer(wait.id, APPROVE)
+
+    return Prepared(call, None, then)
+
+
 async def cancel_run(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
     run = await _newest_run(client, session)
@@ -306,6 +357,9 @@ KINDS: Mapping[str, Kind] = {
         answer_for_a_token,
         next_run,
         retry,
+        rewind,
+        amend,
+        fork,
         cancel_run,
         close,
         cancel,

@@ -217,7 +217,7 @@ def test_what_was_not_looked_at_is_not_done():
     step(story, 2)
     with pytest.raises(SessionChanged) as refused:
         rewind(story, 1, seen=seen)
-    assert refused.value.facts["preview_hash"] == preview(story, 1).hash
+    assert refused.value.facts["preview"]["hash"] == preview(story, 1).hash
     assert [step["op"] for step in refused.value.facts["preview"]["steps"]] == [1, 2]
 
 

@@ -17,9 +17,12 @@ async def test_a_thousand_chunks_are_emitted_while_the_hosts_loop_is_held_up() -
     emissions = polls.open("ses_1", epoch=3)
     reading = asyncio.create_task(polls.take({"ses_1": ChunkPlace(3, 0)}, 30.0))
     await asyncio.sleep(0)
-    thread = threading.Thread(
-        target=lambda: [emissions.emit("out", 1, str(number)) for number in range(1_000)]
-    )
+
+    def speak() -> None:
+        for number in range(1_000):
+            emissions.emit("out", 1, str(number))
+
+    thread = threading.Thread(target=speak)
     thread.start()
     thread.join(10)  # this holds the loop up
     assert not thread.is_alive()

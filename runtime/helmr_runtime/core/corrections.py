@@ -10,9 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from helmr.errors import OpNotFound, WaitNotAmendable
+from helmr import ids
+from helmr.errors import (
+    BadRequest,
+    OpNotFound,
+    RunNotRewindable,
+    SessionTerminal,
+    WaitNotAmendable,
+)
+from helmr.models import REASON_MAX, RewindPreview, SessionStatus
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry, EntryKind, iso
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 from helmr_runtime.core.run import STEP_OUTCOMES, HeldAnswer, Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.step_keys import step_key
@@ -70,6 +78,26 @@ class Rewind:
         return jsontext.same_data_hash(self.to_json())
 
 
+def rewindable(state: SessionState, run_id: str) -> Run:
+    """The run, if it may be taken back (S-75).
+
+    Raises:
+        RunNotRewindable: It is not the session's newest run.
+        SessionTerminal: The session was closed or cancelled, and not by this run.
+    """
+    run = state.run
+    if run is None or run.id != run_id:
+        raise RunNotRewindable(
+            f"{run_id} is not the newest run of {state.id}",
+            hint="Only a session's newest run can be taken back.",
+            run_id=run_id,
+        )
+    is_closed_by_it = state.status is SessionStatus.CLOSED and state.closed_by == run.id
+    if state.status is not SessionStatus.OPEN and not is_closed_by_it:
+        raise SessionTerminal(f"{state.id} is {state.status.value}")
+    return run
+
+
 def plan_rewind(state: SessionState, run: Run, to_op: int, *, keep_answers: bool = True) -> Rewind:
     """What a rewind of the newest run to this op does now.
 
@@ -114,16 +142,11 @@ def plan_amendment(
     Raises:
         WaitNotAmendable: It is pending, was cancelled, waits for no answer, or is not in the run's journal.
     """
-    opening = next(
-        (
-            e
-            for e in run.journal
-            if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
-        ),
-        None,
-    )
-    if opening is None or opening.op is None:
-        raise WaitNotAmendable(f"{wait_id} is not in the journal of {run.id}", wait_id=wait_id)
+    try:
+        opening = _opening(run, wait_id)
+    except OpNotFound as error:
+        raise WaitNotAmendable(error.message, hint=error.hint, wait_id=wait_id) from error
+    assert opening.op is not None
     if not _asks(opening):
         raise WaitNotAmendable(
             f"{wait_id} waits for a {opening.body['kind']}, which has no answer", wait_id=wait_id
@@ -150,13 +173,137 @@ def plan_amendment(
     )
 
 
-def question_of_wait(run: Run, wait_id: str) -> Mapping[str, Any]:
-    """The body of the wait's opening."""
-    return next(
-        e.body
-        for e in run.journal
-        if e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id
+def answer_for(
+    question: Mapping[str, Any],
+    op: int,
+    state: SessionState,
+    record_id: str,
+    data: Any,
+    mode: str,
+) -> HeldAnswer:
+    """An answer that is held for the wait that asks this question next.
+
+    Args:
+        question: The body of a wait's opening.
+        op: Its op.
+        state: The session that the answer is for; an answer to an input wait is its next record.
+        record_id: That record's id.
+        data: The answer.
+        mode: How it came.
+    """
+    stream: str | None = question.get("stream")
+    is_record = stream is not None
+    seq = state.input_seqs.get(stream, 0) + 1 if stream is not None else None
+    return HeldAnswer(
+        question_hash=question.get("question_hash", ""),
+        wait_id=question["wait_id"],
+        stream=stream,
+        record_id=record_id if is_record else None,
+        record_seq=seq,
+        data=None if is_record else data,
+        mode=mode,
+        op=op if "question_hash" not in question else None,
     )
+
+
+def accepted_for(
+    question: Mapping[str, Any],
+    answer: HeldAnswer,
+    data: Any,
+    amends: Mapping[str, Any],
+    principal: Principal,
+) -> Draft:
+    """The record that an `answer_for` an input wait is."""
+    record: dict[str, Any] = {
+        "record_id": answer.record_id,
+        "stream": answer.stream,
+        "stream_seq": answer.record_seq,
+        "data": data,
+        "outcome": "fulfilled",
+        "mode": answer.mode,
+        "amends": dict(amends),
+    }
+    if "correlation_id" in question:
+        record["correlation_id"] = question["correlation_id"]
+    return Draft(EntryKind.INPUT_ACCEPTED, record, principal=principal)
+
+
+def question_of_wait(run: Run, wait_id: str) -> Mapping[str, Any]:
+    """The body of the wait's opening.
+
+    Raises:
+        OpNotFound: The run's journal does not have it.
+    """
+    return _opening(run, wait_id).body
+
+
+def wait_op(run: Run, wait_id: str) -> int:
+    """The op of a wait.
+
+    Raises:
+        OpNotFound: The run's journal does not have it.
+    """
+    op = _opening(run, wait_id).op
+    assert op is not None
+    return op
+
+
+def wait_at(run: Run, op: int) -> Mapping[str, Any]:
+    """The body of the opening of the wait that this op is.
+
+    Raises:
+        OpNotFound: There is no such op, or it is no wait that somebody answers.
+    """
+    openings = (e for e in run.journal if e.op == op and e.kind is EntryKind.WAIT_OPENED)
+    found = next((e for e in openings if _asks(e)), None)
+    if found is None:
+        raise OpNotFound(f"op {op} of {run.id} is no wait that somebody answers", op=op)
+    return found.body
+
+
+def checked_reason(reason: str) -> str:
+    """The reason as it is recorded.
+
+    Raises:
+        BadRequest: It is empty or too long.
+    """
+    stripped = reason.strip()
+    if not 1 <= len(stripped) <= REASON_MAX:
+        raise BadRequest(f"a reason has 1 to {REASON_MAX} characters")
+    return stripped
+
+
+def place_of(run: Run, to_op: int | None, wait_id: str | None) -> int:
+    """The op that a request names, by its number or by its wait.
+
+    Raises:
+        BadRequest: It names none, or two.
+        OpNotFound: The run's journal has no such wait.
+    """
+    if to_op is not None and wait_id is None:
+        return to_op
+    if wait_id is not None and to_op is None:
+        return wait_op(run, ids.check_id(wait_id, ids.WAIT))
+    raise BadRequest("name either an op or a wait to go back to")
+
+
+def preview_of(state: SessionState, run: Run, plan: Rewind, *, keep_answers: bool) -> RewindPreview:
+    """A plan as people are shown it."""
+    named = {"session_id": state.id, "run_id": run.id}
+    seen = {"keep_answers": keep_answers, "hash": plan.hash}
+    return RewindPreview.model_validate({**plan.to_json(), **named, **seen})
+
+
+def _opening(run: Run, wait_id: str) -> Entry:
+    openings = (e for e in run.journal if e.kind is EntryKind.WAIT_OPENED)
+    found = next((e for e in openings if e.body["wait_id"] == wait_id), None)
+    if found is None:
+        raise OpNotFound(
+            f"{wait_id} is not in the journal of {run.id}",
+            hint="A wait that was set aside is there no more; what asked again is another wait.",
+            wait_id=wait_id,
+        )
+    return found
 
 
 def _opened(run: Run) -> dict[int, int]:

@@ -10,6 +10,8 @@ session.created    task external_id? tags[] metadata{} idempotency_key_hash? req
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  operation?
+session.forked     origin{session_id seq hash} to_op reason held[]? operation?
+                   the copies end and the fork begins (S-86); queued. held: the answer that it was given
 note.added         note_id text operation?
 run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 draws_from? operation?
                    draws_from: of a fork's run, the run of its origin (S-86)
@@ -18,7 +20,8 @@ run.resumed        attempt code_hash                     a host took a queued or
 run.attempt_failed error failed_op? next_attempt retry_at    the policy retries; queued
 run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
 run.rewound        to_op reason set_aside[] attempt held[]{question_hash wait_id stream? record_id? record_seq? data?
-                   mode?} tokens[] public_tokens[] opens_session? amended?{wait_id record_id? amended_by} operation?
+                   mode? op?} tokens[] public_tokens[] opens_session? external_id?
+                   amended?{wait_id record_id? amended_by} operation?
                    taken back; queued. held: all answers that waits may take again (S-75, S-78)
 run.succeeded      result continued_by? kept_unused[]?     kept_unused: held answers that no wait took
 run.failed         error failed_op? kept_unused[]?
@@ -39,6 +42,7 @@ wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73)
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded next?
+                   because?                              of a rewind: why
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
@@ -75,6 +79,7 @@ class EntryKind(StrEnum):
     SESSION_CREATED = "session.created"
     SESSION_CLOSED = "session.closed"
     SESSION_CANCELLED = "session.cancelled"
+    SESSION_FORKED = "session.forked"
     NOTE_ADDED = "note.added"
     RUN_CREATED = "run.created"
     RUN_STARTED = "run.started"

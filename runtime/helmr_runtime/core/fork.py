@@ -8,13 +8,25 @@ An op that has no outcome at the cut is left out too: the fork asks for it anew,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
-from helmr_runtime.core.entries import GENESIS, BodyCipher, Draft, Entry, EntryKind, stamp
+from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
+from helmr_runtime.core.drafts import operation_json
+from helmr_runtime.core.entries import (
+    GENESIS,
+    BodyCipher,
+    Draft,
+    Entry,
+    EntryKind,
+    Principal,
+    stamp,
+)
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.wait_record import mode_of
 
 NOT_COPIED = frozenset(
     {
@@ -59,6 +71,29 @@ USERS_DATA = frozenset(
 _OWN_PREFIXES = (ids.RUN, ids.WAIT, ids.RECORD)
 
 NewId = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkSession:
+    """Create a session that begins with copies of another's entries (S-86).
+
+    Attributes:
+        origin_id: Whose entries.
+        session_id: The fork's id.
+        to_op: The op of the origin's newest run that the fork asks for anew.
+        reason: Why.
+        answer: What answers that op's wait in the fork, in a tuple of one; None asks anew.
+        record_id: The id of that answer, if it is a record.
+    """
+
+    origin_id: str
+    session_id: str
+    to_op: int
+    reason: str
+    answer: tuple[Any] | None
+    record_id: str
+    principal: Principal
+    operation: Operation
 
 
 def fork(
@@ -111,6 +146,46 @@ def fork(
     ]
     origin = {"session_id": whole.id, "seq": cut.seq, "hash": cut.last_hash.hex()}
     return _copies(copied, run.id, origin, session_id, new_id, key, key_id, cipher)
+
+
+def begin(
+    origin: Sequence[Entry],
+    copies: Sequence[Entry],
+    asked: ForkSession,
+) -> tuple[Draft, ...]:
+    """What follows the copies: who forked, and why, and the answer to the wait at which the fork begins.
+
+    Args:
+        origin: The origin's entries.
+        copies: What `fork` made of them.
+        asked: What is asked.
+
+    Raises:
+        BadRequest: The reason is empty or too long.
+        OpNotFound: There is an answer, and the op is no wait that somebody answers.
+    """
+    state = _folded(copies)
+    run, whole = state.run, _folded(origin).run
+    assert run is not None
+    assert whole is not None
+    body: dict[str, Any] = {
+        "origin": dict(copies[0].body["forked_from"]),
+        "to_op": asked.to_op,
+        "reason": checked_reason(asked.reason),
+        "operation": operation_json(asked.operation),
+    }
+    principal = asked.principal
+    forked = Draft(EntryKind.SESSION_FORKED, body, run_id=run.id, principal=principal)
+    if asked.answer is None:
+        return (forked,)
+    (data,) = asked.answer
+    question = wait_at(whole, asked.to_op)
+    given = answer_for(question, asked.to_op, state, asked.record_id, data, mode_of(principal))
+    body["held"] = [given.to_json()]
+    if given.stream is None:
+        return (forked,)
+    amends = {"wait_id": given.wait_id}
+    return (forked, accepted_for(question, given, data, amends, principal))
 
 
 def _folded(entries: Sequence[Entry]) -> SessionState:

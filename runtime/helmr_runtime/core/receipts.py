@@ -87,6 +87,8 @@ def receipt(
             }
         case EntryKind.SESSION_CREATED:
             return {"session_id": session_id, "run_id": body["run_id"], "created": True}
+        case EntryKind.SESSION_FORKED:
+            return {"session_id": session_id, "run_id": run_id, "created": True}
         case EntryKind.RUN_CREATED:
             return {"session_id": session_id, "run_id": run_id}
         case EntryKind.RUN_CANCELLED:

@@ -87,6 +87,7 @@ class HeldAnswer:
     Attributes:
         question_hash: Of the wait that may take it.
         wait_id: The wait, set aside, that had it.
+        op: Of an amended wait that release 0.1.0 opened, which has no question hash: what that op asks may take it.
     """
 
     question_hash: str
@@ -96,6 +97,7 @@ class HeldAnswer:
     record_seq: int | None = None
     data: Any = None
     mode: str | None = None
+    op: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The parts that are known; the data of a token wait always."""
@@ -159,6 +161,12 @@ class Run:
         )
         return next(opened).body["schema"]
 
+    def has_wait(self, wait_id: str) -> bool:
+        """The journal has that wait."""
+        return any(
+            e.kind is EntryKind.WAIT_OPENED and e.body["wait_id"] == wait_id for e in self.journal
+        )
+
     def index(self) -> None:
         """Derive `tries` and `given_up` from the journal."""
         self.tries, self.given_up = {}, set()
@@ -216,6 +224,14 @@ class Run:
         self.held = list(held)
         self.closed_waits = _closed_waits(self.journal)
         self.next_attempt(attempt, None, has_failed=False)
+
+    def begin_fork(self, held: Iterable[HeldAnswer]) -> None:
+        """Go on by itself from here: what is open in the origin was not copied."""
+        self.held = [*held, *self.held]
+        self.status = RunStatus.QUEUED
+        self.retry_at = None
+        self.deaths = 0
+        self.is_cautious = False
 
     def next_attempt(self, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
         """Begin another try of the run; after a failed one, what is to be repeated leaves the journal."""

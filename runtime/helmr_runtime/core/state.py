@@ -156,6 +156,12 @@ def _session_cancelled(state: SessionState, entry: Entry) -> None:
         known.setdefault("revoked_at", iso(entry.recorded_at))
 
 
+def _session_forked(state: SessionState, entry: Entry) -> None:
+    run = state.the_run(entry)
+    held = [HeldAnswer(**one) for one in entry.body.get("held", ())]
+    run.begin_fork(held)
+
+
 def _run_created(state: SessionState, entry: Entry) -> None:
     if entry.run_id is None:
         raise DataError(f"{state.id}: entry {entry.seq} creates a run without an id")
@@ -412,6 +418,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.SESSION_CREATED: _session_created,
     EntryKind.SESSION_CLOSED: _session_closed,
     EntryKind.SESSION_CANCELLED: _session_cancelled,
+    EntryKind.SESSION_FORKED: _session_forked,
     EntryKind.RUN_CREATED: _run_created,
     EntryKind.RUN_STARTED: _run_executes,
     EntryKind.RUN_RESUMED: _run_executes,

@@ -30,6 +30,7 @@ from helmr_runtime.http.route import ServedRoute
 from helmr_runtime.http.routes import (
     callbacks,
     catalog,
+    corrections,
     health,
     keys,
     links,
@@ -53,6 +54,7 @@ ROUTERS = (
     waits.router,
     links.router,
     runs.router,
+    corrections.router,
     tokens.router,
     callbacks.router,
     keys.router,

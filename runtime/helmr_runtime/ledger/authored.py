@@ -12,6 +12,7 @@ from typing import Any
 
 from helmr.errors import (
     ExternalIdConflict,
+    ForkRefused,
     IdempotencyConflict,
     MasterKeyMissing,
 )
@@ -27,12 +28,17 @@ from helmr_runtime.core.entries import (
     Principal,
     stamp,
 )
-from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.fork import ForkSession, begin
+from helmr_runtime.core.fork import fork as copied
+from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex, digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
+
+FORK_ENTRIES_MAX = 20_000
+"""A fork is one write."""
 
 
 class Chain:
@@ -197,6 +203,76 @@ def start_entries(
         key=key,
         cipher=cipher,
     )
+
+
+def fork_entries(
+    fork: ForkSession,
+    origin: Sequence[Entry],
+    now: datetime,
+    key: bytes | None,
+    key_id: str | None = None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """The entries of a fork: copies, then who forked and why (S-86).
+
+    Args:
+        fork: What is asked.
+        origin: All entries of the origin.
+        now: The ledger's time.
+        key: Of the fork's hash chain.
+        key_id: The master key that it begins with.
+        cipher: Seals its bodies.
+
+    Raises:
+        OpNotFound, ForkRefused: As `helmr_runtime.core.fork.fork`.
+    """
+    copies = copied(
+        origin,
+        fork.to_op,
+        session_id=fork.session_id,
+        key=key,
+        key_id=key_id,
+        cipher=cipher,
+    )
+    drafts = begin(origin, copies, fork)
+    own = stamp_all(
+        drafts,
+        session_id=fork.session_id,
+        first_seq=len(copies) + 1,
+        previous=copies[-1].hash,
+        at=max(now, copies[-1].recorded_at),
+        key=key,
+        cipher=cipher,
+    )
+    return (*copies, *own)
+
+
+def forked(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What a fork is answered: the receipt of its `session.forked`; those before are copies."""
+    return receipt_of(next(e for e in reversed(entries) if e.kind is EntryKind.SESSION_FORKED))
+
+
+def repeated_fork(fork: ForkSession, entry: Entry) -> dict[str, Any]:
+    """The answer to a fork that repeats another.
+
+    Raises:
+        OperationConflict: The operation id was used with another request.
+    """
+    first = FirstReceipt.of(entry)
+    assert first is not None
+    return first.again(fork.operation, fork.principal)
+
+
+def check_fork_size(head: Head) -> None:
+    """Raise if the session is too long to be copied at once.
+
+    Raises:
+        ForkRefused: It has more than `FORK_ENTRIES_MAX` entries.
+    """
+    if head.next_seq - 1 > FORK_ENTRIES_MAX:
+        raise ForkRefused(
+            f"{head.session_id} has {head.next_seq - 1} entries; at most {FORK_ENTRIES_MAX} are copied"
+        )
 
 
 def due_entries(

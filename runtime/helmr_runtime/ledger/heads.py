@@ -272,6 +272,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.SESSION_CREATED: _session_created,
     EntryKind.SESSION_CLOSED: _session_ended(SessionStatus.CLOSED),
     EntryKind.SESSION_CANCELLED: _session_ended(SessionStatus.CANCELLED),
+    EntryKind.SESSION_FORKED: _queued,
     EntryKind.RUN_CREATED: _run_created,
     EntryKind.RUN_STARTED: _run_executes,
     EntryKind.RUN_RESUMED: _run_executes,

@@ -171,13 +171,16 @@ class LedgerIndex:
             self._name(head, entry.body.get("external_id"), entry.body.get("idempotency_key_hash"))
         elif entry.kind in (EntryKind.SESSION_CLOSED, EntryKind.SESSION_CANCELLED):
             self._end(head)
+        elif entry.kind is EntryKind.RUN_REWOUND and entry.body.get("opens_session"):
+            self._reopen(head, entry.body.get("external_id"))
         elif entry.kind is EntryKind.CATALOG_WRITTEN:
             self.catalog_offset = entry.feed_offset
         elif "wait_id" in entry.body and entry.kind is not EntryKind.WAIT_OPENED:
             self.work.delivered(entry.body["wait_id"])
-        self.keys.apply(entry)
-        for session_id, wait_id in self.tokens.apply(entry):
-            self.deliver(session_id, wait_id, now)
+        if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
+            self.keys.apply(entry)
+            for session_id, wait_id in self.tokens.apply(entry):
+                self.deliver(session_id, wait_id, now)
         operation = entry.body.get("operation")
         if operation is not None:
             self.remember_operation(operation["id"], entry.feed_offset, entry.recorded_at, now)
@@ -254,6 +257,13 @@ class LedgerIndex:
         if start_key is not None:
             head.start_key = digest(start_key)
             self.start_keys[head.start_key] = head.session_id
+
+    def _reopen(self, head: Head, external_id: str | None) -> None:
+        """A closed session is open again. Its external id is its own again unless another has it by now."""
+        self.open_count += 1
+        self._ended.pop(head.session_id, None)
+        if external_id is not None and digest(external_id) not in self.external_ids:
+            self._name(head, external_id, None)
 
     def _end(self, head: Head) -> None:
         self.open_count -= 1

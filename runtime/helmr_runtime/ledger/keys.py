@@ -93,6 +93,9 @@ class KeyIndex:
             case EntryKind.SESSION_CANCELLED:
                 for public_token_id in tuple(self._of_session.get(entry.session_id, ())):
                     self._revoke(public_token_id, entry.recorded_at)
+            case EntryKind.RUN_REWOUND:
+                for public_token_id in body["public_tokens"]:
+                    self._revoke(public_token_id, entry.recorded_at)
             case EntryKind.API_KEY_CREATED:
                 self.admit_api_key(
                     ApiKey(

@@ -15,12 +15,17 @@ from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
+    check_fork_size,
     continue_head,
     due_entries,
     find_start,
+    fork_entries,
+    forked,
+    repeated_fork,
     repeated_start,
     start_entries,
     token_end_entries,
@@ -228,6 +233,15 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
+    async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
+        known = self.index.known_operation(fork.operation.id)
+        if known is not None:
+            return repeated_fork(fork, self.recent(known))
+        check_fork_size(await self._require_head(fork.origin_id))
+        origin = self.entries_of(fork.origin_id)
+        cipher, now = self._bodies.cipher(fork.session_id), self.clock.now()
+        return forked(self._store(fork_entries(fork, origin, now, None, None, cipher)))
+
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         operation = fact.operation
         known = self.index.known_operation(operation.id) if operation is not None else None
@@ -275,11 +289,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         }
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:
-        """Refused.
-
-        Raises:
-            BadQuery: Always.
-        """
+        """Refused with `BadQuery`: there is no SQL here."""
         raise BadQuery(
             "sessions in a test's memory can't be queried with SQL",
             hint="Read lists and transcripts, or ask a runtime.",

@@ -202,6 +202,10 @@ def _fits(wanted: Filter, info: Json) -> bool:
         return False
     if "kinds" in given and info["kind"] not in given.pop("kinds"):
         return False
+    if "forked_from" in given:
+        origin = info["forked_from"]
+        if origin is None or origin["session_id"] != given.pop("forked_from"):
+            return False
     is_over = info["status"] in ("closed", "cancelled")
     if given.get("activity") == "idle" and is_over:
         return False

@@ -33,6 +33,9 @@ class NewSession:
     """JSON text of a list of strings."""
     metadata: str
     """JSON text of an object."""
+    origin_id: str | None = None
+    """The session that this is a fork of, and the seq in it behind which it begins (S-86)."""
+    origin_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ class Projection:
                 self._wait_opened(entry, head, entry.feed_offset)
             case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:
                 self._wait_resolved(entry)
-            case EntryKind.TOKEN_CREATED:
+            case EntryKind.TOKEN_CREATED if "copied_from" not in entry.body:
                 tags = jsontext.encode(entry.body["tags"])
                 self.token_tags[entry.body["token_id"]] = tags
             case EntryKind.INPUT_ACCEPTED:
@@ -205,6 +208,7 @@ class Projection:
 
     def _session_created(self, entry: Entry, feed_offset: int) -> None:
         body = entry.body
+        origin = body.get("forked_from", {})
         self.new_sessions[entry.session_id] = NewSession(
             session_id=entry.session_id,
             created_offset=feed_offset,
@@ -214,6 +218,8 @@ class Projection:
             start_key=body.get("idempotency_key_hash"),
             tags=jsontext.encode(body.get("tags", [])),
             metadata=jsontext.encode(body.get("metadata", {})),
+            origin_id=origin.get("session_id"),
+            origin_seq=origin.get("seq"),
         )
 
     def _run_created(self, entry: Entry, head: Head, feed_offset: int) -> None:

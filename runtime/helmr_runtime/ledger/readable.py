@@ -15,6 +15,7 @@ from typing import Any
 
 from helmr.errors import KeyNotFound, RunNotFound, SessionNotFound, TokenNotFound, WaitNotFound
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
@@ -31,7 +32,14 @@ from helmr_runtime.ledger.row_access import (
 )
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
-from helmr_runtime.ports import ANEW, HeldLease, Started, StartSession, WorkChanges, WorkPosition
+from helmr_runtime.ports import (
+    ANEW,
+    HeldLease,
+    Started,
+    StartSession,
+    WorkChanges,
+    WorkPosition,
+)
 
 Json = dict[str, Any]
 
@@ -89,6 +97,10 @@ class ReadableLedger(ABC):
     @abstractmethod
     async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
         """The feed behind an offset; every entry once, in offset order (S-54)."""
+
+    @abstractmethod
+    async def fork_session(self, fork: ForkSession) -> Json:
+        """Create a session with another's past (S-86); `{session_id, run_id}`."""
 
     # --- starts and the catalog ------------------------------------------------------------------------
 
@@ -257,12 +269,18 @@ class ReadableLedger(ABC):
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
         """A page of `SessionInfo`, newest first."""
         wanted = SessionFilter(
-            external_id=external_id, task=task, status=status, activity=activity, tag=tag
+            external_id=external_id,
+            task=task,
+            status=status,
+            activity=activity,
+            tag=tag,
+            forked_from=forked_from,
         )
         return await self._page(wanted, cursor, limit)
 

@@ -26,6 +26,7 @@ class SessionFilter:
     activity: str | None = None
     """Of sessions that are over, none is `idle`."""
     tag: str | None = None
+    forked_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -116,12 +116,9 @@ class TokenIndex:
             case EntryKind.WAIT_OPENED if "token_id" in entry.body:
                 return self._wait_opened(entry, entry.feed_offset)
             case EntryKind.SESSION_CANCELLED:
-                cancelled = tuple(self._of_session.get(entry.session_id, ()))
-                return [
-                    due
-                    for token_id in cancelled
-                    for due in self._end(token_id, TokenStatus.CANCELLED, entry)
-                ]
+                return self._cancel(tuple(self._of_session.get(entry.session_id, ())), entry)
+            case EntryKind.RUN_REWOUND:
+                return self._cancel(entry.body["tokens"], entry)
             case kind if kind in ENDS:
                 return self._end(entry.body["token_id"], ENDS[kind], entry)
             case kind if kind in WAIT_ENDS:
@@ -163,6 +160,13 @@ class TokenIndex:
         self._ended[token.id] = None
         self.touched.add(token.id)
         return [(session_id, wait_id) for wait_id, session_id in token.waits.items()]
+
+    def _cancel(self, token_ids: Iterable[str], entry: Entry) -> list[tuple[str, str]]:
+        return [
+            due
+            for token_id in token_ids
+            for due in self._end(token_id, TokenStatus.CANCELLED, entry)
+        ]
 
     def _leave_session(self, token: Token) -> None:
         of_session = self._of_session.get(token.session_id)

@@ -41,6 +41,9 @@ def session_json(
         "wait": dict(wait) if wait is not None else None,
         "tags": jsontext.decode(row.tags),
         "metadata": jsontext.decode(row.metadata),
+        "forked_from": (
+            {"session_id": row.origin_id, "seq": row.origin_seq} if row.origin_id else None
+        ),
         "created_at": iso(row.created_at),
         "updated_at": iso(numbers.updated_at),
         "last_seq": numbers.next_seq - 1,

@@ -24,11 +24,11 @@ class JournalCursor:
         given_up: Ops that the code has cancelled by now.
     """
 
-    def __init__(self, run_id: str, replay_log: ReplayLog, began_at: datetime) -> None:
+    def __init__(self, draws_from: str, replay_log: ReplayLog, began_at: datetime) -> None:
         self.known_at = began_at
         self.given_up: set[int] = set()
         self._passed = 0
-        self._run_id = run_id
+        self._draws_from = draws_from
         self._replay_log = replay_log
         self._lines: deque[Line] = deque(replay_log.lines)
         self._log_left = len(replay_log.lines)
@@ -73,7 +73,7 @@ class JournalCursor:
     def draw(self) -> bytes:
         """32 bytes that are the same at this place of every replay, and others at the next draw."""
         self._draws += 1
-        return hashlib.sha256(f"{self._run_id}|{self._op}|{self._draws}".encode()).digest()
+        return hashlib.sha256(f"{self._draws_from}|{self._op}|{self._draws}".encode()).digest()
 
     def patched(self, name: str) -> tuple[bool, bool]:
         """Whether the code takes a patch's new way here, and whether that is new and to be recorded (S-88)."""

@@ -126,7 +126,9 @@ class RunDriver:
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self.cursor = JournalCursor(run.id, replay_log, replay_log.began_at or clock.now())
+        self.cursor = JournalCursor(
+            replay_log.draws_from or run.id, replay_log, replay_log.began_at or clock.now()
+        )
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None

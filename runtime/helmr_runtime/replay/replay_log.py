@@ -84,6 +84,7 @@ class ReplayLog:
         given_up: Ops that the code cancelled; their outcomes were never seen.
         unfinished: Ops opened without an outcome.
         patches: Marks of patches, as (op asked last, name).
+        draws_from: The run whose id ids and random numbers are drawn from, if the session is a fork (S-86).
     """
 
     lines: tuple[Line, ...]
@@ -93,6 +94,7 @@ class ReplayLog:
     given_up: frozenset[int]
     unfinished: frozenset[int]
     patches: frozenset[tuple[int, str]] = frozenset()
+    draws_from: str | None = None
 
 
 def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> ReplayLog:
@@ -135,6 +137,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
     return ReplayLog(
         lines=tuple(lines),
         began_at=run.created_at,
+        draws_from=run.draws_from,
         opened=opened,
         clocks=clocks,
         given_up=frozenset(given_up),

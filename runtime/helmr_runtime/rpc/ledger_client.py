@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
@@ -23,6 +24,16 @@ class LedgerClient(Protocol):
 
     async def start_session(self, start: StartSession) -> Json:
         """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
+        ...
+
+    async def fork_session(self, fork: ForkSession) -> Json:
+        """Create a session with another's past (S-86); `{session_id, run_id}`, also when it is repeated.
+
+        Raises:
+            SessionNotFound: No session with that id.
+            OpNotFound, ForkRefused: As `helmr_runtime.core.fork.fork`.
+            OperationConflict: The operation id was used with another request.
+        """
         ...
 
     async def snapshot(self, session_id: str) -> Loaded:
@@ -92,10 +103,11 @@ class LedgerClient(Protocol):
         status: str | None = None,
         activity: str | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """Sessions, newest first. Filters: external_id, task, status, activity, tag, limit, cursor."""
+        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, limit, cursor."""
         ...
 
     async def get_run(self, run_id: str) -> Json:

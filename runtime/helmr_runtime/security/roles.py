@@ -44,7 +44,7 @@ class Need(StrEnum):
     ANSWER = "answer"
     """Answer a wait, hand it to somebody by a link, leave a note."""
     STEER = "steer"
-    """Cancel, close, retry, start the next run."""
+    """Cancel, close, retry, start the next run; rewind, amend, fork."""
     DELEGATE = "delegate"
     """Make tokens and public tokens: hand a part of one's own rights to somebody outside."""
     QUERY = "query"
@@ -100,6 +100,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_SESSION}/close", Need.STEER),
     Route("POST", f"{_SESSION}/cancel", Need.STEER),
     Route("POST", f"{_SESSION}/notes", Need.ANSWER),
+    Route("POST", f"{_SESSION}/fork", Need.STEER),
     Route("GET", "/v1/waits", Need.READ),
     Route("GET", "/v1/waits/{wait_id}", Need.READ),
     Route("POST", "/v1/waits/{wait_id}/answer", Need.ANSWER),
@@ -109,11 +110,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/links/{secret}", Need.SECRET),
     Route("POST", "/v1/links/{secret}", Need.SECRET),
     Route("POST", "/v1/waits/{wait_id}/rehearse", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/amend/preview", Need.READ),
+    Route("POST", "/v1/waits/{wait_id}/amend", Need.STEER),
     Route("GET", "/v1/runs", Need.READ),
     Route("GET", "/v1/runs/{run_id}", Need.READ),
     Route("GET", "/v1/runs/{run_id}/journal", Need.ADMINISTER),
     Route("POST", "/v1/runs/{run_id}/cancel", Need.STEER),
     Route("POST", "/v1/runs/{run_id}/retry", Need.STEER),
+    Route("POST", "/v1/runs/{run_id}/rewind/preview", Need.READ),
+    Route("POST", "/v1/runs/{run_id}/rewind", Need.STEER),
     Route("POST", "/v1/tokens", Need.DELEGATE),
     Route("GET", "/v1/tokens", Need.READ),
     Route("GET", "/v1/tokens/{token_id}", Need.READ),

@@ -12,6 +12,7 @@ from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
+from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
@@ -104,6 +105,9 @@ class Service:
         self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
+        )
+        self.corrections = Corrections(
+            ledger, self.router, self.catalog, self.runs, self.sessions, repeats
         )
         self.session_files = SessionFiles(ledger, self.catalog, version)
         self.queries = Queries(ledger)

@@ -139,16 +139,20 @@ class Sessions:
         status: SessionStatus | None = None,
         activity: Activity | None = None,
         tag: str | None = None,
+        forked_from: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
         """Sessions, newest first; their waits without body and schema."""
+        if forked_from is not None:
+            ids.check_id(forked_from, ids.SESSION)
         found = await self._ledger.list_sessions(
             external_id=external_id,
             task=task,
             status=status.value if status is not None else None,
             activity=activity.value if activity is not None else None,
             tag=tag,
+            forked_from=forked_from,
             limit=limit,
             cursor=cursor,
         )

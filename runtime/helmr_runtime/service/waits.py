@@ -261,6 +261,16 @@ class Waits:
                 hint="Send the data as input if the session should have it anyway.",
                 **_facts(wait),
             )
+        if wait.status is WaitStatus.CANCELLED and stored["outcome"].get("reason") == "rewound":
+            because = stored["outcome"].get("because", "")
+            return WaitResolved(
+                f"{wait_id} is no longer asked: {_who(wait)} took its run back at "
+                f"{_second(wait.resolved_at)}: {because}",
+                hint="Nothing was stored. If the question still stands, it is asked anew as another wait.",
+                reason="rewound",
+                because=because,
+                **_facts(wait),
+            )
         return WaitResolved(
             f"{wait_id} was {wait.status.value} at {_second(wait.resolved_at)} by {_who(wait)}",
             hint="Nothing was stored.",

@@ -226,13 +226,14 @@ class CodeRunner:
     # --- starting -----------------------------------------------------------------------------
 
     async def _start(self, run: Run) -> None:
-        log = self._log
+        log, attempt = self._log, run.attempt
         try:
             histories = await self._outcomes.histories(run)
             seq = max(log.hold_seq, log.state.seq if run.is_cautious else 0)
             is_held = await log.durable(seq)
             is_live = log.phase is Phase.LIVE
-            if is_held and is_live and run.is_active and log.state.run is run:
+            is_same = log.state.run is run and run.attempt == attempt
+            if is_held and is_live and run.is_active and is_same:
                 self._launch(run, make_replay_log(log.state, histories))
         finally:
             self._starting = None
@@ -394,14 +395,14 @@ class CodeRunner:
     def _run_of(self, driver: RunDriver) -> Run | None:
         """The active run, if this driver is the one that runs it."""
         run = self._log.state.active_run
-        if (
-            not self._log.hears_code
-            or driver is not self.driver
-            or run is None
-            or run.id != driver.run.id
-        ):
+        if not self._log.hears_code or driver is not self.driver or not self.is_of(driver, run):
             return None
-        return None if run.status is RunStatus.BLOCKED else run
+        return None if run is None or run.status is RunStatus.BLOCKED else run
+
+    @staticmethod
+    def is_of(driver: RunDriver, run: Run | None) -> bool:
+        """The code is this run's, of the attempt that it is in: a rewind begins another beside it."""
+        return run is not None and (run.id, run.attempt) == (driver.run.id, driver.run.attempt)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

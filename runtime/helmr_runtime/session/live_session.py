@@ -14,7 +14,14 @@ from helmr.errors import HelmrError, Moved, RunCancelled, RunParked
 from helmr.models import RunStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import CancelRun, CancelSession, Command, Operation
+from helmr_runtime.core.commands import (
+    AmendWait,
+    CancelRun,
+    CancelSession,
+    Command,
+    Operation,
+    RewindRun,
+)
 from helmr_runtime.core.decide import Decision, decide, lifecycle
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.run import Wait
@@ -259,7 +266,7 @@ class LiveSession:
             decision = first or by_key or self._decided(command)  # the code may have gone on
         self.log.write(decision.drafts, _preconditions(command))
         if decision.drafts:
-            self._cut_if_ended(command)
+            self._cut_off(command)
             if not self._code_goes_on(decision):
                 self.log.flush_now()
         return decision
@@ -277,18 +284,25 @@ class LiveSession:
         """The code has been handed something and its next op will bring the flush."""
         return self.execution.has_code and any(d.body.get("next") for d in decision.drafts)
 
-    def _cut_if_ended(self, command: Command) -> None:
-        """A cancelled run is severed once the cancellation is on disk (S-6); its end may have begun the next (S-7)."""
-        run, driver = self.state.active_run, self.execution.driver
-        is_over = run is None or (driver is not None and driver.run.id != run.id)
-        if isinstance(command, CancelRun | CancelSession) and is_over:
-            signal = RunCancelled(f"{self.id}: the run was cancelled")
+    def _cut_off(self, command: Command) -> None:
+        """Code whose run was cancelled or taken back is severed once that is on disk (S-6, S-75)."""
+        signal: RunCancelled | RunParked
+        match command:
+            case CancelRun() | CancelSession():
+                signal = RunCancelled(f"{self.id}: the run was cancelled")
+            case RewindRun() | AmendWait():
+                signal = RunParked(f"{self.id}: the run was taken back")
+            case _:
+                return
+        driver = self.execution.driver
+        if driver is None or self.execution.is_of(driver, self.state.active_run):
+            return
 
-            def cut() -> None:
-                if self.execution.driver is driver:
-                    self.execution.sever(signal)
+        def cut() -> None:
+            if self.execution.driver is driver:
+                self.execution.sever(signal)
 
-            self.log.when_durable(self.state.seq, cut)
+        self.log.when_durable(self.state.seq, cut)
 
     # --- what follows a change ------------------------------------------------------------------
 

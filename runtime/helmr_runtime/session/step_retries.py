@@ -100,7 +100,7 @@ class StepRetries:
 
     def backoff_superseded(self, driver: RunDriver, op: int) -> None:
         """A backoff is no longer a timer that parks: it goes on in memory."""
-        run = self._log.state.active_run
+        run = self._run_of(driver)
         if run is None or op not in run.open_steps:
             return
         retry_at = _retry_at(run, op)

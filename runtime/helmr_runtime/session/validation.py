@@ -11,7 +11,8 @@ from typing import Any
 
 from helmr.errors import BadSchema, StreamNotFound, TaskNotFound
 from helmr_runtime.catalog import Registered
-from helmr_runtime.core.commands import Answer, Command, Send, StartRun
+from helmr_runtime.core.commands import AmendWait, Answer, Command, Send, StartRun
+from helmr_runtime.core.corrections import question_of_wait
 from helmr_runtime.core.decide import Context, TaskPolicy
 from helmr_runtime.core.decide.inputs import require_open, require_stream
 from helmr_runtime.core.state import SessionState
@@ -39,6 +40,9 @@ def check_data(
     """
     if isinstance(command, StartRun):
         _check_payload(command, state, registered)
+        return
+    if isinstance(command, AmendWait):
+        _check_amendment(command, state, registered)
         return
     if not isinstance(command, Send | Answer):
         return
@@ -85,6 +89,25 @@ def _check_payload(command: StartRun, state: SessionState, registered: Registere
         )
     if command.payload_given:
         registered.task.payload_codec.decode(command.payload)
+
+
+def _check_amendment(
+    command: AmendWait, state: SessionState, registered: Registered | None
+) -> None:
+    """As an answer of that wait is checked; what names no wait of the run is refused by the decision."""
+    run = state.run
+    if run is None or not run.has_wait(command.wait_id):
+        return
+    question = question_of_wait(run, command.wait_id)
+    stream = question.get("stream")
+    declared = (
+        registered.streams.get(stream) if registered is not None and stream is not None else None
+    )
+    schema = _usable(question.get("schema"))
+    if schema is not None:
+        schema.check(command.data)
+    elif declared is not None:
+        declared.codec.decode(command.data)
 
 
 def _check_by_wait(state: SessionState, data: Any) -> None:

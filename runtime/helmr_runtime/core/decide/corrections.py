@@ -6,21 +6,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from helmr.errors import BadRequest, RunNotRewindable, SessionChanged, SessionTerminal
-from helmr.models import REASON_MAX, SessionStatus
+from helmr.errors import SessionChanged
+from helmr.models import SessionStatus
 from helmr_runtime.core.commands import AmendWait, Command, RewindRun
 from helmr_runtime.core.corrections import (
     Rewind,
+    accepted_for,
+    answer_for,
+    checked_reason,
     plan_amendment,
     plan_rewind,
+    preview_of,
     question_of_wait,
+    rewindable,
 )
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.inputs import checked_size
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.receipts import receipt
-from helmr_runtime.core.run import HeldAnswer, Run
+from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.wait_record import mode_of
 
@@ -34,9 +39,9 @@ def rewind(state: SessionState, command: RewindRun, context: Context) -> Decisio
         OpNotFound: The run's journal has no such op.
         SessionChanged: It would do something else than what was shown.
     """
-    run = _newest(state, command.run_id)
+    run = rewindable(state, command.run_id)
     plan = plan_rewind(state, run, command.to_op, keep_answers=command.keep_answers)
-    _check_seen(plan, command.seen)
+    _check_seen(state, run, plan, command)
     drafts = _rewound(state, run, command, plan, command.reason)
     return Decision(drafts, receipt(drafts[-1], state.id))
 
@@ -48,73 +53,35 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
         WaitNotAmendable: It has no answer or timeout to amend.
         As `rewind`.
     """
-    run = _newest(state, command.run_id)
+    run = rewindable(state, command.run_id)
     plan = plan_amendment(state, run, command.wait_id, keep_answers=command.keep_answers)
-    _check_seen(plan, command.seen)
+    _check_seen(state, run, plan, command)
     checked_size(command.data)
     opened = question_of_wait(run, command.wait_id)
-    stream = opened.get("stream")
     mode = mode_of(command.principal)
-    answer = HeldAnswer(
-        question_hash=opened.get("question_hash", ""),
-        wait_id=command.wait_id,
-        stream=stream,
-        record_id=command.record_id if stream is not None else None,
-        record_seq=state.input_seqs.get(stream, 0) + 1 if stream is not None else None,
-        data=None if stream is not None else command.data,
-        mode=mode,
-    )
+    answer = answer_for(opened, plan.to_op, state, command.record_id, command.data, mode)
     plan = replace(plan, held=(answer, *plan.held))
-    old = plan.changed
-    amended = {"wait_id": command.wait_id}
-    if old is not None and old.record_id is not None:
-        amended["record_id"] = old.record_id
-    drafts = _rewound(
-        state,
-        run,
-        command,
-        plan,
-        command.reason,
-        amended={**amended, "amended_by": command.record_id},
-    )
-    if stream is not None:
-        record: dict[str, Any] = {
-            "record_id": command.record_id,
-            "stream": stream,
-            "stream_seq": answer.record_seq,
-            "data": command.data,
-            "outcome": "fulfilled",
-            "mode": mode,
-            "amends": amended,
-        }
-        if "correlation_id" in opened:
-            record["correlation_id"] = opened["correlation_id"]
-        accepted = Draft(EntryKind.INPUT_ACCEPTED, record, principal=command.principal)
-        return Decision((*drafts, accepted), receipt(drafts[-1], state.id))
-    return Decision(drafts, receipt(drafts[-1], state.id))
+    amends = {"wait_id": command.wait_id}
+    if plan.changed is not None and plan.changed.record_id is not None:
+        amends["record_id"] = plan.changed.record_id
+    amended = {**amends, "amended_by": command.record_id}
+    drafts = _rewound(state, run, command, plan, command.reason, amended=amended)
+    reply = receipt(drafts[-1], state.id)
+    if answer.stream is not None:
+        accepted = accepted_for(opened, answer, command.data, amends, command.principal)
+        drafts = (*drafts, accepted)
+    return Decision(drafts, reply)
 
 
-def _newest(state: SessionState, run_id: str) -> Run:
-    run = state.run
-    if run is None or run.id != run_id:
-        raise RunNotRewindable(
-            f"{run_id} is not the newest run of {state.id}",
-            hint="Only a session's newest run can be taken back.",
-            run_id=run_id,
-        )
-    is_closed_by_it = state.status is SessionStatus.CLOSED and state.closed_by == run.id
-    if state.status is not SessionStatus.OPEN and not is_closed_by_it:
-        raise SessionTerminal(f"{state.id} is {state.status.value}")
-    return run
-
-
-def _check_seen(plan: Rewind, seen: str) -> None:
-    if plan.hash != seen:
+def _check_seen(
+    state: SessionState, run: Run, plan: Rewind, command: RewindRun | AmendWait
+) -> None:
+    if plan.hash != command.seen:
+        preview = preview_of(state, run, plan, keep_answers=command.keep_answers)
         raise SessionChanged(
             "the run went on since this rewind was looked at; it would now do something else",
             hint="Look again, then decide.",
-            preview=plan.to_json(),
-            preview_hash=plan.hash,
+            preview=preview.model_dump(mode="json"),
         )
 
 
@@ -128,20 +95,27 @@ def _rewound(
     amended: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, ...]:
     """What is open behind the op ends, then the run is taken back; the last entry carries the receipt."""
-    if not 1 <= len(reason.strip()) <= REASON_MAX:
-        raise BadRequest(f"a reason has 1 to {REASON_MAX} characters")
+    reason = checked_reason(reason)
     gone = set(plan.set_aside)
     ends: list[Draft] = []
     if run.wait is not None:
-        ended = {"wait_id": run.wait.id, "reason": "rewound"}
-        ends.append(Draft(EntryKind.WAIT_CANCELLED, ended, run_id=run.id, op=run.wait.op))
+        ended = {"wait_id": run.wait.id, "reason": "rewound", "because": reason}
+        ends.append(
+            Draft(
+                EntryKind.WAIT_CANCELLED,
+                ended,
+                run_id=run.id,
+                op=run.wait.op,
+                principal=command.principal,
+            )
+        )
     ends += [
         Draft(EntryKind.STEP_ABANDONED, {"reason": "rewound"}, run_id=run.id, op=op)
         for op in sorted(run.open_steps & gone)
     ]
     body: dict[str, Any] = {
         "to_op": plan.to_op,
-        "reason": reason.strip(),
+        "reason": reason,
         "set_aside": list(plan.set_aside),
         "attempt": run.attempt + 1,
         "held": [one.to_json() for one in plan.held],
@@ -152,4 +126,6 @@ def _rewound(
         body["amended"] = dict(amended)
     if state.status is SessionStatus.CLOSED:
         body["opens_session"] = True
+        if state.external_id is not None:
+            body["external_id"] = state.external_id
     return (*ends, carrier(EntryKind.RUN_REWOUND, body, command, run_id=run.id))

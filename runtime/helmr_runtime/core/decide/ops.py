@@ -181,7 +181,14 @@ def _deadline(ask: WaitRequest, now: datetime) -> datetime | None:
 
 def _kept(run: Run, op: int, ask: WaitRequest, question_hash: str | None) -> Draft | None:
     """The first answer that a rewind kept for a wait that asks this (S-78)."""
-    found = next((one for one in run.held if one.question_hash == question_hash), None)
+    found = next(
+        (
+            one
+            for one in run.held
+            if one.question_hash == question_hash or (one.op == op and one.stream == ask.stream)
+        ),
+        None,
+    )
     if found is None:
         return None
     body: dict[str, Any] = {"wait_id": ask.wait_id, "kept_from": found.wait_id}

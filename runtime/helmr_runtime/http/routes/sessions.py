@@ -52,6 +52,7 @@ class SessionsQuery(ListQuery):
     status: SessionStatus | None = None
     activity: Activity | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=200)
+    forked_from: str | None = Field(default=None, min_length=1, max_length=64)
 
 
 @router.post(

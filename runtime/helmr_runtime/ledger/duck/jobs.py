@@ -7,7 +7,7 @@ operation's receipt stands in, an entry older than the last flush.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,12 +16,16 @@ from helmr.errors import HelmrError, SessionNotFound
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     Chain,
     StartMatch,
     catalog_draft,
     find_start,
+    fork_entries,
+    forked,
+    repeated_fork,
     repeated_start,
     start_entries,
 )
@@ -234,6 +238,51 @@ class StartJob(PendingJob[Started]):
     def _stored(self, write: Write) -> None:
         start = self._start
         self.answer(Started(session_id=start.session_id, run_id=start.run_id, created=True))
+
+
+class ForkJob(PendingJob[Mapping[str, Any]]):
+    """The write that creates a fork.
+
+    Args:
+        origin: All entries of its origin, which are never changed.
+    """
+
+    def __init__(
+        self,
+        fork: ForkSession,
+        origin: Sequence[Entry],
+        index: LedgerIndex,
+        lookups: Lookups,
+        clock: Clock,
+        chain: Chain,
+    ) -> None:
+        super().__init__()
+        self.keys = frozenset({fork.session_id, digest(fork.operation.id)})
+        self._fork = fork
+        self._origin = origin
+        self._index = index
+        self._lookups = lookups
+        self._clock = clock
+        self._chain = chain
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated fork, else copy."""
+        fork = self._fork
+        offset = self._index.known_operation(fork.operation.id)
+        if offset is None:
+            offset = await self._lookups.operation(fork.operation.id)
+        if offset is not None:
+            self.answer(repeated_fork(fork, await self._lookups.entry(offset)))
+            return None
+        key, key_id = self._chain.new(fork.session_id)
+        cipher = self._chain.bodies.cipher(fork.session_id)
+        entries = fork_entries(fork, self._origin, self._clock.now(), key, key_id, cipher)
+        return Write(
+            fork.session_id,
+            entries,
+            stored=lambda write: self.answer(forked(write.entries)),
+            failed=self.fail,
+        )
 
 
 class CatalogJob(PendingJob[bool]):

@@ -16,8 +16,9 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
+from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ledger.authored import Chain
+from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
@@ -26,6 +27,7 @@ from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,
     FlushJob,
+    ForkJob,
     LeasesJob,
     LedgerCommandJob,
     StartJob,
@@ -41,7 +43,14 @@ from helmr_runtime.ledger.index import OPERATIONS_MAX, LedgerIndex
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
-from helmr_runtime.ports import CommitReply, Flush, KnownKey, Loaded, Started, StartSession
+from helmr_runtime.ports import (
+    CommitReply,
+    Flush,
+    KnownKey,
+    Loaded,
+    Started,
+    StartSession,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +109,15 @@ class DuckLedger(ReadableLedger):
         job = StartJob(start, self.index, self, self._clock, self._chain)
         self._group.submit(job)
         return await job.future
+
+    async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
+        head = await self._quiet_head(fork.origin_id)
+        check_fork_size(head)
+        since, count = head.created_offset, head.next_seq - 1
+        origin = await self.read(reads.session_entries, head.session_id, since, 0, count)
+        job = ForkJob(fork, origin, self.index, self, self._clock, self._chain)
+        self._group.submit(job)
+        return dict(await job.future)
 
     async def load(
         self,

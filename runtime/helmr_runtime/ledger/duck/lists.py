@@ -59,7 +59,8 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
         "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
         "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
         "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
-        "ORDER BY created_offset DESC LIMIT $7",
+        "AND ($7::UUID IS NULL OR origin = $7) "
+        "ORDER BY created_offset DESC LIMIT $8",
         [
             key[0] if key is not None else None,
             wanted.external_id,
@@ -67,6 +68,7 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
             wanted.status,
             wanted.activity,
             tag,
+            rows.uuid_or_none(wanted.forked_from),
             limit + 1,
         ],
     ).fetchall()

@@ -106,7 +106,8 @@ def _views(base: str) -> dict[str, str]:
                 status::VARCHAR AS status, activity::VARCHAR AS activity, tags, metadata,
                 typeid_of('run', run) AS run_id, run AS run_key, typeid_of('wait', wait) AS wait_id,
                 wait AS wait_key, next_seq - 1 AS entry_count, created_at, updated_at, created_offset,
-                last_offset
+                last_offset, typeid_of('ses', origin) AS forked_from, origin AS forked_from_key,
+                origin_seq AS forked_from_seq
             FROM {base}.sessions""",
         "runs": f"""
             SELECT typeid_of('run', run) AS run_id, run AS run_key, typeid_of('ses', session) AS session_id,

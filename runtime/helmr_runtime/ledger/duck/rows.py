@@ -142,7 +142,7 @@ def _body(text: str, session_id: str, seq: int, kind: str) -> dict[str, Any]:
 
 
 def new_session_row(row: NewSession) -> Row:
-    """The first columns of `sessions`."""
+    """What of a row of `sessions` never changes: the first columns, and the last two."""
     return (
         uuid_of(row.session_id),
         row.created_offset,
@@ -152,6 +152,8 @@ def new_session_row(row: NewSession) -> Row:
         row.start_key,
         row.tags,
         row.metadata,
+        uuid_or_none(row.origin_id),
+        row.origin_seq,
     )
 
 
@@ -186,6 +188,8 @@ def session_of(row: Row) -> tuple[NewSession, SessionNumbers]:
         start_key=row[5],
         tags=row[6],
         metadata=row[7],
+        origin_id=id_or_none(ids.SESSION, row[20]),
+        origin_seq=row[21],
     )
     numbers = SessionNumbers(
         session_id=session_id,

@@ -275,7 +275,24 @@ MIGRATION_3: Sequence[str] = (
 )
 """How a wait was answered, and what it says of itself; waits opened before say none of it."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2, MIGRATION_3)
+MIGRATION_4: Sequence[str] = (
+    "DROP VIEW head_rows",
+    "DROP VIEW session_rows",
+    "ALTER TABLE sessions ADD COLUMN origin UUID",
+    "ALTER TABLE sessions ADD COLUMN origin_seq INTEGER",
+    """
+    CREATE VIEW session_rows AS
+    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
+        tags, metadata, status, activity, run, wait, next_seq, last_offset,
+        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
+        origin, origin_seq
+    FROM sessions
+    """,
+    HEAD_ROWS,
+)
+"""Which session a fork begins with the past of, and up to which seq."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2, MIGRATION_3, MIGRATION_4)
 """Each brings the file from its number to the next; a released one is never changed."""
 
 

@@ -19,7 +19,7 @@ INSERT INTO sessions SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3:
     unnest($8::VARCHAR[]), unnest($9::VARCHAR[])::session_status, unnest($10::VARCHAR[])::activity,
     unnest($11::UUID[]), unnest($12::UUID[]), unnest($13::INTEGER[]), unnest($14::BIGINT[]),
     unnest($15::TIMESTAMPTZ[]), unnest($16::BIGINT[]), unnest($17::BIGINT[]), unnest($18::INTEGER[]),
-    unnest($19::INTEGER[]), unnest($20::BOOLEAN[])
+    unnest($19::INTEGER[]), unnest($20::BOOLEAN[]), unnest($21::UUID[]), unnest($22::INTEGER[])
 """
 _UPDATE_SESSIONS = """
 UPDATE sessions SET status = u.status, activity = u.activity, run = u.run, wait = u.wait,
@@ -126,11 +126,12 @@ def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     for numbers in tables.sessions:
         row = rows.session_numbers_row(numbers)
         if numbers.session_id in new:
-            inserted.append((*rows.new_session_row(new[numbers.session_id]), *row[1:]))
+            *first, origin, origin_seq = rows.new_session_row(new[numbers.session_id])
+            inserted.append((*first, *row[1:], origin, origin_seq))
         else:
             updated.append(row)
     if inserted:
-        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 20))
+        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 22))
     if updated:
         connection.execute(_UPDATE_SESSIONS, rows.columns(updated, 13))
 
