@@ -88,6 +88,8 @@ async def token(payload: Any, ctx: TaskContext) -> Any:
     if isinstance(payload, dict) and payload.get("token_id"):
         other = await tokens.wait(payload["token_id"], timeout="40s")
         await act(1 if other.ok else 2)
+        late = await tokens.wait((await tokens.create(timeout="30s")).id, timeout="2s")
+        await act(3 if late.ok else 4)
     return own.ok
 
 
@@ -150,15 +152,25 @@ async def alone(payload: Any, ctx: TaskContext) -> int:
 @task
 async def deadly(payload: Any, ctx: TaskContext) -> int:
     """Ends its host, as often as the world says."""
-    return await perilous(int(payload or 0))
+    for number in range(3):
+        await perilous(number)
+    return 3
 
 
 @step
-async def perilous(number: int) -> int:
+def perilous(number: int) -> int:
     executed(step_key(), "perilous", number)
-    await asyncio.sleep(0.001)
     return number
 
 
-TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly)
+@task
+async def thinks(payload: Any, ctx: TaskContext) -> int:
+    """Computes for a while: whatever ends its host finds it executing."""
+    total = 0
+    for number in range(12):
+        total += await act_in_thread(number)
+    return total
+
+
+TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly, thinks)
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)
