@@ -11,32 +11,24 @@ if answer.approved:
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
-from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, Field
 
-from helmr.current import DurableRun, require_run
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
 from helmr.streams import InputStream
+from helmr.turns import turn
 from helmr.wait_options import WaitOptions
 
 UNANSWERED = "Nobody answered in time."
 
 
 class Approval(BaseModel):
-    """What a person says to a tool call that needs their leave.
-
-    Attributes:
-        decision: Whether the tool may be called.
-        arguments: What to call it with; None leaves them as they were asked for.
-        reason: Why; the model that asked is told.
-    """
+    """What a person says to a tool call that needs their leave."""
 
     decision: Literal["approve", "decline"] = Field(description="May the tool be called?")
     arguments: dict[str, Any] | None = Field(
@@ -102,13 +94,13 @@ async def ask_approval(
         WaitCancelled: The session's input was ended.
     """
     said: WaitOptions = {
-        "subject": f"Call {tool}?"[:SUBJECT_MAX].replace("\n", " "),
-        "body": _body(tool, arguments),
+        "subject": call_subject(tool),
+        "body": call_body(tool, arguments),
         "initial": {"decision": "approve", "arguments": dict(arguments)},
         "on_decline": {"decision": "decline"},
         **options,
     }
-    async with _turn(require_run("ask_approval()")):
+    async with turn("ask_approval()"):
         schema: Any = approval_schema(arguments_schema)
         result = await stream.wait(
             schema=schema,
@@ -123,16 +115,12 @@ async def ask_approval(
     raise result.error
 
 
-_turns: WeakKeyDictionary[DurableRun, asyncio.Lock] = WeakKeyDictionary()
-"""Whose turn it is to wait, for each run that executes. A lock hands out turns in the order in which they were asked
-for, which a replay repeats."""
+def call_subject(tool: str) -> str:
+    """The one line about a tool's call."""
+    return " ".join(f"Call {tool}?".split())[:SUBJECT_MAX]
 
 
-def _turn(run: DurableRun) -> asyncio.Lock:
-    return _turns.setdefault(run, asyncio.Lock())
-
-
-def _body(tool: str, arguments: Mapping[str, Any]) -> str:
+def call_body(tool: str, arguments: Mapping[str, Any]) -> str:
     """The call as Markdown, cut where it is too long for a wait's body; the form has all of it."""
     text = json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str)
     most = BODY_MAX_BYTES - 200
