@@ -115,9 +115,11 @@ class Step(Generic[P, R]):
     @property
     def is_async(self) -> bool:
         """The function is an `async def`, or an object whose call is one."""
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
-            getattr(self.function, "__call__", None)  # noqa: B004 - the method itself is looked at
-        )
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        is_function = inspect.isroutine(function)
+        return inspect.iscoroutinefunction(function if is_function else type(function).__call__)
 
     def _check_loop(self) -> None:
         if self.loop not in ("steps", "run"):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 INTEGRATIONS = {
+    "openai_agents": ("agents", "run", "openai-agents"),
     "pydantic_ai": ("pydantic_ai", "HelmrDurability", "pydantic-ai"),
 }
 

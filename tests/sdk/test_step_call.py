@@ -145,7 +145,7 @@ async def test_an_object_whose_call_is_async_is_awaited() -> None:
 
     @task
     async def through_an_object(payload: None) -> int:
-        return await step_call("object", Call(), 1, result=int)
+        return await step_call("object", functools.partial(Call(), 1), result=int)
 
     async with Harness(through_an_object) as harness:
         assert await (await harness.start("through_an_object")).result() == 2
