@@ -8,6 +8,7 @@ import sys
 import pytest
 
 INTEGRATIONS = {
+    "langgraph": ("langgraph", "run_graph", "langgraph"),
     "openai_agents": ("agents", "run", "openai-agents"),
     "pydantic_ai": ("pydantic_ai", "HelmrDurability", "pydantic-ai"),
 }

@@ -10,7 +10,7 @@ import pytest
 
 ENGINES = ["cryptography", "duckdb", "fastapi", "ray", "starlette", "textual", "uvicorn"]
 
-AGENTS = ["openai_agents_support", "pydantic_ai_support"]
+AGENTS = ["langgraph_letter", "openai_agents_support", "pydantic_ai_support"]
 """Examples that import an agent framework."""
 
 IMPORT_EACH = """
