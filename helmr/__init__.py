@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from helmr import auth, errors, ladder, streams, timers, tokens
+    from helmr.approvals import Approval, ask_approval
     from helmr.client import AsyncClient, Client
     from helmr.context import TaskContext
-    from helmr.current import Record
+    from helmr.current import Record, in_run
     from helmr.errors import (
         ConcurrentWaitError,
         HelmrError,
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
-    from helmr.steps import Step, step, step_key
+    from helmr.steps import Step, StepOptions, step, step_call, step_key
     from helmr.streams import InputStream, OutputStream
     from helmr.tasks import Task, task
 
 __all__ = [
+    "Approval",
     "AsyncClient",
     "Client",
     "ConcurrentWaitError",
@@ -54,16 +56,20 @@ __all__ = [
     "SchemaMismatch",
     "Step",
     "StepFailed",
+    "StepOptions",
     "Task",
     "TaskContext",
     "Unfulfilled",
     "WaitCancelled",
     "WaitResult",
     "WaitTimeout",
+    "ask_approval",
     "auth",
     "errors",
+    "in_run",
     "ladder",
     "step",
+    "step_call",
     "step_key",
     "streams",
     "task",
@@ -72,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Approval": "approvals",
     "AsyncClient": "client",
     "Client": "client",
     "ConcurrentWaitError": "errors",
@@ -84,13 +91,17 @@ _HOMES = {
     "SchemaMismatch": "errors",
     "Step": "steps",
     "StepFailed": "errors",
+    "StepOptions": "steps",
     "Task": "tasks",
     "TaskContext": "context",
     "Unfulfilled": "results",
     "WaitCancelled": "errors",
     "WaitResult": "results",
     "WaitTimeout": "errors",
+    "ask_approval": "approvals",
+    "in_run": "current",
     "step": "steps",
+    "step_call": "steps",
     "step_key": "steps",
     "task": "tasks",
 }

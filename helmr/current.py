@@ -232,6 +232,11 @@ current_step: ContextVar[StepRef | None] = ContextVar("helmr_current_step", defa
 """The step whose body is executing, if any."""
 
 
+def in_run() -> bool:
+    """True where steps and waits are recorded: in a run's code, but not in the body of a step."""
+    return current_run.get() is not None and current_step.get() is None
+
+
 def require_run(
     what: str, *, in_step: str = "Durable calls belong in the task; a step only touches the world."
 ) -> DurableRun:

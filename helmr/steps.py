@@ -16,7 +16,10 @@ from typing import (
     ParamSpec,
     Protocol,
     Self,
+    TypedDict,
     TypeVar,
+    TypeVarTuple,
+    Unpack,
     get_type_hints,
     overload,
 )
@@ -30,8 +33,25 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 Owner = TypeVar("Owner")
+Ts = TypeVarTuple("Ts")
 
 RETRIES_MAX = 1000
+
+
+class _Annotated:
+    """Stands for the type that a step's function is annotated with."""
+
+
+class StepOptions(TypedDict, total=False):
+    """How a step is executed; what they mean is said at `step`, whose defaults hold for what is left out."""
+
+    formerly: Sequence[str]
+    retries: int
+    backoff: Duration
+    retry_on: type[Exception] | tuple[type[Exception], ...]
+    timeout: Duration | None
+    rehearsable: bool
+    loop: Literal["steps", "run"]
 
 
 class Step(Generic[P, R]):
@@ -50,13 +70,14 @@ class Step(Generic[P, R]):
         function: Callable[P, Any],
         *,
         name: str | None,
+        result: Any = _Annotated,
         formerly: Sequence[str] = (),
-        retries: int,
-        backoff: Duration,
-        retry_on: type[Exception] | tuple[type[Exception], ...],
-        timeout: Duration | None,
+        retries: int = 0,
+        backoff: Duration = "1s",
+        retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+        timeout: Duration | None = None,
         rehearsable: bool = False,
-        loop: Literal["steps", "run"],
+        loop: Literal["steps", "run"] = "steps",
     ) -> None:
         if isinstance(function, staticmethod | classmethod):
             kind = type(function).__name__
@@ -64,18 +85,16 @@ class Step(Generic[P, R]):
                 f"step {function.__func__.__qualname__} is declared around a {kind}",
                 hint=f"Write @{kind} above @step.",
             )
+        self.name = name or function.__name__
         if not 0 <= retries <= RETRIES_MAX:
-            raise BadDefinition(
-                f"step {function.__name__}: retries is {retries}, not 0 to {RETRIES_MAX}"
-            )
+            raise BadDefinition(f"step {self.name}: retries is {retries}, not 0 to {RETRIES_MAX}")
         if isinstance(formerly, str):
             raise BadDefinition(
-                f"step {function.__name__}: formerly is a list of names",
+                f"step {self.name}: formerly is a list of names",
                 hint=f"Write formerly=[{formerly!r}].",
             )
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = name or function.__name__
         self.formerly = tuple(formerly)
         self.retries = retries
         self.backoff_s = seconds(backoff, allow_zero=True)
@@ -83,6 +102,7 @@ class Step(Generic[P, R]):
         self.timeout_s = seconds(timeout) if timeout is not None else None
         self.rehearsable = rehearsable
         self._declared: Callable[..., Any] = function
+        self._result = result
         self._unbound: Step[..., R] | None = None
         self.loop = loop
         self._check_loop()
@@ -94,23 +114,29 @@ class Step(Generic[P, R]):
 
     @property
     def is_async(self) -> bool:
-        """The function is an `async def`."""
-        return inspect.iscoroutinefunction(self.function)
+        """The function is an `async def`, or an object whose call is one."""
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        is_function = inspect.isroutine(function)
+        return inspect.iscoroutinefunction(function if is_function else type(function).__call__)
 
     def _check_loop(self) -> None:
         if self.loop not in ("steps", "run"):
             raise BadDefinition(f"step {self.name}: loop is {self.loop!r}, not 'steps' or 'run'")
         if self.loop == "run" and not self.is_async:
             raise BadDefinition(
-                f"step {self.name}: loop='run' is for an async step, {self.function.__name__} is sync",
+                f"step {self.name}: loop='run' is for an async step, its function is sync",
                 hint="A sync step runs in a thread, on no loop: leave `loop` out, or declare it with `async def`.",
             )
 
     @functools.cached_property
     def codec(self) -> Codec[R]:
-        """Of the return annotation; any JSON without one."""
+        """Of the result's type, else of the return annotation; any JSON without one."""
         if self._unbound is not None:
             return self._unbound.codec
+        if self._result is not _Annotated:
+            return _codec(self._result)
         hints = get_type_hints(self._declared, include_extras=True)
         return Codec(hints.get("return", Any), what=f"result of step {self.name}")
 
@@ -169,6 +195,19 @@ class Step(Generic[P, R]):
         return value  # noqa: RET504 - decoded by the return annotation
 
 
+def _codec(result: Any) -> Codec[Any]:
+    """The codec of a type, made once: names are as many as there are calls, types are few."""
+    try:
+        return _kept_codec(result)
+    except TypeError:  # an annotation with a part that has no hash
+        return Codec(result, what="a step's result")
+
+
+@functools.lru_cache(maxsize=512)
+def _kept_codec(result: Any) -> Codec[Any]:
+    return Codec(result, what=f"a step's result of type {getattr(result, '__name__', result)}")
+
+
 class StepDecorator(Protocol):
     """The type of `@step(…)` with arguments."""
 
@@ -198,6 +237,50 @@ def step_key() -> str:
             "step_key() was called outside a step", hint="Call it from the body of a @step."
         )
     return step.key
+
+
+@overload
+def step_call(
+    name: str,
+    function: Callable[[*Ts], Any],
+    *args: *Ts,
+    result: type[R],
+    **options: Unpack[StepOptions],
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def step_call(
+    name: str,
+    function: Callable[[*Ts], Any],
+    *args: *Ts,
+    result: Any = ...,
+    **options: Unpack[StepOptions],
+) -> Coroutine[Any, Any, Any]: ...
+def step_call(
+    name: str,
+    function: Callable[[*Ts], Any],
+    *args: *Ts,
+    result: Any = Any,
+    **options: Unpack[StepOptions],
+) -> Coroutine[Any, Any, Any]:
+    """Call a function as a step whose name and result type are known when the code runs: for integrations.
+
+    The name is what replay compares, so it must be the same at each replay: made of what the code is given, never of an
+    address, a time or a count that another process would make differently.
+
+    Args:
+        name: Of the step.
+        function: Sync or async. For keyword arguments, `functools.partial`.
+        args: What it is called with; not recorded.
+        result: Its value's type, by which it is recorded and read back; default any JSON. Annotations don't count.
+        options: As of `step`.
+
+    Raises:
+        BadDefinition: The name is empty, or the type can't be read.
+        StepFailed, SchemaMismatch: As of a `Step`'s call.
+    """
+    if not name:
+        raise BadDefinition("a step needs a name")
+    return Step[..., Any](function, name=name, result=result, **options)(*args)
 
 
 @overload

@@ -28,7 +28,10 @@ SURFACE = [
 FUNCTIONS = [
     helmr.task,
     helmr.step,
+    helmr.step_call,
     helmr.step_key,
+    helmr.in_run,
+    helmr.ask_approval,
     helmr.streams.input,
     helmr.streams.output,
     helmr.InputStream.wait,

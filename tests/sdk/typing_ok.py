@@ -22,6 +22,7 @@ from helmr import (
     TaskContext,
     WaitResult,
     step,
+    step_call,
     step_key,
     streams,
     task,
@@ -163,3 +164,12 @@ def declarations() -> None:
     a_step: Step[[str], int] = with_arguments
     assert a_task.id
     assert a_step.name
+
+
+async def fetched(url: str, size: int) -> bytes:
+    return url.encode()[:size]
+
+
+async def calls_by_name() -> None:
+    assert_type(await step_call("read", fetched, "a", 3, result=Decision), Decision)
+    assert_type(await step_call("read", fetched, "a", 3, retries=2), Any)

@@ -1,0 +1,129 @@
+"""Approval of a tool call by a person: what they are asked, and what they say.
+
+```python
+approvals = streams.input("approvals", schema=Approval)
+
+answer = await ask_approval(approvals, "refund", {"customer": "ada", "cents": 4200}, timeout="2d")
+if answer.approved:
+    await refund(**answer.edited({"customer": "ada", "cents": 4200}))
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack
+
+from pydantic import BaseModel, Field
+
+from helmr.durations import Duration
+from helmr.errors import WaitTimeout
+from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
+from helmr.streams import InputStream
+from helmr.turns import turn
+from helmr.wait_options import WaitOptions
+
+UNANSWERED = "Nobody answered in time."
+
+
+class Approval(BaseModel):
+    """What a person says to a tool call that needs their leave."""
+
+    decision: Literal["approve", "decline"] = Field(description="May the tool be called?")
+    arguments: dict[str, Any] | None = Field(
+        default=None, description="What it is called with; change what is to be different."
+    )
+    reason: str | None = Field(default=None, description="Why. The model that asked is told.")
+
+    @property
+    def approved(self) -> bool:
+        """The tool may be called."""
+        return self.decision == "approve"
+
+    def edited(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What to call the tool with: the person's arguments, else those that were asked for."""
+        return dict(asked if self.arguments is None else self.arguments)
+
+
+def approval_schema(arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON Schema of an `Approval` of a tool whose arguments have this schema, so that a form has a field for each.
+
+    Args:
+        arguments: An object's JSON Schema, with its `$defs` if it has some. None allows any object.
+    """
+    schema = Approval.model_json_schema()
+    if arguments is not None:
+        own = {key: value for key, value in arguments.items() if key not in ("$defs", "title")}
+        if definitions := arguments.get("$defs"):
+            schema["$defs"] = definitions
+        schema["properties"]["arguments"] = {
+            "anyOf": [own, {"type": "null"}],
+            "default": None,
+            "description": schema["properties"]["arguments"]["description"],
+        }
+    return schema
+
+
+async def ask_approval(
+    stream: InputStream[Approval],
+    tool: str,
+    arguments: Mapping[str, Any],
+    *,
+    call_id: str | None = None,
+    arguments_schema: Mapping[str, Any] | None = None,
+    timeout: Duration | None = None,
+    **options: Unpack[WaitOptions],
+) -> Approval:
+    """Wait until a person approves or declines a tool call.
+
+    The form starts with the arguments as they were asked for; declining the wait declines the call, and so does its
+    timeout. Branches of a run that ask at once are asked about one after the other, since a run has one wait at a time.
+
+    Args:
+        stream: Where people answer.
+        tool: Its name.
+        arguments: What it is to be called with.
+        call_id: Becomes the wait's correlation id.
+        arguments_schema: The tool's own JSON Schema: the form then has a field for each argument, and what does not fit
+            it is refused when it is sent.
+        timeout: Of the wait; None waits for ever.
+        options: Of the wait, instead of what this call would say.
+
+    Raises:
+        WaitCancelled: The session's input was ended.
+    """
+    said: WaitOptions = {
+        "subject": call_subject(tool),
+        "body": call_body(tool, arguments),
+        "initial": {"decision": "approve", "arguments": dict(arguments)},
+        "on_decline": {"decision": "decline"},
+        **options,
+    }
+    async with turn("ask_approval()"):
+        schema: Any = approval_schema(arguments_schema)
+        result = await stream.wait(
+            schema=schema,
+            timeout=timeout,
+            correlation_id=call_id,
+            **said,
+        )
+    if result.ok:
+        return Approval.model_validate(result.value)
+    if isinstance(result.error, WaitTimeout):
+        return Approval(decision="decline", reason=UNANSWERED)
+    raise result.error
+
+
+def call_subject(tool: str) -> str:
+    """The one line about a tool's call."""
+    return " ".join(f"Call {tool}?".split())[:SUBJECT_MAX]
+
+
+def call_body(tool: str, arguments: Mapping[str, Any]) -> str:
+    """The call as Markdown, cut where it is too long for a wait's body; the form has all of it."""
+    text = json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str)
+    most = BODY_MAX_BYTES - 200
+    if len(text.encode()) > most:
+        text = text.encode()[:most].decode(errors="ignore") + "\n…"
+    return f"**{tool}** is to be called with\n\n```json\n{text}\n```"

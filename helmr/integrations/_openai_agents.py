@@ -1,0 +1,251 @@
+"""What `helmr.integrations.openai_agents` gives: agents are copied, with steps where theirs touch the world."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from agents import (
+    Agent,
+    ApplyPatchTool,
+    ComputerTool,
+    CustomTool,
+    FunctionTool,
+    Handoff,
+    LocalShellTool,
+    ModelProvider,
+    ModelResponse,
+    RunConfig,
+    Runner,
+    RunResult,
+    RunState,
+    ShellTool,
+)
+from agents.items import ToolApprovalItem, TResponseInputItem, TResponseStreamEvent
+from agents.mcp import MCPServer
+from agents.models.interface import Model
+from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+from agents.tool import Tool
+from agents.tool_context import ToolContext
+from mcp.types import CallToolResult
+from mcp.types import Tool as McpTool
+
+from helmr.approvals import Approval, ask_approval
+from helmr.current import in_run
+from helmr.durations import Duration
+from helmr.errors import BadJson, UsageError
+from helmr.jsonio import loads
+from helmr.steps import StepOptions, step_call
+from helmr.streams import InputStream
+from helmr.wait_options import WaitOptions
+
+T = TypeVar("T")
+
+NOTHING_SAID: StepOptions = {}
+MODEL: StepOptions = {"retries": 3}
+EXECUTED_HERE = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool)
+"""Tools whose calls the SDK executes itself: nothing lies between its loop and the world that could be a step."""
+
+
+async def run(
+    agent: Agent[T],
+    input: str | list[TResponseInputItem],
+    *,
+    approvals: InputStream[Approval] | None = None,
+    timeout: Duration | None = None,
+    options: Callable[[ToolApprovalItem], WaitOptions] | None = None,
+    model: StepOptions = MODEL,
+    tool: StepOptions = NOTHING_SAID,
+    inline: Collection[str] = (),
+    run_config: RunConfig | None = None,
+    **runner: Any,
+) -> RunResult:
+    """Run an agent to its end; in a durable run its model requests, tool calls and MCP calls are steps.
+
+    Args:
+        agent: It and the agents that it hands off to are copied, not changed.
+        input: As of `Runner.run`.
+        approvals: Where people approve calls of tools with `needs_approval`; None leaves them in `interruptions`.
+        timeout: Of each approval; then the call is rejected.
+        options: What a wait says besides, for a call.
+        model: Options of model requests; up to four tries if nothing is said.
+        tool: Options of tool calls and of what MCP servers are asked; one try if nothing is said.
+        inline: Names of tools that run in the task's code, so that they can call steps and wait.
+        run_config: As of `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
+        runner: What else `Runner.run` takes.
+
+    Raises:
+        UsageError: An agent has a tool whose calls the SDK executes itself, a shell for one.
+    """
+    if not in_run():
+        return await Runner.run(agent, input, run_config=run_config, **runner)
+    durable = _Durable(model, tool, inline)
+    own = durable.agent(agent)
+    config = durable.config(run_config or RunConfig(tracing_disabled=True))
+    result = await Runner.run(own, input, run_config=config, **runner)
+    while result.interruptions and approvals is not None:
+        state: RunState[T] = result.to_state()
+        for item in result.interruptions:
+            said = options(item) if options is not None else WaitOptions()
+            await durable.decide(state, item, approvals, timeout, said)
+        result = await Runner.run(own, state, run_config=config, **runner)
+    return result
+
+
+class _Durable:
+    """The durable copies of a run's agents, and the arguments that people have changed."""
+
+    def __init__(self, model: StepOptions, tool: StepOptions, inline: Collection[str]) -> None:
+        self._model_options, self._tool_options, self._inline = model, tool, inline
+        self._copies: dict[int, tuple[Agent[Any], Agent[Any]]] = {}
+        self._edited: dict[str, str] = {}
+
+    def config(self, config: RunConfig) -> RunConfig:
+        """The configuration with durable models."""
+        return dataclasses.replace(
+            config,
+            model=self._model(config.model),
+            model_provider=_DurableProvider(config.model_provider, self._model_options),
+        )
+
+    def agent(self, agent: Agent[Any]) -> Agent[Any]:
+        """An agent's copy, the same each time: agents may hand off to each other in a circle."""
+        if id(agent) not in self._copies:
+            made = agent.clone()
+            self._copies[id(agent)] = (agent, made)
+            made.model = self._model(agent.model)
+            made.tools = [self._tool(one) for one in agent.tools]
+            made.handoffs = [self._handoff(one) for one in agent.handoffs]
+            made.mcp_servers = [self._server(one) for one in agent.mcp_servers]
+        return self._copies[id(agent)][1]
+
+    def _model(self, model: str | Model | None) -> Any:
+        return _DurableModel(model, self._model_options) if isinstance(model, Model) else model
+
+    def _handoff(self, handoff: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | Handoff[Any, Any]:
+        if isinstance(handoff, Agent):
+            return self.agent(handoff)
+
+        async def invoke(context: Any, arguments: str) -> Agent[Any]:
+            return self.agent(await handoff.on_invoke_handoff(context, arguments))
+
+        return dataclasses.replace(handoff, on_invoke_handoff=invoke)
+
+    def _tool(self, tool: Tool) -> Tool:
+        if isinstance(tool, EXECUTED_HERE):
+            raise UsageError(
+                f"calls of {tool.name} are executed by the SDK itself, and would be executed again at each resume",
+                hint="Give the agent a function tool that does it.",
+            )
+        if not isinstance(tool, FunctionTool):
+            return tool  # executed where the model is
+
+        async def invoke(context: ToolContext[Any], arguments: str) -> Any:
+            given = self._edited.get(context.tool_call_id, arguments)
+            if tool.name in self._inline:
+                return await tool.on_invoke_tool(context, given)
+            call = functools.partial(tool.on_invoke_tool, context, given)
+            return await step_call(f"tool.{tool.name}", call, **self._tool_options)
+
+        return dataclasses.replace(tool, on_invoke_tool=invoke)
+
+    def _server(self, server: MCPServer) -> MCPServer:
+        durable: Any = copy.copy(server)
+
+        async def list_tools(*args: Any, **kwargs: Any) -> list[McpTool]:
+            call = functools.partial(_asked, server, server.list_tools, *args, **kwargs)
+            name = f"mcp.{server.name}.list_tools"
+            return await step_call(name, call, result=list[McpTool], **self._tool_options)
+
+        async def call_tool(tool_name: str, *args: Any, **kwargs: Any) -> CallToolResult:
+            call = functools.partial(_asked, server, server.call_tool, tool_name, *args, **kwargs)
+            name = f"mcp.{server.name}.{tool_name}"
+            return await step_call(name, call, result=CallToolResult, **self._tool_options)
+
+        durable.list_tools, durable.call_tool = list_tools, call_tool
+        made: MCPServer = durable
+        return made
+
+    async def decide(
+        self,
+        state: RunState[Any],
+        item: ToolApprovalItem,
+        stream: InputStream[Approval],
+        timeout: Duration | None,
+        said: WaitOptions,
+    ) -> None:
+        """Have a person approve a call or reject it."""
+        schemas = [
+            tool.params_json_schema
+            for tool in item.agent.tools
+            if isinstance(tool, FunctionTool) and tool.name == item.name
+        ]
+        answer = await ask_approval(
+            stream,
+            item.name or "a tool",
+            _arguments(item),
+            call_id=item.call_id,
+            arguments_schema=schemas[0] if schemas else None,
+            timeout=timeout,
+            **said,
+        )
+        if not answer.approved:
+            state.reject(item, rejection_message=answer.reason)
+            return
+        if answer.arguments is not None and item.call_id is not None:
+            self._edited[item.call_id] = json.dumps(answer.arguments)
+        state.approve(item)
+
+
+_sessions: WeakKeyDictionary[MCPServer, asyncio.Lock] = WeakKeyDictionary()
+"""A server object has one session at a time."""
+
+
+async def _asked(
+    server: MCPServer, ask: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+) -> Any:
+    """Ask in a session of its own: one that was held for a run would not outlive a park."""
+    async with _sessions.setdefault(server, asyncio.Lock()), server:  # type: ignore[attr-defined]
+        return await ask(*args, **kwargs)
+
+
+def _arguments(item: ToolApprovalItem) -> dict[str, Any]:
+    """What the tool is to be called with; whatever a model wrote there."""
+    try:
+        found = loads(item.arguments or "{}")
+    except BadJson:
+        return {"arguments": item.arguments}
+    return found if isinstance(found, dict) else {"arguments": found}
+
+
+class _DurableModel(Model):
+    """Each request is a step. The model's clients live on the loop that all steps share."""
+
+    def __init__(self, model: Model, options: StepOptions) -> None:
+        self._wrapped, self._options = model, options
+
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
+        return self._wrapped.get_retry_advice(request)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        call = functools.partial(self._wrapped.get_response, *args, **kwargs)
+        return await step_call("model.request", call, result=ModelResponse, **self._options)
+
+    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        raise UsageError("in a durable run a model's response is not streamed")
+
+
+class _DurableProvider(ModelProvider):
+    """Durable models by name."""
+
+    def __init__(self, provider: ModelProvider, options: StepOptions) -> None:
+        self._wrapped, self._options = provider, options
+
+    def get_model(self, model_name: str | None) -> Model:
+        return _DurableModel(self._wrapped.get_model(model_name), self._options)

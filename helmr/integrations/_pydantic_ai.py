@@ -1,0 +1,266 @@
+"""What `helmr.integrations.pydantic_ai` gives, built on the surface that Pydantic AI has for durable engines."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import JsonValue
+from pydantic_ai import ToolApproved, ToolDenied
+from pydantic_ai.agent import AgentRunResult, EventStreamHandler
+from pydantic_ai.capabilities import AbstractCapability, WrapRunHandler
+from pydantic_ai.durable_exec import (
+    JSON_CODEC,
+    BaseDurabilityCapability,
+    DurabilityEngineSpec,
+    DurableOperationBackend,
+    DurableOperationId,
+    JournalCallableOperationBackend,
+    RoleBasedOperationConfig,
+    conversation_id_from_run_id,
+)
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.external_events import (
+    ExternalEventError,
+    ExternalEventWaiter,
+    external_event_scope,
+)
+from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.models import Model
+from pydantic_ai.tools import (
+    AgentDepsT,
+    DeferredToolApprovalResult,
+    DeferredToolRequests,
+    DeferredToolResults,
+    RunContext,
+)
+from pydantic_ai.toolsets import ToolsetTool
+
+from helmr import tokens
+from helmr.approvals import UNANSWERED, Approval, ask_approval, call_body, call_subject
+from helmr.current import in_run, require_run
+from helmr.durations import Duration
+from helmr.errors import WaitTimeout
+from helmr.steps import StepOptions, step_call
+from helmr.streams import InputStream
+from helmr.turns import turn
+from helmr.wait_options import WaitOptions, checked_subject
+
+NOTHING_SAID: StepOptions = {}
+MODEL: StepOptions = {"retries": 3}
+TOKEN_LIFE = timedelta(days=365)
+"""Of a wait for an outside event that has no limit of its own."""
+
+
+class _Steps(JournalCallableOperationBackend[StepOptions]):
+    """Executes each operation of an agent as a step, whose name is the one that Pydantic AI promises to keep."""
+
+    async def execute(
+        self,
+        *,
+        operation_id: DurableOperationId,
+        name: str,
+        body: Callable[[], Awaitable[object]],
+        cache_key: tuple[object, ...],
+        config: StepOptions,
+    ) -> object:
+        async def call() -> object:
+            return await body()
+
+        return await step_call(name, call, **config)
+
+
+class _Waiter(ExternalEventWaiter):
+    """An outside event is the completion of a token."""
+
+    async def wait(
+        self,
+        name: str,
+        *,
+        ask: Callable[[str], Awaitable[JsonValue]],
+        timeout: timedelta | None,
+    ) -> JsonValue:
+        token = await tokens.create(timeout=timeout or TOKEN_LIFE, subject=checked_subject(name))
+        answer: JsonValue = await step_call(f"ask:{name}", ask, token.id)
+        if answer is not None:
+            await tokens.cancel(token.id)
+            return answer
+        async with turn("wait_for_external_event()"):
+            result = await token.wait()
+        if not result.ok:
+            raise ExternalEventError(str(result.error))
+        return cast("JsonValue", result.value)
+
+
+@dataclass(init=False, kw_only=True)
+class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
+    """Makes an agent durable: in a run, its model requests, tool calls and MCP calls are steps.
+
+    Tools and model know nothing of it. In a run an agent needs a name, which is part of the names of its steps. A tool
+    opts out, so that it can wait and call steps of its own, by `metadata={"helmr": False}`;
+    `{"helmr": {"retries": 2}}` gives it options of its own.
+
+    Args:
+        models: More models than the agent's own, by the ids that `agent.run(model=…)` names them by.
+        event_stream_handler: Gets the events of the run, in steps.
+        name: Instead of the agent's, in the names of steps.
+        model: Options of model requests; up to four tries if nothing is said.
+        tool: Options of tool calls; one try if nothing is said.
+        mcp: Options of what is asked of MCP servers, as for tools.
+    """
+
+    # Each step enters its own MCP session, on the loop that all steps of a process share: one that was held for a run
+    # would not outlive a park, and would end on another loop than the one it began on.
+    engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
+        engine_name="Helmr",
+        durable_unit_noun="step",
+        durable_container_noun="task",
+        codec=JSON_CODEC,
+        toolset_lifecycles={
+            "function": "enter-always",
+            "mcp": "enter-never",
+            "dynamic": "enter-never",
+        },
+        tool_config_key="helmr",
+    )
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Model] | None = None,
+        event_stream_handler: EventStreamHandler[AgentDepsT] | None = None,
+        name: str | None = None,
+        model: StepOptions = MODEL,
+        tool: StepOptions = NOTHING_SAID,
+        mcp: StepOptions = NOTHING_SAID,
+    ) -> None:
+        super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
+        self._model_options, self._tool_options, self._mcp_options = model, tool, mcp
+
+    @property
+    def in_durable_context(self) -> bool:
+        """In a run's code, not in a step."""
+        return in_run()
+
+    def get_default_run_id(self) -> str | None:
+        """The same at each replay."""
+        return str(require_run("agent.run()").uuid()) if in_run() else None
+
+    def get_default_conversation_id(self, run_id: str) -> str | None:
+        """The same at each replay."""
+        return conversation_id_from_run_id(run_id) if in_run() else None
+
+    async def get_run_start_time(self, run_id: str) -> datetime | None:
+        """As the journal has it."""
+        return require_run("agent.run()").now() if in_run() else None
+
+    def get_durable_operation_backend(self) -> DurableOperationBackend[StepOptions]:
+        """Steps."""
+
+        def of_tool(
+            operation_id: DurableOperationId, tool: object | None, tool_name: str
+        ) -> StepOptions | Literal[False]:
+            kind = getattr(operation_id, "toolset_kind", "mcp")
+            options = self._tool_options if kind == "function" else self._mcp_options
+            resolve = self._build_resolve_tool_config(options)
+            found = resolve(cast("ToolsetTool[Any] | None", tool), tool_name)
+            return cast("StepOptions | Literal[False]", found)
+
+        return _Steps(
+            agent_name=self.name,
+            config=RoleBasedOperationConfig(
+                model=self._model_options,
+                event=NOTHING_SAID,
+                capability=NOTHING_SAID,
+                tool=self._tool_options,
+                resolve_tool=of_tool,
+            ),
+        )
+
+    async def wrap_run(
+        self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler
+    ) -> AgentRunResult[Any]:
+        """Waits for outside events, `RequestInput` for one, are waits on tokens."""
+        if not in_run():
+            return await super().wrap_run(ctx, handler=handler)
+        with external_event_scope(_Waiter()):
+            return await super().wrap_run(ctx, handler=handler)
+
+
+@dataclass
+class DeferredToolWaits(AbstractCapability[AgentDepsT]):
+    """In a run, people approve the calls of tools that need it, and give results of tools that are executed elsewhere.
+
+    Each call is a wait, with the call's id as correlation id. Outside a run the calls are left to the agent's caller.
+
+    Attributes:
+        approvals: Where people approve; None leaves approvals to other capabilities.
+        calls: Where results of calls that are executed elsewhere arrive.
+        timeout: Of each wait; then an approval is denied, and a call has failed.
+        options: What a wait says besides, for a call.
+    """
+
+    approvals: InputStream[Approval] | None = None
+    calls: InputStream[Any] | None = None
+    timeout: Duration | None = None
+    options: Callable[[ToolCallPart], WaitOptions] | None = None
+
+    @classmethod
+    def get_serialization_name(cls) -> str | None:
+        """None: streams are objects of the code."""
+        return None
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Ask about each call, in the order in which the model made them."""
+        if not in_run():
+            return None
+        results = DeferredToolResults()
+        if self.approvals is not None:
+            for call in requests.approvals:
+                results.approvals[call.tool_call_id] = await self._approve(
+                    ctx, call, self.approvals
+                )
+        if self.calls is not None:
+            for call in requests.calls:
+                results.calls[call.tool_call_id] = await self._result(call, self.calls)
+        return results
+
+    async def _approve(
+        self, ctx: RunContext[AgentDepsT], call: ToolCallPart, stream: InputStream[Approval]
+    ) -> DeferredToolApprovalResult:
+        definition = ctx.tools.get(call.tool_name)
+        answer = await ask_approval(
+            stream,
+            call.tool_name,
+            call.args_as_dict(),
+            call_id=call.tool_call_id,
+            arguments_schema=definition.parameters_json_schema if definition else None,
+            timeout=self.timeout,
+            **self._said(call),
+        )
+        if answer.approved:
+            return ToolApproved(override_args=answer.arguments)
+        return ToolDenied(answer.reason) if answer.reason else ToolDenied()
+
+    async def _result(self, call: ToolCallPart, stream: InputStream[Any]) -> Any:
+        said: WaitOptions = {
+            "subject": call_subject(call.tool_name),
+            "body": call_body(call.tool_name, call.args_as_dict()),
+            **self._said(call),
+        }
+        async with turn("agent.run()"):
+            result = await stream.wait(
+                timeout=self.timeout, correlation_id=call.tool_call_id, **said
+            )
+        if result.ok:
+            return result.value
+        if isinstance(result.error, WaitTimeout):
+            return ToolFailed(UNANSWERED)
+        raise result.error
+
+    def _said(self, call: ToolCallPart) -> WaitOptions:
+        return self.options(call) if self.options is not None else {}

@@ -1,0 +1,36 @@
+"""Pydantic AI: an agent whose model requests, tool calls and MCP calls are steps, and whose approvals are waits.
+
+```python
+approvals = streams.input("approvals", schema=Approval)
+agent = Agent(
+    "openai:gpt-5", name="support", capabilities=[HelmrDurability(), DeferredToolWaits(approvals)]
+)
+```
+
+Outside a run the same agent works as it does without Helmr.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from helmr.integrations import load
+
+if TYPE_CHECKING:
+    from helmr.integrations._pydantic_ai import DeferredToolWaits, HelmrDurability
+
+__all__ = ["DeferredToolWaits", "HelmrDurability"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = load(
+        name,
+        of=__name__,
+        module="helmr.integrations._pydantic_ai",
+        extra="pydantic-ai",
+        framework="pydantic_ai",
+    )
+    globals()[name] = found
+    return found
