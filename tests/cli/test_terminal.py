@@ -38,12 +38,14 @@ def screen(
     width: int = 100,
     env: Mapping[str, str] = os.environ,
     until: str = "",
+    types: str = "",
     program: Sequence[str] = COMMAND,
 ) -> tuple[int, str]:
     """Run a command in a terminal; its exit code, and what it wrote there.
 
     Args:
         until: Interrupt it once it has written this; without it, it ends by itself.
+        types: What somebody types ahead.
         program: What Python runs, if not the installed command.
     """
     master, slave = pty.openpty()
@@ -59,6 +61,7 @@ def screen(
             start_new_session=True,
         )
         os.close(slave)
+        os.write(master, types.encode())
         seen = b""
         bound = time.monotonic() + BOUND_S
         while True:

@@ -280,6 +280,17 @@ async def test_a_session_that_its_run_closed_is_open_again(harness) -> None:
             await other.rewind(to_op=1)
 
 
+async def test_an_external_id_stays_with_the_session_that_has_it_now(harness) -> None:
+    async with harness(closes) as h:
+        first = await h.start("closes", external_id="mine")
+        await first.answer("a")
+        second = await h.start("closes", external_id="mine")
+        assert second.id != first.id
+        await first.rewind(to_op=1, keep_answers=False)
+        assert h.ledger.index.counts()["open"] == 2
+        assert (await h.start("closes", external_id="mine")).id == second.id
+
+
 async def test_a_rewind_is_stored_before_the_code_hears_of_it(harness) -> None:
     """A host that dies in between: the next one goes on from what is on disk, before or after."""
     async with harness(code()) as h:

@@ -254,8 +254,11 @@ class LedgerIndex:
 
     def _name(self, head: Head, external_id: str | None, start_key: str | None) -> None:
         if external_id is not None:
-            head.external_key = digest(external_id)
-            self.external_ids[head.external_key] = head.session_id
+            key = digest(external_id)
+            named = self.heads.get(self.external_ids.get(key, ""))
+            if named is None or named.created_offset <= head.created_offset:
+                head.external_key = key
+                self.external_ids[key] = head.session_id
         if start_key is not None:
             head.start_key = digest(start_key)
             self.start_keys[head.start_key] = head.session_id
@@ -264,8 +267,7 @@ class LedgerIndex:
         """A closed session is open again. Its external id is its own again unless another has it by now."""
         self.open_count += 1
         self._ended.pop(head.session_id, None)
-        if external_id is not None and digest(external_id) not in self.external_ids:
-            self._name(head, external_id, None)
+        self._name(head, external_id, None)
 
     def _end(self, head: Head) -> None:
         self.open_count -= 1
