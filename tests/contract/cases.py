@@ -210,12 +210,12 @@ async def a_run_goes_back(client: Any, way: Way) -> None:
     with pytest.raises(WaitResolved, match=f"{PERSON}.*look again") as told:
         await client.waits.answer(wait.id, APPROVE)
     assert told.value.facts["reason"] == "rewound"
-    with pytest.raises(SessionChanged) as changed:
-        await client.runs.rewind(run_id, preview=seen, reason="once more")
-    assert changed.value.facts["preview"]["run_id"] == run_id
     await client.runs.wait(run_id, timeout=BOUND_S, until="stopped")
     [asked] = await all_of(client.waits.list(session_id=started.id))
     assert asked.id != wait.id
+    with pytest.raises(SessionChanged) as changed:
+        await client.runs.rewind(run_id, preview=seen, reason="once more")
+    assert changed.value.facts["preview"]["run_id"] == run_id
     assert asked.question_hash == wait.question_hash
     await client.waits.answer(asked.id, APPROVE)
     assert (await client.runs.wait(run_id, timeout=BOUND_S)).result == {"status": "approve"}
