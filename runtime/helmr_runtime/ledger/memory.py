@@ -235,8 +235,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
-        known = self.index.known_operation(fork.operation.id)
-        if known is not None:
+        if known := self.index.known_operation(fork.operation.id):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))
         origin = self.entries_of(fork.origin_id)
