@@ -73,4 +73,4 @@ def test_agents_go_on_after_their_process_was_killed_at_a_wait(tmp_path: Path) -
 
 
 def _steps(live: LiveRuntime, session_id: str) -> list[int]:
-    return [e.body["op"] for e in live.transcript(session_id) if e.kind == "step.started"]
+    return [e.op for e in live.transcript(session_id) if e.kind == "step.started"]
