@@ -260,6 +260,12 @@ def entry_line(entry: EntryInfo) -> EntryLine:
     )
 
 
+def set_aside_line(first: int, last: int, reason: str, by: str) -> EntryLine:
+    """A folded stretch of entries that a rewind set aside, on one line."""
+    text = f"{first} to {last}, {last - first + 1} entries: {reason}"
+    return EntryLine(first, "aside", one_line(text, LINE_CELLS), "muted", by=by)
+
+
 def entry_full(entry: EntryInfo, limit: int) -> str:
     """An entry's body to read: texts as they are, everything else as JSON; cut at `limit` cells."""
     value = entry.body.get("data", entry.body.get("value"))

@@ -16,6 +16,7 @@ from helmr.models import EntryInfo
 from helmr.safe_text import one_line
 from helmr_console import views
 from helmr_console.actions import Context, Scope
+from helmr_console.entry_pages import PAGE
 from helmr_console.screens import confirm
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
@@ -27,7 +28,7 @@ from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
-from helmr_console.widgets.transcript import PAGE, TranscriptView
+from helmr_console.widgets.transcript import TranscriptView
 
 _NOTHING = {Tab.TRANSCRIPT: "Entry", Tab.WAITS: "Wait", Tab.RUNS: "Run"}
 """The title of a pane that has nothing to show."""

@@ -42,7 +42,7 @@ async def test_a_long_transcript_opens_at_its_end_without_reading_the_rest(bench
     await bench.sees("word 599")
     session = (await bench.stack.http.get(f"/v1/sessions/{wait['session']['id']}")).json()
     assert screen.transcript.seq == screen.transcript.count == session["last_seq"] > 600
-    assert len(screen.transcript._pages) <= 2, "what is on screen, and no more"
+    assert len(screen.transcript.pages.held) <= 2, "what is on screen, and no more"
     await bench.press("g")
     await bench.sees("started publish")
 
