@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from helmr.models import EntryInfo, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
-from helmr_console.views import who
+from helmr_console.views import entry_line, who
 
 REWOUND = "run.rewound"
 _RESOLVED = (WaitStatus.FULFILLED, WaitStatus.TIMED_OUT)
@@ -85,6 +86,13 @@ def rewound(entry: EntryInfo) -> Rewound:
     )
 
 
+class PlaceName(TypedDict):
+    """An op of a run or a wait of it; one of them is None."""
+
+    to_op: int | None
+    wait_id: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """An entry as a place to correct, and why it is none for each kind of correction; empty if it is.
@@ -99,6 +107,21 @@ class Place:
     not_rewindable: str = "no entry is selected"
     not_amendable: str = "no entry is selected"
     not_forkable: str = "no entry is selected"
+
+    @property
+    def named(self) -> PlaceName:
+        """How the gateway is told of it: by its op, or by its wait where the entry has no op."""
+        if self.op is not None:
+            return {"to_op": self.op, "wait_id": None}
+        return {"to_op": None, "wait_id": self.wait_id}
+
+    @property
+    def words(self) -> str:
+        """`op 5, entry 12: post_review started`."""
+        op = f"op {self.op}, " if self.op is not None else ""
+        if self.entry is None:
+            return self.wait_id or ""
+        return f"{op}entry {self.entry.seq}: {entry_line(self.entry).text}"
 
 
 def place_of(
@@ -130,6 +153,17 @@ def place_of(
     return Place(entry, run_id, op, wait_id, rewind, amend, common)
 
 
+def place_of_wait(wait: WaitInfo, *, session: SessionInfo | None, newest: RunInfo | None) -> Place:
+    """As `place_of`, of a wait in a list."""
+    why = ""
+    if session is not None and session.status is SessionStatus.CANCELLED:
+        why = "the session was cancelled"
+    elif newest is not None and wait.run_id != newest.id:
+        why = "only the newest run of a session can be corrected"
+    amend = why or _why_no_answer(wait.kind.value, wait)
+    return Place(None, wait.run_id, None, wait.id, why, amend, why)
+
+
 def _not_here(
     entry: EntryInfo,
     op: int | None,
@@ -149,7 +183,10 @@ def _not_here(
 def _not_amendable(entry: EntryInfo, wait_id: str | None, wait: WaitInfo | None) -> str:
     if wait_id is None:
         return "this entry is no answer"
-    kind = wait.kind.value if wait is not None else entry.body.get("kind")
+    return _why_no_answer(wait.kind.value if wait is not None else entry.body.get("kind"), wait)
+
+
+def _why_no_answer(kind: object, wait: WaitInfo | None) -> str:
     if kind in ("timer", "session"):
         return f"a {kind} wait has no answer"
     if wait is not None and wait.status is WaitStatus.PENDING:
@@ -162,3 +199,10 @@ def _not_amendable(entry: EntryInfo, wait_id: str | None, wait: WaitInfo | None)
 def _wait_of(entry: EntryInfo) -> str | None:
     wait_id = entry.body.get("wait_id") if entry.kind in _ASKING else None
     return wait_id if isinstance(wait_id, str) else None
+
+
+def origin_of(entry: EntryInfo) -> str | None:
+    """The session that this one was forked from, as its first entry says."""
+    origin = entry.body.get("forked_from") if entry.kind == "session.created" else None
+    found = origin.get("session_id") if isinstance(origin, dict) else None
+    return found if isinstance(found, str) else None

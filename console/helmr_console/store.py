@@ -26,12 +26,14 @@ from helmr.models import (
 )
 from helmr_console.clock import ServerClock
 from helmr_console.freshness import Freshness
+from helmr_console.set_aside import origin_of
 
 WAITS_MAX = 5_000
 SESSIONS_MAX = 5_000
 ACTIVITY_MAX = 2_000
 ENDED_MAX = 1_000
 TASKS_OF_SESSIONS_MAX = 20_000
+FORKS_MAX = 5_000
 ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
 """A run goes on within a second of its answer; one that has not after this waits for something."""
@@ -50,6 +52,7 @@ _ACTS = (
     "note.added",
     "run.created",
     "run.retried",
+    "run.rewound",
     "run.cancelled",
     "input.accepted",
     "token.created",
@@ -84,6 +87,8 @@ class Store:
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     """Runs whose wait is over and which nobody has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    forks: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    """Sessions that are forks: of which session."""
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _inbox: list[WaitInfo] | None = None
 
@@ -150,6 +155,7 @@ class Store:
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
+            self._remember_origin(entry)
         self._follow_run(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
@@ -179,6 +185,10 @@ class Store:
                 self.resolved.popitem(last=False)
         elif entry.kind.startswith("run."):
             self.resolved.pop(entry.run_id, None)
+
+    def forks_of(self, session_id: str) -> list[str]:
+        """The forks of a session that the feed told of, newest first."""
+        return [fork for fork, origin in reversed(self.forks.items()) if origin == session_id]
 
     def task_of(self, session_id: str) -> str:
         """The task of a session, empty if it was never seen."""
@@ -235,6 +245,13 @@ class Store:
         if known is None or known.json_schema is None:
             return wait
         return wait.model_copy(update={"body": known.body, "json_schema": known.json_schema})
+
+    def _remember_origin(self, entry: EntryInfo) -> None:
+        origin = origin_of(entry)
+        if origin is not None:
+            self.forks[entry.session_id] = origin
+            while len(self.forks) > FORKS_MAX:
+                self.forks.popitem(last=False)
 
     def _remember_task(self, session_id: str, task: str) -> None:
         self._task_of[session_id] = task

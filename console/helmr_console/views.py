@@ -262,7 +262,7 @@ def entry_line(entry: EntryInfo) -> EntryLine:
 
 def set_aside_line(first: int, last: int, reason: str, by: str) -> EntryLine:
     """A folded stretch of entries that a rewind set aside, on one line."""
-    text = f"{first} to {last}, {last - first + 1} entries: {reason}"
+    text = f"{last - first + 1} entries: {reason}"
     return EntryLine(first, "aside", one_line(text, LINE_CELLS), "muted", by=by)
 
 
@@ -303,7 +303,8 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "step.abandoned": lambda: f"abandoned: {get('reason')}",
         "wait.opened": lambda: _opened(body),
         "wait.fulfilled": lambda: (
-            "fulfilled" + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
+            ("fulfilled as before" if get("kept_from") else "fulfilled")
+            + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
         ),
         "wait.timed_out": lambda: "timed out",
         "wait.cancelled": lambda: f"cancelled: {get('reason')}",

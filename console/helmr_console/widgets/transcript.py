@@ -327,6 +327,8 @@ class TranscriptView(ScrollView, can_focus=True):
         sign = self._sign() if here else " "
         mark = "*" if line.seq == self.marked else " "
         fold = "-" if line.seq in self._unfolded else " "
+        if self._map.stretch_at(line.seq) is not None:
+            fold = "+"
         time = self._time(entry)
         by = f"  {line.by}" if line.by and width >= 70 else ""
         by = fit(by, min(cell_len(by), width // 3))

@@ -28,6 +28,7 @@ class Step:
 
 def _steps() -> list[Step]:
     inbox, session, text = "InboxScreen", "SessionScreen", "TextScreen"
+    amend, correction = "AmendScreen", "CorrectionScreen"
     answer, batch, pick = "AnswerScreen", "BatchScreen", "PickScreen"
     table = [
         # --- inbox, and what opens over it
