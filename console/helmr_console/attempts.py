@@ -16,16 +16,7 @@ _BEGINS = {
     "run.rewound": "rewound",
 }
 """Entries that begin an attempt, and the word for it."""
-_NAMELESS = (
-    "wait_id",
-    "step_key",
-    "record_id",
-    "record_seq",
-    "stream_seq",
-    "deadline_at",
-    "token_id",
-    "kept_from",
-)
+_NAMELESS = ("wait_id", "step_key", "stream_seq", "deadline_at", "token_id", "kept_from")
 """What differs between two doings of the same."""
 
 
@@ -58,9 +49,16 @@ def attempts(entries: Iterable[EntryInfo], run_id: str) -> list[Attempt]:
     found: list[Attempt] = []
     journal: list[EntryInfo] = []
     number, how = 1, ""
+    answers: dict[object, object] = {}
     for entry in entries:
+        body = entry.body
+        if entry.kind == "input.accepted":
+            answers[body.get("stream"), body.get("stream_seq")] = body.get("data")
         if entry.run_id != run_id:
             continue
+        if entry.kind == "wait.fulfilled":
+            said = answers.get((body.get("stream"), body.get("record_seq")), body.get("data"))
+            entry = entry.model_copy(update={"body": {**body, "data": said}})
         if entry.kind in _BEGINS:
             if entry.kind != "run.created":
                 found.append(Attempt(number, how, _by_op(journal)))
@@ -101,8 +99,13 @@ def _words(entries: Sequence[EntryInfo]) -> str:
     """`step draft_review started · done "ok"`."""
     if not entries:
         return ""
-    lines = [entry_line(entry) for entry in entries]
-    return f"{lines[0].word} " + " · ".join(line.text for line in lines)
+    texts = [entry_line(entry).text + _answer(entry) for entry in entries]
+    return f"{entry_line(entries[0]).word} " + " · ".join(texts)
+
+
+def _answer(entry: EntryInfo) -> str:
+    data = entry.body.get("data") if entry.kind == "wait.fulfilled" else None
+    return "" if data is None else f": {json.dumps(data, ensure_ascii=False)}"
 
 
 def _said(entries: Sequence[EntryInfo]) -> list[str]:

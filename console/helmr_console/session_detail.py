@@ -8,7 +8,6 @@ from helmr.client.aio import AsyncClient
 from helmr.models import LIST_LIMIT_MAX, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console.reads import first
-from helmr_console.set_aside import origin_of
 
 RUNS_MAX = 1_000
 
@@ -21,13 +20,9 @@ class SessionDetail:
     summary: SessionInfo | None = None
     runs: dict[str, RunInfo] = field(default_factory=dict)
     waits: dict[str, WaitInfo] = field(default_factory=dict)
-    origin: str | None = None
-    """The session that it is a fork of."""
-    _is_begun: bool = False
 
     async def read_lists(self, client: AsyncClient) -> None:
         """Runs and waits as they are now."""
-        await self._read_origin(client)
         listed = client.sessions.open(self.session_id).runs(limit=LIST_LIMIT_MAX)
         runs = await first(listed, RUNS_MAX)
         waits: list[WaitInfo] = []
@@ -39,14 +34,6 @@ class SessionDetail:
         waits.sort(key=lambda wait: wait.opened_at, reverse=True)
         self.runs = {run.id: run for run in runs}
         self.waits = {wait.id: wait for wait in waits}
-
-    async def _read_origin(self, client: AsyncClient) -> None:
-        """Its first entry says whose fork it is; once."""
-        if self._is_begun:
-            return
-        page = await client.sessions.open(self.session_id).transcript_page(after=0, limit=1)
-        for entry in page.items:
-            self.origin, self._is_begun = origin_of(entry), True
 
     @property
     def newest_run(self) -> RunInfo | None:

@@ -199,10 +199,3 @@ def _why_no_answer(kind: object, wait: WaitInfo | None) -> str:
 def _wait_of(entry: EntryInfo) -> str | None:
     wait_id = entry.body.get("wait_id") if entry.kind in _ASKING else None
     return wait_id if isinstance(wait_id, str) else None
-
-
-def origin_of(entry: EntryInfo) -> str | None:
-    """The session that this one was forked from, as its first entry says."""
-    origin = entry.body.get("forked_from") if entry.kind == "session.created" else None
-    found = origin.get("session_id") if isinstance(origin, dict) else None
-    return found if isinstance(found, str) else None

@@ -26,7 +26,6 @@ from helmr.models import (
 )
 from helmr_console.clock import ServerClock
 from helmr_console.freshness import Freshness
-from helmr_console.set_aside import origin_of
 
 WAITS_MAX = 5_000
 SESSIONS_MAX = 5_000
@@ -147,6 +146,8 @@ class Store:
         """Sessions fresh from the gateway; at most `SESSIONS_MAX` are held."""
         for session in sessions:
             self._remember_task(session.id, session.task)
+            if session.forked_from is not None:
+                self._remember_origin(session.id, {"session_id": session.forked_from.session_id})
             if session.id in self.sessions or len(self.sessions) < SESSIONS_MAX:
                 self.sessions[session.id] = session
 
@@ -155,7 +156,7 @@ class Store:
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
-            self._remember_origin(entry)
+            self._remember_origin(entry.session_id, entry.body.get("forked_from"))
         self._follow_run(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
@@ -187,7 +188,7 @@ class Store:
             self.resolved.pop(entry.run_id, None)
 
     def forks_of(self, session_id: str) -> list[str]:
-        """The forks of a session that the feed told of, newest first."""
+        """The forks of a session that lists and feed told of, newest first."""
         return [fork for fork, origin in reversed(self.forks.items()) if origin == session_id]
 
     def task_of(self, session_id: str) -> str:
@@ -246,10 +247,10 @@ class Store:
             return wait
         return wait.model_copy(update={"body": known.body, "json_schema": known.json_schema})
 
-    def _remember_origin(self, entry: EntryInfo) -> None:
-        origin = origin_of(entry)
-        if origin is not None:
-            self.forks[entry.session_id] = origin
+    def _remember_origin(self, session_id: str, origin: Any) -> None:
+        origin_id = _text(origin.get("session_id")) if isinstance(origin, dict) else None
+        if origin_id is not None:
+            self.forks[session_id] = origin_id
             while len(self.forks) > FORKS_MAX:
                 self.forks.popitem(last=False)
 

@@ -194,11 +194,12 @@ def run_row(run: RunInfo, now: datetime) -> Row:
 
 # --- entries ------------------------------------------------------------------------------------
 
-_RULE_KINDS = ("run.created", "run.started", "run.retried")
+_RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
 """Entries that begin something and are drawn with a line."""
 
 _WORDS = {
     "session.created": ("session", ""),
+    "session.forked": ("session", "accent"),
     "session.closed": ("session", "warning"),
     "session.cancelled": ("session", "warning"),
     "note.added": ("note", "accent"),
@@ -282,6 +283,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
     get = body.get
     tails: dict[str, Callable[[], str]] = {
         "session.created": lambda: f"started {get('task')}",
+        "session.forked": lambda: f"forked at op {get('to_op')}: {get('reason')}",
         "session.closed": lambda: "closed",
         "session.cancelled": lambda: "cancelled",
         "note.added": lambda: f"{get('text')}",

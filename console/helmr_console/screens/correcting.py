@@ -96,9 +96,10 @@ class CorrectingScreen(ConsoleScreen):
 
     def do_origin(self) -> None:
         """The session that this is a fork of, and its own forks."""
-        origin, forks = self.detail.origin, self.console.store.forks_of(self.detail.session_id)
-        found = [("origin", origin)] if origin is not None else []
-        found += [("fork", fork) for fork in forks]
+        summary = self.detail.summary
+        origin = summary.forked_from if summary is not None else None
+        found = [("origin", origin.session_id)] if origin is not None else []
+        found += [("fork", fork) for fork in self.console.store.forks_of(self.detail.session_id)]
         if not found:
             self.console.say("It is no fork, and no fork of it is known", "information")
             return

@@ -22,7 +22,7 @@ from helmr.models import (
 from helmr_console.attempts import attempts, beside, summary
 from helmr_console.difflines import diff
 from helmr_console.preview_lines import preview_lines, repeated
-from helmr_console.set_aside import Rewinds, origin_of, place_of, place_of_wait
+from helmr_console.set_aside import Rewinds, place_of, place_of_wait
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 SESSION, RUN, WAIT = ids.new_id(ids.SESSION), ids.new_id(ids.RUN), ids.new_id(ids.WAIT)
@@ -49,7 +49,7 @@ STORY = [
     entry(4, "step.started", 1, name="draft", step_key="k1"),
     entry(5, "step.succeeded", 1, value="a"),
     entry(6, "wait.opened", 2, wait_id=WAIT, kind="input", stream="approval"),
-    entry(7, "input.accepted", wait_id=WAIT, stream="approval", data="approve"),
+    entry(7, "input.accepted", wait_id=WAIT, stream="approval", stream_seq=1, data="approve"),
     entry(8, "wait.fulfilled", 2, wait_id=WAIT, stream="approval", record_seq=1),
     entry(9, "step.started", 3, name="post", step_key="k3"),
     entry(10, "step.succeeded", 3, value="out"),
@@ -158,6 +158,7 @@ def test_two_attempts_stand_beside_each_other() -> None:
     assert second.how == "rewound by ana (api_key): wrong one"
     pairs = beside(first, second)
     assert [(pair.op, pair.sign) for pair in pairs] == [(1, " "), (2, "~"), (3, "~"), (4, "-")]
+    assert pairs[1].left.endswith('fulfilled by approval #1: "approve"')
     assert pairs[2].left == "step post started · done out"
     assert summary(pairs) == "1 kept, 2 otherwise, 1 only before"
 
@@ -187,10 +188,12 @@ def test_a_preview_names_old_and_new_key_of_what_may_run_again_in_red() -> None:
     step = RepeatedStep(
         op=3, name="post", step_key="old", new_key="new", state=RepeatedStepState.SUCCEEDED, at=AT
     )
-    running = step.model_copy(update={"op": 4, "state": "running", "new_key": "old"})
+    running = RepeatedStep(
+        op=4, name="post", step_key="old", new_key="old", state=RepeatedStepState.RUNNING, at=AT
+    )
     preview = RewindPreview(
         session_id=SESSION, run_id=RUN, keep_answers=True, hash="h", to_op=2, set_aside=[2, 3, 4],
-        steps=[step, RepeatedStep.model_validate(running.model_dump())],
+        steps=[step, running],
     )  # fmt: skip
     lines = preview_lines(preview, diff({"d": "yes"}, {"d": "no"}))
     red = [text.strip() for text, role in lines if role == "error"]
@@ -203,9 +206,3 @@ def test_a_preview_names_old_and_new_key_of_what_may_run_again_in_red() -> None:
     assert repeated(preview) == 2
     nothing = preview_lines(preview.model_copy(update={"steps": []}))
     assert nothing[0] == ("No step is repeated: none had started.", "success")
-
-
-def test_a_fork_says_whose_it_is() -> None:
-    assert origin_of(entry(1, "session.created", forked_from={"session_id": "s"})) == "s"
-    assert origin_of(entry(1, "session.created", forked_from="s")) is None
-    assert origin_of(entry(1, "run.created", forked_from={"session_id": "s"})) is None
