@@ -282,7 +282,8 @@ ACTIONS: tuple[Action, ...] = (
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed),
     Action("rehearse", Scope.ANSWER, ("ctrl+t",), "What if",
-           "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 12),
+           "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
+           shown_when=lambda context: not context.reviewing),
     # --- attempts
     Action("pair.older", Scope.ATTEMPTS, ("left_square_bracket",), "Older",
            "The two attempts before these.", 20),

@@ -16,6 +16,7 @@ _BEGINS = {
     "run.rewound": "rewound",
 }
 """Entries that begin an attempt, and the word for it."""
+_ENDS = ("run.succeeded", "run.failed", "run.blocked", "run.cancelled")
 _NAMELESS = ("wait_id", "step_key", "stream_seq", "deadline_at", "token_id", "kept_from")
 """What differs between two doings of the same."""
 
@@ -27,6 +28,8 @@ class Attempt:
     number: int
     how: str
     """Why it began, in words; empty for the first."""
+    ended: str
+    """How the run ended in it, empty if it did not."""
     ops: dict[int, tuple[EntryInfo, ...]]
 
 
@@ -40,15 +43,16 @@ class OpPair:
 
     op: int
     sign: str
-    left: str
-    right: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    """What each says of it, a line for each entry."""
 
 
 def attempts(entries: Iterable[EntryInfo], run_id: str) -> list[Attempt]:
     """The attempts of a run, oldest first; the entries in order of seq."""
     found: list[Attempt] = []
     journal: list[EntryInfo] = []
-    number, how = 1, ""
+    number, how, ended = 1, "", ""
     answers: dict[object, object] = {}
     for entry in entries:
         body = entry.body
@@ -61,13 +65,15 @@ def attempts(entries: Iterable[EntryInfo], run_id: str) -> list[Attempt]:
             entry = entry.model_copy(update={"body": {**body, "data": said}})
         if entry.kind in _BEGINS:
             if entry.kind != "run.created":
-                found.append(Attempt(number, how, _by_op(journal)))
+                found.append(Attempt(number, how, ended, _by_op(journal)))
                 gone = _gone(entry, journal)
                 journal = [one for one in journal if one.op not in gone]
-            number, how = _number(entry, number), _how(entry)
+            number, how, ended = _number(entry, number), _how(entry), ""
+        elif entry.kind in _ENDS:
+            ended = entry_line(entry).text
         elif entry.op is not None:
             journal.append(entry)
-    return [*found, Attempt(number, how, _by_op(journal))] if found or journal else []
+    return [*found, Attempt(number, how, ended, _by_op(journal))] if found or journal else []
 
 
 def beside(first: Attempt, second: Attempt) -> list[OpPair]:
@@ -95,12 +101,11 @@ def _pair(op: int, left: Sequence[EntryInfo], right: Sequence[EntryInfo]) -> OpP
     return OpPair(op, sign, _words(left), _words(right))
 
 
-def _words(entries: Sequence[EntryInfo]) -> str:
-    """`step draft_review started · done "ok"`."""
-    if not entries:
-        return ""
-    texts = [entry_line(entry).text + _answer(entry) for entry in entries]
-    return f"{entry_line(entries[0]).word} " + " · ".join(texts)
+def _words(entries: Sequence[EntryInfo]) -> tuple[str, ...]:
+    """`step draft_review started`, `done "ok"`."""
+    words = entry_line(entries[0]).word if entries else ""
+    texts = (entry_line(entry).text + _answer(entry) for entry in entries)
+    return tuple(text if number else f"{words} {text}" for number, text in enumerate(texts))
 
 
 def _answer(entry: EntryInfo) -> str:

@@ -13,6 +13,7 @@ from helmr.models import EntryInfo, RunInfo, SessionInfo, SessionStatus, WaitInf
 from helmr_console.views import entry_line, who
 
 REWOUND = "run.rewound"
+_ENDS = ("run.succeeded", "run.failed")
 _RESOLVED = (WaitStatus.FULFILLED, WaitStatus.TIMED_OUT)
 _ASKING = ("wait.opened", "wait.fulfilled", "wait.timed_out", "input.accepted")
 """Entries that name a wait whose answer may be wrong."""
@@ -31,8 +32,10 @@ class Rewound:
     amends: str | None = None
 
     def takes(self, entry: EntryInfo) -> bool:
-        """Whether it has set this entry aside."""
-        return entry.seq < self.seq and entry.run_id == self.run_id and entry.op in self.ops
+        """Whether it has set this entry aside: one of those ops, or the end that the run had come to."""
+        if entry.seq > self.seq or entry.run_id != self.run_id:
+            return False
+        return entry.op in self.ops or (entry.op is None and entry.kind in _ENDS)
 
 
 @dataclass(slots=True)

@@ -305,8 +305,9 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "step.abandoned": lambda: f"abandoned: {get('reason')}",
         "wait.opened": lambda: _opened(body),
         "wait.fulfilled": lambda: (
-            ("fulfilled as before" if get("kept_from") else "fulfilled")
+            "fulfilled"
             + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
+            + (", an answer held for it" if get("kept_from") else "")
         ),
         "wait.timed_out": lambda: "timed out",
         "wait.cancelled": lambda: f"cancelled: {get('reason')}",

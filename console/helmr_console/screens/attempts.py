@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 from rich.cells import cell_len
 from textual import events
@@ -133,11 +134,7 @@ def pair_content(first: Attempt, second: Attempt, width: int) -> Content:
     """Both, in two columns where there is room, else one under the other."""
     pairs = beside(first, second)
     parts = [head(summary(pairs))]
-    parts += [
-        safe.line(f"attempt {one.number}: {one.how}", "$c-muted", limit=200)
-        for one in (first, second)
-        if one.how
-    ]
+    parts += [safe.line(_about(one), "$c-muted", limit=300) for one in (first, second)]
     parts.append(Content(""))
     draw = _columns if width >= COLUMNS_FROM else _stacked
     for pair in pairs:
@@ -145,26 +142,36 @@ def pair_content(first: Attempt, second: Attempt, width: int) -> Content:
     return lines(parts)
 
 
-def _columns(pair: OpPair, width: int) -> Sequence[Content]:
+def _about(one: Attempt) -> str:
+    return f"attempt {one.number}: {one.how or 'the first'}; {one.ended or 'no end yet'}"
+
+
+def _columns(pair: OpPair, width: int) -> Iterator[Content]:
     room = (width - GUTTER - 3) // 2
     role = _ROLES.get(pair.sign, "")
-    left, right = (fit(one_line(text, TEXT_CELLS), room) for text in (pair.left, pair.right))
-    left += " " * (room - cell_len(left))
-    return [_drawn(f"{pair.sign} {pair.op:>4}  {left} │ {right}", role)]
+    for number, texts in enumerate(zip_longest(_lines(pair, pair.left), _lines(pair, pair.right))):
+        left, right = (fit(one_line(text or "", TEXT_CELLS), room) for text in texts)
+        left += " " * (room - cell_len(left))
+        yield _drawn(f"{_gutter(pair.sign, pair.op, number)}{left} │ {right}", role)
 
 
-def _stacked(pair: OpPair, width: int) -> Sequence[Content]:
-    room = width - GUTTER
-    if pair.sign in " =":
-        shown = [(pair.sign, pair.right)]
-    else:
-        shown = [(sign, text) for sign, text in (("-", pair.left), ("+", pair.right)) if text]
-    return [
-        _drawn(
-            f"{sign} {pair.op:>4}  {fit(one_line(text, TEXT_CELLS), room)}", _ROLES.get(sign, "")
-        )
-        for sign, text in shown
-    ]
+def _stacked(pair: OpPair, width: int) -> Iterator[Content]:
+    shown = [(pair.sign, pair.right)]
+    if pair.sign not in " =":
+        shown = [("-", pair.left), ("+", pair.right)]
+    for sign, texts in shown:
+        for number, text in enumerate(_lines(pair, texts)):
+            said = fit(one_line(text, TEXT_CELLS), width - GUTTER)
+            yield _drawn(f"{_gutter(sign, pair.op, number)}{said}", _ROLES.get(sign, ""))
+
+
+def _lines(pair: OpPair, texts: Sequence[str]) -> Sequence[str]:
+    """What was taken over is one line, what differs all of its lines."""
+    return [" · ".join(texts)] if pair.sign == " " else texts
+
+
+def _gutter(sign: str, op: int, number: int) -> str:
+    return f"{sign} {op:>4}  " if number == 0 else f"{sign}       "
 
 
 def _drawn(text: str, role: str) -> Content:

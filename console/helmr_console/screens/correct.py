@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from textual.widgets import Static
 
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, SessionChanged
-from helmr.forms import form_of, pretty
+from helmr.forms import form_of
 from helmr.models import REASON_MAX, RewindPreview, WaitInfo
 from helmr_console import countdown, safe, views
 from helmr_console.difflines import DiffLine, diff
@@ -127,6 +128,10 @@ class CorrectionScreen(SubmitScreen):
     def path(self) -> str:
         """Sessions > what it is."""
         return f"Sessions > {self.TITLE_TEXT}"
+
+    def labels(self) -> dict[str, str]:
+        """The key that does it."""
+        return {"review": "Do it"}
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is asked."""
@@ -247,7 +252,8 @@ class AmendScreen(ComposeScreen):
             fact("was", safe.line(f"{wait.status.value.replace('_', ' ')}{by}{at}", limit=200)),
         ]
         if self.before is not None:
-            parts.append(fact("with", safe.line(pretty(self.before), limit=300)))
+            said = json.dumps(self.before, ensure_ascii=False)
+            parts.append(fact("with", safe.line(said, limit=300)))
         return parts
 
     def path(self) -> str:

@@ -169,7 +169,7 @@ async def test_a_session_is_forked_at_an_entry_and_each_finds_the_other(bench: B
         )
     )
     fork = bench.app.screen.detail.session_id
-    await bench.sees("what if it is rejected")
+    await bench.sees("forked at op 2")
     await bench.press("o")
     await bench.on("PickScreen")
     await bench.sees(session_id)

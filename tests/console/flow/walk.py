@@ -115,7 +115,7 @@ def _steps() -> list[Step]:
         ("escape", session, "[Transcript]"),
         ("g e j j", session, "+"),
         ("e", session, "~"),
-        ("G k k k k k k", session, "fulfilled as before"),
+        ("G k k k k k k", session, "held for it"),
         ("c", pick, "Amend answer"),
         ("enter", amend, "(•) approve"),
         ("f2 f2 r tab paste", amend, "control characters"),
@@ -173,17 +173,17 @@ async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, st
     return wait, typed
 
 
-async def taken_back(bench: Bench) -> str:
-    """The id of a session whose run was taken back to its beginning, for a hostile reason, and ended again."""
-    asked = await bench.ask("review", subject=HOSTILE.replace("\n", " ")[:190], body=HOSTILE)
+async def taken_back(bench: Bench, words: str = HOSTILE) -> str:
+    """The id of a session whose run was taken back to its beginning, and ended again; its people say these words."""
+    asked = await bench.ask("review", subject=words.replace("\n", " ")[:190], body=words)
     session, run = asked["session"]["id"], asked["run"]["id"]
-    await bench.answer(asked["id"], {"decision": "approve", "note": HOSTILE[:400]})
+    await bench.answer(asked["id"], {"decision": "approve", "note": words[:400]})
     await bench.until(partial(waits_on, bench, session, "chat"))
     summary = (await bench.stack.http.get(f"/v1/sessions/{session}")).json()
-    await bench.answer(summary["wait"]["id"], HOSTILE)
+    await bench.answer(summary["wait"]["id"], words)
     await bench.stack.run_until(run, "succeeded")
     looked = await bench.stack.http.post(f"/v1/runs/{run}/rewind/preview", json={"to_op": 1})
-    given = {"to_op": 1, "preview_hash": looked.json()["hash"], "reason": HOSTILE[:400]}
+    given = {"to_op": 1, "preview_hash": looked.json()["hash"], "reason": words[:400]}
     response = await bench.stack.http.post(f"/v1/runs/{run}/rewind", json=given)
     assert response.status_code == 200, response.text
     await bench.stack.run_until(run, "succeeded")

@@ -53,8 +53,8 @@ STORY = [
     entry(8, "wait.fulfilled", 2, wait_id=WAIT, stream="approval", record_seq=1),
     entry(9, "step.started", 3, name="post", step_key="k3"),
     entry(10, "step.succeeded", 3, value="out"),
-    entry(11, "clock.read", 4, now="14:00"),
-    entry(12, "run.rewound", to_op=2, set_aside=[2, 3, 4], attempt=2, reason="wrong one"),
+    entry(11, "run.succeeded", result="out"),
+    entry(12, "run.rewound", to_op=2, set_aside=[2, 3], attempt=2, reason="wrong one"),
     entry(13, "wait.opened", 2, wait_id=ids.new_id(ids.WAIT), kind="input", stream="approval"),
     entry(14, "wait.fulfilled", 2, wait_id=WAIT, stream="approval", record_seq=2),
     entry(15, "step.started", 3, name="post", step_key="k4"),
@@ -74,7 +74,7 @@ def test_a_rewind_of_another_run_or_without_a_list_takes_nothing() -> None:
     known = Rewinds()
     known.learn([entry(20, "run.rewound", to_op="x", set_aside="all")])
     known.learn([entry(21, "run.rewound", set_aside=[1]).model_copy(update={"run_id": "other"})])
-    assert not any(known.of(one) for one in STORY)
+    assert [one.kind for one in STORY if known.of(one)] == ["run.succeeded"], "but ends the run's end"
 
 
 def test_the_first_rewind_behind_an_entry_is_the_one_that_took_it() -> None:
@@ -157,10 +157,11 @@ def test_two_attempts_stand_beside_each_other() -> None:
     first, second = attempts(STORY, RUN)
     assert second.how == "rewound by ana (api_key): wrong one"
     pairs = beside(first, second)
-    assert [(pair.op, pair.sign) for pair in pairs] == [(1, " "), (2, "~"), (3, "~"), (4, "-")]
-    assert pairs[1].left.endswith('fulfilled by approval #1: "approve"')
-    assert pairs[2].left == "step post started · done out"
-    assert summary(pairs) == "1 kept, 2 otherwise, 1 only before"
+    assert [(pair.op, pair.sign) for pair in pairs] == [(1, " "), (2, "~"), (3, "~")]
+    assert pairs[1].left[-1] == 'fulfilled by approval #1: "approve"'
+    assert pairs[2].left == ("step post started", "done out")
+    assert (first.ended, second.ended) == ("succeeded out", "")
+    assert summary(pairs) == "1 kept, 2 otherwise"
 
 
 def test_what_was_done_again_and_came_out_the_same_is_no_difference() -> None:
