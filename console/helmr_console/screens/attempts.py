@@ -143,7 +143,7 @@ def pair_content(first: Attempt, second: Attempt, width: int) -> Content:
 
 
 def _about(one: Attempt) -> str:
-    return f"attempt {one.number}: {one.how or 'the first'}; {one.ended or 'no end yet'}"
+    return f"attempt {one.number}: {one.how or 'the first'}; {one.ended or 'it came to no end'}"
 
 
 def _columns(pair: OpPair, width: int) -> Iterator[Content]:

@@ -83,6 +83,7 @@ class CorrectionScreen(SubmitScreen):
         self.is_done = False
         self._has_changed = False
         self.preview = TextPane("What it does", id="preview")
+        self.preview.border_subtitle = Content("pgup pgdn scroll")
         self.reason = SafeInput(id="reason", select_on_focus=False)
         self.typed = SafeInput(id="typed", select_on_focus=False)
 

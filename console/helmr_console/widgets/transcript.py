@@ -221,6 +221,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self._resize()
         self._keep_in_view()
         self.refresh()
+        self.post_message(self.Moved())  # the entry under the cursor may be set aside by now
 
     def _keep_in_view(self) -> None:
         line = self._map.line_of(self.seq)
