@@ -1,16 +1,20 @@
-"""Words about a wait that the command line and the console share; texts of a session in them are not made safe."""
+"""Words about a wait that the command line and the console share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr import durations
+from helmr.safe_text import one_line
+
+if TYPE_CHECKING:
+    from helmr.models import Rehearsal
 
 
 def rung_text(rung: Mapping[str, Any]) -> str:
-    """A rung of a ladder as the wire has it: `default after 1d 12h: false`."""
+    """A rung of a ladder as the wire has it: `default after 1d 12h: false`. Its texts are not made safe."""
     what = {
         "assign": f" to {rung.get('to')}",
         "default": f": {json.dumps(rung.get('value'), ensure_ascii=False)}",
@@ -18,3 +22,24 @@ def rung_text(rung: Mapping[str, Any]) -> str:
     since = " of its newest assignment" if rung.get("from") == "assigned" else ""
     after = durations.spell(float(rung["after_s"]))
     return f"{rung['do']} after {after}{since}{what.get(rung['do'], '')}"
+
+
+def rehearsal_end(one: Rehearsal) -> str:
+    """Where a rehearsal ended, on one line, safe."""
+    last = one.ops[-1] if one.ops else None
+    match one.ended:
+        case "step" | "wait" | "token" if last is not None:
+            text = f"before {last.kind} {last.name}, which a rehearsal does not do"
+        case "returned":
+            text = f"the run succeeds with {json.dumps(one.result, ensure_ascii=False)}"
+        case "raised":
+            text = f"the attempt fails: {one.message}"
+        case "differs" | "schema":
+            text = f"the run is blocked: {one.message}"
+        case "open":
+            text = "the code waits for a step that runs"
+        case "time":
+            text = "the code had not come further after ten seconds"
+        case _:
+            text = "after a thousand ops"
+    return one_line(text, None)

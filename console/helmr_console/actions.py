@@ -25,6 +25,8 @@ class Scope(StrEnum):
     TRANSCRIPT = "Transcript"
     RUNS = "Runs"
     FORM = "In a form"
+    ANSWER = "In the form of a wait"
+    ATTEMPTS = "Attempts"
     BATCH = "Batch"
 
 
@@ -32,7 +34,8 @@ class Scope(StrEnum):
 class Context:
     """What the operator has in front of them, as far as actions depend on it.
 
-    `wait_over` says why the wait can't be answered any more, empty if it can.
+    `wait_over` says why the wait can't be answered any more, empty if it can; `not_rewindable` and those beside it why
+    the entry under the cursor is no place for that correction.
     """
 
     live: bool = True
@@ -44,6 +47,9 @@ class Context:
     session_status: SessionStatus | None = None
     run_status: RunStatus | None = None
     run_is_newest: bool = True
+    not_rewindable: str = ""
+    not_amendable: str = ""
+    not_forkable: str = ""
     marked: int = 0
     pending: int = 0
     field: bool = False
@@ -140,6 +146,11 @@ def _needs_open_session(context: Context) -> str:
     return f"the session is {context.session_status}"
 
 
+def _says(name: str) -> Reason:
+    """What this part of the context says."""
+    return lambda context: str(getattr(context, name))
+
+
 def _needs_retryable(context: Context) -> str:
     if context.run_status is None:
         return "no run is selected"
@@ -213,8 +224,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),
     Action("session.answer", _S, ("a",), "Answer",
            "Answer the session's active wait.", 20, writes=True, reason=_needs_open_wait),
-    Action("send", _S, ("c",), "Correct",
-           "Send input to a stream of this session, waited for or not.", 30, writes=True,
+    Action("correct", _S, ("c",), "Correct",
+           "What can be put right at this entry: amend the answer, rewind to here, fork here.", 30,
+           reason=_needs_session),
+    Action("amend", _S, (), "Amend answer",
+           "Give this answered wait another answer; shows first what is repeated.", writes=True,
+           dangerous=True, reason=_says("not_amendable")),
+    Action("rewind", _S, (), "Rewind to here",
+           "Take the run back to before this; shows first what is repeated.", writes=True,
+           dangerous=True, reason=_says("not_rewindable")),
+    Action("fork", _S, (), "Fork here",
+           "Start a session that begins with this one's past up to here.", writes=True,
+           reason=_says("not_forkable")),
+    Action("origin", _S, ("o",), "Origin and forks",
+           "The session that this one is a fork of, and those that were forked from it.",
+           reason=_needs_session),
+    Action("attempts", _S, ("D",), "Attempts",
+           "Two attempts of the run beside each other, op by op.", reason=_needs_session),
+    Action("send", _S, ("i",), "Input",
+           "Send input to a stream of this session, waited for or not.", 32, writes=True,
            reason=_needs_open_session),
     Action("note", _S, ("m",), "Note",
            "Write a note into the transcript.", 35, writes=True, reason=_needs_session),
@@ -228,6 +256,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("fold", _T, ("f",), "Fold", "Unfold or fold the entries on screen."),
     Action("times", _T, ("t",), "Times", "Clock, age, or time since the entry before."),
     Action("wrap", _T, ("w",), "Wrap", "Wrap long lines of unfolded entries, or cut them."),
+    Action("aside", _T, ("e",), "Set aside", "Fold or show what rewinds have set aside."),
     Action("match.next", _T, ("n",), "Next match", "Next entry that holds the searched text."),
     Action("match.previous", _T, ("N",), "Previous match", "The match before."),
     Action("entry.mark", _T, ("space",), "Mark", "Mark this entry to compare it with another."),
@@ -252,6 +281,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("discard", _F, ("f9",), "Discard",
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed),
+    Action("rehearse", Scope.ANSWER, ("ctrl+t",), "What if",
+           "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
+           shown_when=lambda context: not context.reviewing),
+    # --- attempts
+    Action("pair.older", Scope.ATTEMPTS, ("left_square_bracket",), "Older",
+           "The two attempts before these.", 20),
+    Action("pair.newer", Scope.ATTEMPTS, ("right_square_bracket",), "Newer",
+           "The two attempts after these.", 21),
     # --- batch
     Action("stop", Scope.BATCH, ("f8",), "Stop",
            "Stop before the next answer.", 20, reason=_needs_batch),

@@ -20,7 +20,7 @@ def of_answer(wait: WaitInfo) -> tuple[str, ...]:
         )
     return (
         f"a record on {one_line(wait.stream or 'the stream', 60)} fulfils exactly this wait",
-        "the run goes on; what it does next can't be taken back from here",
+        "the run goes on; what its steps then do can't be taken back",
     )
 
 

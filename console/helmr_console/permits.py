@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from helmr.client.aio import AsyncClient
-from helmr.models import NoteReceipt, RunInfo, SendReceipt, SessionInfo, TokenAnswerReceipt
+from helmr.models import (
+    NoteReceipt,
+    RewindPreview,
+    RunInfo,
+    SendReceipt,
+    SessionInfo,
+    TokenAnswerReceipt,
+)
 from helmr_console.actions import BY_ID, Context
 
 
@@ -86,3 +93,42 @@ class Writer:
     async def retry(self, permit: Permit, run_id: str, *, operation_id: str) -> RunInfo:
         """Start a run's next attempt (S-5)."""
         return await self._client.runs.retry(run_id, operation_id=operation_id)
+
+    async def rewind(
+        self, permit: Permit, seen: RewindPreview, *, reason: str, operation_id: str
+    ) -> RunInfo:
+        """Take a run back as was shown (S-75)."""
+        return await self._client.runs.rewind(
+            seen.run_id, preview=seen, reason=reason, operation_id=operation_id
+        )
+
+    async def amend(
+        self,
+        permit: Permit,
+        wait_id: str,
+        data: Any,
+        seen: RewindPreview,
+        *,
+        reason: str,
+        operation_id: str,
+    ) -> RunInfo:
+        """Give a resolved wait another answer (S-79)."""
+        return await self._client.waits.amend(
+            wait_id, data, preview=seen, reason=reason, operation_id=operation_id
+        )
+
+    async def fork(
+        self,
+        permit: Permit,
+        session_id: str,
+        *,
+        to_op: int | None,
+        wait_id: str | None,
+        reason: str,
+        operation_id: str,
+    ) -> SessionInfo:
+        """Start a session that begins with another's past (S-86); the new one."""
+        made = await self._client.sessions.open(session_id).fork(
+            to_op=to_op, wait_id=wait_id, reason=reason, operation_id=operation_id
+        )
+        return made.session

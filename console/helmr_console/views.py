@@ -194,11 +194,12 @@ def run_row(run: RunInfo, now: datetime) -> Row:
 
 # --- entries ------------------------------------------------------------------------------------
 
-_RULE_KINDS = ("run.created", "run.started", "run.retried")
+_RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
 """Entries that begin something and are drawn with a line."""
 
 _WORDS = {
     "session.created": ("session", ""),
+    "session.forked": ("session", "accent"),
     "session.closed": ("session", "warning"),
     "session.cancelled": ("session", "warning"),
     "note.added": ("note", "accent"),
@@ -260,6 +261,12 @@ def entry_line(entry: EntryInfo) -> EntryLine:
     )
 
 
+def set_aside_line(first: int, last: int, reason: str, by: str) -> EntryLine:
+    """A folded stretch of entries that a rewind set aside, on one line."""
+    text = f"{last - first + 1} entries: {reason}"
+    return EntryLine(first, "aside", one_line(text, LINE_CELLS), "muted", by=by)
+
+
 def entry_full(entry: EntryInfo, limit: int) -> str:
     """An entry's body to read: texts as they are, everything else as JSON; cut at `limit` cells."""
     value = entry.body.get("data", entry.body.get("value"))
@@ -276,6 +283,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
     get = body.get
     tails: dict[str, Callable[[], str]] = {
         "session.created": lambda: f"started {get('task')}",
+        "session.forked": lambda: f"forked at op {get('to_op')}: {get('reason')}",
         "session.closed": lambda: "closed",
         "session.cancelled": lambda: "cancelled",
         "note.added": lambda: f"{get('text')}",
@@ -297,7 +305,9 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "step.abandoned": lambda: f"abandoned: {get('reason')}",
         "wait.opened": lambda: _opened(body),
         "wait.fulfilled": lambda: (
-            "fulfilled" + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
+            "fulfilled"
+            + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
+            + (", an answer held for it" if get("kept_from") else "")
         ),
         "wait.timed_out": lambda: "timed out",
         "wait.cancelled": lambda: f"cancelled: {get('reason')}",

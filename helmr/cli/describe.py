@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
-from helmr.safe_text import one_line
 from helmr.wait_words import rung_text
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
         ForkOrigin,
         PrincipalInfo,
         RecordInfo,
-        Rehearsal,
         RehearsedOp,
         RunCheck,
         RunInfo,
@@ -83,27 +81,6 @@ def run_row(one: RunInfo) -> tuple[object, ...]:
 def op_row(one: RehearsedOp) -> tuple[object, ...]:
     """Cells of `OP_COLUMNS`."""
     return (one.op, one.kind, one.name, None if one.data is None else value_text(one.data))
-
-
-def rehearsal_end(one: Rehearsal) -> str:
-    """Where a rehearsal ended."""
-    last = one.ops[-1] if one.ops else None
-    match one.ended:
-        case "step" | "wait" | "token" if last is not None:
-            text = f"before {last.kind} {last.name}, which a rehearsal does not do"
-        case "returned":
-            text = f"the run succeeds with {value_text(one.result)}"
-        case "raised":
-            text = f"the attempt fails: {one.message}"
-        case "differs" | "schema":
-            text = f"the run is blocked: {one.message}"
-        case "open":
-            text = "the code waits for a step that runs"
-        case "time":
-            text = "the code had not come further after ten seconds"
-        case _:
-            text = "after a thousand ops"
-    return one_line(text, None)
 
 
 def wait_row(one: WaitInfo) -> tuple[object, ...]:

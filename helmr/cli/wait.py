@@ -12,6 +12,7 @@ from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.errors import UsageError
 from helmr.models import AnswerLinkInfo, Page
+from helmr.wait_words import rehearsal_end
 
 app = group("See what waits for people, and answer it.")
 
@@ -188,7 +189,7 @@ def rehearse(
         printing.write_json(found)
         return
     printing.table(describe.OP_COLUMNS, [describe.op_row(one) for one in found.ops])
-    printing.write(f"ends: {describe.rehearsal_end(found)}")
+    printing.write(f"ends: {rehearsal_end(found)}")
 
 
 @command(

@@ -9,15 +9,19 @@ from textual.content import Content
 
 from helmr.errors import HelmrError
 from helmr.forms import form_of, pretty
-from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitKind, WaitStatus
+from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
+from helmr_console.actions import Scope
 from helmr_console.difflines import diff, summary
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
-from helmr_console.reads import tail
+from helmr_console.reads import answer_of, tail
+from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
+from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
+from helmr_console.widgets.details import rehearsed
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
     asked,
@@ -33,7 +37,6 @@ CONTEXT_ENTRIES = 30
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
 LINES_OF_THEIRS = 20
-RECORDS_LOOKED_AT = 200
 
 
 class AnswerScreen(ComposeScreen):
@@ -42,9 +45,12 @@ class AnswerScreen(ComposeScreen):
     ACTION = "answer"
     AREA = "inbox"
     TITLE_TEXT = "Answer"
+    SCOPES = (*ComposeScreen.SCOPES, Scope.ANSWER)
+    BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
-        "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft."
+        "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft. "
+        "^t says what the answer would set off, and stores nothing."
     )
 
     def __init__(self, wait_id: str) -> None:
@@ -190,7 +196,9 @@ class AnswerScreen(ComposeScreen):
 
     async def _compare(self, said: Sequence[str], role: str, theirs: Any = None) -> None:
         """What the other answered, against what stands here; of a form that is not complete, only theirs."""
-        theirs = theirs if theirs is not None else await self._their_record()
+        wait = self.now_wait()
+        if theirs is None and wait is not None:
+            theirs = await answer_of(self.console.client, wait)
         if theirs is None:
             return
         built = self.form.result() if self.form is not None else None
@@ -203,22 +211,26 @@ class AnswerScreen(ComposeScreen):
         texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
         self.tell((*said, f"their answer against yours: {summary(found)}", *texts), role)
 
-    async def _their_record(self) -> Any:
-        wait = self.now_wait()
-        if wait is not None and wait.token_id is not None:
-            # The token's own refusal says who and when; only the wait's, once its session has heard, says what.
-            return (await self.console.client.tokens.get(wait.token_id)).data
-        if wait is None or wait.kind is not WaitKind.INPUT or wait.stream is None:
-            return None
-        records = self.console.client.sessions.open(wait.session_id).input(wait.stream)
-        looked = 0
-        async for record in records.list(limit=RECORDS_LOOKED_AT):
-            looked += 1
-            if record.consumed_by == self.wait_id:
-                return record.data
-            if looked >= RECORDS_LOOKED_AT * 5:
-                break
-        return None
+    def do_rehearse(self) -> None:
+        """What this answer would set off (S-87)."""
+        built = self.result()
+        if self.form is None or self.submission.phase is not SendPhase.FORM:
+            return
+        if built.problems:
+            self.form.show_problems(built.problems)
+            self.console.say("What if: fill the form first; it must be an answer", "warning")
+            return
+        self.console.say(
+            "What if: the code is tried with this answer; nothing is stored", "information"
+        )
+        self.console.background.start(
+            self._rehearse(built.data), group="rehearse", exclusive=True, holds_keys=True
+        )
+
+    async def _rehearse(self, data: Any) -> None:
+        found = await self.console.client.waits.rehearse(self.wait_id, data)
+        if self.app.screen is self:
+            self.app.push_screen(TextScreen("What if", rehearsed(found)))
 
     def accepted(self, outcome: Outcome) -> None:
         """Say it and go on to the next wait."""

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from helmr.models import EntryInfo
 from helmr_console import views
+from helmr_console.entry_pages import PAGE
 from helmr_console.widgets.details import ENTRY_CELLS
-from helmr_console.widgets.transcript import PAGE, TranscriptView
+from helmr_console.widgets.transcript import TranscriptView
 
 SEARCH_ENTRIES_MAX = 20_000
 

@@ -16,9 +16,11 @@ from helmr.models import EntryInfo
 from helmr.safe_text import one_line
 from helmr_console import views
 from helmr_console.actions import Context, Scope
+from helmr_console.entry_pages import PAGE
 from helmr_console.screens import confirm
 from helmr_console.screens.answer import AnswerScreen
-from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.correcting import SCANNED_PAGES, CorrectingScreen
 from helmr_console.screens.overlays import TextScreen, copy_menu
 from helmr_console.screens.search import find
 from helmr_console.screens.send import NoteScreen, SendScreen
@@ -27,13 +29,13 @@ from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
-from helmr_console.widgets.transcript import PAGE, TranscriptView
+from helmr_console.widgets.transcript import TranscriptView
 
 _NOTHING = {Tab.TRANSCRIPT: "Entry", Tab.WAITS: "Wait", Tab.RUNS: "Run"}
 """The title of a pane that has nothing to show."""
 
 
-class SessionScreen(ConsoleScreen):
+class SessionScreen(CorrectingScreen):
     """A session, followed live."""
 
     AREA = "sessions"
@@ -41,7 +43,8 @@ class SessionScreen(ConsoleScreen):
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "`[` and `]` change the tab. In the transcript Enter shows an entry in full, `f` unfolds, `/` searches, "
-        "G follows the end. `c` sends input to any stream, `m` writes a note, R retries a failed or blocked run."
+        "G follows the end. `c` says what can be put right at the entry under the cursor: amend the answer, rewind to "
+        "there, fork there. `i` sends input to any stream, `m` writes a note, R retries a failed or blocked run."
     )
     DEFAULT_CSS = """
     SessionScreen #filter { display: none; }
@@ -64,6 +67,7 @@ class SessionScreen(ConsoleScreen):
         self.search = ""
         self.problem = ""
         self._stale = False
+        self._is_scanned = False
         self.tabs = SessionTabs(self.detail, lambda: self.console.store.now(), id="frame")
         self.transcript = self.tabs.transcript
         self.pane = TextPane(id="entry")
@@ -94,6 +98,11 @@ class SessionScreen(ConsoleScreen):
         await detail.read_lists(client)
         self.tabs.put_lists()
         self.refresh_bars()
+        if not self._is_scanned and any(run.attempt > 1 for run in detail.runs.values()):
+            self._is_scanned = True
+            missing = self.transcript.pages.missing(self.transcript.count, SCANNED_PAGES)
+            for page in missing:
+                await self._read_page(page)
 
     def _failed(self, text: str) -> None:
         self.problem = text
@@ -169,8 +178,12 @@ class SessionScreen(ConsoleScreen):
             over = views.wait_over(store.wait(wait.id) or wait, store.now())
         elif summary is not None and tab is not Tab.WAITS:
             over = "the session waits for nothing"
+        place = self.place
         return replace(
             super().context(),
+            not_rewindable=place.not_rewindable,
+            not_amendable=place.not_amendable,
+            not_forkable=place.not_forkable,
             row=self.transcript.count > 0 if tab is Tab.TRANSCRIPT else tab is not Tab.RAW,
             session_status=summary.status if summary is not None else None,
             run_status=run.status if run is not None else None,
@@ -255,6 +268,10 @@ class SessionScreen(ConsoleScreen):
             self.console.say("Diff: mark an entry with space, then go to another", "warning")
             return
         self.app.push_screen(TextScreen("Diff", difference(first, second)))
+
+    def open_session(self, session_id: str) -> None:
+        """Another session, over this one."""
+        self.app.push_screen(SessionScreen(session_id))
 
     def do_session_answer(self) -> None:
         """The form for the active wait."""

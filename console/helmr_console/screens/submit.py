@@ -76,7 +76,7 @@ class SubmitScreen(ConsoleScreen):
             self.facts_text, self.banner, self.slot, self.review_text, id="left", can_focus=False
         )
         left.border_title = safe.line(self.TITLE_TEXT, limit=60)
-        yield Container(left, *self.beside(), id="middle")
+        yield Container(*self.above(), left, *self.beside(), id="middle")
 
     def on_mount(self) -> None:
         """Read what is needed, then show it."""
@@ -88,6 +88,10 @@ class SubmitScreen(ConsoleScreen):
 
     async def load(self) -> None:
         """Read what is needed and fill the slot; keys wait until it has ended."""
+
+    def above(self) -> Iterable[Widget]:
+        """What stands before it."""
+        return ()
 
     def beside(self) -> Iterable[Widget]:
         """What stands beside it."""

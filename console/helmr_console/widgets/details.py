@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 from textual.content import Content
 
 from helmr.forms import pretty
-from helmr.models import EntryInfo, RunInfo
+from helmr.models import EntryInfo, Rehearsal, RunInfo
+from helmr.wait_words import rehearsal_end
 from helmr_console import countdown, safe, views
 from helmr_console.difflines import diff, summary
+from helmr_console.set_aside import Rewound
 from helmr_console.widgets.panes import fact, head, lines
 
 ENTRY_CELLS = 64_000
 """Longest that an entry is shown; what is longer says so and is copied whole."""
 
 
-def entry_in_full(entry: EntryInfo) -> Content:
-    """An entry in full."""
+def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
+    """An entry in full, and by what it was set aside."""
     line = views.entry_line(entry)
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
@@ -24,6 +28,9 @@ def entry_in_full(entry: EntryInfo) -> Content:
     ]
     if entry.op is not None:
         parts.append(fact("op", f"{entry.op}"))
+    if aside is not None:
+        said = f"by entry {aside.seq}, {aside.by}: {aside.reason}"
+        parts.append(fact("set aside", safe.line(said, "$c-warning", limit=600)))
     parts += [Content(""), safe.text(views.entry_full(entry, ENTRY_CELLS), limit=None), Content("")]
     size = len(pretty(entry.body))
     parts.append(fact("size", countdown.size(size)))
@@ -55,6 +62,22 @@ def run_in_full(run: RunInfo) -> Content:
     if run.status == "succeeded":
         parts += [Content(""), head("Result"), safe.text(pretty(run.result), limit=20_000)]
     parts += [Content(""), head("Payload"), safe.text(pretty(run.payload), limit=20_000)]
+    return lines(parts)
+
+
+def rehearsed(found: Rehearsal) -> Content:
+    """What an answer would set off."""
+    parts = [
+        head("If this was answered, the code would go on so. Nothing of it has happened."),
+        Content(""),
+    ]
+    for one in found.ops:
+        data = "" if one.data is None else "  " + json.dumps(one.data, ensure_ascii=False)
+        named = safe.line(f"{one.name}{data}", limit=2_000)
+        parts.append(
+            Content.assemble((f"{one.op:>5}  ", "$c-muted"), safe.line(f"{one.kind:<12}"), named)
+        )
+    parts += [Content(""), safe.line(rehearsal_end(found), "bold", limit=2_000)]
     return lines(parts)
 
 

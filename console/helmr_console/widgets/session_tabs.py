@@ -113,7 +113,7 @@ class SessionTabs(Vertical):
         """Title and text of what is under the cursor."""
         entry = self.transcript.current if self.tab is Tab.TRANSCRIPT else None
         if entry is not None:
-            return f"Entry {entry.seq}", entry_in_full(entry)
+            return f"Entry {entry.seq}", entry_in_full(entry, self.transcript.aside)
         if self.tab is Tab.WAITS and (wait := self.wait) is not None:
             return "Wait", _json(wait)
         if self.tab is Tab.RUNS and (run := self.run) is not None:

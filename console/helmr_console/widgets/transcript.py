@@ -1,13 +1,10 @@
 """`TranscriptView`: a transcript of any length. One line per entry, unfolded entries in full, pages as needed.
 
-Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE and the view's height is known without
-reading anything but the newest seq. Lines are drawn when they show.
+The view's height is known without reading anything but the newest seq. Lines are drawn when they show.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -25,12 +22,13 @@ from textual.strip import Strip
 
 from helmr.models import EntryInfo
 from helmr_console import countdown, look
-from helmr_console.views import EntryLine, entry_full, entry_line
+from helmr_console.entry_pages import PAGE, EntryPages
+from helmr_console.set_aside import Rewinds, Rewound
+from helmr_console.views import EntryLine, entry_full, entry_line, set_aside_line
+from helmr_console.widgets.line_map import LineMap
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.selection import chosen_text, highlighted
 
-PAGE = 128
-PAGES_HELD = 256
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000
 
@@ -81,11 +79,13 @@ class TranscriptView(ScrollView, can_focus=True):
         self.marked: int | None = None
         self.times = Times.CLOCK
         self.wrap = True
-        self._pages: OrderedDict[int, list[EntryInfo]] = OrderedDict()
-        self._asked: set[int] = set()
+        self.rewinds = Rewinds()
+        self.folds_aside = False
+        """What rewinds set aside is one line for each stretch of it."""
+        self._map = LineMap()
+        self.pages = EntryPages()
         self._unfolded: dict[int, list[str]] = {}
-        self._order: list[int] = []
-        self._above: list[int] = []
+        self._stretches: list[tuple[int, int]] = []
 
     # --- entries
 
@@ -93,9 +93,8 @@ class TranscriptView(ScrollView, can_focus=True):
         """There are this many entries; a view that follows goes to the last."""
         if count == self.count:
             return
-        last_page, self.count = (self.count - 1) // PAGE, count
-        # The page that was the last may have been read before it was full.
-        self._asked.discard(last_page)
+        self.pages.may_be_asked_again((self.count - 1) // PAGE)
+        self.count = count
         self._resize()
         if self.follow:
             self.move_to(count)
@@ -103,41 +102,30 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def put_page(self, page: int, entries: Sequence[EntryInfo]) -> None:
         """Entries of a page have come."""
-        self._pages[page] = list(entries)
-        self._pages.move_to_end(page)
-        while len(self._pages) > PAGES_HELD:
-            dropped, _ = self._pages.popitem(last=False)
-            self._asked.discard(dropped)
+        self.pages.put(page, entries)
+        if self.rewinds.learn(entries) or self.folds_aside:
+            self._refold()
         self.refresh()
         if (self.seq - 1) // PAGE == page:
             self.post_message(self.Moved())
 
     def page_failed(self, page: int) -> None:
         """A page could not be read; it is asked for again when drawn."""
-        self._asked.discard(page)
+        self.pages.may_be_asked_again(page)
 
     def append(self, entry: EntryInfo) -> None:
         """An entry came by the feed."""
-        page, place = divmod(entry.seq - 1, PAGE)
-        held = self._pages.get(page)
-        if place == 0 and held is None:
-            held = self._pages[page] = []
-            self._asked.add(page)
-        if held is not None and len(held) == place:
-            held.append(entry)
+        self.pages.append(entry)
+        if self.rewinds.learn([entry]):
+            self._refold()
         self.set_count(max(self.count, entry.seq))
 
     def entry(self, seq: int) -> EntryInfo | None:
         """The entry, if its page is here; else the page is asked for."""
-        page, place = divmod(seq - 1, PAGE)
-        held = self._pages.get(page)
-        if held is not None and place < len(held):
-            self._pages.move_to_end(page)
-            return held[place]
-        if page not in self._asked and seq <= self.count:
-            self._asked.add(page)
+        found = self.pages.look(seq)
+        if found is None and seq <= self.count and (page := self.pages.ask(seq)) is not None:
             self.post_message(self.NeedsPage(page))
-        return None
+        return found
 
     @property
     def current(self) -> EntryInfo | None:
@@ -148,7 +136,7 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def move_to(self, seq: int) -> None:
         """Put the cursor on this entry."""
-        seq = max(1, min(seq, self.count))
+        seq = self._map.shown(max(1, min(seq, self.count)))
         if seq != self.seq:
             self.seq = seq
             self.post_message(self.Moved())
@@ -158,12 +146,12 @@ class TranscriptView(ScrollView, can_focus=True):
     def action_move(self, by: int) -> None:
         """Move by entries; moving up stops following."""
         self.follow = self.follow and by > 0
-        self.move_to(self.seq + by)
+        self.move_to(self._map.step(self.seq, by))
 
     def action_page(self, by: int) -> None:
         """Move by screens."""
         self.follow = self.follow and by > 0
-        self.move_to(self.seq + by * max(1, self.size.height - 1))
+        self.move_to(self._map.step(self.seq, by * max(1, self.size.height - 1)))
 
     def action_choose(self) -> None:
         """Open the entry."""
@@ -175,13 +163,27 @@ class TranscriptView(ScrollView, can_focus=True):
             self._unfolded.clear()
         else:
             top = self.scroll_offset.y
-            for line in range(top, min(top + self.size.height, self.count)):
-                entry = self.entry(line + 1)
-                if entry is not None:
-                    self._unfolded[line + 1] = self._full(entry)
+            for line in range(top, top + self.size.height):
+                seq, _ = self._map.at_line(line)
+                entry = self.entry(seq)
+                if entry is not None and self._map.stretch_at(seq) is None:
+                    self._unfolded[seq] = self._full(entry)
         self._resize()
         self._keep_in_view()
         self.refresh()
+
+    def toggle_aside(self) -> int:
+        """Fold what was set aside, or show it again; how many stretches are folded now."""
+        self.folds_aside = not self.folds_aside
+        self._refold()
+        self.move_to(self.seq)
+        return len(self._stretches)
+
+    @property
+    def aside(self) -> Rewound | None:
+        """The rewind that has set the entry under the cursor aside, as far as is known."""
+        entry = self.current
+        return self.rewinds.of(entry) if entry is not None else None
 
     def toggle_wrap(self) -> None:
         """Wrap long lines of unfolded entries, or cut them."""
@@ -201,6 +203,7 @@ class TranscriptView(ScrollView, can_focus=True):
             "one line per entry, oldest first: number, time, what it is, what it says, by whom",
             "j k move, g goes to the first entry, G to the last and follows what comes",
             "enter shows the entry in full; f unfolds those on screen, w wraps or cuts their long lines",
+            "~ is what a rewind has set aside; e folds it, c says what can be put right here",
             "/ searches, n N go through what it found; space marks an entry, d compares another with it",
             "drag the mouse to choose text, ^c copies it",
         )
@@ -208,31 +211,20 @@ class TranscriptView(ScrollView, can_focus=True):
     # --- geometry
 
     def _resize(self) -> None:
-        self._order = sorted(self._unfolded)
-        self._above, total = [], 0
-        for seq in self._order:
-            total += len(self._unfolded[seq])
-            self._above.append(total)
-        self.virtual_size = Size(self.size.width, self.count + total)
+        below = {seq: len(lines) for seq, lines in self._unfolded.items()}
+        self._map = LineMap(below, self._stretches)
+        self.virtual_size = Size(self.size.width, self._map.height(self.count))
 
-    def _line_of(self, seq: int) -> int:
-        """The line that an entry begins on."""
-        place = bisect_left(self._order, seq)
-        return seq - 1 + (self._above[place - 1] if place else 0)
-
-    def _at_line(self, line: int) -> tuple[int, int]:
-        """Which entry is on a line, and how many lines below its first: (seq, 0 for the first)."""
-        starts = [self._line_of(seq) for seq in self._order]
-        place = bisect_right(starts, line) - 1
-        if place < 0:
-            return line + 1, 0
-        seq = self._order[place]
-        below = line - starts[place]
-        extra = len(self._unfolded[seq])
-        return (seq, below) if below <= extra else (seq + below - extra, 0)
+    def _refold(self) -> None:
+        held = self.pages.in_order()
+        self._stretches = self.rewinds.stretches(held) if self.folds_aside else []
+        self._resize()
+        self._keep_in_view()
+        self.refresh()
+        self.post_message(self.Moved())  # the entry under the cursor may be set aside by now
 
     def _keep_in_view(self) -> None:
-        line = self._line_of(self.seq)
+        line = self._map.line_of(self.seq)
         end = line + len(self._unfolded.get(self.seq, ()))
         top, height = self.scroll_offset.y, max(1, self.size.height)
         # Forced, as a view that has just learnt how long it is has no scroll bar yet.
@@ -270,7 +262,7 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click selects, a second one opens."""
-        seq, _ = self._at_line(self.scroll_offset.y + event.y)
+        seq, _ = self._map.at_line(self.scroll_offset.y + event.y)
         if seq <= self.count:
             self.follow = False
             again = seq == self.seq and event.chain >= 2
@@ -299,14 +291,14 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def _text_at(self, line: int) -> str:
         """The text of a line; what is not here is not asked for: a selection may be long."""
-        seq, _ = self._at_line(line)
-        if seq <= self.count and self._held(seq) is None:
+        seq, _ = self._map.at_line(line)
+        if seq <= self.count and self.pages.peek(seq) is None:
             return self._pending(seq, self.size.width, "").text
         return self._strip(line).text
 
     def _strip(self, line: int) -> Strip:
         width = self.size.width
-        seq, below = self._at_line(line)
+        seq, below = self._map.at_line(line)
         if seq > self.count:
             return Strip.blank(width, self._style(""))
         ground = "cursor" if seq == self.seq else ""
@@ -317,17 +309,27 @@ class TranscriptView(ScrollView, can_focus=True):
         entry = self.entry(seq)
         if entry is None:
             return self._pending(seq, width, ground)
-        return self._line(entry, entry_line(entry), width, ground)
+        stretch = self._map.stretch_at(seq)
+        aside = self.rewinds.of(entry)
+        if stretch is not None and aside is not None:
+            said = set_aside_line(seq, stretch[1], aside.reason, aside.by)
+        else:
+            said = entry_line(entry)
+        return self._line(entry, said, width, ground, aside=aside is not None)
 
     def _pending(self, seq: int, width: int, ground: str) -> Strip:
         strip = Strip([Segment(f"  {seq:>5}  …", self._style("muted", ground))])
         return strip.adjust_cell_length(width, self._style("", ground))
 
-    def _line(self, entry: EntryInfo, line: EntryLine, width: int, ground: str) -> Strip:
+    def _line(
+        self, entry: EntryInfo, line: EntryLine, width: int, ground: str, *, aside: bool
+    ) -> Strip:
         here = line.seq == self.seq
         sign = self._sign() if here else " "
         mark = "*" if line.seq == self.marked else " "
         fold = "-" if line.seq in self._unfolded else " "
+        if self._map.stretch_at(line.seq) is not None:
+            fold = "+"
         time = self._time(entry)
         by = f"  {line.by}" if line.by and width >= 70 else ""
         by = fit(by, min(cell_len(by), width // 3))
@@ -339,12 +341,15 @@ class TranscriptView(ScrollView, can_focus=True):
         text_role = (
             "muted" if line.rule else (line.role if line.role in ("error", "warning") else "")
         )
+        word_role = line.role or "muted"
+        if aside:
+            word_role = text_role = "muted"
         parts = [
             (sign, "accent"),
             (mark, "strong"),
             (f"{line.seq:>5}", "muted"),
-            (f"{fold}{time:>8} ", "muted"),
-            (f"{line.word:<8} ", line.role or "muted"),
+            (f"{fold}{time:>8}{'~' if aside else ' '}", "muted"),
+            (f"{line.word:<8} ", word_role),
             (fit(text, room), text_role),
             (by, "muted"),
         ]
@@ -356,16 +361,11 @@ class TranscriptView(ScrollView, can_focus=True):
             return countdown.clock(entry.recorded_at)
         if self.times is Times.AGE:
             return countdown.span((self.now() - entry.recorded_at).total_seconds())
-        before = self._held(entry.seq - 1)
+        before = self.pages.peek(entry.seq - 1)
         if before is None:
             return "" if entry.seq > 1 else "0s"
         gap_s = (entry.recorded_at - before.recorded_at).total_seconds()
         return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{countdown.span(gap_s)}"
-
-    def _held(self, seq: int) -> EntryInfo | None:
-        page, place = divmod(seq - 1, PAGE)
-        held = self._pages.get(page)
-        return held[place] if seq > 0 and held is not None and place < len(held) else None
 
     def _full(self, entry: EntryInfo) -> list[str]:
         width = max(10, self.size.width - 8)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import streams, task, tokens
+from helmr import step, streams, task, tokens
 from helmr_runtime.catalog import Registry
 
 
@@ -78,6 +78,32 @@ async def publish(ask: Ask) -> dict[str, str]:
     return {"decision": answer}
 
 
+@step
+async def draft(subject: str) -> str:
+    """Writes it."""
+    return f"draft of {subject}"
+
+
+@step
+async def post(text: str) -> str:
+    """Lets it out."""
+    return f"posted {text}"
+
+
+@task(id="review", streams=[approval, chat, said])
+async def review(ask: Ask) -> dict[str, str]:
+    """Drafts, asks, posts what was approved, then asks for a word on it."""
+    text = await draft(ask.subject)
+    first = await approval.wait(subject=ask.subject, body=ask.body).unwrap()
+    if first.decision == "reject":
+        await said.append(f"rejected {ask.subject}")
+        return {"decision": "reject"}
+    where = await post(text)
+    await said.append(where)
+    word = await chat.wait(subject=f"A word on {ask.subject}?").unwrap()
+    return {"decision": first.decision, "word": word}
+
+
 @task(id="order", streams=[orders])
 async def order(ask: Ask) -> str:
     """Asks for an order."""
@@ -116,7 +142,7 @@ async def break_it(ask: Ask) -> str:
 
 
 REGISTRY = Registry(
-    [publish, order, talk, sign, pick_up, break_it],
+    [publish, review, order, talk, sign, pick_up, break_it],
     modules=["tests.console.flow.tasks"],
     code_hash="console-1",
 )

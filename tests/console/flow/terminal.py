@@ -11,12 +11,13 @@ import signal
 import struct
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyte
 
-from tests.console.flow.walk import FAILED, PASTE, PASTED
+from tests.console.flow.walk import PASTE, PASTED
 from tests.service.stack import until
 
 CODES = {
@@ -27,8 +28,13 @@ CODES = {
     "slash": "/",
     "question_mark": "?",
     "right_square_bracket": "]",
+    "left_square_bracket": "[",
+    "down": "\x1b[B",
+    "pageup": "\x1b[5~",
+    "pagedown": "\x1b[6~",
     "ctrl+p": "\x10",
     "ctrl+s": "\x13",
+    "ctrl+t": "\x14",
     "f1": "\x1bOP",
     "f2": "\x1bOQ",
     "f3": "\x1bOR",
@@ -129,9 +135,9 @@ class Terminal:
         os.write(self.master, keys.encode())
         await asyncio.sleep(0)
 
-    async def presses(self, key: str, failed: str) -> None:
+    async def presses(self, key: str, typed: Mapping[str, str]) -> None:
         """A key of the walk by Textual's name; returns when the console has read it and draws no more for it."""
-        codes = {**CODES, FAILED: failed, PASTE: f"\x1b[200~{PASTED}\x1b[201~"}
+        codes = {**CODES, **typed, PASTE: f"\x1b[200~{PASTED}\x1b[201~"}
         await self.press(codes.get(key, key))
         async with asyncio.timeout(SETTLES_WITHIN_S):
             while self._unread():

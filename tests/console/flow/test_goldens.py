@@ -81,7 +81,7 @@ async def test_screens(
     session = await bench.on("SessionScreen")
     await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await look(bench, f"session-{tail}")
-    await bench.press("c")
+    await bench.press("i")
     await bench.form()
     await look(bench, f"send-{tail}")
     await bench.press("escape")

@@ -10,7 +10,7 @@ from textual import events
 
 from helmr_console.screens.inbox import InboxScreen
 from tests.console.flow.bench import Bench
-from tests.console.flow.walk import FAILED, PASTE, STEPS
+from tests.console.flow.walk import FAILED, PASTE, REVIEWED, STEPS, taken_back
 from tests.console.golden import strips
 
 
@@ -264,6 +264,7 @@ async def test_with_ascii_every_sign_on_every_screen_is_ascii(
     await bench.ask(subject="Publish too?", timeout="6m", say=["word " * 100])
     await bench.stack.started("sign", {"subject": "Sign?", "body": "please"})
     failed = await bench.ask("break", subject="gone")
+    typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench, "plain words")}
     note = f"/v1/sessions/{wait['session']['id']}/notes"
     await bench.stack.http.post(note, json={"text": "a note"}, headers={"On-Behalf-Of": "cai"})
     await bench.open(size=size, ascii_only=True)
@@ -273,8 +274,8 @@ async def test_with_ascii_every_sign_on_every_screen_is_ascii(
         for key in step.keys:
             if key == PASTE:
                 bench.app.post_message(events.Paste("abc"))
-            elif key == FAILED:
-                await bench.press(*failed["session"]["id"])
+            elif key in typed:
+                await bench.press(*typed[key])
             else:
                 await bench.press(key)
             await bench.until(lambda: bench.app.shared.keys.is_still)

@@ -9,7 +9,7 @@ from textual import events
 
 from helmr_console.screens.base import ConsoleScreen
 from tests.console.flow.bench import Bench
-from tests.console.flow.walk import FAILED, PASTE, STEPS, hostile, hostile_everywhere
+from tests.console.flow.walk import PASTE, STEPS, hostile, hostile_everywhere
 from tests.console.golden import strips
 from tests.hostile import BIDI, HOSTILE, hidden
 
@@ -40,7 +40,7 @@ def every_screen() -> set[str]:
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
 async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple[int, int]) -> None:
     """Each screen, each tab, each text that opens from it; a screen that is added has to be added to the walk."""
-    wait, failed = await hostile_everywhere(bench)
+    wait, typed = await hostile_everywhere(bench)
     await bench.open(size=size, identity=HOSTILE[:60], name=HOSTILE[:40])
     inbox = await bench.inbox(3)
     await bench.until(lambda: inbox._previews)
@@ -49,8 +49,8 @@ async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple
             if key == PASTE:
                 assert bench.app.focused is not None
                 bench.app.post_message(events.Paste(HOSTILE))
-            elif key == FAILED:
-                await bench.press(*failed["session"]["id"])
+            elif key in typed:
+                await bench.press(*typed[key])
             else:
                 await bench.press(key)
         await bench.sees(step.sees)

@@ -42,7 +42,7 @@ async def test_a_long_transcript_opens_at_its_end_without_reading_the_rest(bench
     await bench.sees("word 599")
     session = (await bench.stack.http.get(f"/v1/sessions/{wait['session']['id']}")).json()
     assert screen.transcript.seq == screen.transcript.count == session["last_seq"] > 600
-    assert len(screen.transcript._pages) <= 2, "what is on screen, and no more"
+    assert len(screen.transcript.pages.held) <= 2, "what is on screen, and no more"
     await bench.press("g")
     await bench.sees("started publish")
 
@@ -62,7 +62,7 @@ async def test_sending_input_says_before_what_it_will_do(
     wait = await bench.ask(subject="Publish?", correlation="key-1", rounds=2)
     await bench.open()
     await opened(bench, wait["session"]["id"])
-    await bench.press("c")
+    await bench.press("i")
     screen = await bench.form()
     if stream == "chat":
         screen.choice.focus()
@@ -149,7 +149,7 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     assert (await bench.wait(wait["id"]))["status"] == "cancelled"
     await bench.advance(2)
     await bench.until(lambda: bench.app.screen.detail.summary.status.value == "cancelled")
-    await bench.press("c")
+    await bench.press("i")
     await bench.until(lambda: any("the session is cancelled" in text for text in bench.toasts()))
 
 
@@ -256,7 +256,7 @@ async def test_the_raw_tab_keeps_the_keys_when_something_closed_over_it(bench: B
     await bench.on("SessionScreen")
     await bench.press("left_square_bracket")
     await bench.sees("[Raw]")
-    await bench.press("c")
+    await bench.press("i")
     await bench.form()
     await bench.press("escape")
     await bench.on("SessionScreen")

@@ -169,14 +169,14 @@ async def test_hostile_text_sends_no_byte_of_its_own(
     bench: Bench, terminal: Terminal, tmp_path: Path
 ) -> None:
     """Every screen, by the walk that the in-process test checks for completeness."""
-    wait, failed = await hostile_everywhere(bench)
+    wait, typed = await hostile_everywhere(bench)
     await terminal.start(
         bench.stack.url, bench.stack.key, tmp_path, "--on-behalf-of", HOSTILE[:60].replace("\0", "")
     )
     await terminal.sees("3 waits")  # all of them, and so the cursor on the first
     for step in STEPS:
         for key in step.keys:
-            await terminal.presses(key, failed["session"]["id"])
+            await terminal.presses(key, typed)
         await terminal.sees(step.sees)
     assert terminal.is_running
     assert (await bench.wait(wait["id"]))["status"] == "pending", "no action ran"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ PASTED = f"{BIDI}\u200b{MARKUP}"
 """What a terminal lets through: it keeps control characters out of a paste itself."""
 FAILED = "failed"
 """As a key: the id of the failed session, typed."""
+REVIEWED = "reviewed"
+"""Likewise of a session whose run was taken back."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Step:
 
 def _steps() -> list[Step]:
     inbox, session, text = "InboxScreen", "SessionScreen", "TextScreen"
+    amend, correction = "AmendScreen", "CorrectionScreen"
     answer, batch, pick = "AnswerScreen", "BatchScreen", "PickScreen"
     table = [
         # --- inbox, and what opens over it
@@ -45,10 +49,13 @@ def _steps() -> list[Step]:
         ("escape", inbox, "no filter"),
         # --- answer
         ("a", answer, "( ) approve"),
+        ("ctrl+t", answer, "fill the form first"),
         ("f3", answer, "Transcript"),
         ("f3", answer, ">( ) approve"),  # in sight again, and in focus
         ("space", answer, "(•) approve"),
         ("tab paste", answer, "control characters"),
+        ("ctrl+t", text, "the run succeeds"),
+        ("escape", answer, "(•) approve"),
         ("f2", answer, "answer as JSON"),
         ("f2", answer, "(•) approve"),
         ("ctrl+s", answer, "This is sent, exactly"),
@@ -84,7 +91,7 @@ def _steps() -> list[Step]:
         ("enter", text, "esc closes"),
         ("escape", session, "[Runs]"),
         ("right_square_bracket", session, "[Raw]"),
-        ("c", "SendScreen", "Send input ─"),
+        ("i", "SendScreen", "Send input ─"),
         ("escape", session, "[Raw]"),
         ("m", "NoteScreen", "0/5000"),
         ("paste", "NoteScreen", "control characters"),
@@ -100,8 +107,32 @@ def _steps() -> list[Step]:
         ("R", "ConfirmScreen", "Retry run ─"),
         ("escape", session, "[Runs]"),
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
+        # --- corrections: of a session that was taken back once
+        ("slash reviewed enter", session, "following"),
+        ("o", session, "It is no fork"),
+        ("D", "AttemptsScreen", "Attempts 1 and 2"),
+        ("left_square_bracket right_square_bracket", "AttemptsScreen", "rewound"),
+        ("escape", session, "[Transcript]"),
+        ("g e j j", session, "+"),
+        ("e", session, "~"),
+        ("G k k k k k k", session, "held for it"),
+        ("c", pick, "Amend answer"),
+        ("enter", amend, "(•) approve"),
+        ("f2 f2 r tab paste", amend, "control characters"),
+        ("ctrl+s", correction, "May run again: 1 step"),
+        ("paste pagedown pageup", correction, "control characters"),
+        ("ctrl+s", correction, "type 1"),
+        ("escape", amend, "(•) reject"),
+        ("escape", session, "[Transcript]"),
+        ("c down enter", correction, "Rewind ─"),
+        ("f1", text, "esc closes"),
+        ("escape", correction, "Rewind ─"),
+        ("escape", session, "[Transcript]"),
+        ("c down down enter", correction, "Fork ─"),
+        ("escape", session, "[Transcript]"),
+        ("escape", "SessionsScreen", "Sessions, newest activity first"),
         ("3", "ActivityScreen", "Activity, newest first"),
-        ("z", "ActivityScreen", "note.added"),
+        ("z", "ActivityScreen", "run.rewound"),
         ("z", "ActivityScreen", "Activity, newest first"),
         ("4", "SystemScreen", "Runtime"),
     ]
@@ -123,8 +154,12 @@ async def hostile(bench: Bench, **given: Any) -> dict[str, Any]:
     return await bench.ask(**{**asked, **given})
 
 
-async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Waits, a token, a note and a failed run that are full of it; the first wait and the failed session."""
+async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, str]]:
+    """Waits, a token, a note, a failed run and one taken back that are full of it.
+
+    Returns:
+        The first wait, and what the walk's keys of sessions type.
+    """
     wait = await hostile(bench)
     await bench.ask(subject=HOSTILE[:190], correlation=HOSTILE[:300], timeout="30m")
     await bench.stack.started("sign", {"subject": HOSTILE[:190], "body": HOSTILE})
@@ -134,4 +169,28 @@ async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, An
         json={"text": HOSTILE},
         headers={"On-Behalf-Of": quote(HOSTILE[:100])},
     )
-    return wait, failed
+    typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench)}
+    return wait, typed
+
+
+async def taken_back(bench: Bench, words: str = HOSTILE) -> str:
+    """The id of a session whose run was taken back to its beginning, and ended again; its people say these words."""
+    asked = await bench.ask("review", subject=words.replace("\n", " ")[:190], body=words)
+    session, run = asked["session"]["id"], asked["run"]["id"]
+    await bench.answer(asked["id"], {"decision": "approve", "note": words[:400]})
+    await bench.until(partial(waits_on, bench, session, "chat"))
+    summary = (await bench.stack.http.get(f"/v1/sessions/{session}")).json()
+    await bench.answer(summary["wait"]["id"], words)
+    await bench.stack.run_until(run, "succeeded")
+    looked = await bench.stack.http.post(f"/v1/runs/{run}/rewind/preview", json={"to_op": 1})
+    given = {"to_op": 1, "preview_hash": looked.json()["hash"], "reason": words[:400]}
+    response = await bench.stack.http.post(f"/v1/runs/{run}/rewind", json=given)
+    assert response.status_code == 200, response.text
+    await bench.stack.run_until(run, "succeeded")
+    return str(session)
+
+
+async def waits_on(bench: Bench, session_id: str, stream: str) -> bool:
+    """Whether the session waits on that stream."""
+    wait = (await bench.stack.http.get(f"/v1/sessions/{session_id}")).json()["wait"]
+    return wait is not None and wait["stream"] == stream

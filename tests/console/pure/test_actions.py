@@ -15,6 +15,8 @@ TOGETHER = [
     {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.TRANSCRIPT},
     {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.RUNS},
     {Scope.ANYWHERE, Scope.FORM, Scope.BATCH},
+    {Scope.ANYWHERE, Scope.FORM, Scope.ANSWER},
+    {Scope.ANYWHERE, Scope.LIST, Scope.ATTEMPTS},
 ]
 UNREACHABLE = {f"ctrl+{letter}" for letter in "abhijmz"}
 """Chords of screen and tmux, of plain terminals, and of the shell."""
@@ -34,7 +36,9 @@ def test_ids_are_unique_and_every_action_has_help() -> None:
 
 def test_no_chord_that_a_plain_terminal_or_a_text_field_lacks() -> None:
     assert not {key for action in ACTIONS for key in action.keys} & UNREACHABLE
-    forms = {key for action in in_scopes([Scope.FORM, Scope.BATCH]) for key in action.keys}
+    forms = {
+        key for action in in_scopes([Scope.FORM, Scope.BATCH, Scope.ANSWER]) for key in action.keys
+    }
     assert not forms & TEXT_AREA
 
 
@@ -58,7 +62,9 @@ def test_writing_is_refused_in_words(action: Action) -> None:
 
 def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
     assert {a.id for a in ACTIONS if a.dangerous} == {
+        "amend",
         "batch",
+        "rewind",
         "session.cancel",
         "session.close",
         "run.retry",

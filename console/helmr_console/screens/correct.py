@@ -1,0 +1,359 @@
+"""Rewinds, amendments and forks: what they would do is read, the reason given, the number typed, then it is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from textual.binding import Binding
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from helmr.client.aio import AsyncClient
+from helmr.errors import HelmrError, SessionChanged
+from helmr.forms import form_of
+from helmr.models import REASON_MAX, RewindPreview, WaitInfo
+from helmr_console import countdown, safe, views
+from helmr_console.difflines import DiffLine, diff
+from helmr_console.outcome import Outcome, Result
+from helmr_console.permits import Permit, Writer
+from helmr_console.preview_lines import Line, preview_lines, repeated
+from helmr_console.reads import answer_of
+from helmr_console.screens.compose import ComposeScreen
+from helmr_console.screens.submit import SubmitScreen
+from helmr_console.set_aside import Place
+from helmr_console.submission import SendPhase
+from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.panes import TextPane, fact, head, lines
+
+LINE_CELLS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One correction, ready to be looked at and done.
+
+    Attributes:
+        look: Says what it would do now; None where there is nothing to count.
+        act: Does it, called with permit, preview, reason and operation id; returns what to say.
+        texts: What it does, where there is no preview.
+        changed: The answer before against the answer after.
+    """
+
+    action_id: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    act: Callable[[Permit, RewindPreview | None, str, str], Awaitable[str]]
+    look: Callable[[AsyncClient], Awaitable[RewindPreview]] | None = None
+    texts: tuple[str, ...] = ()
+    changed: Sequence[DiffLine] = field(default=())
+
+
+class CorrectionScreen(SubmitScreen):
+    """What a correction would do; sent by ctrl+s once a reason and the number of repeated steps are given."""
+
+    AREA = "sessions"
+    HELP_TEXT = (
+        "What stands in red may happen a second time in the world outside: a step that ran runs again, under another "
+        "key. Nothing is deleted; what is set aside stays in the transcript. The reason does, too."
+    )
+    BINDINGS = [
+        *SubmitScreen.BINDINGS,
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+    ]
+    DEFAULT_CSS = """
+    CorrectionScreen #middle { layout: vertical; }
+    CorrectionScreen #preview { width: 1fr; height: 1fr; }
+    CorrectionScreen #left { width: 1fr; height: auto; max-height: 60%; }
+    CorrectionScreen #slot { margin: 0; }
+    CorrectionScreen #slot Input { height: 1; border: none; padding: 0 1; background: $c-surface; }
+    """
+
+    def __init__(self, correction: Correction) -> None:
+        super().__init__()
+        self.correction = correction
+        self.ACTION = correction.action_id
+        self.TITLE_TEXT = correction.title
+        self.seen: RewindPreview | None = None
+        self.is_done = False
+        self._has_changed = False
+        self.preview = TextPane("What it does", id="preview")
+        self.preview.border_subtitle = Content("pgup pgdn scroll")
+        self.reason = SafeInput(id="reason", select_on_focus=False)
+        self.typed = SafeInput(id="typed", select_on_focus=False)
+
+    def above(self) -> Iterable[Widget]:
+        """What it does, above what is asked."""
+        yield self.preview
+
+    async def load(self) -> None:
+        """What it would do, then the fields."""
+        await self._look()
+        await self.slot.mount(*self._widgets())
+        self.submission.phase = SendPhase.FORM
+        self.reason.focus()
+        self.redraw()
+        self.reads_from_now()
+
+    async def _look(self) -> None:
+        if self.correction.look is not None:
+            self.seen = await self.correction.look(self.console.client)
+        self.preview.say(lines([_line(text, role) for text, role in self._lines()]))
+
+    def _lines(self) -> Sequence[Line]:
+        if self.seen is None:
+            return [(text, "") for text in self.correction.texts]
+        return preview_lines(self.seen, self.correction.changed)
+
+    def _widgets(self) -> Iterable[Widget]:
+        yield Static(
+            head(f"Reason *, at most {REASON_MAX} characters; it stands in the transcript")
+        )
+        yield self.reason
+        if self.seen is not None:
+            yield Static(head("Type how many steps may run again *"))
+            yield self.typed
+        yield Static(
+            Content.styled("^s does it.  esc leaves everything as it is.", "bold $c-accent")
+        )
+
+    def facts(self) -> Sequence[Content]:
+        """What is corrected, and where."""
+        return [fact(name, safe.line(text, limit=200)) for name, text in self.correction.facts]
+
+    def path(self) -> str:
+        """Sessions > what it is."""
+        return f"Sessions > {self.TITLE_TEXT}"
+
+    def labels(self) -> dict[str, str]:
+        """The key that does it."""
+        return {"review": "Do it"}
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What is asked."""
+        return self.TITLE_TEXT, (
+            "the reason and, where steps may run again, their number; then ^s does it",
+            "pgup and pgdn scroll what it does; esc leaves everything as it is",
+        )
+
+    def action_page(self, by: int) -> None:
+        """Scroll what it does, wherever the focus is."""
+        if by > 0:
+            self.preview.scroll_page_down(animate=False)
+        else:
+            self.preview.scroll_page_up(animate=False)
+
+    def on_input_submitted(self, event: SafeInput.Submitted) -> None:
+        """Enter goes on to the next field."""
+        event.stop()
+        self.focus_next()
+
+    @property
+    def sends_next(self) -> bool:
+        """This page is the review."""
+        return self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
+
+    def _lacks(self) -> str:
+        """What is still to be typed."""
+        reason, typed = self.reason.value.strip(), self.typed.value.strip()
+        if not reason:
+            self.reason.focus()
+            return "a reason is wanted: who reads the transcript later will ask for it"
+        if len(reason) > REASON_MAX:
+            self.reason.focus()
+            return f"the reason has {len(reason)} characters, at most {REASON_MAX}"
+        if self.seen is not None and typed != str(repeated(self.seen)):
+            self.typed.focus()
+            return f"type {repeated(self.seen)}: so many steps may run again"
+        return ""
+
+    def do_review(self) -> None:
+        """This page is the review."""
+        if not self.sends_next:
+            return
+        lacks = self._lacks()
+        if lacks:
+            self.tell((lacks,), "error")
+        else:
+            self.send_now()
+
+    async def deliver(self, permit: Permit, data: Any) -> Outcome:
+        """Do it."""
+        said = await self.correction.act(
+            permit, self.seen, self.reason.value.strip(), self.submission.operation_id
+        )
+        return Outcome(Result.ACCEPTED, (said,))
+
+    async def look_again(self, error: HelmrError) -> WaitInfo | None:
+        """The session may have gone on since it was looked at."""
+        self._has_changed = isinstance(error, SessionChanged)
+        return None
+
+    def after_refusal(self, outcome: Outcome) -> None:
+        """It would do something else now: show that, and ask for the number again."""
+        if self._has_changed:
+            self._has_changed = False
+            self.typed.value = ""
+            self.console.background.start(self._look_anew(), group="load", holds_keys=True)
+
+    async def _look_anew(self) -> None:
+        await self._look()
+        self.typed.focus()
+        self.redraw()
+        self.reads_from_now()
+
+    def accepted(self, outcome: Outcome) -> None:
+        """Who opened it goes on."""
+        self.is_done = True
+        super().accepted(outcome)
+
+
+class AmendScreen(ComposeScreen):
+    """The form of an answered wait, filled with its answer; what changing it does is the next screen's."""
+
+    ACTION = "amend"
+    AREA = "sessions"
+    TITLE_TEXT = "Amend answer"
+    HELP_TEXT = (
+        "The form holds the answer that was given. Change it; ^s shows what the run does again if it had been "
+        "answered so. Nothing is sent from here."
+    )
+
+    def __init__(self, wait_id: str) -> None:
+        super().__init__()
+        self.wait_id = wait_id
+        self.wait: WaitInfo | None = None
+        self.before: Any = None
+
+    async def load(self) -> None:
+        """The wait in full and what it was answered with."""
+        self.wait = await self.console.client.waits.get(self.wait_id)
+        self.before = await answer_of(self.console.client, self.wait)
+        first = self.before if self.before is not None else views.initial_of(self.wait)
+        await self.show_form(form_of(self.wait.json_schema, initial=first))
+
+    def draft_name(self) -> str | None:
+        """One draft per wait, beside that of its answer."""
+        return f"amend_{self.wait_id}"
+
+    def facts(self) -> Sequence[Content]:
+        """Which wait, and how it was answered."""
+        wait = self.wait
+        if wait is None:
+            return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
+        at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
+        by = f" by {views.who(wait.resolved_by)}" if wait.resolved_by else ""
+        parts = [
+            safe.line(views.subject_of(wait), "bold", limit=200),
+            fact("was", safe.line(f"{wait.status.value.replace('_', ' ')}{by}{at}", limit=200)),
+        ]
+        if self.before is not None:
+            said = json.dumps(self.before, ensure_ascii=False)
+            parts.append(fact("with", safe.line(said, limit=300)))
+        return parts
+
+    def path(self) -> str:
+        """Sessions > subject > Amend answer."""
+        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        return f"Sessions > {what[:50]} > {self.TITLE_TEXT}"
+
+    def labels(self) -> dict[str, str]:
+        """What the key leads to."""
+        return {"review": "What it does"}
+
+    def do_review(self) -> None:
+        """From the form to what it would do."""
+        form, wait = self.form, self.wait
+        if form is None or wait is None or self.submission.phase is not SendPhase.FORM:
+            return
+        built = form.result()
+        rest = form.show_problems(built.problems)
+        if built.problems:
+            self.tell((rest,) if rest else (), "error")
+            self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
+            return
+        changed = diff(self.before, built.data)
+        if not any(line.sign in "~+-" for line in changed):
+            self.tell(("that is the answer it has; change something",), "warning")
+            return
+        screen = CorrectionScreen(amending(self.console.writer, wait, built.data, changed))
+        self.app.push_screen(screen, partial(self._looked_at, screen))
+
+    def _looked_at(self, screen: CorrectionScreen, _: None) -> None:
+        if screen.is_done:
+            self.console.background.start(self._done(), group="draft", holds_keys=True)
+
+    async def _done(self) -> None:
+        await self.drop()
+        self.dismiss()
+
+
+def amending(writer: Writer, wait: WaitInfo, data: Any, changed: Sequence[DiffLine]) -> Correction:
+    """Give a resolved wait another answer (S-79)."""
+
+    async def act(
+        permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
+    ) -> str:
+        assert seen is not None
+        run = await writer.amend(
+            permit, wait.id, data, seen, reason=reason, operation_id=operation_id
+        )
+        return f"amended; the run goes on as attempt {run.attempt}"
+
+    return Correction(
+        "amend",
+        "Amend answer",
+        (("of", views.subject_of(wait)), ("wait", wait.id)),
+        act,
+        look=lambda client: client.waits.preview_amend(wait.id),
+        changed=changed,
+    )
+
+
+def rewinding(writer: Writer, place: Place) -> Correction:
+    """Take a run back to before an op (S-75)."""
+
+    async def act(
+        permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
+    ) -> str:
+        assert seen is not None
+        run = await writer.rewind(permit, seen, reason=reason, operation_id=operation_id)
+        return f"taken back to op {seen.to_op}; the run goes on as attempt {run.attempt}"
+
+    def look(client: AsyncClient) -> Awaitable[RewindPreview]:
+        return client.runs.preview_rewind(place.run_id, **place.named)
+
+    facts = (("to before", place.words), ("run", place.run_id))
+    return Correction("rewind", "Rewind", facts, act, look=look)
+
+
+def forking(writer: Writer, session_id: str, place: Place, made: list[str]) -> Correction:
+    """Start a session that begins with another's past (S-86). `made` gets its id."""
+
+    async def act(
+        permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
+    ) -> str:
+        session = await writer.fork(
+            permit, session_id, **place.named, reason=reason, operation_id=operation_id
+        )
+        made.append(session.id)
+        return f"forked as {session.id}"
+
+    texts = (
+        "A new session begins with copies of all entries up to there, and goes on by itself.",
+        "",
+        "Steps before it ran and do not run again; what comes after it runs there, under keys of its own.",
+        "If it is a wait, the new session asks it anew.",
+        "This session is not touched; its tokens stay its own.",
+    )
+    facts = (("at", place.words), ("session", session_id))
+    return Correction("fork", "Fork", facts, act, texts=texts)
+
+
+def _line(text: str, role: str) -> Content:
+    return safe.line(text, f"$c-{role}" if role else "", limit=LINE_CELLS)
