@@ -211,6 +211,19 @@ class HeldLease:
     holder: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Led:
+    """What a directory takes over.
+
+    Attributes:
+        term: Goes along with each adoption: the ledger takes none that was sent in an earlier term.
+        held: The sessions marked held; nothing of an earlier term is added to them any more.
+    """
+
+    term: str
+    held: Sequence[HeldLease]
+
+
 class Ledger(Protocol):
     """The ledger as hosts, directory and service see it. All methods are calls to one actor."""
 
@@ -221,12 +234,16 @@ class Ledger(Protocol):
         *,
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
+        term: str | None = None,
     ) -> Loaded:
         """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
 
+        Args:
+            term: In which a directory sent the adoption (see `lead`); None without a directory.
+
         Raises:
             SessionNotFound: no such session.
-            Moved: That holder was abandoned.
+            Moved: That holder was abandoned, or another term has begun.
         """
         ...
 
@@ -251,7 +268,15 @@ class Ledger(Protocol):
         ...
 
     async def held(self) -> Sequence[HeldLease]:
-        """The sessions marked held: how a directory that starts finds those whose holder is gone."""
+        """The sessions marked held."""
+        ...
+
+    async def lead(self, directory: str) -> Led:
+        """Begin a term, unless this ledger's last one is that directory's: whatever an earlier directory has sent, or
+        this one to an earlier process of the ledger, adopts nothing more.
+
+        So a directory finds the sessions whose holder is gone, and no others come to them.
+        """
         ...
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
@@ -416,6 +441,7 @@ class Host(Protocol):
         death: Death | None,
         catalog_hash: str,
         executes: bool = True,
+        term: str | None = None,
     ) -> Adopted:
         """Take a session up; raises what the command raises after a successful adoption too (ask `lease`).
 

@@ -156,6 +156,7 @@ class FakeHost:
         death: Death | None,
         catalog_hash: str,
         executes: bool = True,
+        term: str | None = None,
     ) -> Adopted:
         if self.code_hash != catalog_hash:
             raise NotReady(f"{self.name} has other code", code_hash=self.code_hash)
@@ -168,7 +169,7 @@ class FakeHost:
         one = FakeSession(session_id, self._world.clock.now(), executes)
         self.sessions[session_id] = one
         try:
-            one.epoch = await self._ledger.call("load", session_id, self.name)
+            one.epoch = await self._ledger.call("load", session_id, self.name, term)
         except BaseException:
             self._remove(one)
             raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helmr.errors import Moved, SessionNotFound, StoreUnavailable
-from helmr_runtime.ports import HeldLease, WorkChanges, WorkItem, WorkPosition
+from helmr_runtime.ports import HeldLease, Led, WorkChanges, WorkItem, WorkPosition
 from tests.directory.clock import Clock
 
 
@@ -38,6 +38,8 @@ class FakeLedger:
         self.dead_holders: list[str] = []
         self.stolen: list[tuple[str, str]] = []
         self.is_down = False
+        self.leader: str | None = None
+        self.terms = 0
         self.load_gate = asyncio.Event()
         self.load_gate.set()
         self._version = 0
@@ -62,9 +64,16 @@ class FakeLedger:
         if self.is_down:
             raise StoreUnavailable("the ledger is down")
 
-    async def load(self, session_id: str, holder: str) -> int:
+    def restart(self) -> None:
+        """It comes back, and knows no term and whom nobody awaits any more."""
+        self.leader = None
+        self.dead_holders.clear()
+
+    async def load(self, session_id: str, holder: str, term: str | None = None) -> int:
         await self.load_gate.wait()
         self._check()
+        if term is not None and (self.leader is None or term != str(self.terms)):
+            raise Moved(f"{session_id} was given to {holder} in an earlier term")
         if session_id not in self.heads:
             raise SessionNotFound(f"{session_id} does not exist")
         if holder in self.dead_holders:
@@ -109,6 +118,11 @@ class FakeLedger:
         head.epoch += 1
         head.holder = None
         await self.bump()
+
+    async def lead(self, directory: str) -> Led:
+        if self.leader != directory:
+            self.leader, self.terms = directory, self.terms + 1
+        return Led(term=str(self.terms), held=await self.held())
 
     async def held(self) -> Sequence[HeldLease]:
         self._check()

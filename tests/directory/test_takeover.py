@@ -84,6 +84,15 @@ async def test_it_abandons_what_a_living_host_does_not_hold(world: World) -> Non
     assert world.ledger.abandoned == [("s1", 1)]
 
 
+async def test_a_ledger_that_is_back_is_led_again(world: World) -> None:
+    directory = await world.directory()
+    world.ledger.add("s1")
+    world.ledger.restart()
+    assert (await directory.route("s1", note("x"))).reply == {"text": "x"}
+    assert world.ledger.terms == 2
+    assert world.holder("s1").sessions["s1"].epoch == world.ledger.heads["s1"].epoch
+
+
 async def test_of_two_that_claim_a_session_one_gives_it_up(world: World) -> None:
     first = await world.directory(hosts=2)
     world.ledger.add("s1")

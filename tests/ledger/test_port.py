@@ -334,6 +334,19 @@ async def test_a_holder_that_was_given_up_loads_nothing_more(ledger, clock):
     await ledger.load(hand.session_id, "another")
 
 
+async def test_what_was_sent_in_an_earlier_term_adopts_nothing(ledger, clock):
+    hand = await running(ledger, clock)
+    first = await ledger.lead("one")
+    assert [held.session_id for held in first.held] == [hand.session_id]
+    assert (await ledger.lead("one")).term == first.term
+    second = await ledger.lead("another")
+    with pytest.raises(Moved):
+        await ledger.load(hand.session_id, "late", term=first.term)
+    assert [held.holder for held in await ledger.held()] == ["slot-1"]
+    loaded = await ledger.load(hand.session_id, "slot-2", term=second.term)
+    assert loaded.epoch > hand.epoch
+
+
 async def test_abandoning_an_older_epoch_does_nothing(ledger, clock):
     hand = await running(ledger, clock)
     old = hand.epoch

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helmr.errors import DataError
+from helmr.errors import DataError, Moved
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
@@ -280,6 +280,23 @@ async def test_an_adoption_forgotten_by_a_crash_never_shares_its_epoch(duck, pat
     assert loaded.epoch > forgotten.epoch
     hand.ledger = again
     assert isinstance(await hand.commit(hand.started()), Refused)
+    await again.close()
+
+
+async def test_a_ledger_that_is_back_takes_no_adoption_that_was_sent_before(
+    duck, path, clock, tmp_path
+):
+    """Its host may have been given up, which nobody knows any more."""
+    hand, _ = await parked(duck, clock)
+    before = await duck.lead("directory")
+    again = await open_ledger(killed(path, tmp_path / "killed"), clock=clock, settings=SMALL)
+    with pytest.raises(Moved):
+        await again.load(hand.session_id, "slot-1", term=before.term)
+    led = await again.lead("directory")
+    assert led.held == []
+    with pytest.raises(Moved):
+        await again.load(hand.session_id, "slot-1", term=before.term)
+    assert (await again.load(hand.session_id, "slot-1", term=led.term)).checkpoint is not None
     await again.close()
 
 

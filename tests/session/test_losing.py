@@ -71,6 +71,42 @@ async def test_a_session_lost_before_its_code_started_leaves_its_slot_empty() ->
         await host.crash()
 
 
+async def test_a_session_that_was_taken_is_not_released() -> None:
+    """Whoever asked would else believe that nobody has it."""
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        host = host_of(h)
+        await host.adopt(
+            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
+        )
+        await until(lambda: host.is_settled and host.slots[session.id].live.is_parkable)
+        steal_at_the_next_commit(h, session.id)
+        with pytest.raises(Moved):
+            await host.release(session.id, "linger")
+        assert not host.slots
+        assert await host.lease(session.id) is None
+
+
+async def test_a_host_adopts_nothing_of_an_earlier_term() -> None:
+    async with Harness(waits) as h:
+        session = await h.start(waits)
+        await session.park()
+        term = (await h.ledger.lead("one")).term
+        await h.ledger.lead("another")
+        host = host_of(h)
+        with pytest.raises(Moved):
+            await host.adopt(
+                session.id,
+                command=Resume(principal=TESTER),
+                death=None,
+                catalog_hash="test",
+                term=term,
+            )
+        assert not host.slots
+        assert session.id not in {held.session_id for held in await h.ledger.held()}
+
+
 @pytest.mark.allows_blocking
 async def test_a_lost_sessions_thread_is_waited_for_and_keeps_nobody_waiting() -> None:
     async with Harness(holds_a_thread, waits) as h:

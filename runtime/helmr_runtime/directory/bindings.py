@@ -131,6 +131,7 @@ class Bindings:
                     death=self._failover.deaths.get(session_id),
                     catalog_hash=self._pool.catalog_hash,
                     executes=slot.executes,
+                    term=self._failover.term,
                 )
                 reach(Point.DIRECTORY_ADOPTED)
             except CallError as error:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from helmr.errors import HelmrError, NotFound
+from helmr.ids import new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.directory.hosts import HostLocation, Spawner
 from helmr_runtime.directory.suspects import Suspects
@@ -41,6 +42,7 @@ class Failover:
         deaths: By session, the death that the next adoption commits; only of sessions for which one counts, so each is
             taken by the resume that follows.
         suspects: For which session a death counts.
+        term: Of this directory, as the ledger's present process has it; goes along with each adoption.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Failover:
     ) -> None:
         self.deaths: dict[str, Death] = {}
         self.suspects = Suspects()
+        self.term: str | None = None
+        self._id = new_id("directory")
         self._ledger = ledger
         self._spawner = spawner
         self._clock = clock
@@ -186,8 +190,10 @@ class Failover:
             fencing.over.set()
 
     async def held(self) -> Sequence[HeldLease]:
-        """What the ledger believes held, as soon as it answers."""
-        return await self._until_answered(self._ledger.held)
+        """What the ledger believes held, as soon as it answers; adoptions are of its present term from then on."""
+        led = await self._until_answered(partial(self._ledger.lead, self._id))
+        self.term = led.term
+        return led.held
 
     async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         failures = 0

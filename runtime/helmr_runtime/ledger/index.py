@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from helmr.errors import Moved
-from helmr.ids import NIL_SESSION
+from helmr.ids import NIL_SESSION, new_id
 from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.ledger.heads import Head, checkpointed, fold
@@ -109,6 +109,8 @@ class LedgerIndex:
         self._waiting_held: dict[str, tuple[str, datetime]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._ended_holders: OrderedDict[str, None] = OrderedDict()
+        self._leader: str | None = None
+        self._term: str | None = None
         self._census: Counter[tuple[Activity, bool]] = Counter()
 
     # --- checking -------------------------------------------------------------------------------
@@ -274,12 +276,25 @@ class LedgerIndex:
 
     # --- holding --------------------------------------------------------------------------------
 
-    def hold(self, head: Head, holder: str, epoch_floor: int, now: datetime) -> int:
+    def lead(self, directory: str) -> str:
+        """The term of that directory: the one that there is, or a new one."""
+        if self._term is None or self._leader != directory:
+            self._leader, self._term = directory, new_id("term")
+        return self._term
+
+    def hold(
+        self, head: Head, holder: str, epoch_floor: int, now: datetime, *, term: str | None = None
+    ) -> int:
         """An actor adopts the session: the new epoch, higher than any given out before.
 
+        Within a term it is known here which holders were given up. What was sent before may be for one of which nobody
+        knows that any more.
+
         Raises:
-            Moved: That holder has ended.
+            Moved: That holder has ended, or that term.
         """
+        if term is not None and term != self._term:
+            raise Moved(f"{head.session_id} was given to {holder} in an earlier term")
         if holder in self._ended_holders:
             raise Moved(f"{holder} has ended: {head.session_id} is for another")
         head.epoch = max(head.epoch + 1, epoch_floor)

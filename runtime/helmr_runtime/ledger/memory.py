@@ -157,9 +157,10 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         *,
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
+        term: str | None = None,
     ) -> Loaded:
         head = await self._require_head(session_id)
-        epoch = self.index.hold(head, holder, 0, self.clock.now())
+        epoch = self.index.hold(head, holder, 0, self.clock.now(), term=term)
         self._held(head)
         return replace(
             await self._loaded(head, epoch),

@@ -35,6 +35,7 @@ from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
     ANEW,
     HeldLease,
+    Led,
     Started,
     StartSession,
     WorkChanges,
@@ -244,8 +245,12 @@ class ReadableLedger(ABC):
         return work.since(known, self.recent)
 
     async def held(self) -> Sequence[HeldLease]:
-        """Which sessions are held, by whom and under which epoch: where a new directory starts."""
+        """Which sessions are held, by whom and under which epoch."""
         return self.index.holdings()
+
+    async def lead(self, directory: str) -> Led:
+        """That directory's term, and what is held: where it starts, and goes on when the ledger is back."""
+        return Led(term=self.index.lead(directory), held=self.index.holdings())
 
     # --- sessions, runs, waits -------------------------------------------------------------------------
 

@@ -136,11 +136,12 @@ class HostActor:
         death: Death | None,
         catalog_hash: str,
         executes: bool = True,
+        term: str | None = None,
     ) -> Adopted:
         """Take a session up: load, record the last host's death, decide the command, run what is to run.
 
         Raises:
-            Moved: This host takes nothing new, or what it had of the session is not ended yet.
+            Moved: This host takes nothing new, what it had of the session is not ended yet, or it came too late.
             NotReady: Its code is not the catalog's; fact `code_hash`.
             HelmrError: What the command raises; the host holds the session then, unless `executes` is false.
         """
@@ -159,7 +160,7 @@ class HostActor:
         slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
         self.slots[session_id] = slot
         try:
-            live = await self._load_session(slot, command, registry)
+            live = await self._load_session(slot, command, registry, term)
             reach(Point.SESSION_LOADED)
         except BaseException:
             slot.fill(None)
@@ -205,7 +206,11 @@ class HostActor:
             # Whoever asked takes it for busy, so that "parkable" must be told again even if no call changes anything.
             slot.tell()
             return Busy(reason=f"{session_id} is not parkable")
-        stored = await live.park()
+        try:
+            stored = await live.park()
+        except Moved:
+            self._remove(slot)
+            raise
         if stored is None:
             slot.tell()
             return Busy(reason=f"{session_id} was called while it parked")
@@ -303,7 +308,7 @@ class HostActor:
     # --- parts ----------------------------------------------------------------------------------
 
     async def _load_session(
-        self, slot: Slot, command: Command | None, registry: Registry
+        self, slot: Slot, command: Command | None, registry: Registry, term: str | None
     ) -> LiveSession:
         key: tuple[str, str] | None = None
         if isinstance(command, Send) and command.idempotency_key is not None:
@@ -314,6 +319,7 @@ class HostActor:
             self.name,
             operation_id=operation.id if operation is not None else None,
             key=key,
+            term=term,
         )
         return LiveSession(
             loaded,

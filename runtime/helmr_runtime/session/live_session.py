@@ -202,7 +202,11 @@ class LiveSession:
         return self.log.is_stored and not self.log.in_flight and self.execution.is_quiet
 
     async def park(self) -> Committed | None:
-        """Sever, write the park commit; None if something came in between and the session stays."""
+        """Sever, write the park commit; None if something came in between and the session stays.
+
+        Raises:
+            Moved: The ledger refused it: the session left this host before.
+        """
         if self.log.phase is Phase.LIVE:
             self.log.enter(Phase.PARKING)
         self.execution.sever(RunParked("the run is parked"))
@@ -214,7 +218,9 @@ class LiveSession:
             self._proceed()
             return None
         reply = await self._leave()
-        return reply if isinstance(reply, Committed) else Committed(first_feed_offset=0)
+        if not isinstance(reply, Committed):
+            raise Moved(f"{self.id} left this host")
+        return reply
 
     def drop(self) -> None:
         """The adoption is over; nothing more is written."""

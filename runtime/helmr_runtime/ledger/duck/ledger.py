@@ -126,6 +126,7 @@ class DuckLedger(ReadableLedger):
         *,
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
+        term: str | None = None,
     ) -> Loaded:
         """Adopt the session: raise its epoch, mark it held, return what its actor needs.
 
@@ -134,7 +135,7 @@ class DuckLedger(ReadableLedger):
         """
         head = await self._quiet_head(session_id)
         floor = self._openings * EPOCHS_PER_OPENING
-        epoch = self.index.hold(head, holder, floor, self._clock.now())
+        epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
         self._group.held_changed(head)
         try:
             return await self._loaded(head, epoch, operation_id, key)
