@@ -86,7 +86,8 @@ def _nobody(error: BaseException) -> None:
 
 def process_here() -> Process:
     """The process that has its turn."""
-    return cast(Lane, asyncio.get_running_loop()).process
+    thread = LaneThread.current
+    return thread.process if thread is not None else cast(Lane, asyncio.get_running_loop()).process
 
 
 def _make_loop(
@@ -158,7 +159,8 @@ class LaneThread:
 
     def __init__(self, *, target: Callable[[], None], name: str, daemon: bool) -> None:
         self._target = target
-        self._lane = Lane(process_here(), name)
+        self.process = process_here()
+        self._lane = Lane(self.process, name)
         self._is_over = False
 
     def start(self) -> None:

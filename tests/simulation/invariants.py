@@ -36,6 +36,9 @@ TOKEN_ENDS = frozenset(
     {EntryKind.TOKEN_COMPLETED, EntryKind.TOKEN_EXPIRED, EntryKind.TOKEN_CANCELLED}
 )
 RUN_ENDS = frozenset({EntryKind.RUN_SUCCEEDED, EntryKind.RUN_FAILED, EntryKind.RUN_CANCELLED})
+REACHED = RUN_ENDS | {EntryKind.WAIT_OPENED, EntryKind.RUN_ATTEMPT_FAILED, EntryKind.RUN_BLOCKED}
+ALONE_AFTER = 2
+"""Of so many deaths that may be another's doing a session goes on in a host of its own."""
 
 
 class Violation(AssertionError):
@@ -107,6 +110,8 @@ class Invariants:
         self.operations: dict[str, Entry] = {}
         self.record_ids: set[str] = set()
         self.step_keys: dict[str, tuple[str, str, int]] = {}
+        self.suspect: Counter[str] = Counter()
+        """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
         self._owners: dict[tuple[str, int], str] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
@@ -215,6 +220,8 @@ class Invariants:
     def _run_entry(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
         where = f"{entry.session_id} {entry.seq} {kind.value}"
+        if kind in REACHED:
+            self.suspect.pop(entry.session_id, None)
         if kind is EntryKind.WAIT_OPENED:
             self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
             self._check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
@@ -285,6 +292,17 @@ class Invariants:
             # Only who lost the session without knowing it yet may still begin what it was told to.
             self._check(not is_holder, "S-32", f"{session_id} {run_id}: op {op} is repeated")
             self.counts.reached("step repeated by who is fenced")
+
+    def died_executing(self, session_ids: Sequence[str]) -> None:
+        """A host died while the code of these sessions executed."""
+        if len(session_ids) > 1:
+            self.suspect.update(session_ids)
+
+    def executes_beside_others(self, step_key: str) -> None:
+        """The body of a step begins in a host that is there for all sessions."""
+        session_id, _, _ = self.step_keys[step_key]
+        deaths = self.suspect[session_id]
+        self._check(deaths < ALONE_AFTER, "S-3", f"{session_id}: suspect of {deaths} deaths")
 
     def acknowledged(self, operation_id: str, what: str) -> None:
         """A client was told that its operation was done."""

@@ -150,15 +150,25 @@ async def alone(payload: Any, ctx: TaskContext) -> int:
 @task
 async def deadly(payload: Any, ctx: TaskContext) -> int:
     """Ends its host, as often as the world says."""
-    return await perilous(int(payload or 0))
+    for number in range(3):
+        await perilous(number)
+    return 3
 
 
 @step
-async def perilous(number: int) -> int:
+def perilous(number: int) -> int:
     executed(step_key(), "perilous", number)
-    await asyncio.sleep(0.001)
     return number
 
 
-TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly)
+@task
+async def thinks(payload: Any, ctx: TaskContext) -> int:
+    """Computes for a while: whatever ends its host finds it executing."""
+    total = 0
+    for number in range(12):
+        total += await act_in_thread(number)
+    return total
+
+
+TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly, thinks)
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from helmr.ids import new_id
+from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.delivery import delivery
@@ -203,6 +204,12 @@ class World:
             return
         self.counts.reached(f"killed:{_kind(name)}")
         is_host = name.startswith(HOST_PREFIX)
+        if name == DIRECTORY:
+            self.invariants.suspect.clear()  # a new one begins from nothing
+        elif is_host:
+            # What unwinds from here on clears its marks.
+            process.locals["statuses"] = host_status.read(self.status_path(name))
+            self._note_suspects(process)
         process.die()
         self.network.died(process, [name], cause, for_good=is_host)
         if is_host:
@@ -216,6 +223,18 @@ class World:
             GATEWAY: self._boot_gateway,
         }[name]
         self.later(0.05 + self._disk.random() * 2.0, boot)
+
+    def _note_suspects(self, process: Process) -> None:
+        """Who executes in a host that dies, as far as the session is known to be there."""
+        if process.locals.get("is_replaced") or self.ledger is None:
+            return
+        heads = self.ledger._index.heads
+        executing = [
+            session_id
+            for session_id, status in process.locals["statuses"].items()
+            if status.executing and heads[session_id].held_by == process.name
+        ]
+        self.invariants.died_executing(executing)
 
     def end_host(self, name: str, cause: str) -> None:
         """What a directory's kill does: one that can't be reached goes on for a while, and nobody calls it any more."""
@@ -257,8 +276,11 @@ class World:
 
     def _executed(self, step_key: str, name: str, payload: Any) -> None:
         process = process_here()
-        is_holder = not process.locals.get("is_replaced") and not process.is_dead
-        self.invariants.executes(step_key, is_holder=is_holder and self._holds(process, step_key))
+        is_there = not process.locals.get("is_replaced") and not process.is_dead
+        is_holder = is_there and self._holds(process, step_key)
+        self.invariants.executes(step_key, is_holder=is_holder)
+        if is_holder and not process.name.startswith(OWN_HOST_PREFIX):
+            self.invariants.executes_beside_others(step_key)
         if name == "perilous" and self.perilous > 0 and not self.is_calm:
             self.perilous -= 1
             self.counts.reached("code ends its host")
