@@ -11,12 +11,21 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from helmr.errors import HelmrError
+from helmr_runtime.directory import suspects
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.failover import Failover
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.work_list import WorkList
-from helmr_runtime.ports import Flush
-from helmr_runtime.session.session_log import SessionLog
+from helmr_runtime.ports import Committed, Flush
+from helmr_runtime.rpc.protocol import Failure
+from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.session_log import Phase, SessionLog
+from helmr_runtime.session.slot import Slot
+from tests.simulation.network import Network
+from tests.simulation.scheduler import Process
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -86,9 +95,102 @@ def _released_run_not_on_the_list() -> AbstractContextManager[object]:
     return mock.patch.object(LedgerIndex, "settle", forgets)
 
 
+# --- what directory and ledger rely on when hosts die -------------------------------------------------
+
+
 def _stale_load() -> AbstractContextManager[object]:
-    """A host that was given up may still load. It takes some luck: no test waits for it."""
+    """A host that was given up may still load what was sent to it in this term."""
     return mock.patch.object(LedgerIndex, "end_holder")
+
+
+def _earlier_term() -> AbstractContextManager[object]:
+    """What was sent in an earlier term adopts as well."""
+    hold = LedgerIndex.hold
+
+    def takes_any(self: LedgerIndex, *args: Any, term: str | None = None) -> int:
+        return hold(self, *args)
+
+    return mock.patch.object(LedgerIndex, "hold", takes_any)
+
+
+def _suspects_together() -> AbstractContextManager[object]:
+    """A session that was suspect of two deaths goes on beside others."""
+    return mock.patch.object(suspects, "ALONE_AFTER", 1_000_000)
+
+
+def _not_reconciled() -> AbstractContextManager[object]:
+    """A directory that starts leaves what is held by nobody."""
+
+    async def takes_a_term(self: DirectoryActor) -> None:
+        await self._failover.held()
+
+    return mock.patch.object(DirectoryActor, "_reconcile", takes_a_term)
+
+
+def _lost_session_not_abandoned() -> AbstractContextManager[object]:
+    """A session that its host lost is nobody's, and the ledger is not told."""
+    return mock.patch.object(Failover, "start_one")
+
+
+# --- what is relied on of hosts ------------------------------------------------------------------------
+
+
+def _released_without_a_commit() -> AbstractContextManager[object]:
+    """A host says that it has given a session up, and has not written it."""
+
+    async def says_so(self: SessionLog) -> Committed:
+        self.enter(Phase.OVER)
+        return Committed(first_feed_offset=0)
+
+    return mock.patch.object(SessionLog, "release", says_so)
+
+
+def _slot_of_a_failed_load_kept() -> AbstractContextManager[object]:
+    """A session that could not be loaded keeps its place."""
+    remove = HostActor._remove
+
+    def keeps(self: HostActor, slot: Slot) -> None:
+        if slot.report is not None:
+            remove(self, slot)
+
+    return mock.patch.object(HostActor, "_remove", keeps)
+
+
+def _loss_not_reported() -> AbstractContextManager[object]:
+    """A host says nothing of the sessions that it has lost."""
+    report = HostActor._report
+
+    def says_nothing(self: HostActor, slot: Slot) -> None:
+        report(self, slot)
+        self._past.clear()
+
+    return mock.patch.object(HostActor, "_report", says_nothing)
+
+
+# --- what is relied on of calls ------------------------------------------------------------------------
+
+
+def _death_not_heard() -> AbstractContextManager[object]:
+    """Whoever awaits an answer of a process that has ended is not told."""
+    died = Network.died
+
+    def untold(self: Network, process: Process, *args: Any, **options: Any) -> None:
+        pending, self.open = self.open, {}
+        try:
+            died(self, process, *args, **options)
+        finally:
+            self.open = pending
+
+    return mock.patch.object(Network, "died", untold)
+
+
+def _error_without_its_kind() -> AbstractContextManager[object]:
+    """What an actor raised comes as an error like any other."""
+
+    def plain(self: Failure) -> HelmrError:
+        return HelmrError(self.message)
+
+    return mock.patch.object(Failure, "error", plain)
 
 
 BUGS: dict[str, Bug] = {
@@ -99,6 +201,15 @@ BUGS: dict[str, Bug] = {
     "delivery-lost": _delivery_taken_off_when_sent,
     "released-run-forgotten": _released_run_not_on_the_list,
     "stale-load": _stale_load,
+    "earlier-term": _earlier_term,
+    "suspects-together": _suspects_together,
+    "not-reconciled": _not_reconciled,
+    "lost-not-abandoned": _lost_session_not_abandoned,
+    "released-unwritten": _released_without_a_commit,
+    "failed-load-kept": _slot_of_a_failed_load_kept,
+    "loss-not-reported": _loss_not_reported,
+    "death-not-heard": _death_not_heard,
+    "errors-alike": _error_without_its_kind,
 }
 
 

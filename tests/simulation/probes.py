@@ -13,6 +13,7 @@ RARE = (
     "a host goes on after it was replaced",
     "a host of its own died",
     "a replaced host commits",
+    "a suspect goes on alone",
     "blocked:actor_died",
     "cut:answer",
     "cut:request",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,29 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 RULES = {
     "acknowledged-early": {"S-60", "S-63"},
     "deadline-not-rearmed": {"S-63"},
+    "death-not-heard": {"S-63"},
     "delivery-lost": {"S-63"},
     "epoch-unchecked": {"S-62"},
+    "errors-alike": {"S-61", "S-63"},
+    "failed-load-kept": {"S-63"},
+    "not-reconciled": {"S-63"},
     "released-run-forgotten": {"S-63"},
+    "released-unwritten": {"S-60", "S-63"},
     "step-early": {"S-32"},
+    "suspects-together": {"S-3"},
 }
 """Which rules may tell of it."""
 
 
 @pytest.mark.parametrize("bug", sorted(RULES))
-def test_a_planted_bug_is_found(bug: str, project_root: Path) -> None:
+def test_a_planted_bug_is_found(
+    bug: str, project_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "1500000", "--no-shrink")
     assert ran.returncode == 1, ran.stdout + ran.stderr
     found = re.search(r"^(\S+) after (\d+) steps", ran.stdout, re.MULTILINE)
     assert found is not None, ran.stdout
     assert found[1] in RULES[bug]
     assert f"--bug {bug}" in ran.stdout.splitlines()[-1]
+    with capsys.disabled():
+        sys.stdout.write(f"\n{bug}: {found[0]}; {ran.stdout.splitlines()[0]}\n")
