@@ -11,7 +11,13 @@ import pytest
 
 from helmr import ids
 from helmr.current import TokenCall
-from helmr.errors import MasterKeyMissing, TokenCompleted, TokenExpired
+from helmr.errors import (
+    MasterKeyMissing,
+    TokenCompleted,
+    TokenExpired,
+    WaitResolved,
+    WaitTimedOut,
+)
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.tokens import (
@@ -152,6 +158,33 @@ async def test_a_wait_that_opens_on_an_ended_token_is_told_at_once(
     reply = await ledger.commit(flush)
     assert isinstance(reply, Declined)
     assert (reply.facts["status"], reply.facts["data"]) == ("completed", "x")
+    await ledger.close()
+
+
+async def test_an_answer_completes_a_token_only_while_its_wait_is_pending(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """The wait is held: its deadline passes before its host has written that (S-18)."""
+    ledger = ledger_at(tmp_path, clock, None)
+    token_id = await create(ledger)
+    hand = await begin(ledger, clock)
+    await hand.adopt()
+    await hand.stored(hand.started())
+    wait = hand.wait(
+        kind="token", token_id=token_id, deadline_at=clock.now() + timedelta(seconds=60)
+    )
+    await hand.stored(wait)
+    before = await ledger.feed_head()
+    clock.move_to(clock.now() + timedelta(seconds=60))
+    answer = completion(token_id, "x", answers=(hand.session_id, wait.body["wait_id"]))
+    with pytest.raises(WaitTimedOut):
+        await ledger.fact(answer)
+    with pytest.raises(WaitResolved):
+        await ledger.fact(completion(token_id, "x", answers=(hand.session_id, "wait_other")))
+    assert await ledger.feed_head() == before
+    assert (await ledger.get_token(token_id))["status"] == "pending"
+    # By whoever waits for nothing, it can be completed still.
+    assert (await ledger.fact(completion(token_id, "x")))["outcome"] == "completed"
     await ledger.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,8 @@ class Clients:
                 if not waits:
                     return None
                 wait = random.choice(waits)
+                if random.random() < 0.3 and wait.deadline_at is not None:
+                    await self._until_nearly(wait.deadline_at, random)
                 target, parts = wait.id, {"data": _data(wait.stream, random)}
             case "complete" | "cancel_token":
                 token_ids = self._tokens[-6:] + [
@@ -182,6 +185,11 @@ class Clients:
                 if not token_ids:
                     return None
                 target = random.choice(token_ids)
+                if random.random() < 0.3:
+                    waits = self._world.invariants.waits.values()
+                    on_it = [w for w in waits if w.token_id == target and w.status == "pending"]
+                    if on_it and on_it[0].deadline_at is not None:
+                        await self._until_nearly(on_it[0].deadline_at, random)
                 parts = {"data": random.randrange(3)} if kind == "complete" else {}
             case "cancel_run" | "retry":
                 runs = await self._read("runs")
@@ -210,6 +218,12 @@ class Clients:
             case _:
                 target = session_id
         return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    async def _until_nearly(self, at: datetime, random: Random) -> None:
+        """Some milliseconds before or after that time, where a deadline and what comes meet."""
+        left_s = (at - self._world.clock.now()).total_seconds() + random.uniform(-0.02, 0.01)
+        if left_s < 30.0:
+            await asyncio.sleep(max(0.0, left_s))
 
     def _start(self, random: Random) -> dict[str, Any]:
         task = random.choice(tasks.TASKS).id
@@ -277,6 +291,8 @@ class Clients:
         match asked.kind:
             case "start":
                 self._sessions.append((receipt.session.id, asked.parts["task"]))
+            case "answer" if getattr(receipt, "outcome", None) == "completed":
+                self._world.invariants.answered(asked.target)
             case "make_token":
                 self._tokens.append(receipt.id)
             case "share":

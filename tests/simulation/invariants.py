@@ -56,6 +56,7 @@ class Wait:
     session_id: str
     kind: str
     deadline_at: datetime | None
+    token_id: str | None = None
     status: str = "pending"
 
 
@@ -110,6 +111,8 @@ class Invariants:
         self.operations: dict[str, Entry] = {}
         self.record_ids: set[str] = set()
         self.step_keys: dict[str, tuple[str, str, int]] = {}
+        self.answers: list[str] = []
+        """Waits on tokens that clients were told to have answered."""
         self.suspect: Counter[str] = Counter()
         """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
         self._owners: dict[tuple[str, int], str] = {}
@@ -226,7 +229,9 @@ class Invariants:
             self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
             self._check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
             due = from_iso(body["deadline_at"]) if body.get("deadline_at") else None
-            self.waits[body["wait_id"]] = Wait(entry.session_id, body["kind"], due)
+            self.waits[body["wait_id"]] = Wait(
+                entry.session_id, body["kind"], due, body.get("token_id")
+            )
             run.wait = body["wait_id"]
         elif kind in WAIT_ENDS:
             self._wait_ends(session, run, entry)
@@ -307,6 +312,16 @@ class Invariants:
     def acknowledged(self, operation_id: str, what: str) -> None:
         """A client was told that its operation was done."""
         self._check(operation_id in self.operations, "S-60", f"{what}: {operation_id} is not there")
+
+    def answered(self, wait_id: str) -> None:
+        """A client was told that its answer completed the token of that wait."""
+        self.answers.append(wait_id)
+
+    def ended(self) -> None:
+        """Everything is at rest."""
+        for wait_id in self.answers:
+            wait = self.waits[wait_id]
+            self._check(wait.status != "timed_out", "S-18", f"{wait_id} is answered, and timed out")
 
     def repeated(self, what: str, first: Any, again: Any) -> None:
         """A client repeated an operation."""

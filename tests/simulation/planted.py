@@ -15,6 +15,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.ledger import commands
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.timers import Timers
@@ -193,6 +194,11 @@ def _error_without_its_kind() -> AbstractContextManager[object]:
     return mock.patch.object(Failure, "error", plain)
 
 
+def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:
+    """An answer completes the token of its wait, whatever has become of the wait."""
+    return mock.patch.object(commands, "_require_waiting")
+
+
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
@@ -209,6 +215,7 @@ BUGS: dict[str, Bug] = {
     "failed-load-kept": _slot_of_a_failed_load_kept,
     "loss-not-reported": _loss_not_reported,
     "death-not-heard": _death_not_heard,
+    "late-answer": _answer_to_a_wait_that_is_over,
     "errors-alike": _error_without_its_kind,
 }
 

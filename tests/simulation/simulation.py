@@ -138,6 +138,7 @@ def _drain(world: World, clients: Clients) -> None:
         if scheduler.steps % 64 == 0 and answering.done() and not clients.under_way:
             left = world.check_quiet()
             if left is None:
+                world.invariants.ended()
                 return
     raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
 

@@ -88,6 +88,8 @@ async def token(payload: Any, ctx: TaskContext) -> Any:
     if isinstance(payload, dict) and payload.get("token_id"):
         other = await tokens.wait(payload["token_id"], timeout="40s")
         await act(1 if other.ok else 2)
+        late = await tokens.wait((await tokens.create(timeout="30s")).id, timeout="2s")
+        await act(3 if late.ok else 4)
     return own.ok
 
 

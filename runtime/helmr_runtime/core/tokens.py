@@ -175,6 +175,7 @@ class CompleteToken(Command):
             now; if one is missing the outcome is `recheck` and nothing happened.
         nonce_id: Of the answer page's form, if it came from one.
         public_token_id: If a public token completes it; spent in the same commit (S-45).
+        answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18).
     """
 
     token_id: str
@@ -182,6 +183,7 @@ class CompleteToken(Command):
     checked: tuple[int, ...] = ()
     nonce_id: str | None = None
     public_token_id: str | None = None
+    answers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

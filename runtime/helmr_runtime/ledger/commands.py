@@ -21,6 +21,8 @@ from helmr.errors import (
     TokenCompleted,
     TokenExpired,
     TokenNotFound,
+    WaitResolved,
+    WaitTimedOut,
 )
 from helmr.ids import NIL_SESSION
 from helmr.models import TokenStatus
@@ -81,9 +83,9 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
     match fact:
         case CreateToken():
             return frozenset()
-        case CompleteToken(public_token_id=public_token_id):
-            names = {fact.token_id, *({public_token_id} if public_token_id is not None else ())}
-            return frozenset(names)
+        case CompleteToken(public_token_id=public_token_id, answers=answers):
+            named = (public_token_id, answers[0] if answers is not None else None)
+            return frozenset({fact.token_id, *(name for name in named if name is not None)})
         case CancelToken() | CreateCompletionToken():
             return frozenset({fact.token_id})
         case RevokeCompletionToken():
@@ -163,6 +165,8 @@ def _complete(
     if token.status is TokenStatus.COMPLETED:
         return _again(fact, token, ended_by)
     _require_pending(token, now, ended_by)
+    if fact.answers is not None:
+        _require_waiting(index, *fact.answers, now)
     if not set(token.schema_offsets) <= set(fact.checked):
         return Decided(reply={"token_id": token.id, "outcome": "recheck"})
     check_completion_size(fact.data)
@@ -209,6 +213,24 @@ def _again(fact: CompleteToken, token: Token, ended_by: Entry | None) -> Decided
         completed_at=completed_at,
         completed_by=ended_by.principal.to_json(),
     )
+
+
+def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: datetime) -> None:
+    """S-18: an answer to a wait that is over leaves nothing, though its token might still be completed."""
+    head = index.heads.get(session_id)
+    wait = head.wait if head is not None else None
+    if wait is None or wait.id != wait_id:
+        raise WaitResolved(
+            f"{wait_id} is no longer pending", hint="Nothing was stored.", wait_id=wait_id
+        )
+    # The time counts, whether or not the entry that says so is written yet.
+    if wait.deadline_at is not None and now >= wait.deadline_at:
+        raise WaitTimedOut(
+            f"{wait_id} timed out at {iso(wait.deadline_at)}; the answer was not stored",
+            hint="Nothing was stored.",
+            wait_id=wait_id,
+            deadline_at=iso(wait.deadline_at),
+        )
 
 
 def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> None:

@@ -136,10 +136,15 @@ class Tokens:
         *,
         nonce_id: str | None = None,
         public_token_id: str | None = None,
+        answers: tuple[str, str] | None = None,
     ) -> CompleteReceipt:
         """Complete a token; the first one wins (S-41).
 
+        Args:
+            answers: Session and wait, if it is the answer to a wait.
+
         Raises:
+            WaitResolved, WaitTimedOut: That wait is over.
             TokenNotFound: No token with that id.
             SchemaMismatch: The data does not fit; nothing happened and no use is spent.
             TokenCompleted, TokenExpired, TokenCancelled: It has ended.
@@ -157,6 +162,7 @@ class Tokens:
                 checked=checked,
                 nonce_id=nonce_id,
                 public_token_id=public_token_id,
+                answers=answers,
             )
 
         async def write(fact: CompleteToken) -> Json:

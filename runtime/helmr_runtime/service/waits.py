@@ -227,9 +227,17 @@ class Waits:
         async def write() -> Json:
             if wait.status is not WaitStatus.PENDING:
                 raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
-            done = await self._tokens.complete(
-                caller, token_id, completion, nonce_id=nonce_id, public_token_id=link_id
-            )
+            try:
+                done = await self._tokens.complete(
+                    caller,
+                    token_id,
+                    completion,
+                    nonce_id=nonce_id,
+                    public_token_id=link_id,
+                    answers=(wait.session_id, wait_id),
+                )
+            except (WaitResolved, WaitTimedOut) as error:
+                raise await self._told(error, wait_id) from error
             return done.model_dump()
 
         try:
