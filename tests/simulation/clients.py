@@ -186,8 +186,8 @@ class Clients:
                     return None
                 target = random.choice(token_ids)
                 if random.random() < 0.3:
-                    waits = self._world.invariants.waits.values()
-                    on_it = [w for w in waits if w.token_id == target and w.status == "pending"]
+                    known = self._world.invariants.waits.values()
+                    on_it = [w for w in known if w.token_id == target and w.status == "pending"]
                     if on_it and on_it[0].deadline_at is not None:
                         await self._until_nearly(on_it[0].deadline_at, random)
                 parts = {"data": random.randrange(3)} if kind == "complete" else {}
