@@ -271,11 +271,9 @@ class Ledger(Protocol):
         """The sessions marked held."""
         ...
 
-    async def lead(self, directory: str) -> Led:
-        """Begin a term, unless this ledger's last one is that directory's: whatever an earlier directory has sent, or
-        this one to an earlier process of the ledger, adopts nothing more.
-
-        So a directory finds the sessions whose holder is gone, and no others come to them.
+    async def lead(self, directory: str) -> str:
+        """The term of that directory. Unless this ledger's last one is its, a new one begins: what an earlier directory
+        has sent, or this one to an earlier process of the ledger, adopts nothing more.
         """
         ...
 
