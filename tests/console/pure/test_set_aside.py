@@ -74,7 +74,9 @@ def test_a_rewind_of_another_run_or_without_a_list_takes_nothing() -> None:
     known = Rewinds()
     known.learn([entry(20, "run.rewound", to_op="x", set_aside="all")])
     known.learn([entry(21, "run.rewound", set_aside=[1]).model_copy(update={"run_id": "other"})])
-    assert [one.kind for one in STORY if known.of(one)] == ["run.succeeded"], "but ends the run's end"
+    assert [one.kind for one in STORY if known.of(one)] == ["run.succeeded"], (
+        "but ends the run's end"
+    )
 
 
 def test_the_first_rewind_behind_an_entry_is_the_one_that_took_it() -> None:
