@@ -211,19 +211,6 @@ class HeldLease:
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Led:
-    """What a directory takes over.
-
-    Attributes:
-        term: Goes along with each adoption: the ledger takes none that was sent in an earlier term.
-        held: The sessions marked held; nothing of an earlier term is added to them any more.
-    """
-
-    term: str
-    held: Sequence[HeldLease]
-
-
 class Ledger(Protocol):
     """The ledger as hosts, directory and service see it. All methods are calls to one actor."""
 
@@ -271,11 +258,9 @@ class Ledger(Protocol):
         """The sessions marked held."""
         ...
 
-    async def lead(self, directory: str) -> Led:
-        """Begin a term, unless this ledger's last one is that directory's: whatever an earlier directory has sent, or
-        this one to an earlier process of the ledger, adopts nothing more.
-
-        So a directory finds the sessions whose holder is gone, and no others come to them.
+    async def lead(self, directory: str) -> str:
+        """The term of that directory. Unless this ledger's last one is its, a new one begins: what an earlier directory
+        has sent, or this one to an earlier process of the ledger, adopts nothing more.
         """
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helmr.errors import Moved, SessionNotFound, StoreUnavailable
-from helmr_runtime.ports import HeldLease, Led, WorkChanges, WorkItem, WorkPosition
+from helmr_runtime.ports import HeldLease, WorkChanges, WorkItem, WorkPosition
 from tests.directory.clock import Clock
 
 
@@ -119,10 +119,11 @@ class FakeLedger:
         head.holder = None
         await self.bump()
 
-    async def lead(self, directory: str) -> Led:
+    async def lead(self, directory: str) -> str:
+        self._check()
         if self.leader != directory:
             self.leader, self.terms = directory, self.terms + 1
-        return Led(term=str(self.terms), held=await self.held())
+        return str(self.terms)
 
     async def held(self) -> Sequence[HeldLease]:
         self._check()

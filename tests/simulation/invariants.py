@@ -116,6 +116,7 @@ class Invariants:
         self.suspect: Counter[str] = Counter()
         """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
         self._owners: dict[tuple[str, int], str] = {}
+        self._given_up: set[str] = set()
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -142,7 +143,13 @@ class Invariants:
         if holder is not None:
             owner = self._owners.setdefault((session_id, epoch), holder)
             self._check(owner == holder, "S-62", f"{session_id}: epoch {epoch} has two holders")
+            is_out = holder in self._given_up
+            self._check(not is_out, "S-62", f"{session_id} comes to {holder}, which was given up")
         session.epoch = epoch
+
+    def given_up(self, holder: str) -> None:
+        """A directory has the ledger's word that this host holds nothing."""
+        self._given_up.add(holder)
 
     def loaded(self, session_id: str, loaded: Loaded) -> None:
         """An adoption got this: it must be the fold of what is stored (S-53)."""

@@ -60,6 +60,10 @@ class SimulatedLedger(MemoryLedger):
             self._invariants.loaded(session_id, loaded)
         return loaded
 
+    async def abandon_all(self, holder: str) -> None:
+        await super().abandon_all(holder)
+        self._invariants.given_up(holder)
+
     async def _queued(self, flush: Flush) -> None:
         await asyncio.sleep(self._random.random() * 0.004)
         if self._fails():

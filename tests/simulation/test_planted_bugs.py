@@ -17,7 +17,7 @@ RULES = {
     "deadline-not-rearmed": {"S-63"},
     "death-not-heard": {"S-63"},
     "delivery-lost": {"S-63"},
-    "earlier-term": {"S-63"},
+    "earlier-term": {"S-62", "S-63"},
     "epoch-unchecked": {"S-62"},
     "errors-alike": {"S-61", "S-63"},
     "failed-load-kept": {"S-63"},
@@ -25,7 +25,7 @@ RULES = {
     "not-reconciled": {"S-63"},
     "released-run-forgotten": {"S-63"},
     "released-unwritten": {"S-60", "S-63"},
-    "stale-load": {"S-63"},
+    "stale-load": {"S-62", "S-63"},
     "step-early": {"S-32"},
     "suspects-together": {"S-3"},
 }

@@ -191,9 +191,8 @@ class Failover:
 
     async def held(self) -> Sequence[HeldLease]:
         """What the ledger believes held, as soon as it answers; adoptions are of its present term from then on."""
-        led = await self._until_answered(partial(self._ledger.lead, self._id))
-        self.term = led.term
-        return led.held
+        self.term = await self._until_answered(partial(self._ledger.lead, self._id))
+        return await self._until_answered(self._ledger.held)
 
     async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         failures = 0

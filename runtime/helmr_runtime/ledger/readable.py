@@ -35,7 +35,6 @@ from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
     ANEW,
     HeldLease,
-    Led,
     Started,
     StartSession,
     WorkChanges,
@@ -248,9 +247,9 @@ class ReadableLedger(ABC):
         """Which sessions are held, by whom and under which epoch."""
         return self.index.holdings()
 
-    async def lead(self, directory: str) -> Led:
-        """That directory's term, and what is held: where it starts, and goes on when the ledger is back."""
-        return Led(term=self.index.lead(directory), held=self.index.holdings())
+    async def lead(self, directory: str) -> str:
+        """The term of that directory: where it starts, and where it goes on when the ledger is back."""
+        return self.index.lead(directory)
 
     # --- sessions, runs, waits -------------------------------------------------------------------------
 

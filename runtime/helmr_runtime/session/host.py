@@ -310,15 +310,12 @@ class HostActor:
     async def _load_session(
         self, slot: Slot, command: Command | None, registry: Registry, term: str | None
     ) -> LiveSession:
-        key: tuple[str, str] | None = None
-        if isinstance(command, Send) and command.idempotency_key is not None:
-            key = (command.stream, key_hash(command.idempotency_key))
         operation = command.operation if command is not None else None
         loaded = await self._ledger.load(
             slot.session_id,
             self.name,
             operation_id=operation.id if operation is not None else None,
-            key=key,
+            key=_key_of(command),
             term=term,
         )
         return LiveSession(
@@ -403,3 +400,10 @@ class HostActor:
         self._version += 1
         self._is_urgent = self._is_urgent or is_urgent
         self._changed.set()
+
+
+def _key_of(command: Command | None) -> tuple[str, str] | None:
+    """Stream and hashed idempotency key of a send that has one."""
+    if isinstance(command, Send) and command.idempotency_key is not None:
+        return command.stream, key_hash(command.idempotency_key)
+    return None
