@@ -176,6 +176,16 @@ async def test_a_completion_before_the_waits_deadline_wins_although_nobody_was_a
         assert await session.result() == "approve"
 
 
+async def test_a_deadline_wakes_a_run_whose_host_has_no_code_of_it(harness):
+    """A command had the session adopted, and left it waiting on its token."""
+    async with harness(by_link) as h:
+        session = await h.start("by-link", {"wait_timeout": "1h"})
+        await session.park()
+        await session.send("answers", "for later")
+        await h.advance("2h")
+        assert await session.result() == "timed out"
+
+
 def _completion(h, url):
     token_id, principal = token_of(h.ledger, url)
     token = h.ledger.index.tokens.get(token_id)

@@ -185,6 +185,7 @@ class SessionLog:
         if isinstance(reply, Committed):
             for entry in entries:
                 self._apply(entry, is_cautious=False)
+            self._on_written()
         elif not isinstance(reply, Declined):
             self._lost(reply)
         return reply
