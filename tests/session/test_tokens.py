@@ -183,7 +183,8 @@ async def test_a_deadline_wakes_a_run_whose_host_has_no_code_of_it(harness):
         await session.park()
         await session.send("answers", "for later")
         await h.advance("2h")
-        assert await session.result() == "timed out"
+        async with asyncio.timeout(5):
+            assert await session.result() == "timed out"
 
 
 def _completion(h, url):
