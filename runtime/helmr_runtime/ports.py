@@ -211,19 +211,6 @@ class HeldLease:
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Led:
-    """What a directory takes over.
-
-    Attributes:
-        term: Goes along with each adoption: the ledger takes none that was sent in an earlier term.
-        held: The sessions marked held; nothing of an earlier term is added to them any more.
-    """
-
-    term: str
-    held: Sequence[HeldLease]
-
-
 class Ledger(Protocol):
     """The ledger as hosts, directory and service see it. All methods are calls to one actor."""
 

@@ -209,7 +209,7 @@ def fork_entries(
     fork: ForkSession,
     origin: Sequence[Entry],
     now: datetime,
-    key: bytes | None,
+    key: bytes | None = None,
     key_id: str | None = None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:

@@ -153,6 +153,39 @@ def checkpointed(head: Head) -> None:
     head.tail = []
 
 
+def is_ready(head: Head, now: datetime) -> bool:
+    """Nobody holds the session, and its run is to execute now."""
+    if head.is_held or (head.status is not SessionStatus.OPEN and not head.has_active_run):
+        return False
+    match head.run_status:
+        case RunStatus.QUEUED:
+            return head.retry_at is None or head.retry_at <= now
+        case RunStatus.RUNNING:
+            return True
+        case RunStatus.WAITING:
+            return bool(lost_steps(head))
+        case _:
+            return False
+
+
+def lost_steps(head: Head) -> frozenset[int]:
+    """Steps that were running when their actor let go; a step in backoff is the wait itself."""
+    if head.wait is not None and head.wait.is_backoff:
+        return head.open_steps - {head.wait.op}
+    return head.open_steps
+
+
+def alarm_of(head: Head, now: datetime) -> datetime | None:
+    """When time does something to a session that nobody holds: its wait's deadline, or its run's next attempt."""
+    if head.is_held or not head.has_active_run:
+        return None
+    if head.wait is not None:
+        return head.wait.deadline_at
+    if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
+        return head.retry_at
+    return None
+
+
 Handler = Callable[[Head, Entry], None]
 
 

@@ -19,9 +19,16 @@ from typing import Any
 
 from helmr.errors import Moved
 from helmr.ids import NIL_SESSION, new_id
-from helmr.models import Activity, RunStatus, SessionStatus, TokenStatus
+from helmr.models import Activity, SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.ledger.heads import Head, checkpointed, fold
+from helmr_runtime.ledger.heads import (
+    Head,
+    alarm_of,
+    checkpointed,
+    fold,
+    is_ready,
+    lost_steps,
+)
 from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import Token, TokenIndex
@@ -334,15 +341,15 @@ class LedgerIndex:
 
     def reindex(self, head: Head, now: datetime) -> None:
         """Put the session on the work list, off it, or arm its timer, as its head now says."""
-        self.work.set_ready(head, _is_ready(head, now))
-        self._timers.arm(head, _alarm_of(head, now))
+        self.work.set_ready(head, is_ready(head, now))
+        self._timers.arm(head, alarm_of(head, now))
         self._note_holding(head, now)
         self._recount(head)
 
     def _note_holding(self, head: Head, now: datetime) -> None:
         """Remember since when an actor holds a session that only waits."""
         wait = head.wait
-        if wait is None or not head.is_held or _lost_steps(head):
+        if wait is None or not head.is_held or lost_steps(head):
             self._waiting_held.pop(head.session_id, None)
         elif self._waiting_held.get(head.session_id, ("",))[0] != wait.id:
             self._waiting_held[head.session_id] = (wait.id, now)
@@ -384,7 +391,7 @@ class LedgerIndex:
             else:
                 due.append(head)
         for head in skipped:
-            self._timers.arm(head, _alarm_of(head, now))
+            self._timers.arm(head, alarm_of(head, now))
         return due
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
@@ -456,37 +463,6 @@ def _stored_or_refused(head: Head, flush: Flush) -> Verdict:
     if last_seq < head.next_seq - 1:
         return NeedsLookup(last_seq, last_hash, count)
     return Refused(epoch=head.epoch, seq=head.next_seq)
-
-
-def _is_ready(head: Head, now: datetime) -> bool:
-    if head.is_held or (head.status is not SessionStatus.OPEN and not head.has_active_run):
-        return False
-    match head.run_status:
-        case RunStatus.QUEUED:
-            return head.retry_at is None or head.retry_at <= now
-        case RunStatus.RUNNING:
-            return True
-        case RunStatus.WAITING:
-            return bool(_lost_steps(head))
-        case _:
-            return False
-
-
-def _lost_steps(head: Head) -> frozenset[int]:
-    """Steps that were running when their actor let go; a step in backoff is the wait itself."""
-    if head.wait is not None and head.wait.is_backoff:
-        return head.open_steps - {head.wait.op}
-    return head.open_steps
-
-
-def _alarm_of(head: Head, now: datetime) -> datetime | None:
-    if head.is_held or not head.has_active_run:
-        return None
-    if head.wait is not None:
-        return head.wait.deadline_at
-    if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
-        return head.retry_at
-    return None
 
 
 def _is_completed_before(token: Token, deadline_at: datetime) -> bool:

@@ -238,9 +238,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         if known := self.index.known_operation(fork.operation.id):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))
-        origin = self.entries_of(fork.origin_id)
-        cipher, now = self._bodies.cipher(fork.session_id), self.clock.now()
-        return forked(self._store(fork_entries(fork, origin, now, None, None, cipher)))
+        origin, cipher = self.entries_of(fork.origin_id), self._bodies.cipher(fork.session_id)
+        return forked(self._store(fork_entries(fork, origin, self.clock.now(), cipher=cipher)))
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         operation = fact.operation
