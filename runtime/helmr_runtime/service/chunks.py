@@ -152,9 +152,14 @@ class ChunkHub:
             followed = self._followed[session_id] = _Followed()
             self._look(session_id, followed)
         followed.followers.add(follower)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(JOIN_WITHIN_S):
                 await followed.ready.wait()
+        except TimeoutError:
+            logger.info("who follows %s is not known to its host yet", session_id)
+        except BaseException:
+            self.leave(follower)
+            raise
         if followed.place is not None:
             follower.since_epoch = followed.place.epoch
         return follower
