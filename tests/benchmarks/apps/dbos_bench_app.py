@@ -46,7 +46,7 @@ async def add_one(number: int) -> int:
 @DBOS.workflow()
 async def steps() -> int:
     """Three steps, one after the other."""
-    done = await add_one(await add_one(await add_one(0)))
+    done: int = await add_one(await add_one(await add_one(0)))
     await DBOS.set_event_async("reply-0", done)
     return done
 
