@@ -17,6 +17,10 @@ from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import LedgerCommand
+from helmr_runtime.ports.work import ANEW as ANEW
+from helmr_runtime.ports.work import WorkChanges as WorkChanges
+from helmr_runtime.ports.work import WorkItem as WorkItem
+from helmr_runtime.ports.work import WorkPosition as WorkPosition
 from helmr_runtime.security.session_keys import SessionKeys
 
 # --- host <-> ledger ------------------------------------------------------------------------------
@@ -151,55 +155,6 @@ class Started:
     session_id: str
     run_id: str
     created: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkItem:
-    """Something the directory must see to; it stays on the ledger's list until a commit clears it.
-
-    kind: `run` (an unheld session whose run is queued without a future retry_at, or running, or waiting with
-    lost steps) or `delivery` (a token of a pending wait ended; `wait_id`, `token_id` are set, and `end` as `token_end`
-    gives it, unless it is large or no longer in memory: then it is to be asked for).
-    """
-
-    kind: str
-    session_id: str
-    queued_at: datetime
-    run_id: str | None = None
-    wait_id: str | None = None
-    token_id: str | None = None
-    end: Mapping[str, Any] | None = None
-
-    @property
-    def key(self) -> str:
-        """What names it while it is on the list."""
-        return self.wait_id or self.session_id
-
-
-WorkPosition = tuple[int, int]
-"""Up to which change of the ledger's list somebody has been told what was added to it, and what has left it."""
-
-ANEW: WorkPosition = (-1, -1)
-"""Told nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkChanges:
-    """What has become of the ledger's list since a position.
-
-    Attributes:
-        position: As far as this tells it; pass it to the next `work`.
-        added: What is on the list and was not told before, oldest first.
-        gone: Keys of what is there no more.
-        is_whole: `added` begins with the first of the list: what was known before is void.
-        has_more: There is more behind; the next call returns at once.
-    """
-
-    position: WorkPosition
-    added: tuple[WorkItem, ...] = ()
-    gone: tuple[str, ...] = ()
-    is_whole: bool = False
-    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
