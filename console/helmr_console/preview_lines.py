@@ -29,8 +29,8 @@ def preview_lines(preview: RewindPreview, changed: Sequence[DiffLine] = ()) -> l
         changed: Of an amendment, the answer as it was against the answer as it will be.
     """
     return [
-        *_changed(changed),
         *_steps(preview.steps),
+        *_changed(changed),
         *_listed("Answers kept, if the same is asked", map(_kept, preview.kept)),
         *_listed("Asked again", map(_asked, preview.asked_again)),
         *_listed("Tokens cancelled, if they are pending", map(short_id, preview.tokens)),
@@ -51,10 +51,10 @@ def preview_lines(preview: RewindPreview, changed: Sequence[DiffLine] = ()) -> l
 def _changed(changed: Sequence[DiffLine]) -> Iterator[Line]:
     if not changed:
         return
+    yield "", ""
     yield "The answer", "muted"
     for line in changed:
         yield f"  {line.sign} {line.path}  {line.text}", _DIFF_ROLES.get(line.sign, "")
-    yield "", ""
 
 
 def _steps(steps: Sequence[RepeatedStep]) -> Iterator[Line]:

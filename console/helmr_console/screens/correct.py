@@ -31,6 +31,8 @@ from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane, fact, head, lines
 
 LINE_CELLS = 400
+FACT_CELLS = 60
+"""On one line of a narrow screen: what may run again needs the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ class CorrectionScreen(SubmitScreen):
 
     def facts(self) -> Sequence[Content]:
         """What is corrected, and where."""
-        return [fact(name, safe.line(text, limit=200)) for name, text in self.correction.facts]
+        return [
+            fact(name, safe.line(text, limit=FACT_CELLS)) for name, text in self.correction.facts
+        ]
 
     def path(self) -> str:
         """Sessions > what it is."""

@@ -205,6 +205,7 @@ def test_a_preview_names_old_and_new_key_of_what_may_run_again_in_red() -> None:
         "! op 3  post  succeeded 14:00:00", "old key  old", "new key  new",
         "! op 4  post  running 14:00:00", "key kept  old",
     ]  # fmt: skip
+    assert lines[0][1] == "error", "before the answer, which may be long"
     assert ("  ~ d  [-yes-][+no+]", "warning") in lines
     assert repeated(preview) == 2
     nothing = preview_lines(preview.model_copy(update={"steps": []}))
