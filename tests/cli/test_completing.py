@@ -24,7 +24,7 @@ def offered(line: str) -> Said:
 
 
 def test_commands_are_completed_without_a_runtime(nowhere: Path) -> None:
-    said = offered("helmr wait a")
+    said = offered("helmr wait an")
     assert (said.code, said.out.split(), said.err) == (0, ["answer"], "")
 
 
@@ -57,7 +57,7 @@ def test_bash_completes_with_the_script_that_is_shown(nowhere: Path) -> None:
     command.chmod(0o755)
     script = """
         eval "$(./helmr --show-completion)"
-        COMP_WORDS=(helmr session f) COMP_CWORD=2
+        COMP_WORDS=(helmr session fol) COMP_CWORD=2
         _helmr_completion ./helmr
         echo "${COMPREPLY[@]}"
         complete -p helmr
