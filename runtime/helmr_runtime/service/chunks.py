@@ -44,6 +44,9 @@ LOOK_PAUSES_S = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 LOOK_AGAIN_S = 0.05
 """After a host has lost a session, or has died."""
 
+EARLIER_MAX = 1_000
+"""Kept of earlier adoptions for a follower that takes nothing; the queue of the newest has bounds of its own."""
+
 PAUSE_S = 0.2
 """Before a host is asked again that could not be reached."""
 
@@ -79,7 +82,7 @@ class ChunkFollower:
     def offer(self, epoch: int, item: Emitted) -> None:
         """Queue what was emitted in that adoption."""
         if epoch != self._epoch:
-            self._earlier += self._counted()
+            self._earlier = _newest([*self._earlier, *self._counted()])
             self._epoch = epoch
             has_followed = self.since_epoch is not None and epoch > self.since_epoch
             self._losses = LossCount(has_followed=has_followed)
@@ -104,6 +107,14 @@ class ChunkFollower:
     def close(self) -> None:
         """Take no more."""
         self._hub.leave(self)
+
+
+def _newest(counted: list[tuple[Emitted, int]]) -> list[tuple[Emitted, int]]:
+    """What is kept of earlier adoptions for a follower that takes nothing; what is dropped counts as missing."""
+    dropped, kept = counted[:-EARLIER_MAX], counted[-EARLIER_MAX:]
+    lost = sum(missing + isinstance(item, Chunk) for item, missing in dropped)
+    item, missing = kept[0] if kept else (None, 0)
+    return kept if item is None else [(item, missing + lost), *kept[1:]]
 
 
 class _Followed:
