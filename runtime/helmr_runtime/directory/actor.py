@@ -87,6 +87,7 @@ class DirectoryActor:
         self._tasks = Tasks()
         self._ready = asyncio.Event()
         self._is_closing = False
+        self._is_pumping = False
         self._failover = Failover(
             ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._pump
         )
@@ -314,15 +315,22 @@ class DirectoryActor:
                 yield session_id
 
     def _pump(self) -> None:
+        """Something has changed: look once, after all that happens in this turn of the loop."""
+        if not self._is_pumping:
+            self._is_pumping = True
+            asyncio.get_running_loop().call_soon(self._give_room)
+
+    def _give_room(self) -> None:
         """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
+        self._is_pumping = False
         if self._is_closing or not self._ready.is_set():
             return
-        for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
-            self._resume_alone(session_id)
+        if self._bindings.some_need_own_host:
+            for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
+                self._resume_alone(session_id)
+        more = max(0, RESUMES_MAX - len(self._resuming))
         lacking = 0
-        for session_id in list(islice(self._waiting(), RESUMES_MAX)):
-            if len(self._resuming) >= RESUMES_MAX:
-                return
+        for session_id in list(islice(self._waiting(), more)):
             slot = self._placing.slot(session_id)
             if slot is not None:
                 self._resume_soon(session_id, self._resume_in(slot))

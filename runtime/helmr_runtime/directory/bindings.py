@@ -102,8 +102,16 @@ class Bindings:
 
     def needs_own_host(self, session_id: str) -> bool:
         """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
+        return any(session_id in some for some in self._apart())
+
+    @property
+    def some_need_own_host(self) -> bool:
+        """There are such sessions, waiting for room or not."""
+        return any(self._apart())
+
+    def _apart(self) -> tuple[set[str], ...]:
         suspects = self._failover.suspects
-        return any(session_id in some for some in (self.isolated, suspects.alone, suspects.apart))
+        return self.isolated, suspects.alone, suspects.apart
 
     # --- adopting ---------------------------------------------------------------------------------
 
@@ -355,8 +363,7 @@ class Bindings:
 
     def died(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
         """A host is dead: its sessions may be adopted again when the ledger knows."""
-        slots = list(host.slots)
-        host.slots.clear()
+        slots = host.drop_all()
         for slot in slots:
             slot.become(Stage.GONE, self._clock.now())
             self.unbind(slot)

@@ -113,7 +113,9 @@ class PoolHost:
     makes_way: bool = False
     """It has more memory than it may, and another takes its place."""
     slots: dict[Slot, None] = field(default_factory=dict)
-    """In the order in which they were made."""
+    """In the order in which they were made; `put` and `drop` change them."""
+    executing: int = 0
+    """Slots in which a session's code may run; counted, since it is asked for each session that waits for room."""
     is_draining: bool = False
     """It gets no more sessions, and is ended when it has none."""
     last_words: tuple[str, bool] | None = None
@@ -146,8 +148,25 @@ class PoolHost:
     @property
     def free(self) -> int:
         """How many more it has room for."""
-        taken = sum(1 for slot in self.slots if slot.executes)
-        return max(0, self.room - taken) if self.takes_sessions else 0
+        return max(0, self.room - self.executing) if self.takes_sessions else 0
+
+    def put(self, slot: Slot) -> None:
+        """A slot is made in it."""
+        self.slots[slot] = None
+        self.executing += slot.executes
+
+    def drop(self, slot: Slot) -> None:
+        """A slot is over; nothing if it was already."""
+        if slot in self.slots:
+            del self.slots[slot]
+            self.executing -= slot.executes
+
+    def drop_all(self) -> list[Slot]:
+        """The slots that it had, in the order in which they were made."""
+        slots = list(self.slots)
+        self.slots.clear()
+        self.executing = 0
+        return slots
 
     def to_json(self) -> dict[str, Any]:
         """For `status`; at most `SESSIONS_SHOWN` sessions are named."""

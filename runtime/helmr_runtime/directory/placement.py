@@ -31,7 +31,7 @@ class Placement:
     """Reserves, releases and hands on slots.
 
     Args:
-        on_free: There may be room now; the queue may move.
+        on_free: There may be room now; the queue may move. It looks later, when its caller is done.
         on_moved: A host says that it does not hold what we thought: find out what it holds.
         on_unbound: A host has given up a session.
     """
@@ -72,7 +72,7 @@ class Placement:
     def slot_in(self, host: PoolHost, session_id: str, *, executes: bool = True) -> Slot:
         """A slot in that host."""
         slot = Slot(host, session_id, Stage.RESERVED, self._clock.now(), executes=executes)
-        host.slots[slot] = None
+        host.put(slot)
         return slot
 
     @asynccontextmanager
@@ -103,17 +103,16 @@ class Placement:
             return
         slot.become(Stage.GONE, self._clock.now())
         self.disarm(slot)
-        slot.host.slots.pop(slot, None)
+        slot.host.drop(slot)
         self._end_if_drained(slot.host)
         self._on_free()
 
     def session_freed(self) -> None:
         """A session is nobody's any more: it may be one that waits for room, and was passed over as held until now.
 
-        The ledger's list can name it before the answer to its release is here. Looked at when the caller has said
-        what becomes of the slot.
+        The ledger's list can name it before the answer to its release is here.
         """
-        asyncio.get_running_loop().call_soon(self._on_free)
+        self._on_free()
 
     # --- release ----------------------------------------------------------------------------------
 
