@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import Command
+from helmr_runtime.directory.work_queue import WorkQueue
 from helmr_runtime.ports import Busy, Released, WorkItem
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
@@ -243,3 +245,33 @@ async def test_a_delivery_is_routed_and_repeated_until_it_succeeds(world: World)
     await world.clock.advance(1.0)
     await until(lambda: "delivered" in world.ledger.heads["s1"].commits)
     assert tries == ["s1", "s1"]
+
+
+@pytest.mark.parametrize("room", [1, 1_000], ids=["one by one", "all at once"])
+async def test_what_a_look_costs_does_not_grow_with_how_many_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Counted: the sessions that are looked at until each of them executes."""
+    looked_at = 0
+    due = WorkQueue.due
+
+    def counted(queue: WorkQueue) -> Iterator[str]:
+        nonlocal looked_at
+        for session_id in due(queue):
+            looked_at += 1
+            yield session_id
+
+    monkeypatch.setattr(WorkQueue, "due", counted)
+    await world.directory(sessions_per_host=room)
+
+    async def looks_each(names: Sequence[str]) -> float:
+        before = looked_at
+        await world.ledger.queue(*names)
+        for name in names:
+            await until(functools.partial(world.executes, name))
+            await world.waits(name)
+        return (looked_at - before) / len(names)
+
+    few = await looks_each([f"few{n}" for n in range(80)])
+    many = await looks_each([f"many{n}" for n in range(240)])
+    assert many < 1.5 * few
