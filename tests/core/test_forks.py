@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import ForkRefused, OpNotFound
+from helmr.models import SessionStatus
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.fork import fork
@@ -66,6 +67,19 @@ def test_what_is_one_sessions_own_is_not_copied():
     other = forked(story, 2)
     assert "operation" in story.entries[0].body
     assert not {"operation", "external_id", "idempotency_key_hash"} & other.entries[0].body.keys()
+
+
+def test_a_fork_is_open_though_its_origin_was_closed_while_the_run_went_on():
+    story = running()
+    ask(story, 1)
+    story.close(end_input=True)
+    step(story, 2)
+    step(story, 3)
+    other = forked(story, 3)
+    assert {op for op, _ in journal_ops(other)} == {1, 2}
+    assert other.state.status is SessionStatus.OPEN
+    answered(other, 3, "go on")
+    assert taken(other) == "go on"
 
 
 def test_copied_steps_never_run_again_and_what_was_open_is_asked_anew():

@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any
 from helmr import ids
 from helmr.errors import HelmrError, OutcomeUnknown, Overloaded, Unavailable
 from helmr.models import (
+    AmendPreviewRequest,
+    AmendRequest,
     AnswerRequest,
     CloseRequest,
     CompleteRequest,
+    ForkRequest,
     NoteRequest,
     PublicTokenRequest,
+    RewindPreviewRequest,
+    RewindRequest,
     RunRequest,
     SendRequest,
     StartRequest,
@@ -53,6 +58,9 @@ WEIGHTS = {
     "note": 2,
     "share": 3,
     "public_send": 8,
+    "rewind": 5,
+    "amend": 9,
+    "fork": 3,
     "again": 10,
 }
 """How often each kind of command comes."""
@@ -100,6 +108,18 @@ class Gateway:
                 return await service.sessions.note(caller, target, NoteRequest(**parts))
             case "share":
                 return await service.public_tokens.create(caller, PublicTokenRequest(**parts))
+            case "preview_rewind":
+                return await service.corrections.preview_rewind(
+                    target, RewindPreviewRequest(**parts)
+                )
+            case "rewind":
+                return await service.corrections.rewind(caller, target, RewindRequest(**parts))
+            case "preview_amend":
+                return await service.corrections.preview_amend(target, AmendPreviewRequest(**parts))
+            case "amend":
+                return await service.corrections.amend(caller, target, AmendRequest(**parts))
+            case "fork":
+                return await service.corrections.fork(caller, target, ForkRequest(**parts))
             case "waits":
                 return (await service.waits.list()).items
             case "runs":
@@ -198,6 +218,10 @@ class Clients:
                 if not runs:
                     return None
                 target = random.choice(runs).id
+            case "amend":
+                return await self._amendment(random)
+            case "rewind" | "fork":
+                return await self._correction(kind, random)
             case "public_send":
                 if not self._shared:
                     return None
@@ -218,6 +242,57 @@ class Clients:
             case _:
                 target = session_id
         return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    async def _amendment(self, random: Random) -> Asked | None:
+        """Another answer to one of the newest waits, mostly one that has an answer."""
+        waits = list(self._world.invariants.waits.items())[-20:]
+        if random.random() < 0.9:
+            ended = ("fulfilled", "timed_out")
+            waits = [(w, one) for w, one in waits if one.status in ended and one.kind != "timer"]
+        if not waits:
+            return None
+        wait_id, wait = random.choice(waits)
+        seen = await self._preview("amend", wait_id, {}, random)
+        if seen is None:
+            return None
+        data = _data(wait.stream, random)
+        return Asked("amend", ALICE, ids.new_id(ids.OPERATION), wait_id, {**seen, "data": data})
+
+    async def _correction(self, kind: str, random: Random) -> Asked | None:
+        """A rewind or a fork of a newest run, to one of its ops."""
+        known = self._world.invariants
+        sessions = [s for s, _ in self._sessions[-12:] if s in known.sessions]
+        session_id = random.choice(sessions) if sessions else ""
+        runs = known.sessions[session_id].runs if sessions else {}
+        run_id, run = list(runs.items())[-1] if runs else ("", None)
+        if run is None or not run.opened:
+            return None
+        to_op = random.choice(list(run.opened))
+        if kind == "rewind":
+            seen = await self._preview("rewind", run_id, {"to_op": to_op}, random)
+            if seen is None:
+                return None
+            return Asked("rewind", ALICE, ids.new_id(ids.OPERATION), run_id, seen)
+        parts: dict[str, Any] = {"reason": "what if", "to_op": to_op}
+        asked = [w for w in known.waits.values() if (w.run_id, w.op) == (run_id, to_op)]
+        if asked and asked[-1].kind != "timer":
+            parts["answer"] = _data(asked[-1].stream, random)
+        return Asked("fork", ALICE, ids.new_id(ids.OPERATION), session_id, parts)
+
+    async def _preview(
+        self, kind: str, target: str, named: dict[str, Any], random: Random
+    ) -> dict[str, Any] | None:
+        """Look at what it would do, perhaps for so long that it would do something else meanwhile."""
+        named = {**named, "keep_answers": random.random() < 0.8}
+        operation_id = ids.new_id(ids.OPERATION)
+        try:
+            seen = await self.ask(Asked(f"preview_{kind}", ALICE, operation_id, target, named))
+        except HelmrError as error:
+            self._world.counts.reached(f"no preview:{error.code}")
+            return None
+        if random.random() < 0.3:
+            await asyncio.sleep(random.random() * 3.0)
+        return {**named, "reason": "it was wrong", "preview_hash": seen.hash}
 
     async def _until_nearly(self, at: datetime, random: Random) -> None:
         """Some milliseconds before or after that time, where a deadline and what comes meet."""
@@ -291,6 +366,8 @@ class Clients:
         match asked.kind:
             case "start":
                 self._sessions.append((receipt.session.id, asked.parts["task"]))
+            case "fork":
+                self._sessions.append((receipt.session.id, receipt.session.task))
             case "answer" if getattr(receipt, "outcome", None) == "completed":
                 self._world.invariants.answered(asked.target)
             case "make_token":
@@ -362,7 +439,7 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
             return not receipt.duplicate
         case "answer" | "complete":
             return getattr(receipt, "outcome", None) not in ("already_completed",)
-        case "note" | "make_token" | "share" | "start_run":
+        case "note" | "make_token" | "share" | "start_run" | "rewind" | "amend" | "fork":
             return True
         case _:
             return False
@@ -371,9 +448,9 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
 def _core(asked: Asked, receipt: Any) -> Any:
     """What of an answer is the receipt: the rest is how things stand now."""
     match asked.kind:
-        case "start":
+        case "start" | "fork":
             return receipt.session.id, receipt.run.id, receipt.created
-        case "make_token" | "share" | "start_run":
+        case "make_token" | "share" | "start_run" | "rewind" | "amend":
             return receipt.id
         case _:
             return receipt.model_dump()

@@ -54,10 +54,16 @@ class Wait:
     """A wait, as its entries tell."""
 
     session_id: str
+    run_id: str
+    op: int | None
     kind: str
     deadline_at: datetime | None
+    question: str | None
+    stream: str | None = None
     token_id: str | None = None
     status: str = "pending"
+    is_kept_for: bool = False
+    """When it opened, an answer was held for what it asks."""
 
 
 @dataclass(slots=True)
@@ -72,6 +78,10 @@ class Run:
     ended: dict[int, int] = field(default_factory=dict)
     """The same of every op."""
     wait: str | None = None
+    keys: dict[int, str] = field(default_factory=dict)
+    """By op, the key of its step."""
+    held: list[dict[str, Any]] = field(default_factory=list)
+    """Answers that a rewind keeps, in order: each with its wait and what that asked."""
 
 
 @dataclass(slots=True)
@@ -111,6 +121,8 @@ class Invariants:
         self.operations: dict[str, Entry] = {}
         self.record_ids: set[str] = set()
         self.step_keys: dict[str, tuple[str, str, int]] = {}
+        self.spent_keys: set[str] = set()
+        """Of steps that had an outcome and were set aside by a rewind: nothing is done under them any more."""
         self.answers: list[str] = []
         """Waits on tokens that clients were told to have answered."""
         self.suspect: Counter[str] = Counter()
@@ -194,7 +206,14 @@ class Invariants:
     def _session_entry(self, session: Session, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
         where = f"{entry.session_id} {entry.seq} {kind.value}"
+        is_copy = "copied_from" in body
         match kind:
+            case EntryKind.RUN_REWOUND if body.get("opens_session") and not is_copy:
+                self._check(session.status == "closed", "S-75", f"{where}: it is {session.status}")
+                session.status = "open"
+                self.counts.reached("session opened by a rewind")
+            case _ if is_copy and (kind is EntryKind.TOKEN_CREATED or kind in TOKEN_ENDS):
+                pass  # the origin's
             case EntryKind.INPUT_ACCEPTED:
                 session.records[body["stream"]] += 1
                 self._check(
@@ -236,8 +255,17 @@ class Invariants:
             self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
             self._check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
             due = from_iso(body["deadline_at"]) if body.get("deadline_at") else None
+            question = body.get("question_hash")
             self.waits[body["wait_id"]] = Wait(
-                entry.session_id, body["kind"], due, body.get("token_id")
+                entry.session_id,
+                str(entry.run_id),
+                entry.op,
+                body["kind"],
+                due,
+                question,
+                body.get("stream"),
+                body.get("token_id"),
+                is_kept_for=any(one["question_hash"] == question for one in run.held),
             )
             run.wait = body["wait_id"]
         elif kind in WAIT_ENDS:
@@ -246,12 +274,19 @@ class Invariants:
             assert entry.op is not None
             self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} has ended")
             run.opened[entry.op] = entry.seq
-            self.step_keys[body["step_key"]] = (entry.session_id, str(entry.run_id), entry.op)
+            run.keys[entry.op] = key = body["step_key"]
+            if "copied_from" not in body:
+                self._check(key not in self.spent_keys, "S-76", f"{where}: the key of before")
+                self.step_keys[key] = (entry.session_id, str(entry.run_id), entry.op)
         elif kind in STEP_ENDS:
             assert entry.op is not None
             self._check(entry.op in run.opened, "S-32", f"{where}: op {entry.op} was not opened")
             self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} ended twice")
             run.outcomes[entry.op] = run.ended[entry.op] = entry.seq
+        elif kind is EntryKind.RUN_REWOUND:
+            self._rewound(session, run, entry)
+        elif kind is EntryKind.SESSION_FORKED:
+            run.held = [*body.get("held", ()), *run.held]
         elif kind in (EntryKind.RUN_RETRIED, EntryKind.RUN_ATTEMPT_FAILED):
             _set_aside(run, body.get("failed_op"))
             run.status = "queued"
@@ -267,6 +302,34 @@ class Invariants:
         if entry.op is not None and kind not in STEP_ENDS and kind not in WAIT_ENDS:
             run.opened.setdefault(entry.op, entry.seq)
 
+    def _rewound(self, session: Session, run: Run, entry: Entry) -> None:
+        """The run goes back to an op: what stood behind it is there no more, but for its answers (S-75…S-78)."""
+        body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
+        self._check(entry.run_id == list(session.runs)[-1], "S-75", f"{where}: not the newest run")
+        self._check(run.wait is None, "S-75", f"{where}: {run.wait} is open")
+        gone = set(body["set_aside"])
+        behind = {op for op in run.outcomes if op >= body["to_op"]}
+        self._check(behind <= gone, "S-75", f"{where}: {behind - gone} stay")
+        for op in gone & run.outcomes.keys():
+            self.spent_keys.add(run.keys[op])
+        for op in gone:
+            for known in (run.opened, run.outcomes, run.ended):
+                known.pop(op, None)
+        run.held = list(body["held"])
+        run.status = "queued"
+        self.counts.reached("amended" if "amended" in body else "rewound")
+
+    def _kept(self, session: Session, run: Run, wait: Wait, entry: Entry) -> None:
+        """A wait takes an answer that was kept for what it asks (S-78)."""
+        body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
+        fitting = [one for one in run.held if one["question_hash"] == wait.question]
+        is_first = bool(fitting) and fitting[0]["wait_id"] == body["kept_from"]
+        self._check(is_first, "S-78", f"{where}: not what was kept for it first")
+        run.held.remove(fitting[0])
+        if "record_seq" in body:
+            session.taken.pop((body["stream"], int(body["record_seq"])), None)
+        self.counts.reached("answer kept")
+
     def _wait_ends(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
         where = f"{entry.session_id} {entry.seq} {kind.value}"
@@ -279,6 +342,11 @@ class Invariants:
             run.ended[entry.op] = entry.seq
         run.wait = None
         due = wait.deadline_at
+        if "kept_from" in body:
+            self._kept(session, run, wait, entry)
+        else:
+            is_passed_over = wait.is_kept_for and body.get("reason") != "rewound"
+            self._check(not is_passed_over, "S-78", f"{where}: an answer was kept for it")
         self.counts.reached(f"wait:{wait.kind}:{wait.status}")
         if kind is EntryKind.WAIT_TIMED_OUT or (
             kind is EntryKind.WAIT_FULFILLED and wait.kind == "timer"
@@ -300,7 +368,7 @@ class Invariants:
             self.fail("S-32", f"a step executes whose start is not on disk: {step_key}")
         session_id, run_id, op = known
         run = self.sessions[session_id].runs[run_id]
-        if op in run.outcomes:
+        if step_key in self.spent_keys or (op in run.outcomes and run.keys[op] == step_key):
             # Only who lost the session without knowing it yet may still begin what it was told to.
             self._check(not is_holder, "S-32", f"{session_id} {run_id}: op {op} is repeated")
             self.counts.reached("step repeated by who is fenced")

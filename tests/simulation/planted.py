@@ -5,13 +5,19 @@ They are what a reader might take for superfluous. A simulator that does not fin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from helmr.errors import HelmrError
+from helmr.errors.signals import HelmrSignal
+from helmr_runtime.core import fork
+from helmr_runtime.core.decide import ops
+from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.requests import WaitRequest
+from helmr_runtime.core.run import Run
 from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
@@ -22,6 +28,7 @@ from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Committed, Flush
 from helmr_runtime.rpc.protocol import Failure
+from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.slot import Slot
@@ -199,6 +206,45 @@ def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:
     return mock.patch.object(commands, "_require_waiting")
 
 
+# --- what corrections rely on --------------------------------------------------------------------------
+
+
+def _key_kept_over_a_rewind() -> AbstractContextManager[object]:
+    """A step that had an outcome, and runs again after a rewind, does so under the key that it had."""
+    return mock.patch.object(Run, "rewinds_of", return_value=0)
+
+
+def _kept_for_another_question() -> AbstractContextManager[object]:
+    """A wait takes the first answer that a rewind kept, whatever that answered."""
+    kept = ops._kept
+
+    def takes_any(run: Run, op: int, ask: WaitRequest, question_hash: str | None) -> Draft | None:
+        return kept(run, op, ask, run.held[0].question_hash if run.held else question_hash)
+
+    return mock.patch.object(ops, "_kept", takes_any)
+
+
+def _rewound_code_not_severed() -> AbstractContextManager[object]:
+    """Code goes on after its run was taken back."""
+    sever = CodeRunner.sever
+
+    def only_others(self: CodeRunner, signal: HelmrSignal) -> None:
+        if "taken back" not in str(signal):
+            sever(self, signal)
+
+    return mock.patch.object(CodeRunner, "sever", only_others)
+
+
+def _copied_step_forgotten() -> AbstractContextManager[object]:
+    """A fork does not know the outcomes of the steps that it was given."""
+    copies = fork._copies
+
+    def without(copied: Sequence[Entry], *args: Any) -> tuple[Entry, ...]:
+        return copies([e for e in copied if e.kind is not EntryKind.STEP_SUCCEEDED], *args)
+
+    return mock.patch.object(fork, "_copies", without)
+
+
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
@@ -217,6 +263,10 @@ BUGS: dict[str, Bug] = {
     "death-not-heard": _death_not_heard,
     "late-answer": _answer_to_a_wait_that_is_over,
     "errors-alike": _error_without_its_kind,
+    "key-kept": _key_kept_over_a_rewind,
+    "kept-for-another": _kept_for_another_question,
+    "rewound-goes-on": _rewound_code_not_severed,
+    "copied-step-forgotten": _copied_step_forgotten,
 }
 
 

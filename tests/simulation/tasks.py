@@ -141,6 +141,17 @@ async def listens(payload: Any, ctx: TaskContext) -> int:
     return count
 
 
+@task
+async def follows(payload: Any, ctx: TaskContext) -> int:
+    """What it asks depends on what was answered before."""
+    total = 0
+    for _ in range(3):
+        found = await orders.wait(timeout="30s", subject=f"what comes after {total % 4}?")
+        total += found.value if found.ok else 1
+        await act(total)
+    return total
+
+
 @task(isolated=True)
 async def alone(payload: Any, ctx: TaskContext) -> int:
     """In a host of its own."""
@@ -172,5 +183,5 @@ async def thinks(payload: Any, ctx: TaskContext) -> int:
     return total
 
 
-TASKS = (ask, take, token, sleeper, branches, goes_on, listens, alone, deadly, thinks)
+TASKS = (ask, follows, take, token, sleeper, branches, goes_on, listens, alone, deadly, thinks)
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

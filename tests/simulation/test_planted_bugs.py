@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 RULES = {
     "acknowledged-early": {"S-60", "S-63"},
+    "copied-step-forgotten": {"S-32"},
     "deadline-not-rearmed": {"S-63"},
     "death-not-heard": {"S-63"},
     "delivery-lost": {"S-63"},
@@ -21,10 +22,13 @@ RULES = {
     "epoch-unchecked": {"S-62"},
     "errors-alike": {"S-61", "S-63"},
     "failed-load-kept": {"S-63"},
+    "kept-for-another": {"S-78"},
+    "key-kept": {"S-76"},
     "late-answer": {"S-18"},
     "not-reconciled": {"S-63"},
     "released-run-forgotten": {"S-63"},
     "released-unwritten": {"S-60", "S-63"},
+    "rewound-goes-on": {"S-63"},
     "stale-load": {"S-62", "S-63"},
     "step-early": {"S-32"},
     "suspects-together": {"S-3"},

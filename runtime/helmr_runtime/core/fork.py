@@ -1,7 +1,7 @@
 """A fork: a new session that begins with copies of another's entries up to an op (S-86). Pure.
 
 Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
-secrets' hashes, public tokens, the external id; runs, waits and records get ids of their own, tokens stay the origin's.
+secrets' hashes, public tokens, the external id, that it was closed; runs, waits and records get ids of their own, tokens stay the origin's.
 An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
 """
 
@@ -30,6 +30,7 @@ from helmr_runtime.core.wait_record import mode_of
 
 NOT_COPIED = frozenset(
     {
+        EntryKind.SESSION_CLOSED,  # a run goes on after it, and nobody could answer its fork
         EntryKind.PUBLIC_TOKEN_CREATED,
         EntryKind.PUBLIC_TOKEN_SPENT,
         EntryKind.PUBLIC_TOKEN_REVOKED,
