@@ -10,7 +10,8 @@ import pytest
 
 from helmr.errors import HelmrError
 from helmr_runtime.core.commands import Command
-from helmr_runtime.directory.actor import OWN_HOSTS_MAX, DirectoryActor
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.resumption import OWN_HOSTS_MAX
 from helmr_runtime.ports import Routed, SlotState
 from tests.directory.clock import settle
 from tests.directory.fake_host import FakeHost, FakeSession

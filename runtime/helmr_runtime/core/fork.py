@@ -1,7 +1,8 @@
 """A fork: a new session that begins with copies of another's entries up to an op (S-86). Pure.
 
 Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
-secrets' hashes, public tokens, the external id, that it was closed; runs, waits and records get ids of their own, tokens stay the origin's.
+secrets' hashes, public tokens, the external id, that it was closed; runs, waits and records get ids of their own,
+tokens stay the origin's.
 An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
 """
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
-from helmr.errors import HelmrError, Moved, NotReady, Overloaded, Unavailable
+from helmr.errors import Moved, NotReady, Overloaded, Unavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command, Resume
-from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.core.commands import Command
 from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
 from helmr_runtime.directory.memory import MemoryBound
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
+from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.timing import Limits, Tasks, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
 from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
@@ -34,12 +33,6 @@ logger = logging.getLogger(__name__)
 
 ROUTES_MAX = 10_000
 """Commands under way at once; more are refused (S-64)."""
-
-RESUMES_MAX = 64
-"""Adoptions from the queue under way at once."""
-
-OWN_HOSTS_MAX = 4
-"""Processes of sessions that run alone; each costs tens of megabytes."""
 
 RETRY_PAUSE_S = 0.005
 """Between two tries to reach a session that is on the move."""
@@ -80,16 +73,12 @@ class DirectoryActor:
         limits = limits or Limits()
         self._clock = clock
         self._limits = limits
-        self._resuming: set[str] = set()
-        self._alone_count = 0
-        """Hosts for one session that are being started."""
         self._routes_count = 0
         self._tasks = Tasks()
         self._ready = asyncio.Event()
         self._is_closing = False
-        self._is_pumping = False
         self._failover = Failover(
-            ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._pump
+            ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._look
         )
         self._pool = Pool(
             spawner=spawner,
@@ -105,7 +94,7 @@ class DirectoryActor:
             ledger,
             clock=clock,
             limits=limits,
-            on_change=self._pump,
+            on_change=self._look,
             on_return=self._start_reconciling,
             route=self.route,
             deliver=deliver,
@@ -121,11 +110,12 @@ class DirectoryActor:
             self._pool,
             clock=clock,
             limits=limits,
-            on_free=self._pump,
+            on_free=self._look,
             on_moved=self._bindings.verify,
             on_unbound=self._bindings.unbind,
         )
         self._bindings.placing = self._placing
+        self._resumption = Resumption(self._work, self._bindings, self._placing, self._pool)
         MemoryBound(self._pool, self._placing, self._tasks).watch()
 
     # --- life -------------------------------------------------------------------------------------
@@ -138,6 +128,7 @@ class DirectoryActor:
     async def shutdown(self) -> Mapping[str, Any]:
         """Refuse commands and park what waits in time; `{"unparked": [session ids]}`: those whose code still ran."""
         self._is_closing = True
+        self._resumption.close()
         self._pool.close()
         await self._work.stop()
         return {"unparked": await self._placing.park_all()}
@@ -149,6 +140,7 @@ class DirectoryActor:
         await self._placing.stop()
         await self._bindings.stop()
         await self._failover.stop()
+        await self._resumption.stop()
         await self._tasks.stop()
         await self._pool.stop()
 
@@ -169,7 +161,7 @@ class DirectoryActor:
             self._pool.warnings.pop(ROOM, None)
         else:
             self._pool.warn(ROOM, why)
-        self._pump()
+        self._look()
 
     async def _begin(self) -> None:
         await self._reconcile()
@@ -300,105 +292,21 @@ class DirectoryActor:
 
     def _room_at_once(self, session_id: str) -> Slot | None:
         """Room for the session's code, if none waits for it and it need not be alone."""
-        if self._bindings.needs_own_host(session_id) or next(self._waiting(), None) is not None:
+        if self._bindings.needs_own_host(session_id) or self._resumption.some_wait:
             return None
         return self._placing.slot(session_id)
 
-    # --- the queue --------------------------------------------------------------------------------
-
-    def _waiting(self, *, alone: bool = False) -> Iterator[str]:
-        """Sessions that wait for room, oldest first: among others, or in a host of their own."""
-        for session_id in self._work.due():
-            if session_id in self._resuming or not self._bindings.is_free(session_id):
-                continue
-            if self._bindings.needs_own_host(session_id) is alone:
-                yield session_id
-
-    def _pump(self) -> None:
-        """Something has changed: look once, after all that happens in this turn of the loop."""
-        if not self._is_pumping:
-            self._is_pumping = True
-            asyncio.get_running_loop().call_soon(self._give_room)
-
-    def _give_room(self) -> None:
-        """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
-        self._is_pumping = False
-        if self._is_closing or not self._ready.is_set():
-            return
-        if self._bindings.some_need_own_host:
-            for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
-                self._resume_alone(session_id)
-        more = max(0, RESUMES_MAX - len(self._resuming))
-        lacking = 0
-        for session_id in list(islice(self._waiting(), more)):
-            slot = self._placing.slot(session_id)
-            if slot is not None:
-                self._resume_soon(session_id, self._resume_in(slot))
-            else:
-                lacking += 1
-        if lacking:
-            self._placing.make_room(lacking)
-
-    def _resume_soon(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
-        self._resuming.add(session_id)
-        self._tasks.start(self._resume(session_id, work))
-
-    async def _resume(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            self._resuming.discard(session_id)
-        self._pump()
-
-    def _resume_alone(self, session_id: str) -> None:
-        """Resume a session in a host of its own, unless there are as many of those as may be."""
-        hosts = [host for host in self._pool.hosts.values() if host.is_exclusive]
-        if len(hosts) + self._alone_count < OWN_HOSTS_MAX:
-            self._alone_count += 1
-            self._resume_soon(session_id, self._resume_in_own(session_id))
-        else:
-            self._placing.end_longest_waiting(hosts)
-
-    async def _resume_in_own(self, session_id: str) -> None:
-        try:
-            host = await self._pool.start_exclusive()
-        finally:
-            self._alone_count -= 1
-        if host is None:
-            self._work.failed(session_id, Unavailable(f"no host for {session_id} alone"))
-            return
-        await self._resume_in(self._placing.slot_in(host, session_id))
-
-    async def _resume_in(self, slot: Slot) -> None:
-        """Adopt a queued session in a reserved slot."""
-        session_id = slot.session_id
-        reserved = [slot]
-
-        async def place() -> Slot:
-            if reserved:
-                return reserved.pop()
-            # It may be its very death that makes it go on alone.
-            is_alone = self._bindings.needs_own_host(session_id)
-            found = None if is_alone else self._placing.slot(session_id)
-            if found is None:
-                raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
-            return found
-
-        async with self._bindings.lock(session_id):
-            if slot.is_over or not self._bindings.can_adopt(session_id):
-                self._placing.give_back(slot)
-                return
-            try:
-                await self._bindings.adopt(session_id, Resume(principal=RUNTIME), place)
-            except HelmrError as error:
-                self._work.failed(session_id, error)
+    def _look(self) -> None:
+        """There may be room for a run that waits, or a run for room."""
+        if not self._is_closing and self._ready.is_set():
+            self._resumption.look_soon()
 
     # --- what the pool tells ----------------------------------------------------------------------
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
         """A host has started, or an earlier directory left it behind."""
         self._bindings.found(host, found)
-        self._pump()
+        self._look()
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:
         """A host says what became of its sessions."""

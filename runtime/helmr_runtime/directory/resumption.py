@@ -1,0 +1,152 @@
+"""Which runs go on when: the ledger's list says which wait for room, and they get it oldest first.
+
+What changes in one turn of the loop is looked at once, behind it: a look reads the list, and a thousand sessions that
+end or begin together would have it read as often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from itertools import islice
+from typing import Any
+
+from helmr.errors import HelmrError, Overloaded, Unavailable
+from helmr_runtime.core.commands import Resume
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.directory.bindings import Bindings
+from helmr_runtime.directory.hosts import Slot
+from helmr_runtime.directory.placement import Placement
+from helmr_runtime.directory.pool import Pool
+from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.directory.work_queue import WorkQueue
+
+RESUMES_MAX = 64
+"""Adoptions from the queue under way at once."""
+
+OWN_HOSTS_MAX = 4
+"""Processes of sessions that run alone; each costs tens of megabytes."""
+
+
+class Resumption:
+    """Has sessions adopted whose runs wait for room, in hosts with others or alone in one.
+
+    Args:
+        work: Which wait.
+        bindings: Who holds what, and how a session is adopted.
+        placing: Where there is room.
+        pool: Starts hosts for one session.
+    """
+
+    def __init__(self, work: WorkQueue, bindings: Bindings, placing: Placement, pool: Pool) -> None:
+        self._work = work
+        self._bindings = bindings
+        self._placing = placing
+        self._pool = pool
+        self._resuming: set[str] = set()
+        self._alone_count = 0
+        """Hosts for one session that are being started."""
+        self._is_due = False
+        self._is_closed = False
+        self._tasks = Tasks()
+
+    def close(self) -> None:
+        """Let nothing more go on; what is under way does."""
+        self._is_closed = True
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        self._is_closed = True
+        await self._tasks.stop()
+
+    @property
+    def some_wait(self) -> bool:
+        """Whether sessions wait for room among others."""
+        return next(self._waiting(), None) is not None
+
+    def _waiting(self, *, alone: bool = False) -> Iterator[str]:
+        """Sessions that wait for room, oldest first: among others, or in a host of their own."""
+        for session_id in self._work.due():
+            if session_id in self._resuming or not self._bindings.is_free(session_id):
+                continue
+            if self._bindings.needs_own_host(session_id) is alone:
+                yield session_id
+
+    def look_soon(self) -> None:
+        """Something has changed: look once, after all that happens in this turn of the loop."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Give what room there is to the sessions that wait longest; have others parked if it is not enough."""
+        self._is_due = False
+        if self._is_closed:
+            return
+        if self._bindings.some_need_own_host:
+            for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
+                self._resume_alone(session_id)
+        more = max(0, RESUMES_MAX - len(self._resuming))
+        lacking = 0
+        for session_id in list(islice(self._waiting(), more)):
+            slot = self._placing.slot(session_id)
+            if slot is not None:
+                self._resume_soon(session_id, self._resume_in(slot))
+            else:
+                lacking += 1
+        if lacking:
+            self._placing.make_room(lacking)
+
+    def _resume_soon(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
+        self._resuming.add(session_id)
+        self._tasks.start(self._resume(session_id, work))
+
+    async def _resume(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self._resuming.discard(session_id)
+        self.look_soon()
+
+    def _resume_alone(self, session_id: str) -> None:
+        """Resume a session in a host of its own, unless there are as many of those as may be."""
+        hosts = [host for host in self._pool.hosts.values() if host.is_exclusive]
+        if len(hosts) + self._alone_count < OWN_HOSTS_MAX:
+            self._alone_count += 1
+            self._resume_soon(session_id, self._resume_in_own(session_id))
+        else:
+            self._placing.end_longest_waiting(hosts)
+
+    async def _resume_in_own(self, session_id: str) -> None:
+        try:
+            host = await self._pool.start_exclusive()
+        finally:
+            self._alone_count -= 1
+        if host is None:
+            self._work.failed(session_id, Unavailable(f"no host for {session_id} alone"))
+            return
+        await self._resume_in(self._placing.slot_in(host, session_id))
+
+    async def _resume_in(self, slot: Slot) -> None:
+        """Adopt a queued session in a reserved slot."""
+        session_id = slot.session_id
+        reserved = [slot]
+
+        async def place() -> Slot:
+            if reserved:
+                return reserved.pop()
+            # It may be its very death that makes it go on alone.
+            is_alone = self._bindings.needs_own_host(session_id)
+            found = None if is_alone else self._placing.slot(session_id)
+            if found is None:
+                raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
+            return found
+
+        async with self._bindings.lock(session_id):
+            if slot.is_over or not self._bindings.can_adopt(session_id):
+                self._placing.give_back(slot)
+                return
+            try:
+                await self._bindings.adopt(session_id, Resume(principal=RUNTIME), place)
+            except HelmrError as error:
+                self._work.failed(session_id, error)
