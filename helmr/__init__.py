@@ -24,12 +24,13 @@ TYPE_CHECKING = False  # what `typing` says too, whose import takes longer than 
 if TYPE_CHECKING:
     from typing import Any
 
-    from helmr import auth, errors, ladder, streams, timers, tokens
+    from helmr import auth, errors, ladder, sessions, streams, timers, tokens
     from helmr.approvals import Approval, ask_approval
     from helmr.client import AsyncClient, Client
     from helmr.context import TaskContext
     from helmr.current import Record, in_run
     from helmr.errors import (
+        ChildFailed,
         ConcurrentWaitError,
         HelmrError,
         SchemaMismatch,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Approval",
     "AsyncClient",
+    "ChildFailed",
     "Client",
     "ConcurrentWaitError",
     "Fulfilled",
@@ -68,6 +70,7 @@ __all__ = [
     "errors",
     "in_run",
     "ladder",
+    "sessions",
     "step",
     "step_call",
     "step_key",
@@ -80,6 +83,7 @@ __all__ = [
 _HOMES = {
     "Approval": "approvals",
     "AsyncClient": "client",
+    "ChildFailed": "errors",
     "Client": "client",
     "ConcurrentWaitError": "errors",
     "Fulfilled": "results",

@@ -59,15 +59,27 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitCall:
-    """What the code waits for. Exactly one of stream, token_id and a time (timeout_s or until, kind timer)."""
+    """What the code waits for. One of stream, token_id, session_ids and a time (timeout_s or until, kind timer)."""
 
     kind: str
     stream: str | None = None
     correlation_id: str | None = None
     token_id: str | None = None
+    session_ids: tuple[str, ...] = ()
     timeout_s: float | None = None
     until: datetime | None = None
     details: WaitDetails = NOTHING_SAID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCall:
+    """A child session that the code starts; JSON types only. `leaves`: it goes on when the run is cancelled."""
+
+    task: str
+    payload: Any
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +214,10 @@ class DurableRun(Protocol):
 
     async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
         """Make a public token; a replay gets the same one with the same secret."""
+        ...
+
+    async def start_child(self, call: ChildCall) -> str:
+        """Start a child session, recorded once; its id."""
         ...
 
     async def token_call(

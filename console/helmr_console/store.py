@@ -197,7 +197,7 @@ class Store:
 
     def _opened(self, entry: EntryInfo) -> None:
         wait = wait_from_entry(entry, self.task_of(entry.session_id))
-        if wait is None or wait.kind is WaitKind.TIMER or wait.id in self.ended:
+        if wait is None or not wait.kind.asks_people or wait.id in self.ended:
             return
         if len(self.waits) >= WAITS_MAX:
             self.waits_cut = True

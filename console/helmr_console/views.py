@@ -99,6 +99,8 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     """Why a wait can't be answered, or not any more; empty if it can."""
     if wait.kind is WaitKind.TIMER:
         return "a timer is answered by the clock"
+    if wait.kind is WaitKind.SESSION:
+        return "its child sessions answer it"
     if wait.status is not WaitStatus.PENDING:
         by = f" by {who(wait.resolved_by)}" if wait.resolved_by else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"

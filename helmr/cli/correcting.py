@@ -25,6 +25,10 @@ Reason = Annotated[
 AskAgain = Annotated[
     bool, typer.Option("--ask-again", help="Keep no answer: every question behind is asked again.")
 ]
+KeepChildren = Annotated[
+    bool,
+    typer.Option("--keep-children", help="Let child sessions go on that were started behind it."),
+]
 Preview = Annotated[
     bool, typer.Option("--preview", help="Only show what it would do; needs no reason.")
 ]
@@ -84,7 +88,7 @@ def show(seen: RewindPreview) -> None:
     _table(
         "Questions that are asked again", ASKED_COLUMNS, [_asked(one) for one in seen.asked_again]
     )
-    ended = [*seen.tokens, *seen.public_tokens]
+    ended = [*seen.tokens, *seen.public_tokens, *seen.children]
     if ended:
         printing.write(f"Ends: {', '.join(ended)}")
     if seen.outputs:

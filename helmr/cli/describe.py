@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ChunkInfo,
         ChunksEnd,
         ForkOrigin,
+        ParentInfo,
         PrincipalInfo,
         RecordInfo,
         RehearsedOp,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 SESSION_COLUMNS = ("ID", "TASK", "STATUS", "ACTIVITY", "EXTERNAL ID", "UPDATED", "TAGS")
+BRANCH_COLUMNS = ("SESSION", "TASK", "STATUS", "ACTIVITY", "WAITS FOR")
 RUN_COLUMNS = ("ID", "SESSION", "TASK", "STATUS", "ATTEMPT", "CREATED", "ENDED", "ERROR")
 WAIT_COLUMNS = ("ID", "TASK", "KIND", "STREAM", "CORRELATION ID", "SUBJECT", "DEADLINE", "SESSION")
 OP_COLUMNS = ("OP", "KIND", "NAME", "DATA")
@@ -117,6 +119,13 @@ def record_row(one: RecordInfo) -> tuple[object, ...]:
     return (one.seq, created, one.correlation_id, one.consumed_by, by, value_text(one.data))
 
 
+def branch_row(depth: int, one: SessionInfo) -> tuple[object, ...]:
+    """Cells of `BRANCH_COLUMNS`: a session, that deep in its tree."""
+    wait = one.wait
+    about = (wait.subject or wait.stream or wait.kind) if wait is not None else None
+    return (f"{'  ' * depth}{one.id}", one.task, one.status, one.activity, about)
+
+
 def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
     """A session without its wait."""
     return [
@@ -124,6 +133,7 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("task", one.task),
         ("external id", one.external_id),
         *((("forked from", _origin(one.forked_from)),) if one.forked_from is not None else ()),
+        *((("child of", _parent(one.parent)),) if one.parent is not None else ()),
         ("status", one.status),
         ("activity", one.activity),
         *((("queued", time_and_distance(one.queued_at)),) if one.queued_at is not None else ()),
@@ -133,6 +143,15 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("updated", time_and_distance(one.updated_at)),
         *(("warning", warning) for warning in one.warnings),
     ]
+
+
+def _some(session_ids: list[str]) -> str:
+    shown = ", ".join(session_ids[:3])
+    return shown if len(session_ids) <= 3 else f"{shown} and {len(session_ids) - 3} more"
+
+
+def _parent(one: ParentInfo) -> str:
+    return f"{one.session_id}, by op {one.op} of {one.run_id}"
 
 
 def _origin(one: ForkOrigin) -> str:
@@ -181,6 +200,8 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
     ]
     if one.token_id is not None:
         pairs.append(("token", one.token_id))
+    if one.session_ids:
+        pairs.append(("first of", _some(one.session_ids)))
     if one.body:
         pairs.append(("body", one.body))
     if one.json_schema is not None:

@@ -85,6 +85,7 @@ def rewind(
     to_wait: correcting.ToWait = None,
     reason: correcting.Reason = None,
     ask_again: correcting.AskAgain = False,
+    keep_children: correcting.KeepChildren = False,
     preview: correcting.Preview = False,
     yes: correcting.Yes = False,
     json: Json = False,
@@ -95,7 +96,11 @@ def rewind(
         run_id = finding.run(client, run)
         wait_id = finding.wait(client, to_wait) if to_wait is not None else None
         seen = client.runs.preview_rewind(
-            run_id, to_op=to_op, wait_id=wait_id, keep_answers=not ask_again
+            run_id,
+            to_op=to_op,
+            wait_id=wait_id,
+            keep_answers=not ask_again,
+            keep_children=keep_children,
         )
         if preview:
             printing.write_json(seen) if json else correcting.show(seen)

@@ -14,6 +14,9 @@ from helmr.cli.clock import now
 from helmr.cli.transcript import Transcript
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from helmr.client import Client
     from helmr.models import SessionInfo
 
 app = group("Start sessions, look at them, end them.")
@@ -32,6 +35,9 @@ Payload = Annotated[
         "--payload", metavar="JSON|@FILE|-", help="What the task gets; null if not given."
     ),
 ]
+
+TREE_MAX = 1_000
+"""Sessions that a tree shows."""
 
 ENDS = ("session.closed", "session.cancelled", "run.succeeded", "run.failed", "run.cancelled")
 """Entries after which a session may be over."""
@@ -109,6 +115,14 @@ def list_(
     ] = None,
     external_id: Annotated[str | None, typer.Option(metavar="ID")] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG")] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SESSION",
+            help="Only children of this session.",
+            autocompletion=completing.sessions,
+        ),
+    ] = None,
     filter_: Filter = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -118,6 +132,7 @@ def list_(
     """List sessions, newest first."""
     wanted = filters.parse(filter_ or "", filters.SESSION_FIELDS)
     with cli.client() as client:
+        parent_id = finding.session(client, parent) if parent is not None else None
         printing.show_list(
             lambda after: client.sessions.page(
                 task=task,
@@ -125,6 +140,7 @@ def list_(
                 activity=activity,
                 external_id=external_id,
                 tag=tag,
+                parent=parent_id,
                 limit=limit,
                 cursor=after,
             ),
@@ -156,8 +172,31 @@ def get(cli: Cli, session: Session, json: Json = False) -> None:
         return
     printing.write("Active wait")
     printing.fields(describe.wait_fields(found.wait), indent=2)
-    if found.wait.kind != "timer":
+    if found.wait.kind == "session":
+        printing.note(f"What they wait for: helmr session tree {found.id}")
+    elif found.wait.kind != "timer":
         printing.note(f"Answer it: helmr wait answer {found.wait.id} --data JSON")
+
+
+@command(app, "tree", examples="helmr session tree last")
+def tree(cli: Cli, session: Session, json: Json = False) -> None:
+    """Show a session with its children, and theirs, oldest first."""
+    with cli.client() as client:
+        root = client.sessions.open(finding.session(client, session)).get()
+        found = itertools.islice(_tree(client, root, 0), TREE_MAX)
+        if json:
+            printing.write_json_list((one for _, one in found), None)
+            return
+        rows = [describe.branch_row(depth, one) for depth, one in found]
+    printing.table(describe.BRANCH_COLUMNS, rows)
+    if len(rows) == TREE_MAX:
+        printing.note(f"Only the first {TREE_MAX} are shown.")
+
+
+def _tree(client: Client, one: SessionInfo, depth: int) -> Iterator[tuple[int, SessionInfo]]:
+    yield depth, one
+    for child in reversed(list(client.sessions.list(parent=one.id, limit=200))):
+        yield from _tree(client, child, depth + 1)
 
 
 @command(app, "transcript")

@@ -209,6 +209,7 @@ def amend(
     ] = None,
     reason: correcting.Reason = None,
     ask_again: correcting.AskAgain = False,
+    keep_children: correcting.KeepChildren = False,
     preview: correcting.Preview = False,
     yes: correcting.Yes = False,
     json: Json = False,
@@ -216,7 +217,9 @@ def amend(
     """Give a wait that is over another answer: its run goes back to it and on with that."""
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
-        seen = client.waits.preview_amend(wait_id, keep_answers=not ask_again)
+        seen = client.waits.preview_amend(
+            wait_id, keep_answers=not ask_again, keep_children=keep_children
+        )
         if preview:
             printing.write_json(seen) if json else correcting.show(seen)
             return

@@ -154,6 +154,7 @@ class AsyncSessions:
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -165,6 +166,7 @@ class AsyncSessions:
             activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
             tag: Only sessions with this tag.
             forked_from: Only forks of the session with this id.
+            parent: Only children of the session with this id.
             limit: Items per page, 1 to 200; the iterator goes on to the next page.
 
         Raises:
@@ -178,6 +180,7 @@ class AsyncSessions:
                 activity=activity,
                 tag=tag,
                 forked_from=forked_from,
+                parent=parent,
                 limit=limit,
                 cursor=cursor,
             )
@@ -192,6 +195,7 @@ class AsyncSessions:
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -204,6 +208,7 @@ class AsyncSessions:
                 activity=activity,
                 tag=tag,
                 forked_from=forked_from,
+                parent=parent,
                 limit=limit,
                 cursor=cursor,
             )

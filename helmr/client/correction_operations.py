@@ -11,10 +11,16 @@ from helmr.models import RewindPreview, RunInfo, StartReceipt
 
 
 def preview_rewind(
-    run_id: str, *, to_op: int | None, wait_id: str | None, keep_answers: bool
+    run_id: str,
+    *,
+    to_op: int | None,
+    wait_id: str | None,
+    keep_answers: bool,
+    keep_children: bool,
 ) -> Call[RewindPreview]:
     """POST /v1/runs/{id}/rewind/preview."""
-    parts = {**_place(to_op, wait_id), "keep_answers": keep_answers}
+    kept = {"keep_answers": keep_answers, "keep_children": keep_children}
+    parts = {**_place(to_op, wait_id), **kept}
     return _preview(f"{_run(run_id)}/rewind/preview", parts)
 
 
@@ -26,9 +32,10 @@ def rewind(
     return post_call(f"{_run(run_id)}/rewind", RunInfo, parts, operation_id)
 
 
-def preview_amend(wait_id: str, *, keep_answers: bool) -> Call[RewindPreview]:
+def preview_amend(wait_id: str, *, keep_answers: bool, keep_children: bool) -> Call[RewindPreview]:
     """POST /v1/waits/{id}/amend/preview."""
-    return _preview(f"{_wait(wait_id)}/amend/preview", {"keep_answers": keep_answers})
+    parts = {"keep_answers": keep_answers, "keep_children": keep_children}
+    return _preview(f"{_wait(wait_id)}/amend/preview", parts)
 
 
 def amend(
@@ -63,7 +70,11 @@ def _preview(path: str, parts: dict[str, Any]) -> Call[RewindPreview]:
 
 
 def _seen(preview: RewindPreview) -> dict[str, Any]:
-    return {"preview_hash": preview.hash, "keep_answers": preview.keep_answers}
+    return {
+        "preview_hash": preview.hash,
+        "keep_answers": preview.keep_answers,
+        "keep_children": preview.keep_children,
+    }
 
 
 def _place(to_op: int | None, wait_id: str | None) -> dict[str, Any]:

@@ -104,12 +104,14 @@ def list_sessions(
     activity: str | None = None,
     tag: str | None = None,
     forked_from: str | None = None,
+    parent: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[Page[SessionInfo]]:
     """GET /v1/sessions."""
-    if forked_from is not None:
-        check_session_id(forked_from)
+    for named in (forked_from, parent):
+        if named is not None:
+            check_session_id(named)
     given = {
         "external_id": external_id,
         "task": _task_id(task),
@@ -117,6 +119,7 @@ def list_sessions(
         "activity": activity,
         "tag": tag,
         "forked_from": forked_from,
+        "parent": parent,
     }
     return list_call("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
 

@@ -212,6 +212,7 @@ class Runs:
         to_op: int | None = None,
         wait_id: str | None = None,
         keep_answers: bool = True,
+        keep_children: bool = False,
     ) -> RewindPreview:
         """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
 
@@ -220,15 +221,15 @@ class Runs:
             to_op: The first op that is asked anew, as the transcript numbers them.
             wait_id: Or a wait of the run.
             keep_answers: False asks every question behind that op again.
+            keep_children: True lets the child sessions go on that were started behind it.
 
         Raises:
             RunNotRewindable: It is not the session's newest run.
             OpNotFound: The run's journal has no such op.
             SessionTerminal: The session was closed or cancelled, and not by this run.
         """
-        call = correction_operations.preview_rewind(
-            run_id, to_op=to_op, wait_id=wait_id, keep_answers=keep_answers
-        )
+        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
+        call = correction_operations.preview_rewind(run_id, to_op=to_op, wait_id=wait_id, **kept)
         return self._transport.call(call)
 
     def rewind(
@@ -420,19 +421,24 @@ class Waits:
         """
         return self._transport.call(operations.rehearse_answer(wait_id, data))
 
-    def preview_amend(self, wait_id: str, *, keep_answers: bool = True) -> RewindPreview:
+    def preview_amend(
+        self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False
+    ) -> RewindPreview:
         """What giving this wait another answer would do now, whatever the answer (S-76, S-79).
 
         Args:
             wait_id: An answered or timed-out wait of a session's newest run.
             keep_answers: False asks every question behind it again.
+            keep_children: True lets the child sessions go on that were started behind it.
 
         Raises:
             WaitNotFound: There is none with this id.
             WaitNotAmendable: It is pending, was cancelled, has no answer, or the run went back before it.
             SessionTerminal: The session was closed or cancelled, and not by this run.
         """
-        call = correction_operations.preview_amend(wait_id, keep_answers=keep_answers)
+        call = correction_operations.preview_amend(
+            wait_id, keep_answers=keep_answers, keep_children=keep_children
+        )
         return self._transport.call(call)
 
     def amend(

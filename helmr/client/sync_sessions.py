@@ -155,6 +155,7 @@ class Sessions:
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
     ) -> Iterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -166,6 +167,7 @@ class Sessions:
             activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
             tag: Only sessions with this tag.
             forked_from: Only forks of the session with this id.
+            parent: Only children of the session with this id.
             limit: Items per page, 1 to 200; the iterator goes on to the next page.
 
         Raises:
@@ -179,6 +181,7 @@ class Sessions:
                 activity=activity,
                 tag=tag,
                 forked_from=forked_from,
+                parent=parent,
                 limit=limit,
                 cursor=cursor,
             )
@@ -193,6 +196,7 @@ class Sessions:
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -205,6 +209,7 @@ class Sessions:
                 activity=activity,
                 tag=tag,
                 forked_from=forked_from,
+                parent=parent,
                 limit=limit,
                 cursor=cursor,
             )

@@ -8,7 +8,7 @@ HelmrError                code (stable, snake_case) · hint (what to do) · retr
   Conflict                look again, then decide        exit 5   HTTP 409/410
   Unavailable             try again, same operation id   exit 6   HTTP 429/503   retryable
   DataError               stop, keep the file            exit 7   HTTP 500
-  OutcomeError            what the world gave a task: StepFailed, WaitTimeout, WaitCancelled
+  OutcomeError            what the world gave a task: StepFailed, ChildFailed, WaitTimeout, WaitCancelled
 HelmrSignal(BaseException)   control flow that task code cannot swallow
 ```
 
@@ -431,9 +431,23 @@ class StepFailed(OutcomeError):
         return str(self.facts.get("text", ""))
 
 
+class ChildFailed(OutcomeError):
+    """The run of a child session failed; `type` and `text` are those of its exception (S-91)."""
+
+    @property
+    def type(self) -> str:
+        """The failing exception's type name."""
+        return str(self.facts.get("type", ""))
+
+    @property
+    def text(self) -> str:
+        """The failing exception's message."""
+        return str(self.facts.get("text", ""))
+
+
 class WaitTimeout(OutcomeError):
     """A wait's deadline passed (S-15)."""
 
 
 class WaitCancelled(OutcomeError):
-    """A wait ended without an answer: its input ended or its token was cancelled (S-6, S-40)."""
+    """A wait ended without an answer: its input ended, its token or child was cancelled (S-6, S-40, S-91)."""

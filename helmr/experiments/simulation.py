@@ -226,7 +226,7 @@ class Simulation:
         was_over = row.is_over
         if kind == "session.created":
             row.started_at = recorded_at
-        elif kind == "wait.opened" and body["kind"] != "timer":
+        elif kind == "wait.opened" and body["kind"] in ("input", "token"):
             row.status = "waiting"
             self._opened(row, body, recorded_at)
         elif kind in _WAIT_ENDS:

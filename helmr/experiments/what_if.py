@@ -180,7 +180,7 @@ class WhatIf:
     async def _question(self, session: HarnessSession, state: SessionState) -> Entry | None:
         """The pending wait's opening, if somebody can answer it."""
         wait = state.wait
-        if wait is None or wait.kind == "timer":
+        if wait is None or wait.kind not in ("input", "token"):
             return None
         entries = await session.transcript()
         return next(e for e in reversed(entries) if e.body.get("wait_id") == wait.id)
@@ -265,7 +265,9 @@ class WhatIf:
         row, run_id = self.row, self._recorded.run.id
         own = [entry for entry in entries if entry.run_id == run_id]
         timed_out = {e.body["wait_id"] for e in own if e.kind == "wait.timed_out"}
-        opened = [e.body for e in own if e.kind == "wait.opened" and e.body["kind"] != "timer"]
+        opened = [
+            e.body for e in own if e.kind == "wait.opened" and e.body["kind"] in ("input", "token")
+        ]
         row.timed_out = sum(body["wait_id"] in timed_out for body in opened)
         row.problem = self._direction.problem
         if row.waits >= WAITS_MAX:

@@ -56,7 +56,7 @@ class ErrorInfo(Wire):
 
 
 class WaitInfo(Wire):
-    """A wait. Lists leave out `body`, `schema`, `initial` and `on_decline`."""
+    """A wait; on the first of `session_ids` to end. Lists leave out `body`, `schema`, `initial`, `on_decline`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
@@ -68,6 +68,7 @@ class WaitInfo(Wire):
     stream: str | None = None
     correlation_id: str | None = None
     token_id: str | None = None
+    session_ids: list[str] = Field(default_factory=list)
     subject: str | None = None
     body: str | None = None
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
@@ -122,6 +123,14 @@ class ForkOrigin(Wire):
     seq: int
 
 
+class ParentInfo(Wire):
+    """Who started a child session: a run of another session, by one of its ops."""
+
+    session_id: str
+    run_id: str
+    op: int
+
+
 class SessionInfo(Wire):
     """A session's summary; `wait` is the active wait in full, null when there is none."""
 
@@ -137,6 +146,7 @@ class SessionInfo(Wire):
     metadata: dict[str, Any] = Field(default_factory=dict)
     forked_from: ForkOrigin | None = None
     """Of a fork: the session whose past it began with."""
+    parent: ParentInfo | None = None
     created_at: datetime
     updated_at: datetime
     last_seq: int

@@ -68,6 +68,7 @@ class RewindPreview(Wire):
     session_id: str
     run_id: str
     keep_answers: bool
+    keep_children: bool = False
     hash: str
     to_op: int
     """The first op that is asked anew."""
@@ -80,6 +81,8 @@ class RewindPreview(Wire):
     """Tokens that the ops set aside made; those that are pending are cancelled."""
     public_tokens: list[str] = Field(default_factory=list)
     """Public tokens likewise; they are revoked."""
+    children: list[str] = Field(default_factory=list)
+    """Sessions that the ops set aside started; those whose run has not ended are cancelled."""
     outputs: list[RepeatedOutput] = Field(default_factory=list)
     amends: str | None = None
     """The wait that gets another answer, of an amendment."""

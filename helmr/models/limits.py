@@ -31,6 +31,9 @@ PERSON_MAX = 200
 REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
+CHILDREN_AWAITED_MAX = 1_000
+"""Child sessions that one wait may be on (S-91)."""
+
 OP_MAX = 2**53 - 1
 """No op comes near; what is beyond no reader of JSON keeps exact."""
 

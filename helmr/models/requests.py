@@ -64,21 +64,24 @@ class RewindPreviewRequest(Request):
     to_op: int | None = Field(default=None, ge=1, le=OP_MAX)
     wait_id: str | None = Field(default=None, min_length=1, max_length=64)
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 class RewindRequest(Request):
-    """POST /v1/runs/{id}/rewind. `to_op`, `keep_answers` and `preview_hash` are the preview's."""
+    """POST /v1/runs/{id}/rewind. `to_op`, `keep_…` and `preview_hash` are the preview's."""
 
     to_op: int = Field(ge=1, le=OP_MAX)
     reason: Reason
     preview_hash: str = Field(min_length=1, max_length=128)
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 class AmendPreviewRequest(Request):
     """POST /v1/waits/{id}/amend/preview."""
 
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 class AmendRequest(Request):
@@ -88,6 +91,7 @@ class AmendRequest(Request):
     reason: Reason
     preview_hash: str = Field(min_length=1, max_length=128)
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 class ForkRequest(Request):

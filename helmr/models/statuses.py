@@ -46,6 +46,12 @@ class WaitKind(StrEnum):
     INPUT = "input"
     TOKEN = "token"
     TIMER = "timer"
+    SESSION = "session"
+
+    @property
+    def asks_people(self) -> bool:
+        """Somebody answers such a wait; another ends by time, or by other sessions."""
+        return self in (WaitKind.INPUT, WaitKind.TOKEN)
 
 
 class WaitStatus(StrEnum):

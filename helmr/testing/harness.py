@@ -334,12 +334,12 @@ class Harness(HarnessTokens):
             self._clients.look_after()
 
     async def _wake_due(self) -> None:
-        """Adopt parked sessions that the ledger has made ready, and deliver ended tokens, as a directory does."""
+        """Adopt parked sessions that the ledger has made ready, deliver ends, as a directory does."""
         await self._wake((await self.ledger.work()).added)
 
     async def _wake(self, items: Sequence[WorkItem]) -> None:
         for item in items:
-            if item.kind == "delivery":
+            if item.kind != "run":
                 ended = await delivery(self.ledger, item)
                 if ended is not None:
                     await self.command(item.session_id, ended)

@@ -72,6 +72,7 @@ class HarnessCalls(Protocol):
     async def park(self, session_id: str) -> None: ...
     async def kill(self, session_id: str) -> None: ...
     def emitted(self, session_id: str) -> list[Emitted]: ...
+    def entries(self) -> list[Entry]: ...
 
 
 class HarnessSession:
@@ -183,7 +184,7 @@ class HarnessSession:
 
         Raises:
             RunFailed: The run failed, was cancelled or is blocked.
-            RunNotEnded: It waits for input or a token: send it, or `advance` the clock.
+            RunNotEnded: It waits for input, a token or a child: bring what it waits for, or `advance` the clock.
         """
         while True:
             await self._harness.settle()
@@ -203,7 +204,7 @@ class HarnessSession:
             if run.wait is not None and run.wait.kind != "timer":
                 raise RunNotEnded(
                     f"{run.id} waits for {run.wait.kind} {run.wait.stream or ''}".strip(),
-                    hint="Send what it waits for, or advance the clock.",
+                    hint="Bring what it waits for, or advance the clock.",
                 )
             due = self._harness.clock.next_at
             if due is None:
@@ -262,7 +263,12 @@ class HarnessSession:
         await self._harness.settle()
 
     async def preview(
-        self, *, to_op: int | None = None, wait_id: str | None = None, keep_answers: bool = True
+        self,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        keep_answers: bool = True,
+        keep_children: bool = False,
     ) -> RewindPreview:
         """What `rewind` would do now.
 
@@ -271,8 +277,9 @@ class HarnessSession:
         """
         state = await self.state()
         run = rewindable(state, state.run.id if state.run is not None else "")
-        plan = plan_rewind(state, run, place_of(run, to_op, wait_id), keep_answers=keep_answers)
-        return preview_of(state, run, plan, keep_answers=keep_answers)
+        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
+        plan = plan_rewind(state, run, place_of(run, to_op, wait_id), **kept)
+        return preview_of(state, run, plan, **kept)
 
     async def rewind(
         self,
@@ -280,6 +287,7 @@ class HarnessSession:
         to_op: int | None = None,
         wait_id: str | None = None,
         keep_answers: bool = True,
+        keep_children: bool = False,
         reason: str = "a test",
         settle: bool = True,
     ) -> None:
@@ -289,7 +297,8 @@ class HarnessSession:
             OpNotFound: The run's journal has no such op or wait.
             SessionTerminal: The session was closed or cancelled, and not by this run.
         """
-        seen = await self.preview(to_op=to_op, wait_id=wait_id, keep_answers=keep_answers)
+        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
+        seen = await self.preview(to_op=to_op, wait_id=wait_id, **kept)
         command = RewindRun(
             principal=TESTER,
             run_id=seen.run_id,
@@ -297,6 +306,7 @@ class HarnessSession:
             reason=reason,
             seen=seen.hash,
             keep_answers=keep_answers,
+            keep_children=keep_children,
         )
         await self._harness.command(self.id, command)
         await self._harness.settle_if(settle)
@@ -307,6 +317,7 @@ class HarnessSession:
         data: Any,
         *,
         keep_answers: bool = True,
+        keep_children: bool = False,
         reason: str = "a test",
         settle: bool = True,
     ) -> None:
@@ -318,7 +329,8 @@ class HarnessSession:
         """
         state = await self.state()
         run = rewindable(state, state.run.id if state.run is not None else "")
-        plan = plan_amendment(state, run, wait_id, keep_answers=keep_answers)
+        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
+        plan = plan_amendment(state, run, wait_id, **kept)
         command = AmendWait(
             principal=TESTER,
             run_id=run.id,
@@ -328,9 +340,16 @@ class HarnessSession:
             reason=reason,
             seen=plan.hash,
             keep_answers=keep_answers,
+            keep_children=keep_children,
         )
         await self._harness.command(self.id, command)
         await self._harness.settle_if(settle)
+
+    async def children(self) -> list[HarnessSession]:
+        """The sessions that this one has started, oldest first."""
+        created = (e for e in self._harness.entries() if e.kind == "session.created")
+        mine = (e for e in created if e.body.get("parent", {}).get("session_id") == self.id)
+        return [HarnessSession(self._harness, entry.session_id) for entry in mine]
 
     async def retry(self) -> None:
         """Retry the newest run."""

@@ -26,6 +26,7 @@ class Point(StrEnum):
     SESSION_LOADED = "session.loaded"
     SESSION_DECIDED = "session.decided"
     SESSION_COMMITTED = "session.committed"
+    SESSION_CHILD_STARTED = "session.child_started"
     SESSION_PARKING = "session.parking"
     SESSION_PARKED = "session.parked"
     LEDGER_BEFORE_WRITE = "ledger.before_write"

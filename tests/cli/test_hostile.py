@@ -26,6 +26,7 @@ WALKED = {
     "status": ["status"],
     "session list": ["session list", "session list --filter HOSTILE"],
     "session get": ["session get SESSION", "session get CLOSED", "session get HOSTILE"],
+    "session tree": ["session tree SESSION", "session tree HOSTILE"],
     "session transcript": ["session transcript SESSION", "session transcript FAILED"],
     "session follow": ["session follow CLOSED"],
     "run list": ["run list"],

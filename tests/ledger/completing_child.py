@@ -43,7 +43,7 @@ async def main(path: Path) -> None:
         hand = await begin(ledger, clock)
         await hand.adopt()
         wait = hand.wait(kind="token", token_id=token_id)
-        guard = TokenOpen(token_id, wait.body["wait_id"])
+        guard = TokenOpen((token_id,), wait.body["wait_id"])
         drafts = (hand.started(), wait)
         await hand.stored(*drafts, checkpoint=True, release=True, preconditions=(guard,))
 

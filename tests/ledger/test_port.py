@@ -266,7 +266,9 @@ async def test_an_operation_is_forgotten_after_a_day(ledger, clock):
 async def test_a_wait_on_an_unknown_token_is_declined(ledger, clock):
     hand = await running(ledger, clock)
     token_id, wait = ids.new_id(ids.TOKEN), hand.wait(kind="token")
-    declined = await hand.commit(wait, preconditions=(TokenOpen(token_id, wait.body["wait_id"]),))
+    declined = await hand.commit(
+        wait, preconditions=(TokenOpen((token_id,), wait.body["wait_id"]),)
+    )
     assert isinstance(declined, Declined)
     assert declined.facts["status"] == "unknown"
 
@@ -290,7 +292,7 @@ async def test_a_delivery_carries_its_end_as_far_as_there_is_room(ledger, clock)
 async def test_a_token_that_was_never_completed_may_time_out(ledger, clock):
     hand = await running(ledger, clock)
     token_id = ids.new_id(ids.TOKEN)
-    await hand.stored(hand.step(), preconditions=(TokenNotCompleted(token_id, clock.now()),))
+    await hand.stored(hand.step(), preconditions=(TokenNotCompleted((token_id,), clock.now()),))
 
 
 # --- holding and work (S-63) ------------------------------------------------------------------------

@@ -32,7 +32,7 @@ async def waiting_on(duck: DuckLedger, clock: FakeClock, token_id: str) -> tuple
     hand = await begin(duck, clock)
     await hand.adopt()
     wait = hand.wait(kind="token", token_id=token_id)
-    guard = TokenOpen(token_id, wait.body["wait_id"])
+    guard = TokenOpen((token_id,), wait.body["wait_id"])
     await hand.stored(hand.started(), wait, checkpoint=True, release=True, preconditions=(guard,))
     return hand, wait
 

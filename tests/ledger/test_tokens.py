@@ -154,7 +154,7 @@ async def test_a_wait_that_opens_on_an_ended_token_is_told_at_once(
     await hand.adopt()
     await hand.stored(hand.started())
     wait = hand.wait(kind="token", token_id=token_id)
-    flush = hand.flush(wait, preconditions=(TokenOpen(token_id, wait.body["wait_id"]),))
+    flush = hand.flush(wait, preconditions=(TokenOpen((token_id,), wait.body["wait_id"]),))
     reply = await ledger.commit(flush)
     assert isinstance(reply, Declined)
     assert (reply.facts["status"], reply.facts["data"]) == ("completed", "x")
@@ -199,7 +199,7 @@ async def test_an_end_is_on_the_work_list_until_its_wait_is_resolved_also_over_r
     wait = hand.wait(
         kind="token", token_id=token_id, deadline_at=clock.now() + timedelta(seconds=60)
     )
-    flush = hand.flush(wait, preconditions=(TokenOpen(token_id, wait.body["wait_id"]),))
+    flush = hand.flush(wait, preconditions=(TokenOpen((token_id,), wait.body["wait_id"]),))
     assert isinstance(await ledger.commit(flush), Committed)
     await hand.stored(checkpoint=True, release=True)
     await ledger.fact(completion(token_id, "x"))
@@ -210,7 +210,7 @@ async def test_an_end_is_on_the_work_list_until_its_wait_is_resolved_also_over_r
     items = (await again.work()).added
     assert [(item.kind, item.token_id) for item in items] == [("delivery", token_id)]
     await hand.adopt()
-    guard = TokenNotCompleted(token_id, clock.now())
+    guard = TokenNotCompleted((token_id,), clock.now())
     timed_out = hand.flush(hand.fulfilled(wait), preconditions=(guard,))
     assert isinstance(await again.commit(timed_out), Declined)
     hand.follow(await again.load(hand.session_id, "slot-2"))

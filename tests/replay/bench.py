@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-from helmr.current import RunRef, SessionRef
+from helmr.current import RunRef, SessionRef, StepRef
 from helmr.errors import HelmrSignal, RunParked
 from helmr.tasks import Task
 from helmr_runtime.clock import FakeClock
@@ -237,10 +237,10 @@ class Bench:
         self.is_clean = is_clean
         self._note()
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        raise AssertionError("no test here asks about tokens")
+        raise AssertionError("no test here asks the ledger")
 
     # --- parts ----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import Client, TaskContext, step, streams, task
+from helmr import Client, TaskContext, sessions, step, streams, task
 
 
 class Decision(BaseModel):
@@ -92,3 +92,9 @@ async def formerly_nothing() -> None: ...
 
 @step(loop="mine")  # type: ignore[call-overload]
 async def on_no_loop() -> None: ...
+
+
+async def starts_children() -> None:
+    await sessions.start(body, 1)  # type: ignore[arg-type]
+    await sessions.start("body", 1)  # type: ignore[call-overload]
+    await sessions.start(body, "x", on_parent_cancel="keep")  # type: ignore[call-overload]

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from helmr import (
     AsyncClient,
+    ChildFailed,
     Client,
     InputStream,
     OutputStream,
@@ -20,7 +21,10 @@ from helmr import (
     Step,
     Task,
     TaskContext,
+    WaitCancelled,
     WaitResult,
+    WaitTimeout,
+    sessions,
     step,
     step_call,
     step_key,
@@ -173,3 +177,21 @@ async def fetched(url: str, size: int) -> bytes:
 async def calls_by_name() -> None:
     assert_type(await step_call("read", fetched, "a", 3, result=Decision), Decision)
     assert_type(await step_call("read", fetched, "a", 3, retries=2), Any)
+
+
+@task
+async def starts_children(payload: Decision, ctx: TaskContext) -> None:
+    child = await sessions.start(review, payload)
+    assert_type(child, sessions.Child[str])
+    ended = await child.result(timeout="1h")
+    if ended.ok:
+        assert_type(ended.value, str)
+    else:
+        assert_type(ended.error, WaitTimeout | WaitCancelled)
+    assert_type(await (await sessions.start(plain, "x")).result().unwrap(), dict[str, int])
+    async for one in sessions.as_ended([child]):
+        assert_type(one.child, sessions.Child[str])
+        if one.ok:
+            assert_type(one.value, str)
+        else:
+            assert_type(one.error, ChildFailed | WaitCancelled)

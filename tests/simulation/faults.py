@@ -27,8 +27,10 @@ KINDS = [
 ]
 """Each with its weight."""
 
-POINTS = [point for point in Point if point is not Point.LEDGER_PROJECTING]
-"""The list on which the simulated ledger writes is not projected."""
+POINTS = [
+    point for point in Point if point not in (Point.LEDGER_PROJECTING, Point.SESSION_CHILD_STARTED)
+]
+"""The list on which the simulated ledger writes is not projected, and no simulated task starts children."""
 
 
 def cause(world: World, kind: str, random: Random) -> None:

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from helmr.forms import Field, Form, Kind, Schema, form_of
-from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitPriority, WaitStatus
+from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_text
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
@@ -210,7 +210,7 @@ def wait_content(
     if loaded:
         parts += needs(form_of(wait.json_schema))
     parts += last_entries(entries, width)
-    if wait.status is WaitStatus.PENDING and wait.kind is not WaitKind.TIMER:
+    if wait.status is WaitStatus.PENDING and wait.kind.asks_people:
         parts += effect(wait)
     return lines([*parts, Content(""), *wait_ids(wait)])
 

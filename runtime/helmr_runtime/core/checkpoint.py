@@ -325,12 +325,19 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
         "is_backoff": wait.is_backoff,
         "has_schema": wait.has_schema,
+        "session_ids": list(wait.session_ids),
     }
 
 
 def _restore_wait(saved: dict[str, Any]) -> Wait:
     deadline = saved["deadline_at"]
-    return Wait(**{**saved, "deadline_at": from_iso(deadline) if deadline is not None else None})
+    return Wait(
+        **{
+            **saved,
+            "deadline_at": from_iso(deadline) if deadline is not None else None,
+            "session_ids": tuple(saved.get("session_ids", ())),
+        }
+    )
 
 
 def _entry_text(entry: Entry, refs: _Refs) -> str:

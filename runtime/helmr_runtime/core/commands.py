@@ -66,7 +66,10 @@ class Deadline(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEnded(Command):
-    """A delivery: the token of this wait ended (S-40). `status`: completed, expired, cancelled."""
+    """A delivery: the token or the child session of this wait ended (S-40, S-91).
+
+    `status`: completed, expired, cancelled; of a child that has ended by itself, however, completed.
+    """
 
     wait_id: str
     token_id: str
@@ -106,7 +109,8 @@ class RetryRun(Command):
 class RewindRun(Command):
     """Take the newest run back to an op (S-75). Receipt: `{run_id, attempt}`.
 
-    `seen` is the hash of the preview that was looked at (S-76); `keep_answers` False asks everything again.
+    `seen` is the hash of the preview that was looked at (S-76); `keep_answers` False asks everything
+    again, `keep_children` True lets the children go on that set-aside ops have started.
     """
 
     run_id: str
@@ -114,6 +118,7 @@ class RewindRun(Command):
     reason: str
     seen: str
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +132,17 @@ class AmendWait(Command):
     reason: str
     seen: str
     keep_answers: bool = True
+    keep_children: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelSession(Command):
-    """Cancel the session and all that is open in it (S-6). Idempotent."""
+    """Cancel the session and all that is open in it (S-6). Idempotent.
+
+    `reason`: why its parent does, `parent_cancelled` or `rewound`; None if somebody asks.
+    """
+
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from helmr.errors import (
 )
 from helmr.models import REASON_MAX, RewindPreview, SessionStatus
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 from helmr_runtime.core.run import STEP_OUTCOMES, HeldAnswer, Run
 from helmr_runtime.core.state import SessionState
@@ -39,6 +40,7 @@ class Rewind:
         steps: The steps set aside: `{op, name, step_key, new_key, state, at}`; state is running, succeeded or failed.
         tokens: Tokens that set-aside ops made.
         public_tokens: Public tokens likewise.
+        children: Sessions that set-aside ops have started, and that the rewind ends (S-77).
         outputs: Records that clients may have seen and that may be appended again: `{op, stream, seq}`.
         amends: The wait that gets another answer.
     """
@@ -50,6 +52,7 @@ class Rewind:
     steps: tuple[Mapping[str, Any], ...] = ()
     tokens: tuple[str, ...] = ()
     public_tokens: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     amends: str | None = None
     changed: HeldAnswer | None = field(default=None, compare=False)
@@ -68,6 +71,7 @@ class Rewind:
             "asked_again": [dict(one) for one in self.asked_again],
             "tokens": list(self.tokens),
             "public_tokens": list(self.public_tokens),
+            "children": list(self.children),
             "outputs": [dict(one) for one in self.outputs],
             "amends": self.amends,
         }
@@ -98,7 +102,14 @@ def rewindable(state: SessionState, run_id: str) -> Run:
     return run
 
 
-def plan_rewind(state: SessionState, run: Run, to_op: int, *, keep_answers: bool = True) -> Rewind:
+def plan_rewind(
+    state: SessionState,
+    run: Run,
+    to_op: int,
+    *,
+    keep_answers: bool = True,
+    keep_children: bool = False,
+) -> Rewind:
     """What a rewind of the newest run to this op does now.
 
     Raises:
@@ -128,6 +139,7 @@ def plan_rewind(state: SessionState, run: Run, to_op: int, *, keep_answers: bool
         steps=tuple(_step(state, run, e) for e in entries if e.kind is EntryKind.STEP_STARTED),
         tokens=tuple(e.body["token_id"] for e in made),
         public_tokens=tuple(e.body["public_token_id"] for e in public),
+        children=() if keep_children else tuple(_children(entries)),
         outputs=tuple(
             {"op": e.op, "stream": e.body["stream"], "seq": e.body["stream_seq"]} for e in outputs
         ),
@@ -135,7 +147,12 @@ def plan_rewind(state: SessionState, run: Run, to_op: int, *, keep_answers: bool
 
 
 def plan_amendment(
-    state: SessionState, run: Run, wait_id: str, *, keep_answers: bool = True
+    state: SessionState,
+    run: Run,
+    wait_id: str,
+    *,
+    keep_answers: bool = True,
+    keep_children: bool = False,
 ) -> Rewind:
     """What giving this wait another answer does now: a rewind to it, without the answer that it had (S-79).
 
@@ -158,7 +175,9 @@ def plan_amendment(
             hint="Answer it, if it is pending.",
             wait_id=wait_id,
         )
-    plan = plan_rewind(state, run, opening.op, keep_answers=keep_answers)
+    plan = plan_rewind(
+        state, run, opening.op, keep_answers=keep_answers, keep_children=keep_children
+    )
     return Rewind(
         to_op=plan.to_op,
         set_aside=plan.set_aside,
@@ -167,6 +186,7 @@ def plan_amendment(
         steps=plan.steps,
         tokens=plan.tokens,
         public_tokens=plan.public_tokens,
+        children=plan.children,
         outputs=plan.outputs,
         amends=wait_id,
         changed=next(iter(_answers([e for e in run.journal if e.op == opening.op])), None),
@@ -287,10 +307,16 @@ def place_of(run: Run, to_op: int | None, wait_id: str | None) -> int:
     raise BadRequest("name either an op or a wait to go back to")
 
 
-def preview_of(state: SessionState, run: Run, plan: Rewind, *, keep_answers: bool) -> RewindPreview:
+def preview_of(
+    state: SessionState, run: Run, plan: Rewind, *, keep_answers: bool, keep_children: bool
+) -> RewindPreview:
     """A plan as people are shown it."""
     named = {"session_id": state.id, "run_id": run.id}
-    seen = {"keep_answers": keep_answers, "hash": plan.hash}
+    seen = {
+        "keep_answers": keep_answers,
+        "keep_children": keep_children,
+        "hash": plan.hash,
+    }
     return RewindPreview.model_validate({**plan.to_json(), **named, **seen})
 
 
@@ -359,6 +385,20 @@ def _answers(entries: list[Entry]) -> list[HeldAnswer]:
                 )
             )
     return found
+
+
+def _children(entries: list[Entry]) -> list[str]:
+    """The sessions that these ops have started."""
+    starts = {
+        e.op
+        for e in entries
+        if e.kind is EntryKind.STEP_STARTED and e.body["name"].startswith(CHILD_STEP)
+    }
+    return [
+        str(e.body["value"])
+        for e in entries
+        if e.kind is EntryKind.STEP_SUCCEEDED and e.op in starts
+    ]
 
 
 def _asks(opening: Entry) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.commands import Command, Operation, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 
@@ -22,6 +23,7 @@ def start_drafts(
     request_hash: str,
     operation: Operation | None,
     principal: Principal,
+    parent: Parent | None = None,
 ) -> tuple[Draft, Draft]:
     """`session.created`, which carries the receipt, and the first `run.created`."""
     created: dict[str, Any] = {
@@ -37,6 +39,8 @@ def start_drafts(
         created["idempotency_key_hash"] = idempotency_key_hash
     if operation is not None:
         created["operation"] = operation_json(operation)
+    if parent is not None:
+        created["parent"] = parent.to_json()
     return (
         Draft(EntryKind.SESSION_CREATED, created, principal=principal),
         Draft(
@@ -67,7 +71,7 @@ def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str
 
     Args:
         wait_id: The pending wait.
-        kind: input, token or timer.
+        kind: input, token, session or timer.
         run_id: The run that waits.
         op: The op of the wait.
         next_status: `running` if an actor holds the run hot, else `queued`.
@@ -86,14 +90,16 @@ def token_end_draft(
     ended: TokenEnded,
     next_status: str,
 ) -> Draft:
-    """The entry by which the end of a token resolves a wait on it (S-40).
+    """The entry by which the end of a token or of a child session resolves a wait on it (S-40, S-91).
 
-    A token that ended at or after the wait's deadline finds the wait timed out, also if its end comes first (S-14).
+    What ended at or after the wait's deadline finds the wait timed out, also if its end comes first (S-14).
     """
     if deadline_at is not None and ended.ended_at >= deadline_at:
         return due_draft(
             wait_id=wait_id, kind="token", run_id=run_id, op=op, next_status=next_status
         )
+    if is_child(ended.token_id):
+        return _child_end_draft(wait_id, run_id, op, ended, next_status)
     body: dict[str, Any] = {"wait_id": wait_id, "token_id": ended.token_id, "next": next_status}
     if ended.status == "completed":
         kind = EntryKind.WAIT_FULFILLED
@@ -107,3 +113,17 @@ def token_end_draft(
         kind = EntryKind.WAIT_CANCELLED
         body["reason"] = "token_cancelled" if ended.status == "cancelled" else "token_not_found"
     return Draft(kind, body, run_id=run_id, op=op, principal=ended.ended_by)
+
+
+def _child_end_draft(
+    wait_id: str, run_id: str, op: int, ended: TokenEnded, next_status: str
+) -> Draft:
+    """However a child ended, that is what its parent waited for; only one that there is not cancels the wait."""
+    body: dict[str, Any] = {"wait_id": wait_id, "next": next_status}
+    if ended.status == "unknown":
+        body |= {"reason": "session_not_found"}
+        return Draft(EntryKind.WAIT_CANCELLED, body, run_id=run_id, op=op, principal=ended.ended_by)
+    outcome = ended.data if ended.data is not None else {"status": "cancelled"}
+    body["data"] = {"session_id": ended.token_id, **outcome}
+    body["completed_at"] = iso(ended.ended_at)
+    return Draft(EntryKind.WAIT_FULFILLED, body, run_id=run_id, op=op, principal=ended.ended_by)

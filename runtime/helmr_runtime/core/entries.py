@@ -7,9 +7,10 @@ command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in
 
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
+                   parent?{session_id run_id op attempt on_parent_cancel}
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
-session.cancelled  operation?
+session.cancelled  reason?: parent_cancelled|rewound operation?
 session.forked     origin{session_id seq hash} to_op reason held[]? operation?
                    the copies end and the fork begins (S-86); queued. held: the answer that it was given
 note.added         note_id text operation?
@@ -20,7 +21,7 @@ run.resumed        attempt code_hash                     a host took a queued or
 run.attempt_failed error failed_op? next_attempt retry_at    the policy retries; queued
 run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
 run.rewound        to_op reason set_aside[] attempt held[]{question_hash wait_id stream? record_id? record_seq? data?
-                   mode? op?} tokens[] public_tokens[] opens_session? external_id?
+                   mode? op?} tokens[] public_tokens[] children[]? keep_children? opens_session? external_id?
                    amended?{wait_id record_id? amended_by} operation?
                    taken back; queued. held: all answers that waits may take again (S-75, S-78)
 run.succeeded      result continued_by? kept_unused[]?     kept_unused: held answers that no wait took
@@ -33,16 +34,17 @@ step.try_failed    try error retry_at                    between tries of one st
 step.succeeded     value                                 op outcome
 step.failed        error                                 op outcome
 step.abandoned     reason: task|run_end|rewound                  op closed by the code or by the run's end
-wait.opened        wait_id kind stream? correlation_id? token_id? subject? body? schema? timeout_s? deadline_at?
-                   deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
+wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]? subject? body? schema? timeout_s?
+                   deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? kept_from? next
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73)
+                   data: of a token; of a child {session_id status: succeeded|failed|cancelled result? error?} (S-91)
 wait.timed_out     wait_id next
-wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded next?
-                   because?                              of a rewind: why
+wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded|
+                   session_not_found next? because?                              of a rewind: why
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it

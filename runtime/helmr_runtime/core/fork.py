@@ -41,6 +41,7 @@ KEYS_LEFT_OUT = frozenset(
     {
         "operation",
         "external_id",
+        "parent",
         "idempotency_key_hash",
         "chain_key_id",
         "callback_hash",
@@ -121,7 +122,7 @@ def fork(
 
     Raises:
         OpNotFound: The run's journal has no such op.
-        ForkRefused: The cut lies behind an open wait on a token, which only the origin can have.
+        ForkRefused: The cut lies behind an open wait on a token or on children, which only the origin can have.
     """
     whole = _folded(entries)
     run = whole.run
@@ -132,9 +133,9 @@ def fork(
     at = cut.run
     if at is None or at.id != run.id:
         raise OpNotFound(f"{whole.id} has no op {to_op} in its newest run", op=to_op)
-    if at.wait is not None and at.wait.kind == "token":
+    if at.wait is not None and at.wait.awaits:
         raise ForkRefused(
-            f"at op {to_op} {whole.id} waits for {at.wait.token_id}, which stays its own",
+            f"at op {to_op} {whole.id} waits for {', '.join(at.wait.awaits[:3])}, which stays its own",
             hint="Fork before that wait, or behind it.",
             op=to_op,
         )

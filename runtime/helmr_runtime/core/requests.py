@@ -65,6 +65,7 @@ class WaitRequest(OpRequest):
     stream: str | None = None
     correlation_id: str | None = None
     token_id: str | None = None
+    session_ids: tuple[str, ...] = ()
     timeout_s: float | None = None
     until: datetime | None = None
     details: WaitDetails = NOTHING_SAID
@@ -73,6 +74,11 @@ class WaitRequest(OpRequest):
     def name(self) -> str:
         """The stream of an input wait, else the wait's kind."""
         return f"{self.wait_kind} {self.stream}" if self.stream is not None else self.wait_kind
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """The token, or the child sessions, of which the first to end resolves the wait."""
+        return (self.token_id,) if self.token_id is not None else self.session_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,13 @@ class Wait:
     is_backoff: bool
     has_schema: bool = False
     """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
+    session_ids: tuple[str, ...] = ()
+    """The children of which it awaits the first to end (S-91)."""
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """The token, or the child sessions, of which the first to end resolves it."""
+        return (self.token_id,) if self.token_id is not None else self.session_ids
 
     @property
     def has_own_op(self) -> bool:

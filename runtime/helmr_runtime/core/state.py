@@ -308,6 +308,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
         has_schema=body["kind"] == "input" and "schema" in body,
+        session_ids=tuple(body.get("session_ids", ())),
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:

@@ -33,6 +33,7 @@ from helmr.models import (
     TOKEN_TAGS_MAX,
 )
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import CHILD_ENDS, outcome_of
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
@@ -257,9 +258,9 @@ def check_completion_size(data: Any) -> None:
 
 
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
-    """How a token ended, from the entry that ended it: what waits and deliveries are told.
+    """How a token or a child session ended, from the entry that ended it: what waits and deliveries are told.
 
-    Shape: `{status, ended_at, ended_by, data?, mode?}`.
+    Shape: `{status, ended_at, ended_by, data?, mode?, reason?}`; `reason` of what a rewind has ended.
     """
     facts: dict[str, Any] = {
         "status": status,
@@ -270,6 +271,10 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
         facts["data"] = entry.body["data"]
         if "mode" in entry.body:
             facts["mode"] = entry.body["mode"]
+    elif entry.kind in CHILD_ENDS:
+        facts["data"] = outcome_of(entry)
+    elif entry.kind is EntryKind.RUN_REWOUND:
+        facts["reason"] = "rewound"
     return facts
 
 

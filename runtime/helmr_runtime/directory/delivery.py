@@ -1,19 +1,25 @@
-"""The ends of tokens on their way to the waits on them: one command per delivery of the work list (S-40)."""
+"""Ends of tokens and children on their way to the waits on them, and of parents to children (S-40, S-91).
+
+One command for each such item of the work list.
+"""
 
 from __future__ import annotations
 
-from helmr_runtime.core.commands import Command, TokenEnded
+from helmr_runtime.core.commands import CancelSession, Command, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.ports import Ledger, WorkItem
 
 
 async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
-    """The command that tells a wait how its token ended; None if there is nothing to tell."""
+    """The command that tells a wait how its token ended, or ends a child; None if there is nothing to tell."""
     assert item.token_id is not None
-    assert item.wait_id is not None
     end = item.end if item.end is not None else await ledger.token_end(item.token_id)
     if end is None:
         return None
+    ended_by = Principal.from_json(end["ended_by"])
+    if item.kind == "end":
+        return CancelSession(principal=ended_by, reason=end.get("reason", "parent_cancelled"))
+    assert item.wait_id is not None
     return TokenEnded(
         principal=RUNTIME,
         wait_id=item.wait_id,
@@ -21,6 +27,6 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
         status=end["status"],
         data=end.get("data"),
         ended_at=from_iso(end["ended_at"]),
-        ended_by=Principal.from_json(end["ended_by"]),
+        ended_by=ended_by,
         mode=end.get("mode"),
     )

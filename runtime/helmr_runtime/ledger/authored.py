@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import (
+    Conflict,
     ExternalIdConflict,
     ForkRefused,
     IdempotencyConflict,
@@ -112,6 +113,27 @@ def find_start(index: LedgerIndex, start: StartSession) -> StartMatch | None:
     return None
 
 
+def check_parent(index: LedgerIndex, start: StartSession) -> None:
+    """Return if the run that starts a child has not ended: what ended it would not have found the child (S-91).
+
+    Its head is in the index.
+
+    Raises:
+        Conflict: It is over, or was taken back.
+    """
+    asked = start.parent
+    if asked is None:
+        return
+    parent = index.heads.get(asked.session_id)
+    is_asking = (
+        parent is not None
+        and (parent.run_id, parent.attempt) == (asked.run_id, asked.attempt)
+        and parent.has_active_run
+    )
+    if not is_asking:
+        raise Conflict(f"{asked.run_id} is over, and starts no session", run_id=asked.run_id)
+
+
 def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Started:
     """The answer to a start that repeats another.
 
@@ -193,6 +215,7 @@ def start_entries(
         request_hash=start.request_hash,
         operation=start.operation,
         principal=start.principal,
+        parent=start.parent,
     )
     return stamp_all(
         _keyed(drafts, key_id),

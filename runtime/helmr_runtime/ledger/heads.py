@@ -31,6 +31,12 @@ class PendingWait:
     token_id: str | None
     deadline_at: datetime | None
     is_backoff: bool = False
+    session_ids: tuple[str, ...] = ()
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """The token, or the child sessions, of which the first to end resolves it."""
+        return (self.token_id,) if self.token_id is not None else self.session_ids
 
 
 @dataclass(slots=True)
@@ -276,6 +282,7 @@ def _wait_opened(head: Head, entry: Entry) -> None:
         token_id=body.get("token_id"),
         deadline_at=own_deadline(body),
         is_backoff=bool(body.get("backoff")),
+        session_ids=tuple(body.get("session_ids", ())),
     )
     head.run_status = RunStatus.WAITING
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
 
 from helmr.errors import Moved
 from helmr.ids import NIL_SESSION, new_id
@@ -146,23 +145,21 @@ class LedgerIndex:
             case OperationUnused(operation):
                 known = self.operations.get(digest(operation.id))
                 return None if known is None else OperationKnown(precondition, known[0])
-            case TokenOpen(token_id):
-                token = self.tokens.get(token_id)
-                if token is not None and token.is_pending:
-                    return None
-                return Declined(precondition=precondition, facts=_token_json(token))
-            case TokenNotCompleted(token_id, deadline_at):
-                token = self.tokens.get(token_id)
+            case TokenOpen(awaits):
+                facts = self.tokens.ended_facts(awaits)
+                return Declined(precondition=precondition, facts=facts) if facts else None
+            case TokenNotCompleted(awaits, deadline_at):
+                token = self.tokens.first_ended(awaits)
                 if token is None or not _is_completed_before(token, deadline_at):
                     return None
-                return Declined(precondition=precondition, facts=_token_json(token))
+                return Declined(precondition=precondition, facts=self.tokens.ended_facts(awaits))
 
     def may_time_out(self, head: Head) -> bool:
-        """False for a token wait whose token was completed before the deadline, however late (S-14)."""
+        """False for a wait on what was completed before the deadline, however late (S-14)."""
         wait = head.wait
-        if wait is None or wait.deadline_at is None or wait.token_id is None:
+        if wait is None or wait.deadline_at is None:
             return True
-        token = self.tokens.get(wait.token_id)
+        token = self.tokens.first_ended(wait.awaits)
         return token is None or not _is_completed_before(token, wait.deadline_at)
 
     # --- applying what is stored ----------------------------------------------------------------
@@ -180,6 +177,7 @@ class LedgerIndex:
             self._name(head, entry.body.get("external_id"), entry.body.get("idempotency_key_hash"))
         elif entry.kind in (EntryKind.SESSION_CLOSED, EntryKind.SESSION_CANCELLED):
             self._end(head)
+            self.work.ended(head)
         elif entry.kind is EntryKind.RUN_REWOUND and entry.body.get("opens_session"):
             self._reopen(head, entry.body.get("external_id"))
         elif entry.kind is EntryKind.CATALOG_WRITTEN:
@@ -190,6 +188,8 @@ class LedgerIndex:
             self.keys.apply(entry)
             for session_id, wait_id in self.tokens.apply(entry):
                 self.deliver(session_id, wait_id, now)
+            for child_id in self.tokens.take_orphans():
+                self.end_child(child_id, now)
         operation = entry.body.get("operation")
         if operation is not None:
             self.remember_operation(operation["id"], entry.feed_offset, entry.recorded_at, now)
@@ -364,6 +364,12 @@ class LedgerIndex:
         if head is not None and head.wait is not None and head.wait.id == wait_id:
             self.work.deliver(head, now)
 
+    def end_child(self, session_id: str, now: datetime) -> None:
+        """Have a child cancelled that its parent has ended, unless it takes nothing more anyway."""
+        head = self.heads.get(session_id)
+        if head is not None and head.status is SessionStatus.OPEN:
+            self.work.end(head, now)
+
     def next_due_at(self) -> datetime | None:
         """When the earliest timer of an unheld session rings, or a token's time is over."""
         times = (self._timers.next_at(), self.tokens.next_expiry_at())
@@ -382,7 +388,7 @@ class LedgerIndex:
             head = self._timers.take(now)
             if head is None:
                 break
-            if head.session_id in busy_ids or _waits_on(head) in busy_ids:
+            if head.session_id in busy_ids or not busy_ids.isdisjoint(_waits_on(head)):
                 skipped.append(head)
             elif head.wait is None or head.wait.deadline_at is None:
                 self.reindex(head, now)
@@ -396,15 +402,12 @@ class LedgerIndex:
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
         """Sessions that wait on the token and that nobody holds, with the id of the wait."""
-        found = [
-            (head, wait_id)
-            for wait_id, session_id in token.waits.items()
-            if (head := self.heads.get(session_id)) is not None
-        ]
+        found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
         return [
             (head, wait_id)
             for head, wait_id in found
-            if not head.is_held and head.wait is not None and head.wait.id == wait_id
+            if head is not None and not head.is_held
+            if head.wait is not None and head.wait.id == wait_id
         ]
 
     def counts(self) -> dict[str, int]:
@@ -473,12 +476,5 @@ def _is_completed_before(token: Token, deadline_at: datetime) -> bool:
     )
 
 
-def _waits_on(head: Head) -> str | None:
-    return head.wait.token_id if head.wait is not None else None
-
-
-def _token_json(token: Token | None) -> dict[str, Any]:
-    """Facts of a token that has ended, or that there is not; whoever answers adds what its entry says."""
-    if token is None:
-        return {"status": "unknown"}
-    return {"status": token.status.value, "ended_offset": token.ended_offset}
+def _waits_on(head: Head) -> tuple[str, ...]:
+    return head.wait.awaits if head.wait is not None else ()

@@ -20,6 +20,7 @@ from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_draft,
     check_fork_size,
+    check_parent,
     continue_head,
     due_entries,
     find_start,
@@ -230,6 +231,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         match = find_start(self.index, start)
         if match is not None:
             return repeated_start(start, match, self.recent(match.feed_offset))
+        check_parent(self.index, start)
         cipher = self._bodies.cipher(start.session_id)
         self._store(start_entries(start, self.clock.now(), None, None, cipher))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
@@ -325,14 +327,13 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
                 found = self.entries_of(flush.session_id)[seq - 1]
                 if found.hash != hashed or found.feed_offset is None:
                     return Refused(epoch=head.epoch, seq=head.next_seq)
-                return Committed(
-                    first_feed_offset=found.feed_offset - count + 1,
-                    next_deadline_at=next_deadline(head),
-                )
+                first = found.feed_offset - count + 1
+                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
             case OperationKnown(precondition, offset):
                 return Declined(precondition=precondition, facts={"entry": self.recent(offset)})
             case Declined(facts={"ended_offset": offset, "status": status}):
-                return replace(verdict, facts=end_facts(str(status), self.recent(int(offset))))
+                end = end_facts(str(status), self.recent(int(offset)))
+                return replace(verdict, facts={**verdict.facts, **end})
             case Declined() | Refused():
                 return verdict
 

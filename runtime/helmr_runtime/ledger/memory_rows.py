@@ -139,7 +139,11 @@ class MemoryRows:
                 waits = rows.new_waits.values()
                 found = ((_deadline_first(row), self._wait(row, in_full=False)) for row in waits)
             case TokenFilter():
-                found = (((-one.created_offset,), self._token(one)) for one in self._index.tokens)
+                found = (
+                    ((-one.created_offset,), self._token(one))
+                    for one in self._index.tokens
+                    if one.parent is None
+                )
         fitting = (one for one in found if _fits(wanted, one[1]))
         return _page(type(wanted).__name__, fitting, dict, cursor, limit)
 
@@ -202,10 +206,11 @@ def _fits(wanted: Filter, info: Json) -> bool:
         return False
     if "kinds" in given and info["kind"] not in given.pop("kinds"):
         return False
-    if "forked_from" in given:
-        origin = info["forked_from"]
-        if origin is None or origin["session_id"] != given.pop("forked_from"):
-            return False
+    for kin in ("forked_from", "parent"):
+        if kin in given:
+            session = info[kin]
+            if session is None or session["session_id"] != given.pop(kin):
+                return False
     is_over = info["status"] in ("closed", "cancelled")
     if given.get("activity") == "idle" and is_over:
         return False

@@ -36,6 +36,10 @@ class NewSession:
     origin_id: str | None = None
     """The session that this is a fork of, and the seq in it behind which it begins (S-86)."""
     origin_seq: int | None = None
+    parent_id: str | None = None
+    """The session that this is a child of, the run of it that made it, and by which op (S-91)."""
+    parent_run_id: str | None = None
+    parent_op: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class NewWait:
     """JSON text of a list of strings; so is `session_tags`."""
     session_tags: str = "[]"
     assignee: str | None = None
+    session_ids: str = "[]"
+    """JSON text of a list: the children of which it awaits the first to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +214,7 @@ class Projection:
 
     def _session_created(self, entry: Entry, feed_offset: int) -> None:
         body = entry.body
-        origin = body.get("forked_from", {})
+        origin, parent = body.get("forked_from", {}), body.get("parent", {})
         self.new_sessions[entry.session_id] = NewSession(
             session_id=entry.session_id,
             created_offset=feed_offset,
@@ -220,6 +226,9 @@ class Projection:
             metadata=jsontext.encode(body.get("metadata", {})),
             origin_id=origin.get("session_id"),
             origin_seq=origin.get("seq"),
+            parent_id=parent.get("session_id"),
+            parent_run_id=parent.get("run_id"),
+            parent_op=parent.get("op"),
         )
 
     def _run_created(self, entry: Entry, head: Head, feed_offset: int) -> None:
@@ -256,6 +265,7 @@ class Projection:
             tags=jsontext.encode(body.get("tags", [])),
             session_tags=jsontext.encode(body.get("session_tags", [])),
             assignee=body.get("assignee"),
+            session_ids=jsontext.encode(body.get("session_ids", [])),
         )
         self.waits[wait_id] = WaitNumbers(wait_id, WaitStatus.PENDING.value, None, None)
 

@@ -115,9 +115,8 @@ class ReadableLedger(ABC):
 
     async def catalog(self) -> Mapping[str, Any] | None:
         """The newest catalog, None before the first."""
-        if not self.index.catalog_offset:
-            return None
-        return (await self.entry(self.index.catalog_offset)).body
+        offset = self.index.catalog_offset
+        return (await self.entry(offset)).body if offset else None
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
@@ -274,6 +273,7 @@ class ReadableLedger(ABC):
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
@@ -285,6 +285,7 @@ class ReadableLedger(ABC):
             activity=activity,
             tag=tag,
             forked_from=forked_from,
+            parent=parent,
         )
         return await self._page(wanted, cursor, limit)
 

@@ -27,6 +27,7 @@ class SessionFilter:
     """Of sessions that are over, none is `idle`."""
     tag: str | None = None
     forked_from: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,8 @@
 """Live tokens in the ledger's memory: what preconditions, completions, expiry and deliveries ask. Pure.
 
+A child session is among them under its own id: the end of its first run is its end, and waits on it are as waits on
+tokens. One that its parent has ended is *cancelled* and an orphan until it is over (S-91).
+
 Folded from entries of every session and of the nil session; the first end in feed order is the end (S-40). It
 holds ids, numbers and times; texts and data stand in the entries that the offsets name.
 
@@ -12,9 +15,11 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from helmr.models import TokenStatus
+from helmr_runtime.core.children import CHILD_ENDS, Parent
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 
 ENDED_TOKENS_MAX = 10_000
@@ -25,6 +30,9 @@ ENDS = {
     EntryKind.TOKEN_EXPIRED: TokenStatus.EXPIRED,
     EntryKind.TOKEN_CANCELLED: TokenStatus.CANCELLED,
 }
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""When the time of a child session is over."""
+
 WAIT_ENDS = frozenset(
     {EntryKind.WAIT_FULFILLED, EntryKind.WAIT_TIMED_OUT, EntryKind.WAIT_CANCELLED}
 )
@@ -39,6 +47,7 @@ class Token:
         ended_offset: Feed offset of the entry that ended it, 0 while it is pending.
         pin_offset: Feed offset of the newest `wait.opened` that pinned a schema, 0 without one (S-43).
         waits: Pending waits on it, with their sessions.
+        parent: Whose child it is; None of a token.
     """
 
     id: str
@@ -53,6 +62,17 @@ class Token:
     ended_offset: int = 0
     pin_offset: int = 0
     waits: dict[str, str] = field(default_factory=dict)
+    parent: Parent | None = None
+
+    @property
+    def owner_id(self) -> str:
+        """The session that ends it with its own end."""
+        return self.parent.session_id if self.parent is not None else self.session_id
+
+    @property
+    def is_orphan(self) -> bool:
+        """A child session that its parent has ended."""
+        return self.parent is not None and self.status is TokenStatus.CANCELLED
 
     @property
     def is_pending(self) -> bool:
@@ -75,13 +95,34 @@ class TokenIndex:
         self._of_session: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._expiries: list[tuple[datetime, str]] = []
-        self._token_of_wait: dict[str, str] = {}
+        self._awaited: dict[str, tuple[str, ...]] = {}
+        self._orphans: list[str] = []
         self.touched: set[str] = set()
         """Tokens whose numbers changed since the tables were last asked to follow."""
 
     def get(self, token_id: str) -> Token | None:
         """The token, if it is in memory."""
         return self._tokens.get(token_id)
+
+    def first_ended(self, awaited: Iterable[str]) -> Token | None:
+        """Of these, the one that ended first."""
+        found = (self._tokens.get(one) for one in awaited)
+        ended = [token for token in found if token is not None and not token.is_pending]
+        return min(ended, key=lambda token: token.ended_offset, default=None)
+
+    def ended_facts(self, awaited: tuple[str, ...]) -> dict[str, Any]:
+        """The first of these that has ended, or that there is not, if any; whoever answers adds what its entry says."""
+        ended = self.first_ended(awaited)
+        if ended is not None:
+            named = {"token_id": ended.id, "status": ended.status.value}
+            return {**named, "ended_offset": ended.ended_offset}
+        unknown = next((one for one in awaited if one not in self._tokens), None)
+        return {"token_id": unknown, "status": "unknown"} if unknown is not None else {}
+
+    def take_orphans(self) -> list[str]:
+        """The children that became orphans since this was asked."""
+        found, self._orphans = self._orphans, []
+        return found
 
     def by_callback(self, callback_hash: str) -> Token | None:
         """The token whose callback secret has this hash, if it is in memory."""
@@ -113,12 +154,19 @@ class TokenIndex:
                     )
                 )
                 self.touched.add(entry.body["token_id"])
+            case EntryKind.SESSION_CREATED if "parent" in entry.body:
+                self._child_created(entry, entry.feed_offset)
             case EntryKind.WAIT_OPENED if "token_id" in entry.body:
                 return self._wait_opened(entry, entry.feed_offset)
+            case EntryKind.WAIT_OPENED if "session_ids" in entry.body:
+                return self._children_awaited(entry)
             case EntryKind.SESSION_CANCELLED:
-                return self._cancel(tuple(self._of_session.get(entry.session_id, ())), entry)
+                owned = self._owned(entry.session_id)
+                return self._cancel([t.id for t in owned if t.parent is None or _ends(t)], entry)
             case EntryKind.RUN_REWOUND:
-                return self._cancel(entry.body["tokens"], entry)
+                return self._cancel([*entry.body["tokens"], *self._set_aside(entry)], entry)
+            case kind if kind in CHILD_ENDS:
+                return self._run_ended(entry)
             case kind if kind in ENDS:
                 return self._end(entry.body["token_id"], ENDS[kind], entry)
             case kind if kind in WAIT_ENDS:
@@ -141,12 +189,68 @@ class TokenIndex:
     def note_wait(self, token: Token, wait_id: str, session_id: str) -> None:
         """A pending wait on the token."""
         token.waits[wait_id] = session_id
-        self._token_of_wait[wait_id] = token.id
+        self._awaited[wait_id] = (*self._awaited.get(wait_id, ()), token.id)
 
     def _wait_resolved(self, wait_id: str) -> None:
-        token_id = self._token_of_wait.pop(wait_id, None)
-        if token_id is not None:
-            self._tokens[token_id].waits.pop(wait_id, None)
+        for awaited_id in self._awaited.pop(wait_id, ()):
+            self._tokens[awaited_id].waits.pop(wait_id, None)
+
+    # --- children -------------------------------------------------------------------------------
+
+    def _child_created(self, entry: Entry, feed_offset: int) -> None:
+        child_id = entry.session_id
+        self.admit(
+            Token(
+                id=child_id,
+                session_id=child_id,
+                created_offset=feed_offset,
+                created_at=entry.recorded_at,
+                expires_at=NEVER,
+                callback_hash="",
+                parent=Parent.from_json(entry.body["parent"]),
+            )
+        )
+        self.touched.add(child_id)
+
+    def _children_awaited(self, entry: Entry) -> list[tuple[str, str]]:
+        wait_id, children = entry.body["wait_id"], entry.body["session_ids"]
+        found = [child for one in children if (child := self._tokens.get(one)) is not None]
+        for child in found:
+            self.note_wait(child, wait_id, entry.session_id)
+        return [(entry.session_id, wait_id)] if any(not one.is_pending for one in found) else []
+
+    def _run_ended(self, entry: Entry) -> list[tuple[str, str]]:
+        """A run ended: its session's first, if none has before; and it may have children.
+
+        A run that goes on as the next has not ended: that one's end is the child's.
+        """
+        due: list[tuple[str, str]] = []
+        child = self._tokens.get(entry.session_id)
+        goes_on = "continued_by" in entry.body
+        if child is not None and child.parent is not None and not goes_on:
+            due += self._end(child.id, TokenStatus.COMPLETED, entry)
+        if entry.kind is EntryKind.RUN_CANCELLED:
+            owned = self._owned(entry.session_id)
+            due += self._cancel([t.id for t in owned if _ends(t, entry.run_id)], entry)
+        return due
+
+    def _set_aside(self, rewound: Entry) -> list[str]:
+        """The children that ops made which a rewind has set aside."""
+        if rewound.body.get("keep_children"):
+            return []
+        gone = set(rewound.body["set_aside"])
+        return [
+            token.id
+            for token in self._owned(rewound.session_id)
+            if token.parent is not None
+            and token.parent.run_id == rewound.run_id
+            and token.parent.op in gone
+        ]
+
+    def _owned(self, session_id: str) -> list[Token]:
+        """What that session has made and has not ended, oldest first."""
+        owned = [self._tokens[token_id] for token_id in self._of_session.get(session_id, ())]
+        return sorted(owned, key=lambda token: token.created_offset)
 
     def _end(self, token_id: str, status: TokenStatus, entry: Entry) -> list[tuple[str, str]]:
         token = self._tokens.get(token_id)
@@ -159,6 +263,8 @@ class TokenIndex:
         self._leave_session(token)
         self._ended[token.id] = None
         self.touched.add(token.id)
+        if token.is_orphan:
+            self._orphans.append(token.id)
         return [(session_id, wait_id) for wait_id, session_id in token.waits.items()]
 
     def _cancel(self, token_ids: Iterable[str], entry: Entry) -> list[tuple[str, str]]:
@@ -169,11 +275,11 @@ class TokenIndex:
         ]
 
     def _leave_session(self, token: Token) -> None:
-        of_session = self._of_session.get(token.session_id)
+        of_session = self._of_session.get(token.owner_id)
         if of_session is not None:
             of_session.discard(token.id)
             if not of_session:
-                del self._of_session[token.session_id]
+                del self._of_session[token.owner_id]
 
     # --- what tables bring and take ---------------------------------------------------------------
 
@@ -183,10 +289,12 @@ class TokenIndex:
         if known is not None:
             return known
         self._tokens[token.id] = token
-        self._by_callback[token.callback_hash] = token.id
+        if token.parent is None:
+            self._by_callback[token.callback_hash] = token.id
         if token.is_pending:
-            self._of_session.setdefault(token.session_id, set()).add(token.id)
-            heapq.heappush(self._expiries, (token.expires_at, token.id))
+            self._of_session.setdefault(token.owner_id, set()).add(token.id)
+            if token.parent is None:
+                heapq.heappush(self._expiries, (token.expires_at, token.id))
         else:
             self._ended[token.id] = None
         return token
@@ -224,3 +332,9 @@ class TokenIndex:
         for item in kept:
             heapq.heappush(self._expiries, item)
         return found
+
+
+def _ends(token: Token, run_id: str | None = None) -> bool:
+    """A child that ends with its parent: with that run of it, if one is named."""
+    parent = token.parent
+    return parent is not None and not parent.leaves and run_id in (None, parent.run_id)

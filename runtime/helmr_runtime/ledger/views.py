@@ -44,6 +44,15 @@ def session_json(
         "forked_from": (
             {"session_id": row.origin_id, "seq": row.origin_seq} if row.origin_id else None
         ),
+        "parent": (
+            {
+                "session_id": row.parent_id,
+                "run_id": row.parent_run_id,
+                "op": row.parent_op,
+            }
+            if row.parent_id
+            else None
+        ),
         "created_at": iso(row.created_at),
         "updated_at": iso(numbers.updated_at),
         "last_seq": numbers.next_seq - 1,
@@ -118,6 +127,7 @@ def wait_json(
         "stream": row.stream,
         "correlation_id": row.correlation_id,
         "token_id": row.token_id,
+        "session_ids": jsontext.decode(row.session_ids),
         "subject": opened.get("subject") if problem is None else UNREADABLE,
         "problem": problem,
         "status": numbers.status,

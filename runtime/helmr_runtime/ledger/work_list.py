@@ -39,7 +39,7 @@ class WorkList:
         self._tokens = tokens
         self._deliveries: dict[str, WorkItem] = {}
         self._ended: dict[str, int] = {}
-        """By wait, the number of the change that added its delivery; as the next two in the order of the numbers."""
+        """By item, the number of the change that added its delivery; as the next two in the order of the numbers."""
         self._ready: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._forgotten = 0
@@ -57,26 +57,46 @@ class WorkList:
             self._ready[head.session_id] = self._comes(head.session_id)
 
     def deliver(self, head: Head, now: datetime) -> None:
-        """The token of the session's pending wait ended: have that delivered until a commit resolves the wait."""
+        """What the session's pending wait awaits has ended: have that delivered until a commit resolves the wait."""
         wait = head.wait
         assert wait is not None
         if wait.id in self._deliveries:
             return
-        self._ended[wait.id] = self._comes(wait.id)
-        self._deliveries[wait.id] = WorkItem(
-            kind="delivery",
-            session_id=head.session_id,
-            queued_at=now,
-            run_id=head.run_id,
-            wait_id=wait.id,
-            token_id=wait.token_id,
+        ended = self._tokens.first_ended(wait.awaits)
+        self._add(
+            WorkItem(
+                kind="delivery",
+                session_id=head.session_id,
+                queued_at=now,
+                run_id=head.run_id,
+                wait_id=wait.id,
+                token_id=ended.id if ended is not None else wait.token_id,
+            )
         )
 
     def delivered(self, wait_id: str) -> None:
         """The wait is resolved."""
-        if self._deliveries.pop(wait_id, None) is not None:
-            del self._ended[wait_id]
-            self._leaves(wait_id)
+        self._remove(wait_id)
+
+    def end(self, head: Head, now: datetime) -> None:
+        """The child's parent has ended it: have it cancelled until a commit ends it."""
+        child = head.session_id
+        item = WorkItem(kind="end", session_id=child, queued_at=now, token_id=child)
+        if item.key not in self._deliveries:
+            self._add(item)
+
+    def ended(self, head: Head) -> None:
+        """The session is over."""
+        self._remove(f"end {head.session_id}")
+
+    def _add(self, item: WorkItem) -> None:
+        self._ended[item.key] = self._comes(item.key)
+        self._deliveries[item.key] = item
+
+    def _remove(self, key: str) -> None:
+        if self._deliveries.pop(key, None) is not None:
+            del self._ended[key]
+            self._leaves(key)
 
     def _comes(self, key: str) -> int:
         self._gone.pop(key, None)

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
@@ -35,17 +36,17 @@ class OperationUnused:
 
 @dataclass(frozen=True, slots=True)
 class TokenOpen:
-    """Precondition of opening a wait on a token: declined with the token's facts if it has ended."""
+    """Precondition of opening a wait on a token or on children: declined with the facts of the first that has ended."""
 
-    token_id: str
+    awaits: tuple[str, ...]
     wait_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenNotCompleted:
-    """Precondition of timing a token wait out: the token has no completion before `deadline_at`."""
+    """Precondition of timing such a wait out: nothing that it awaits was completed before `deadline_at`."""
 
-    token_id: str
+    awaits: tuple[str, ...]
     deadline_at: datetime
 
 
@@ -146,6 +147,8 @@ class StartSession:
     operation: Operation | None
     request_hash: str
     """Over task and payload: what must be equal for `created: false`."""
+    parent: Parent | None = None
+    """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

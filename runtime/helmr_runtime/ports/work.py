@@ -12,9 +12,11 @@ from typing import Any
 class WorkItem:
     """Something the directory must see to; it stays on the ledger's list until a commit clears it.
 
-    kind: `run` (an unheld session whose run is queued without a future retry_at, or running, or waiting with
-    lost steps) or `delivery` (a token of a pending wait ended; `wait_id`, `token_id` are set, and `end` as `token_end`
-    gives it, unless it is large or no longer in memory: then it is to be asked for).
+    kind: what is to be done.
+        `run`: an unheld session whose run is queued without a future retry_at, or running, or waiting with lost steps.
+        `delivery`: a token or a child session of a pending wait ended; `wait_id`, `token_id` are set.
+        `end`: a child session that its parent has ended is to be cancelled; `token_id` is the child's id.
+    end: As `token_end` gives it, unless it is large or no longer in memory: then it is to be asked for.
     """
 
     kind: str
@@ -28,7 +30,7 @@ class WorkItem:
     @property
     def key(self) -> str:
         """What names it while it is on the list."""
-        return self.wait_id or self.session_id
+        return f"end {self.session_id}" if self.kind == "end" else self.wait_id or self.session_id
 
 
 WorkPosition = tuple[int, int]

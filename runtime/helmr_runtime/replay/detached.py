@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from helmr.current import RunRef, SessionRef
+from helmr.current import RunRef, SessionRef, StepRef
 from helmr.errors import NotReady, RunParked
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
@@ -237,8 +237,8 @@ class DetachedRun:
         if not self._closed.done():
             self._closed.set_result(is_clean)
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
         """Refused: it stands in a step, which is not started."""
-        raise NotReady(f"tokens.{method} is not asked while code is only tried")
+        raise NotReady(f"{call} is not asked while code is only tried")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from helmr.current import RunRef, SessionRef, StepCall, current_run
+from helmr.current import RunRef, SessionRef, StepCall, StepRef, current_run
 from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
 from helmr.ids import RUN, new_id
 from helmr.tasks import Task
@@ -91,10 +91,10 @@ class RunEvents(Protocol):
         """The thread ends; not clean: parts of the tree did not end and still exist."""
         ...
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        """Ask the ledger about tokens, for a run; `key` names the call, so that a repeated one acts once."""
+        """Ask the ledger, for a run; `step` names the call, so that a repeated one acts once."""
         ...
 
 
@@ -381,11 +381,11 @@ class RunDriver:
             self._calls.tell(self._host.op_requested, self, self.cursor.op, PatchRequest(name))
         return is_patched
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        """Ask the host about tokens."""
-        coroutine = self._host.token_call(method, token_id, arguments, key)
+        """Ask the host."""
+        coroutine = self._host.ledger_call(call, token_id, arguments, step)
         return await asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(coroutine, self._calls.host_loop)
         )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
 
 from helmr.context import TaskContext
 from helmr.current import (
+    ChildCall,
     DurableRun,
     PublicTokenCall,
     PublicTokenMade,
@@ -45,6 +47,7 @@ from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.public_tokens import Scope, scope_of_request
 from helmr_runtime.core.requests import (
     HistoryRequest,
@@ -62,8 +65,8 @@ from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import Made, StepError, StepValue
 from helmr_runtime.security.completion import data_schema
 
-TOKEN_CALL_RETRIES = 5
-"""A task's question about tokens outlasts a restart of the ledger."""
+LEDGER_CALL_RETRIES = 5
+"""What a task asks the ledger outlasts a restart of the ledger."""
 
 TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
 """S-16."""
@@ -93,10 +96,10 @@ class OpRequests(Protocol):
         """Whether the code takes a patch's new way here; recorded where the journal ends."""
         ...
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        """Ask the ledger about tokens, unrecorded; `key` names the call."""
+        """Ask the ledger, unrecorded; `step` names the call."""
         ...
 
     def continued(self, payload: Any) -> HelmrSignal:
@@ -232,6 +235,7 @@ class DurableContext(DurableRun):
             stream=call.stream,
             correlation_id=call.correlation_id,
             token_id=call.token_id,
+            session_ids=call.session_ids,
             timeout_s=call.timeout_s,
             until=call.until,
             details=call.details,
@@ -313,20 +317,34 @@ class DurableContext(DurableRun):
         self, method: str, token_id: str | None, arguments: Mapping[str, Any]
     ) -> Any:
         """Ask the ledger about tokens; recorded once, as a step is."""
+        call = f"tokens.{method}"
+        return await self._ledger_call(call, call, token_id, arguments)
 
+    async def start_child(self, call: ChildCall) -> str:
+        """Start a child session; recorded once, as a step is."""
+        self._asking.check_severed()
+        _check_size(call.payload, "the payload")
+        session_id: str = await self._ledger_call(
+            f"{CHILD_STEP}{call.task}", "sessions.start", None, asdict(call)
+        )
+        return session_id
+
+    async def _ledger_call(
+        self, name: str, call: str, token_id: str | None, arguments: Mapping[str, Any]
+    ) -> Any:
         async def ask() -> Any:
             step = current_step.get()
             assert step is not None
-            return await self._asking.token_call(method, token_id, arguments, step.key)
+            return await self._asking.ledger_call(call, token_id, arguments, step)
 
         return await self.step(
             StepCall(
-                name=f"tokens.{method}",
+                name=name,
                 call=ask,
                 is_async=True,
                 encode=lambda value: value,
                 decode=lambda value: value,
-                retries=TOKEN_CALL_RETRIES,
+                retries=LEDGER_CALL_RETRIES,
                 backoff_s=1.0,
                 retry_on=(Unavailable,),
                 timeout_s=None,

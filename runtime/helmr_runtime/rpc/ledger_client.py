@@ -104,10 +104,12 @@ class LedgerClient(Protocol):
         activity: str | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, limit, cursor."""
+        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, parent, limit,
+        cursor."""
         ...
 
     async def get_run(self, run_id: str) -> Json:

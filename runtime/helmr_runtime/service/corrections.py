@@ -80,8 +80,8 @@ class Corrections:
         state = await self._state(session_id)
         run = rewindable(state, run_id)
         to_op = place_of(run, request.to_op, request.wait_id)
-        plan = plan_rewind(state, run, to_op, keep_answers=request.keep_answers)
-        return preview_of(state, run, plan, keep_answers=request.keep_answers)
+        plan = plan_rewind(state, run, to_op, **_kept(request))
+        return preview_of(state, run, plan, **_kept(request))
 
     async def rewind(self, caller: Caller, run_id: str, request: RewindRequest) -> RunInfo:
         """Take the run back (S-75).
@@ -100,6 +100,7 @@ class Corrections:
             reason=request.reason,
             seen=request.preview_hash,
             keep_answers=request.keep_answers,
+            keep_children=request.keep_children,
         )
         await self._router.command(run.session_id, command)
         return await self._runs.get(run_id)
@@ -117,8 +118,8 @@ class Corrections:
         wait = await self._wait(wait_id)
         state = await self._state(str(wait["session_id"]))
         run = rewindable(state, str(wait["run_id"]))
-        plan = plan_amendment(state, run, wait_id, keep_answers=request.keep_answers)
-        return preview_of(state, run, plan, keep_answers=request.keep_answers)
+        plan = plan_amendment(state, run, wait_id, **_kept(request))
+        return preview_of(state, run, plan, **_kept(request))
 
     async def amend(self, caller: Caller, wait_id: str, request: AmendRequest) -> RunInfo:
         """Give the wait another answer (S-79).
@@ -140,6 +141,7 @@ class Corrections:
             reason=request.reason,
             seen=request.preview_hash,
             keep_answers=request.keep_answers,
+            keep_children=request.keep_children,
         )
 
         async def write() -> Json:
@@ -216,3 +218,9 @@ class Corrections:
     async def _wait(self, wait_id: str) -> Json:
         ids.check_id(wait_id, ids.WAIT)
         return await self._ledger.get_wait(wait_id)
+
+
+def _kept(
+    request: RewindPreviewRequest | AmendPreviewRequest,
+) -> dict[str, bool]:
+    return {"keep_answers": request.keep_answers, "keep_children": request.keep_children}

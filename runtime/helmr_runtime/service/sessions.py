@@ -140,12 +140,14 @@ class Sessions:
         activity: Activity | None = None,
         tag: str | None = None,
         forked_from: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
         """Sessions, newest first; their waits without body and schema."""
-        if forked_from is not None:
-            ids.check_id(forked_from, ids.SESSION)
+        for named in (forked_from, parent):
+            if named is not None:
+                ids.check_id(named, ids.SESSION)
         found = await self._ledger.list_sessions(
             external_id=external_id,
             task=task,
@@ -153,6 +155,7 @@ class Sessions:
             activity=activity.value if activity is not None else None,
             tag=tag,
             forked_from=forked_from,
+            parent=parent,
             limit=limit,
             cursor=cursor,
         )

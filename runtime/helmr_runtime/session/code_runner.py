@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from helmr.current import RunRef, SessionRef
+from helmr.current import RunRef, SessionRef, StepRef
 from helmr.errors import HelmrSignal, RunParked
 from helmr.ids import RUN, new_id
 from helmr.models import RunStatus
@@ -57,6 +57,7 @@ from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.outcomes import Outcomes
 from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.step_retries import StepRetries
+from helmr_runtime.session.task_children import start_child
 from helmr_runtime.session.task_tokens import task_token_call
 from helmr_runtime.session.token_waits import TokenWaits
 
@@ -276,7 +277,7 @@ class CodeRunner:
         match ask:
             case StepRequest():
                 self._retries.opened(driver, run, op, ask)
-            case WaitRequest(wait_kind="token"):
+            case WaitRequest() if ask.awaits:
                 self._spawn(self._token_waits.open(lambda: self._run_of(driver), op, ask))
             case WaitRequest():
                 self._log.write(ops.open_wait(state, run, op, ask, context))
@@ -309,13 +310,17 @@ class CodeRunner:
         if run is not None and isinstance(ask, StepRequest):
             self._retries.op_reached(driver, run, op, ask)
 
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any], key: str
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
     ) -> Any:
-        """Ask the ledger about tokens, for the run."""
+        """Ask the ledger for the run: `sessions.start`, or `tokens.…` about tokens."""
         run = self._log.state.run
         assert run is not None
-        return await task_token_call(self._ledger, run.id, method, token_id, arguments, key)
+        what, _, method = call.partition(".")
+        if what == "sessions":
+            session_id = self._log.state.id
+            return await start_child(self._ledger, session_id, run, step.op, arguments, step.key)
+        return await task_token_call(self._ledger, run.id, method, token_id, arguments, step.key)
 
     def gave_up(self, driver: RunDriver, op: int) -> None:
         """The code cancelled an op it awaited."""

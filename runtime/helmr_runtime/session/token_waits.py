@@ -1,6 +1,6 @@
-"""Waits on tokens: opened, and timed out, only if the ledger says that the token is as believed.
+"""Waits on tokens and on child sessions: opened, and timed out, only if the ledger says that the token is as believed.
 
-A token is a fact outside the session (S-13), so these two decisions are made alone: nothing is applied before the
+Its end is a fact outside the session (S-13), so these two decisions are made alone: nothing is applied before the
 ledger has taken it.
 """
 
@@ -22,7 +22,7 @@ from helmr_runtime.session.task_tokens import question_of
 
 
 class TokenWaits:
-    """The waits of one session on tokens."""
+    """The waits of one session on tokens and on child sessions."""
 
     def __init__(self, log: SessionLog, ledger: Ledger) -> None:
         self._log = log
@@ -38,10 +38,13 @@ class TokenWaits:
         with log.under_way():
             async with log.turn, log.exclusive():
                 run = run_now()
-                if run is None or ask.token_id is None:
+                if run is None:
                     return
-                guard = TokenOpen(ask.token_id, ask.wait_id)
-                question = await question_of(self._ledger, run, ask.token_id)
+                guard = TokenOpen(ask.awaits, ask.wait_id)
+                token_id = ask.token_id
+                question = (
+                    await question_of(self._ledger, run, token_id) if token_id is not None else None
+                )
                 ended: TokenEnded | None = None
                 while not log.is_over:
                     context = log.context()
@@ -54,9 +57,9 @@ class TokenWaits:
                     ended = _token_end(reply.facts, ask, context.now)
 
     def is_timed_out_by(self, command: Command) -> bool:
-        """The command is the deadline of the wait on a token that is open."""
+        """The command is the deadline of such a wait that is open."""
         wait = self._log.state.wait
-        if wait is None or wait.kind != "token" or not isinstance(command, Deadline):
+        if wait is None or not wait.awaits or not isinstance(command, Deadline):
             return False
         return command.wait_id == wait.id
 
@@ -66,9 +69,9 @@ class TokenWaits:
         wait = log.state.wait
         assert wait is not None
         decision = decide(log.state, command, log.context(command.sent_at))
-        if not decision.drafts or wait.token_id is None or wait.deadline_at is None:
+        if not decision.drafts or wait.deadline_at is None:
             return decision
-        guard = TokenNotCompleted(wait.token_id, wait.deadline_at)
+        guard = TokenNotCompleted(wait.awaits, wait.deadline_at)
         async with log.exclusive():
             if log.is_over:
                 raise Moved(f"{log.state.id} left this host")
@@ -79,12 +82,11 @@ class TokenWaits:
 
 
 def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> TokenEnded:
-    """How the awaited token ended; one that there is not ends the wait as well."""
-    assert ask.token_id is not None
+    """How what is awaited ended; what there is not ends the wait as well."""
     return TokenEnded(
         principal=RUNTIME,
         wait_id=ask.wait_id,
-        token_id=ask.token_id,
+        token_id=facts["token_id"],
         status=facts["status"],
         data=facts.get("data"),
         ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,

@@ -8,7 +8,7 @@ from typing import Any
 
 from helmr.errors import SessionChanged
 from helmr.models import SessionStatus
-from helmr_runtime.core.commands import AmendWait, Command, RewindRun
+from helmr_runtime.core.commands import AmendWait, RewindRun
 from helmr_runtime.core.corrections import (
     Rewind,
     accepted_for,
@@ -40,7 +40,7 @@ def rewind(state: SessionState, command: RewindRun, context: Context) -> Decisio
         SessionChanged: It would do something else than what was shown.
     """
     run = rewindable(state, command.run_id)
-    plan = plan_rewind(state, run, command.to_op, keep_answers=command.keep_answers)
+    plan = plan_rewind(state, run, command.to_op, **_kept(command))
     _check_seen(state, run, plan, command)
     drafts = _rewound(state, run, command, plan, command.reason)
     return Decision(drafts, receipt(drafts[-1], state.id))
@@ -54,7 +54,7 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
         As `rewind`.
     """
     run = rewindable(state, command.run_id)
-    plan = plan_amendment(state, run, command.wait_id, keep_answers=command.keep_answers)
+    plan = plan_amendment(state, run, command.wait_id, **_kept(command))
     _check_seen(state, run, plan, command)
     checked_size(command.data)
     opened = question_of_wait(run, command.wait_id)
@@ -73,11 +73,15 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
     return Decision(drafts, reply)
 
 
+def _kept(command: RewindRun | AmendWait) -> dict[str, bool]:
+    return {"keep_answers": command.keep_answers, "keep_children": command.keep_children}
+
+
 def _check_seen(
     state: SessionState, run: Run, plan: Rewind, command: RewindRun | AmendWait
 ) -> None:
     if plan.hash != command.seen:
-        preview = preview_of(state, run, plan, keep_answers=command.keep_answers)
+        preview = preview_of(state, run, plan, **_kept(command))
         raise SessionChanged(
             "the run went on since this rewind was looked at; it would now do something else",
             hint="Look again, then decide.",
@@ -88,7 +92,7 @@ def _check_seen(
 def _rewound(
     state: SessionState,
     run: Run,
-    command: Command,
+    command: RewindRun | AmendWait,
     plan: Rewind,
     reason: str,
     *,
@@ -121,7 +125,10 @@ def _rewound(
         "held": [one.to_json() for one in plan.held],
         "tokens": list(plan.tokens),
         "public_tokens": list(plan.public_tokens),
+        "children": list(plan.children),
     }
+    if command.keep_children:
+        body["keep_children"] = True
     if amended is not None:
         body["amended"] = dict(amended)
     if state.status is SessionStatus.CLOSED:

@@ -276,7 +276,7 @@ def _time_out_if_due(
 ) -> tuple[tuple[Draft, ...], Wait | None]:
     """A record decided at or after a deadline does not fulfil the wait: it times out first (S-14)."""
     wait = state.wait
-    if wait is None or wait.kind == "token" or not is_due(wait, context.now):
+    if wait is None or wait.awaits or not is_due(wait, context.now):
         return (), wait
     return (_due(wait, _run_of(state), context),), None
 

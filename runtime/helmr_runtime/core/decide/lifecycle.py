@@ -77,12 +77,13 @@ def cancel_session(state: SessionState, command: CancelSession, context: Context
         drafts.append(
             Draft(
                 EntryKind.RUN_CANCELLED,
-                {"reason": "session cancelled"},
+                {"reason": (command.reason or "session cancelled").replace("_", " ")},
                 run_id=run.id,
                 principal=command.principal,
             )
         )
-    end = carrier(EntryKind.SESSION_CANCELLED, {}, command)
+    why = {"reason": command.reason} if command.reason is not None else {}
+    end = carrier(EntryKind.SESSION_CANCELLED, why, command)
     return Decision((*drafts, end), receipt(end, state.id))
 
 

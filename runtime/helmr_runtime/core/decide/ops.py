@@ -147,7 +147,7 @@ def open_wait(
         op: The op's number.
         ask: What the code asked.
         context: The circumstances.
-        token_ended: How the awaited token ended, if it has.
+        token_ended: How the awaited token, or the first of the awaited children, ended, if it has.
         question: What the awaited token says, for what the code did not say itself.
     """
     deadline = _deadline(ask, context.now)
@@ -158,6 +158,7 @@ def open_wait(
         "stream": ask.stream,
         "correlation_id": ask.correlation_id,
         "token_id": ask.token_id,
+        "session_ids": list(ask.session_ids) or None,
         "timeout_s": ask.timeout_s,
         "deadline_at": iso(shown_at) if shown_at is not None else None,
         "deadline_of": "token" if ends_with_token else None,

@@ -53,6 +53,7 @@ class SessionsQuery(ListQuery):
     activity: Activity | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=200)
     forked_from: str | None = Field(default=None, min_length=1, max_length=64)
+    parent: str | None = Field(default=None, min_length=1, max_length=64)
 
 
 @router.post(

@@ -22,6 +22,7 @@ from helmr_runtime.ledger.authored import (
     Chain,
     StartMatch,
     catalog_draft,
+    check_parent,
     find_start,
     fork_entries,
     forked,
@@ -121,9 +122,10 @@ class FlushJob(PendingJob[CommitReply]):
             if isinstance(precondition, OperationUnused)
         }
         self._tokens = {
-            precondition.token_id
+            awaited_id
             for precondition in flush.preconditions
             if isinstance(precondition, TokenOpen | TokenNotCompleted)
+            for awaited_id in precondition.awaits
         }
         self.keys = frozenset({flush.session_id, *operations, *self._tokens})
         self._flush = flush
@@ -163,7 +165,8 @@ class FlushJob(PendingJob[CommitReply]):
                 self.answer(Declined(precondition=precondition, facts={"entry": entry}))
             case Declined(facts={"ended_offset": offset, "status": status}):
                 entry = await self._lookups.entry(int(offset))
-                self.answer(replace(verdict, facts=end_facts(str(status), entry)))
+                facts = {**verdict.facts, **end_facts(str(status), entry)}
+                self.answer(replace(verdict, facts=facts))
             case Declined() | Refused():
                 self.answer(verdict)
         return None
@@ -200,7 +203,10 @@ class StartJob(PendingJob[Started]):
             key_hash(start.idempotency_key) if start.idempotency_key is not None else None,
             start.external_id,
         )
-        self.keys = frozenset({start.session_id, *(digest(n) for n in names if n is not None)})
+        # Its parent's end is decided before, or else finds the child.
+        parents = {start.parent.session_id} if start.parent is not None else set()
+        known = (digest(name) for name in names if name is not None)
+        self.keys = frozenset({start.session_id, *parents, *known})
         self._start = start
         self._index = index
         self._lookups = lookups
@@ -215,6 +221,9 @@ class StartJob(PendingJob[Started]):
             entry = await self._lookups.entry(match.feed_offset)
             self.answer(repeated_start(start, match, entry))
             return None
+        if start.parent is not None:
+            await self._lookups.head(start.parent.session_id)
+            check_parent(self._index, start)
         key, key_id = self._chain.new(start.session_id)
         cipher = self._chain.bodies.cipher(start.session_id)
         entries = start_entries(start, self._clock.now(), key, key_id, cipher)

@@ -59,8 +59,8 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
         "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
         "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
         "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
-        "AND ($7::UUID IS NULL OR origin = $7) "
-        "ORDER BY created_offset DESC LIMIT $8",
+        "AND ($7::UUID IS NULL OR origin = $7) AND ($8::UUID IS NULL OR parent = $8) "
+        "ORDER BY created_offset DESC LIMIT $9",
         [
             key[0] if key is not None else None,
             wanted.external_id,
@@ -69,6 +69,7 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
             wanted.activity,
             tag,
             rows.uuid_or_none(wanted.forked_from),
+            rows.uuid_or_none(wanted.parent),
             limit + 1,
         ],
     ).fetchall()

@@ -107,7 +107,9 @@ def _views(base: str) -> dict[str, str]:
                 typeid_of('run', run) AS run_id, run AS run_key, typeid_of('wait', wait) AS wait_id,
                 wait AS wait_key, next_seq - 1 AS entry_count, created_at, updated_at, created_offset,
                 last_offset, typeid_of('ses', origin) AS forked_from, origin AS forked_from_key,
-                origin_seq AS forked_from_seq
+                origin_seq AS forked_from_seq, typeid_of('ses', parent) AS parent_id,
+                parent AS parent_key, typeid_of('run', parent_run) AS parent_run_id,
+                parent_op
             FROM {base}.sessions""",
         "runs": f"""
             SELECT typeid_of('run', run) AS run_id, run AS run_key, typeid_of('ses', session) AS session_id,
@@ -118,7 +120,8 @@ def _views(base: str) -> dict[str, str]:
             SELECT typeid_of('wait', wait) AS wait_id, wait AS wait_key,
                 typeid_of('ses', session) AS session_id, session AS session_key,
                 typeid_of('run', run) AS run_id, run AS run_key, op, task, kind::VARCHAR AS kind, stream,
-                correlation_id, typeid_of('tok', token) AS token_id, token AS token_key, is_backoff,
+                correlation_id, typeid_of('tok', token) AS token_id, token AS token_key, session_ids,
+                is_backoff,
                 status::VARCHAR AS status, mode::VARCHAR AS mode, priority::VARCHAR AS priority, tags,
                 session_tags, assignee, opened_at, deadline_at, resolved_at, opened_offset,
                 resolved_offset
@@ -148,7 +151,7 @@ def _views(base: str) -> dict[str, str]:
                     THEN typeid_of('ses', session) END AS session_id,
                 session AS session_key, tags, has_schema, status::VARCHAR AS status, created_at,
                 expires_at, ended_at, created_offset, nullif(ended_offset, 0) AS ended_offset
-            FROM {base}.tokens""",
+            FROM {base}.tokens WHERE parent IS NULL""",
     }  # fmt: skip
 
 

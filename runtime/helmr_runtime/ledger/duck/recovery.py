@@ -17,6 +17,7 @@ from uuid import UUID
 from helmr import ids
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
+from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.database import Reader
@@ -36,7 +37,7 @@ _HEADS = """
 SELECT s.session, s.epoch, s.next_seq, s.updated_us, s.last_offset, s.created_offset, s.task, s.status, s.run,
     r.status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset, w.wait, w.kind, w.op, w.token,
     w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset, s.tail_count, s.has_keys, s.external_id,
-    s.start_key, t.expires_us, c.key_id
+    s.start_key, t.expires_us, c.key_id, w.session_ids
 FROM (SELECT * FROM session_rows WHERE session IN ({sessions})) s
 LEFT JOIN run_rows r ON r.run = s.run
 LEFT JOIN wait_rows w ON w.wait = s.wait
@@ -261,6 +262,7 @@ def _head_of(row: Any) -> Head:
             # A deadline that is the token's expiry is not the wait's own (`helmr_runtime.core.run.own_deadline`).
             deadline_at=rows.time_or_none(row[19]) if row[19] != row[27] else None,
             is_backoff=row[20],
+            session_ids=tuple(jsontext.decode(row[29])),
         )
     return head
 
@@ -278,8 +280,10 @@ def _nil_head(reader: Reader, index: LedgerIndex, nil_offset: int) -> None:
 
 
 def _deliver(index: LedgerIndex, now: datetime) -> None:
-    """The ends of tokens that waits on them have not heard of (S-63)."""
+    """The ends that waits and children have not heard of (S-63)."""
     for token in index.tokens:
+        if token.is_orphan:
+            index.end_child(token.id, now)
         if not token.is_pending:
             for wait_id, session_id in tuple(token.waits.items()):
                 index.deliver(session_id, wait_id, now)

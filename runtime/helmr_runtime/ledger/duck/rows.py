@@ -141,8 +141,12 @@ def _body(text: str, session_id: str, seq: int, kind: str) -> dict[str, Any]:
     return body
 
 
+FIXED_LAST = 5
+"""Columns of `sessions` behind those that change: the origin of a fork, and the parent of a child."""
+
+
 def new_session_row(row: NewSession) -> Row:
-    """What of a row of `sessions` never changes: the first columns, and the last two."""
+    """What of a row of `sessions` never changes: the first columns, and the last `FIXED_LAST`."""
     return (
         uuid_of(row.session_id),
         row.created_offset,
@@ -154,6 +158,9 @@ def new_session_row(row: NewSession) -> Row:
         row.metadata,
         uuid_or_none(row.origin_id),
         row.origin_seq,
+        uuid_or_none(row.parent_id),
+        uuid_or_none(row.parent_run_id),
+        row.parent_op,
     )
 
 
@@ -190,6 +197,9 @@ def session_of(row: Row) -> tuple[NewSession, SessionNumbers]:
         metadata=row[7],
         origin_id=id_or_none(ids.SESSION, row[20]),
         origin_seq=row[21],
+        parent_id=id_or_none(ids.SESSION, row[22]),
+        parent_run_id=id_or_none(ids.RUN, row[23]),
+        parent_op=row[24],
     )
     numbers = SessionNumbers(
         session_id=session_id,
@@ -276,7 +286,7 @@ def new_wait_row(row: NewWait) -> Row:
 
 def wait_details_row(row: NewWait) -> Row:
     """The last columns of `waits` but the mode, which never change either."""
-    return (row.priority, row.tags, row.session_tags, row.assignee)
+    return (row.priority, row.tags, row.session_tags, row.assignee, row.session_ids)
 
 
 def wait_numbers_row(row: WaitNumbers) -> Row:
@@ -305,6 +315,7 @@ def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
         tags=row[18],
         session_tags=row[19],
         assignee=row[20],
+        session_ids=row[21],
     )
     numbers = WaitNumbers(
         wait_id=wait_id,

@@ -292,7 +292,56 @@ MIGRATION_4: Sequence[str] = (
 )
 """Which session a fork begins with the past of, and up to which seq."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (MIGRATION_1, MIGRATION_2, MIGRATION_3, MIGRATION_4)
+MIGRATION_5: Sequence[str] = (
+    "CREATE TYPE awaited_kind AS ENUM ('input', 'token', 'timer', 'session')",
+    "DROP VIEW head_rows",
+    "DROP VIEW session_rows",
+    "DROP VIEW wait_rows",
+    "DROP VIEW token_rows",
+    "ALTER TABLE sessions ADD COLUMN parent UUID",
+    "ALTER TABLE sessions ADD COLUMN parent_run UUID",
+    "ALTER TABLE sessions ADD COLUMN parent_op INTEGER",
+    "ALTER TABLE waits ALTER kind TYPE awaited_kind USING kind::VARCHAR::awaited_kind",
+    "ALTER TABLE waits ADD COLUMN session_ids VARCHAR DEFAULT '[]'",
+    "ALTER TABLE tokens ADD COLUMN parent UUID",
+    "ALTER TABLE tokens ADD COLUMN parent_run UUID",
+    "ALTER TABLE tokens ADD COLUMN parent_op INTEGER",
+    "ALTER TABLE tokens ADD COLUMN parent_attempt INTEGER",
+    "ALTER TABLE tokens ADD COLUMN leaves BOOLEAN",
+    "DROP TYPE wait_kind",
+    """
+    CREATE VIEW session_rows AS
+    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
+        tags, metadata, status, activity, run, wait, next_seq, last_offset,
+        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
+        origin, origin_seq, parent, parent_run, parent_op
+    FROM sessions
+    """,
+    """
+    CREATE VIEW wait_rows AS
+    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
+        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
+        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids
+    FROM waits
+    """,
+    """
+    CREATE VIEW token_rows AS
+    SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
+        epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
+        epoch_us(ended_at) AS ended_us, pin_offset, parent, parent_run, parent_op, parent_attempt, leaves
+    FROM tokens
+    """,
+    HEAD_ROWS,
+)
+"""Whose child a session is, and which children a wait is on. A child stands in `tokens` under its session's UUID."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (
+    MIGRATION_1,
+    MIGRATION_2,
+    MIGRATION_3,
+    MIGRATION_4,
+    MIGRATION_5,
+)
 """Each brings the file from its number to the next; a released one is never changed."""
 
 

@@ -19,7 +19,8 @@ INSERT INTO sessions SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3:
     unnest($8::VARCHAR[]), unnest($9::VARCHAR[])::session_status, unnest($10::VARCHAR[])::activity,
     unnest($11::UUID[]), unnest($12::UUID[]), unnest($13::INTEGER[]), unnest($14::BIGINT[]),
     unnest($15::TIMESTAMPTZ[]), unnest($16::BIGINT[]), unnest($17::BIGINT[]), unnest($18::INTEGER[]),
-    unnest($19::INTEGER[]), unnest($20::BOOLEAN[]), unnest($21::UUID[]), unnest($22::INTEGER[])
+    unnest($19::INTEGER[]), unnest($20::BOOLEAN[]), unnest($21::UUID[]), unnest($22::INTEGER[]),
+    unnest($23::UUID[]), unnest($24::UUID[]), unnest($25::INTEGER[])
 """
 _UPDATE_SESSIONS = """
 UPDATE sessions SET status = u.status, activity = u.activity, run = u.run, wait = u.wait,
@@ -52,11 +53,11 @@ WHERE runs.run = u.run
 _INSERT_WAITS = """
 INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID[]),
     unnest($4::INTEGER[]), unnest($5::BIGINT[]), unnest($6::TIMESTAMPTZ[]),
-    unnest($7::VARCHAR[])::wait_kind, unnest($8::VARCHAR[]), unnest($9::VARCHAR[]),
+    unnest($7::VARCHAR[])::awaited_kind, unnest($8::VARCHAR[]), unnest($9::VARCHAR[]),
     unnest($10::VARCHAR[]), unnest($11::UUID[]), unnest($12::TIMESTAMPTZ[]), unnest($13::BOOLEAN[]),
     unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[]),
     unnest($17::VARCHAR[])::answer_mode, unnest($18::VARCHAR[])::wait_priority, unnest($19::VARCHAR[]),
-    unnest($20::VARCHAR[]), unnest($21::VARCHAR[])
+    unnest($20::VARCHAR[]), unnest($21::VARCHAR[]), unnest($22::VARCHAR[])
 """
 _UPDATE_WAITS = """
 UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
@@ -126,12 +127,13 @@ def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     for numbers in tables.sessions:
         row = rows.session_numbers_row(numbers)
         if numbers.session_id in new:
-            *first, origin, origin_seq = rows.new_session_row(new[numbers.session_id])
-            inserted.append((*first, *row[1:], origin, origin_seq))
+            fixed = rows.new_session_row(new[numbers.session_id])
+            first, last = fixed[: -rows.FIXED_LAST], fixed[-rows.FIXED_LAST :]
+            inserted.append((*first, *row[1:], *last))
         else:
             updated.append(row)
     if inserted:
-        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 22))
+        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 25))
     if updated:
         connection.execute(_UPDATE_SESSIONS, rows.columns(updated, 13))
 
@@ -162,7 +164,7 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
         else:
             updated.append(row)
     if inserted:
-        connection.execute(_INSERT_WAITS, rows.columns(inserted, 21))
+        connection.execute(_INSERT_WAITS, rows.columns(inserted, 22))
     if updated:
         connection.execute(_UPDATE_WAITS, rows.columns(updated, 5))
 

@@ -16,6 +16,7 @@ import duckdb
 from helmr import ids
 from helmr.models import TokenStatus
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.duck import reads, rows
@@ -37,7 +38,8 @@ _UPSERT_TOKENS = """
 INSERT INTO tokens SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
     unnest($4::TIMESTAMPTZ[]), unnest($5::TIMESTAMPTZ[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
     unnest($8::BOOLEAN[]), unnest($9::VARCHAR[])::token_status, unnest($10::BIGINT[]),
-    unnest($11::TIMESTAMPTZ[]), unnest($12::BIGINT[])
+    unnest($11::TIMESTAMPTZ[]), unnest($12::BIGINT[]), unnest($13::UUID[]), unnest($14::UUID[]),
+    unnest($15::INTEGER[]), unnest($16::INTEGER[]), unnest($17::BOOLEAN[])
 ON CONFLICT (token) DO UPDATE SET status = excluded.status, ended_offset = excluded.ended_offset,
     ended_at = excluded.ended_at, pin_offset = excluded.pin_offset
 """
@@ -54,6 +56,12 @@ INSERT INTO api_keys SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3:
     unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::TIMESTAMPTZ[])
 ON CONFLICT (api_key) DO UPDATE SET revoked_at = excluded.revoked_at
 """
+_LIVE_TOKENS = """
+SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))
+    OR (status = 'cancelled' AND parent IS NOT NULL
+        AND token IN (SELECT session FROM sessions WHERE status = 'open' OR activity <> 'idle'))
+"""
+"""Also children that their parents have ended, and that are not over yet."""
 _INSERT_CHAINS = "INSERT INTO chains SELECT unnest($1::UUID[]), unnest($2::VARCHAR[])"
 
 
@@ -106,7 +114,7 @@ class Touched:
 def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> None:
     """Write inside the open transaction."""
     written = (
-        (_UPSERT_TOKENS, facts.tokens, 12),
+        (_UPSERT_TOKENS, facts.tokens, 17),
         (_UPSERT_PUBLIC_TOKENS, facts.public_tokens, 13),
         (_UPSERT_API_KEYS, facts.api_keys, 7),
         (_INSERT_CHAINS, facts.chains, 2),
@@ -120,26 +128,25 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
 
 
 def restore_facts(reader: Reader, index: LedgerIndex) -> None:
-    """Load the tokens that live or are waited on, all public tokens that live, all API keys.
+    """Load the tokens and children that live or are waited on, all public tokens that live, all API keys.
 
     The heads are there already.
     """
     waited = {
-        head.wait.token_id: (head.wait.id, head.session_id)
+        awaited_id
         for head in index.heads.values()
-        if head.wait is not None and head.wait.token_id is not None
+        if head.wait is not None
+        for awaited_id in head.wait.awaits
     }
-    found = reader.execute(
-        "SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))",
-        [[rows.uuid_of(token_id) for token_id in waited]],
-    ).fetchall()
+    found = reader.execute(_LIVE_TOKENS, [[rows.uuid_of(one) for one in waited]]).fetchall()
     for row in found:
         index.tokens.admit(_token_of(row))
     for head in index.heads.values():
         wait = head.wait
-        token = index.tokens.get(wait.token_id) if wait is not None and wait.token_id else None
-        if wait is not None and token is not None:
-            index.tokens.note_wait(token, wait.id, head.session_id)
+        for awaited_id in wait.awaits if wait is not None else ():
+            token = index.tokens.get(awaited_id)
+            if wait is not None and token is not None:
+                index.tokens.note_wait(token, wait.id, head.session_id)
     for row in reader.execute(
         "SELECT * FROM public_token_rows WHERE revoked_us IS NULL ORDER BY created_offset"
     ).fetchall():
@@ -160,9 +167,10 @@ def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
 
 
 def read_token(reader: Reader, token_id: str) -> Token | None:
-    """A token that memory has forgotten."""
+    """A token, or a child session by its id, that memory has forgotten."""
     row = reader.execute(
-        "SELECT * FROM token_rows WHERE token = $1", [rows.uuid_of(token_id)]
+        "SELECT * FROM token_rows WHERE token = $1 AND (parent IS NOT NULL) = $2",
+        [rows.uuid_of(token_id), is_child(token_id)],
     ).fetchone()
     return _token_of(row) if row is not None else None
 
@@ -170,7 +178,7 @@ def read_token(reader: Reader, token_id: str) -> Token | None:
 def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
     """The token with this callback secret, if memory has forgotten it."""
     row = reader.execute(
-        "SELECT * FROM token_rows WHERE callback_hash = $1", [callback_hash]
+        "SELECT * FROM token_rows WHERE callback_hash = $1 AND parent IS NULL", [callback_hash]
     ).fetchone()
     return _token_of(row) if row is not None else None
 
@@ -182,7 +190,7 @@ def token_page(reader: Reader, wanted: TokenFilter, cursor: str | None, limit: i
     """Tokens, newest first."""
     key = pages.decode("tokens", cursor, (int,))
     found = reader.execute(
-        "SELECT * FROM token_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "SELECT * FROM token_rows WHERE parent IS NULL AND ($1::BIGINT IS NULL OR created_offset < $1) "
         "AND ($2::VARCHAR IS NULL OR status::VARCHAR = $2) "
         "AND ($3::VARCHAR IS NULL OR contains(tags, $3)) ORDER BY created_offset DESC LIMIT $4",
         [
@@ -282,12 +290,30 @@ def _token_row(token: Token, tags: str) -> rows.Row:
         token.ended_offset,
         token.ended_at,
         token.pin_offset,
+        *_parent_columns(token.parent),
     )
 
 
+def _parent_columns(parent: Parent | None) -> rows.Row:
+    if parent is None:
+        return (None,) * 5
+    session, run = rows.uuid_of(parent.session_id), rows.uuid_of(parent.run_id)
+    return (session, run, parent.op, parent.attempt, parent.leaves)
+
+
 def _token_of(row: Any) -> Token:
+    parent = None
+    if row[12] is not None:
+        parent = Parent(
+            session_id=rows.id_of(ids.SESSION, row[12]),
+            run_id=rows.id_of(ids.RUN, row[13]),
+            op=row[14],
+            attempt=row[15],
+            leaves=row[16],
+        )
     return Token(
-        id=rows.id_of(ids.TOKEN, row[0]),
+        id=rows.id_of(ids.TOKEN if parent is None else ids.SESSION, row[0]),
+        parent=parent,
         session_id=rows.id_of(ids.SESSION, row[1]),
         created_offset=row[2],
         created_at=rows.time_of(row[3]),
