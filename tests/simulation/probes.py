@@ -37,7 +37,7 @@ RARE = (
     *(f"entry:{kind}" for kind in ("step.try_failed", "token.expired", "public_token.spent")),
     *(f"killed:{kind}" for kind in ("host", "directory", "gateway", "ledger")),
     *(f"refused:{code}" for code in ("idempotency_conflict", "external_id_conflict")),
-    *(f"refused:{code}" for code in ("session_changed", "fork_refused")),
+    *(f"refused:{code}" for code in ("session_changed",)),
     *(f"refused:{code}" for code in ("session_terminal", "schema_mismatch", "run_active")),
     *(f"refused:{code}" for code in ("wait_resolved", "wait_timed_out", "idle_input_rejected")),
     *(f"refused:{code}" for code in ("token_completed", "token_cancelled", "token_expired")),
