@@ -36,6 +36,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
+from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
 """S-40."""
@@ -238,6 +239,9 @@ LedgerCommand = (
     | RevokeCompletionToken
     | CreateApiKey
     | RevokeApiKey
+    | WriteSchedule
+    | PauseSchedule
+    | DeleteSchedule
 )
 """What the ledger may be asked to write into the nil session."""
 

@@ -146,6 +146,8 @@ class StartSession:
     operation: Operation | None
     request_hash: str
     """Over task and payload: what must be equal for `created: false`."""
+    schedule: Mapping[str, Any] | None = None
+    """Name of the schedule that starts it, `due_at` if its time has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
