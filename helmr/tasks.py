@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import (
     Any,
@@ -17,7 +18,9 @@ from typing import (
 )
 
 from helmr.durations import Duration, seconds
-from helmr.errors import BadDefinition
+from helmr.errors import BadDefinition, SchemaMismatch
+from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, Missed, Overlap, TaskSchedule
+from helmr.schedules import timing
 from helmr.schema import Codec, is_json
 from helmr.streams import Stream
 
@@ -45,6 +48,7 @@ class Task(Generic[P, R]):
         on_idle_input: OnIdleInput,
         after_run: AfterRun,
         isolated: bool,
+        schedule: TaskSchedule | None = None,
     ) -> None:
         where = f"{function.__module__}.{function.__qualname__}"
         if not inspect.iscoroutinefunction(function):
@@ -63,6 +67,7 @@ class Task(Generic[P, R]):
         self.on_idle_input = on_idle_input
         self.after_run = after_run
         self.isolated = isolated
+        self.schedule = schedule
         self.declared_streams = tuple(streams)
         parameters = list(inspect.signature(function).parameters.values())
         positional = [
@@ -72,6 +77,13 @@ class Task(Generic[P, R]):
             raise BadDefinition(f"task {where} takes (payload) or (payload, ctx)")
         self._payload_name = positional[0].name
         self.takes_context = len(positional) == 2
+        if schedule is not None and not (
+            len(self.id) <= SCHEDULE_NAME_MAX and re.match(SCHEDULE_NAME, self.id)
+        ):
+            raise BadDefinition(
+                f"task {where}: a schedule is named for its task, and {self.id!r} can't be its name",
+                hint=f"Give the task an id of letters, digits and `._-`, at most {SCHEDULE_NAME_MAX}.",
+            )
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
@@ -97,6 +109,22 @@ class Task(Generic[P, R]):
             return self.payload_codec.encode(payload)
         self.payload_codec.decode(payload)
         return payload
+
+    def check_schedule(self) -> None:
+        """Return if sessions that the schedule starts have a payload that fits.
+
+        Raises:
+            BadDefinition: They don't.
+        """
+        if self.schedule is None:
+            return
+        try:
+            self.payload_codec.decode(self.schedule.payload)
+        except SchemaMismatch as error:
+            raise BadDefinition(
+                f"the schedule of task {self.id} starts sessions with a payload that does not fit: {error}",
+                hint="Give `scheduled_payload=`, or let the task take None.",
+            ) from error
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function as it is."""
@@ -138,6 +166,12 @@ def task(
     on_idle_input: OnIdleInput = ...,
     after_run: AfterRun = ...,
     isolated: bool = ...,
+    schedule: str | None = ...,
+    every: Duration | None = ...,
+    zone: str = ...,
+    missed: Missed = ...,
+    overlap: Overlap = ...,
+    scheduled_payload: Any = ...,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, R]]: ...
 def task(
     function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
@@ -150,6 +184,12 @@ def task(
     on_idle_input: OnIdleInput = "keep",
     after_run: AfterRun = "keep",
     isolated: bool = False,
+    schedule: str | None = None,
+    every: Duration | None = None,
+    zone: str = "UTC",
+    missed: Missed = "latest",
+    overlap: Overlap = "skip",
+    scheduled_payload: Any = None,
 ) -> Any:
     """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
 
@@ -164,7 +204,25 @@ def task(
         on_idle_input: What input does when no run is active: `keep` it for the next run, `run` one, or `reject` it.
         after_run: `close` closes the session when a run ends.
         isolated: Give each live session a process of its own.
+        schedule: Starts sessions by the clock (S-93): a cron expression of five fields, like `"0 3 * * mon-fri"`.
+        every: Instead of `schedule`: at whole multiples of a duration, like `"15m"`.
+        zone: Time zone that `schedule` is read in, like `"Europe/Berlin"`.
+        missed: Due times that passed while no runtime was up: `skip` them, start once for the `latest`, or for `all`.
+        overlap: At a due time at which the newest session that it started is still active: `skip`, or `allow` both.
+        scheduled_payload: JSON that these sessions get.
+
+    Raises:
+        BadDefinition: Something of it can't be used.
     """
+    planned = None
+    if schedule is not None or every is not None:
+        when = timing(cron=schedule, every=every, zone=zone, missed=missed, overlap=overlap)
+        planned = TaskSchedule(**when.model_dump(), payload=scheduled_payload)
+    elif (zone, missed, overlap, scheduled_payload) != ("UTC", "latest", "skip", None):
+        raise BadDefinition(
+            "zone, missed, overlap and scheduled_payload say how a schedule works, and there is none",
+            hint="Give `schedule=` or `every=` too.",
+        )
 
     def make(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
         return Task(
@@ -176,6 +234,7 @@ def task(
             on_idle_input=on_idle_input,
             after_run=after_run,
             isolated=isolated,
+            schedule=planned,
         )
 
     return make(function) if function is not None else make

@@ -29,6 +29,7 @@ from helmr.cli import (
     public_token,
     query,
     run,
+    schedule,
     session,
     session_file,
     status,
@@ -92,6 +93,7 @@ for _name, _group in (
     ("token", token.app),
     ("public-token", public_token.app),
     ("key", key.app),
+    ("schedule", schedule.app),
 ):
     app.add_typer(_group, name=_name)
 

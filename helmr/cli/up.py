@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from helmr import durations, sizes
-from helmr.cli import extras, looks, printing
+from helmr.cli import extras, looks, printing, reading
 from helmr.cli.app import Cli
 from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
@@ -139,6 +139,18 @@ def up(
             help="Without Ray, all in one process: starts in a second, for code that you trust.",
         ),
     ] = False,
+    ensure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="Start a session of it too, unless one is open as --external-id."
+        ),
+    ] = None,
+    external_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="What the session of --ensure is found by.")
+    ] = None,
+    payload: Annotated[
+        str, typer.Option(metavar="JSON|@FILE|-", help="What the task of --ensure gets.")
+    ] = "null",
     check: Annotated[
         Check,
         typer.Option(
@@ -155,9 +167,21 @@ def up(
             "there are no slots and desks to count any more: a host holds many sessions",
             hint="`--hosts N` processes with `--sessions-per-host N` each; without both, what fits the machine.",
         )
+    if (ensure is None) != (external_id is None):
+        raise UsageError(
+            "--ensure and --external-id belong together",
+            hint="`--ensure TASK --external-id ID` keeps one session of a task.",
+        )
+    if ensure is not None and address is not None:
+        raise UsageError(
+            "--ensure is for a runtime in the foreground",
+            hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
+        )
+    data = reading.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
+    from helmr_runtime.process.ensured import Ensured
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
 
@@ -185,6 +209,11 @@ def up(
         trusted_proxies=proxies,
         transport=transport.value,
         in_process=in_process,
+        ensured=(
+            Ensured(task=ensure, external_id=external_id, payload=data)
+            if ensure is not None and external_id is not None
+            else None
+        ),
     )
     raise typer.Exit(run_up(options))
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from helmr.client import correction_operations, operations, waiting
 from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
+from helmr.client.aio_schedules import AsyncSchedules
 from helmr.client.aio_sessions import AsyncSessions
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
@@ -90,6 +91,7 @@ class AsyncClient:
         self.tokens = AsyncTokens(self._transport)
         self.auth = AsyncAuth(self._transport)
         self.keys = AsyncKeys(self._transport)
+        self.schedules = AsyncSchedules(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)
 

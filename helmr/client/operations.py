@@ -68,7 +68,7 @@ def start(
     """POST /v1/sessions."""
     if isinstance(task, Task):
         payload = task.encode_payload(payload)
-    parts: dict[str, Any] = {"task": _task_id(task), "payload": payload}
+    parts: dict[str, Any] = {"task": task_id(task), "payload": payload}
     if external_id is not None:
         parts["external_id"] = external_id
     if tags := list(tags):
@@ -114,7 +114,7 @@ def list_sessions(
             check_session_id(named)
     given = {
         "external_id": external_id,
-        "task": _task_id(task),
+        "task": task_id(task),
         "status": status,
         "activity": activity,
         "tag": tag,
@@ -265,7 +265,7 @@ def list_runs(
     """GET /v1/runs."""
     if session_id is not None:
         ids.check_id(session_id, ids.SESSION)
-    given = {"session_id": session_id, "task": _task_id(task), "status": status}
+    given = {"session_id": session_id, "task": task_id(task), "status": status}
     return list_call("/v1/runs", RunInfo, given, limit=limit, cursor=cursor)
 
 
@@ -308,7 +308,7 @@ def list_waits(
     given = {
         "status": status,
         "kind": kind if kind is None or isinstance(kind, str) else list(kind),
-        "task": _task_id(task),
+        "task": task_id(task),
         "stream": stream,
         "session_id": session_id,
         "priority": priority,
@@ -399,7 +399,7 @@ def health() -> Call[Health]:
 # --- parts of operations --------------------------------------------------------------------------
 
 
-def _task_id(task: str | AnyTask | None) -> str | None:
+def task_id(task: str | AnyTask | None) -> str | None:
     return task.id if isinstance(task, Task) else task
 
 

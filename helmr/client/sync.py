@@ -24,6 +24,7 @@ from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.client.retry import Retry
 from helmr.client.sync_access import Auth, Keys, Tokens
+from helmr.client.sync_schedules import Schedules
 from helmr.client.sync_sessions import Sessions
 from helmr.client.waiting import Until
 from helmr.durations import Duration
@@ -91,6 +92,7 @@ class Client:
         self.tokens = Tokens(self._transport)
         self.auth = Auth(self._transport)
         self.keys = Keys(self._transport)
+        self.schedules = Schedules(self._transport)
         self.tasks = Tasks(self._transport)
         self.streams = Streams(self._transport)
 

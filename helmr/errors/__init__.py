@@ -201,6 +201,10 @@ class KeyNotFound(NotFound):
     """No API key or public token with that id."""
 
 
+class ScheduleNotFound(NotFound):
+    """No schedule with that name."""
+
+
 class NotAllowed(HelmrError):
     """Who asks may not do this."""
 

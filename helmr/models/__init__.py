@@ -10,4 +10,6 @@ from helmr.models.corrections import *
 from helmr.models.journals import *
 from helmr.models.limits import *
 from helmr.models.requests import *
+from helmr.models.schedules import *
 from helmr.models.statuses import *
+from helmr.models.timing import *

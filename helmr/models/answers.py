@@ -21,6 +21,7 @@ from helmr.models.statuses import (
     WaitPriority,
     WaitStatus,
 )
+from helmr.models.timing import TaskSchedule
 
 T = TypeVar("T")
 
@@ -415,6 +416,7 @@ class TaskInfo(Wire):
     after_run: Literal["keep", "close"] = "keep"
     retries: int = 0
     isolated: bool = False
+    schedule: TaskSchedule | None = None
 
 
 class Catalog(Wire):

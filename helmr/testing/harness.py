@@ -31,7 +31,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Emitted
 from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
@@ -55,6 +55,7 @@ class Harness(HarnessTokens):
         silence_s: Real seconds of silence after which a replay counts as different from its journal.
         new_id: Makes the ids of sessions and their runs from a prefix. `ctx.uuid` and `ctx.random` derive from a run's
             id: the same ids, the same draws.
+        schedules: Start sessions as the tasks' schedules say while `advance` lets time pass.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Harness(HarnessTokens):
         start_at: datetime | None = None,
         silence_s: float = 1.0,
         new_id: Callable[[str], str] = ids.new_id,
+        schedules: bool = False,
     ) -> None:
         self.clock = FakeClock(start_at) if start_at is not None else FakeClock()
         self.ledger = MemoryLedger(self.clock)
         self._registry = Registry(tasks, code_hash="test")
         self._deployed = 0
+        self._schedules = schedules
         self._replay_always = replay_always
         self._linger_s = seconds(linger)
         self._silence_s = silence_s
@@ -95,6 +98,8 @@ class Harness(HarnessTokens):
 
     async def __aenter__(self) -> Harness:
         self._clients.loop = asyncio.get_running_loop()
+        if self._schedules:
+            await self.ledger.write_catalog(self._registry.catalog().model_dump(), RUNTIME)
         return self
 
     async def __aexit__(

@@ -234,6 +234,7 @@ def _code_hash(modules: Sequence[ModuleType]) -> str:
 
 def _task_info(registered: Registered) -> TaskInfo:
     task = registered.task
+    task.check_schedule()
     doc = inspect.getdoc(task.function)
     return TaskInfo(
         id=task.id,
@@ -247,6 +248,7 @@ def _task_info(registered: Registered) -> TaskInfo:
         after_run=task.after_run,
         retries=task.retries,
         isolated=task.isolated,
+        schedule=task.schedule,
     )
 
 

@@ -83,6 +83,10 @@ NOT_WALKED = {
     "session what-if": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
     "key public": "says only public keys",
+    **{
+        f"schedule {verb}": "names are letters and digits; the payload is printed as `run get` prints it"
+        for verb in ("list", "get", "create", "pause", "resume", "run", "delete")
+    },
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
 }
 

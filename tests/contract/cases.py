@@ -19,6 +19,7 @@ from helmr import auth, ids
 from helmr.errors import (
     BadId,
     BadQuery,
+    Conflict,
     ExternalIdConflict,
     IdempotencyConflict,
     KeyNotFound,
@@ -27,6 +28,7 @@ from helmr.errors import (
     RunActive,
     RunNotFound,
     RunNotRetryable,
+    ScheduleNotFound,
     SchemaMismatch,
     ScopeDenied,
     SessionChanged,
@@ -605,6 +607,33 @@ async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
         await approval.send(APPROVE)
 
 
+async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> None:
+    name = fresh("schedule")
+    made = await client.schedules.create(
+        name, "contract-echo", 1, cron="0 3 * * mon-fri", zone="Europe/Berlin"
+    )
+    assert (made.status, made.declared_in, made.payload) == ("active", "api", 1)
+    assert await client.schedules.get(name) == made
+    assert name in {one.name async for one in client.schedules.list()}
+    assert name in {one.name for one in (await client.schedules.page(limit=200)).items}
+    with pytest.raises(Conflict):
+        await client.schedules.create(name, "contract-echo", 1, every="1h")
+    with pytest.raises(SchemaMismatch):
+        await client.schedules.create(f"{name}-2", "contract-echo", "no number", every="1h")
+    paused = await client.schedules.pause(name)
+    assert (paused.status, paused.next_due_at) == ("paused", None)
+    assert (await client.schedules.resume(name)).status == "active"
+    started = await client.schedules.run(name)
+    assert started.session.tags == [f"schedule:{name}"]
+    assert (await client.schedules.get(name)).last_session_id == started.session.id
+    with pytest.raises(RunActive):
+        await client.schedules.run(name)
+    await client.sessions.open(started.session.id).cancel()
+    assert (await client.schedules.delete(name)).name == name
+    with pytest.raises(ScheduleNotFound):
+        await client.schedules.get(name)
+
+
 async def what_is_not_there_is_not_found(client: Any, way: Way) -> None:
     with pytest.raises(SessionNotFound):
         await client.sessions.open(f"ses_{MISSING}").get()
@@ -659,6 +688,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     tokens_are_completed_once,
     public_tokens_open_one_thing,
     keys_are_made_and_revoked,
+    schedules_are_made_paused_run_and_deleted,
     a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,

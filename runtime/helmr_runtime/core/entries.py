@@ -8,6 +8,7 @@ command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
                    parent?{session_id run_id op attempt on_parent_cancel}
+                   schedule?{name due_at?}: what started it (S-93)
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  reason?: parent_cancelled|rewound operation?
@@ -53,7 +54,7 @@ clock.read         now                                   op, opened and outcome 
 peek.read          stream record_seqs[]                  op, opened and outcome in one
 history.read       stream through_seq                    op, opened and outcome in one
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, catalog.written      see the modules that own them
+token.*, public_token.*, api_key.*, catalog.written, schedule.*    see the modules that own them
 ```
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
@@ -120,11 +121,17 @@ class EntryKind(StrEnum):
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
     CATALOG_WRITTEN = "catalog.written"
+    SCHEDULE_WRITTEN = "schedule.written"
+    SCHEDULE_PAUSED = "schedule.paused"
+    SCHEDULE_RESUMED = "schedule.resumed"
+    SCHEDULE_SKIPPED = "schedule.skipped"
+    SCHEDULE_DELETED = "schedule.deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of api_key, public_token, callback, link, task, ray_job, runtime."""
+    """Who acted (S-51). `type` is one of api_key, public_token, callback, link, task, ray_job, schedule,
+    runtime."""
 
     type: str
     id: str | None = None

@@ -118,6 +118,13 @@ def receipt(
             return {"public_token_id": body["public_token_id"], "status": "revoked"}
         case EntryKind.API_KEY_CREATED:
             return {"key_id": body["key_id"]}
+        case (
+            EntryKind.SCHEDULE_WRITTEN
+            | EntryKind.SCHEDULE_PAUSED
+            | EntryKind.SCHEDULE_RESUMED
+            | EntryKind.SCHEDULE_DELETED
+        ):
+            return {"name": body["name"]}
         case EntryKind.API_KEY_REVOKED:
             return {"key_id": body["key_id"], "status": "revoked"}
         case _:

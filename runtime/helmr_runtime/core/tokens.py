@@ -37,6 +37,7 @@ from helmr_runtime.core.children import CHILD_ENDS, outcome_of
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
+from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
 """S-40."""
@@ -239,6 +240,9 @@ LedgerCommand = (
     | RevokeCompletionToken
     | CreateApiKey
     | RevokeApiKey
+    | WriteSchedule
+    | PauseSchedule
+    | DeleteSchedule
 )
 """What the ledger may be asked to write into the nil session."""
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from helmr import ids
 from helmr.errors import BadId
-from helmr.models import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
+from helmr.models import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, SCHEDULE_NAME, SCHEDULE_NAME_MAX
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service import Caller, Service
 
@@ -85,6 +85,10 @@ KeyId = Annotated[str, Path(json_schema_extra=_id_pattern(ids.API_KEY))]
 StreamName = Annotated[
     str, Path(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"})
 ]
+ScheduleName = Annotated[
+    str,
+    Path(json_schema_extra={"pattern": SCHEDULE_NAME, "maxLength": SCHEDULE_NAME_MAX}),
+]
 LastEventId = Annotated[
     str | None,
     Header(alias="Last-Event-ID", description="Where to go on; wins over `after`."),
@@ -135,6 +139,7 @@ __all__ = [
     "PublicTokenId",
     "Query",
     "RunId",
+    "ScheduleName",
     "ServiceDep",
     "SessionId",
     "StreamName",

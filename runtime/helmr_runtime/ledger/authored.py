@@ -32,6 +32,7 @@ from helmr_runtime.core.entries import (
 from helmr_runtime.core.fork import ForkSession, begin
 from helmr_runtime.core.fork import fork as copied
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
+from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex, digest
@@ -216,6 +217,7 @@ def start_entries(
         operation=start.operation,
         principal=start.principal,
         parent=start.parent,
+        schedule=start.schedule,
     )
     return stamp_all(
         _keyed(drafts, key_id),
@@ -334,9 +336,12 @@ def token_end_entries(
     return continue_head(head, (draft,), now, key, cipher)
 
 
-def catalog_draft(catalog: Mapping[str, Any], principal: Principal) -> Draft:
-    """A new catalog; a fact of the nil session."""
-    return Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
+def catalog_drafts(
+    catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex
+) -> tuple[Draft, ...]:
+    """A new catalog and what it means for the schedules that there are; facts of the nil session."""
+    written = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
+    return (written, *reconcile(index.schedules.by_name, catalog.get("tasks", ())))
 
 
 def continue_head(

@@ -17,6 +17,7 @@ from helmr.errors import (
     Conflict,
     KeyNotFound,
     Overloaded,
+    ScheduleNotFound,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
@@ -40,6 +41,17 @@ from helmr_runtime.core.public_tokens import (
     unauthenticated,
 )
 from helmr_runtime.core.receipts import FirstReceipt, receipt
+from helmr_runtime.core.schedules import (
+    API,
+    CODE,
+    PERSON,
+    SCHEDULES_MAX,
+    DeleteSchedule,
+    PauseSchedule,
+    Schedule,
+    WriteSchedule,
+    written_body,
+)
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
@@ -56,6 +68,9 @@ from helmr_runtime.core.wait_record import mode_of
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import API_KEYS_MAX
 from helmr_runtime.ledger.tokens import Token
+
+SCHEDULES = "schedules"
+"""What touches schedules is decided in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({fact.public_token_id})
         case CreateApiKey() | RevokeApiKey():
             return frozenset({"api keys"})
+        case WriteSchedule() | PauseSchedule() | DeleteSchedule():
+            return frozenset({SCHEDULES})
 
 
 def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
@@ -147,6 +164,12 @@ def decide(
             return _create_key(index, fact)
         case RevokeApiKey():
             return _revoke_key(index, fact)
+        case WriteSchedule():
+            return _write_schedule(index, fact)
+        case PauseSchedule():
+            return _pause_schedule(index, fact)
+        case DeleteSchedule():
+            return _delete_schedule(index, fact)
 
 
 def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
@@ -326,6 +349,46 @@ def _revoke_key(index: LedgerIndex, fact: RevokeApiKey) -> Decided:
         raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
     revoked = _written(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact)
     return revoked if key.revoked_at is None else replace(revoked, drafts=())
+
+
+def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:
+    if fact.name in index.schedules.by_name:
+        raise Conflict(
+            f"there is a schedule {fact.name}",
+            hint="Give this one another name, or delete that one first.",
+            name=fact.name,
+        )
+    if len(index.schedules.by_name) >= SCHEDULES_MAX:
+        raise Overloaded(
+            f"there are {SCHEDULES_MAX} schedules", hint="That is as many as there may be."
+        )
+    body = written_body(fact.name, fact.task, fact.payload, fact.timing, API)
+    return _written(EntryKind.SCHEDULE_WRITTEN, body, fact)
+
+
+def _pause_schedule(index: LedgerIndex, fact: PauseSchedule) -> Decided:
+    schedule = _schedule(index, fact.name)
+    kind = EntryKind.SCHEDULE_PAUSED if fact.paused else EntryKind.SCHEDULE_RESUMED
+    done = _written(kind, {"name": fact.name, "by": PERSON}, fact)
+    return done if schedule.paused is not fact.paused else replace(done, drafts=())
+
+
+def _delete_schedule(index: LedgerIndex, fact: DeleteSchedule) -> Decided:
+    schedule = _schedule(index, fact.name)
+    if schedule.declared_in == CODE and not schedule.gone:
+        raise Conflict(
+            f"schedule {fact.name} is declared by task {schedule.task}",
+            hint="Pause it, or take it out of the code and start the runtime with that first.",
+            name=fact.name,
+        )
+    return _written(EntryKind.SCHEDULE_DELETED, {"name": fact.name}, fact)
+
+
+def _schedule(index: LedgerIndex, name: str) -> Schedule:
+    schedule = index.schedules.by_name.get(name)
+    if schedule is None:
+        raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
+    return schedule
 
 
 def _written(

@@ -29,6 +29,7 @@ from helmr_runtime.ledger.heads import (
     lost_steps,
 )
 from helmr_runtime.ledger.keys import KeyIndex
+from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import Token, TokenIndex
 from helmr_runtime.ledger.work_list import WorkList
@@ -108,6 +109,7 @@ class LedgerIndex:
         self.start_keys: dict[bytes, str] = {}
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
+        self.schedules = ScheduleIndex()
         self.open_count = 0
         self.catalog_offset = 0
         self.work = WorkList(self.heads, self.tokens)
@@ -186,6 +188,7 @@ class LedgerIndex:
             self.work.delivered(entry.body["wait_id"])
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
             self.keys.apply(entry)
+            self.schedules.apply(entry)
             for session_id, wait_id in self.tokens.apply(entry):
                 self.deliver(session_id, wait_id, now)
             for child_id in self.tokens.take_orphans():
@@ -371,8 +374,8 @@ class LedgerIndex:
             self.work.end(head, now)
 
     def next_due_at(self) -> datetime | None:
-        """When the earliest timer of an unheld session rings, or a token's time is over."""
-        times = (self._timers.next_at(), self.tokens.next_expiry_at())
+        """When the earliest timer of an unheld session rings, a token's time is over, or a schedule is due."""
+        times = (self._timers.next_at(), self.tokens.next_expiry_at(), self.schedules.next_at())
         return min((at for at in times if at is not None), default=None)
 
     def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:
@@ -399,6 +402,11 @@ class LedgerIndex:
         for head in skipped:
             self._timers.arm(head, alarm_of(head, now))
         return due
+
+    def is_active(self, session_id: str) -> bool:
+        """The session's newest run has not ended. Those that memory does not hold have ended."""
+        head = self.heads.get(session_id)
+        return head is not None and head.has_active_run
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
         """Sessions that wait on the token and that nobody holds, with the id of the wait."""

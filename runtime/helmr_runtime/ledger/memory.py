@@ -18,7 +18,7 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
-    catalog_draft,
+    catalog_drafts,
     check_fork_size,
     check_parent,
     continue_head,
@@ -213,9 +213,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         self._require_alive()
         entry = self._keys.get((session_id, stream, key_hash))
-        if entry is None:
-            return None
-        return KnownKey(data_hash=entry.body["data_hash"], entry=entry)
+        return KnownKey(data_hash=entry.body["data_hash"], entry=entry) if entry else None
 
     async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
         self._require_alive()
@@ -228,12 +226,10 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         ]
 
     async def start(self, start: StartSession) -> Started:
-        match = find_start(self.index, start)
-        if match is not None:
+        if (match := find_start(self.index, start)) is not None:
             return repeated_start(start, match, self.recent(match.feed_offset))
         check_parent(self.index, start)
-        cipher = self._bodies.cipher(start.session_id)
-        self._store(start_entries(start, self.clock.now(), None, None, cipher))
+        self._store(self._begun(start))
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
@@ -270,7 +266,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         known = await self.catalog()
         if known is not None and known["code_hash"] == catalog["code_hash"]:
             return False
-        self._store(self._facts((catalog_draft(catalog, principal),), self.clock.now()))
+        self._store(self._facts(catalog_drafts(catalog, principal, self.index), self.clock.now()))
         return True
 
     async def seq_at(self, session_id: str, feed_offset: int) -> int:
@@ -377,6 +373,10 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         if self.stored.entries:
             self._arm()
 
+    def _begun(self, start: StartSession) -> tuple[Entry, ...]:
+        cipher = self._bodies.cipher(start.session_id)
+        return start_entries(start, self.clock.now(), None, None, cipher)
+
     def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
         cipher = self._bodies.cipher(self.index.nil.session_id)
         return continue_head(self.index.nil, drafts, now, None, cipher)
@@ -417,18 +417,18 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
         self._alarm = None
         if self._is_dead:
             return
-        now = self.clock.now()
+        now, seal = self.clock.now(), self._bodies.cipher
         for head in self.index.take_due(now, DUE_MAX):
-            cipher = self._bodies.cipher(head.session_id)
-            self._store(due_entries(head, now, None, cipher))
+            self._store(due_entries(head, now, None, seal(head.session_id)))
         expired = self.index.tokens.due(now, DUE_MAX)
         if expired:
             waits = [(token, wait) for token in expired for wait in self.index.unheld_waits(token)]
             at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
             for token, (head, wait_id) in waits:
-                cipher = self._bodies.cipher(head.session_id)
                 end = expired_end(token, wait_id, at)
-                self._store(token_end_entries(head, end, now, None, cipher))
+                self._store(token_end_entries(head, end, now, None, seal(head.session_id)))
+        for due in list(self.index.schedules.due(now, self.index.is_active)):
+            self._store(self._facts((due,), now) if isinstance(due, Draft) else self._begun(due))
         self._arm()
         self._changed()
 

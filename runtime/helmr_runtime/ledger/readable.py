@@ -9,18 +9,23 @@ Invariants: S-54; everyone reads what was acknowledged.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helmr.errors import KeyNotFound, RunNotFound, SessionNotFound, TokenNotFound, WaitNotFound
+from helmr.errors import (
+    KeyNotFound,
+    RunNotFound,
+    SessionNotFound,
+    TokenNotFound,
+    WaitNotFound,
+)
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.row_access import (
     ANSWERABLE,
     Filter,
@@ -30,6 +35,7 @@ from helmr_runtime.ledger.row_access import (
     TokenFilter,
     WaitFilter,
 )
+from helmr_runtime.ledger.schedule_reads import ScheduleReads
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -50,16 +56,11 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(ABC):
+class ReadableLedger(ScheduleReads):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
 
     def __init__(self) -> None:
         self._change = asyncio.Event()
-
-    @property
-    @abstractmethod
-    def index(self) -> LedgerIndex:
-        """The ledger's memory."""
 
     @property
     @abstractmethod

@@ -149,6 +149,8 @@ class StartSession:
     """Over task and payload: what must be equal for `created: false`."""
     parent: Parent | None = None
     """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
+    schedule: Mapping[str, Any] | None = None
+    """Name of the schedule that starts it, `due_at` if its time has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

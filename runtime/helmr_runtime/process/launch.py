@@ -21,6 +21,7 @@ from helmr.errors import (
 )
 from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.process.ensured import ensure
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, Calls
 
@@ -90,8 +91,10 @@ class Launch:
         self._say("the ledger is open")
 
     async def await_pool(self) -> None:
-        """Return when a host lives."""
+        """Return when a host lives, and the session that is to be there is."""
         await self._until_answered(DIRECTORY, self._check_pool)
+        if (ensured := self._spec.ensured) is not None:
+            await self._until_answered(LEDGER, lambda: ensure(self._calls, ensured, self._say))
 
     async def _write_catalog(self) -> None:
         catalog = self._catalog.model_dump(mode="json", by_alias=True)

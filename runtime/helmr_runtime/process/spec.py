@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from helmr_runtime.process.ensured import Ensured
+
 LEDGER_NAME = "ledger.duckdb"
 RING_NAME = "master-keys.json"
 
@@ -37,6 +39,7 @@ class RuntimeSpec:
         external_url: Under which people and providers reach the gateway, if not under host and port.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
+        ensured: A session that is started with the runtime unless it is open.
     """
 
     data_dir: str
@@ -59,6 +62,7 @@ class RuntimeSpec:
     external_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
+    ensured: Ensured | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

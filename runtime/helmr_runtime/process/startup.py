@@ -31,6 +31,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.duck.files import check_is_database
 from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import LOOPBACK
+from helmr_runtime.process.ensured import Ensured
 from helmr_runtime.process.orphans import write_private
 from helmr_runtime.process.spec import LEDGER_NAME, SOCKETS, RuntimeSpec
 from helmr_runtime.rpc import descriptors
@@ -73,6 +74,7 @@ class UpOptions:
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
+        ensured: A session that is started with it unless it is open.
     """
 
     tasks: tuple[str, ...]
@@ -93,6 +95,7 @@ class UpOptions:
     transport: str = SOCKETS
     in_process: bool = False
     reloads: bool = False
+    ensured: Ensured | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -223,7 +226,13 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
 def make_spec(
     options: UpOptions, claimed: Claim, catalog: Catalog, *, run_dir: Path, key: str
 ) -> RuntimeSpec:
-    """What every actor of a runtime in the foreground is built from; `key` is its local one."""
+    """What every actor of a runtime in the foreground is built from; `key` is its local one.
+
+    Raises:
+        TaskNotFound, UsageError: The session that it is to ensure can't be started.
+    """
+    if options.ensured is not None:
+        options.ensured.check(catalog)
     return RuntimeSpec(
         data_dir=str(claimed.data_dir),
         run_dir=str(run_dir),
@@ -242,6 +251,7 @@ def make_spec(
         external_url=options.external_url,
         trusted_proxies=options.trusted_proxies,
         transport=options.transport,
+        ensured=options.ensured,
     )
 
 

@@ -247,6 +247,18 @@ class LedgerClient(Protocol):
         """API keys, newest first."""
         ...
 
+    async def get_schedule(self, name: str) -> Json:
+        """A `ScheduleInfo`.
+
+        Raises:
+            ScheduleNotFound: No schedule with that name.
+        """
+        ...
+
+    async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
+        """Schedules, by name."""
+        ...
+
     async def catalog(self) -> Json | None:
         """The newest `Catalog`, None before the first."""
         ...

@@ -23,6 +23,7 @@ from helmr_runtime.service.queries import Queries
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.runs import Runs
+from helmr_runtime.service.schedules import Schedules
 from helmr_runtime.service.session_files import SessionFiles
 from helmr_runtime.service.sessions import Sessions
 from helmr_runtime.service.tokens import Tokens
@@ -41,7 +42,7 @@ GUEST_CATALOG_AGE_S = 2.0
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `runs`, `waits`, `links`, `tokens`, `public_tokens`,
-    `api_keys`, `events`, `queries`, `catalog`, `health`.
+    `api_keys`, `schedules`, `events`, `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -109,6 +110,7 @@ class Service:
         self.corrections = Corrections(
             ledger, self.router, self.catalog, self.runs, self.sessions, repeats
         )
+        self.schedules = Schedules(ledger, self.router, self.catalog, self.sessions, repeats)
         self.session_files = SessionFiles(ledger, self.catalog, version)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)

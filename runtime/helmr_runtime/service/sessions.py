@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from helmr import ids
@@ -69,11 +70,24 @@ class Sessions:
 
     # --- start and read ---------------------------------------------------------------------------
 
-    async def start(self, caller: Caller, request: StartRequest) -> StartReceipt:
+    async def start(
+        self,
+        caller: Caller,
+        request: StartRequest,
+        *,
+        schedule: str | None = None,
+        may_start: Callable[[], Awaitable[None]] | None = None,
+    ) -> StartReceipt:
         """Create a session and its first run, unless it exists (S-2).
 
         With `result_timeout_s` the answer comes when the run waits, is blocked or has ended, at most
         so much later; the session is on disk either way.
+
+        Args:
+            caller: Who starts it.
+            request: What is started.
+            schedule: The schedule that it counts as one of.
+            may_start: Raises if it may not be started now; not asked for an operation that is repeated.
 
         Raises:
             TaskNotFound: With the tasks there are.
@@ -82,7 +96,7 @@ class Sessions:
             IdempotencyConflict: The key was used with another task or payload.
         """
         _check_labels(request)
-        _check_value(request.payload, what="a payload")
+        check_value(request.payload, what="a payload")
         asked = request.model_dump(exclude={"result_timeout_s"})
         operation = caller.operation("sessions.start", asked)
         start = StartSession(
@@ -97,9 +111,12 @@ class Sessions:
             principal=caller.principal,
             operation=operation,
             request_hash=jsontext.same_data_hash([request.task, request.payload]),
+            schedule={"name": schedule} if schedule is not None else None,
         )
 
         async def write() -> Json:
+            if may_start is not None:
+                await may_start()
             await self._catalog.check_payload(request.task, request.payload)
             return await self._router.write(
                 lambda: self._ledger.start_session(start), what=f"start of {request.task}"
@@ -268,7 +285,7 @@ class Sessions:
         """
         ids.check_id(session_id, ids.SESSION)
         is_given = "payload" in request.model_fields_set
-        _check_value(request.payload, what="a payload")
+        check_value(request.payload, what="a payload")
         command = StartRun(
             principal=caller.principal,
             operation=caller.operation("sessions.start_run", session_id, is_given, request.payload),
@@ -363,7 +380,12 @@ def _check_labels(request: StartRequest) -> None:
         raise TooLarge(f"metadata of {size_bytes} bytes; at most {METADATA_BYTES_MAX}")
 
 
-def _check_value(value: Any, *, what: str) -> None:
+def check_value(value: Any, *, what: str) -> None:
+    """Return if the value is not too large.
+
+    Raises:
+        TooLarge: It is.
+    """
     size_bytes = len(jsontext.encode(value).encode())
     if size_bytes > VALUE_BYTES_MAX:
         raise TooLarge(f"{what} of {size_bytes} bytes; at most {VALUE_BYTES_MAX} (S-28)")

@@ -4,7 +4,7 @@ Jobs are decided against the index, which shows a write only once it is stored; 
 session, external id, key, token or operation. Facts of the nil session share batches: each is stamped behind those
 before it.
 
-Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64.
+Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from helmr.errors import HelmrError, StoreUnavailable
+from helmr_runtime.core.entries import Draft
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.commands import expired_drafts, expired_end
+from helmr_runtime.ledger.commands import SCHEDULES, expired_drafts, expired_end
 from helmr_runtime.ledger.duck.batches import JOBS_MAX, Batch, Facts, Job, Write
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
@@ -26,6 +27,12 @@ from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.tokens import Token
 
 logger = logging.getLogger(__name__)
+
+START_ENTRIES = 2
+"""Entries of a start."""
+
+RETRY_SKIPPED = timedelta(seconds=60)
+"""When schedules are looked at again after the nil session could not be written to: its master key is gone."""
 
 
 class BatchBuilder:
@@ -82,7 +89,7 @@ class BatchBuilder:
     # --- what is due ------------------------------------------------------------------------------
 
     def due(self, current: Batch, blocked: set[Hashable], now: datetime) -> None:
-        """Take in what is due: deadlines of unheld sessions, then tokens whose time is over."""
+        """Take in what is due: deadlines of unheld sessions, tokens whose time is over, schedules."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
         current.due = self._index.take_due(now, current.room_for_due, busy)
         if current.due:
@@ -91,6 +98,8 @@ class BatchBuilder:
             self._add_own(current, head.session_id, partial(self._own.due, head, now))
         busy.update(head.session_id for head in current.due)
         self._expired(current, frozenset(busy), now)
+        if SCHEDULES not in busy:
+            self._scheduled(current, now)
 
     def _expired(self, current: Batch, busy: frozenset[str], now: datetime) -> None:
         """Expire tokens; with them time out the waits on them of unheld sessions, as far as there is room.
@@ -127,10 +136,27 @@ class BatchBuilder:
                 make = partial(self._own.token_end, head, end, at)
                 self._add_own(current, head.session_id, make)
 
+    def _scheduled(self, current: Batch, now: datetime) -> None:
+        """Start what schedules are due, as far as there is room; what is left stays due, and the alarm rings again."""
+        skipped: list[Draft] = []
+        for due in self._index.schedules.due(now, self._index.is_active):
+            if current.room_for_due < len(skipped) + START_ENTRIES:
+                break
+            if isinstance(due, Draft):
+                skipped.append(due)
+            else:
+                self._add_own(current, due.session_id, partial(self._own.start, due, now))
+        if skipped:
+            try:
+                current.add(self._stamped(current, Facts(skipped, now)))
+            except HelmrError as error:
+                logger.error("%d due times can't be noted as skipped: %s", len(skipped), error)
+                self._index.schedules.held_until = now + RETRY_SKIPPED
+
     def _add_own(self, current: Batch, session_id: str, make: Callable[[], Write]) -> None:
         """Add a write of the ledger's own; a session whose key is gone waits for who brings it back."""
         current.claimed.add(session_id)
         try:
             current.add(make())
         except HelmrError as error:
-            logger.error("%s can't be timed out: %s", session_id, error)
+            logger.error("%s can't be written to: %s", session_id, error)

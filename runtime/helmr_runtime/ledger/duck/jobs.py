@@ -21,7 +21,7 @@ from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     Chain,
     StartMatch,
-    catalog_draft,
+    catalog_drafts,
     check_parent,
     find_start,
     fork_entries,
@@ -30,7 +30,7 @@ from helmr_runtime.ledger.authored import (
     repeated_start,
     start_entries,
 )
-from helmr_runtime.ledger.commands import decide, repeated, token_of, touched_by
+from helmr_runtime.ledger.commands import SCHEDULES, decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.duck.batches import Facts, Write
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import (
@@ -295,9 +295,9 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
 
 
 class CatalogJob(PendingJob[bool]):
-    """A new catalog, if its code hash is new. Answers whether it was written."""
+    """A new catalog with what it means for schedules, if its code hash is new. Answers whether it was written."""
 
-    keys = frozenset({"catalog"})
+    keys = frozenset({"catalog", SCHEDULES})
 
     def __init__(
         self,
@@ -316,13 +316,14 @@ class CatalogJob(PendingJob[bool]):
 
     async def prepare(self) -> Facts | None:
         """Compare with the catalog that is there."""
+        self._index.schedules.held_until = None  # this code is what counts, new or not
         if self._index.catalog_offset:
             entry = await self._lookups.entry(self._index.catalog_offset)
             if entry.body["code_hash"] == self._catalog["code_hash"]:
                 self.answer(False)
                 return None
-        draft = catalog_draft(self._catalog, self._principal)
-        return Facts((draft,), self._now(), stored=lambda _: self.answer(True), failed=self.fail)
+        drafts = catalog_drafts(self._catalog, self._principal, self._index)
+        return Facts(drafts, self._now(), stored=lambda _: self.answer(True), failed=self.fail)
 
 
 class LedgerCommandJob(PendingJob[Mapping[str, Any]]):

@@ -14,9 +14,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
+from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
@@ -200,6 +202,7 @@ class DuckLedger(ReadableLedger):
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the nil session, if its code hash is new."""
+        await asyncio.to_thread(load_zones, zones_of(catalog.get("tasks", ())))
         job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
@@ -208,6 +211,8 @@ class DuckLedger(ReadableLedger):
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """Write a fact of the nil session; on disk when it returns."""
+        if isinstance(fact, WriteSchedule):
+            await asyncio.to_thread(load_zones, (fact.timing.zone,))
         job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable
@@ -18,6 +19,9 @@ from helmr_runtime.ledger.duck.rows import OpenBody
 from helmr_runtime.security.keys import KeyRing
 
 CORRUPT = "Corrupt database file"
+
+SCHEDULES_AFTER = timedelta(seconds=2)
+"""A runtime that starts with other code writes its catalog meanwhile: what that no longer schedules is not started."""
 """What the engine says of a block whose checksum is wrong; it has no class for that."""
 
 
@@ -85,6 +89,7 @@ async def open_ledger(
                 "while the runtime was stopped.",
             ) from error
         raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+    restored.index.schedules.held_until = now + SCHEDULES_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
     return DuckLedger(database, restored, clock, Chain(ring, chain_key))

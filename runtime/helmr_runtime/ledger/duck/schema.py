@@ -335,12 +335,36 @@ MIGRATION_5: Sequence[str] = (
 )
 """Whose child a session is, and which children a wait is on. A child stands in `tokens` under its session's UUID."""
 
+MIGRATION_6: Sequence[str] = (
+    """
+    CREATE TABLE schedules (
+        name VARCHAR NOT NULL,
+        written_offset BIGINT NOT NULL,
+        created_at TIMESTAMPTZ NOT NULL,
+        settled_at TIMESTAMPTZ NOT NULL,
+        paused BOOLEAN NOT NULL,
+        gone BOOLEAN NOT NULL,
+        session UUID,
+        last_due_at TIMESTAMPTZ,
+        outcome VARCHAR
+    )
+    """,
+    """
+    CREATE VIEW schedule_rows AS
+    SELECT name, written_offset, epoch_us(created_at) AS created_us, epoch_us(settled_at) AS settled_us,
+        paused, gone, session, epoch_us(last_due_at) AS last_due_us, outcome
+    FROM schedules
+    """,
+)
+"""Schedules; what each is stands in the entry at `written_offset`."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_1,
     MIGRATION_2,
     MIGRATION_3,
     MIGRATION_4,
     MIGRATION_5,
+    MIGRATION_6,
 )
 """Each brings the file from its number to the next; a released one is never changed."""
 

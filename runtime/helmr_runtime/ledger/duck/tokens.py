@@ -1,4 +1,4 @@
-"""Tokens, public tokens and API keys between the index and the tables.
+"""Tokens, public tokens and API keys between the index and the tables; with them go the schedules.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
 opened (what lives), and one by one when somebody asks for what memory has forgotten.
@@ -21,6 +21,11 @@ from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.schedules import (
+    project_schedules,
+    restore_schedules,
+    schedule_row,
+)
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.row_access import TokenFilter
@@ -73,6 +78,8 @@ class FactRows:
     public_tokens: tuple[rows.Row, ...] = ()
     api_keys: tuple[rows.Row, ...] = ()
     chains: tuple[rows.Row, ...] = ()
+    schedules_touched: tuple[str, ...] = ()
+    schedules: tuple[rows.Row, ...] = ()
 
 
 class Touched:
@@ -83,12 +90,14 @@ class Touched:
         self.tokens, index.tokens.touched = index.tokens.touched, set()
         self.public_tokens, index.keys.touched_public = index.keys.touched_public, set()
         self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
+        self.schedules, index.schedules.touched = index.schedules.touched, set()
 
     def give_back(self) -> None:
         """The tables could not be written."""
         self._index.tokens.touched |= self.tokens
         self._index.keys.touched_public |= self.public_tokens
         self._index.keys.touched_api |= self.api_keys
+        self._index.schedules.touched |= self.schedules
 
     def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
         """The rows as the index has them now.
@@ -98,6 +107,7 @@ class Touched:
             chains: Sessions that are new, and the master key that their chain begins with.
         """
         keys = self._index.keys
+        schedules = self._index.schedules.by_name
         found = [self._index.tokens.get(token_id) for token_id in sorted(self.tokens)]
         return FactRows(
             tokens=tuple(_token_row(t, tags.get(t.id, "[]")) for t in found if t is not None),
@@ -108,6 +118,12 @@ class Touched:
             ),
             api_keys=tuple(_api_key_row(keys.api_keys[one]) for one in sorted(self.api_keys)),
             chains=tuple((rows.uuid_of(session), key_id) for session, key_id in chains.items()),
+            schedules_touched=tuple(sorted(self.schedules)),
+            schedules=tuple(
+                schedule_row(schedules[name])
+                for name in sorted(self.schedules)
+                if name in schedules
+            ),
         )
 
 
@@ -122,13 +138,14 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
     for statement, made, count in written:
         if made:
             connection.execute(statement, rows.columns(made, count))
+    project_schedules(connection, facts.schedules_touched, facts.schedules)
 
 
 # --- restoring ------------------------------------------------------------------------------------
 
 
 def restore_facts(reader: Reader, index: LedgerIndex) -> None:
-    """Load the tokens and children that live or are waited on, all public tokens that live, all API keys.
+    """Load the tokens and children that live or are waited on, all public tokens that live, all API keys and schedules.
 
     The heads are there already.
     """
@@ -153,6 +170,7 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.keys.admit_public_token(_public_token_of(row))
     for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
         index.keys.admit_api_key(_api_key_of(row))
+    restore_schedules(reader, index)
 
 
 def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:

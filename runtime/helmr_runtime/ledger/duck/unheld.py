@@ -1,4 +1,4 @@
-"""Entries that the ledger writes of its own: facts, and the ends of waits of sessions that nobody holds."""
+"""Entries that the ledger writes of its own: facts, scheduled starts, the ends of waits of sessions nobody holds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from datetime import datetime
 
 from helmr_runtime.core.commands import TokenEnded
 from helmr_runtime.core.entries import Draft, Entry
-from helmr_runtime.ledger.authored import Chain, due_entries, fact_entries, token_end_entries
+from helmr_runtime.ledger.authored import (
+    Chain,
+    due_entries,
+    fact_entries,
+    start_entries,
+    token_end_entries,
+)
 from helmr_runtime.ledger.duck.batches import Write
 from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ports import StartSession
 
 
 class AuthoredEntries:
@@ -34,6 +41,12 @@ class AuthoredEntries:
         """The token of the pending wait has ended."""
         key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
         return Write(head.session_id, token_end_entries(head, ended, now, key, cipher))
+
+    def start(self, start: StartSession, now: datetime) -> Write:
+        """A schedule is due."""
+        key, key_id = self._chain.new(start.session_id)
+        cipher = self._chain.bodies.cipher(start.session_id)
+        return Write(start.session_id, start_entries(start, now, key, key_id, cipher))
 
     def facts(self, nil: Head, drafts: Sequence[Draft], at: datetime) -> tuple[Entry, ...]:
         """Facts of no session, behind the nil session's last entry."""

@@ -1,0 +1,135 @@
+"""`helmr schedule …`: what starts sessions by the clock."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from helmr.cli import describe, describe_schedules, printing, reading
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+
+app = group(
+    "Start sessions by the clock: make schedules, look at them, pause, run and delete them."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+
+
+class Missed(StrEnum):
+    """What `--missed` takes."""
+
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """What `--overlap` takes."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+@command(app, "list")
+def list_(
+    cli: Cli, limit: Limit = 50, cursor: Cursor = None, every: All = False, json: Json = False
+) -> None:
+    """List schedules by name, with when each is due next."""
+    with cli.client() as client:
+        printing.show_list(
+            lambda after: client.schedules.page(limit=limit, cursor=after),
+            columns=describe_schedules.COLUMNS,
+            row=describe_schedules.row,
+            cursor=cursor,
+            every=every,
+            json=json,
+        )
+
+
+@command(app, "get")
+def get(cli: Cli, name: Name, json: Json = False) -> None:
+    """Show a schedule in full."""
+    with cli.client() as client:
+        printing.show(client.schedules.get(name), describe_schedules.fields, json)
+
+
+@command(
+    app,
+    "create",
+    examples="""helmr schedule create nightly sweep --cron "0 3 * * mon-fri" --zone Europe/Berlin
+helmr schedule create poll fetch --every 15m --payload '{"source": "billing"}'""",
+)
+def create(
+    cli: Cli,
+    name: Name,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose sessions it starts.")],
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Minute, hour, day of month, month and day of week, in one argument.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="At whole multiples of it, as in 15m."),
+    ] = None,
+    zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="Time zone of --cron, as in Europe/Berlin.")
+    ] = "UTC",
+    missed: Annotated[
+        Missed, typer.Option(help="Due times that passed while no runtime was up.")
+    ] = Missed.LATEST,
+    overlap: Annotated[
+        Overlap, typer.Option(help="At a due time at which the session before is still active.")
+    ] = Overlap.SKIP,
+    payload: Annotated[
+        str, typer.Option(metavar="JSON|@FILE|-", help="What the task gets; null if not given.")
+    ] = "null",
+    json: Json = False,
+) -> None:
+    """Make a schedule; its due times count from now."""
+    data = reading.json_argument(payload, option="--payload")
+    with cli.client() as client:
+        made = client.schedules.create(
+            name,
+            task,
+            data,
+            cron=cron,
+            every=every,
+            zone=zone,
+            missed=missed.value,
+            overlap=overlap.value,
+        )
+    printing.show(made, describe_schedules.fields, json)
+
+
+@command(app, "pause")
+def pause(cli: Cli, name: Name, json: Json = False) -> None:
+    """Pause a schedule, over restarts too, until it is resumed."""
+    with cli.client() as client:
+        printing.show(client.schedules.pause(name), describe_schedules.fields, json)
+
+
+@command(app, "resume")
+def resume(cli: Cli, name: Name, json: Json = False) -> None:
+    """Go on with a paused schedule; what was due meanwhile was not missed."""
+    with cli.client() as client:
+        printing.show(client.schedules.resume(name), describe_schedules.fields, json)
+
+
+@command(app, "run")
+def run(cli: Cli, name: Name, json: Json = False) -> None:
+    """Start a session as the schedule does, now; its due times stay as they are."""
+    with cli.client() as client:
+        started = client.schedules.run(name)
+        printing.show(started, lambda one: describe.session_fields(one.session), json)
+
+
+@command(app, "delete")
+def delete(cli: Cli, name: Name, json: Json = False) -> None:
+    """Delete a schedule that no code declares; the sessions that it started stay."""
+    with cli.client() as client:
+        printing.show(client.schedules.delete(name), describe_schedules.deleted_fields, json)

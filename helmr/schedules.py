@@ -1,0 +1,205 @@
+"""When schedules are due: cron expressions in a time zone, and intervals. Pure.
+
+A cron expression that names its hours is due by the zone's wall clock. A time that a clock change skips is due once,
+right behind the gap, and one that comes twice is due the first time only. One whose minutes or hours begin with `*`
+follows the time that passes instead, as cron does: every quarter of an hour stays every quarter of an hour.
+
+An interval is due at whole multiples of itself since 1970-01-01T00:00Z, whoever asks and whenever it was declared.
+
+Invariants: S-93.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import takewhile
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from helmr.durations import Duration, seconds
+from helmr.errors import BadDefinition
+from helmr.models import SCHEDULE_TEXT_MAX, Missed, Overlap, Timing
+
+EVERY_MIN_S = 1.0
+
+FIELDS = 5
+"""Of a cron expression. With six the library counts seconds, and leaves clock changes alone."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_LOOK_BACK = timedelta(hours=1)
+_CHANGE = timedelta(hours=26)
+"""So far back it is looked for a clock change; the longest wall-clock day has 25 hours."""
+
+
+def timing(
+    *,
+    cron: str | None = None,
+    every: Duration | None = None,
+    zone: str = "UTC",
+    missed: Missed = "latest",
+    overlap: Overlap = "skip",
+) -> Timing:
+    """A checked `Timing`, by a cron expression or an interval.
+
+    Raises:
+        BadDefinition: Both or neither is given, one can't be read or is never due, there is no such zone, or `missed`
+            and `overlap` don't go together.
+        BadDuration: `every` is no duration.
+    """
+    if (cron is None) == (every is None):
+        raise BadDefinition(
+            "a schedule has a cron expression or an interval, one of the two",
+            hint='Like "0 3 * * mon-fri", or every="15m".',
+        )
+    if missed not in ("skip", "latest", "all"):
+        raise BadDefinition(f"missed={missed!r} is none of skip, latest, all")
+    if overlap not in ("skip", "allow"):
+        raise BadDefinition(f"overlap={overlap!r} is none of skip, allow")
+    if missed == "all" and overlap == "skip":
+        raise BadDefinition(
+            'missed="all" starts sessions beside each other, which overlap="skip" does not let it',
+            hint='Give overlap="allow" too, or leave missed at "latest".',
+        )
+    every_s = seconds(every) if every is not None else None
+    if every_s is not None and every_s < EVERY_MIN_S:
+        raise BadDefinition(f"every={every!r} is less than a second")
+    if every_s is not None and zone != "UTC":
+        raise BadDefinition("an interval has no time zone", hint="Leave zone out.")
+    made = Timing(cron=cron, every_s=every_s, zone=zone, missed=missed, overlap=overlap)
+    if cron is not None:
+        _check_cron(cron, zone)
+    return made
+
+
+def next_due(when: Timing, after: datetime) -> datetime | None:
+    """The first due time behind `after`, UTC; None if there is none in the calendar."""
+    return next(_dues(when, after), None)
+
+
+def newest_due(when: Timing, after: datetime, until: datetime, count: int = 1) -> list[datetime]:
+    """The newest due times in (after, until], at most `count`, in order.
+
+    Looks back in steps that double, so that a year of missed minutes costs no more than the last of them.
+    """
+    back = _LOOK_BACK
+    while True:
+        start = max(after, until - back) if back < until - after else after
+        found = list(takewhile(lambda at: at <= until, _dues(when, start)))
+        if len(found) >= count or start == after:
+            return found[-count:]
+        back *= 2
+
+
+def _dues(when: Timing, after: datetime) -> Iterator[datetime]:
+    if when.every_s is not None:
+        return _multiples(when.every_s, after)
+    assert when.cron is not None
+    return _cron_dues(when.cron, _zone(when.zone), after)
+
+
+def _multiples(every_s: float, after: datetime) -> Iterator[datetime]:
+    every = timedelta(seconds=every_s)
+    due = _EPOCH + ((after - _EPOCH) // every + 1) * every
+    while True:
+        yield due
+        try:
+            due += every
+        except OverflowError:
+            return
+
+
+def _cron_dues(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    dues = _by_elapsed_time if _follows_time(cron) else _by_wall_clock
+    last = after
+    for due in dues(cron, zone, after):
+        if due > last:
+            last = due
+            yield due
+
+
+def _by_wall_clock(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """The library starts by the wall clock, which behind a clock change says too little: there it starts before it."""
+    is_near = _offset(after - _CHANGE, zone) != _offset(after, zone)
+    start = after - _CHANGE if is_near else after
+    for local in CronSim(cron, start.astimezone(zone)):
+        yield local.astimezone(UTC)
+
+
+def _by_elapsed_time(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Wall clocks of one offset, each up to the clock change that ends it.
+
+    The library's own way over a change of half an hour, as on Lord Howe, leaves times out.
+    """
+    since = after
+    while True:
+        offset = _offset(since, zone)
+        wall = (since + offset - _SECOND).replace(tzinfo=None)
+        for local in CronSim(cron, wall):
+            due = local.replace(tzinfo=UTC) - offset
+            if _offset(due, zone) != offset:
+                since = _change_between(zone, since, due)
+                break
+            yield due
+            since = due
+        else:
+            return
+
+
+def _change_between(zone: ZoneInfo, before: datetime, behind: datetime) -> datetime:
+    """The first second of the new offset."""
+    old = _offset(before, zone)
+    while behind - before > _SECOND:
+        middle = before + (behind - before) // 2
+        before, behind = (middle, behind) if _offset(middle, zone) == old else (before, middle)
+    return behind.replace(microsecond=0)
+
+
+def _follows_time(cron: str) -> bool:
+    """Due by the time that passes: every so many minutes or hours."""
+    minute, hour, *_ = cron.split()
+    return minute.startswith("*") or hour.startswith("*")
+
+
+def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+    offset = at.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _check_cron(cron: str, zone: str) -> None:
+    hint = "Five fields: minute, hour, day of month, month, day of week."
+    if len(cron) > SCHEDULE_TEXT_MAX or len(cron.split()) != FIELDS:
+        raise BadDefinition(f"{cron[:80]!r} is no cron expression", hint=hint)
+    try:
+        found = next(_cron_dues(cron, _zone(zone), datetime(2024, 1, 1, tzinfo=UTC)), None)
+    except (CronSimError, ValueError, IndexError, AssertionError) as error:
+        raise BadDefinition(f"{cron!r} is no cron expression: {error}", hint=hint) from error
+    if found is None:
+        raise BadDefinition(f"{cron!r} is never due", hint="No such day is in the calendar.")
+
+
+def load_zones(names: Iterable[str]) -> None:
+    """Read the files of time zones: from then on this module reads none. A name that is no zone's is passed over."""
+    for name in names:
+        with suppress(BadDefinition):
+            _zone(name)
+
+
+@lru_cache(1024)  # more than there are
+def _zone(name: str) -> ZoneInfo:
+    """A time zone.
+
+    Raises:
+        BadDefinition: There is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise BadDefinition(
+            f"{name[:80]!r} is no time zone", hint='Like "Europe/Berlin" or "UTC".'
+        ) from error

@@ -1,0 +1,280 @@
+"""Schedules: what starts sessions by the clock (S-93). Pure.
+
+A schedule is facts of the nil session. The start of a session names its schedule and its due time in the session's own
+first entry, so that the start and "this due time is done with" are one write: whatever is killed, there is no second.
+
+Bodies of the entries (JSON keys; `?` may be absent):
+
+```
+schedule.written   name task payload timing{cron? every_s? zone missed overlap} declared_in: code|api operation?
+schedule.paused    name by: person|code operation?
+schedule.resumed   name by: person|code operation?
+schedule.skipped   name due_at reason: missed|overlap session_id?
+schedule.deleted   name operation?
+```
+
+`by=code`: what declared it, or its task, is not in the code any more, or is again. The two pauses know nothing of each
+other. Whenever a schedule begins or begins again, due times count from then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import BadDefinition
+from helmr.models import TaskSchedule, Timing
+from helmr.schedules import newest_due, next_due
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import Command
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, iso
+
+SCHEDULES_MAX = 1_000
+"""All of them are in the ledger's memory."""
+
+ON_TIME = timedelta(seconds=60)
+"""A due time that is come to so late was not missed: a restart takes less."""
+
+CATCH_UP_MAX = 100
+"""Missed due times for which `missed=all` starts sessions, the newest."""
+
+CODE = "code"
+API = "api"
+PERSON = "person"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSchedule(Command):
+    """Make a schedule. Receipt: `{name}`."""
+
+    name: str
+    task: str
+    payload: Any
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseSchedule(Command):
+    """Pause a schedule, or go on with it. Idempotent. Receipt: `{name}`."""
+
+    name: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSchedule(Command):
+    """Delete a schedule. Receipt: `{name}`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A schedule, folded from its entries.
+
+    Attributes:
+        written_offset: Feed offset of the entry that says what it is.
+        settled_at: Due times up to here are done with.
+        paused: By a person.
+        gone: What declared it, or its task, is not in the code.
+        session_id: The newest session that it started.
+        outcome: What became of `last_due_at`: started, missed, overlap.
+    """
+
+    name: str
+    task: str
+    payload: Any
+    timing: Timing
+    declared_in: str
+    created_at: datetime
+    written_offset: int
+    settled_at: datetime
+    paused: bool = False
+    gone: bool = False
+    session_id: str | None = None
+    last_due_at: datetime | None = None
+    outcome: str | None = None
+
+    @property
+    def status(self) -> str:
+        """active, paused or gone."""
+        return "paused" if self.paused else "gone" if self.gone else "active"
+
+    @property
+    def principal(self) -> Principal:
+        """Who starts its sessions (S-51)."""
+        return Principal("schedule", name=self.name)
+
+    def next_due_at(self) -> datetime | None:
+        """When it is due next, or was due while nobody looked; None unless it is active."""
+        if self.status != "active":
+            return None
+        try:
+            return next_due(self.timing, self.settled_at)
+        except BadDefinition:  # a time zone that this machine does not know, or no longer
+            return None
+
+
+def tag_of(name: str) -> str:
+    """The tag by which its sessions are found."""
+    return f"schedule:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a look at a schedule decides: the due times that start a session each, or the one that starts none.
+
+    Either ends all due times before it.
+    """
+
+    starts: tuple[datetime, ...] = ()
+    skipped: Draft | None = None
+
+
+def decide_due(schedule: Schedule, now: datetime, is_active: Callable[[str], bool]) -> Due | None:
+    """What is to happen at `now`; None if nothing is due.
+
+    Args:
+        schedule: An active one.
+        now: The ledger's time.
+        is_active: Whether a session's newest run has not ended.
+    """
+    when = schedule.timing
+    count = CATCH_UP_MAX if when.missed == "all" else 1
+    dues = newest_due(when, schedule.settled_at, now, count)
+    if not dues:
+        return None
+    if when.missed == "skip" and now - dues[-1] > ON_TIME:
+        return Due(skipped=_skipped(schedule, dues[-1], "missed"))
+    if when.overlap == "skip" and schedule.session_id and is_active(schedule.session_id):
+        return Due(skipped=_skipped(schedule, dues[-1], "overlap", schedule.session_id))
+    return Due(starts=tuple(dues))
+
+
+def _skipped(
+    schedule: Schedule, due_at: datetime, reason: str, session_id: str | None = None
+) -> Draft:
+    body = {"name": schedule.name, "due_at": iso(due_at), "reason": reason}
+    if session_id is not None:
+        body["session_id"] = session_id
+    return Draft(EntryKind.SCHEDULE_SKIPPED, body, principal=schedule.principal)
+
+
+# --- folding --------------------------------------------------------------------------------------
+
+
+def written(entry: Entry, known: Schedule | None) -> Schedule:
+    """The schedule that a `schedule.written` says; what it replaces keeps its past and its pause."""
+    assert entry.feed_offset is not None
+    body = entry.body
+    made = Schedule(
+        name=body["name"],
+        task=body["task"],
+        payload=body["payload"],
+        timing=Timing.model_validate(body["timing"]),
+        declared_in=body["declared_in"],
+        created_at=entry.recorded_at,
+        written_offset=entry.feed_offset,
+        settled_at=entry.recorded_at,
+    )
+    if known is None:
+        return made
+    return replace(
+        made,
+        created_at=known.created_at,
+        settled_at=max(known.settled_at, entry.recorded_at),
+        paused=known.paused,
+        session_id=known.session_id,
+        last_due_at=known.last_due_at,
+        outcome=known.outcome,
+    )
+
+
+def restored(entry: Entry, **state: Any) -> Schedule:
+    """The schedule of a stored row: what its `schedule.written` says, and what became of it since."""
+    return replace(written(entry, None), **state)
+
+
+def changed(schedule: Schedule, entry: Entry) -> Schedule:
+    """The schedule after an entry about it other than `schedule.written` and `schedule.deleted`."""
+    body = entry.body
+    match entry.kind:
+        case EntryKind.SCHEDULE_PAUSED | EntryKind.SCHEDULE_RESUMED:
+            stops = entry.kind is EntryKind.SCHEDULE_PAUSED
+            settled_at = max(schedule.settled_at, entry.recorded_at)
+            if body["by"] == CODE:
+                return replace(schedule, gone=stops, settled_at=settled_at)
+            return replace(schedule, paused=stops, settled_at=settled_at)
+        case EntryKind.SCHEDULE_SKIPPED:
+            return _settled(schedule, from_iso(body["due_at"]), body["reason"])
+        case EntryKind.SESSION_CREATED:
+            due_at = body["schedule"].get("due_at")
+            begun = replace(schedule, session_id=entry.session_id)
+            return begun if due_at is None else _settled(begun, from_iso(due_at), "started")
+        case _:
+            return schedule
+
+
+def _settled(schedule: Schedule, due_at: datetime, outcome: str) -> Schedule:
+    settled_at = max(schedule.settled_at, due_at)
+    return replace(schedule, settled_at=settled_at, last_due_at=due_at, outcome=outcome)
+
+
+# --- the code ---------------------------------------------------------------------------------------
+
+
+def written_body(
+    name: str, task: str, payload: Any, when: Timing, declared_in: str
+) -> dict[str, Any]:
+    """The body of a `schedule.written`."""
+    return {
+        "name": name,
+        "task": task,
+        "payload": payload,
+        "timing": when.model_dump(exclude_none=True),
+        "declared_in": declared_in,
+    }
+
+
+def zones_of(tasks: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The time zones of the schedules of a catalog's tasks."""
+    return frozenset(task["schedule"].get("zone", "UTC") for task in tasks if task.get("schedule"))
+
+
+def reconcile(known: Mapping[str, Schedule], tasks: Sequence[Mapping[str, Any]]) -> list[Draft]:
+    """What new code means for the schedules that there are: its own are written, those that it lacks pause.
+
+    Args:
+        known: The schedules by name.
+        tasks: The catalog's tasks, as they stand in it.
+    """
+    drafts: list[Draft] = []
+    declared = {
+        str(task["id"]): TaskSchedule.model_validate(task["schedule"])
+        for task in tasks
+        if task.get("schedule") is not None
+    }
+    for name, made in declared.items():
+        when = Timing.model_validate(made.model_dump(exclude={"payload"}))
+        found = known.get(name)
+        if found is None or not _is_same(found, name, made.payload, when):
+            body = written_body(name, name, made.payload, when, CODE)
+            drafts.append(Draft(EntryKind.SCHEDULE_WRITTEN, body))
+    there = {str(task["id"]) for task in tasks}
+    for name, schedule in known.items():
+        is_own = schedule.declared_in == CODE
+        is_there = name in declared or (not is_own and schedule.task in there)
+        if schedule.gone == is_there:
+            kind = EntryKind.SCHEDULE_RESUMED if is_there else EntryKind.SCHEDULE_PAUSED
+            drafts.append(Draft(kind, {"name": name, "by": CODE}))
+    return drafts
+
+
+def _is_same(known: Schedule, task: str, payload: Any, when: Timing) -> bool:
+    return (
+        known.declared_in == CODE
+        and (known.task, known.timing) == (task, when)
+        and jsontext.same_data_hash(known.payload) == jsontext.same_data_hash(payload)
+    )

@@ -1,0 +1,80 @@
+"""Schedules between the index and their table.
+
+A row holds where the text of a schedule stands in the entries, and what became of it since. Few rows, written anew
+when they change.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import duckdb
+
+from helmr import ids
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.schedules import Schedule, restored
+from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.index import LedgerIndex
+
+logger = logging.getLogger(__name__)
+
+_DELETE = "DELETE FROM schedules WHERE name IN (SELECT unnest($1::VARCHAR[]))"
+_INSERT = """
+INSERT INTO schedules SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
+    unnest($4::TIMESTAMPTZ[]), unnest($5::BOOLEAN[]), unnest($6::BOOLEAN[]), unnest($7::UUID[]),
+    unnest($8::TIMESTAMPTZ[]), unnest($9::VARCHAR[])
+"""
+
+
+def project_schedules(
+    connection: duckdb.DuckDBPyConnection, touched: tuple[str, ...], made: tuple[rows.Row, ...]
+) -> None:
+    """Write inside the open transaction: the rows of those that are there, none of those that are not."""
+    if touched:
+        connection.execute(_DELETE, [list(touched)])
+    if made:
+        connection.execute(_INSERT, rows.columns(made, 9))
+
+
+def schedule_row(schedule: Schedule) -> rows.Row:
+    """As the statement takes it."""
+    return (
+        schedule.name,
+        schedule.written_offset,
+        schedule.created_at,
+        schedule.settled_at,
+        schedule.paused,
+        schedule.gone,
+        rows.uuid_or_none(schedule.session_id),
+        schedule.last_due_at,
+        schedule.outcome,
+    )
+
+
+def restore_schedules(reader: Reader, index: LedgerIndex) -> None:
+    """Load all of them. One whose text can't be opened, for a master key that is gone, is left out and said so."""
+    found = reader.execute("SELECT * FROM schedule_rows").fetchall()
+    if not found:
+        return
+    entries, problems = reads.listed_entries(reader, {row[1] for row in found})
+    for row in found:
+        problem = reads.problem_of(problems, row[1])
+        if problem is None:
+            index.schedules.admit(_schedule_of(row, entries[row[1]]))
+        else:
+            logger.error("schedule %s can't be read and is never due: %s", row[0], problem)
+
+
+def _schedule_of(row: Any, entry: Entry) -> Schedule:
+    return restored(
+        entry,
+        created_at=rows.time_of(row[2]),
+        settled_at=rows.time_of(row[3]),
+        paused=row[4],
+        gone=row[5],
+        session_id=rows.id_or_none(ids.SESSION, row[6]),
+        last_due_at=rows.time_or_none(row[7]),
+        outcome=row[8],
+    )

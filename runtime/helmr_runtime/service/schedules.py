@@ -1,0 +1,154 @@
+"""Schedules: made, paused, run at once, deleted, read (S-93). What fires them is the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+
+from helmr.errors import BadDefinition, BadRequest, RunActive
+from helmr.models import (
+    Page,
+    ScheduleInfo,
+    ScheduleReceipt,
+    ScheduleRequest,
+    StartReceipt,
+    StartRequest,
+)
+from helmr.schedules import timing
+from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
+from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.repeats import Deduplicator
+from helmr_runtime.service.router import Router
+from helmr_runtime.service.sessions import Sessions, check_value
+
+
+class Schedules:
+    """What starts sessions by the clock."""
+
+    def __init__(
+        self,
+        ledger: LedgerClient,
+        router: Router,
+        catalog: CatalogView,
+        sessions: Sessions,
+        repeats: Deduplicator,
+    ) -> None:
+        self._ledger = ledger
+        self._router = router
+        self._catalog = catalog
+        self._sessions = sessions
+        self._repeats = repeats
+
+    async def create(self, caller: Caller, request: ScheduleRequest) -> ScheduleInfo:
+        """Make a schedule; its due times count from now.
+
+        Raises:
+            BadRequest: It can't be read, or is never due.
+            TaskNotFound: With the tasks there are.
+            SchemaMismatch: The payload does not fit the task (S-4).
+            Conflict: There is one of that name.
+            Overloaded: There are as many as there may be.
+        """
+        try:
+            when = await asyncio.to_thread(  # the first time, it reads the file of the time zone
+                timing,
+                cron=request.cron,
+                every=request.every,
+                zone=request.zone,
+                missed=request.missed,
+                overlap=request.overlap,
+            )
+        except BadDefinition as error:
+            raise BadRequest(error.message, hint=error.hint) from error
+        check_value(request.payload, what="a payload")
+        operation = caller.operation("schedules.create", request.model_dump(mode="json"))
+        fact = WriteSchedule(
+            principal=caller.principal,
+            operation=operation,
+            name=request.name,
+            task=request.task,
+            payload=request.payload,
+            timing=when,
+        )
+
+        async def write() -> Json:
+            await self._catalog.check_payload(request.task, request.payload)
+            return await self._write(fact)
+
+        await self._repeats.receipt(caller, operation, write)
+        return await self.get(request.name)
+
+    async def get(self, name: str) -> ScheduleInfo:
+        """A schedule.
+
+        Raises:
+            ScheduleNotFound: None with that name.
+        """
+        return ScheduleInfo.model_validate(await self._ledger.get_schedule(name))
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[ScheduleInfo]:
+        """Schedules by name."""
+        found = await self._ledger.list_schedules(limit=limit, cursor=cursor)
+        return Page[ScheduleInfo].model_validate(found)
+
+    async def set_paused(self, caller: Caller, name: str, paused: bool) -> ScheduleInfo:
+        """Pause it or go on with it; idempotent. Times that pass meanwhile are not missed.
+
+        Raises:
+            ScheduleNotFound: None with that name.
+        """
+        verb = "schedules.pause" if paused else "schedules.resume"
+        fact = PauseSchedule(
+            principal=caller.principal,
+            operation=caller.operation(verb, name),
+            name=name,
+            paused=paused,
+        )
+        await self._write(fact)
+        return await self.get(name)
+
+    async def run(self, caller: Caller, name: str) -> StartReceipt:
+        """Start a session as the schedule does, now; also of a paused one. Its due times stay as they are.
+
+        Raises:
+            ScheduleNotFound: None with that name.
+            RunActive: The newest session that it started is active, and it lets none run beside it.
+        """
+        schedule = await self.get(name)
+        request = StartRequest(
+            task=schedule.task, payload=schedule.payload, tags=[tag_of(schedule.name)]
+        )
+        return await self._sessions.start(
+            caller, request, schedule=name, may_start=lambda: self._check_free(schedule)
+        )
+
+    async def _check_free(self, schedule: ScheduleInfo) -> None:
+        if schedule.overlap == "allow" or schedule.last_session_id is None:
+            return
+        session = await self._sessions.get(schedule.last_session_id)
+        if session.activity.value != "idle":
+            raise RunActive(
+                f"schedule {schedule.name}: the session that it started last is "
+                f"{session.activity.value}: {session.id}",
+                hint='Let it end, cancel it, or give the schedule overlap="allow".',
+                session_id=session.id,
+            )
+
+    async def delete(self, caller: Caller, name: str) -> ScheduleReceipt:
+        """Delete it; the sessions that it started stay.
+
+        Raises:
+            ScheduleNotFound: None with that name.
+            Conflict: The code declares it.
+        """
+        operation = caller.operation("schedules.delete", name)
+        fact = DeleteSchedule(principal=caller.principal, operation=operation, name=name)
+        return ScheduleReceipt.model_validate(await self._write(fact))
+
+    async def _write(self, fact: WriteSchedule | PauseSchedule | DeleteSchedule) -> Json:
+        return await self._router.write(
+            lambda: self._ledger.fact(fact), what=f"schedule {fact.name}"
+        )
