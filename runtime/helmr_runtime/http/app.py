@@ -28,6 +28,7 @@ from helmr_runtime.http.paths import Paths
 from helmr_runtime.http.problems import no_route, problem_response
 from helmr_runtime.http.route import ServedRoute
 from helmr_runtime.http.routes import (
+    backups,
     callbacks,
     catalog,
     corrections,
@@ -59,6 +60,7 @@ ROUTERS = (
     callbacks.router,
     keys.router,
     queries.router,
+    backups.router,
     catalog.router,
     health.router,
 )

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
+from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
@@ -55,6 +56,7 @@ from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
+    CopiedRows,
     Declined,
     Flush,
     KnownKey,
@@ -293,6 +295,16 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
             "sessions in a test's memory can't be queried with SQL",
             hint="Read lists and transcripts, or ask a runtime.",
         )
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        """Refused: what is only in memory is not kept."""
+        raise BadRequest(
+            "sessions in a test's memory can't be backed up", hint="Back up a runtime."
+        )
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        """Refused, as `backup_header` is."""
+        raise BadRequest("sessions in a test's memory can't be backed up")
 
     def crash(self) -> None:
         """Die: every later call and every answer still owed is `StoreUnavailable`."""
