@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,13 +25,13 @@ def now() -> datetime:
 
 
 @pytest.fixture
-async def path(tmp_path: Path, now: datetime) -> AsyncIterator[Path]:
+async def path(tmp_path: Path, now: datetime) -> Path:
     """The ledger's file in a data directory that today's runtime has had open once."""
     path = EARLIER.unpack(tmp_path / "data")
     ring = read_key_ring(path.parent / RING, {})
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=ring)
     await ledger.close()
-    yield path
+    return path
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ports import CopiedRows
 
-PAGE_ENTRIES = 1_000
+PAGE_ENTRIES = 500
 PAGE_BYTES = 2_000_000
 """Of bodies, unless a single entry and its checkpoints have more: a page is one frame, and must not hold others up."""
 
