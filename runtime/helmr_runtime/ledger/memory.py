@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
+from helmr.errors import SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
@@ -50,13 +49,13 @@ from helmr_runtime.ledger.index import (
 )
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows
+from helmr_runtime.ledger.not_on_disk import NotOnDisk
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
-    CopiedRows,
     Declined,
     Flush,
     KnownKey,
@@ -86,7 +85,7 @@ class Stored:
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
 
 
-class MemoryLedger(ReadableLedger, KeyKeeper):
+class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
     """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
@@ -288,23 +287,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
             "counts": self.index.counts(),
             "waiting_held_since": iso_or_none(self.index.waiting_held_since()),
         }
-
-    async def query(self, sql: str, *, limit: int = 0) -> bytes:
-        """Refused with `BadQuery`: there is no SQL here."""
-        raise BadQuery(
-            "sessions in a test's memory can't be queried with SQL",
-            hint="Read lists and transcripts, or ask a runtime.",
-        )
-
-    async def backup_header(self, version: str) -> BackupHeader:
-        """Refused: what is only in memory is not kept."""
-        raise BadRequest(
-            "sessions in a test's memory can't be backed up", hint="Back up a runtime."
-        )
-
-    async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        """Refused, as `backup_header` is."""
-        raise BadRequest("sessions in a test's memory can't be backed up")
 
     def crash(self) -> None:
         """Die: every later call and every answer still owed is `StoreUnavailable`."""

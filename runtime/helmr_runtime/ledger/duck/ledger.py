@@ -292,17 +292,10 @@ class DuckLedger(ReadableLedger):
         )
 
     async def backup_header(self, version: str) -> BackupHeader:
-        """What a backup begins with: the ledger at the feed offset that it has now."""
-        return BackupHeader(
-            helmr=version,
-            schema=len(MIGRATIONS),
-            through=self.index.head_offset,
-            openings=self._openings,
-            encrypts=self._chain.ring is not None and self._chain.ring.encrypts_payloads,
-        )
+        numbers = len(MIGRATIONS), self.index.head_offset, self._openings
+        return BackupHeader(version, *numbers, self._chain.encrypts)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        """A page of a backup."""
         return await self.read(copied_rows, after, through)
 
     async def verify_chain(self, session_id: str) -> int:
