@@ -34,6 +34,7 @@ from helmr.cli import (
     session_file,
     status,
     token,
+    toolbox,
     up,
     wait,
     what_if,
@@ -80,7 +81,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, check, status, logs, demo, console, query):
+for _module in (up, dev, down, check, status, logs, demo, console, query, toolbox):
     _module.register(app)
 for _module in (session_file, what_if):
     _module.register(session.app)

@@ -117,6 +117,16 @@ class AsyncClient:
         """
         return await self._transport.call(operations.query(sql, limit=limit))
 
+    def backup(self) -> AsyncGenerator[bytes, None]:
+        """The whole ledger at the feed offset that it has now, in pieces, for `helmr restore`; for an admin.
+
+        Bodies are as the ledger stores them: in the clear unless the runtime encrypts. The master keys are not in it.
+
+        Raises:
+            Unavailable: The end did not come; the pieces so far are no backup.
+        """
+        return self._transport.download(operations.read_backup())
+
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
 

@@ -395,6 +395,14 @@ class ChainBroken(DataError):
     """The hash chain of a session does not hold; names the first bad seq (S-52)."""
 
 
+class LedgerDamaged(DataError):
+    """A ledger, or a backup of one, is not what was written; names the first bad place (S-67)."""
+
+    default_hint = (
+        "Keep it as it is; `helmr verify` says what is damaged, docs/toolbox.md what can be mended."
+    )
+
+
 class PayloadDamaged(DataError):
     """An encrypted body does not open: a byte or its address changed; names the entry."""
 

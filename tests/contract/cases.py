@@ -19,6 +19,7 @@ from helmr import auth, ids
 from helmr.errors import (
     BadId,
     BadQuery,
+    BadRequest,
     Conflict,
     ExternalIdConflict,
     IdempotencyConflict,
@@ -48,6 +49,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
+from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.session_file import FileReader, read_session
 from helmr_runtime.security.file_signatures import check_signature
 from tests.contract.repeating import KINDS
@@ -573,6 +575,23 @@ async def history_is_asked_in_sql(client: Any, way: Way) -> None:
         await client.query("DELETE FROM sessions")
 
 
+async def the_ledger_is_backed_up(client: Any, way: Way) -> None:
+    if not way.has_sql:
+        with pytest.raises(BadRequest):
+            await anext(client.backup())
+        return
+    started = await client.sessions.start("contract-echo", 5)
+    data = b"".join([piece async for piece in client.backup()])
+    reader = BackupReader(line + b"\n" for line in data.splitlines())
+    entries = [row for row in reader.rows() if row[0] == "e"]
+    assert len(entries) == reader.header.through
+    session = str(ids.to_uuid(started.id))
+    assert [row[5] for row in entries if row[2] == session][:2] == [
+        "session.created",
+        "run.created",
+    ]
+
+
 async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
     started, wait = await reviewing(client, external_id=fresh("external"))
     session = client.sessions.open(started.id)
@@ -692,6 +711,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,
+    the_ledger_is_backed_up,
     every_refusal_is_its_own_error,
     what_is_not_there_is_not_found,
     a_closed_client_says_so,

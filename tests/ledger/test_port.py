@@ -504,6 +504,6 @@ async def test_the_catalog_is_written_once_per_code_hash(ledger):
     assert await ledger.catalog() is None
     runtime = start_of().principal
     assert await ledger.write_catalog({"code_hash": "a", "tasks": []}, runtime)
-    assert not await ledger.write_catalog({"code_hash": "a", "tasks": [1]}, runtime)
+    assert not await ledger.write_catalog({"code_hash": "a", "tasks": [{"id": "other"}]}, runtime)
     assert await ledger.write_catalog({"code_hash": "b", "tasks": []}, runtime)
     assert (await ledger.catalog())["code_hash"] == "b"

@@ -28,6 +28,7 @@ from helmr_runtime.http.paths import Paths
 from helmr_runtime.http.problems import no_route, problem_response
 from helmr_runtime.http.route import ServedRoute
 from helmr_runtime.http.routes import (
+    backups,
     callbacks,
     catalog,
     corrections,
@@ -61,6 +62,7 @@ ROUTERS = (
     keys.router,
     schedules.router,
     queries.router,
+    backups.router,
     catalog.router,
     health.router,
 )

@@ -61,6 +61,11 @@ class Chain:
         self.bodies = Bodies(ring)
         self._plain = plain
 
+    @property
+    def encrypts(self) -> bool:
+        """Bodies of new entries are sealed."""
+        return self.ring is not None and self.ring.encrypts_payloads
+
     def new(self, session_id: str) -> tuple[bytes | None, str | None]:
         """Key and master key's id of a chain that begins now."""
         if self.ring is None:

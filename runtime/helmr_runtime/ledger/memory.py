@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import BadQuery, SessionNotFound, StoreUnavailable
+from helmr.errors import SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
@@ -50,6 +50,7 @@ from helmr_runtime.ledger.index import (
 )
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows
+from helmr_runtime.ledger.not_on_disk import NotOnDisk
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
@@ -85,7 +86,7 @@ class Stored:
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
 
 
-class MemoryLedger(ReadableLedger, KeyKeeper):
+class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
     """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
@@ -284,13 +285,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper):
             "counts": self.index.counts(),
             "waiting_held_since": iso_or_none(self.index.waiting_held_since()),
         }
-
-    async def query(self, sql: str, *, limit: int = 0) -> bytes:
-        """Refused with `BadQuery`: there is no SQL here."""
-        raise BadQuery(
-            "sessions in a test's memory can't be queried with SQL",
-            hint="Read lists and transcripts, or ask a runtime.",
-        )
 
     def crash(self) -> None:
         """Die: every later call and every answer still owed is `StoreUnavailable`."""

@@ -162,6 +162,14 @@ class Started:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends."""
+
+    through: int
+    rows: tuple[bytes, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:
     """A session whose head the ledger has marked held, by the load of that epoch and holder."""

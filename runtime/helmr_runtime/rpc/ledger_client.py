@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import Loaded, StartSession
+from helmr_runtime.ports import CopiedRows, Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -269,6 +270,14 @@ class LedgerClient(Protocol):
         Raises:
             BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: As `helmr_runtime.ledger.duck.query` says.
         """
+        ...
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        """What a backup begins with: the ledger at the feed offset that it has now. `version` is Helmr's."""
+        ...
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
         ...
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:

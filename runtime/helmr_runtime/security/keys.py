@@ -49,6 +49,7 @@ KEYS_MAX = 64
 RING_FILE_BYTES_MAX = 64 * 1024
 ENVIRONMENT_NAME = "HELMR_MASTER_KEYS"
 
+_CHAIN = "session-chain"
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _HINT = "Keep the key ring readable by its owner only (chmod 600), as `helmr up` makes it."
 
@@ -119,7 +120,7 @@ class KeyRing:
         rotation the newest key gives another chain.
         """
         master = self.newest if key_id is None else self.get(key_id)
-        return self._session_key(master, session_id).chain
+        return derive(master.key, _CHAIN, session_id)
 
     def purpose_key(self, purpose: str, key_id: str | None = None) -> bytes:
         """A key for one use of the runtime itself, such as `page-nonce`."""
@@ -128,7 +129,7 @@ class KeyRing:
 
     def _session_key(self, master: MasterKey, session_id: str) -> SessionKey:
         return SessionKey(
-            chain=derive(master.key, "session-chain", session_id),
+            chain=derive(master.key, _CHAIN, session_id),
             secrets=derive(master.key, "session-secrets", session_id),
             payload=derive(master.key, "session-payload", session_id),
         )
@@ -199,6 +200,12 @@ def ensure_key_ring(
         _write(path, [_fresh("k1", now)], must_be_new=True)
         ring = KeyRing(_from_file(path) or (), encrypts_payloads)
     return ring
+
+
+def key_ring_text(ring: KeyRing) -> bytes:
+    """The text of a file that `read_key_ring` reads as this ring."""
+    keys = [{"id": one.id, "key": base64.b64encode(one.key).decode()} for one in ring.keys]
+    return (json.dumps({"keys": keys}, indent=2) + "\n").encode()
 
 
 def add_master_key(path: Path, *, now: datetime) -> str:

@@ -143,6 +143,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/tasks", Need.READ),
     Route("GET", "/v1/streams", Need.READ),
     Route("POST", "/v1/query", Need.QUERY),
+    Route("GET", "/v1/backup", Need.ADMINISTER),
     Route("GET", "/v1/openapi.json", Need.NOTHING),
     Route("GET", "/healthz", Need.NOTHING),
     Route("GET", "/readyz", Need.NOTHING),

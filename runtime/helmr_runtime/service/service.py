@@ -10,6 +10,7 @@ from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
+from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
@@ -41,8 +42,8 @@ GUEST_CATALOG_AGE_S = 2.0
 
 
 class Service:
-    """The operations by noun: `sessions`, `session_files`, `runs`, `waits`, `links`, `tokens`, `public_tokens`,
-    `api_keys`, `schedules`, `events`, `queries`, `catalog`, `health`.
+    """The operations by noun: `sessions`, `session_files`, `backups`, `runs`, `waits`, `links`, `tokens`,
+    `public_tokens`, `api_keys`, `schedules`, `events`, `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -112,6 +113,7 @@ class Service:
         )
         self.schedules = Schedules(ledger, self.router, self.catalog, self.sessions, repeats)
         self.session_files = SessionFiles(ledger, self.catalog, version)
+        self.backups = Backups(ledger, version)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)

@@ -16,6 +16,7 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
@@ -23,6 +24,7 @@ from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
+from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
@@ -38,6 +40,7 @@ from helmr_runtime.ledger.duck.jobs import (
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import Restored, read_head
+from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
@@ -47,6 +50,7 @@ from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
+    CopiedRows,
     Flush,
     KnownKey,
     Loaded,
@@ -291,6 +295,13 @@ class DuckLedger(ReadableLedger):
         return await self._queries.run(
             sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
         )
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        numbers = len(MIGRATIONS), self.index.head_offset, self._openings
+        return BackupHeader(version, *numbers, self._chain.encrypts)
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        return await self.read(copied_rows, after, through)
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.

@@ -184,7 +184,7 @@ def verify_chain(reader: Reader, session_id: str, since_offset: int, key: bytes 
         ).fetchall()
         for row in chunk:
             expected = after + 1
-            if row[2] != expected or _linked(session_id, row, previous, key) != bytes(row[9]):
+            if row[2] != expected or linked(session_id, row, previous, key) != bytes(row[9]):
                 raise ChainBroken(
                     f"{session_id}: entry {expected} is not what was written",
                     session_id=session_id,
@@ -195,7 +195,8 @@ def verify_chain(reader: Reader, session_id: str, since_offset: int, key: bytes 
             return after
 
 
-def _linked(session_id: str, row: Any, previous: bytes, key: bytes | None) -> bytes:
+def linked(session_id: str, row: Any, previous: bytes, key: bytes | None) -> bytes:
+    """The hash that a row of `entry_rows` must have behind an entry with the hash `previous`."""
     return link(
         previous,
         key=key,

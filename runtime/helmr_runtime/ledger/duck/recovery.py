@@ -102,7 +102,7 @@ class Restored:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """No garbage collection meanwhile: all that is made here stays, and to look at it again and again takes two
     fifths of the time that 100,000 sessions need."""
     was_enabled = gc.isenabled()
@@ -114,7 +114,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
+@uncollected()
 def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()

@@ -1,0 +1,304 @@
+"""`helmr backup|restore|verify|repair`: a whole ledger as a file, and whether one is what its entries say."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from helmr.cli import clock, extras, printing
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.key import RING_NAME
+from helmr.cli.up import LEDGER_NAME
+from helmr.cli.writing import replacing
+from helmr.errors import RuntimeNotFound, UsageError
+
+if TYPE_CHECKING:
+    from helmr_runtime.ledger.duck.audit import Audit
+    from helmr_runtime.ledger.duck.offline import Keys
+
+KEYS_BYTES_MAX = 64 * 1024
+
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="The master keys' file; else HELMR_MASTER_KEYS, or the data directory's own.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "backup", examples=BACKUP_EXAMPLES)(backup)
+    command(app, "restore", examples=RESTORE_EXAMPLES)(restore)
+    command(app, "verify", examples=VERIFY_EXAMPLES)(verify)
+    command(app, "repair", examples="helmr repair --data-dir .helmr")(repair)
+
+
+BACKUP_EXAMPLES = """\
+helmr backup monday.backup
+helmr backup monday.backup --keys /somewhere/else/master-keys.json"""
+RESTORE_EXAMPLES = """\
+helmr restore monday.backup --data-dir restored --keys /somewhere/else/master-keys.json"""
+VERIFY_EXAMPLES = """\
+helmr verify --data-dir .helmr
+helmr verify monday.backup --keys /somewhere/else/master-keys.json"""
+
+
+def backup(
+    cli: Cli,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="The file to write.")],
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys",
+            metavar="FILE",
+            help="Write the master keys there too; from the data directory, so only on its machine.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the whole ledger to a file while the runtime works, or of one that is stopped; needs the role admin.
+
+    The file has its name only once it is whole. The master keys are not in it: without them nothing can restore it.
+    """
+    from helmr_runtime.core.backup_file import BackupReader
+
+    ring = _keys_to_copy(cli) if keys is not None else None
+    with replacing(dest, is_private=True) as file:
+        with _backup_pieces(cli) as pieces:
+            for piece in pieces:
+                file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        with open(file.name, "rb") as written:  # what is on disk is what is checked
+            reader = BackupReader(written)
+            for _ in reader.rows():
+                pass
+    if keys is not None and ring is not None:
+        with replacing(keys, is_private=True) as file:
+            file.write(ring)
+            file.flush()
+            os.fsync(file.fileno())
+    found = {
+        "file": str(dest),
+        "through": reader.header.through,
+        "entries": reader.entries,
+        "checkpoints": reader.checkpoints,
+        "bytes": dest.stat().st_size,
+        "keys": str(keys) if keys is not None else None,
+    }
+    if json:
+        printing.write_json(found)
+        return
+    printing.fields(list(found.items()))
+    if keys is None:
+        printing.note(
+            "helmr: the master keys are not in it; keep a copy of them apart (--keys FILE)"
+        )
+
+
+def restore(
+    cli: Cli,
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `helmr backup` wrote.")],
+    keys: KeysFile = None,
+    json: Json = False,
+) -> None:
+    """Make the data directory --data-dir of a backup, and check all of it; the folder is empty or not there.
+
+    A runtime that is started on it goes on from the backup: waits can be answered, deadlines fall due, runs execute.
+    Don't start one while the original works: both would do what is to be done once.
+    """
+    if cli.data_dir is None:
+        raise UsageError("restore into which folder?", hint="Name it: --data-dir DIR.")
+    with extras.needed("runtime"):
+        from helmr_runtime.toolbox.restore import restore as restore_backup
+
+    ring_file = (RING_NAME, _read_keys(keys)) if keys is not None else None
+    path = cli.data_dir.absolute() / LEDGER_NAME
+    made = restore_backup(_existing(source), path, _keys(keys, None), ring_file, clock.now())
+    _show_audit(made.checked, json, f"restored to {cli.data_dir}, and checked")
+
+
+def verify(
+    cli: Cli,
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="BACKUP", help="A backup; else the data directory is checked."),
+    ] = None,
+    keys: KeysFile = None,
+    json: Json = False,
+) -> None:
+    """Check a stopped runtime's data directory, or a backup, against its entries; changes nothing.
+
+    Chains, seqs, tables, checkpoints and the head mark are checked. Ends with 7 at the first bad place, and names it.
+    A backup is checked by restoring it into a temporary folder.
+    """
+    with extras.needed("runtime"):
+        from helmr_runtime.ledger.duck.audit import audit
+        from helmr_runtime.ledger.duck.offline import stored_ledger
+        from helmr_runtime.toolbox.restore import build
+
+    now = clock.now()
+    if source is not None:
+        with (
+            tempfile.TemporaryDirectory(prefix="helmr-verify-") as folder,
+            _existing(source).open("rb") as lines,
+        ):
+            found = build(Path(folder) / LEDGER_NAME, lines, _keys(keys, None), now).checked
+        _show_audit(found, json, f"{source} is whole")
+        return
+    data_dir = _stopped(cli)
+    with _locked(data_dir), stored_ledger(data_dir / LEDGER_NAME) as ledger:
+        found = audit(ledger, _keys(keys, data_dir), now)
+    _show_audit(found, json, f"{data_dir} is whole")
+
+
+def repair(
+    cli: Cli,
+    drop_from: Annotated[
+        int | None,
+        typer.Option(
+            "--drop-from",
+            min=1,
+            metavar="OFFSET",
+            help="Leave out all entries from this feed offset on.",
+        ),
+    ] = None,
+    without_checkpoints: Annotated[
+        bool,
+        typer.Option("--without-checkpoints", help="Take over no checkpoint, read or not."),
+    ] = False,
+    keys: KeysFile = None,
+    json: Json = False,
+) -> None:
+    """Write a stopped runtime's ledger anew from its entries, if `verify` finds it bad; the old file is kept.
+
+    Tables are folded again, checkpoints that do not fit are left out. Entries are never made up, and dropped only
+    with --drop-from.
+    """
+    with extras.needed("runtime"):
+        from helmr_runtime.toolbox.repair import repair as repair_ledger
+
+    data_dir = _stopped(cli)
+    with _locked(data_dir):
+        done = repair_ledger(
+            data_dir / LEDGER_NAME,
+            _keys(keys, data_dir),
+            clock.now(),
+            drop_from=drop_from,
+            without_checkpoints=without_checkpoints,
+        )
+    found = {
+        "damage": done.damage,
+        "dropped_entries": done.dropped_entries,
+        "dropped_checkpoints": done.dropped_checkpoints,
+        "kept": str(done.kept) if done.kept is not None else None,
+        **asdict(done.checked),
+    }
+    if json:
+        printing.write_json(found)
+        return
+    printing.fields(list(found.items()))
+    if done.damage is None:
+        printing.note(f"helmr: {data_dir} is whole; nothing was changed")
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
+    """Of the runtime that is meant, or of its data directory when it is stopped."""
+    try:
+        client = cli.client()
+    except RuntimeNotFound:
+        if _nearest(cli) is None:
+            raise
+    else:
+        with client:
+            yield client.backup()
+        return
+    with extras.needed("runtime"):
+        from helmr_runtime.process.startup import version
+        from helmr_runtime.toolbox.backup import stored_backup
+    data_dir = _stopped(cli)
+    with _locked(data_dir):
+        yield stored_backup(data_dir / LEDGER_NAME, version())
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    from helmr_runtime.process.startup import lock
+
+    with lock(data_dir, printing.note):
+        yield
+
+
+def _nearest(cli: Cli) -> Path | None:
+    from helmr.client.discovery import nearest_data_dir
+
+    data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
+    return data_dir if data_dir is not None and (data_dir / LEDGER_NAME).is_file() else None
+
+
+def _stopped(cli: Cli) -> Path:
+    data_dir = _nearest(cli)
+    if data_dir is None:
+        raise UsageError("there is no ledger here", hint="Name the data directory: --data-dir DIR.")
+    return data_dir.absolute()
+
+
+def _existing(source: Path) -> Path:
+    if not source.is_file():
+        raise UsageError(f"{source} is no file", hint="Name a file that `helmr backup` wrote.")
+    return source
+
+
+def _keys(named: Path | None, data_dir: Path | None) -> Keys:
+    """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
+    from helmr_runtime.ledger.duck.offline import Keys
+    from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
+
+    if named is not None:
+        _read_keys(named)
+        return Keys(read_key_ring(named, {}))
+    if data_dir is None and not os.environ.get(ENVIRONMENT_NAME):
+        return Keys(None)
+    return Keys(read_key_ring((data_dir or Path()) / RING_NAME, os.environ))
+
+
+def _keys_to_copy(cli: Cli) -> bytes:
+    from helmr_runtime.security.keys import key_ring_text
+
+    ring = _keys(None, _nearest(cli)).ring
+    if ring is None:
+        raise UsageError(
+            "there are no master keys here",
+            hint="Run it where the data directory is: --data-dir DIR.",
+        )
+    return key_ring_text(ring)
+
+
+def _read_keys(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(KEYS_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror or error}") from error
+
+
+def _show_audit(found: Audit, json: bool, said: str) -> None:
+    if json:
+        printing.write_json(asdict(found))
+        return
+    printing.fields(list(asdict(found).items()))
+    printing.note(f"helmr: {said}")

@@ -1,0 +1,350 @@
+"""Ledger files that no runtime has open: one read and left as it is, one written from rows that stand elsewhere.
+
+Every method blocks. A file is read under its own lock, so that no ledger opens it meanwhile, with DuckDB's read-only
+mode, which replays a write-ahead log in memory and writes neither.
+
+Invariants: S-66, S-67.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from helmr.errors import LedgerDamaged, StoreUnavailable, UsageError
+from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.entries import GENESIS
+from helmr_runtime.ledger.bodies import Bodies
+from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.copying import copied_rows
+from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
+from helmr_runtime.ledger.duck.files import (
+    LOCK_SUFFIX,
+    MARK_SUFFIX,
+    FileLock,
+    HeadMark,
+    HeadPosition,
+    check_is_database,
+    sync_directory,
+)
+from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
+from helmr_runtime.ledger.duck.refold import Refold
+from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate
+from helmr_runtime.ledger.duck.table_writer import project
+from helmr_runtime.ports import CopiedRows
+from helmr_runtime.security.keys import KeyRing
+
+TABLES_EVERY = 100_000
+"""Entries folded between two writes of the tables: rows are written once where a session's entries stand together, and
+those that wait for it take some 200 MB at most."""
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "1GB",
+    "python_enable_replacements": "false",
+    "threads": "2",
+}
+_ENTRIES = """
+SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hash
+FROM stored.entries WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset
+"""
+_NEXT = "SELECT min(feed_offset) FROM stored.entries WHERE feed_offset > $1 AND feed_offset <= $2"
+_CHECKPOINTS = """
+SELECT DISTINCT session, feed_offset FROM stored.checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
+"""
+_CHECKPOINT_ROWS = """
+SELECT feed_offset, session, seq, body FROM stored.checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
+ORDER BY feed_offset, rowid
+"""
+_INSERT_ENTRIES = """
+INSERT INTO entries SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]),
+    make_timestamptz(unnest($4::BIGINT[])), unnest($5::VARCHAR[]), unnest($6::UUID[]), unnest($7::INTEGER[]),
+    unnest($8::VARCHAR[]), unnest($9::VARCHAR[]), unnest($10::BLOB[])
+"""
+_INSERT_CHECKPOINTS = """
+INSERT INTO checkpoints SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]), unnest($4::VARCHAR[])
+"""
+
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
+"""What the engine says of a full disk; it has no class for that."""
+
+CheckpointRow = tuple[int, UUID, int, str]
+"""Feed offset, session, seq, stored text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What entries are opened with and chains are checked by.
+
+    Args:
+        ring: The master keys, if there are any.
+    """
+
+    ring: KeyRing | None
+
+    @property
+    def bodies(self) -> Bodies:
+        """Opens sealed bodies."""
+        return Bodies(self.ring)
+
+    def open_body(self) -> rows.OpenBody:
+        """Opens the bodies of entries."""
+        bodies = self.bodies
+
+        def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
+            return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
+
+        return open_body
+
+    def chain_key(self, session_id: str, key_id: str | None) -> bytes | None:
+        """The key of a session's chain; None for a chain that began without one."""
+        if key_id is None:
+            return None
+        if self.ring is None:
+            raise UsageError(
+                f"the chain of {session_id} was made with master key {key_id!r}, and there are no keys here",
+                hint="Give --keys FILE, or set HELMR_MASTER_KEYS.",
+            )
+        return self.ring.chain_key(session_id, key_id)
+
+
+class StoredLedger:
+    """A ledger's file, attached read-only as `stored` to a scratch database of the same schema."""
+
+    def __init__(self, path: Path, connection: Connection) -> None:
+        self.path = path
+        self.connection = connection
+        meta = connection.execute("SELECT name, number FROM stored.meta").fetchall()
+        self.meta: dict[str, int] = dict(meta)
+        found = connection.execute("SELECT max(feed_offset) FROM stored.entries").fetchone()
+        self.head_offset = int(found[0]) if found is not None and found[0] is not None else 0
+
+    @property
+    def projected_offset(self) -> int:
+        """Feed offset of the last entry that the tables show."""
+        return self.meta["projected_offset"]
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether bodies of new entries are sealed."""
+        return bool(self.meta.get(ENCRYPTS, 0))
+
+    def header(self, version: str) -> BackupHeader:
+        """What a backup of it begins with."""
+        return BackupHeader(
+            helmr=version,
+            schema=self.meta["schema"],
+            through=self.head_offset,
+            openings=self.meta["openings"],
+            encrypts=self.encrypts,
+        )
+
+    def copied_rows(self, after: int, through: int) -> CopiedRows:
+        """A page of a backup."""
+        cursor = self.connection.cursor()
+        cursor.execute("USE stored")
+        return copied_rows(Reader(cursor, in_the_clear), after, through)
+
+    def entries(self, *, after: int = 0, through: int | None = None) -> Iterator[list[rows.Row]]:
+        """The rows of the entries behind a feed offset, up to another, in order, some at a time."""
+        end = self.head_offset if through is None else through
+        while after < end:
+            (first,) = self._all(_NEXT, after, end)[0]
+            if first is None:
+                return
+            bound = min(end, int(first) - 1 + CHUNK)
+            yield self._all(_ENTRIES, after, bound)
+            after = bound
+
+    def checkpointed(self, after: int, through: int) -> set[tuple[UUID, int]]:
+        """Session and feed offset of the checkpoints in a range of the feed."""
+        return {(session, offset) for session, offset in self._all(_CHECKPOINTS, after, through)}
+
+    def checkpoints(self, after: int, through: int) -> list[CheckpointRow]:
+        """The checkpoints in a range of the feed, in the order in which they were stored."""
+        return self._all(_CHECKPOINT_ROWS, after, through)
+
+    def count(self) -> int:
+        """How many entries there are."""
+        return int(self._all("SELECT count(*) FROM stored.entries")[0][0])
+
+    def read_mark(self) -> HeadPosition:
+        """The head mark beside the file."""
+        return HeadMark(self.path.with_name(self.path.name + MARK_SUFFIX)).read()
+
+    def hash_at(self, feed_offset: int) -> bytes | None:
+        """The hash of the entry at a feed offset."""
+        found = self.connection.execute(
+            "SELECT hash FROM stored.entries WHERE feed_offset = $1", [feed_offset]
+        ).fetchone()
+        return bytes(found[0]) if found is not None else None
+
+    def _all(self, query: str, *bounds: int) -> list[Any]:
+        return self.connection.execute(query, list(bounds)).fetchall()
+
+
+@contextmanager
+def stored_ledger(path: Path) -> Iterator[StoredLedger]:
+    """A ledger's file, which is read and not written.
+
+    Raises:
+        RuntimeHeld: A runtime has it open.
+        UsageError: There is none, or an older Helmr wrote it and none has opened it since.
+        LedgerDamaged: The engine can't read it, here or later.
+        DataError: It is no database.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
+    check_is_database(path)
+    lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
+    lock.acquire()
+    try:
+        connection = duckdb.connect(":memory:", config={**_CONFIG})
+        try:
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            migrate(connection)
+            with translated(path):
+                quoted = str(path).replace("'", "''")
+                connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
+                ledger = StoredLedger(path, connection)
+                _check_schema(ledger)
+                yield ledger
+        finally:
+            connection.close()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """The engine's errors about a ledger's file as this system's own.
+
+    Raises:
+        StoreUnavailable: There is no room.
+        LedgerDamaged: Anything else.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        if any(sign in str(error) for sign in _NO_ROOM):
+            raise StoreUnavailable(f"there is no room for {path}") from error
+        raise LedgerDamaged(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _check_schema(ledger: StoredLedger) -> None:
+    schema = ledger.meta.get("schema")
+    if schema is None:
+        raise LedgerDamaged(f"{ledger.path} does not say which schema it has")
+    if schema < len(MIGRATIONS):
+        raise UsageError(
+            f"{ledger.path} has schema {schema}, this Helmr reads {len(MIGRATIONS)}",
+            hint="Start this runtime once on it: that brings the ledger to the new schema.",
+        )
+    if schema > len(MIGRATIONS):
+        raise UsageError(
+            f"{ledger.path} has schema {schema}, this Helmr knows {len(MIGRATIONS)}",
+            hint="Use the newer Helmr that wrote it.",
+        )
+
+
+class NewLedger:
+    """A ledger's file that is being written from rows: entries are checked and folded as they come.
+
+    Made by `new_ledger`, which closes it; it is whole after `finish`.
+    """
+
+    def __init__(self, path: Path, connection: Connection, refold: Refold) -> None:
+        self.path = path
+        self.refold = refold
+        self.checkpoints = 0
+        self._connection = connection
+        self._untabled = 0
+
+    def add(self, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]) -> None:
+        """Take entries, and the checkpoints that cover them; raises as `Refold.add`."""
+        named = {(session, offset) for offset, session, _, _ in checkpoints}
+        self.refold.add(entries, named)
+        if entries:
+            self._connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
+        if checkpoints:
+            self._connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
+            self.checkpoints += len(checkpoints)
+        self._untabled += len(entries)
+        if self._untabled >= TABLES_EVERY:
+            self._write_tables()
+
+    def finish(self, header: BackupHeader) -> None:
+        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry."""
+        self._write_tables()
+        meta = {"openings": header.openings, ENCRYPTS: int(header.encrypts)}
+        for name, number in meta.items():
+            self._connection.execute(
+                "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
+                [name, number],
+            )
+        self._connection.execute("CHECKPOINT")
+        self._connection.close()
+        last = self.refold.index.head_offset
+        mark = HeadMark(self.path.with_name(self.path.name + MARK_SUFFIX))
+        mark.write(HeadPosition(last, self._last_hash if last else GENESIS))
+        mark.close()
+        sync_directory(self.path.parent)
+
+    @property
+    def _last_hash(self) -> bytes:
+        last = self.refold.index.head_offset
+        return next(h.last_hash for h in self.refold.index.heads.values() if h.last_offset == last)
+
+    def _write_tables(self) -> None:
+        self._untabled = 0
+        self._connection.begin()
+        project(self._connection, self.refold.tables())
+        self._connection.commit()
+
+
+@contextmanager
+def new_ledger(path: Path, keys: Keys, now: datetime) -> Iterator[NewLedger]:
+    """A ledger's file to be written; there is none yet."""
+    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
+    try:
+        path.chmod(0o600)
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        migrate(connection)
+        yield NewLedger(path, connection, Refold(keys.open_body(), keys.chain_key, now))
+    finally:
+        connection.close()
+
+
+def entry_row_of(values: Sequence[Any]) -> rows.Row:
+    """A row of `entry_rows` from a backup's line, without its first value.
+
+    Raises:
+        ValueError, TypeError, AttributeError: It is not of that shape.
+    """
+    offset, session, seq, recorded_us, kind, run, op, principal, body, digest = values
+    return (
+        int(offset),
+        UUID(session),
+        int(seq),
+        int(recorded_us),
+        kind,
+        UUID(run) if run is not None else None,
+        op,
+        principal,
+        body,
+        bytes.fromhex(digest),
+    )
+
+
+def checkpoint_row_of(values: Sequence[Any]) -> CheckpointRow:
+    """A checkpoint from a backup's line, without its first value; raises as `entry_row_of`."""
+    offset, session, seq, body = values
+    return int(offset), UUID(session), int(seq), str(body)

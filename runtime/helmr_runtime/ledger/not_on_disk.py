@@ -1,0 +1,28 @@
+"""What a ledger over lists refuses: all that needs a file."""
+
+from __future__ import annotations
+
+from helmr.errors import BadQuery, BadRequest
+from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.ports import CopiedRows
+
+
+class NotOnDisk:
+    """Refuses SQL and backups."""
+
+    async def query(self, sql: str, *, limit: int = 0) -> bytes:
+        """Refused with `BadQuery`: there is no SQL here."""
+        raise BadQuery(
+            "sessions in a test's memory can't be queried with SQL",
+            hint="Read lists and transcripts, or ask a runtime.",
+        )
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        """Refused with `BadRequest`: what is only in memory is not kept."""
+        raise BadRequest(
+            "sessions in a test's memory can't be backed up", hint="Back up a runtime."
+        )
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        """Refused, as `backup_header` is."""
+        raise BadRequest("sessions in a test's memory can't be backed up")

@@ -1,0 +1,176 @@
+"""A ledger whose entries are whole, written anew: tables and checkpoints that do not fit them are made again (S-67).
+
+Entries are never invented, and dropped only from a feed offset on that the operator names. The old file is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from helmr.errors import DataError, LedgerDamaged
+from helmr_runtime.ledger.duck.audit import Audit, audit, bad_checkpoints
+from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, MARK_SUFFIX, sync_directory
+from helmr_runtime.ledger.duck.offline import (
+    CheckpointRow,
+    Keys,
+    StoredLedger,
+    new_ledger,
+    stored_ledger,
+    translated,
+)
+from helmr_runtime.ledger.duck.recovery import uncollected
+from helmr_runtime.ledger.duck.refold import Refold
+
+WAL_SUFFIX = ".wal"
+KEPT = ".before-repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was done.
+
+    Attributes:
+        damage: What was found bad; None if nothing was, and then nothing was done.
+        checked: What the ledger holds now.
+        dropped_entries: How many entries were left out, as was asked.
+        dropped_checkpoints: How many checkpoints were left out; their sessions are folded from entries.
+        kept: The old file.
+    """
+
+    damage: str | None
+    checked: Audit
+    dropped_entries: int = 0
+    dropped_checkpoints: int = 0
+    kept: Path | None = None
+
+
+def repair(
+    path: Path,
+    keys: Keys,
+    now: datetime,
+    *,
+    drop_from: int | None = None,
+    without_checkpoints: bool = False,
+) -> Repaired:
+    """Put a ledger in order, by what its entries say.
+
+    Args:
+        path: The ledger's file, which no runtime has open.
+        keys: Its master keys.
+        now: The time.
+        drop_from: Entries from this feed offset on are left out.
+        without_checkpoints: No checkpoint is taken over, for a file whose checkpoints can't be read at all.
+
+    Raises:
+        LedgerDamaged: An entry is bad that was not told to be dropped; names it.
+    """
+    with stored_ledger(path) as old:
+        damage = "what was asked for"
+        if drop_from is None:
+            _require_acknowledged(old)
+        if drop_from is None and not without_checkpoints:
+            try:
+                return Repaired(None, audit(old, keys, now))
+            except DataError as error:
+                damage = error.message
+        through = old.head_offset if drop_from is None else min(drop_from - 1, old.head_offset)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            _remove(fresh)
+            _prove_entries(old, keys, now, through)
+            left_out = _bad(old, keys, through, without_checkpoints)
+            made = _write(old, fresh, keys, now, through, left_out)
+        except BaseException:
+            _remove(fresh)
+            raise
+        dropped = Repaired(damage, made, old.count() - made.entries, len(left_out or ()))
+    return replace(dropped, kept=_swap(path, fresh))
+
+
+def _require_acknowledged(old: StoredLedger) -> None:
+    mark = old.read_mark()
+    if mark.feed_offset and old.hash_at(mark.feed_offset) != mark.hash:
+        raise LedgerDamaged(
+            f"entry {mark.feed_offset} was acknowledged, and the ledger has no such entry",
+            hint=f"Put back its {WAL_SUFFIX} file or a backup; or go on without what is lost: "
+            f"`--drop-from {min(mark.feed_offset, old.head_offset + 1)}`.",
+            feed_offset=mark.feed_offset,
+        )
+
+
+@uncollected()
+def _prove_entries(old: StoredLedger, keys: Keys, now: datetime, through: int) -> None:
+    refold = Refold(keys.open_body(), keys.chain_key, now)
+    for chunk in old.entries(through=through):
+        try:
+            refold.add(chunk)
+        except LedgerDamaged as error:
+            offset = error.facts["feed_offset"]
+            raise LedgerDamaged(
+                error.message,
+                hint="No entry is dropped without being told. Go back to a backup, or leave out all from there on: "
+                f"`--drop-from {offset}`.",
+                **error.facts,
+            ) from error
+
+
+def _bad(old: StoredLedger, keys: Keys, through: int, every: bool) -> set[tuple[UUID, int]] | None:
+    """Session and feed offset of the checkpoints that are left out; None leaves out all."""
+    if every:
+        return None
+    return {(row[1], row[0]) for row, what in bad_checkpoints(old, keys, through) if what}
+
+
+@uncollected()
+def _write(
+    old: StoredLedger,
+    fresh: Path,
+    keys: Keys,
+    now: datetime,
+    through: int,
+    left_out: Collection[tuple[UUID, int]] | None,
+) -> Audit:
+    """The new file, checked."""
+    with translated(fresh), new_ledger(fresh, keys, now) as ledger:
+        for chunk in old.entries(through=through):
+            checkpoints: list[CheckpointRow] = []
+            if left_out is not None:
+                stored = old.checkpoints(chunk[0][0] - 1, chunk[-1][0])
+                checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
+            ledger.add(chunk, checkpoints)
+        ledger.finish(replace(old.header(""), through=through))
+    with stored_ledger(fresh) as made:
+        return audit(made, keys, now)
+
+
+def _swap(path: Path, fresh: Path) -> Path:
+    """Put the new file in place of the old one, which is kept under another name; returns that.
+
+    The log goes first: the engine must never find it beside the new file. Without it the head mark keeps the old file
+    from being opened, so that whatever ends this, nothing is written on half of it.
+    """
+    kept = _free_name(path)
+    for suffix in (WAL_SUFFIX, ""):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + suffix))
+    fresh.rename(path)
+    fresh.with_name(fresh.name + MARK_SUFFIX).replace(path.with_name(path.name + MARK_SUFFIX))
+    _remove(fresh)
+    sync_directory(path.parent)
+    return kept
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}{KEPT}{number or ''}") for number in range(1_000))
+    return next(name for name in names if not name.exists())
+
+
+def _remove(fresh: Path) -> None:
+    for suffix in ("", WAL_SUFFIX, MARK_SUFFIX, LOCK_SUFFIX):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)

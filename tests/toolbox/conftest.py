@@ -1,0 +1,40 @@
+"""A real ledger at rest: that of release 0.1.0, with tokens, keys, parked and ended sessions, plain and sealed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.ledger.duck.offline import Keys
+from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.security.keys import read_key_ring
+from tests.fixtures.earlier import Earlier
+from tests.ledger.sessions import SMALL
+
+EARLIER = Earlier("ledger_0_1_0")
+RING = "master-keys.json"
+
+
+@pytest.fixture
+def now() -> datetime:
+    """A minute after the ledger was made: operations are remembered, and nothing is due."""
+    return EARLIER.made_at + timedelta(minutes=1)
+
+
+@pytest.fixture
+async def path(tmp_path: Path, now: datetime) -> Path:
+    """The ledger's file in a data directory that today's runtime has had open once."""
+    path = EARLIER.unpack(tmp_path / "data")
+    ring = read_key_ring(path.parent / RING, {})
+    ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=ring)
+    await ledger.close()
+    return path
+
+
+@pytest.fixture
+def keys(path: Path) -> Keys:
+    """Its master keys."""
+    return Keys(read_key_ring(path.parent / RING, {}))

@@ -1,0 +1,103 @@
+"""`repair` makes again what entries say, keeps the old file, and drops only what it is told to (S-67)."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from helmr.errors import DataError, LedgerDamaged
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
+from helmr_runtime.ledger.duck.offline import Keys
+from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.toolbox.backup import stored_backup
+from helmr_runtime.toolbox.repair import KEPT, repair
+from tests.ledger.sessions import SMALL
+from tests.toolbox.damage import damage
+from tests.toolbox.test_verify import verified
+
+pytestmark = pytest.mark.allows_blocking
+
+
+def entries_of(path: Path) -> list[bytes]:
+    lines = b"".join(stored_backup(path, "1")).splitlines()
+    return [line.rsplit(b",", 1)[0] for line in lines if line.startswith(b'["e"')]
+
+
+def test_a_whole_ledger_is_left_as_it_is(path: Path, keys: Keys, now: datetime) -> None:
+    before = path.read_bytes()
+    done = repair(path, keys, now)
+    assert (done.damage, done.kept) == (None, None)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "table", ["sessions", "runs", "waits", "tokens", "api_keys", "checkpoints"]
+)
+def test_what_entries_say_is_made_again(path: Path, keys: Keys, now: datetime, table: str) -> None:
+    entries = entries_of(path)
+    assert damage(path, random.Random(3), table) is not None
+    bad = path.read_bytes()
+    with pytest.raises(DataError) as caught:
+        verified(path, keys, now)
+    done = repair(path, keys, now)
+    assert done.damage == caught.value.message
+    assert done.kept == path.with_name(path.name + KEPT)
+    assert done.kept.read_bytes() == bad
+    assert (done.dropped_entries, done.dropped_checkpoints > 0) == (0, table == "checkpoints")
+    verified(path, keys, now)
+    assert entries_of(path) == entries
+
+
+async def test_a_repaired_ledger_opens(path: Path, keys: Keys, now: datetime) -> None:
+    damage(path, random.Random(1), "waits")
+    repair(path, keys, now)
+    ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
+    for session_id in list(ledger.index.heads)[1:]:
+        await ledger.load(session_id, "here")
+    await ledger.close()
+    verified(path, keys, now)
+
+
+def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: Keys, now: datetime) -> None:
+    entries = entries_of(path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE entries SET op = 77 WHERE feed_offset = 100")
+    before = path.read_bytes()
+    with pytest.raises(LedgerDamaged) as caught:
+        repair(path, keys, now)
+    assert "--drop-from 100" in str(caught.value.hint)
+    assert path.read_bytes() == before
+    assert sorted(one.name for one in path.parent.iterdir() if "part" in one.name) == []
+    done = repair(path, keys, now, drop_from=100)
+    assert (done.dropped_entries, done.checked.through) == (len(entries) - 99, 99)
+    assert entries_of(path) == entries[:99]
+    verified(path, keys, now)
+
+
+def test_acknowledged_entries_that_are_gone_are_not_passed_over(
+    path: Path, keys: Keys, now: datetime
+) -> None:
+    last = verified(path, keys, now).through
+    mark = HeadMark(path.with_name(path.name + ".head"))
+    mark.write(HeadPosition(last + 5, b"\x01" * 32))
+    mark.close()
+    with pytest.raises(LedgerDamaged, match=f"entry {last + 5} was acknowledged") as caught:
+        repair(path, keys, now)
+    assert f"--drop-from {last + 1}" in str(caught.value.hint)
+    done = repair(path, keys, now, drop_from=last + 1)
+    assert (done.dropped_entries, done.checked.through) == (0, last)
+    verified(path, keys, now)
+
+
+def test_without_checkpoints_sessions_are_folded_from_entries(
+    path: Path, keys: Keys, now: datetime
+) -> None:
+    done = repair(path, keys, now, without_checkpoints=True)
+    assert done.checked.checkpoints == 0
+    again = repair(path, keys, now, without_checkpoints=True)
+    assert again.kept == path.with_name(path.name + KEPT + "1")
