@@ -16,6 +16,7 @@ from helmr_runtime.core.backup_file import BackupHeader, BackupReader
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
 from helmr_runtime.service.backups import Backups
 from helmr_runtime.session.entry_writer import restore as restored_state
@@ -109,7 +110,9 @@ async def test_a_backup_of_a_ledger_at_work_ends_where_it_began(
     file.write_bytes(b"".join(lines))
     made = restore(file, tmp_path / "copy" / path.name, keys, None, now)
     assert made.checked.through == before["feed_offset"]
-    assert made.header == BackupHeader("1.0", 4, made.checked.through, made.header.openings, True)
+    assert made.header == BackupHeader(
+        "1.0", len(MIGRATIONS), made.checked.through, made.header.openings, True
+    )
 
 
 def test_a_folder_that_holds_something_is_left_alone(restored: Restore, tmp_path: Path) -> None:
