@@ -45,6 +45,7 @@ class Task(Generic[P, R]):
         on_idle_input: OnIdleInput,
         after_run: AfterRun,
         isolated: bool,
+        mcp: bool = True,
     ) -> None:
         where = f"{function.__module__}.{function.__qualname__}"
         if not inspect.iscoroutinefunction(function):
@@ -63,6 +64,7 @@ class Task(Generic[P, R]):
         self.on_idle_input = on_idle_input
         self.after_run = after_run
         self.isolated = isolated
+        self.mcp = mcp
         self.declared_streams = tuple(streams)
         parameters = list(inspect.signature(function).parameters.values())
         positional = [
@@ -138,6 +140,7 @@ def task(
     on_idle_input: OnIdleInput = ...,
     after_run: AfterRun = ...,
     isolated: bool = ...,
+    mcp: bool = ...,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, R]]: ...
 def task(
     function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
@@ -150,6 +153,7 @@ def task(
     on_idle_input: OnIdleInput = "keep",
     after_run: AfterRun = "keep",
     isolated: bool = False,
+    mcp: bool = True,
 ) -> Any:
     """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
 
@@ -164,6 +168,7 @@ def task(
         on_idle_input: What input does when no run is active: `keep` it for the next run, `run` one, or `reject` it.
         after_run: `close` closes the session when a run ends.
         isolated: Give each live session a process of its own.
+        mcp: Clients of MCP see it as a tool, and start it.
     """
 
     def make(function: Callable[..., Coroutine[Any, Any, Any]]) -> Task[..., Any]:
@@ -176,6 +181,7 @@ def task(
             on_idle_input=on_idle_input,
             after_run=after_run,
             isolated=isolated,
+            mcp=mcp,
         )
 
     return make(function) if function is not None else make

@@ -405,6 +405,7 @@ class TaskInfo(Wire):
     after_run: Literal["keep", "close"] = "keep"
     retries: int = 0
     isolated: bool = False
+    mcp: bool = True
 
 
 class Catalog(Wire):

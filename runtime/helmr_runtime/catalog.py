@@ -247,6 +247,7 @@ def _task_info(registered: Registered) -> TaskInfo:
         after_run=task.after_run,
         retries=task.retries,
         isolated=task.isolated,
+        mcp=task.mcp,
     )
 
 

@@ -34,6 +34,7 @@ from helmr_runtime.http.routes import (
     health,
     keys,
     links,
+    mcp,
     queries,
     runs,
     session_files,
@@ -59,6 +60,7 @@ ROUTERS = (
     callbacks.router,
     keys.router,
     queries.router,
+    mcp.router,
     catalog.router,
     health.router,
 )
