@@ -33,6 +33,13 @@ class UserName(BaseModel):
     name: str
 
 
+class Color(BaseModel):
+    """What a person likes."""
+
+    color: str
+
+
+colors = streams.input("colors", schema=Color)
 confirmations = streams.input("confirmations", schema=Confirmation)
 names = streams.input("names", schema=UserName)
 
@@ -115,4 +122,6 @@ async def test_input_required_result_request_state(payload: dict[str, object]) -
 @task
 async def test_input_required_result_multi_round(payload: dict[str, object]) -> str:
     """Ask twice."""
-    return f"{await greeted()} {await greeted()}"
+    hello = await greeted()
+    color = (await colors.wait(subject="What is your favorite color?").unwrap()).color
+    return f"{hello} You like {color}."

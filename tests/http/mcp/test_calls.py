@@ -235,7 +235,7 @@ async def test_what_a_form_cant_show_is_answered_at_a_page(stack: McpStack) -> N
             page = await stack.http.get(url.removeprefix(BASE_URL))
             assert page.status_code == 200
             wait_id = next(iter(first.input_requests)).partition(".")[0]
-            [link] = (await stack.http.get(f"/v1/waits/{wait_id}/links")).json()
+            [link] = (await stack.http.get(f"/v1/waits/{wait_id}/links")).json()["items"]
             assert link["person"] == "sender's over MCP"
 
 

@@ -153,6 +153,6 @@ def test_a_command_without_a_runtime_says_so(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)},
         cwd=tmp_path,
     )
-    assert done.returncode == 3
+    assert done.returncode == 6
     assert done.stdout == b""
     assert b"helmr up" in done.stderr

@@ -29,7 +29,7 @@ QUICK_S = 0.5
 """A run that ends so soon is no task: its result needs no second call."""
 
 POLL_MS = 1_000
-"""How often a client is asked to poll; a poll is four reads of the ledger's memory."""
+"""How often a client is asked to poll."""
 
 
 @dataclass(frozen=True, slots=True)

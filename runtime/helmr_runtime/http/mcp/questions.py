@@ -88,9 +88,9 @@ def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
     return {"type": "object", "properties": properties, "required": needed}
 
 
-def answer_of(wait: WaitInfo, content: Mapping[str, Any] | None) -> Any:
+def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
     """The JSON that a form's content stands for. Whether it fits is said by whoever stores it."""
-    content = dict(content or {})
+    content = dict(content)
     fields = _fields(wait)
     if fields is None:
         return content
@@ -110,12 +110,12 @@ def answer_of(wait: WaitInfo, content: Mapping[str, Any] | None) -> Any:
 
 def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> Answer | Unanswered:
     """What a client's response says of its wait: `accept` answers, `decline` may, `cancel` does not."""
+    content = response.get("content")
     match response.get("action"):
-        case "accept" if form_schema(wait) is None:
-            return Unanswered("")
+        case "accept" if isinstance(content, Mapping) and form_schema(wait) is not None:
+            return Answer(answer_of(wait, content))
         case "accept":
-            content = response.get("content")
-            return Answer(answer_of(wait, content if isinstance(content, Mapping) else None))
+            return Unanswered("")
         case "decline" if wait.can_decline:
             return Answer(wait.on_decline)
         case "decline":
@@ -178,8 +178,11 @@ def _property(field: Field, given: Any) -> dict[str, Any]:
             told["format"] = field.format
     start = given if given is not None else field.default
     if start is not MISSING and start is not None:
-        spelt = {_text_of(value): label for label, value in _labels(field).items()}
-        told["default"] = spelt.get(_text_of(start), start)
+        if field.kind is Kind.CHOICE:
+            spelt = {_text_of(value): label for label, value in _labels(field).items()}
+            start = spelt.get(_text_of(start))
+        if start is not None:
+            told["default"] = start
     return told
 
 

@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from helmr import ids
 from helmr.errors import HelmrError
@@ -64,7 +64,7 @@ async def answer(request: Request, caller: Caller, body: bytes) -> Response:
     )
     sent = _Sent()
     async with manager.run():
-        await manager.handle_request(dict(request.scope), _given(body), sent)
+        await manager.handle_request(_bare(request.scope), _given(body), sent)
     return sent.response()
 
 
@@ -174,6 +174,11 @@ class _Sent:
         kept = [header for header in response.raw_headers if header[0] not in own]
         response.raw_headers = [*self._headers, *kept]
         return response
+
+
+def _bare(scope: Scope) -> Scope:
+    """The request without white space around its headers' values, which are no part of them (RFC 9110, 5.5)."""
+    return {**scope, "headers": [(name, value.strip()) for name, value in scope["headers"]]}
 
 
 def _given(body: bytes) -> Any:

@@ -136,7 +136,8 @@ class _SendArguments(_SessionArguments):
 async def _result(runs: Runs, given: _ResultArguments) -> types.CallToolResult:
     view = await runs.view(given.run_id)
     if given.wait_s:
-        view = await runs.settled(view, given.wait_s)
+        passing = view.wait.id if view.wait is not None else None
+        view = await runs.settled(view, given.wait_s, passing=passing)
     return result_of(view) if view.run.status.is_final else handle_of(view)
 
 
