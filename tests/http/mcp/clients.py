@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import httpx2
 from mcp import Client
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import (
     CallToolResult,
-    ElicitRequestParams,
-    ElicitResult,
-    ErrorData,
     Request,
     Result,
 )
 from pydantic import ConfigDict
 
 TASKS = "io.modelcontextprotocol/tasks"
-
-Elicited = Callable[[Any, ElicitRequestParams], Awaitable[ElicitResult | ErrorData]]
 
 
 class TaskResult(Result):
@@ -61,7 +57,7 @@ async def connected(
     key: str,
     *,
     tasks: bool = False,
-    elicited: Elicited | None = None,
+    elicited: ElicitationFnT | None = None,
     mode: Any = "2026-07-28",
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Client]:

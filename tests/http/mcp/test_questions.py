@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
-from helmr.models import WaitInfo
+from helmr.models import TaskInfo, WaitInfo
 from helmr_runtime.http.mcp import questions
 from helmr_runtime.http.mcp.questions import Answer, Unanswered, form_schema, meaning_of
-from helmr_runtime.http.mcp.tools import TaskInfo as Info
 from helmr_runtime.http.mcp.tools import arguments_schema, payload_of, tool_name
 
 
@@ -145,7 +144,7 @@ class Node(BaseModel):
 def test_an_object_is_a_tools_arguments(shape: Any, payload: Any) -> None:
     schema = TypeAdapter(shape).json_schema()
     assert arguments_schema(schema or True)["type"] == "object"
-    task = Info(id="t", module="m", payload_schema=schema or True)
+    task = TaskInfo(id="t", module="m", payload_schema=schema or True)
     assert payload_of(task, payload) == payload
 
 
@@ -156,7 +155,7 @@ def test_what_is_no_object_is_one_argument(shape: Any) -> None:
     assert list(told["properties"]) == ["payload"]
     if "$defs" in schema:
         assert told["$defs"] == schema["$defs"], "references point to the root"
-    task = Info(id="t", module="m", payload_schema=schema)
+    task = TaskInfo(id="t", module="m", payload_schema=schema)
     assert payload_of(task, {"payload": "x"}) == "x"
 
 

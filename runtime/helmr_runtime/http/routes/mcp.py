@@ -42,7 +42,7 @@ async def speak_mcp(request: Request, caller: CallerDep) -> Response:
 
 
 def _loaded() -> Any:
-    """The part that needs the SDK. It takes half a second to load, so not every gateway does, and none on its loop."""
+    """The part that needs the SDK. It takes a second to load, so not every gateway does, and none on its loop."""
     if importlib.util.find_spec("mcp") is None:
         raise MissingExtra(
             "this runtime does not speak MCP: the extra mcp is not installed",
