@@ -46,6 +46,8 @@ CORE = (
     "input-required-result-validate-input",
 )
 EXTENSION = (
+    "tasks-lifecycle",
+    "tasks-mrtr-input",
     "tasks-capability-negotiation",
     "tasks-wire-fields",
     "tasks-request-state-removal",
@@ -64,6 +66,8 @@ DIFFERENT = {
     "sep-2549-prompts-list-caching-hints": "prompts are not served",
     "sep-2549-resources-list-caching-hints": "resources are not served",
     "sep-2549-resources-templates-list-caching-hints": "the same",
+    "sep-2663-tasks-get-status-failed": "no run ends with a protocol error",
+    "tasks-mrtr-partial-fulfillment": "a run asks one thing at a time",
     "sep-2322-elicitation-incomplete": "keys are the wait's, not the fixture's user_name",
     "sep-2322-elicitation-complete": "the same",
 }
