@@ -49,6 +49,7 @@ class Task(Generic[P, R]):
         after_run: AfterRun,
         isolated: bool,
         schedule: TaskSchedule | None = None,
+        mcp: bool = True,
     ) -> None:
         where = f"{function.__module__}.{function.__qualname__}"
         if not inspect.iscoroutinefunction(function):
@@ -68,6 +69,7 @@ class Task(Generic[P, R]):
         self.after_run = after_run
         self.isolated = isolated
         self.schedule = schedule
+        self.mcp = mcp
         self.declared_streams = tuple(streams)
         parameters = list(inspect.signature(function).parameters.values())
         positional = [
@@ -172,6 +174,7 @@ def task(
     missed: Missed = ...,
     overlap: Overlap = ...,
     scheduled_payload: Any = ...,
+    mcp: bool = ...,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, R]]: ...
 def task(
     function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
@@ -190,6 +193,7 @@ def task(
     missed: Missed = "latest",
     overlap: Overlap = "skip",
     scheduled_payload: Any = None,
+    mcp: bool = True,
 ) -> Any:
     """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
 
@@ -210,6 +214,7 @@ def task(
         missed: Due times that passed while no runtime was up: `skip` them, start once for the `latest`, or for `all`.
         overlap: At a due time at which the newest session that it started is still active: `skip`, or `allow` both.
         scheduled_payload: JSON that these sessions get.
+        mcp: Clients of MCP see it as a tool, and start it.
 
     Raises:
         BadDefinition: Something of it can't be used.
@@ -235,6 +240,7 @@ def task(
             after_run=after_run,
             isolated=isolated,
             schedule=planned,
+            mcp=mcp,
         )
 
     return make(function) if function is not None else make

@@ -24,6 +24,7 @@ from helmr.cli import (
     key,
     logs,
     looks,
+    mcp,
     output,
     printing,
     public_token,
@@ -81,7 +82,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, check, status, logs, demo, console, query, toolbox):
+for _module in (up, dev, down, check, status, logs, demo, console, mcp, query, toolbox):
     _module.register(app)
 for _module in (session_file, what_if):
     _module.register(session.app)

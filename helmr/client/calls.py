@@ -39,6 +39,7 @@ class Call(Generic[T]):
         accept: The content type to ask for, instead of JSON.
         read: Reads the answer's bytes by their content type, instead of `reply`.
         is_read: A POST that changes nothing, so that a second try is harmless.
+        headers: More of them.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Call(Generic[T]):
     accept: str | None = None
     read: Callable[[str, bytes], T] | None = None
     is_read: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_repeatable(self) -> bool:

@@ -412,7 +412,7 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    headers = {}
+    headers = dict(call.headers)
     if call.body is not None:
         headers["Content-Type"] = "application/json"
     if call.accept is not None:

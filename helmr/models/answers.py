@@ -417,6 +417,7 @@ class TaskInfo(Wire):
     retries: int = 0
     isolated: bool = False
     schedule: TaskSchedule | None = None
+    mcp: bool = True
 
 
 class Catalog(Wire):

@@ -249,6 +249,7 @@ def _task_info(registered: Registered) -> TaskInfo:
         retries=task.retries,
         isolated=task.isolated,
         schedule=task.schedule,
+        mcp=task.mcp,
     )
 
 

@@ -77,6 +77,7 @@ NOT_WALKED = {
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "console": "is the console: tests/console/flow/test_terminal.py",
+    "mcp": "JSON for programs, in which controls are escaped: tests/http/mcp/test_restart.py",
     "export": "writes a file; says only how many rows and where",
     "backup": "writes a file; says only how many entries and where",
     "restore": "reads a backup; says only numbers and places: tests/toolbox/test_commands.py",

@@ -32,7 +32,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up check dev down status logs demo console session run wait input output token public-token key schedule "
+    "": "up check dev down status logs demo console mcp session run wait input output token public-token key schedule "
     "query export backup restore verify repair",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",

@@ -23,8 +23,15 @@ BLOCK = re.compile(r"^```python\n(?!# \w+\.py\n)(.*?)^```$", flags=re.M | re.S)
 NOT_OURS = {"comparison"}
 """Shows programs of other systems, which are not installed here; `test_site.py` holds them to their files."""
 
+WITH_A_RUNTIME = {"mcp"}
+"""Their blocks start a runtime in this process, which reads its files on its own loop."""
+
 PAGES = [
-    path
+    pytest.param(
+        path,
+        id=path.stem,
+        marks=[pytest.mark.allows_blocking] if path.stem in WITH_A_RUNTIME else [],
+    )
     for path in sorted(ROOT.glob("docs/*.md"))
     if path.stem not in NOT_OURS and BLOCK.search(path.read_text("utf-8"))
 ]
@@ -43,7 +50,7 @@ def load(name: str, text: str, folder: Path) -> ModuleType:
     return module
 
 
-@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+@pytest.fixture(params=PAGES)
 def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ModuleType]:
     blocks = BLOCK.findall(request.param.read_text(encoding="utf-8"))
     name = f"docs_page_{request.param.stem}"

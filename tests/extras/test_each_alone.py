@@ -76,7 +76,7 @@ async def test_the_console_shows_the_inbox(fresh: Make, runtime: tuple[str, str]
 def test_all_has_the_extras_and_not_the_tools(fresh: Make) -> None:
     everything = fresh("all")
     done = everything.run(
-        "-c", "import duckdb, ipykernel, matplotlib, pandas, polars, ray, textual, tzdata"
+        "-c", "import duckdb, ipykernel, matplotlib, mcp, pandas, polars, ray, textual, tzdata"
     )
     assert done.returncode == 0, done.stderr
     assert everything.run("-c", "import pytest").returncode != 0

@@ -51,7 +51,7 @@ def test_a_role_may_call_what_it_covers(role: Role, route: Route):
 
 def test_what_each_role_is_for():
     assert ROLE_NEEDS[Role.ADMIN] == set(Need)
-    assert ROLE_NEEDS[Role.VIEWER] == {Need.READ}
+    assert ROLE_NEEDS[Role.VIEWER] == {Need.READ, Need.TOOLS}
     assert Need.ANSWER in ROLE_NEEDS[Role.OPERATOR]
     assert not ROLE_NEEDS[Role.SENDER] & {Need.READ, Need.ANSWER, Need.STEER, Need.QUERY}
     only_admin = set(Need) - set().union(*(ROLE_NEEDS[r] for r in Role if r is not Role.ADMIN))

@@ -35,6 +35,7 @@ from helmr_runtime.http.routes import (
     health,
     keys,
     links,
+    mcp,
     queries,
     runs,
     schedules,
@@ -63,6 +64,7 @@ ROUTERS = (
     schedules.router,
     queries.router,
     backups.router,
+    mcp.router,
     catalog.router,
     health.router,
 )

@@ -48,16 +48,27 @@ class Need(StrEnum):
     DELEGATE = "delegate"
     """Make tokens and public tokens: hand a part of one's own rights to somebody outside."""
     QUERY = "query"
+    TOOLS = "tools"
+    """Reach the endpoint of MCP; each tool there needs what its operation needs."""
     ADMINISTER = "administer"
 
 
 ROLE_NEEDS: dict[Role, frozenset[Need]] = {
     Role.ADMIN: frozenset(Need),
     Role.OPERATOR: frozenset(
-        {Need.READ, Need.SEND, Need.COMPLETE, Need.ANSWER, Need.STEER, Need.DELEGATE, Need.QUERY}
+        {
+            Need.READ,
+            Need.SEND,
+            Need.COMPLETE,
+            Need.ANSWER,
+            Need.STEER,
+            Need.DELEGATE,
+            Need.QUERY,
+            Need.TOOLS,
+        }
     ),
-    Role.SENDER: frozenset({Need.START, Need.SEND, Need.COMPLETE, Need.DELEGATE}),
-    Role.VIEWER: frozenset({Need.READ}),
+    Role.SENDER: frozenset({Need.START, Need.SEND, Need.COMPLETE, Need.DELEGATE, Need.TOOLS}),
+    Role.VIEWER: frozenset({Need.READ, Need.TOOLS}),
 }
 """An operator answers and steers what runs; a sender is an app server; a viewer only looks."""
 
@@ -144,6 +155,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/streams", Need.READ),
     Route("POST", "/v1/query", Need.QUERY),
     Route("GET", "/v1/backup", Need.ADMINISTER),
+    Route("POST", "/mcp", Need.TOOLS),
     Route("GET", "/v1/openapi.json", Need.NOTHING),
     Route("GET", "/healthz", Need.NOTHING),
     Route("GET", "/readyz", Need.NOTHING),
@@ -168,13 +180,18 @@ def route_need(method: str, path_template: str) -> Route:
     return _BY_PLACE["GET" if method == "HEAD" else method, path_template]
 
 
+def may(role: Role, need: Need) -> bool:
+    """True if a key of that role may do it."""
+    return need in (Need.NOTHING, Need.SECRET) or need in ROLE_NEEDS[role]
+
+
 def check_role(role: Role, need: Need) -> None:
     """Return if a key of that role may do it.
 
     Raises:
         RoleDenied: Names the role and the roles that would do.
     """
-    if need in (Need.NOTHING, Need.SECRET) or need in ROLE_NEEDS[role]:
+    if may(role, need):
         return
     enough = ", ".join(_roles_with(need))
     raise RoleDenied(
@@ -220,16 +237,12 @@ def role_table() -> str:
     lines = ["| route | needs | admin | operator | sender | viewer | public token |"]
     lines.append("|---|---|---|---|---|---|---|")
     for route in ROUTES:
-        roles = ("✓" if _may(role, route.need) else "" for role in Role)
+        roles = ("✓" if may(role, route.need) else "" for role in Role)
         scope = f"`{route.public_scope.value}`" if route.public_scope else ""
         place = f"`{route.method} {route.path}`"
         lines.append(f"| {place} | {route.need.value} | {' | '.join(roles)} | {scope} |")
     return "\n".join(lines) + "\n"
 
 
-def _may(role: Role, need: Need) -> bool:
-    return need in (Need.NOTHING, Need.SECRET) or need in ROLE_NEEDS[role]
-
-
 def _roles_with(need: Need) -> Iterable[str]:
-    return (role.value for role in Role if _may(role, need))
+    return (role.value for role in Role if may(role, need))

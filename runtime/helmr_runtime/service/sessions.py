@@ -350,6 +350,20 @@ class Sessions:
 
     async def _settled(self, session_id: str, run_id: str, timeout_s: float) -> RunInfo:
         """The run once it waits, is blocked or has ended, at most `timeout_s` later."""
+
+        async def is_settled(run: RunInfo) -> bool:
+            return run.status.is_final or run.status in _STOPPED
+
+        return await self.run_once(session_id, run_id, is_settled, timeout_s)
+
+    async def run_once(
+        self,
+        session_id: str,
+        run_id: str,
+        is_reached: Callable[[RunInfo], Awaitable[bool]],
+        timeout_s: float,
+    ) -> RunInfo:
+        """The run once it is as asked for, at most `timeout_s` later; looked at after each entry of its session."""
         await self._hub.ready()
         # Followed before the run is read, so that no change falls between.
         follower = self._hub.join(session_id)
@@ -357,7 +371,7 @@ class Sessions:
         try:
             while True:
                 run = await self._runs.get(run_id)
-                if run.status.is_final or run.status in _STOPPED or follower.is_closed:
+                if await is_reached(run) or follower.is_closed:
                     return run
                 left_s = ends_at - asyncio.get_running_loop().time()
                 if left_s <= 0 or not await follower.take(left_s):

@@ -1,0 +1,181 @@
+"""What a call of a task's tool answers: the result, a task of the Tasks extension, a question, or a handle.
+
+No call is held longer than `HOLD_S`. Who declares the extension gets a task; who can be asked a question; anybody else,
+or after that time, a handle for the tool `helmr_result`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mcp_types as types
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from helmr.models import RunStatus, TaskInfo
+from helmr_runtime.core.entries import iso
+from helmr_runtime.http.mcp.questions import Modes
+from helmr_runtime.http.mcp.runs import Runs, View
+
+TASKS = "io.modelcontextprotocol/tasks"
+"""The extension's name."""
+
+HOLD_S = 25.0
+"""Longest that a call is held: below the 60 s after which clients give up on one, with room for slow networks."""
+
+QUICK_S = 0.5
+"""A run that ends so soon is no task: its result needs no second call."""
+
+POLL_MS = 1_000
+"""How often a client is asked to poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What the client of a call can do."""
+
+    modes: Modes = field(default_factory=Modes)
+    tasks: bool = False
+
+
+def ability_of(capabilities: types.ClientCapabilities | None, version: str) -> Ability:
+    """What a client's declared capabilities come to. Earlier revisions have no way to ask during a stateless call."""
+    if capabilities is None or version not in MODERN_PROTOCOL_VERSIONS:
+        return Ability()
+    asked = capabilities.elicitation
+    modes = Modes()
+    if asked is not None:
+        # An empty object is the form mode, as before there were two.
+        modes = Modes(asked.form is not None or asked.url is None, asked.url is not None)
+    return Ability(modes, TASKS in (capabilities.extensions or {}))
+
+
+class TaskCalls:
+    """Calls of task tools.
+
+    Args:
+        runs: What the caller reaches.
+        ability: What its client can do.
+    """
+
+    def __init__(self, runs: Runs, ability: Ability) -> None:
+        self._runs = runs
+        self._ability = ability
+
+    async def call(
+        self, task: TaskInfo, payload: Any
+    ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
+        """Start the task.
+
+        Raises:
+            SchemaMismatch: The payload does not fit it.
+        """
+        view = await self._runs.start(task, payload)
+        if not self._ability.tasks:
+            return await self._held(view)
+        view = await self._runs.settled(view, QUICK_S)
+        if view.run.status.is_final:
+            return result_of(view)
+        return {"resultType": "task", **_fields(view, "working")}
+
+    async def resume(
+        self, run_id: str, responses: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Go on with a call that asked something.
+
+        Raises:
+            RunNotFound: This caller has no such run.
+        """
+        view = await self._runs.view(run_id)
+        goes_on = await self._runs.respond(view, responses)
+        passing = view.wait.id if view.wait is not None and not goes_on else None
+        return await self._held(view, passing)
+
+    async def _held(
+        self, view: View, passing: str | None = None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        view = await self._runs.settled(view, HOLD_S, passing=passing)
+        if view.run.status.is_final:
+            return result_of(view)
+        if view.wait is not None and view.wait.id != passing:
+            asked = await self._runs.question(view, self._ability.modes)
+            if asked:
+                return types.InputRequiredResult.model_validate(
+                    {"inputRequests": asked, "requestState": view.run.id}
+                )
+        return handle_of(view)
+
+
+async def task_of(runs: Runs, view: View, modes: Modes) -> dict[str, Any]:
+    """The run as a task of the extension, with what it asks or what it came to."""
+    if view.run.status is RunStatus.CANCELLED:
+        return _fields(view, "cancelled")
+    if view.run.status.is_final:
+        result = result_of(view).model_dump(by_alias=True, mode="json", exclude_none=True)
+        return {**_fields(view, "completed"), "result": result}
+    asked = await runs.question(view, modes)
+    if asked:
+        return {**_fields(view, "input_required"), "inputRequests": asked}
+    return _fields(view, "working")
+
+
+def result_of(view: View) -> types.CallToolResult:
+    """What an ended run came to; a run that failed or was cancelled is an error of the tool."""
+    run = view.run
+    if run.status is RunStatus.SUCCEEDED:
+        result = run.result
+        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        return told(text, structured=result if isinstance(result, dict) else None)
+    if run.status is RunStatus.CANCELLED:
+        return told(f"{run.id} was cancelled", is_error=True)
+    error = run.error
+    text = f"{error.type or error.code}: {error.message}" if error is not None else "it failed"
+    return told(text, is_error=True)
+
+
+def handle_of(view: View) -> types.CallToolResult:
+    """What is known of a run that goes on, and how to hear of it later."""
+    text = f"{_state(view)}. Ask for its result later: helmr_result with run_id {view.run.id}."
+    known = {
+        "run_id": view.run.id,
+        "session_id": view.session.id,
+        "status": view.run.status.value,
+        "wait_id": view.wait.id if view.wait is not None else None,
+    }
+    return told(text, structured=known)
+
+
+def told(
+    text: str, *, structured: dict[str, Any] | None = None, is_error: bool = False
+) -> types.CallToolResult:
+    """A tool's result as text, and as data where it is an object."""
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=text)],
+        structured_content=structured,
+        is_error=is_error,
+    )
+
+
+def _fields(view: View, status: str) -> dict[str, Any]:
+    """The fields that every shape of a task has."""
+    run = view.run
+    return {
+        "taskId": run.id,
+        "status": status,
+        "statusMessage": _state(view),
+        "createdAt": iso(run.created_at),
+        "lastUpdatedAt": iso(run.ended_at or view.session.updated_at),
+        "ttlMs": None,
+        "pollIntervalMs": POLL_MS,
+    }
+
+
+def _state(view: View) -> str:
+    run, wait = view.run, view.wait
+    if wait is not None:
+        return f"{run.task} waits for a person: {wait.subject or wait.stream or 'an answer'}"
+    if run.status is RunStatus.BLOCKED:
+        return f"{run.task} is blocked until an operator sees to it"
+    return f"{run.task} is {run.status.value}"

@@ -1,0 +1,193 @@
+"""One request of MCP: a server of the SDK for its caller, made for this request and gone after it.
+
+Invariants: S-94; nothing that a client sends is taken before its JSON is as strict as everywhere here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+import mcp_types as types
+from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Scope
+
+from helmr import ids
+from helmr.errors import HelmrError
+from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, told
+from helmr_runtime.http.mcp.runs import Runs
+from helmr_runtime.http.mcp.tasks import add_tasks
+from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
+from helmr_runtime.http.problems import from_validation, unexpected
+from helmr_runtime.security.roles import Need
+from helmr_runtime.service import Caller, Service
+
+logger = logging.getLogger(__name__)
+
+NAME = "helmr"
+INSTRUCTIONS = """\
+Each tool without the prefix `helmr_` runs a durable task, which may wait for a person for days. A call that gives a \
+run_id instead of a result goes on by itself; ask for its result with helmr_result."""
+
+STATE_PURPOSE = "mcp-request-state"
+STATE_TTL_S = 30 * 24 * 3600.0
+"""A sealed state names a run, and a person may take that long; who may see the run is asked each time."""
+
+TOOLS_TTL_MS = 5_000
+"""How long a client may keep the list of tools: a new catalog comes with a restart."""
+
+Context = ServerRequestContext[Any, Any]
+Called = types.CallToolResult | types.InputRequiredResult
+
+# A manager is made for each request here, and says so at each.
+logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)
+
+
+async def answer(request: Request, caller: Caller, body: bytes) -> Response:
+    """The answer to a request whose caller is known, and whose body is strict JSON."""
+    service: Service = request.app.service
+    catalog = await service.catalog.get()
+    tasks = {task.id: task for task in catalog.tasks if task.mcp}
+    runs = Runs(service, caller, request.state.role, tasks)
+    version: str = request.app.settings.version
+    manager = StreamableHTTPSessionManager(
+        make_server(runs, version), json_response=True, stateless=True
+    )
+    sent = _Sent()
+    async with manager.run():
+        await manager.handle_request(_bare(request.scope), _given(body), sent)
+    return sent.response()
+
+
+def make_server(runs: Runs, version: str) -> Server[Any]:
+    """The SDK's server with the tools and tasks of one caller."""
+    tools = {tool_name(task.id): task for task in runs.tasks.values()}
+    if not runs.may(Need.START):
+        tools = {}
+    own = {tool.name: tool for tool in OWN_TOOLS if tool.is_for(runs)}
+    listed = [*map(task_tool, tools.values()), *(tool.listed() for tool in own.values())]
+    schemas = {tool.name: tool.input_schema for tool in listed}
+
+    async def list_tools(
+        ctx: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> Any:
+        try:
+            if params.name in own:
+                tool = own[params.name]
+                given = tool.arguments.model_validate(params.arguments or {})
+                return await tool.run(runs, given)
+            if params.name not in tools:
+                raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}")
+            ability = ability_of(ctx.session.client_capabilities, ctx.protocol_version)
+            calls = TaskCalls(runs, ability)
+            if params.request_state is not None:
+                responses = (ctx.params or {}).get("inputResponses") or {}
+                return await calls.resume(params.request_state, responses)
+            task = tools[params.name]
+            return await calls.call(task, payload_of(task, params.arguments))
+        except ValidationError as error:
+            return _refused(from_validation(error))
+        except HelmrError as error:
+            if error.code == HelmrError.code:
+                raise  # a bug in the actor that was called
+            return _refused(error)
+
+    server: Server[Any] = Server(
+        NAME,
+        version=version,
+        instructions=INSTRUCTIONS,
+        cache_hints={"tools/list": CacheHint(TOOLS_TTL_MS, "private")},
+        get_tool_input_schema=schemas.get,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+    add_tasks(server, runs)
+    server.middleware[:] = [_edge, RequestStateBoundary(_sealing(runs), default_audience=NAME)]
+    return server
+
+
+def _sealing(runs: Runs) -> RequestStateSecurity:
+    """What seals the state that a client carries: for its key, under the newest master key."""
+    ring = runs.service.tokens.require_ring()
+    keys = [ring.purpose_key(STATE_PURPOSE, key.id) for key in reversed(ring.keys)]
+
+    def bound_to(ctx: Context) -> str:
+        return f"{runs.principal.type}:{runs.principal.id or runs.principal.name}"
+
+    return RequestStateSecurity(keys=keys, ttl=STATE_TTL_S, bind_principal=bound_to)
+
+
+async def _edge(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """What goes wrong, as the client may see it; the log says the rest."""
+    try:
+        return await call_next(ctx)
+    except (MCPError, ValidationError):
+        raise
+    except Exception as error:
+        if isinstance(error, HelmrError) and error.code != HelmrError.code:
+            raise MCPError(types.INTERNAL_ERROR, error.message, {"code": error.code}) from error
+        error_id = ids.new_id("err")
+        logger.exception("%s: MCP %s failed", error_id, ctx.method)
+        raise MCPError(types.INTERNAL_ERROR, unexpected(error_id).message) from error
+
+
+def _refused(error: HelmrError) -> types.CallToolResult:
+    """An error that the model can mend."""
+    text = f"{error.code}: {error.message}"
+    return told(f"{text}\n{error.hint}" if error.hint else text, is_error=True)
+
+
+# --- the SDK speaks ASGI ----------------------------------------------------------------------------
+
+
+class _Sent:
+    """Takes what an ASGI app sends, as one answer."""
+
+    def __init__(self) -> None:
+        self._status = 500
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = list(message.get("headers", []))
+        elif message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+
+    def response(self) -> Response:
+        """What was sent."""
+        response = Response(bytes(self._body), status_code=self._status)
+        own = {name for name, _ in self._headers}
+        kept = [header for header in response.raw_headers if header[0] not in own]
+        response.raw_headers = [*self._headers, *kept]
+        return response
+
+
+def _bare(scope: Scope) -> Scope:
+    """The request without white space around its headers' values, which are no part of them (RFC 9110, 5.5)."""
+    return {**scope, "headers": [(name, value.strip()) for name, value in scope["headers"]]}
+
+
+def _given(body: bytes) -> Any:
+    """Gives a body that is here already, then nothing: a client that leaves is not waited for."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        with contextlib.suppress(IndexError):
+            return messages.pop()
+        return {"type": "http.disconnect"}
+
+    return receive

@@ -1,0 +1,158 @@
+"""A runtime that is killed while a task waits, and clients over standard input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
+
+from tests.http.mcp.clients import TasksExtension, ask, begin, connected
+from tests.http.mcp.test_tasks import elicited, task_with
+from tests.stack.live import ROOT, LiveRuntime
+
+pytestmark = [pytest.mark.slow, pytest.mark.allows_blocking, pytest.mark.timeout(180)]
+
+TASKS = Path(__file__).with_name("asking_tasks.py")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveRuntime]:
+    """A runtime in one process."""
+    one = LiveRuntime(tmp_path, tasks=TASKS, in_process=True)
+    one.start()
+    yield one
+    one.stop()
+
+
+def stdio(live: LiveRuntime) -> StdioServerParameters:
+    """The command that a client starts."""
+    return StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "helmr.cli", "mcp", f"--data-dir={live.data_dir}"],
+        env={"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(live.folder / "state")},
+        cwd=live.folder,
+    )
+
+
+async def killed_and_started(live: LiveRuntime) -> None:
+    """The runtime dies, and another goes on."""
+    await asyncio.to_thread(live.kill_all)
+    await asyncio.to_thread(live.start)
+
+
+async def test_a_task_outlives_the_runtime_and_an_operator_answers_it(live: LiveRuntime) -> None:
+    place = live.credentials
+    async with connected(place.url, place.key, tasks=True, elicited=elicited) as client:
+        task = await begin(client, "ask_name", {})
+        before = await task_with(client, task["taskId"], "input_required")
+    await killed_and_started(live)
+    place = live.credentials
+    async with connected(place.url, place.key, tasks=True, elicited=elicited) as client:
+        after = await task_with(client, task["taskId"], "input_required")
+        assert after["inputRequests"] == before["inputRequests"]
+        [name] = after["inputRequests"]
+        await asyncio.to_thread(live.client.waits.answer, name.partition(".")[0], "Bob")
+        done = await task_with(client, task["taskId"], "completed")
+        assert done["result"]["content"][0]["text"] == "Hello, Bob!"
+
+
+async def test_a_sealed_state_outlives_the_runtime(live: LiveRuntime) -> None:
+    place = live.credentials
+    async with connected(place.url, place.key, elicited=elicited) as client:
+        first = await client.session.call_tool("ask_name", {}, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult)
+        assert first.input_requests is not None
+        [name] = first.input_requests
+    await killed_and_started(live)
+    place = live.credentials
+    async with connected(place.url, place.key, elicited=elicited) as client:
+        done = await client.session.call_tool(
+            "ask_name",
+            {},
+            request_state=first.request_state,
+            input_responses={name: ElicitResult(action="accept", content={"value": "Ada"})},
+        )
+        assert done.content[0].text == "Hello, Ada!"  # type: ignore[union-attr]  # a text
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_starts_the_command_and_calls(live: LiveRuntime, mode: Any) -> None:
+    async with Client(stdio(live), mode=mode) as client:
+        assert "greet" in {tool.name for tool in (await client.list_tools()).tools}
+        found = await asyncio.gather(
+            *(client.call_tool("greet", {"name": f"N{n}"}) for n in range(10))
+        )
+        texts = [result.content[0].text for result in found]  # type: ignore[union-attr]  # texts
+        assert texts == [f"Hello, N{n}!" for n in range(10)]
+
+
+async def test_a_client_over_stdio_answers_what_is_asked(live: LiveRuntime) -> None:
+    async def says(context: Any, params: Any) -> ElicitResult:
+        return ElicitResult(action="accept", content={"value": "Ada"})
+
+    async with Client(stdio(live), elicitation_callback=says) as client:
+        result = await client.call_tool("ask_name", {})
+        assert isinstance(result, CallToolResult)
+        assert result.content[0].text == "Hello, Ada!"  # type: ignore[union-attr]  # a text
+
+
+async def test_a_task_over_stdio_goes_on_when_the_runtime_does(live: LiveRuntime) -> None:
+    async with Client(
+        stdio(live), extensions=[TasksExtension()], elicitation_callback=elicited
+    ) as client:
+        task = await begin(client, "ask_name", {})
+        asks = await task_with(client, task["taskId"], "input_required")
+        port = live.credentials.url.rpartition(":")[2]
+        live._arguments = [f"--port={port}" if a == "--port=0" else a for a in live._arguments]
+        await killed_and_started(live)
+        again = await ask(client, "tasks/get", taskId=task["taskId"])
+        assert again["inputRequests"] == asks["inputRequests"]
+
+
+def test_garbage_over_stdio_is_answered_and_the_end_is_the_end(live: LiveRuntime) -> None:
+    given = stdio(live)
+    lines = [
+        b"{",
+        b"[]",
+        b'{"jsonrpc":"2.0","method":"notifications/initialized"}',
+        b'{"a":1,"a":2}',
+        b'{"jsonrpc":"2.0","id":7,"method":"no/such"}',
+        b'"' + b"x" * 1_400_000 + b'"',
+    ]
+    with subprocess.Popen(
+        [given.command, *given.args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=given.env,
+        cwd=given.cwd,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n".join(lines) + b"\n")
+        process.stdin.flush()
+        said = [json.loads(process.stdout.readline()) for _ in range(5)]
+        process.stdin.close()
+        assert process.wait(20) == 0
+    assert sorted(one["error"]["code"] for one in said) == [-32700, -32700, -32601, -32600, -32600]
+    assert [one["id"] for one in said if one["id"] is not None] == [7]
+
+
+def test_a_command_without_a_runtime_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "helmr.cli", "mcp", f"--data-dir={tmp_path}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 6
+    assert done.stdout == b""
+    assert b"helmr up" in done.stderr
