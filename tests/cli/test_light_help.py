@@ -35,7 +35,7 @@ COMMANDS = {
     "": "up check dev down status logs demo console session run wait input output token public-token key query export",
     "session": "start list get transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
-    "wait": "list get answer link links unlink rehearse amend",
+    "wait": "list get answer claim release assign link links unlink rehearse amend",
     "input": "send",
     "output": "read follow",
     "token": "create list get complete cancel",

@@ -325,6 +325,7 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
         "is_backoff": wait.is_backoff,
         "has_schema": wait.has_schema,
+        "assignee": wait.assignee,
     }
 
 

@@ -49,6 +49,8 @@ class Wait:
     is_backoff: bool
     has_schema: bool = False
     """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
+    assignee: str | None = None
+    """Whom it concerns, as it said or was told since (S-72)."""
 
     @property
     def has_own_op(self) -> bool:

@@ -9,7 +9,7 @@ Invariants: S-54; everyone reads what was acknowledged.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +19,8 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
+from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.row_access import (
     ANSWERABLE,
     Filter,
@@ -50,16 +50,11 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(ABC):
+class ReadableLedger(ClaimKeeper):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
 
     def __init__(self) -> None:
         self._change = asyncio.Event()
-
-    @property
-    @abstractmethod
-    def index(self) -> LedgerIndex:
-        """The ledger's memory."""
 
     @property
     @abstractmethod
@@ -69,10 +64,6 @@ class ReadableLedger(ABC):
     @abstractmethod
     async def start(self, start: StartSession) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
-
-    @abstractmethod
-    async def head(self, session_id: str) -> Head | None:
-        """The session's head, admitted to the index; None if there is no such session."""
 
     @abstractmethod
     async def token(self, token_id: str) -> Token | None:
@@ -258,7 +249,11 @@ class ReadableLedger(ABC):
         found = await self.rows.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return found
+        return self._with_claim_of(found)
+
+    def _with_claim_of(self, session: Json) -> Json:
+        wait = session["wait"]
+        return {**session, "wait": self.with_claim(wait)} if wait is not None else session
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
@@ -286,7 +281,8 @@ class ReadableLedger(ABC):
             tag=tag,
             forked_from=forked_from,
         )
-        return await self._page(wanted, cursor, limit)
+        found = await self._page(wanted, cursor, limit)
+        return {**found, "items": [self._with_claim_of(one) for one in found["items"]]}
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
@@ -313,7 +309,7 @@ class ReadableLedger(ABC):
         found = await self.rows.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
-        return found
+        return self.with_claim(found)
 
     async def list_waits(
         self,
@@ -345,7 +341,8 @@ class ReadableLedger(ABC):
             assignee=assignee,
             tag=tag,
         )
-        return await self._page(wanted, cursor, limit)
+        found = await self._page(wanted, cursor, limit)
+        return {**found, "items": [self.with_claim(one) for one in found["items"]]}
 
     # --- transcripts and streams -----------------------------------------------------------------------
 
