@@ -5,6 +5,8 @@ approval                    a word found anywhere, case-insensitively; "two word
 stream:approval             a field equal to a value; kind:input,token any of several; task:pub* a prefix
 -stream:chat                not
 due<10m  due>1h  age>2d     time left and time since
+is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
+is:claimed  claimed:mia     somebody is at it; mia is
 ```
 
 Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
@@ -17,7 +19,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from helmr import durations
@@ -36,13 +38,15 @@ class Fields:
     """Which fields a kind of row has.
 
     `times` maps a time field to the fact it reads and whether it counts from now on (`due`) or back (`age`);
-    `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality.
+    `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality; `words` a field to
+    the only values that it has, which no search of every text finds.
     """
 
     noun: str
     texts: tuple[str, ...]
     times: Mapping[str, tuple[str, bool]]
     pushed: Mapping[str, str]
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,6 +69,8 @@ WAIT_FIELDS = Fields(
         "priority",
         "tag",
         "assignee",
+        "claimed",
+        "is",
     ),
     times={"due": ("deadline_at", True), "age": ("opened_at", False)},
     pushed={
@@ -76,6 +82,7 @@ WAIT_FIELDS = Fields(
         "tag": "tag",
         "assignee": "assignee",
     },
+    words={"is": ("mine", "unassigned", "claimed")},
 )
 SESSION_FIELDS = Fields(
     noun="session",
@@ -138,6 +145,14 @@ class Filter:
         """Whether a row with these facts passes at that time."""
         return all(self._holds(term, facts, now) != term.negated for term in self.terms)
 
+    @property
+    def asks_who(self) -> bool:
+        """It holds `is:mine`, which nobody can say without a name."""
+        return any(
+            term.field == "is" and "mine" in (value.lower() for value in term.values)
+            for term in self.terms
+        )
+
     def spell(self) -> str:
         """The filter as it would be typed, one space between terms."""
         return " ".join(term.spell() for term in self.terms)
@@ -158,7 +173,8 @@ class Filter:
     def _holds(self, term: Term, facts: Facts, now: datetime) -> bool:
         if term.field is None:
             needle = term.values[0].casefold()
-            return any(needle in text.casefold() for text in _texts(facts, self.fields.texts))
+            searched = tuple(one for one in self.fields.texts if one not in self.fields.words)
+            return any(needle in text.casefold() for text in _texts(facts, searched))
         if term.field in self.fields.times:
             return self._within(term, facts, now)
         found = tuple(_texts(facts, (term.field,)))
@@ -189,8 +205,21 @@ def parse(text: str, fields: Fields) -> Filter:
     return Filter(fields, terms)
 
 
-def wait_facts(wait: WaitInfo) -> Facts:
-    """What `WAIT_FIELDS` filter on."""
+def wait_facts(wait: WaitInfo, now: datetime, me: str | None = None) -> Facts:
+    """What `WAIT_FIELDS` filter on, at that time.
+
+    Args:
+        wait: The wait.
+        now: A claim that has lapsed by then is none.
+        me: On whose behalf the waits are looked at.
+    """
+    claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
+    is_mine = me is not None and me in (wait.assignee, claim and claim.on_behalf_of)
+    said = {
+        "mine": is_mine,
+        "unassigned": wait.assignee is None,
+        "claimed": claim is not None,
+    }
     return {
         "id": wait.id,
         "session": wait.session_id,
@@ -204,6 +233,8 @@ def wait_facts(wait: WaitInfo) -> Facts:
         "priority": wait.priority.value,
         "tag": (*wait.tags, *wait.session_tags),
         "assignee": wait.assignee,
+        "claimed": claim.label if claim is not None else None,
+        "is": tuple(word for word, holds in said.items() if holds),
         "deadline_at": wait.deadline_at,
         "opened_at": wait.opened_at,
     }
@@ -293,6 +324,9 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
     values = tuple(_unquote(value) for value in values if value)
     if not values:
         raise BadFilter(f"{word!r} has no value", hint=f"Write {name}:value.")
+    known = fields.words.get(name)
+    if known is not None and not {value.lower() for value in values} <= set(known):
+        raise BadFilter(f"{word!r}: {name} has other values", hint=f"One of {', '.join(known)}.")
     return Term(values, name, op, negated)
 
 

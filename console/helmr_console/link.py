@@ -7,6 +7,7 @@ again and the feed after the last offset seen, so that nothing is missed or show
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,8 @@ from helmr_console.reads import first
 from helmr_console.store import WAITS_MAX, Store
 
 PING_S = 5.0
+CLAIMS_PINGS = 3
+"""After so many pings it is asked who is at the most urgent waits."""
 HISTORY_ENTRIES = 2_000
 """How far back the feed begins at the start: what fills Activity and the waits that ended lately."""
 PAGES_MAX = WAITS_MAX // LIST_LIMIT_MAX
@@ -92,9 +95,12 @@ class Link:
             self._changed(None if replayed else entry)
 
     async def _keep_pinging(self) -> None:
-        while True:
+        for count in itertools.count(1):
             await self.clock.sleep(PING_S)
             await self._ping()
+            if count % CLAIMS_PINGS == 0:
+                page = await self.client.waits.page(limit=LIST_LIMIT_MAX)
+                self.store.put_claims(page.items)
             self._changed(None)
 
     async def _ping(self) -> None:

@@ -23,6 +23,7 @@ from helmr.errors import (
     TokenCompleted,
     TokenExpired,
     Unavailable,
+    WaitClaimed,
     WaitResolved,
     WaitTimedOut,
 )
@@ -39,6 +40,7 @@ class Result(StrEnum):
     REPEATED = "Already accepted"
     RESOLVED = "Not sent: already answered"
     TIMED_OUT = "Not sent: the deadline passed"
+    CLAIMED = "Not sent: another is at it"
     MISFIT = "Not sent: the data does not fit"
     DENIED = "Not sent: not allowed"
     GONE = "Not sent: not there any more"
@@ -116,6 +118,9 @@ def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> Outcome:
             Result.TIMED_OUT,
             (f"the wait ended {at}; nothing of the answer was stored", "the run has gone on"),
         )
+    if isinstance(error, WaitClaimed):
+        said = (one_line(error.message, 300), "^s shows the answer again; sent then, it overrides")
+        return Outcome(Result.CLAIMED, said)
     if isinstance(error, TokenCancelled | SessionTerminal):
         return Outcome(Result.GONE, said)
     if isinstance(error, SchemaMismatch):

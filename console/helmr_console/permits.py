@@ -11,6 +11,7 @@ from typing import Any
 
 from helmr.client.aio import AsyncClient
 from helmr.models import (
+    ClaimReceipt,
     NoteReceipt,
     RewindPreview,
     RunInfo,
@@ -54,10 +55,26 @@ class Writer:
         self._client = client
 
     async def answer(
-        self, permit: Permit, wait_id: str, data: Any, *, operation_id: str
+        self,
+        permit: Permit,
+        wait_id: str,
+        data: Any,
+        *,
+        override_claim: bool = False,
+        operation_id: str,
     ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18)."""
-        return await self._client.waits.answer(wait_id, data, operation_id=operation_id)
+        return await self._client.waits.answer(
+            wait_id, data, override_claim=override_claim, operation_id=operation_id
+        )
+
+    async def claim(self, permit: Permit, wait_id: str) -> ClaimReceipt:
+        """Say that the operator is at this wait, or renew that (S-81)."""
+        return await self._client.waits.claim(wait_id)
+
+    async def release(self, permit: Permit, wait_id: str) -> ClaimReceipt:
+        """The operator is at this wait no more."""
+        return await self._client.waits.release(wait_id)
 
     async def send(
         self,

@@ -109,6 +109,14 @@ class Store:
         self._inbox = None
         self.waits_cut = cut
 
+    def put_claims(self, waits: Iterable[WaitInfo]) -> None:
+        """Who is at these waits now: claims are in no entry that the feed would tell of."""
+        for wait in waits:
+            known = self.waits.get(wait.id)
+            if known is not None and known.claim != wait.claim:
+                self.waits[wait.id] = known.model_copy(update={"claim": wait.claim})
+                self._inbox = None
+
     def put_wait(self, wait: WaitInfo) -> None:
         """One wait in full, fresh from the gateway."""
         if wait.status is WaitStatus.PENDING and wait.id not in self.ended:
@@ -164,6 +172,8 @@ class Store:
             self.sessions_dirty.add(entry.session_id)
         if entry.kind == "wait.opened" and not replayed:
             self._opened(entry)
+        elif entry.kind == "wait.assigned" and not replayed:
+            self._assigned(str(entry.body.get("wait_id")), _text(entry.body.get("assignee")))
         elif entry.kind in _ENDINGS:
             self._ended(entry)
 
@@ -204,6 +214,12 @@ class Store:
             return
         self.waits.setdefault(wait.id, wait)
         self._inbox = None
+
+    def _assigned(self, wait_id: str, assignee: str | None) -> None:
+        known = self.waits.get(wait_id)
+        if known is not None:
+            self.waits[wait_id] = known.model_copy(update={"assignee": assignee})
+            self._inbox = None
 
     def _ended(self, entry: EntryInfo) -> None:
         wait_id = str(entry.body.get("wait_id", ""))

@@ -15,6 +15,7 @@ from typing import Any
 from helmr.forms import MISSING, pretty
 from helmr.models import (
     Activity,
+    ClaimInfo,
     EntryInfo,
     PrincipalInfo,
     RunInfo,
@@ -83,6 +84,13 @@ def labelled(wait: WaitInfo) -> str:
     return f"{urgent}{subject_of(wait)}{assignee}{tags and ' ' + tags}"
 
 
+def presence(claim: ClaimInfo | None, now: datetime) -> str:
+    """Who is at a wait and for how long yet, `mia, 12m`; empty if nobody is. Safe."""
+    if claim is None or claim.until <= now:
+        return ""
+    return f"{one_line(claim.label, 40)}, {countdown.span((claim.until - now).total_seconds())}"
+
+
 def who(principal: PrincipalInfo | None) -> str:
     """Who acted, in words: `ana (api_key on-call)`, `callback`, `task`."""
     if principal is None:
@@ -113,7 +121,8 @@ def wait_row(
     wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
 ) -> Row:
     """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
-    subject = labelled(wait)
+    at_it = presence(wait.claim, now)
+    subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
     if wait.status is not WaitStatus.PENDING or gone:
         word = {
             WaitStatus.FULFILLED: "answered",
@@ -209,6 +218,9 @@ _WORDS = {
     "input.returned": ("input", "warning"),
     "output.appended": ("output", ""),
     "wait.opened": ("wait", "accent"),
+    "wait.claimed": ("wait", "muted"),
+    "wait.claim_ended": ("wait", "muted"),
+    "wait.assigned": ("wait", "accent"),
     "wait.fulfilled": ("wait", "success"),
     "wait.timed_out": ("wait", "warning"),
     "wait.cancelled": ("wait", "muted"),
@@ -310,6 +322,12 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
             "fulfilled"
             + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
             + (", an answer held for it" if get("kept_from") else "")
+        ),
+        "wait.claimed": lambda: f"claimed until {get('until_at')}",
+        "wait.claim_ended": lambda: f"claim {get('reason')}",
+        "wait.assigned": lambda: (
+            f"assigned to {get('assignee') or 'nobody'}"
+            + (f", before to {was}" if (was := get("from_assignee")) else "")
         ),
         "wait.timed_out": lambda: "timed out",
         "wait.cancelled": lambda: f"cancelled: {get('reason')}",

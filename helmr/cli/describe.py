@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from helmr.models import (
         ChunkInfo,
         ChunksEnd,
+        ClaimInfo,
+        ClaimReceipt,
         ForkOrigin,
         ParentInfo,
         PrincipalInfo,
@@ -226,9 +228,20 @@ def _labels(one: WaitInfo) -> list[tuple[str, object]]:
     return [
         ("priority", one.priority.value if one.priority != "normal" else None),
         ("assignee", one.assignee),
+        ("claimed by", claim_text(one.claim) if one.claim is not None else None),
         ("tags", one.tags),
         ("session tags", one.session_tags),
     ]
+
+
+def claim_text(one: ClaimInfo) -> str:
+    """Who is at a wait, and until when."""
+    return f"{one.label}, until {time_and_distance(one.until)}"
+
+
+def claim_fields(one: ClaimReceipt) -> list[tuple[str, object]]:
+    """Who is at a wait now."""
+    return [("wait", one.wait_id), ("claimed by", claim_text(one.claim) if one.claim else "nobody")]
 
 
 def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, object]]:

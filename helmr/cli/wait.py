@@ -23,6 +23,8 @@ Wait = Annotated[
     ),
 ]
 
+OverrideClaim = Annotated[bool, typer.Option("--override-claim", help="Also if another is at it.")]
+
 
 @command(app, "list", examples="helmr wait list --filter 'stream:approval due<1h'")
 def list_(
@@ -52,6 +54,9 @@ def list_(
 ) -> None:
     """List waits, soonest deadline first."""
     wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
+    me = cli.on_behalf_of
+    if wanted.asks_who and me is None:
+        raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
     with cli.client() as client:
         session = finding.session(client, session) if session is not None else None
         printing.show_list(
@@ -73,7 +78,9 @@ def list_(
             every=every,
             json=json,
             passes=(
-                (lambda one: wanted.matches(filters.wait_facts(one), now())) if wanted else None
+                (lambda one: wanted.matches(filters.wait_facts(one, now(), me), now()))
+                if wanted
+                else None
             ),
             narrow=describe.wait_lines,
             nothing=(
@@ -106,14 +113,57 @@ def answer(
     cli: Cli,
     wait: Wait,
     data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")],
+    override_claim: OverrideClaim = False,
     json: Json = False,
 ) -> None:
     """Answer exactly this wait; if it is no longer pending, nothing is stored."""
     value = reading.json_argument(data, option="--data")
     with cli.client() as client:
-        printing.show(
-            client.waits.answer(finding.wait(client, wait), value), describe.receipt_fields, json
-        )
+        wait_id = finding.wait(client, wait)
+        done = client.waits.answer(wait_id, value, override_claim=override_claim)
+    printing.show(done, describe.receipt_fields, json)
+
+
+@command(app, "claim", examples="helmr wait claim wait_01… --expires-in 30m --on-behalf-of ada")
+def claim(
+    cli: Cli,
+    wait: Wait,
+    expires_in: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="15m if not given, at most 24h")
+    ] = None,
+    override_claim: OverrideClaim = False,
+    json: Json = False,
+) -> None:
+    """Say that you are at this wait, so that no other answers it meanwhile; again, renew that."""
+    with cli.client() as client:
+        wait_id = finding.wait(client, wait)
+        done = client.waits.claim(wait_id, expires_in=expires_in, override_claim=override_claim)
+    printing.show(done, describe.claim_fields, json)
+
+
+@command(app, "release", examples="helmr wait release wait_01… --on-behalf-of ada")
+def release(cli: Cli, wait: Wait, json: Json = False) -> None:
+    """End your claim of this wait; without one nothing changes."""
+    with cli.client() as client:
+        done = client.waits.release(finding.wait(client, wait))
+    printing.show(done, describe.claim_fields, json)
+
+
+@command(app, "assign", examples="helmr wait assign wait_01… ada")
+def assign(
+    cli: Cli,
+    wait: Wait,
+    assignee: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="nobody if not given")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say whom this wait concerns from now on."""
+    with cli.client() as client:
+        done = client.waits.assign(finding.wait(client, wait), assignee)
+    printing.show(
+        done, lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "nobody")], json
+    )
 
 
 @command(

@@ -324,11 +324,12 @@ def get_wait(wait_id: str) -> Call[WaitInfo]:
 
 
 def answer_wait(
-    wait_id: str, data: Any, *, operation_id: str | None
+    wait_id: str, data: Any, *, override_claim: bool, operation_id: str | None
 ) -> Call[SendReceipt | TokenAnswerReceipt]:
     """POST /v1/waits/{id}/answer."""
     shape = SendReceipt | TokenAnswerReceipt
-    return post_call(f"{_wait(wait_id)}/answer", shape, {"data": data}, operation_id)
+    parts = {"data": data, **({"override_claim": True} if override_claim else {})}
+    return post_call(f"{_wait(wait_id)}/answer", shape, parts, operation_id)
 
 
 def create_link(

@@ -13,9 +13,9 @@ pass, with the same operation id. Lists and follows are iterators. Every method 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from helmr.client import correction_operations, operations, waiting
 from helmr.client.discovery import find_runtime
@@ -26,23 +26,18 @@ from helmr.client.retry import Retry
 from helmr.client.sync_access import Auth, Keys, Tokens
 from helmr.client.sync_schedules import Schedules
 from helmr.client.sync_sessions import Sessions
+from helmr.client.sync_waits import Waits
 from helmr.client.waiting import Until
 from helmr.durations import Duration
 from helmr.models import (
-    AnswerLinkInfo,
-    AnswerLinkReceipt,
     EntryInfo,
     Health,
     Page,
-    Rehearsal,
     RewindPreview,
     RunInfo,
     RunJournal,
-    SendReceipt,
     StreamInfo,
     TaskInfo,
-    TokenAnswerReceipt,
-    WaitInfo,
 )
 from helmr.query import QueryResult
 from helmr.tasks import AnyTask
@@ -275,211 +270,6 @@ class Runs:
         """
         ends_at_s = waiting.deadline_s(timeout)
         return waiting.wait(self._transport, self.get(run_id), ends_at_s=ends_at_s, until=until)
-
-
-class Waits:
-    """Waits of all sessions: the inbox."""
-
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    def get(self, wait_id: str) -> WaitInfo:
-        """The wait with its body and JSON Schema.
-
-        Raises:
-            WaitNotFound: There is none with this id.
-        """
-        return self._transport.call(operations.get_wait(wait_id))
-
-    def list(
-        self,
-        *,
-        status: str | None = None,
-        kind: str | Iterable[str] | None = None,
-        task: str | AnyTask | None = None,
-        stream: str | None = None,
-        session_id: str | None = None,
-        priority: str | None = None,
-        tag: str | None = None,
-        assignee: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[WaitInfo]:
-        """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
-
-        Args:
-            status: `pending`, `fulfilled`, `timed_out` or `cancelled`.
-            kind: One or more of `input`, `token`, `timer`.
-            task: Of this task.
-            stream: On this stream.
-            session_id: Of this session.
-            priority: `low`, `normal` or `high`.
-            tag: Of the wait or of its session.
-            assignee: Exactly this one.
-            limit: Waits per page.
-        """
-        return all_pages(
-            lambda cursor: self.page(
-                status=status,
-                kind=kind,
-                task=task,
-                stream=stream,
-                session_id=session_id,
-                priority=priority,
-                tag=tag,
-                assignee=assignee,
-                limit=limit,
-                cursor=cursor,
-            )
-        )
-
-    def page(
-        self,
-        *,
-        status: str | None = None,
-        kind: str | Iterable[str] | None = None,
-        task: str | AnyTask | None = None,
-        stream: str | None = None,
-        session_id: str | None = None,
-        priority: str | None = None,
-        tag: str | None = None,
-        assignee: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[WaitInfo]:
-        """One page of `list`."""
-        return self._transport.call(
-            operations.list_waits(
-                status=status,
-                kind=kind,
-                task=task,
-                stream=stream,
-                session_id=session_id,
-                priority=priority,
-                tag=tag,
-                assignee=assignee,
-                limit=limit,
-                cursor=cursor,
-            )
-        )
-
-    def answer(
-        self, wait_id: str, data: Any, *, operation_id: str | None = None
-    ) -> SendReceipt | TokenAnswerReceipt:
-        """Answer exactly this wait (S-18).
-
-        Raises:
-            WaitNotFound: There is none with this id.
-            WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
-            WaitTimedOut: Its deadline passed before. Nothing is stored.
-            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
-        """
-        return self._transport.call(
-            operations.answer_wait(wait_id, data, operation_id=operation_id)
-        )
-
-    def link(
-        self,
-        wait_id: str,
-        *,
-        person: str,
-        expires_in: Duration | None = None,
-        operation_id: str | None = None,
-    ) -> AnswerLinkReceipt:
-        """Make a link by which this person answers this wait, once (S-74).
-
-        Args:
-            wait_id: A pending wait for input or a token.
-            person: On whose behalf the answer is recorded.
-            expires_in: Without it until the wait's deadline; at most 7 days.
-            operation_id: Makes the call repeatable.
-
-        Returns:
-            The link with its URL, which is a secret and shown here only.
-
-        Raises:
-            WaitNotFound: There is none with this id.
-            WaitResolved: It is over.
-        """
-        call = operations.create_link(
-            wait_id, person=person, expires_in=expires_in, operation_id=operation_id
-        )
-        return self._transport.call(call)
-
-    def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
-        """The wait's links, newest first, without their URLs; revoked and expired ones too."""
-        return (self._transport.call(operations.list_links(wait_id))).items
-
-    def unlink(
-        self, wait_id: str, *, link_id: str, operation_id: str | None = None
-    ) -> AnswerLinkInfo:
-        """Revoke a link; revoking again changes nothing.
-
-        Raises:
-            KeyNotFound: The wait has no such link.
-        """
-        call = operations.revoke_link(wait_id, link_id, operation_id=operation_id)
-        return self._transport.call(call)
-
-    def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
-        """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
-
-        Nothing of it happens.
-
-        Raises:
-            WaitNotFound: There is none with this id.
-            WaitResolved: It is over.
-            SchemaMismatch: The data does not fit.
-            Overloaded: Too many are rehearsed at once.
-        """
-        return self._transport.call(operations.rehearse_answer(wait_id, data))
-
-    def preview_amend(
-        self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False
-    ) -> RewindPreview:
-        """What giving this wait another answer would do now, whatever the answer (S-76, S-79).
-
-        Args:
-            wait_id: An answered or timed-out wait of a session's newest run.
-            keep_answers: False asks every question behind it again.
-            keep_children: True lets the child sessions go on that were started behind it.
-
-        Raises:
-            WaitNotFound: There is none with this id.
-            WaitNotAmendable: It is pending, was cancelled, has no answer, or the run went back before it.
-            SessionTerminal: The session was closed or cancelled, and not by this run.
-        """
-        call = correction_operations.preview_amend(
-            wait_id, keep_answers=keep_answers, keep_children=keep_children
-        )
-        return self._transport.call(call)
-
-    def amend(
-        self,
-        wait_id: str,
-        data: Any,
-        *,
-        preview: RewindPreview,
-        reason: str,
-        operation_id: str | None = None,
-    ) -> RunInfo:
-        """Give the wait another answer: the run goes back to it and on with that (S-79).
-
-        Args:
-            wait_id: The wait.
-            data: The answer that it should have had.
-            preview: What somebody looked at.
-            reason: Why, 1 to 500 characters; it stands in the transcript.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionChanged: It would do something else by now; nothing has happened. Look again.
-            WaitNotAmendable: As `preview_amend`.
-            SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
-        """
-        call = correction_operations.amend(
-            wait_id, data, preview, reason=reason, operation_id=operation_id
-        )
-        return self._transport.call(call)
 
 
 class Tasks:

@@ -260,6 +260,12 @@ class WaitTimedOut(Conflict):
     title = "Deadline passed"
 
 
+class WaitClaimed(Conflict):
+    """Another is at the wait; says who, until when (S-81)."""
+
+    default_hint = "Ask them, wait until then, or override the claim."
+
+
 class SessionTerminal(Conflict):
     """The session is closed or cancelled (S-27)."""
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from helmr import markup
+from helmr.models.people import ClaimInfo, PrincipalInfo, Wire
 from helmr.models.statuses import (
     Activity,
     AnswerMode,
@@ -24,27 +25,6 @@ from helmr.models.statuses import (
 from helmr.models.timing import TaskSchedule
 
 T = TypeVar("T")
-
-
-class Wire(BaseModel):
-    """Base of answers."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class PrincipalInfo(Wire):
-    """Who acted (S-51)."""
-
-    type: str
-    id: str | None = None
-    name: str | None = None
-    on_behalf_of: str | None = None
-
-    @property
-    def label(self) -> str:
-        """The principal for people: `api_key local for ada`."""
-        name = f"{self.type} {self.name}" if self.name else self.type
-        return f"{name} for {self.on_behalf_of}" if self.on_behalf_of else name
 
 
 class ErrorInfo(Wire):
@@ -84,6 +64,8 @@ class WaitInfo(Wire):
     tags: list[str] = Field(default_factory=list)
     session_tags: list[str] = Field(default_factory=list)
     assignee: str | None = None
+    claim: ClaimInfo | None = None
+    """Who is at it now (S-81)."""
     initial: Any = None
     """What a form starts with."""
     can_decline: bool = False
@@ -108,6 +90,7 @@ class WaitInfo(Wire):
             "deadline": self.deadline_at,
             "priority": self.priority.value if self.priority is not WaitPriority.NORMAL else None,
             "assignee": self.assignee,
+            "claimed by": self.claim.label if self.claim is not None else None,
             "tags": [*self.tags, *self.session_tags],
             "ended": self.resolved_at,
             "by": self.resolved_by.label if self.resolved_by is not None else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.models.answers import Wire
+from helmr.models.people import Wire
 
 
 class ChunkInfo(Wire):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from helmr.models.answers import Wire
+from helmr.models.people import Wire
 
 
 class RepeatedStepState(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from helmr.models.answers import Wire
+from helmr.models.people import Wire
 from helmr.models.statuses import RunStatus
 
 

@@ -23,6 +23,10 @@ ASSIGNEE_MAX = 128
 LADDER_RUNGS_MAX = 20
 """Limits of what a wait says about itself (S-72, S-82)."""
 
+CLAIM_S = 900.0
+CLAIM_MAX_S = 86_400.0
+"""How long a claim lasts unless it says so or is renewed, and at most, in seconds (S-81)."""
+
 TOKEN_TAGS_MAX = 50
 TOKEN_TAG_MAX = 128
 TOKEN_METADATA_BYTES_MAX = 16 * 1024

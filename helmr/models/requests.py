@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.models.limits import (
+    ASSIGNEE_MAX,
     BODY_MAX_BYTES,
     CORRELATION_ID_MAX,
     EXTERNAL_ID_MAX,
@@ -49,10 +50,29 @@ class SendRequest(Request):
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=IDEMPOTENCY_KEY_MAX)
 
 
-class AnswerRequest(Request):
-    """POST /v1/waits/{id}/answer."""
+class AnswerData(Request):
+    """POST /v1/waits/{id}/rehearse."""
 
     data: Any
+
+
+class AnswerRequest(AnswerData):
+    """POST /v1/waits/{id}/answer."""
+
+    override_claim: bool = False
+
+
+class ClaimRequest(Request):
+    """POST /v1/waits/{id}/claim. Without `expires_in` for 15 minutes, at most a day."""
+
+    expires_in: float | Annotated[str, Field(max_length=40)] | None = None
+    override_claim: bool = False
+
+
+class AssignRequest(Request):
+    """POST /v1/waits/{id}/assign. `assignee` is required; null assigns it to nobody."""
+
+    assignee: str | None = Field(min_length=1, max_length=ASSIGNEE_MAX)
 
 
 Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from helmr.models.answers import Wire
 from helmr.models.limits import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX
+from helmr.models.people import Wire
 from helmr.models.requests import Request
 from helmr.models.timing import Missed, Overlap
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from helmr.client.inprocess import App, Message
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import GatewayApp
@@ -63,11 +64,11 @@ class HarnessGateway:
         self._settle = settle
         self._opening = asyncio.Lock()
         self._is_open = False
-        directory, rehearsals = _Directory(decide, host_of), _RehearsalHost(rehearse)
+        directory, by_name = _Directory(decide, host_of), _HostByName(rehearse, host_of)
         self._service = Service(
             ledger=ledger,
             directory=directory,
-            host_named=lambda name: directory.hosts.get(name) or cast(Host, rehearsals),
+            host_named=lambda name: directory.hosts.get(name) or cast(Host, by_name),
             clock=clock,
             version=VERSION,
             ring=ledger.ring,
@@ -134,8 +135,14 @@ class _Directory:
         return {"ready": True, "hosts": one, "host_list": [], "queue": 0, "warnings": []}
 
 
-class _RehearsalHost:
+class _HostByName:
     """What of `helmr_runtime.ports.Host` is called by name here: routed commands name no host."""
 
-    def __init__(self, rehearse: Rehearse) -> None:
+    def __init__(self, rehearse: Rehearse, host_of: Callable[[str], HostActor | None]) -> None:
         self.rehearse = rehearse
+        self._host_of = host_of
+
+    async def note_claims(self, session_id: str, claims: Claims) -> None:
+        host = self._host_of(session_id)
+        if host is not None:
+            await host.note_claims(session_id, claims)

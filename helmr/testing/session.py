@@ -120,9 +120,10 @@ class HarnessSession:
         *,
         wait_id: str | None = None,
         on_behalf_of: str | None = None,
+        override_claim: bool = False,
         settle: bool = True,
     ) -> dict[str, Any]:
-        """Answer the pending wait, or exactly the one named, for a person."""
+        """Answer the pending wait, or exactly the one named, for a person; `override_claim` over another's claim."""
         target = wait_id or (await self.wait(settle=settle))["wait_id"]
         reply = await self._harness.command(
             self.id,
@@ -131,6 +132,7 @@ class HarnessSession:
                 wait_id=target,
                 record_id=ids.new_id(ids.RECORD),
                 data=data,
+                override_claim=override_claim,
             ),
         )
         await self._harness.settle_if(settle)

@@ -36,7 +36,7 @@ COMMANDS = {
     "query export backup restore verify repair",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
-    "wait": "list get answer link links unlink rehearse amend",
+    "wait": "list get answer claim release assign link links unlink rehearse amend",
     "input": "send",
     "output": "read follow",
     "token": "create list get complete cancel",

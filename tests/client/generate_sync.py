@@ -17,6 +17,7 @@ NAMES = {
     "aio_streams.py": "sync_streams.py",
     "aio_access.py": "sync_access.py",
     "aio_schedules.py": "sync_schedules.py",
+    "aio_waits.py": "sync_waits.py",
 }
 
 HEADER = "# Made by `make clients` from {source}; edit that one.\n"
@@ -37,7 +38,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"\baclose\b", "close"),
     (r"\b(all_pages|wait)_async\b", r"\1"),
     (r"\bclient\.aio\b", "client.sync"),
-    (r"\baio_(sessions|streams|access|schedules)\b", r"sync_\1"),
+    (r"\baio_(sessions|streams|access|schedules|waits)\b", r"sync_\1"),
     (r"(Generator\[\w+, None)\]", r"\1, None]"),
 )  # fmt: skip
 

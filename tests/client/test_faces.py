@@ -18,10 +18,12 @@ from helmr.client import (
     aio_access,
     aio_sessions,
     aio_streams,
+    aio_waits,
     sync,
     sync_access,
     sync_sessions,
     sync_streams,
+    sync_waits,
 )
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
@@ -33,6 +35,7 @@ PAIRS = [
         (sync_sessions, aio_sessions),
         (sync_streams, aio_streams),
         (sync_access, aio_access),
+        (sync_waits, aio_waits),
     )
     for name, one in sorted(vars(blocking).items())
     if inspect.isclass(one) and one.__module__ == blocking.__name__

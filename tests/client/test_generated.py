@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from helmr import AsyncClient, Client
-from helmr.client import aio, aio_access, aio_sessions, aio_streams
+from helmr.client import aio, aio_access, aio_sessions, aio_streams, aio_waits
 from tests.client import generate_sync
 
 
@@ -17,7 +17,7 @@ def test_the_blocking_client_is_current() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [aio, aio_access, aio_sessions, aio_streams], ids=lambda m: m.__name__
+    "module", [aio, aio_access, aio_sessions, aio_streams, aio_waits], ids=lambda m: m.__name__
 )
 def test_nothing_awaited_is_left_in_the_blocking_client(module) -> None:
     blocking = generate_sync.CLIENT / generate_sync.NAMES[f"{module.__name__.rsplit('.')[-1]}.py"]

@@ -284,6 +284,35 @@ async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
     ]
 
 
+async def a_wait_is_claimed_assigned_and_released(client: Any, way: Way) -> None:
+    started, wait = await reviewing(client)
+    claim = (await client.waits.claim(wait.id, expires_in="1h")).claim
+    assert (claim.principal.type, claim.on_behalf_of) == (way.principal, PERSON)
+    renewed = (await client.waits.claim(wait.id, expires_in="2h")).claim
+    assert (renewed.since, renewed.until > claim.until) == (claim.since, True)
+    assert (await client.waits.get(wait.id)).claim == renewed
+    assert (await client.waits.page(session_id=started.id)).items[0].claim == renewed
+    assert (await client.waits.release(wait.id)).claim is None
+    assert (await client.waits.get(wait.id)).claim is None
+    assert (await client.waits.assign(wait.id, "tom")).assignee == "tom"
+    assert [one.id for one in await all_of(client.waits.list(assignee="tom"))].count(wait.id) == 1
+    await client.waits.claim(wait.id)
+    await client.waits.answer(wait.id, APPROVE)
+    with pytest.raises(WaitResolved):
+        await client.waits.claim(wait.id)
+    kinds = [one.kind for one in await all_of(client.sessions.open(started.id).transcript())]
+    told = [kind for kind in kinds if kind.startswith(("wait.", "input."))]
+    assert told == [
+        "wait.opened",
+        "wait.claimed",
+        "wait.claim_ended",
+        "wait.assigned",
+        "wait.claimed",
+        "input.accepted",
+        "wait.fulfilled",
+    ]
+
+
 async def links_to_answer_by_are_made_listed_and_revoked(client: Any, way: Way) -> None:
     _, wait = await reviewing(client)
     made = await client.waits.link(wait.id, person="ada", expires_in="1h")
@@ -695,6 +724,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     a_run_goes_back,
     a_session_is_forked,
     the_inbox_is_read_and_answered,
+    a_wait_is_claimed_assigned_and_released,
     links_to_answer_by_are_made_listed_and_revoked,
     sends_say_what_they_did,
     what_comes_after_a_deadline_is_late,

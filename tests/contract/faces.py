@@ -16,10 +16,12 @@ from helmr.client import (
     aio_access,
     aio_sessions,
     aio_streams,
+    aio_waits,
     sync,
     sync_access,
     sync_sessions,
     sync_streams,
+    sync_waits,
 )
 
 HERE = str(Path(__file__).parent)
@@ -138,9 +140,9 @@ def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callabl
 
 def _classes(main: Any) -> list[type]:
     modules = (
-        (sync, sync_sessions, sync_streams, sync_access)
+        (sync, sync_waits, sync_sessions, sync_streams, sync_access)
         if main is sync
-        else (aio, aio_sessions, aio_streams, aio_access)
+        else (aio, aio_waits, aio_sessions, aio_streams, aio_access)
     )
     return [
         cls

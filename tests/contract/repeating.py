@@ -124,6 +124,20 @@ async def answer(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+async def assign(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    wait = await _wait_of(session)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.waits.assign(wait.id, "tom", operation_id=operation_id)
+        return found.model_dump(mode="json")
+
+    async def then() -> None:
+        await client.waits.answer(wait.id, APPROVE)
+
+    return Prepared(call, session.id, then)
+
+
 async def answer_for_a_token(client: Any) -> Prepared:
     token = await client.tokens.create(timeout="1h")
     session = await _session(client, "contract-token", token.id)
@@ -354,6 +368,7 @@ KINDS: Mapping[str, Kind] = {
         send_with_key,
         send_by_the_last_use,
         answer,
+        assign,
         answer_for_a_token,
         next_run,
         retry,

@@ -15,6 +15,7 @@ from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.operations import UNSET
 from helmr.client.sync_sessions import Sessions
+from helmr.client.sync_waits import Waits
 
 SURFACE = [
     Client,
@@ -23,7 +24,7 @@ SURFACE = [
     Input,
     Output,
     sync.Runs,
-    sync.Waits,
+    Waits,
 ]
 FUNCTIONS = [
     helmr.task,

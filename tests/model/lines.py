@@ -62,7 +62,7 @@ class Lines:
             self.name(body["wait_id"], f"{mine}.w")
             about = {"session": session, "run": run, "token_id": body.get("token_id")}
             self.waits[body["wait_id"]] = {**about, "status": "pending"}
-        elif kind.startswith("wait."):
+        elif kind in ("wait.fulfilled", "wait.timed_out", "wait.cancelled"):
             self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
         if kind == "token.created":
             self.name(body["token_id"], f"{mine}.t")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from textual.content import Content
 
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, WaitClaimed
 from helmr.forms import form_of, pretty
-from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.actions import Scope
 from helmr_console.difflines import diff, summary
 from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit
+from helmr_console.permits import Permit, Refused
 from helmr_console.reads import answer_of, tail
 from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
@@ -37,6 +40,9 @@ CONTEXT_ENTRIES = 30
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
 LINES_OF_THEIRS = 20
+CLAIM_RETRY = timedelta(seconds=30)
+RENEW_BEFORE = timedelta(minutes=10)
+"""A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
 
 
 class AnswerScreen(ComposeScreen):
@@ -59,6 +65,12 @@ class AnswerScreen(ComposeScreen):
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
         self._was_over = ""
+        self._claim: ClaimInfo | None = None
+        """One's own (S-81)."""
+        self._claims_at: datetime | None = None
+        """When it is claimed again: to renew, or because it could not be."""
+        self._overrides: ClaimInfo | None = None
+        """Another's, of which the operator was told: what is sent from then on overrides it."""
 
     async def load(self) -> None:
         """The wait in full, its form, the end of its transcript."""
@@ -67,6 +79,50 @@ class AnswerScreen(ComposeScreen):
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema, initial=views.initial_of(self.wait)))
         self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
+        self._claim_soon()
+
+    # --- who is at it (S-81)
+
+    def _claim_soon(self) -> None:
+        """Claim the wait, or renew the claim: a courtesy, which nothing waits for."""
+        self._claims_at = self.console.store.now() + CLAIM_RETRY
+        try:
+            permit = self.permit(self.ACTION)
+        except Refused:
+            return
+        self.console.background.start(self._claim_it(permit), group="claim")
+
+    async def _claim_it(self, permit: Permit) -> None:
+        try:
+            receipt = await self.console.writer.claim(permit, self.wait_id)
+        except WaitClaimed as error:
+            self._told_of(error)
+            self.tell((one_line(error.message, 300), "what you type is kept"), "warning")
+        except HelmrError:
+            return  # a gateway that is away is told of elsewhere; the answer needs no claim
+        else:
+            self._claim, self._overrides = receipt.claim, None
+            if self._claim is not None:
+                self._claims_at = self._claim.until - RENEW_BEFORE
+
+    def _told_of(self, error: WaitClaimed) -> None:
+        self._claim = self._claims_at = None
+        with suppress(ValidationError):
+            self._overrides = ClaimInfo.model_validate(error.facts.get("claim"))
+
+    def _renew_if_due(self) -> None:
+        due_at = self._claims_at
+        if due_at is not None and self.console.store.now() >= due_at and not self.over():
+            self._claim_soon()
+
+    async def _leave(self) -> None:
+        """Nobody is at it any more."""
+        if self._claim is not None:
+            with suppress(HelmrError, Refused):
+                await self.console.writer.release(self.permit(self.ACTION), self.wait_id)
+        await super()._leave()
+
+    # --- what it is about
 
     async def _load_entries(self, session_id: str) -> None:
         self.entries = await tail(self.console.client, session_id, CONTEXT_ENTRIES)
@@ -128,7 +184,11 @@ class AnswerScreen(ComposeScreen):
 
     def effects(self) -> Sequence[str]:
         """What the answer causes."""
-        return effects.of_answer(self.wait) if self.wait is not None else ()
+        if self.wait is None:
+            return ()
+        passed = self._overrides
+        over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
+        return (*over, *effects.of_answer(self.wait))
 
     def path(self) -> str:
         """Inbox > subject > Answer."""
@@ -141,8 +201,9 @@ class AnswerScreen(ComposeScreen):
         self._notice_end()
 
     def tick(self) -> None:
-        """The deadline may have passed."""
+        """The deadline may have passed; the claim has to be renewed."""
         super().tick()
+        self._renew_if_due()
         self._notice_end()
 
     def _notice_end(self) -> None:
@@ -173,11 +234,17 @@ class AnswerScreen(ComposeScreen):
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
         """Answer this wait and no other."""
         return await self.console.writer.answer(
-            permit, self.wait_id, data, operation_id=self.submission.operation_id
+            permit,
+            self.wait_id,
+            data,
+            override_claim=self._overrides is not None,
+            operation_id=self.submission.operation_id,
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
         """How the wait stands after a refusal; unknown if that can't be asked."""
+        if isinstance(error, WaitClaimed):
+            self._told_of(error)
         try:
             wait = await self.console.client.waits.get(self.wait_id)
         except HelmrError:

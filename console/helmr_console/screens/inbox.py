@@ -96,8 +96,11 @@ class InboxScreen(ListScreen):
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
-        wait = self.console.store.wait(key)
-        return filters.wait_facts(wait) if wait is not None else {}
+        store = self.console.store
+        wait = store.wait(key)
+        if wait is None:
+            return {}
+        return filters.wait_facts(wait, store.now(), self.console.identity)
 
     def empty_text(self) -> str:
         """What an empty inbox says."""

@@ -99,6 +99,10 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
         parts.append(fact("priority", wait.priority.value))
     if wait.assignee:
         parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
+    if wait.claim is not None and wait.status is WaitStatus.PENDING:
+        until = countdown.clock(wait.claim.until)
+        at_it = safe.line(f"{wait.claim.label}, until {until} UTC", limit=100)
+        parts.append(fact("claimed", at_it))
     if wait.tags:
         parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
     parts += [fact("ladder", safe.line(rung_text(rung), limit=200)) for rung in wait.ladder]

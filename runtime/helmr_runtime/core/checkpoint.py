@@ -326,6 +326,7 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "is_backoff": wait.is_backoff,
         "has_schema": wait.has_schema,
         "session_ids": list(wait.session_ids),
+        "assignee": wait.assignee,
     }
 
 

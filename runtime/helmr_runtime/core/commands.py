@@ -55,6 +55,16 @@ class Answer(Command):
     data: Any
     link_id: str | None = None
     """The answer link that it came through (S-74)."""
+    override_claim: bool = False
+    """Whoever else is at the wait is passed over (S-81)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignWait(Command):
+    """Say whom the pending wait concerns from now on (S-72). Receipt: `{wait_id, assignee}`."""
+
+    wait_id: str
+    assignee: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,9 @@ wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded|
                    session_not_found next? because?                              of a rewind: why
+wait.claimed       wait_id at until_at                   written with the session's next entry (S-81)
+wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} since_at    the same; at: when it was
+wait.assigned      wait_id assignee? from_assignee? operation?    to nobody without assignee (S-72)
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
@@ -104,6 +107,9 @@ class EntryKind(StrEnum):
     WAIT_FULFILLED = "wait.fulfilled"
     WAIT_TIMED_OUT = "wait.timed_out"
     WAIT_CANCELLED = "wait.cancelled"
+    WAIT_CLAIMED = "wait.claimed"
+    WAIT_CLAIM_ENDED = "wait.claim_ended"
+    WAIT_ASSIGNED = "wait.assigned"
     INPUT_ACCEPTED = "input.accepted"
     INPUT_RETURNED = "input.returned"
     OUTPUT_APPENDED = "output.appended"

@@ -35,6 +35,8 @@ NOT_COPIED = frozenset(
         EntryKind.PUBLIC_TOKEN_CREATED,
         EntryKind.PUBLIC_TOKEN_SPENT,
         EntryKind.PUBLIC_TOKEN_REVOKED,
+        EntryKind.WAIT_CLAIMED,
+        EntryKind.WAIT_CLAIM_ENDED,
     }
 )
 KEYS_LEFT_OUT = frozenset(
@@ -61,6 +63,8 @@ USERS_DATA = frozenset(
         "initial",
         "on_decline",
         "ladder",
+        "assignee",
+        "from_assignee",
         "schema",
         "subject",
         "body",

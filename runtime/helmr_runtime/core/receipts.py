@@ -99,6 +99,8 @@ def receipt(
             return {"session_id": session_id, "status": "cancelled"}
         case EntryKind.SESSION_CLOSED:
             return {"session_id": session_id, "status": "closed"}
+        case EntryKind.WAIT_ASSIGNED:
+            return {"wait_id": body["wait_id"], "assignee": body.get("assignee")}
         case EntryKind.NOTE_ADDED:
             return {"note_id": body["note_id"], "session_id": session_id, "seq": seq}
         case EntryKind.TOKEN_CREATED:

@@ -51,6 +51,8 @@ class Wait:
     """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
     session_ids: tuple[str, ...] = ()
     """The children of which it awaits the first to end (S-91)."""
+    assignee: str | None = None
+    """Whom it concerns, as it said or was told since (S-72)."""
 
     @property
     def awaits(self) -> tuple[str, ...]:

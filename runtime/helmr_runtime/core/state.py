@@ -309,10 +309,18 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         is_backoff=bool(body.get("backoff")),
         has_schema=body["kind"] == "input" and "schema" in body,
         session_ids=tuple(body.get("session_ids", ())),
+        assignee=body.get("assignee"),
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
         run.add(entry)
+
+
+def _wait_assigned(state: SessionState, entry: Entry) -> None:
+    wait = state.wait
+    if wait is None or wait.id != entry.body["wait_id"]:
+        raise DataError(f"{state.id}: entry {entry.seq} assigns a wait that is not pending")
+    wait.assignee = entry.body.get("assignee")
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:
@@ -437,6 +445,7 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.STEP_FAILED: _step_outcome,
     EntryKind.STEP_ABANDONED: _step_abandoned,
     EntryKind.WAIT_OPENED: _wait_opened,
+    EntryKind.WAIT_ASSIGNED: _wait_assigned,
     EntryKind.WAIT_FULFILLED: _wait_resolved,
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,

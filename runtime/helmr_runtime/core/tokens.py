@@ -10,7 +10,7 @@ Bodies of the entries (JSON keys; `?` may be absent):
 token.created    token_id expires_at tags[] metadata{} callback_hash public_token_id public_token_hash key_id
                  schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? initial? allowed_origins?
                  operation?
-token.completed  token_id data mode nonce_id? public_token_id? operation?
+token.completed  token_id data mode nonce_id? public_token_id? overrides?{claimed_by since_at} operation?
 token.expired    token_id
 token.cancelled  token_id operation?
 ```
@@ -177,7 +177,9 @@ class CompleteToken(Command):
             now; if one is missing the outcome is `recheck` and nothing happened.
         nonce_id: Of the answer page's form, if it came from one.
         public_token_id: If a public token completes it; spent in the same commit (S-45).
-        answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18).
+        answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18), and
+            no other is at it (S-81).
+        override_claim: Whoever else is at that wait is passed over.
     """
 
     token_id: str
@@ -186,6 +188,7 @@ class CompleteToken(Command):
     nonce_id: str | None = None
     public_token_id: str | None = None
     answers: tuple[str, str] | None = None
+    override_claim: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

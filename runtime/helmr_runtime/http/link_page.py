@@ -63,6 +63,8 @@ class LinkedWait:
             "body": wait.body,
             "asked_at": wait.opened_at,
             "deadline_at": wait.deadline_at,
+            "claimed_by": wait.claim.label if wait.claim is not None else None,
+            "claimed_until": wait.claim.until if wait.claim is not None else None,
             "answer": await self.service.waits.answer_to(wait.id) if is_own else None,
             "ended_at": wait.resolved_at,
             "ended_by": who_answered(by.model_dump()) if by is not None else None,

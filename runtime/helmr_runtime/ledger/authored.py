@@ -315,7 +315,7 @@ def due_entries(
     draft = due_draft(
         wait_id=wait.id, kind=wait.kind, run_id=head.run_id, op=wait.op, next_status="queued"
     )
-    return continue_head(head, (draft,), now, key, cipher)
+    return continue_head(head, (*_claims_of(head, now), draft), now, key, cipher)
 
 
 def token_end_entries(
@@ -338,7 +338,12 @@ def token_end_entries(
         ended=ended,
         next_status="queued",
     )
-    return continue_head(head, (draft,), now, key, cipher)
+    return continue_head(head, (*_claims_of(head, now), draft), now, key, cipher)
+
+
+def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
+    """What the session's next entry says of claims of its pending wait (S-81)."""
+    return head.claims.pending(now) if head.claims is not None else ()
 
 
 def catalog_drafts(

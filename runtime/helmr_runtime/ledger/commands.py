@@ -28,6 +28,7 @@ from helmr.errors import (
 from helmr.ids import NIL_SESSION
 from helmr.models import TokenStatus
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.claims import Claim, overridden_by
 from helmr_runtime.core.commands import Command, TokenEnded
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
@@ -188,8 +189,10 @@ def _complete(
     if token.status is TokenStatus.COMPLETED:
         return _again(fact, token, ended_by)
     _require_pending(token, now, ended_by)
+    overridden = None
     if fact.answers is not None:
         _require_waiting(index, *fact.answers, now)
+        overridden = _overridden(index, fact, *fact.answers, now)
     if not set(token.schema_offsets) <= set(fact.checked):
         return Decided(reply={"token_id": token.id, "outcome": "recheck"})
     check_completion_size(fact.data)
@@ -197,6 +200,11 @@ def _complete(
     body: dict[str, Any] = {"token_id": token.id, "data": fact.data, "mode": mode}
     if fact.nonce_id is not None:
         body["nonce_id"] = fact.nonce_id
+    if overridden is not None:
+        body["overrides"] = {
+            "claimed_by": overridden.by.to_json(),
+            "since_at": iso(overridden.since),
+        }
     if fact.public_token_id is not None:
         body["public_token_id"] = fact.public_token_id
     written = _written(EntryKind.TOKEN_COMPLETED, body, fact, at=now)
@@ -254,6 +262,17 @@ def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: dat
             wait_id=wait_id,
             deadline_at=iso(wait.deadline_at),
         )
+
+
+def _overridden(
+    index: LedgerIndex, fact: CompleteToken, session_id: str, wait_id: str, now: datetime
+) -> Claim | None:
+    """The claim that the answer overrides; links look at none (S-81)."""
+    claims = index.heads[session_id].claims
+    if claims is None or fact.public_token_id is not None:
+        return None
+    claim = claims.live(wait_id, now)
+    return overridden_by(wait_id, claim, fact.principal, override=fact.override_claim)
 
 
 def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> None:

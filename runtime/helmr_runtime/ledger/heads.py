@@ -17,6 +17,7 @@ from sys import intern
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
 from helmr_runtime.core.run import ACTIVE, own_deadline
 
@@ -56,6 +57,7 @@ class Head:
         external_key: Digest of the external id, None without one or once the session has ended.
         start_key: Digest of the idempotency key of its start.
         key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
+        claims: Who is at the pending wait, and what of that no entry says yet. Forgotten at a restart.
         counted_as: Under which activity and holding the index's census counts it now.
     """
 
@@ -84,6 +86,7 @@ class Head:
     external_key: bytes | None = None
     start_key: bytes | None = None
     key_id: str | None = None
+    claims: Claims | None = None
     counted_as: tuple[Activity, bool] | None = None
 
     @property
@@ -118,6 +121,8 @@ def fold(head: Head, entry: Entry) -> None:
     if entry.seq != head.next_seq or entry.feed_offset is None:
         raise DataError(f"{head.session_id}: entry {entry.seq} does not follow {head.next_seq - 1}")
     _HANDLERS.get(entry.kind, _ignore)(head, entry)
+    if head.claims is not None:
+        head.claims = _claims_after(head, head.claims, entry)
     if entry.seq == 1:
         key_id = entry.body.get("chain_key_id")
         head.key_id = intern(key_id) if key_id is not None else None
@@ -190,6 +195,15 @@ def alarm_of(head: Head, now: datetime) -> datetime | None:
     if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
         return head.retry_at
     return None
+
+
+def _claims_after(head: Head, claims: Claims, entry: Entry) -> Claims | None:
+    """What of the claims is left when this entry is stored: none of a wait that is over."""
+    if head.wait is None or head.wait.id != claims.wait.wait_id:
+        return None
+    if entry.kind in (EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED):
+        return claims.written(entry)
+    return claims
 
 
 Handler = Callable[[Head, Entry], None]

@@ -89,6 +89,16 @@ class OperationKnown:
     feed_offset: int
 
 
+_OF_PENDING_WAITS = frozenset(
+    {
+        EntryKind.WAIT_OPENED,
+        EntryKind.WAIT_CLAIMED,
+        EntryKind.WAIT_CLAIM_ENDED,
+        EntryKind.WAIT_ASSIGNED,
+    }
+)
+"""What names a wait that goes on."""
+
 Verdict = Accepted | AlreadyStored | NeedsLookup | OperationKnown | Declined | Refused
 
 
@@ -184,7 +194,7 @@ class LedgerIndex:
             self._reopen(head, entry.body.get("external_id"))
         elif entry.kind is EntryKind.CATALOG_WRITTEN:
             self.catalog_offset = entry.feed_offset
-        elif "wait_id" in entry.body and entry.kind is not EntryKind.WAIT_OPENED:
+        elif "wait_id" in entry.body and entry.kind not in _OF_PENDING_WAITS:
             self.work.delivered(entry.body["wait_id"])
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
             self.keys.apply(entry)

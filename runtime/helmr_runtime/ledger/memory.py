@@ -129,6 +129,9 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         self._require_alive()
         return self._rows
 
+    def now(self) -> datetime:
+        return self.clock.now()
+
     async def head(self, session_id: str) -> Head | None:
         return self.index.heads.get(session_id)
 
@@ -187,6 +190,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             referenced={o: self.recent(o) for text in texts for o in refs(text)},
             has_older_keys=head.has_keys,
             keys=await self.session_keys(head.session_id),
+            claims=head.claims,
         )
 
     async def commit(self, flush: Flush) -> CommitReply:

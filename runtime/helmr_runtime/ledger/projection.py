@@ -9,7 +9,7 @@ Invariants: S-53 (the tables are exactly the fold of the entries), S-11, S-26.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from helmr.ids import NIL_SESSION
@@ -87,7 +87,7 @@ class RunNumbers:
 
 @dataclass(frozen=True, slots=True)
 class NewWait:
-    """What of a wait never changes; subject and body stand in the entry at `opened_offset`."""
+    """What of a wait never changes, but for `assignee`; subject and body stand in the entry at `opened_offset`."""
 
     wait_id: str
     session_id: str
@@ -157,6 +157,7 @@ class Projection:
 
     Attributes:
         through: Feed offset of the last entry folded.
+        assigned: Whom waits of earlier projections concern now.
         touched: Sessions whose numbers changed; the rows are made from their heads when written.
         token_tags: JSON text of the tags of new tokens; their other columns are in the index.
         chains: New sessions, and the id of the master key that their hash chain begins with.
@@ -169,6 +170,7 @@ class Projection:
     runs: dict[str, RunNumbers] = field(default_factory=dict)
     new_waits: dict[str, NewWait] = field(default_factory=dict)
     waits: dict[str, WaitNumbers] = field(default_factory=dict)
+    assigned: dict[str, tuple[str | None]] = field(default_factory=dict)
     operations: list[OperationRow] = field(default_factory=list)
     send_keys: dict[tuple[str, str, str], SendKeyRow] = field(default_factory=dict)
     token_tags: dict[str, str] = field(default_factory=dict)
@@ -189,6 +191,8 @@ class Projection:
                 self._wait_opened(entry, head, entry.feed_offset)
             case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:
                 self._wait_resolved(entry)
+            case EntryKind.WAIT_ASSIGNED:
+                self._wait_assigned(entry.body["wait_id"], entry.body.get("assignee"))
             case EntryKind.TOKEN_CREATED if "copied_from" not in entry.body:
                 tags = jsontext.encode(entry.body["tags"])
                 self.token_tags[entry.body["token_id"]] = tags
@@ -275,6 +279,13 @@ class Projection:
         self.waits[wait_id] = WaitNumbers(
             wait_id, status, entry.feed_offset, entry.recorded_at, entry.body.get("mode")
         )
+
+    def _wait_assigned(self, wait_id: str, assignee: str | None) -> None:
+        new = self.new_waits.get(wait_id)
+        if new is not None:
+            self.new_waits[wait_id] = replace(new, assignee=assignee)
+        else:
+            self.assigned[wait_id] = (assignee,)
 
     def _input_accepted(self, entry: Entry, feed_offset: int) -> None:
         body = entry.body

@@ -25,6 +25,7 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
+from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.row_access import (
     ANSWERABLE,
@@ -56,7 +57,7 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(ScheduleReads):
+class ReadableLedger(ScheduleReads, ClaimKeeper):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
 
     def __init__(self) -> None:
@@ -70,10 +71,6 @@ class ReadableLedger(ScheduleReads):
     @abstractmethod
     async def start(self, start: StartSession) -> Started:
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
-
-    @abstractmethod
-    async def head(self, session_id: str) -> Head | None:
-        """The session's head, admitted to the index; None if there is no such session."""
 
     @abstractmethod
     async def token(self, token_id: str) -> Token | None:
@@ -258,7 +255,11 @@ class ReadableLedger(ScheduleReads):
         found = await self.rows.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return found
+        return self._with_claim_of(found)
+
+    def _with_claim_of(self, session: Json) -> Json:
+        wait = session["wait"]
+        return {**session, "wait": self.with_claim(wait)} if wait is not None else session
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
@@ -288,7 +289,8 @@ class ReadableLedger(ScheduleReads):
             forked_from=forked_from,
             parent=parent,
         )
-        return await self._page(wanted, cursor, limit)
+        found = await self._page(wanted, cursor, limit)
+        return {**found, "items": [self._with_claim_of(one) for one in found["items"]]}
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
@@ -315,7 +317,7 @@ class ReadableLedger(ScheduleReads):
         found = await self.rows.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
-        return found
+        return self.with_claim(found)
 
     async def list_waits(
         self,
@@ -347,7 +349,8 @@ class ReadableLedger(ScheduleReads):
             assignee=assignee,
             tag=tag,
         )
-        return await self._page(wanted, cursor, limit)
+        found = await self._page(wanted, cursor, limit)
+        return {**found, "items": [self.with_claim(one) for one in found["items"]]}
 
     # --- transcripts and streams -----------------------------------------------------------------------
 

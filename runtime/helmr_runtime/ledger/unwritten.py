@@ -8,7 +8,7 @@ Invariants: S-53; everyone reads what was acknowledged.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from helmr_runtime.ledger.heads import Head
@@ -50,7 +50,20 @@ class Known(Generic[Fixed, Numbers]):
 
 KnownSession = Known[NewSession, SessionNumbers]
 KnownRun = Known[NewRun, RunNumbers]
-KnownWait = Known[NewWait, WaitNumbers]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWait(Known[NewWait, WaitNumbers]):
+    """A wait's; `assigned` whom it concerns by now, if that is another than its row says."""
+
+    assigned: tuple[str | None] | None = None
+
+    def over(self, row: tuple[NewWait, WaitNumbers] | None) -> tuple[NewWait, WaitNumbers] | None:
+        """As `Known.over`."""
+        whole = Known.over(self, row)
+        if whole is None or self.assigned is None:
+            return whole
+        return replace(whole[0], assignee=self.assigned[0]), whole[1]
 
 
 class Unwritten:
@@ -82,9 +95,10 @@ class Unwritten:
 
     def wait(self, wait_id: str) -> KnownWait:
         """What is known of a wait."""
-        return Known(
+        return KnownWait(
             self._first(lambda layer: layer.new_waits.get(wait_id)),
             self._first(lambda layer: layer.waits.get(wait_id)),
+            self._first(lambda layer: layer.assigned.get(wait_id)),
         )
 
     def send_key(self, session_id: str, stream: str, key_hash: str) -> SendKeyRow | None:

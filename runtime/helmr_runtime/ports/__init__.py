@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
@@ -129,6 +130,8 @@ class Loaded:
     has_older_keys: bool = False
     keys: SessionKeys | None = None
     """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
+    claims: Claims | None = None
+    """Who is at its pending wait, and what of that the next entry is to say (S-81)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,18 @@ class CopiedRows:
 
     through: int
     rows: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsKept:
+    """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told.
+
+    `is_held` without `holder`: the ledger does not know by whom.
+    """
+
+    claims: Claims | None
+    is_held: bool
+    holder: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,6 +425,10 @@ class Host(Protocol):
 
     async def release(self, session_id: str, reason: str) -> Released | Busy:
         """Park and give the session up. reason: linger, evict, drain, shutdown."""
+        ...
+
+    async def note_claims(self, session_id: str, claims: Claims) -> None:
+        """Who is at the pending wait of a session that this host holds; what is older than it knows changes nothing."""
         ...
 
     async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import CopiedRows, Loaded, StartSession
+from helmr_runtime.ports import ClaimsKept, CopiedRows, Loaded, StartSession
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -51,6 +52,27 @@ class LedgerClient(Protocol):
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """Look an operation up that was accepted in the last day (S-61)."""
+        ...
+
+    async def claim_wait(
+        self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
+    ) -> ClaimsKept:
+        """Claim a pending wait, or renew a claim (S-81). In memory: writes nothing and wakes nobody.
+
+        Raises:
+            WaitClaimed: Another is at it, and is not overridden.
+            WaitResolved, WaitTimedOut: It is over.
+            BadRequest: Nobody answers it.
+        """
+        ...
+
+    async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
+        """Release a claim; without effect if there is none.
+
+        Raises:
+            WaitClaimed: It is another's.
+            WaitResolved, WaitTimedOut, BadRequest: As `claim_wait`.
+        """
         ...
 
     async def fact(self, fact: LedgerCommand) -> Json:

@@ -42,7 +42,7 @@ class Need(StrEnum):
     SEND = "send"
     COMPLETE = "complete"
     ANSWER = "answer"
-    """Answer a wait, hand it to somebody by a link, leave a note."""
+    """Answer a wait, claim, release and assign it, hand it to somebody by a link, leave a note."""
     STEER = "steer"
     """Cancel, close, retry, start the next run; rewind, amend, fork."""
     DELEGATE = "delegate"
@@ -115,6 +115,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/waits", Need.READ),
     Route("GET", "/v1/waits/{wait_id}", Need.READ),
     Route("POST", "/v1/waits/{wait_id}/answer", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/claim", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/release", Need.ANSWER),
+    Route("POST", "/v1/waits/{wait_id}/assign", Need.ANSWER),
     Route("POST", "/v1/waits/{wait_id}/links", Need.ANSWER),
     Route("GET", "/v1/waits/{wait_id}/links", Need.READ),
     Route("DELETE", "/v1/waits/{wait_id}/links/{link_id}", Need.ANSWER),

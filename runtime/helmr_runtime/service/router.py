@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Directory, Host
+from helmr_runtime.ports import ClaimsKept, Directory, Host
 from helmr_runtime.rpc.protocol import ActorNotFound, ActorOverloaded, CallError
 from helmr_runtime.service.lru import LruCache
 
@@ -26,6 +26,9 @@ COMMIT_TIMEOUT_S = 10.0
 
 REHEARSE_TIMEOUT_S = 20.0
 """Longest that a rehearsal takes with all that is around it; its code has ten seconds."""
+
+CLAIM_TOLD_S = 2.0
+"""Longest that whoever claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
 
 HOSTS_KNOWN_MAX = 10_000
 HOST_KNOWN_S = 30.0
@@ -105,6 +108,18 @@ class Router:
             raise Unavailable(
                 f"{session_id}: no host could rehearse the answer", hint="Try again."
             ) from error
+
+    async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:
+        """Tell whoever holds the session who is at its wait. If that one has died or given it up, the next holder
+        hears it from the ledger.
+        """
+        if kept.claims is None or not kept.is_held:
+            return
+        with suppress(TimeoutError, Moved, CallError):
+            async with asyncio.timeout(CLAIM_TOLD_S):
+                name = kept.holder or await self._directory.locate(session_id)
+                if name is not None:
+                    await self._host(name).note_claims(session_id, kept.claims)
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
         """A write of the ledger that needs no host, again and again while the ledger is away.

@@ -14,6 +14,7 @@ from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
+from helmr_runtime.service.desk import Desk
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
@@ -104,6 +105,7 @@ class Service:
             repeats,
             clock.now,
         )
+        self.desk = Desk(ledger, self.router, self.waits)
         self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats

@@ -137,14 +137,17 @@ class Tokens:
         nonce_id: str | None = None,
         public_token_id: str | None = None,
         answers: tuple[str, str] | None = None,
+        override_claim: bool = False,
     ) -> CompleteReceipt:
         """Complete a token; the first one wins (S-41).
 
         Args:
             answers: Session and wait, if it is the answer to a wait.
+            override_claim: Whoever else is at that wait is passed over.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
+            WaitClaimed: Another is at it.
             TokenNotFound: No token with that id.
             SchemaMismatch: The data does not fit; nothing happened and no use is spent.
             TokenCompleted, TokenExpired, TokenCancelled: It has ended.
@@ -163,6 +166,7 @@ class Tokens:
                 nonce_id=nonce_id,
                 public_token_id=public_token_id,
                 answers=answers,
+                override_claim=override_claim,
             )
 
         async def write(fact: CompleteToken) -> Json:

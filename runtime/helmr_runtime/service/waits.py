@@ -19,6 +19,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import (
+    AnswerData,
     AnswerRequest,
     CompleteRequest,
     Page,
@@ -147,19 +148,14 @@ class Waits:
 
         Raises:
             WaitNotFound: No wait with that id.
+            WaitClaimed: Another is at it (S-81).
             WaitResolved: It is no longer pending; says who ended it, when and with what.
             WaitTimedOut: Its deadline has passed; says when.
             SchemaMismatch: The data does not fit the stream (S-21).
         """
         ids.check_id(wait_id, ids.WAIT)
         operation = caller.operation("waits.answer", wait_id, request.data)
-        session_id = self._session_of_wait.get(wait_id)
-        if session_id is None:
-            wait = await self._ledger.get_wait(wait_id)
-            session_id = str(wait["session_id"])
-            self._session_of_wait.put(wait_id, session_id)
-            if wait["token_id"] is not None:
-                self._token_of_wait.put(wait_id, str(wait["token_id"]))
+        session_id = await self.session_of(wait_id)
         token_id = self._token_of_wait.get(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
@@ -170,14 +166,30 @@ class Waits:
             record_id=ids.new_id(ids.RECORD),
             data=request.data,
             link_id=link_id,
+            override_claim=request.override_claim,
         )
         try:
             receipt = await self._router.command(session_id, command)
         except (WaitResolved, WaitTimedOut) as error:
-            raise await self._told(error, wait_id) from error
+            raise await self.told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
 
-    async def rehearse(self, caller: Caller, wait_id: str, request: AnswerRequest) -> Rehearsal:
+    async def session_of(self, wait_id: str) -> str:
+        """The session that waits; remembered after the first time.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+        """
+        session_id = self._session_of_wait.get(wait_id)
+        if session_id is None:
+            wait = await self._ledger.get_wait(wait_id)
+            session_id = str(wait["session_id"])
+            self._session_of_wait.put(wait_id, session_id)
+            if wait["token_id"] is not None:
+                self._token_of_wait.put(wait_id, str(wait["token_id"]))
+        return session_id
+
+    async def rehearse(self, caller: Caller, wait_id: str, request: AnswerData) -> Rehearsal:
         """What this answer would set off (S-87). Nothing is stored, and nothing leaves.
 
         Raises:
@@ -188,7 +200,7 @@ class Waits:
         """
         wait = await self.get(wait_id)
         if wait.status is not WaitStatus.PENDING or wait.kind not in ANSWERABLE:
-            raise await self._told(WaitResolved(f"{wait_id} can't be answered"), wait_id)
+            raise await self.told(WaitResolved(f"{wait_id} can't be answered"), wait_id)
         command: Answer | TokenEnded
         if wait.token_id is not None:
             token = await self._ledger.get_token(wait.token_id)
@@ -226,7 +238,7 @@ class Waits:
 
         async def write() -> Json:
             if wait.status is not WaitStatus.PENDING:
-                raise await self._told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
+                raise await self.told(WaitResolved(f"{wait_id} is no longer pending"), wait_id)
             try:
                 done = await self._tokens.complete(
                     caller,
@@ -235,9 +247,10 @@ class Waits:
                     nonce_id=nonce_id,
                     public_token_id=link_id,
                     answers=(wait.session_id, wait_id),
+                    override_claim=request.override_claim,
                 )
             except (WaitResolved, WaitTimedOut) as error:
-                raise await self._told(error, wait_id) from error
+                raise await self.told(error, wait_id) from error
             return done.model_dump()
 
         try:
@@ -255,7 +268,7 @@ class Waits:
             token_id=token_id, outcome=receipt["outcome"], wait_id=wait_id, run_id=wait.run_id
         )
 
-    async def _told(
+    async def told(
         self, error: WaitResolved | WaitTimedOut, wait_id: str
     ) -> WaitResolved | WaitTimedOut:
         """The refusal with what the ledger knows: who ended the wait, when and with what."""

@@ -19,6 +19,7 @@ from helmr.errors import Moved, NotReady
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import Answer, Command, Send, TokenEnded
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
@@ -193,6 +194,13 @@ class HostActor:
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
         return await self._slot(session_id).live.command(command)
+
+    async def note_claims(self, session_id: str, claims: Claims) -> None:
+        """Who is at the session's pending wait; one that is being loaded is waited for."""
+        slot = self.slots.get(session_id)
+        if slot is not None:
+            await slot.wait_loaded()
+        self._slot(session_id).live.log.claims.note(claims)
 
     async def release(self, session_id: str, reason: str) -> Released | Busy:
         """Park and give the session up.

@@ -24,6 +24,7 @@ from helmr_runtime.core.run import Wait
 from helmr_runtime.ports import CommitReply, Committed, Declined, Ledger, Loaded, Precondition
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.entry_writer import EntryWriter, restore
+from helmr_runtime.session.session_claims import SessionClaims
 from helmr_runtime.session.validation import fits_schema, policy_of
 
 COMMIT_WAIT_S = 10.0
@@ -85,6 +86,7 @@ class SessionLog:
         """Code that is not here yet starts only when this seq is on disk (S-3, caution after a death)."""
         self._clock = clock
         self._writer = EntryWriter(loaded)
+        self.claims = SessionClaims(loaded.claims)
         self._on_entry = on_entry
         self._on_written = on_written
         self._on_change = on_change
@@ -157,12 +159,13 @@ class SessionLog:
             policy=policy_of(self.state, self.registered),
             is_hot=self.phase is not Phase.LEAVING and self.registered is not None,
             fits=fits_schema,
+            claims=self.claims.of(self.state.wait),
         )
 
     def write(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()
     ) -> list[Entry]:
-        """Stamp, apply and buffer; the flush follows soon."""
+        """Stamp, apply and buffer; the flush follows soon. Returns their entries."""
         run = self.state.run
         is_cautious = run is not None and run.is_cautious
         entries = self._stamp(drafts)
@@ -174,7 +177,7 @@ class SessionLog:
         if entries:
             self._committer.flush_soon()
             self._on_written()
-        return entries
+        return entries[len(entries) - len(drafts) :]
 
     async def commit_alone(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
@@ -191,11 +194,15 @@ class SessionLog:
         return reply
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
-        return self._writer.entries(self.state, drafts, self.context().now)
+        """Their entries, behind those of claims that are not in the transcript yet."""
+        now = self.context().now
+        ahead = self.claims.ahead_of(drafts, self.state.wait, now)
+        return self._writer.entries(self.state, (*ahead, *drafts), now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         before = self.state.wait
         self.state.apply(entry)
+        self.claims.applied(entry)
         self._on_entry(entry, before, is_cautious)
 
     def _checkpoint(self) -> str:

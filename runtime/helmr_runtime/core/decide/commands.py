@@ -9,6 +9,7 @@ from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
     Answer,
+    AssignWait,
     CancelRun,
     CancelSession,
     CloseSession,
@@ -73,6 +74,7 @@ def _touch(state: SessionState, command: Resume, context: Context) -> Decision:
 _BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision]] = {
     Send: inputs.send,
     Answer: inputs.answer,
+    AssignWait: inputs.assign,
     Deadline: _deadline,
     TokenEnded: _token_ended,
     StartRun: lifecycle.start_run,

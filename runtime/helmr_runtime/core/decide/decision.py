@@ -9,6 +9,7 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr.models import RunStatus
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.core.run import Run
 
@@ -37,6 +38,14 @@ class Context:
     is_hot: bool
     fits: Callable[[Any, Any], bool] = lambda schema, data: True
     """Whether data (second) fits a wait's own JSON Schema (first), as who has a validator says (S-71)."""
+
+    claims: Claims | None = None
+    """Of the pending wait, as far as anybody claimed it (S-81)."""
+
+    @property
+    def entries_ahead(self) -> int:
+        """How many entries of claims are written before those of this decision."""
+        return len(self.claims.pending(self.now)) if self.claims is not None else 0
 
     def status_after_wait(self, run: Run) -> str:
         """The run's status once its wait is resolved."""

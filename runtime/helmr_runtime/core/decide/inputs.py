@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,8 @@ from helmr.models import (
     SessionStatus,
 )
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import Answer, Command, Send
+from helmr_runtime.core.claims import claim_ended, overridden_by
+from helmr_runtime.core.commands import Answer, AssignWait, Command, Send
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
 from helmr_runtime.core.drafts import carrier, due_draft
@@ -106,6 +108,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         return Decision((_due(wait, run, context),), error=error)
     require_open(state)
     checked_size(command.data)
+    overridden = _override(wait, command, context)
     accepted = _Accepted(
         record_id=command.record_id,
         stream=wait.stream,
@@ -115,7 +118,42 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     drafts, reply = _accept(
         state, command, accepted, context, wait, SendOutcome.FULFILLED, is_answer=True
     )
-    return Decision(drafts, reply)
+    return Decision((*overridden, *drafts), reply)
+
+
+def assign(state: SessionState, command: AssignWait, context: Context) -> Decision:
+    """Say whom the pending wait concerns from now on; whom it concerns already changes nothing (S-72)."""
+    wait = state.wait
+    if wait is None or wait.id != command.wait_id:
+        raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
+    if wait.kind not in ("input", "token"):
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns nobody")
+    if is_due(wait, context.now):
+        raise WaitTimedOut(f"{wait.id} timed out at {iso(_deadline(wait))}", session_id=state.id)
+    require_open(state)
+    body: dict[str, Any] = {"wait_id": wait.id}
+    named = {"assignee": command.assignee, "from_assignee": wait.assignee}
+    body.update((key, name) for key, name in named.items() if name is not None)
+    draft = replace(carrier(EntryKind.WAIT_ASSIGNED, body, command, run_id=wait.run_id), op=wait.op)
+    reply = receipt(draft, state.id)
+    return Decision(reply=reply) if command.assignee == wait.assignee else Decision((draft,), reply)
+
+
+def _override(wait: Wait, command: Answer, context: Context) -> tuple[Draft, ...]:
+    """The entry of the claim that this answer overrides; links look at none (S-81).
+
+    Raises:
+        WaitClaimed: Another is at the wait.
+    """
+    claims = context.claims
+    if claims is None or command.link_id is not None:
+        return ()
+    claim = claims.live(wait.id, context.now)
+    by, override = command.principal, command.override_claim
+    overridden = overridden_by(wait.id, claim, by, override=override)
+    if overridden is None:
+        return ()
+    return (claim_ended(claims.wait, overridden, "overridden", by, context.now),)
 
 
 def repeated(known: tuple[str, dict[str, Any]], data_hash: str) -> dict[str, Any]:

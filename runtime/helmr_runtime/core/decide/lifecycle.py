@@ -147,7 +147,7 @@ def add_note(state: SessionState, command: AddNote, context: Context) -> Decisio
     """Write a person's note; allowed in every state of a session."""
     body = {"note_id": command.note_id, "text": command.text}
     draft = carrier(EntryKind.NOTE_ADDED, body, command)
-    return Decision((draft,), receipt(draft, state.id, seq=state.seq + 1))
+    return Decision((draft,), receipt(draft, state.id, seq=state.seq + context.entries_ahead + 1))
 
 
 # --- what a run's own code brings about --------------------------------------------------------

@@ -57,6 +57,7 @@ class AnswerPage:
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
         asked_at, deadline_at: When the token was made, and until when it can be completed.
+        claimed_by, claimed_until: Who else is about to answer, and until when; it is in nobody's way here (S-81).
         form, nonce: For OPEN.
         values: What was submitted, to show it again beside its problems.
         problems: Why a submission was not taken; paths of the schema's data.
@@ -72,6 +73,8 @@ class AnswerPage:
     body: str | None = None
     asked_at: datetime | None = None
     deadline_at: datetime | None = None
+    claimed_by: str | None = None
+    claimed_until: datetime | None = None
     form: Form | None = None
     nonce: str | None = None
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ def render_page(page: AnswerPage) -> str:
         subject=texts.clean(page.subject, SUBJECT_MAX),
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
+        claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         body=texts.markdown_html(page.body) if page.body else None,
         moment=texts.moment,
         distance=texts.distance,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from helmr.models import (
     ASSIGNEE_MAX,
     TOKEN_TAG_MAX,
+    AnswerData,
     AnswerRequest,
     Page,
     Rehearsal,
@@ -78,7 +79,7 @@ async def answer_wait(
     responses=documented(400, 404, 409, 410, 413, 415, 422, 429),
 )
 async def rehearse_answer(
-    wait_id: WaitId, body: AnswerRequest, caller: CallerDep, service: ServiceDep
+    wait_id: WaitId, body: AnswerData, caller: CallerDep, service: ServiceDep
 ) -> Response:
     """Say what an answer would set off: the ops that the code asks for, to the first that touches the world.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from helmr.errors import ChainBroken, DataError, StoreUnavailable
@@ -97,6 +98,10 @@ class DuckLedger(ReadableLedger):
     @property
     def index(self) -> LedgerIndex:
         return self._group.index
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        return self._clock.now()
 
     @property
     def rows(self) -> DuckRows:
@@ -421,6 +426,7 @@ class DuckLedger(ReadableLedger):
             ),
             known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
+            claims=head.claims,
         )
 
 

@@ -67,6 +67,11 @@ FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS s
     unnest($5::VARCHAR[])::answer_mode AS mode) AS u
 WHERE waits.wait = u.wait
 """
+_ASSIGN_WAITS = """
+UPDATE waits SET assignee = u.assignee
+FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[]) AS assignee) AS u
+WHERE waits.wait = u.wait
+"""
 _INSERT_OPERATIONS = """
 INSERT INTO operations SELECT unnest($1::VARCHAR[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
     unnest($4::VARCHAR[]), unnest($5::TIMESTAMPTZ[])
@@ -167,6 +172,9 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
         connection.execute(_INSERT_WAITS, rows.columns(inserted, 22))
     if updated:
         connection.execute(_UPDATE_WAITS, rows.columns(updated, 5))
+    if projection.assigned:
+        assigned = [(rows.uuid_of(wait), name) for wait, (name,) in projection.assigned.items()]
+        connection.execute(_ASSIGN_WAITS, rows.columns(assigned, 2))
 
 
 def _keys(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:

@@ -1,0 +1,90 @@
+"""Claims in the ledger's memory: made, renewed and released there, shown with their waits, never written alone.
+
+Invariants: S-81.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
+from helmr_runtime.core.claims import ClaimedWait, Claims
+from helmr_runtime.core.entries import Principal, iso
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
+from helmr_runtime.ledger.row_access import ANSWERABLE
+from helmr_runtime.ports import ClaimsKept
+
+
+class ClaimKeeper(ABC):
+    """What of a ledger keeps claims, over what each ledger has of its own."""
+
+    @property
+    @abstractmethod
+    def index(self) -> LedgerIndex:
+        """The ledger's memory."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The ledger's time."""
+
+    @abstractmethod
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, admitted to the index; None if there is no such session."""
+
+    async def claim_wait(
+        self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
+    ) -> ClaimsKept:
+        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        head, now = await self._waiting(session_id, wait_id), self.now()
+        known = head.claims or _nobody(head, now)
+        head.claims = known.claimed(by, now, for_s=for_s, override=override)
+        return _kept(head)
+
+    async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
+        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        head = await self._waiting(session_id, wait_id)
+        if head.claims is not None:
+            head.claims = head.claims.released(by, self.now())
+        return _kept(head)
+
+    async def _waiting(self, session_id: str, wait_id: str) -> Head:
+        head = await self.head(session_id)
+        wait = head.wait if head is not None else None
+        if head is None or wait is None or wait.id != wait_id:
+            raise WaitResolved(f"{wait_id} is no longer pending", wait_id=wait_id)
+        if wait.kind not in ANSWERABLE:
+            raise BadRequest(f"{wait_id} waits for a {wait.kind}, which nobody answers")
+        # The time counts, whether or not the entry that says so is written yet.
+        if wait.deadline_at is not None and self.now() >= wait.deadline_at:
+            raise WaitTimedOut(
+                f"{wait_id} timed out at {iso(wait.deadline_at)}",
+                hint="Nobody can answer it any more.",
+                wait_id=wait_id,
+                deadline_at=iso(wait.deadline_at),
+            )
+        return head
+
+    def with_claim(self, wait: Mapping[str, Any]) -> dict[str, Any]:
+        """A `WaitInfo` with who is at it now."""
+        head = self.index.heads.get(wait["session_id"])
+        claims = head.claims if head is not None else None
+        claim = claims.live(wait["id"], self.now()) if claims is not None else None
+        return {**wait, "claim": claim.to_json() if claim is not None else None}
+
+
+def _nobody(head: Head, now: datetime) -> Claims:
+    assert head.wait is not None
+    assert head.run_id is not None
+    wait = ClaimedWait(wait_id=head.wait.id, run_id=head.run_id, op=head.wait.op)
+    # What was written of earlier claims of this wait is older than its session's last entry.
+    as_of = now if head.last_at is None else max(now, head.last_at)
+    return Claims(wait=wait, as_of=as_of)
+
+
+def _kept(head: Head) -> ClaimsKept:
+    holder = head.held_by if head.held_by != UNKNOWN_HOLDER else None
+    return ClaimsKept(claims=head.claims, is_held=head.is_held, holder=holder)
