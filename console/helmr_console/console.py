@@ -11,13 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 from textual.app import App, SuspendNotSupported
 
 from helmr.client.aio import AsyncClient
+from helmr.drafts import DraftStore
+from helmr.editor import EditorFailed, edit
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
 from helmr_console.actions import Context, key_name
 from helmr_console.background import Background
 from helmr_console.clock import Clock, ServerClock, SystemClock
-from helmr_console.drafts import DraftStore
-from helmr_console.editor import EditorFailed, edit
 from helmr_console.freshness import LinkState
 from helmr_console.keys import Keys
 from helmr_console.link import Link

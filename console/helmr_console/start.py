@@ -19,11 +19,11 @@ from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
 from helmr.safe_text import one_line
+from helmr.state_dir import config_folder, state_folder
 from helmr_console.app import ConsoleApp
 from helmr_console.config import check_theme, read_config
 from helmr_console.console import Options
 from helmr_console.screens.base import HEIGHT_MIN, WIDTH_MIN
-from helmr_console.state_dir import config_folder, state_folder
 
 LOG_BYTES_MAX = 1_000_000
 RETRY = Retry(tries_max=3, total_s=4.0, pause_s=0.1, pause_max_s=0.5)

@@ -24,6 +24,7 @@ from helmr.cli import (
     key,
     logs,
     looks,
+    next,
     output,
     printing,
     public_token,
@@ -79,7 +80,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, check, status, logs, demo, console, query):
+for _module in (up, dev, down, check, status, logs, demo, console, next, query):
     _module.register(app)
 for _module in (session_file, what_if):
     _module.register(session.app)

@@ -10,9 +10,9 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
+from helmr.drafts import AnswerDraft, beginning
 from helmr.forms import Built, Cells, Form, Kind, pretty, redacted
 from helmr_console.actions import Context
-from helmr_console.drafts import AnswerDraft, beginning
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
@@ -71,7 +71,8 @@ class ComposeScreen(SubmitScreen):
         await self.slot.mount(self.form)
         self.submission.phase = SendPhase.FORM
         if begun.note:
-            self.tell((begun.note,), "warning")
+            undo = "; F9 discards it" if begun.operation_id is None else ""
+            self.tell((begun.note + undo,), "warning")
         self.form.focus_first()
         self.redraw()
 

@@ -16,13 +16,12 @@ from textual.widgets import Input, Select, Static, TextArea
 from helmr import forms
 from helmr.errors import BadJson
 from helmr.forms import Blank, Built, Cell, Cells, Field, Form, Kind
+from helmr.forms.template import template_text
 from helmr.jsonio import loads
-from helmr.safe_text import one_line
+from helmr.safe_text import one_line, typed
 from helmr_console import safe
 from helmr_console.forms import check
 from helmr_console.forms.about import about, complaint, default_text, is_picked
-from helmr_console.forms.template import template_text
-from helmr_console.guard import typed
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
