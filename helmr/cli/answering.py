@@ -362,12 +362,12 @@ class Answering:
             return
         self._drafts.discard(answer.wait.id)
         self._accepted += 1
-        self._say(f"accepted: {_about(answer.wait)}: {_receipt(receipt)}")
+        self._say(f"accepted: {_about(answer.wait)} · {_receipt(receipt)}")
 
     def _refused(self, answer: Answer, error: HelmrError) -> None:
         """Nothing was stored, or nobody knows: say so, and keep what was entered."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
-        self._say(f"{word}: {_about(answer.wait)}: {printing.error_text(error)}")
+        self._say(f"{word}: {_about(answer.wait)} · {printing.error_text(error)}")
         if error.hint:
             self._say(f"hint: {one_line(error.hint, None)}")
         self._say(f"your answer is kept as a draft: {answer.shown}")
@@ -399,7 +399,7 @@ class Answering:
     def _give_up(self) -> None:
         """Whatever ends this: what has not left stays."""
         while (answer := self._held.take_back()) is not None:
-            printing.write(f"not sent, kept as a draft: {_about(answer.wait)}: {answer.shown}")
+            printing.write(f"not sent, kept as a draft: {_about(answer.wait)} · {answer.shown}")
 
     def _keep_entered(self, asking: _Asking) -> None:
         if asking.has_draft:

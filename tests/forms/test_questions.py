@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
 from helmr.forms import Blank, form_of
-from helmr.forms.questions import Offer, Questions, keys, kept_text, labels, place_of
+from helmr.forms.questions import Offer, Questions, kept_text, keys, labels, place_of
 
 
 class Decision(BaseModel):
