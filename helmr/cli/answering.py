@@ -201,7 +201,7 @@ class Answering:
             act(asking)
         elif questioning.is_chosen(asking.questions.current):
             self._choose(asking, line)
-        elif line.lower() == questioning.ANSWER or asking.questions.current is None:
+        elif line.lower() == questioning.ANSWER:
             self._fields(asking)
         else:
             printing.write("  a answers; ? says what else there is")

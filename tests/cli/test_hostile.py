@@ -75,6 +75,7 @@ NOT_WALKED = {
     "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
+    "next": "asks on a terminal: tests/cli/test_next.py",
     "console": "is the console: tests/console/flow/test_terminal.py",
     "export": "writes a file; says only how many rows and where",
     "session export": "writes a file for programs: JSON, in which controls are escaped",

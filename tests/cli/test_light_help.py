@@ -32,7 +32,8 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up check dev down status logs demo console session run wait input output token public-token key query export",
+    "": "up check dev down status logs demo console next query export "
+    "session run wait input output token public-token key",
     "session": "start list get transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer link links unlink rehearse amend",

@@ -350,13 +350,16 @@ class SchemaForm(Vertical):
 
     def focus_first(self) -> None:
         """Focus what is to be entered first."""
+        first = self.first_editor()
+        if first is not None:
+            first.focus()
+
+    def first_editor(self) -> Widget | None:
+        """What is entered first."""
         if self.is_raw:
-            self._raw.focus()
-            return
-        for row in self.rows.values():
-            if row.editor is not None and row.editor.focusable:
-                row.editor.focus()
-                return
+            return self._raw
+        editors = (row.editor for row in self.rows.values())
+        return next((one for one in editors if one is not None and one.focusable), None)
 
     def on_field_row_changed(self, event: FieldRow.Changed) -> None:
         """A field changed; a tag also changes which fields there are."""
