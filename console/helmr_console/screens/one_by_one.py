@@ -13,7 +13,7 @@ from helmr_console.actions import Scope
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome
 from helmr_console.screens.answer import AnswerScreen
-from helmr_console.screens.base import bindings
+from helmr_console.screens.base import Pairs, bindings
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import ChoiceField
 from helmr_console.widgets.form import SchemaForm
@@ -82,6 +82,12 @@ class OneByOneScreen(AnswerScreen):
         """Inbox > 3 of 12 > subject."""
         what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
         return f"Inbox > {self.round.asked} of {self.round.count} > {what[:60]}"
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """How far; that nothing has been sent goes without saying: it would take the room of what is held."""
+        left, right = super().status()
+        is_quiet = self.submission.phase is SendPhase.FORM and not self.draft_state
+        return left, () if is_quiet else right
 
     def leave_held(self) -> None:
         """On to the next."""

@@ -140,7 +140,7 @@ async def test_one_by_one_with_an_answer_held(bench: Bench, size: tuple[int, int
     await bench.press("n")
     await bench.form()
     await bench.press("r", "ctrl+s")
-    await bench.sees("2 of 6 > contract draft v3")
+    await bench.sees("2 of 6 > ")
     screen = await bench.form()
     await bench.until(lambda: screen.entries)
     await bench.pilot.pause()
