@@ -42,6 +42,10 @@ class Order(BaseModel):
     labels: list[str]
 
 
+class Agreed(BaseModel):
+    answer: Literal["yes"]
+
+
 class Login(BaseModel):
     user: str
     password: str = Field(json_schema_extra={"format": "password"})
@@ -51,6 +55,7 @@ approval = streams.input("approval", schema=Decision)
 chat = streams.input("chat", schema=str)
 refunds = streams.input("refunds", schema=Refund)
 orders = streams.input("orders", schema=Order)
+agreements = streams.input("agreements", schema=Agreed)
 logins = streams.input("logins", schema=Login)
 
 
@@ -87,6 +92,12 @@ async def login(ask: Ask) -> str:
     return (await logins.wait(subject=ask.subject).unwrap()).password
 
 
+@task(id="agree", streams=[agreements])
+async def agree(ask: Ask) -> str:
+    """Asks for the one thing that can be said."""
+    return (await agreements.wait(subject=ask.subject).unwrap()).answer
+
+
 @task(id="sign")
 async def sign(ask: Ask) -> str:
     """Waits for a token."""
@@ -96,7 +107,7 @@ async def sign(ask: Ask) -> str:
 
 
 REGISTRY = Registry(
-    [publish, talk, refund, order, login, sign],
+    [publish, talk, refund, order, login, agree, sign],
     modules=["tests.cli.next_tasks"],
     code_hash="next-1",
 )

@@ -413,6 +413,39 @@ async def test_wait_answer_without_data_asks_all_or_this_one(stack: Stack, perso
         await other.terminal.close()
 
 
+async def test_a_program_s_answer_is_held_if_it_says_so_and_ctrl_c_takes_it_back(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "talk", subject="This?")
+    wait = await wait_of(stack, receipt)
+    words = ("wait", "answer", wait["id"], "--data", '"mine"')
+    await person.begins("--hold", "60s", command=words)
+    await person.reads("sends in 60 s; Ctrl-C takes it back")
+    person.terminal.process.send_signal(signal.SIGINT)
+    assert await person.terminal.ended() == 130
+    assert (await wait_of(stack, receipt))["status"] == "pending"
+    other = Person(stack, person.folder)
+    try:
+        await other.begins("--hold", "0.1s", command=words)
+        assert await other.terminal.ended() == 0
+    finally:
+        await other.terminal.close()
+    assert await output(stack, receipt) == "mine"
+
+
+async def test_a_form_with_nothing_to_enter_is_not_answered_by_an_empty_line(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "agree", subject="Agreed?")
+    await person.begins("--hold", "0s")
+    await person.reads("a answer")
+    await person.types("")
+    await person.reads("a answers; ? says what else there is")
+    await person.types("a")
+    await person.reads("accepted")
+    assert await output(stack, receipt) == "yes"
+
+
 def test_without_a_terminal_nobody_is_asked(nowhere: Path) -> None:
     for words in (["next"], ["wait", "answer"]):
         said = process(*words, "--url", "http://127.0.0.1:9", env={"HELMR_API_KEY": "k"})
