@@ -111,7 +111,7 @@ def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     "answer",
     examples="""helmr wait answer wait_01… --data '{"decision": "approve"}' --on-behalf-of ada
 helmr wait answer last --data @answer.json
-helmr wait answer""",
+helmr wait answer last""",
 )
 def answer(
     cli: Cli,
