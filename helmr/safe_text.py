@@ -7,8 +7,13 @@ holds none of them: they are shown, not obeyed.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that a terminal obeys or does not show."""
+_BREAKS = re.compile("\r\n|[\r\x85\u2028\u2029]")
+"""Terminals paste line breaks as `\r`; other programs have their own."""
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u034f")
 """Letters and marks that show nothing; they hide in text as zero-width characters do."""
 
@@ -55,7 +60,7 @@ def _shown(char: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") or char in _FILLERS:
+    if unicodedata.category(char) in HIDDEN or char in _FILLERS:
         return f"⟨U+{code:04X}⟩"
     return char
 
@@ -100,3 +105,15 @@ def _escaped(char: str) -> str:
         return f"\\u{code:04x}"
     code -= 0x10000
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def typed(text: str) -> tuple[str, int]:
+    """What a person typed or pasted, without what can't be shown, and how many characters that were.
+
+    Line breaks, of whatever kind, and tabs stay.
+    """
+    text = _BREAKS.sub("\n", text)
+    kept = "".join(
+        char for char in text if char in "\n\t" or unicodedata.category(char) not in HIDDEN
+    )
+    return kept, len(text) - len(kept)

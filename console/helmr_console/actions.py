@@ -27,6 +27,7 @@ class Scope(StrEnum):
     FORM = "In a form"
     ANSWER = "In the form of a wait"
     ATTEMPTS = "Attempts"
+    ONE_BY_ONE = "One by one"
     BATCH = "Batch"
 
 
@@ -57,6 +58,7 @@ class Context:
     discardable: bool = False
     composing: bool = False
     reviewing: bool = False
+    held: int = 0
 
 
 Reason = Callable[[Context], str]
@@ -133,6 +135,7 @@ _needs_pending = _needs("pending", "nothing is new")
 _needs_session = _needs("session_status", "no session is selected")
 _needs_field = _needs("field", "no field has the focus")
 _needs_typed = _needs("discardable", "nothing has been typed")
+_needs_held = _needs("held", "nothing is held: what was confirmed has been sent")
 _needs_batch = _needs("batch_running", "nothing is being sent")
 
 
@@ -191,6 +194,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", _A, ("y",), "Copy",
            "Copy an id, the JSON or the CLI command that does the same.", 55,
            shown_when=lambda context: not context.composing),
+    Action("undo", _A, ("u", "f5"), "Take back",
+           "Take back what was confirmed last, as long as it is held: nothing of it is sent; it is a draft.", 12,
+           reason=_needs_held, shown_when=lambda context: bool(context.held)),
     Action("theme", _A, (), "Next theme", "Change the colours."),
     Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),
     # --- lists
@@ -205,6 +211,9 @@ ACTIONS: tuple[Action, ...] = (
     # --- inbox
     Action("answer", _W, ("a",), "Answer",
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
+           writes=True, reason=_needs_open_wait),
+    Action("next", _W, ("n",), "One by one",
+           "Answer one wait after the other, from this one on, soonest deadline first.", 45,
            writes=True, reason=_needs_open_wait),
     Action("mark", _W, ("space",), "Mark",
            "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
@@ -268,7 +277,7 @@ ACTIONS: tuple[Action, ...] = (
            writes=True, dangerous=True, reason=_needs_retryable),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
-           "Show the exact JSON and what it causes; once more to send.", 10, writes=True),
+           "Show the exact JSON and what it causes; again sends. Without free text: hold it at once.", 10, writes=True),
     Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again.", 20),
     Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30),
     Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field),
@@ -289,6 +298,9 @@ ACTIONS: tuple[Action, ...] = (
            "The two attempts before these.", 20),
     Action("pair.newer", Scope.ATTEMPTS, ("right_square_bracket",), "Newer",
            "The two attempts after these.", 21),
+    # --- one by one
+    Action("skip", Scope.ONE_BY_ONE, ("s", "f8"), "Skip",
+           "Go on to the next wait; what was entered is kept as a draft.", 12),
     # --- batch
     Action("stop", Scope.BATCH, ("f8",), "Stop",
            "Stop before the next answer.", 20, reason=_needs_batch),

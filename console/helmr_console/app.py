@@ -62,6 +62,8 @@ class ConsoleApp(App[int]):
         """What broke the console itself, in one line; the trace is in the log."""
         self.options = options
         self._last_mode = "sessions"
+        self._left_behind = 0
+        """So many that are held the operator was told of, and may leave."""
         self._guard = Guard()
         super().__init__()
         self.shared = Console(self, client, options, clock)
@@ -176,10 +178,21 @@ class ConsoleApp(App[int]):
         if isinstance(screen, ConsoleScreen):
             self.push_screen(PickScreen("Commands", list(commands(screen)), typed=True))
 
+    def do_undo(self) -> None:
+        """What was confirmed last does not leave."""
+        self.shared.take_back()
+
     def do_quit(self) -> None:
-        """Leave; not while something is being sent."""
+        """Leave; not while something is being sent, and not unasked while something is held."""
         if self.shared.sending:
             self.shared.say("Something is being sent; wait for what comes back", "warning")
+            return
+        if len(self.shared.outbox) > self._left_behind:
+            self._left_behind = len(self.shared.outbox)
+            self.shared.say(
+                f"{self._left_behind} held: wait until sent, or leave once more and keep it as a draft",
+                "warning",
+            )
             return
         self.exit(0)
 

@@ -11,16 +11,17 @@ from typing import Any, Protocol, runtime_checkable
 from textual.app import App, SuspendNotSupported
 
 from helmr.client.aio import AsyncClient
+from helmr.drafts import DraftStore
+from helmr.editor import EditorFailed, edit
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
 from helmr_console.actions import Context, key_name
 from helmr_console.background import Background
 from helmr_console.clock import Clock, ServerClock, SystemClock
-from helmr_console.drafts import DraftStore
-from helmr_console.editor import EditorFailed, edit
 from helmr_console.freshness import LinkState
 from helmr_console.keys import Keys
 from helmr_console.link import Link
+from helmr_console.outbox import Outbox, Sending
 from helmr_console.permits import Writer
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
@@ -47,6 +48,8 @@ class Options:
     state_folder: Path = Path(".helmr-console")
     environ: Mapping[str, str] = field(default_factory=dict)
     handle_signals: bool = False
+    hold_s: float = 0.0
+    """How long what was confirmed can be taken back; 0 lets all of it be reviewed, and leave at once."""
 
     @property
     def log_path(self) -> Path:
@@ -92,6 +95,7 @@ class Console:
         }
         self.said: deque[Said] = deque(maxlen=SAID_MAX)
         self.sending = 0
+        self.outbox = Outbox(options.hold_s, self.clock, self._held_changed)
         self.paused_at_s: float | None = None
         """Since when new rows are held back, by the monotonic clock."""
         self._app = app
@@ -150,6 +154,24 @@ class Console:
         for screen in self.screens():
             screen.store_changed()
 
+    def hold(self, sending: Sending) -> None:
+        """It was confirmed: it leaves when its time has passed, unless it is taken back."""
+        self.background.start(self.outbox.hold(sending), group="held")
+
+    def open_ids(self) -> frozenset[str]:
+        """Waits that can be answered and for which no answer is held."""
+        return frozenset(self.store.waits) - self.outbox.wait_ids
+
+    def take_back(self) -> None:
+        """What was confirmed last does not leave."""
+        sending = self.outbox.take_back()
+        if sending is not None:
+            self.say(f"Taken back, nothing was sent: {sending.title}", "information")
+
+    def _held_changed(self) -> None:
+        for screen in self.screens():
+            screen.store_changed()
+
     # --- what is said
 
     def say(self, text: str, severity: str) -> None:
@@ -180,6 +202,7 @@ class Console:
             live=fresh.writable(now_s),
             link_text=fresh.text(now_s),
             read_only=self.options.read_only,
+            held=len(self.outbox),
         )
 
     def header_facts(self, area: str) -> HeaderFacts:

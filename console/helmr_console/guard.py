@@ -6,7 +6,6 @@ segments of drawn lines, so the app's own escape codes, which are styles there, 
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from functools import lru_cache
 
@@ -14,9 +13,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-_BREAKS = re.compile("\r\n|[\r\x85\u2028\u2029]")
-"""Terminals paste line breaks as `\r`; other programs have their own."""
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+from helmr.safe_text import HIDDEN
 
 
 class Guard(LineFilter):
@@ -70,16 +67,4 @@ class AsciiSigns(LineFilter):
 @lru_cache(2_048)
 def clean(text: str) -> str:
     """The text with everything hidden replaced."""
-    return "".join("\ufffd" if unicodedata.category(char) in _HIDDEN else char for char in text)
-
-
-def typed(text: str) -> tuple[str, int]:
-    """Text for a field without what can't be shown in one, and how many characters that were.
-
-    Line breaks, of whatever kind, and tabs stay.
-    """
-    text = _BREAKS.sub("\n", text)
-    kept = "".join(
-        char for char in text if char in "\n\t" or unicodedata.category(char) not in _HIDDEN
-    )
-    return kept, len(text) - len(kept)
+    return "".join("\ufffd" if unicodedata.category(char) in HIDDEN else char for char in text)

@@ -18,12 +18,13 @@ from helmr.client.aio import AsyncClient
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
+from helmr.held import HOLD_S
 from helmr.safe_text import one_line
+from helmr.state_dir import config_folder, state_folder
 from helmr_console.app import ConsoleApp
 from helmr_console.config import check_theme, read_config
 from helmr_console.console import Options
 from helmr_console.screens.base import HEIGHT_MIN, WIDTH_MIN
-from helmr_console.state_dir import config_folder, state_folder
 
 LOG_BYTES_MAX = 1_000_000
 RETRY = Retry(tries_max=3, total_s=4.0, pause_s=0.1, pause_max_s=0.5)
@@ -38,6 +39,7 @@ def main(
     ascii_only: bool = False,
     theme: str | None = None,
     check: bool = False,
+    hold_s: float = HOLD_S,
 ) -> int:
     """Run the console until the operator leaves; the exit code.
 
@@ -48,6 +50,7 @@ def main(
         ascii_only: Signs a plain terminal has.
         theme: Instead of the config's.
         check: Only say what there is, and end.
+        hold_s: How long what was confirmed can be taken back.
 
     Raises:
         UsageError: The config can't be read, there is no such theme, or this is no terminal.
@@ -76,6 +79,7 @@ def main(
         state_folder=state_folder(environ),
         environ=environ,
         handle_signals=True,
+        hold_s=hold_s,
     )
     _log_to(options.log_path)
     return _run(endpoint, options)

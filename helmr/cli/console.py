@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import extras
+from helmr.cli import extras, next
 from helmr.cli.app import Cli, command
+from helmr.held import HOLD_S
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Signs that every terminal has.")]
@@ -17,6 +18,16 @@ Theme = Annotated[
 ]
 Check = Annotated[
     bool, typer.Option("--check", help="Say what gateway and terminal there are, and end.")
+]
+
+
+Hold = Annotated[
+    str | None,
+    typer.Option(
+        "--hold",
+        metavar="DURATION",
+        help="How long an answer can be taken back, 0 to 60s. 5s if not given.",
+    ),
 ]
 
 
@@ -31,8 +42,10 @@ def console(
     ascii_only: Ascii = False,
     theme: Theme = None,
     check: Check = False,
+    hold: Hold = None,
 ) -> None:
     """Open the console: see every open wait and answer it."""
+    hold_s = next.hold_seconds(hold, otherwise=HOLD_S)
     with extras.needed("console"):
         from helmr_console.start import main
     code = main(
@@ -42,5 +55,6 @@ def console(
         ascii_only=ascii_only,
         theme=theme,
         check=check,
+        hold_s=hold_s,
     )
     raise typer.Exit(code)

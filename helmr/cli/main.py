@@ -25,6 +25,7 @@ from helmr.cli import (
     logs,
     looks,
     mcp,
+    next,
     output,
     printing,
     public_token,
@@ -82,7 +83,7 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, check, status, logs, demo, console, mcp, query, toolbox):
+for _module in (up, dev, down, check, status, logs, demo, console, mcp, next, query, toolbox):
     _module.register(app)
 for _module in (session_file, what_if):
     _module.register(session.app)

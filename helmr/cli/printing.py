@@ -78,13 +78,18 @@ def error_lines(message: str, hint: str | None) -> None:
 
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
+    error_lines(error_text(failed), failed.hint)
+
+
+def error_text(failed: HelmrError) -> str:
+    """What is wrong, on one safe line, with the failing paths of its data."""
     message = TIME.sub(_with_distance, failed.message)
     found = [(one["path"], one.get("message", "")) for one in failed.errors if one.get("path")]
     untold = [f"{path}: {text}" for path, text in found if not _says(message, path, text)]
     if untold:
         begin = message.rstrip(".") + (": " if len(untold) == len(found) else "; ")
         message = begin + "; ".join([*(one.rstrip(".") for one in untold[:-1]), untold[-1]])
-    error_lines(message, failed.hint)
+    return one_line(message, None)
 
 
 def _with_distance(found: re.Match[str]) -> str:

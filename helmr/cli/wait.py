@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
 
 from helmr import filters
-from helmr.cli import completing, correcting, describe, describe_access, finding, printing, reading
+from helmr.cli import (
+    completing,
+    correcting,
+    describe,
+    describe_access,
+    finding,
+    next,
+    printing,
+    reading,
+)
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.errors import UsageError
@@ -107,19 +117,54 @@ def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     app,
     "answer",
     examples="""helmr wait answer wait_01… --data '{"decision": "approve"}' --on-behalf-of ada
-helmr wait answer last --data @answer.json""",
+helmr wait answer last --data @answer.json
+helmr wait answer last""",
 )
 def answer(
     cli: Cli,
-    wait: Wait,
-    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")],
+    wait: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WAIT",
+            help="Its id, or part of it, or `last`; without it a terminal asks all, as `helmr next`.",
+            autocompletion=completing.waits,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="JSON|@FILE|-",
+            help="The answer; a terminal asks for it if not given.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long it can be taken back, 0 to 60s. With --data 0 if not given, by Ctrl-C; else 5s.",
+        ),
+    ] = None,
     override_claim: OverrideClaim = False,
     json: Json = False,
 ) -> None:
     """Answer exactly this wait; if it is no longer pending, nothing is stored."""
+    if data is None:
+        if json:
+            raise UsageError("--json needs the answer", hint="--data JSON|@FILE|-")
+        if override_claim:
+            raise UsageError("--override-claim needs the answer", hint="--data JSON|@FILE|-")
+        next.answer(cli, wait, hold)
+        return
+    if wait is None:
+        raise UsageError("--data is for one wait", hint="Name it: helmr wait answer WAIT --data …")
     value = reading.json_argument(data, option="--data")
+    hold_s = next.hold_seconds(hold, otherwise=0.0)
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
+        if hold_s:
+            printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
+            time.sleep(hold_s)
         done = client.waits.answer(wait_id, value, override_claim=override_claim)
     printing.show(done, describe.receipt_fields, json)
 

@@ -18,6 +18,7 @@ from helmr.forms.values import (
     fill,
     first_cells,
     pretty,
+    problem,
     redacted,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "form_of",
     "plain",
     "pretty",
+    "problem",
     "redacted",
     "schema_hash",
 ]

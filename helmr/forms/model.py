@@ -34,6 +34,9 @@ class Kind(StrEnum):
     JSON = "JSON"
 
 
+_WRITTEN = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.JSON)
+
+
 class Missing(Enum):
     """The absence of a value, which is not the value null."""
 
@@ -156,6 +159,11 @@ class Form:
     root: Field
     schema_hash: str
     initial: Any = MISSING
+
+    @property
+    def has_free_text(self) -> bool:
+        """Whether a person writes something into it, and not only chooses."""
+        return any(one.kind in _WRITTEN for one in self.leaves())
 
     def leaves(self) -> Iterator[Field]:
         """Every field that takes a value, also those of variants not chosen."""

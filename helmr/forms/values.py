@@ -62,6 +62,13 @@ def build(form: Form, cells: Mapping[str, Cell]) -> Built:
     return Built(None if data is MISSING else data, problems)
 
 
+def problem(item: Field, cell: Cell) -> str:
+    """What is wrong with this cell of this field, looked at alone; empty if nothing is."""
+    problems: dict[str, str] = {}
+    _value(item, {item.key: cell}, problems)
+    return next(iter(problems.values()), "")
+
+
 def fill(form: Form, data: Any) -> Cells | None:
     """Cells that build exactly this JSON; None if the form can't show it."""
     cells = {item.key: _first(item) for item in form.leaves()}

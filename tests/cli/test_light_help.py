@@ -32,8 +32,8 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up check dev down status logs demo console mcp session run wait input output token public-token key schedule "
-    "query export backup restore verify repair",
+    "": "up check dev down status logs demo console mcp next query export backup restore verify repair "
+    "session run wait input output token public-token key schedule",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer claim release assign link links unlink rehearse amend",

@@ -8,15 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
+from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import form_of, pretty
+from helmr.forms import form_of, pretty, redacted
+from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, safe, views
 from helmr_console.actions import Scope
 from helmr_console.difflines import diff, summary
+from helmr_console.held_send import HeldSend
+from helmr_console.outbox import Sending
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Refused
 from helmr_console.reads import answer_of, tail
@@ -25,6 +29,7 @@ from helmr_console.screens.compose import ComposeScreen
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.details import rehearsed
+from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
     asked,
@@ -78,6 +83,7 @@ class AnswerScreen(ComposeScreen):
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
         await self.show_form(form_of(self.wait.json_schema, initial=views.initial_of(self.wait)))
+        self.reads_from_now()
         self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
         self._claim_soon()
 
@@ -278,6 +284,71 @@ class AnswerScreen(ComposeScreen):
         texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
         self.tell((*said, f"their answer against yours: {summary(found)}", *texts), role)
 
+    # --- held in place of reviewed
+
+    @property
+    def holds(self) -> bool:
+        """Whether ^s holds the answer and leaves out the review."""
+        return (
+            self.console.outbox.holds
+            and self.submission.phase is SendPhase.FORM
+            and not self.submission.tried
+            and self.form is not None
+            and not self.over()
+            and self._overrides is None
+            and self.needs_no_review(self.form)
+        )
+
+    def needs_no_review(self, form: SchemaForm) -> bool:
+        """What is only chosen says on the form what is sent."""
+        return not form.is_raw and not form.form.has_free_text
+
+    @property
+    def sends_next(self) -> bool:
+        """Whether ^s would hold or send."""
+        return self.holds or super().sends_next
+
+    def labels(self) -> dict[str, str]:
+        """The key says what it does."""
+        return {"review": "Send"} if self.holds else super().labels()
+
+    def do_review(self) -> None:
+        """Hold what needs no review."""
+        if not self.holds:
+            super().do_review()
+            return
+        built = self.checked()
+        if built is not None and self.permit_of_reader() is not None:
+            self.console.background.start(self._hold(built.data), group="hold", holds_keys=True)
+
+    async def _hold(self, data: Any) -> None:
+        """The draft first, then the outbox, then on."""
+        wait, form = self.wait, self.form
+        assert wait is not None, "a form was loaded"
+        assert form is not None, "a form is filled"
+        await self.keep()
+        answer = HeldSend(
+            self.console,
+            wait,
+            data,
+            shown=json_text(redacted(form.form, data)),
+            draft=self.draft_of(wait.id, None),
+            operation_id=self.submission.operation_id,
+        )
+        app = self.app
+        self.console.hold(
+            Sending(answer.title, frozenset((wait.id,)), answer.send, lambda: self.taken_back(app))
+        )
+        self.leave_held()
+
+    def leave_held(self) -> None:
+        """It is held: on to what comes next."""
+        self.dismiss()
+
+    def taken_back(self, app: App[Any]) -> None:
+        """Its form again, with what was entered."""
+        app.push_screen(AnswerScreen(self.wait_id))
+
     def do_rehearse(self) -> None:
         """What this answer would set off (S-87)."""
         built = self.result()
@@ -301,9 +372,13 @@ class AnswerScreen(ComposeScreen):
 
     def accepted(self, outcome: Outcome) -> None:
         """Say it and go on to the next wait."""
+        self.say_accepted(outcome)
+        self.dismiss()
+        self.console.answered(self.wait_id)
+
+    def say_accepted(self, outcome: Outcome) -> None:
+        """What was accepted, and how."""
         what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
         self.console.say(
             f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "information"
         )
-        self.dismiss()
-        self.console.answered(self.wait_id)

@@ -12,11 +12,11 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static, TextArea
 
 from helmr.models import EntryInfo
 from helmr_console import actions
-from helmr_console.actions import BY_ID, Context, Scope
+from helmr_console.actions import BY_ID, Context, Scope, key_name
 from helmr_console.console import Console
 from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
@@ -168,9 +168,17 @@ class ConsoleScreen(Screen[None]):
         if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
         self.query_one(HeaderBar).show(self.console.header_facts(self.AREA))
-        self.query_one(StatusLine).show(*self.status(), self.console.saying())
+        left, right = self.status()
+        held = self.console.outbox.text(self._undo_key())
+        right = ((f"{held}  ", "accent"), *right) if held else right
+        self.query_one(StatusLine).show(left, right, self.console.saying())
         offered = actions.footer(self.SCOPES, self.context())
         self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
+
+    def _undo_key(self) -> str:
+        if isinstance(self.focused, Input | TextArea):
+            return key_name(BY_ID["undo"].keys[-1])  # the first one is text there
+        return self.console.key_names.get("undo", BY_ID["undo"].key_text)
 
     def labels(self) -> dict[str, str]:
         """Other words in the footer, by action id."""

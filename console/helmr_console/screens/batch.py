@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from textual.containers import Vertical
@@ -17,8 +19,9 @@ from helmr.models import WaitInfo
 from helmr_console import batch, countdown, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.batch import Batch, Progress
+from helmr_console.outbox import Sending
 from helmr_console.outcome import Result, of_error, of_receipt
-from helmr_console.permits import Refused
+from helmr_console.permits import Permit, Refused
 from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
 from helmr_console.submission import SendPhase
@@ -59,6 +62,7 @@ class BatchScreen(ComposeScreen):
         self.count = SafeInput(id="count", select_on_focus=False)
         self._stopping = False
         self._begun = False
+        self._is_held = False
 
     async def load(self) -> None:
         """Every marked wait in full; then the form they share."""
@@ -157,8 +161,51 @@ class BatchScreen(ComposeScreen):
 
     def do_stop(self) -> None:
         """No more after the one that is under way."""
+        if self._is_held:
+            self.console.take_back()
+            return
         self._stopping = True
         self.console.say("Stopping before the next answer", "warning")
+
+    # --- held as one
+
+    def let_go(self, permit: Permit) -> None:
+        """All of them when their time has passed, or now."""
+        if not self.console.outbox.holds:
+            super().let_go(permit)
+            return
+        self._is_held = True
+        self.console.background.start(
+            self._hold(permit), group="hold", holds_keys=True, on_error=self._broke
+        )
+
+    async def _hold(self, permit: Permit) -> None:
+        """A draft of each first: a console that ends meanwhile has sent none of them."""
+        for item in self.plan.items:
+            draft = self.draft_of(item.wait.id, None)
+            await asyncio.to_thread(self.console.drafts.save, draft)
+        self.console.hold(
+            Sending(
+                f"{len(self.plan.items)} answers",
+                frozenset(item.wait.id for item in self.plan.items),
+                partial(self._send_held, permit),
+                self._taken_back,
+            )
+        )
+
+    async def _send_held(self, permit: Permit) -> None:
+        self._is_held = False
+        self.console.sending += 1
+        await self._send(permit)
+
+    def _taken_back(self) -> None:
+        self._is_held = False
+        self.submission.phase = SendPhase.REVIEW
+        self.redraw()
+
+    def sending_text(self) -> str:
+        """Held, nothing of it has left."""
+        return "held: nothing has been sent" if self._is_held else super().sending_text()
 
     async def _send(self, permit: Any) -> None:
         self._begun = True
@@ -203,11 +250,14 @@ class BatchScreen(ComposeScreen):
                 return (Progress.UNKNOWN if unknown else Progress.FAILED), detail
             return Progress.SKIPPED, f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
         self.console.answered(wait.id)
+        await asyncio.to_thread(self.console.drafts.discard, wait.id)
         return Progress.ACCEPTED, of_receipt(receipt).lines[0]
 
     def do_back(self) -> None:
         """After the batch was sent there is nothing to go back to but the list."""
-        if self._begun and self.submission.phase is SendPhase.FORM:
+        if self._is_held:
+            self.console.take_back()
+        elif self._begun and self.submission.phase is SendPhase.FORM:
             self.dismiss()
         else:
             super().do_back()

@@ -10,9 +10,9 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
+from helmr.drafts import AnswerDraft, beginning
 from helmr.forms import Built, Cells, Form, Kind, pretty, redacted
 from helmr_console.actions import Context
-from helmr_console.drafts import AnswerDraft, beginning
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
@@ -71,9 +71,14 @@ class ComposeScreen(SubmitScreen):
         await self.slot.mount(self.form)
         self.submission.phase = SendPhase.FORM
         if begun.note:
-            self.tell((begun.note,), "warning")
-        self.form.focus_first()
+            undo = "; F9 discards it" if begun.operation_id is None else ""
+            self.tell((begun.note + undo,), "warning")
+        self.focus_form(self.form)
         self.redraw()
+
+    def focus_form(self, form: SchemaForm) -> None:
+        """What has the focus when the form is there."""
+        form.focus_first()
 
     def on_schema_form_changed(self) -> None:
         """Typing: the preview follows, the draft is kept when typing rests."""
@@ -95,16 +100,8 @@ class ComposeScreen(SubmitScreen):
         name = self.draft_name()
         if name is None or self.form is None or not (self.form.is_touched() or sent):
             return
-        form, submission = self.form.form, self.submission
-        secret = any(leaf.kind is Kind.SECRET for leaf in form.leaves())
-        draft = AnswerDraft(
-            wait_id=name,
-            schema_hash=form.schema_hash,
-            cells=self.form.drafted(),
-            raw=None if secret else self.form.raw_text,
-            operation_id=submission.operation_id if sent or submission.tried else None,
-            schema=form.schema,
-        )
+        is_operation = sent or self.submission.tried
+        draft = self.draft_of(name, self.submission.operation_id if is_operation else None)
         async with self._drafting:
             try:
                 await asyncio.to_thread(self.console.drafts.save, draft)
@@ -112,6 +109,20 @@ class ComposeScreen(SubmitScreen):
             except OSError as error:
                 self.draft_state = f"draft NOT saved: {error.strerror}"
         self.redraw()
+
+    def draft_of(self, name: str, operation_id: str | None) -> AnswerDraft:
+        """What was entered, as the draft of this name."""
+        assert self.form is not None, "something was entered"
+        form = self.form.form
+        secret = any(leaf.kind is Kind.SECRET for leaf in form.leaves())
+        return AnswerDraft(
+            wait_id=name,
+            schema_hash=form.schema_hash,
+            cells=self.form.drafted(),
+            raw=None if secret else self.form.raw_text,
+            operation_id=operation_id,
+            schema=form.schema,
+        )
 
     async def drop(self) -> None:
         """Forget the draft."""
@@ -162,11 +173,8 @@ class ComposeScreen(SubmitScreen):
         if self.submission.phase is SendPhase.REVIEW:
             self.send_now()
         elif self.submission.phase is SendPhase.FORM and self.form is not None:
-            built = self.result()
-            rest = self.form.show_problems(built.problems)
-            if built.problems:
-                self.tell((rest,) if rest else (), "error")
-                self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
+            built = self.checked()
+            if built is None:
                 return
             shown = pretty(redacted(self.form.form, built.data))
             self.submission.review(built.data, shown, self.form.left_out())
@@ -174,6 +182,17 @@ class ComposeScreen(SubmitScreen):
             self.set_focus(None)
             self.redraw()
             self.reads_from_now()
+
+    def checked(self) -> Built | None:
+        """The JSON of the form; None if it is not whole, and what is wrong is said."""
+        assert self.form is not None, "a form is filled"
+        built = self.result()
+        rest = self.form.show_problems(built.problems)
+        if not built.problems:
+            return built
+        self.tell((rest,) if rest else (), "error")
+        self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
+        return None
 
     def result(self) -> Built:
         """The JSON of the form."""

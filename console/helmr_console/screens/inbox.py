@@ -18,6 +18,7 @@ from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
 from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
 from helmr_console.views import Cell, Row
@@ -74,7 +75,8 @@ class InboxScreen(ListScreen):
     def all_keys(self) -> Iterable[str]:
         """Open waits; ended ones below when asked for."""
         store = self.console.store
-        waits = store.inbox()
+        leaving = self.console.outbox.wait_ids
+        waits = [wait for wait in store.inbox() if wait.id not in leaving]
         if self.sort == 1:
             waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
         elif self.sort == 2:
@@ -120,7 +122,8 @@ class InboxScreen(ListScreen):
     def counts(self) -> Pairs:
         """How many, and how many ended lately."""
         store = self.console.store
-        total, shown = len(store.waits), len(self.list.keys)
+        leaving = self.console.outbox.wait_ids & store.waits.keys()
+        total, shown = len(store.waits) - len(leaving), len(self.list.keys)
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
         ended = len(store.ended_lately())
@@ -170,7 +173,8 @@ class InboxScreen(ListScreen):
 
     def store_changed(self) -> None:
         """What was answered from here leaves at once; the wait shown may be over."""
-        own = self.console.store.own & set(self.rows.shown)
+        leaving = self.console.store.own | self.console.outbox.wait_ids
+        own = leaving & set(self.rows.shown)
         if own and self.is_attached and not self.show_ended:
             left = self.rows.take_away(own, self.list.cursor)
             self.list.marks -= own
@@ -243,6 +247,13 @@ class InboxScreen(ListScreen):
         """The form for the wait under the cursor."""
         if self.list.cursor is not None:
             self.app.push_screen(AnswerScreen(self.list.cursor))
+
+    def do_next(self) -> None:
+        """One wait after the other, from the one under the cursor on."""
+        cursor = self.list.cursor
+        keys = [key for key in self.list.keys if key in self.console.store.waits]
+        if cursor in keys:
+            OneByOneScreen.begin(self.app, self.console, keys[keys.index(cursor) :])
 
     def do_session(self) -> None:
         """Its session."""

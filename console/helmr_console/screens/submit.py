@@ -65,6 +65,7 @@ class SubmitScreen(ConsoleScreen):
         super().__init__()
         self.submission = Submission(ids.new_id(ids.OPERATION))
         self.draft_state = ""
+        self._drawings = 0
         self.facts_text = Static(id="facts", markup=False)
         self.banner = Static(id="banner", markup=False)
         self.review_text = Static(id="review", markup=False)
@@ -143,7 +144,8 @@ class SubmitScreen(ConsoleScreen):
         over = self.over()
         parts = review(self.submission, self.effects(), self.console.identity, over=over)
         if self.submission.phase is SendPhase.SENDING:
-            parts.append(Content.styled("Sending…", "bold $c-accent"))
+            said = self.sending_text()
+            parts.append(Content.styled(f"{said[0].upper()}{said[1:]}", "bold $c-accent"))
         elif over:
             parts.append(safe.line(f"Can't be sent: {over}", "bold $c-error"))
         elif self.submission.is_readable(monotonic()):
@@ -174,7 +176,7 @@ class SubmitScreen(ConsoleScreen):
             SendPhase.LOADING: "asking the gateway…",
             SendPhase.FORM: self.draft_state or "nothing has been sent",
             SendPhase.REVIEW: "review: nothing has been sent",
-            SendPhase.SENDING: "sending…",
+            SendPhase.SENDING: self.sending_text(),
         }
         return ((self.path(), "foreground"),), ((words[self.submission.phase], "muted"),)
 
@@ -216,9 +218,12 @@ class SubmitScreen(ConsoleScreen):
     def reads_from_now(self) -> None:
         """What is to be read before it is sent is drawn next; it can be read from then on."""
         self.submission.drawn_s = None
-        self.call_after_refresh(self._is_drawn)
+        self._drawings += 1
+        self.call_after_refresh(self._is_drawn, self._drawings)
 
-    def _is_drawn(self) -> None:
+    def _is_drawn(self, drawing: int) -> None:
+        if drawing != self._drawings:
+            return  # something else is to be read by now
         self.submission.drawn_s = monotonic()
         self.set_timer(READS_S, self.redraw)
 
@@ -229,23 +234,37 @@ class SubmitScreen(ConsoleScreen):
 
     def send_now(self) -> None:
         """Send it, if it could be read and may be sent."""
+        permit = self.permit_of_reader()
+        if permit is None:
+            return
+        self.submission.phase = SendPhase.SENDING
+        self.redraw()
+        self.let_go(permit)
+
+    def permit_of_reader(self) -> Permit | None:
+        """The permit, if what is sent could be read when the key was pressed; else None, and why is said."""
         if not self.submission.is_readable(self.console.keys.typed_s):
             self.console.say(
                 "Not sent: the key was typed before this could be read; ^s once more sends it",
                 "warning",
             )
-            return
+            return None
         try:
-            permit = self.permit(self.ACTION)
+            return self.permit(self.ACTION)
         except Refused as refusal:
             self.console.say(f"Not sent: {refusal}", "warning")
-            return
-        self.submission.phase = SendPhase.SENDING
+            return None
+
+    def let_go(self, permit: Permit) -> None:
+        """It leaves now."""
         self.console.sending += 1
-        self.redraw()
         self.console.background.start(
             self._send(permit), group="send", holds_keys=self.HOLDS_KEYS, on_error=self._broke
         )
+
+    def sending_text(self) -> str:
+        """What is said while it is on its way."""
+        return "sending…"
 
     async def _send(self, permit: Permit) -> None:
         try:

@@ -13,8 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
-from helmr.safe_text import one_line
-from helmr_console.guard import typed
+from helmr.safe_text import one_line, typed
 
 
 class PasteCut(Message):

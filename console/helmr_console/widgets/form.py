@@ -16,13 +16,12 @@ from textual.widgets import Input, Select, Static, TextArea
 from helmr import forms
 from helmr.errors import BadJson
 from helmr.forms import Blank, Built, Cell, Cells, Field, Form, Kind
+from helmr.forms.template import template_text
 from helmr.jsonio import loads
-from helmr.safe_text import one_line
+from helmr.safe_text import one_line, typed
 from helmr_console import safe
 from helmr_console.forms import check
 from helmr_console.forms.about import about, complaint, default_text, is_picked
-from helmr_console.forms.template import template_text
-from helmr_console.guard import typed
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
@@ -351,13 +350,16 @@ class SchemaForm(Vertical):
 
     def focus_first(self) -> None:
         """Focus what is to be entered first."""
+        first = self.first_editor()
+        if first is not None:
+            first.focus()
+
+    def first_editor(self) -> Widget | None:
+        """What is entered first."""
         if self.is_raw:
-            self._raw.focus()
-            return
-        for row in self.rows.values():
-            if row.editor is not None and row.editor.focusable:
-                row.editor.focus()
-                return
+            return self._raw
+        editors = (row.editor for row in self.rows.values())
+        return next((one for one in editors if one is not None and one.focusable), None)
 
     def on_field_row_changed(self, event: FieldRow.Changed) -> None:
         """A field changed; a tag also changes which fields there are."""

@@ -10,11 +10,11 @@ from textual.content import Content
 from textual.widgets import Static
 
 from helmr.forms import Field, Form, Kind, Schema, form_of
+from helmr.forms.template import template_text
 from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_text
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
-from helmr_console.forms.template import template_text
 from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown

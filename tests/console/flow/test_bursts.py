@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from helmr_console.submission import READS_S
 from tests.console.flow import kinds
 from tests.console.flow.bursts import one_form
 from tests.console.flow.kinds import FIRST_ROW, KINDS, REVIEW
@@ -32,7 +34,17 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 async def terminal(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
     """The installed console on a terminal."""
     found = Terminal(120, 36)
-    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana")
+    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--hold", "0s")
+    await found.sees("No waits need an answer")
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def holding(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
+    """A console that holds what was confirmed, long enough for a test."""
+    found = Terminal(120, 36)
+    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--hold", "60s")
     await found.sees("No waits need an answer")
     yield found
     await found.close()
@@ -81,3 +93,44 @@ async def test_answers_to_several_waits_typed_ahead_reach_each_its_own(
         path = f"/v1/sessions/{receipt['session']['id']}/inputs/kind-text"
         sent += [record["data"]["city"] for record in (await stack.http.get(path)).json()["items"]]
     assert sorted(sent) == ["Basel", "Bern"]
+
+
+async def test_one_by_one_a_burst_answers_the_wait_that_could_be_read_and_no_other(
+    stack: Stack, holding: Terminal
+) -> None:
+    """Chosen and confirmed again and again in one write: one answer is held, the next wait is only asked."""
+    runs = [await stack.started("fill", {"kind": "choice", "name": str(n)}) for n in range(3)]
+    await holding.sees("3 waits")
+    await holding.press(f"{FIRST_ROW}n")
+    await holding.sees("1 of 3 > Form choice")
+    await holding.sees("^s Send")
+    await asyncio.sleep(READS_S)
+    await holding.press(f"a{REVIEW}" * 5)
+    await holding.sees("typed before this could be read")
+    await holding.sees("2 of 3 > Form choice")
+    await holding.sees("sends in")
+    assert "held, last" not in holding.text(), "one of them only"
+    await holding.press("u")
+    await holding.sees("1 of 3 > Form choice")
+    await holding.press("\x1b")
+    await holding.sees("3 waits")
+    for receipt in runs:
+        path = f"/v1/sessions/{receipt['session']['id']}/inputs/kind-choice"
+        assert (await stack.http.get(path)).json()["items"] == []
+
+
+async def test_a_held_form_in_one_burst_is_not_sent_before_it_could_be_read(
+    stack: Stack, holding: Terminal
+) -> None:
+    receipt = await stack.started("fill", {"kind": "number"})
+    await holding.sees("Form number")
+    await holding.press(f"{FIRST_ROW}a{KINDS['number'].typed}{REVIEW}")
+    await holding.sees("typed before this could be read")
+    await asyncio.sleep(READS_S)
+    await holding.press(f"{REVIEW}{REVIEW}")
+    await holding.sees("sends in")
+    await holding.sees("No waits need an answer")
+    holding.process.kill()
+    await holding.ended()
+    wait = receipt["session"]["wait"]["id"]
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"

@@ -129,3 +129,19 @@ async def test_empty(bench: Bench, tmp_path: Path) -> None:
     await bench.press("2")
     await bench.sees("No sessions yet")
     assert bench.clock.now() - datetime(2026, 11, 24, 14, tzinfo=UTC) < timedelta(seconds=30)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_one_by_one_with_an_answer_held(bench: Bench, size: tuple[int, int]) -> None:
+    await seeded(bench)
+    await bench.open(size=size, name="prod-eu", hold_s=5.0)
+    await bench.inbox(6)
+    await bench.press("n")
+    await bench.form()
+    await bench.press("r", "ctrl+s")
+    await bench.sees("2 of 6 > ")
+    screen = await bench.form()
+    await bench.until(lambda: screen.entries)
+    await bench.pilot.pause()
+    await look(bench, f"one-by-one-{size[0]}x{size[1]}")

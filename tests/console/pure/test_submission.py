@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from helmr.drafts import AnswerDraft, Beginning, beginning
 from helmr.forms import Form, form_of
-from helmr_console.drafts import AnswerDraft, Beginning, beginning
 from helmr_console.outcome import Outcome, Result
 from helmr_console.submission import READS_S, SendPhase, Submission
 
@@ -65,7 +65,7 @@ def test_a_form_begins_as_it_was_left() -> None:
     assert beginning(None, here) == Beginning()
     begun = beginning(draft(here, raw="{"), here)
     assert (begun.cells, begun.raw) == ({"a": "one", "b": "two"}, "{")
-    assert begun.note == "draft restored; F9 discards it"
+    assert begun.note == "draft restored"
     begun = beginning(draft(here, operation_id="op_1"), here)
     assert begun.operation_id == "op_1"
     assert "sending again is the same operation" in begun.note

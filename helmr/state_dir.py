@@ -1,4 +1,4 @@
-"""Where the console keeps what outlives it: drafts, saved filters, the key map, its log. Private to the user."""
+"""Where what outlives a console is kept: drafts (those of `helmr next` too), saved filters, the key map, its log."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helmr.forms import Blank, Cell, Cells, Form, carry, form_of
-from helmr_console.state_dir import write_private
+from helmr.state_dir import write_private
 
 DRAFTS_MAX = 500
 DRAFT_BYTES_MAX = 1_500_000
@@ -103,7 +103,7 @@ def beginning(draft: AnswerDraft | None, form: Form) -> Beginning:
         cells, dropped = carry(form_of(draft.schema), draft.cells, form)
         rest = f"left out: {', '.join(dropped)}" if dropped else "all of it was taken over"
         return Beginning(cells, note=f"the schema has changed since the draft; {rest}")
-    note = "draft restored; F9 discards it"
+    note = "draft restored"
     if draft.operation_id is not None:
         note = "draft restored; its last send had no answer, sending again is the same operation"
     return Beginning(draft.cells, draft.raw, note, draft.operation_id)

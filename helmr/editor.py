@@ -6,10 +6,12 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 EDITED_BYTES_MAX = 2_000_000
+LOOK_EVERY_S = 0.25
+"""How often what time does is looked after while the editor is open."""
 
 
 class EditorFailed(Exception):
@@ -21,10 +23,17 @@ def editor_command(environ: Mapping[str, str]) -> list[str]:
     return shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "vi")
 
 
-def edit(text: str, environ: Mapping[str, str], *, suffix: str = ".txt") -> str:
+def edit(
+    text: str,
+    environ: Mapping[str, str],
+    *,
+    suffix: str = ".txt",
+    meanwhile: Callable[[], object] | None = None,
+) -> str:
     """What the person left in the editor; the trailing newline that editors add is taken away.
 
-    Blocks until the editor ends, so the app must be suspended around it.
+    Blocks until the editor ends, so the app must be suspended around it. `meanwhile` is called every now and then; it
+    may not write to the terminal.
 
     Raises:
         EditorFailed: Says which command and why.
@@ -35,7 +44,7 @@ def edit(text: str, environ: Mapping[str, str], *, suffix: str = ".txt") -> str:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        status = subprocess.run([*command, name], check=False).returncode
+        status = _run([*command, name], meanwhile)
         if status:
             raise EditorFailed(f"{command[0]} ended with {status}; the text is as before")
         if path.stat().st_size > EDITED_BYTES_MAX:
@@ -45,3 +54,14 @@ def edit(text: str, environ: Mapping[str, str], *, suffix: str = ".txt") -> str:
         raise EditorFailed(f"{command[0]}: {error.strerror}; set $EDITOR") from error
     finally:
         path.unlink(missing_ok=True)
+
+
+def _run(command: list[str], meanwhile: Callable[[], object] | None) -> int:
+    if meanwhile is None:
+        return subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait(LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                meanwhile()

@@ -1,0 +1,136 @@
+"""One wait after the other on the whole screen: the question, one key, the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from textual.app import App
+
+from helmr_console import views
+from helmr_console.actions import Scope
+from helmr_console.console import Console
+from helmr_console.outcome import Outcome
+from helmr_console.screens.answer import AnswerScreen
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.submission import SendPhase
+from helmr_console.widgets.fields import ChoiceField
+from helmr_console.widgets.form import SchemaForm
+
+
+class Round:
+    """The waits that are asked one after the other."""
+
+    def __init__(self, wait_ids: Sequence[str]) -> None:
+        self._left = deque(wait_ids)
+        self.asked = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are, asked ones too."""
+        return self.asked + len(self._left)
+
+    def next(self, open_ids: Collection[str]) -> str | None:
+        """The next one that is still open; None if there is none."""
+        while self._left:
+            wait_id = self._left.popleft()
+            if wait_id in open_ids:
+                self.asked += 1
+                return wait_id
+        return None
+
+    def again(self, *wait_ids: str) -> None:
+        """These come next, in this order."""
+        self._left.extendleft(reversed(wait_ids))
+
+
+class OneByOneScreen(AnswerScreen):
+    """The form of one wait; answered or skipped, the next one takes its place."""
+
+    SCOPES = (*AnswerScreen.SCOPES, Scope.ONE_BY_ONE)
+    BINDINGS = bindings(*SCOPES)
+    TITLE_TEXT = "One by one"
+    HELP_TEXT = (
+        "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is held for some "
+        "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, tab goes into a "
+        "text, Esc leaves. What was entered is kept as a draft."
+    )
+
+    def __init__(self, round_: Round, wait_id: str) -> None:
+        super().__init__(wait_id)
+        self.round = round_
+
+    @classmethod
+    def begin(cls, app: App[Any], console: Console, wait_ids: Sequence[str]) -> None:
+        """Ask these, the first one first."""
+        round_ = Round(wait_ids)
+        wait_id = round_.next(console.open_ids())
+        if wait_id is not None:
+            app.push_screen(cls(round_, wait_id))
+
+    def focus_form(self, form: SchemaForm) -> None:
+        """The question is read before a text is typed: only what is chosen by a key has the focus at once."""
+        if isinstance(form.first_editor(), ChoiceField):
+            form.focus_first()
+
+    def needs_no_review(self, form: SchemaForm) -> bool:
+        """Nothing is reviewed where everything can be taken back."""
+        return True
+
+    def path(self) -> str:
+        """Inbox > 3 of 12 > subject."""
+        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        return f"Inbox > {self.round.asked} of {self.round.count} > {what[:60]}"
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """How far; that nothing has been sent goes without saying: it would take the room of what is held."""
+        left, right = super().status()
+        is_quiet = self.submission.phase is SendPhase.FORM and not self.draft_state
+        return left, () if is_quiet else right
+
+    def leave_held(self) -> None:
+        """On to the next."""
+        self._go_on()
+
+    def accepted(self, outcome: Outcome) -> None:
+        """Reviewed and sent: on to the next."""
+        self.say_accepted(outcome)
+        self.console.answered(self.wait_id)
+        self._go_on()
+
+    def taken_back(self, app: App[Any]) -> None:
+        """It takes the place of the one that is asked now, which comes next again."""
+        shown = app.screen
+        if not isinstance(shown, OneByOneScreen):
+            super().taken_back(app)
+            return
+        if shown.submission.phase is SendPhase.SENDING:
+            return
+        self.console.background.start(shown.give_way(self.wait_id), group="draft", holds_keys=True)
+
+    async def give_way(self, wait_id: str) -> None:
+        """Ask that one now, this one after it."""
+        await self.keep()
+        self.round.again(wait_id, self.wait_id)
+        self.round.asked -= 2
+        self._go_on()
+
+    def do_skip(self) -> None:
+        """Keep what was entered, and go on."""
+        if self.submission.phase is SendPhase.SENDING:
+            self.console.say("It is being sent; wait for what comes back", "warning")
+            return
+        self.console.background.start(self._skip(), group="draft", holds_keys=True)
+
+    async def _skip(self) -> None:
+        await self.keep()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        wait_id = self.round.next(self.console.open_ids())
+        if wait_id is not None:
+            self.app.switch_screen(OneByOneScreen(self.round, wait_id))
+            return
+        self.console.say("That was the last one", "information")
+        self.dismiss()

@@ -1,0 +1,484 @@
+"""Answering waits one after the other on a terminal: ask, hold, send, say what came of it.
+
+Nothing of an answer leaves before its time has passed, and every answer is in a draft before it is held: a crash
+leaves drafts, and what was not accepted is asked again with what was entered.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from helmr import ids, jsonio
+from helmr.cli import printing, questioning
+from helmr.cli.lines import EndOfInput, Lines, LineTooLong
+from helmr.drafts import AnswerDraft, DraftStore, beginning
+from helmr.editor import EditorFailed, edit
+from helmr.errors import (
+    BadJson,
+    HelmrError,
+    NotAllowed,
+    NotFound,
+    OperationConflict,
+    OutcomeUnknown,
+    SessionTerminal,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    Unavailable,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr.forms import (
+    MISSING,
+    Built,
+    Field,
+    Form,
+    Kind,
+    fill,
+    first_cells,
+    form_of,
+    pretty,
+    redacted,
+)
+from helmr.forms.questions import Questions, labels, place_of
+from helmr.forms.template import template
+from helmr.held import Held
+from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.safe_text import one_line, typed
+
+if TYPE_CHECKING:
+    from helmr.client import Client
+
+OVER = (WaitResolved, WaitTimedOut, TokenCompleted, TokenExpired, TokenCancelled, SessionTerminal)
+"""The wait has ended: no answer to it can be accepted any more."""
+NEVER = (*OVER, NotAllowed, NotFound, OperationConflict)
+"""What asking again can't help."""
+OPEN = (OutcomeUnknown, Unavailable)
+"""It may have been accepted: the next try is the same operation."""
+
+List = Callable[[], Iterable[WaitInfo]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was given and has not been accepted."""
+
+    wait: WaitInfo
+    data: Any
+    shown: str
+    """Its JSON without secrets, on one line."""
+    draft: AnswerDraft
+    operation_id: str
+
+
+class _Leave(Exception):
+    """The person goes."""
+
+
+class _Next(Exception):
+    """This wait is not asked any further now."""
+
+
+class Answering:
+    """One person at one terminal.
+
+    Args:
+        client: Reads waits and sends answers.
+        drafts: Where what was entered is kept until it is accepted.
+        waits: The waits to ask, most urgent first; asked for again when all of them were.
+        hold_s: How long an answer can be taken back.
+        nothing: What is said if there is none.
+    """
+
+    def __init__(
+        self, client: Client, drafts: DraftStore, waits: List, *, hold_s: float, nothing: str
+    ) -> None:
+        self._client = client
+        self._drafts = drafts
+        self._waits = waits
+        self._held: Held[Answer] = Held(hold_s)
+        self._lines = Lines(self._send_due)
+        self._queue: deque[str] = deque()
+        self._seen: set[str] = set()
+        self._asked = 0
+        self._accepted = 0
+        self._nothing = nothing
+        self._silent: list[str] | None = None
+        self._acts: dict[str, Callable[[_Asking], None]] = {
+            "k": self._keep,
+            "e": self._edit,
+            "s": self._skip,
+            "u": self._undo,
+            "m": lambda asking: questioning.show_body(asking.wait),
+            "?": lambda asking: questioning.show_help(asking.questions),
+            "q": self._quit,
+        }
+
+    def run(self) -> None:
+        """Ask until there is no more, or the person goes.
+
+        Raises:
+            HelmrError: The list or a wait can't be read.
+        """
+        try:
+            while (wait_id := self._next()) is not None:
+                self._one(wait_id)
+        except (_Leave, EndOfInput):
+            with suppress(EndOfInput):
+                self._wait_out()
+        finally:
+            self._give_up()
+        printing.write(f"{self._accepted} accepted" if self._seen else self._nothing)
+
+    # --- which
+
+    def _next(self) -> str | None:
+        """The next wait; None when there is no more and nothing is held."""
+        while True:
+            if not self._queue:
+                self._queue.extend(w.id for w in self._waits() if w.id not in self._seen)
+            if self._queue:
+                wait_id = self._queue.popleft()
+                self._seen.add(wait_id)
+                return wait_id
+            if not self._wait_out():
+                return None
+
+    def _one(self, wait_id: str) -> None:
+        wait = self._client.waits.get(wait_id)
+        if wait.status is not WaitStatus.PENDING:
+            printing.write(f"over meanwhile: {_about(wait)}")
+            return
+        self._asked += 1
+        form = form_of(
+            wait.json_schema, initial=wait.initial if wait.initial is not None else MISSING
+        )
+        begun = beginning(self._drafts.load(wait.id, form.schema_hash), form)
+        asking = _Asking(wait, form, Questions(form, begun.cells), begun.raw, begun.operation_id)
+        self._leave_out_early()
+        questioning.show_wait(wait, f"{self._asked} of {self._asked + len(self._queue)}")
+        if begun.note:
+            printing.write(f"  {one_line(begun.note, None)}: {_entered(asking)}")
+        questioning.show_choices(asking.questions)
+        try:
+            while True:
+                self._key(asking)
+        except _Next:
+            return
+
+    def _leave_out_early(self) -> None:
+        """What was typed before a question could be read answers nothing; only u and q are heeded."""
+        left_out = 0
+        for line in self._lines.ready():
+            if line.strip() == "u" and len(self._held):
+                self._take_back()
+            elif line.strip() == "q":
+                raise _Leave
+            else:
+                left_out += 1
+        if left_out:
+            printing.write(f"{left_out} line(s) typed before this question was there were left out")
+
+    # --- asking
+
+    def _key(self, asking: _Asking) -> None:
+        """One line at the question."""
+        prompt = questioning.key_prompt(
+            asking.questions, asking.wait, has_draft=asking.has_draft, holds=bool(len(self._held))
+        )
+        try:
+            line = self._lines.ask(prompt).strip()
+        except LineTooLong:
+            line = ""
+        act = self._acts.get(line.lower())
+        if act is not None:
+            act(asking)
+        elif questioning.is_chosen(asking.questions.current):
+            self._choose(asking, line)
+        elif line.lower() == questioning.ANSWER:
+            self._fields(asking)
+        else:
+            printing.write("  a answers; ? says what else there is")
+
+    def _choose(self, asking: _Asking, line: str) -> None:
+        asked = asking.questions.current
+        assert isinstance(asked, Field), "something is chosen"
+        place = place_of(labels(asked), line, questioning.TAKEN)
+        if place is None:
+            printing.write("  that is none of the choices; ? shows all keys")
+        elif why := asking.questions.choose(place):
+            printing.write(f"  {one_line(why, 300)}")
+        else:
+            self._fields(asking)
+
+    def _fields(self, asking: _Asking) -> None:
+        """Everything that is left to ask, then hold it; Ctrl-D goes back to the question."""
+        questions, shown = asking.questions, None
+        while (asked := questions.current) is not None:
+            self._keep_entered(asking)
+            if asked is not shown:
+                questioning.show_field(asked)
+                shown = asked
+            secret = getattr(asked, "kind", None) is Kind.SECRET
+            ask = self._lines.ask_hidden if secret else self._lines.ask
+            try:
+                why = questions.take(ask(questioning.field_prompt(asked, questions)))
+            except LineTooLong:
+                why = "the terminal cut this line; e at the question takes long texts"
+            except EndOfInput:
+                printing.write("")
+                asking.begin_again()
+                questioning.show_choices(asking.questions)
+                return
+            if why:
+                printing.write(f"  {one_line(why, 300)}")
+        asking.raw = None
+        self._hold_if_whole(asking)
+
+    def _keep(self, asking: _Asking) -> None:
+        """As the draft says, if that is an answer."""
+        if not asking.has_draft:
+            printing.write("  there is no draft of this wait")
+        elif asking.raw is not None:
+            self._parsed(asking, asking.raw)
+        else:
+            self._hold_if_whole(asking)
+
+    def _edit(self, asking: _Asking) -> None:
+        """The whole answer in the editor; what is held goes on leaving meanwhile."""
+        text, suffix = asking.text()
+        self._silent = []
+        try:
+            edited = edit(text, os.environ, suffix=suffix, meanwhile=self._send_due)
+        except EditorFailed as error:
+            self._say(f"  {one_line(error, 300)}")
+            edited = text
+        finally:
+            said, self._silent = self._silent, None
+            for line in said:
+                self._say(line)
+        if edited == text:
+            printing.write("  left as it was; nothing is answered")
+        elif suffix == ".json":
+            self._parsed(asking, edited)
+        else:
+            asking.questions.cells[asking.form.root.key] = typed(edited)[0]
+            self._hold_if_whole(asking)
+
+    def _hold_if_whole(self, asking: _Asking) -> None:
+        built = asking.built()
+        if not built.problems:
+            self._hold(asking, built.data)
+            return
+        self._keep_entered(asking)
+        for key, why in built.problems.items():
+            printing.write(f"  {one_line(key, 100)}: {one_line(why, 300)}")
+        asking.begin_again()
+        questioning.show_choices(asking.questions)
+
+    def _parsed(self, asking: _Asking, text: str) -> None:
+        try:
+            data = jsonio.loads(text)
+        except BadJson as error:
+            asking.raw = text
+            self._keep_entered(asking)
+            printing.write(f"  {one_line(error.message, 300)}; e opens it again")
+            return
+        cells = fill(asking.form, data)
+        asking.raw = text if cells is None else None
+        if cells is not None:
+            asking.questions.cells.update(cells)
+        self._hold(asking, data)
+
+    def _skip(self, asking: _Asking) -> None:
+        self._keep_entered(asking)
+        raise _Next
+
+    def _undo(self, asking: _Asking) -> None:
+        if not self._take_back():
+            printing.write("  nothing is held: what was answered has been sent")
+            return
+        self._keep_entered(asking)
+        self._queue.insert(1, asking.wait.id)
+        self._asked -= 1
+        raise _Next
+
+    def _quit(self, asking: _Asking) -> None:
+        self._keep_entered(asking)
+        raise _Leave
+
+    # --- holding and sending
+
+    def _hold(self, asking: _Asking, data: Any) -> None:
+        draft = asking.draft()
+        self._save(draft)
+        shown = questioning.answer_text(redacted(asking.form, data))
+        answer = Answer(
+            asking.wait, data, shown, draft, draft.operation_id or ids.new_id(ids.OPERATION)
+        )
+        self._held.hold(answer, time.monotonic())
+        if self._held.hold_s:
+            printing.write(f"answer: {shown}")
+            printing.write(f"sends in {self._held.hold_s:g} s · u takes it back")
+        self._send_due()
+        raise _Next
+
+    def _take_back(self) -> bool:
+        answer = self._held.take_back()
+        if answer is None:
+            return False
+        printing.write(f"taken back, nothing was sent: {_about(answer.wait)}")
+        self._ask_again(answer.wait.id)
+        return True
+
+    def _ask_again(self, wait_id: str) -> None:
+        self._queue.appendleft(wait_id)
+        self._asked = max(0, self._asked - 1)
+
+    def _send_due(self) -> bool:
+        """Send what is due; whether anything was said."""
+        is_first = True
+        while (answer := self._held.take_due(time.monotonic())) is not None:
+            if is_first and self._held.hold_s:
+                self._say("")  # behind the prompt
+            is_first = False
+            self._send(answer)
+        return not is_first
+
+    def _send(self, answer: Answer) -> None:
+        self._save(_tried(answer))
+        try:
+            receipt = self._client.waits.answer(
+                answer.wait.id, answer.data, operation_id=answer.operation_id
+            )
+        except HelmrError as error:
+            self._refused(answer, error)
+            return
+        self._drafts.discard(answer.wait.id)
+        self._accepted += 1
+        self._say(f"accepted: {_about(answer.wait)} · {_receipt(receipt)}")
+
+    def _refused(self, answer: Answer, error: HelmrError) -> None:
+        """Nothing was stored, or nobody knows: say so, and keep what was entered."""
+        word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
+        self._say(f"{word}: {_about(answer.wait)} · {printing.error_text(error)}")
+        if error.hint:
+            self._say(f"hint: {one_line(error.hint, None)}")
+        self._say(f"your answer is kept as a draft: {answer.shown}")
+        if not isinstance(error, OPEN):
+            self._save(answer.draft)
+        if not isinstance(error, NEVER):
+            self._ask_again(answer.wait.id)
+
+    def _say(self, text: str) -> None:
+        """A line; once the editor has gone if it has the terminal now."""
+        printing.write(text) if self._silent is None else self._silent.append(text)
+
+    def _wait_out(self) -> bool:
+        """Let what is held leave in its time; True if something is to be asked again."""
+        if len(self._held):
+            left_s = self._held.left_s(time.monotonic()) or 0.0
+            printing.write(
+                f"{len(self._held)} held, sent within {left_s:.0f} s · u takes the last one back, q sends now"
+            )
+        while len(self._held):
+            line = self._lines.within(self._held.leaves_in_s(time.monotonic()) or 0.0)
+            if line == "u":
+                self._take_back()
+            elif line == "q":
+                self._held.let_go()
+            self._send_due()
+        return bool(self._queue)
+
+    def _give_up(self) -> None:
+        """Whatever ends this: what has not left stays."""
+        while (answer := self._held.take_back()) is not None:
+            printing.write(f"not sent, kept as a draft: {_about(answer.wait)} · {answer.shown}")
+
+    def _keep_entered(self, asking: _Asking) -> None:
+        if asking.has_draft:
+            self._save(asking.draft())
+
+    def _save(self, draft: AnswerDraft) -> None:
+        try:
+            self._drafts.save(draft)
+        except OSError as error:
+            printing.note(f"the draft can't be kept: {error.strerror or error}")
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A wait that is being asked."""
+
+    wait: WaitInfo
+    form: Form
+    questions: Questions
+    raw: str | None = None
+    """What was written as JSON and does not fit the fields."""
+    operation_id: str | None = None
+    """Of a send whose outcome nobody knows."""
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether anything differs from an untouched form."""
+        return self.raw is not None or self.questions.cells != first_cells(self.form)
+
+    def begin_again(self) -> None:
+        """From the first field, with what was entered."""
+        self.questions = Questions(self.form, self.questions.cells)
+
+    def built(self) -> Built:
+        """The answer as far as it was entered."""
+        return Questions(self.form, self.questions.cells).built()
+
+    def draft(self) -> AnswerDraft:
+        """What is kept of it, without secrets."""
+        secrets = {one.key for one in self.form.leaves() if one.kind is Kind.SECRET}
+        return AnswerDraft(
+            wait_id=self.wait.id,
+            schema_hash=self.form.schema_hash,
+            cells={key: cell for key, cell in self.questions.cells.items() if key not in secrets},
+            raw=None if secrets else self.raw,
+            operation_id=self.operation_id,
+            schema=self.form.schema,
+        )
+
+    def text(self) -> tuple[str, str]:
+        """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
+        root = self.form.root
+        if root.kind in (Kind.TEXT, Kind.LONG):
+            cell = self.questions.cells.get(root.key, "")
+            return (cell if isinstance(cell, str) else ""), ".md"
+        if self.raw is not None:
+            return self.raw, ".json"
+        built = self.built()
+        schema = self.form.schema if isinstance(self.form.schema, dict) else {}
+        return pretty(template(schema, schema) if built.problems else built.data), ".json"
+
+
+def _entered(asking: _Asking) -> str:
+    if asking.raw is not None:
+        return one_line(asking.raw, 400)
+    return questioning.answer_text(redacted(asking.form, asking.built().data))
+
+
+def _tried(answer: Answer) -> AnswerDraft:
+    return replace(answer.draft, operation_id=answer.operation_id)
+
+
+def _about(wait: WaitInfo) -> str:
+    return one_line(questioning.subject(wait), 200)
+
+
+def _receipt(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+    if isinstance(receipt, TokenAnswerReceipt):
+        return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
+    again = ", already accepted before" if receipt.duplicate else ""
+    where = one_line(receipt.stream, 60)
+    return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}"

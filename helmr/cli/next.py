@@ -1,0 +1,159 @@
+"""`helmr next`: the waits one after the other, on any terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from helmr import durations, filters
+from helmr.cli import finding
+from helmr.cli.app import Cli, Filter, command
+from helmr.cli.clock import now
+from helmr.errors import UsageError
+from helmr.held import HOLD_S, HOLD_S_MAX
+
+if TYPE_CHECKING:
+    from helmr.cli.answering import List
+    from helmr.client import Client
+    from helmr.models import Page, WaitInfo
+
+PAGES_MAX = 25
+"""So many pages of the list are read: 5,000 waits."""
+
+Hold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION", help="How long an answer can be taken back, 0 to 60s. 5s if not given."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(
+        app,
+        "next",
+        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --hold 10s",
+    )(next_)
+
+
+def next_(
+    cli: Cli,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="input or token; may be repeated.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
+    stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
+    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
+    priority: Annotated[
+        str | None, typer.Option(metavar="PRIORITY", help="low, normal or high")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Of the wait or of its session.")
+    ] = None,
+    assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    filter_: Filter = None,
+    hold: Hold = None,
+) -> None:
+    """Ask one wait after the other, soonest deadline first: answer, skip or edit each by a key."""
+    wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
+    hold_s = hold_seconds(hold, otherwise=HOLD_S)
+    require_terminal()
+    with cli.client() as client:
+        pushed: dict[str, Any] = {
+            "kind": kind,
+            "task": task,
+            "stream": stream,
+            "session_id": finding.session(client, session) if session is not None else None,
+            "priority": priority,
+            "tag": tag,
+            "assignee": assignee,
+        }
+
+        def waits() -> Iterable[WaitInfo]:
+            found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed))
+            me = cli.on_behalf_of
+            return (
+                one for one in found if wanted.matches(filters.wait_facts(one, now(), me), now())
+            )
+
+        is_narrowed = any(pushed.values()) or bool(wanted)
+        nothing = "no such wait" if is_narrowed else "nothing waits for people"
+        ask(client, waits, hold_s=hold_s, nothing=nothing)
+
+
+def answer(cli: Cli, wait: str | None, hold: str | None) -> None:
+    """Ask this wait, or all that there are.
+
+    Raises:
+        UsageError: There is no terminal to ask on.
+    """
+    hold_s = hold_seconds(hold, otherwise=HOLD_S)
+    require_terminal()
+    with cli.client() as client:
+        if wait is None:
+
+            def waits() -> Iterable[WaitInfo]:
+                return all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor))
+        else:
+            wait_id = finding.wait(client, wait)
+
+            def waits() -> Iterable[WaitInfo]:
+                return [client.waits.get(wait_id)]
+
+        ask(client, waits, hold_s=hold_s, nothing="nothing waits for people")
+
+
+def all_pages(page: Callable[[str | None], Page[WaitInfo]]) -> Iterator[WaitInfo]:
+    """The waits of these pages, `PAGES_MAX` at most."""
+    cursor = None
+    for _ in range(PAGES_MAX):
+        found = page(cursor)
+        yield from found.items
+        cursor = found.next_cursor
+        if cursor is None:
+            return
+
+
+def ask(client: Client, waits: List, *, hold_s: float, nothing: str) -> None:
+    """Ask these waits on the terminal, with the drafts that the console keeps too."""
+    from helmr.cli.answering import Answering
+    from helmr.drafts import DraftStore
+    from helmr.state_dir import state_folder
+
+    drafts = DraftStore(state_folder(os.environ) / "drafts")
+    Answering(client, drafts, waits, hold_s=hold_s, nothing=nothing).run()
+
+
+def hold_seconds(text: str | None, *, otherwise: float) -> float:
+    """Seconds that an answer is held.
+
+    Raises:
+        UsageError: No such time, or more than `HOLD_S_MAX`.
+    """
+    if text is None:
+        return otherwise
+    found_s = durations.seconds(text, allow_zero=True)
+    if found_s > HOLD_S_MAX:
+        raise UsageError(
+            f"--hold: {text} is more than {HOLD_S_MAX:g}s",
+            hint="An answer that is held looks unanswered to others; s skips a wait.",
+        )
+    return found_s
+
+
+def require_terminal() -> None:
+    """Return if a person can be asked here.
+
+    Raises:
+        UsageError: Nobody can.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "this asks a person, and there is no terminal",
+            hint="`helmr wait list` and `helmr wait answer WAIT --data JSON` are for programs.",
+        )

@@ -1,0 +1,215 @@
+"""A form asked line by line, for terminals that are read and not looked at: which field is next, and what a line says.
+
+What a line says becomes a cell, and what a cell says is judged by `helmr.forms.values`: forms are read in one place.
+Needed fields come first; of fields that may be left out one is asked for, several are offered as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from helmr.forms.model import MISSING, Field, Form, Kind
+from helmr.forms.values import Blank, Built, Cell, Cells, build, first_cells, problem
+
+CHOSEN = (Kind.CHOICE, Kind.BOOL, Kind.UNION)
+"""Kinds of which one of several is chosen, by a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Fields that may be left out, asked for only if somebody wants them. `group` has a cell only if it is filled."""
+
+    label: str
+    fields: tuple[Field, ...]
+    group: Field | None = None
+
+
+Question = Field | Offer
+
+
+class Questions:
+    """One form, being asked.
+
+    Args:
+        form: What is asked.
+        cells: What was entered before, kept where a line is empty; else the form's own beginning.
+    """
+
+    def __init__(self, form: Form, cells: Mapping[str, Cell] | None = None) -> None:
+        self.form = form
+        self.cells: Cells = {**first_cells(form), **(cells or {})}
+        self._lines: list[str] = []
+        self._open: list[Question] = []
+        self._push([form.root])
+
+    @property
+    def current(self) -> Question | None:
+        """What is asked now; None when all of it was."""
+        return self._open[-1] if self._open else None
+
+    def built(self) -> Built:
+        """The JSON of what was entered."""
+        return build(self.form, self.cells)
+
+    def take(self, line: str) -> str:
+        """A line for what is asked now; why it is none, empty if it was taken."""
+        asked = self._open[-1]
+        if isinstance(asked, Offer):
+            return self._take_offer(asked, line)
+        if asked.kind is Kind.LINES and (line.strip() or self._lines):
+            return self._take_item(asked, line)
+        cell = self._cell(asked, line)
+        if isinstance(cell, _No):
+            return cell.why
+        return self._put(asked, cell)
+
+    def choose(self, index: int) -> str:
+        """One of the choices of what is asked now, by its place; why not, empty if it was taken."""
+        asked = self._open[-1]
+        assert isinstance(asked, Field), "an offer has no choices"
+        return self._put(asked, index)
+
+    def _put(self, asked: Field, cell: Cell) -> str:
+        if asked.kind is not Kind.UNION or isinstance(cell, Blank):
+            why = problem(asked, cell)
+            if why:
+                return why
+        self.cells[asked.key] = cell
+        self._open.pop()
+        self._lines = []
+        if asked.kind is Kind.UNION and isinstance(cell, int):
+            self._push(asked.variants[cell].fields)
+        return ""
+
+    def _take_offer(self, asked: Offer, line: str) -> str:
+        said = line.strip().lower()
+        if said in ("", "n", "no"):
+            self._open.pop()
+        elif said in ("y", "yes"):
+            self._open.pop()
+            if asked.group is not None:
+                self.cells[asked.group.key] = 0
+                self._push(asked.fields)
+            else:
+                self._open.extend(reversed(asked.fields))
+        else:
+            return "y fills them, an empty line leaves them as they are"
+        return ""
+
+    def _take_item(self, asked: Field, line: str) -> str:
+        if line.strip():
+            why = problem(asked.item, line.strip()) if asked.item is not None else ""
+            if not why:
+                self._lines.append(line.strip())
+            return why
+        why = self._put(asked, "\n".join(self._lines))
+        if why:
+            self._lines = []
+            return f"{why}; begin the list again"
+        return ""
+
+    def _cell(self, asked: Field, line: str) -> Cell | _No:
+        if not line.strip():
+            kept = self.cells.get(asked.key, Blank.NOT_SENT)
+            if kept == "" and not asked.may_be_left_out and asked.kind is not Kind.LINES:
+                return _No("needed; type it, or e at the question edits the whole answer")
+            if kept is Blank.NOT_SENT and asked.required and asked.nullable:
+                return Blank.NULL
+            return kept
+        if asked.kind in CHOSEN:
+            return _chosen(labels(asked), line)
+        if asked.kind is Kind.MULTI:
+            places = [_chosen(labels(asked), part) for part in line.replace(",", " ").split()]
+            wrong = next((one for one in places if isinstance(one, _No)), None)
+            return wrong or tuple(sorted({one for one in places if isinstance(one, int)}))
+        return line
+
+    def _push(self, fields: Sequence[Field]) -> None:
+        """Ask for these next."""
+        self._open.extend(reversed(_ordered(fields)))
+
+
+def _ordered(fields: Sequence[Field]) -> list[Question]:
+    """These fields in the order of asking; groups that must be there are taken apart."""
+    found: list[Question] = []
+    rest: list[Field] = []
+    for one in fields:
+        may_wait = one.may_be_left_out and bool(one.path)
+        if one.kind is Kind.GROUP and may_wait:
+            found.append(Offer(one.label, one.children, group=one))
+        elif one.kind is Kind.GROUP:
+            found += _ordered(one.children)
+        elif may_wait and one.kind is not Kind.CONST:
+            rest.append(one)
+        elif one.kind is not Kind.CONST:
+            found.append(one)
+    if len(rest) > 1:
+        return [*found, Offer(", ".join(one.label for one in rest), tuple(rest))]
+    return [*found, *rest]
+
+
+@dataclass(frozen=True, slots=True)
+class _No:
+    """A line that says nothing for its field."""
+
+    why: str
+
+
+def labels(field: Field) -> tuple[str, ...]:
+    """What can be chosen, as it is spelt."""
+    if field.kind is Kind.UNION:
+        return tuple(variant.label for variant in field.variants)
+    return tuple(choice.label for choice in field.choices)
+
+
+def keys(names: Sequence[str], taken: Collection[str] = ()) -> dict[str, int]:
+    """The letter of each name: the first in it that no name before it has and that is not taken.
+
+    Digits choose too, from 1; a name of whose letters none is left has its digit only.
+    """
+    found: dict[str, int] = {}
+    for place, name in enumerate(names):
+        letters = (char for char in name.lower() if char.isascii() and char.isalpha())
+        free = next((char for char in letters if char not in found and char not in taken), None)
+        if free is not None:
+            found[free] = place
+    return found
+
+
+def place_of(names: Sequence[str], said: str, taken: Collection[str] = ()) -> int | None:
+    """Which of the names this means: its number, its letter, the name, or how only it begins. None for none."""
+    text = said.strip().lower()
+    if text.isascii() and text.isdigit():
+        return int(text) - 1 if len(text) <= 4 and 0 < int(text) <= len(names) else None
+    spelt = [name.lower() for name in names]
+    if text in spelt:
+        return spelt.index(text)
+    letter = keys(names, taken).get(text)
+    if letter is not None:
+        return letter
+    begun = [place for place, name in enumerate(spelt) if len(text) > 1 and name.startswith(text)]
+    return begun[0] if len(begun) == 1 else None
+
+
+def _chosen(names: Sequence[str], said: str) -> int | _No:
+    place = place_of(names, said)
+    return _No(f"{said.strip()[:40]!r} is none of the choices") if place is None else place
+
+
+def kept_text(field: Field, cell: Cell) -> str:
+    """What an empty line says: the value that is there, how the field is left out, or nothing."""
+    if isinstance(cell, Blank):
+        if field.required and not field.nullable:
+            return ""
+        if cell is Blank.NULL or field.required:
+            return "null"
+        said = field.default if field.default not in (MISSING, None, {}, []) else None
+        return "left out" if said is None else f"left out: {said}"
+    if field.kind is Kind.SECRET:
+        return "kept" if cell else ""
+    if isinstance(cell, tuple):
+        return ", ".join(labels(field)[place] for place in cell) or "none of them"
+    if isinstance(cell, int):
+        return labels(field)[cell] if cell < len(labels(field)) else ""
+    return cell

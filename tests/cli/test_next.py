@@ -1,0 +1,461 @@
+"""`helmr next` on a terminal: each wait asked in lines, held, sent; taken back, killed, overtaken."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr.drafts import DraftStore
+from tests.cli import next_tasks
+from tests.cli.conftest import process
+from tests.console.flow.terminal import Terminal
+from tests.service.stack import Stack, until
+
+pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+HUNDRED = 100
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime with tasks that ask."""
+    (tmp_path / "data").mkdir()
+    found = Stack(tmp_path / "data", registry=next_tasks.REGISTRY)
+    try:
+        await found.start(sessions_per_host=8)
+        yield found
+    finally:
+        await found.stop()
+
+
+class Person:
+    """Somebody at a terminal of 80x24 without colour, who reads before they type."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.terminal = Terminal(80, 24)
+        self._read = 0
+
+    async def begins(self, *options: str, command: tuple[str, ...] = ("next",), **env: str) -> None:
+        """Start the command."""
+        places = {"HELMR_API_KEY": self.stack.key, "XDG_STATE_HOME": str(self.folder / "state")}
+        await self.terminal.run(
+            "-m", "helmr.cli", *command, "--url", self.stack.url, "--on-behalf-of", "ana", *options,
+            **{"TERM": "dumb", "NO_COLOR": "1", **places, **env},
+        )  # fmt: skip
+
+    async def reads(self, text: str) -> str:
+        """Everything written since the last time, up to this."""
+        wanted = text.encode()
+        try:
+            await until(lambda: wanted in self.terminal.raw[self._read :])
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not in:\n{self.rest()}") from None
+        end = self.terminal.raw.index(wanted, self._read) + len(wanted)
+        seen = self.terminal.raw[self._read : end].decode()
+        self._read = end
+        return seen.replace("\r", "")
+
+    def rest(self) -> str:
+        """What was written since."""
+        return self.terminal.raw[self._read :].decode(errors="replace").replace("\r", "")
+
+    async def types(self, *lines: str) -> None:
+        """Lines, each with Enter."""
+        await self.terminal.press("".join(f"{line}\n" for line in lines))
+
+    @property
+    def drafts(self) -> DraftStore:
+        """The drafts on disk."""
+        return DraftStore(self.folder / "state" / "helmr" / "console" / "drafts")
+
+
+@pytest.fixture
+async def person(stack: Stack, tmp_path: Path) -> AsyncIterator[Person]:
+    found = Person(stack, tmp_path)
+    yield found
+    await found.terminal.close()
+
+
+async def asks(stack: Stack, task: str, **payload: Any) -> dict[str, Any]:
+    """A session that waits; the receipt of its start."""
+    receipt = await stack.started(task, payload)
+    await stack.run_until(receipt["run"]["id"], "waiting")
+    return receipt
+
+
+async def output(stack: Stack, receipt: dict[str, Any]) -> Any:
+    """What the run came to."""
+    return (await stack.run_until(receipt["run"]["id"], "succeeded"))["result"]
+
+
+async def wait_of(stack: Stack, receipt: dict[str, Any]) -> dict[str, Any]:
+    """The session's wait as it is now."""
+    items = (await stack.http.get(f"/v1/waits?session_id={receipt['session']['id']}")).json()[
+        "items"
+    ]
+    found: dict[str, Any] = items[0]
+    return found
+
+
+KINDS: dict[str, tuple[str, list[tuple[str, str]], str]] = {
+    "approve": ("publish", [("] ", "a"), ("note", "")], "approve None"),
+    "reject": ("publish", [("] ", "2"), ("note", "not yet, n{n}")], "reject not yet, n{n}"),
+    "chat": ("talk", [("] ", "a"), ("answer: ", "word {n}")], "word {n}"),
+    "refund": ("refund", [("] ", "y"), ("cents", "{n}"), ("reason", "d")], "True {n} damaged"),
+    "order": (
+        "order",
+        [
+            ("] ", "a"),
+            ("street", "Elm"),
+            ("number", "{n}"),
+            ("items", '[{{"sku": "A{n}", "qty": 3}}]'),
+            ("labels", "red"),
+            ("labels", "soft"),
+            ("labels", ""),
+        ],
+        '{{"to":{{"street":"Elm","number":{n}}},"items":[{{"sku":"A{n}","qty":3}}],"labels":["red","soft"]}}',
+    ),
+    "token": ("sign", [("] ", "approve"), ("note", "")], "approve"),
+}
+"""Of each kind: the task, the prompts with what is typed at each, and what the run then says. {n} counts."""
+
+
+@pytest.mark.timeout(300)
+async def test_a_hundred_waits_of_every_kind_each_get_their_own_answer(
+    stack: Stack, person: Person
+) -> None:
+    kinds = list(KINDS)
+    receipts = {}
+    for n in range(HUNDRED):
+        kind = kinds[n % len(kinds)]
+        receipts[n] = await stack.started(KINDS[kind][0], {"subject": f"About {kind} {n}?"})
+    for receipt in receipts.values():
+        await stack.run_until(receipt["run"]["id"], "waiting")
+    await person.begins("--hold", "1s")
+    for count in range(HUNDRED):
+        head = await person.reads(f"{count + 1} of {HUNDRED}  About ")
+        assert "nothing waits" not in head
+        about = await person.reads("?\r\n")
+        kind, number = about.removesuffix("?\n").split()
+        for prompt, typed in KINDS[kind][1]:
+            await person.reads(prompt)
+            await person.types(typed.format(n=number))
+        await person.reads("sends in 1 s · u takes it back")
+    await person.reads("held, sent within")
+    assert await person.terminal.ended() == 0
+    assert person.rest().endswith(f"{HUNDRED} accepted\n")
+    assert b"\x1b" not in person.terminal.raw
+    for n, receipt in receipts.items():
+        wanted = KINDS[kinds[n % len(kinds)]][2].format(n=n)
+        assert await output(stack, receipt) == wanted, n
+    assert not person.drafts.wait_ids()
+
+
+async def test_an_answer_is_taken_back_and_given_anew(stack: Stack, person: Person) -> None:
+    first = await asks(stack, "publish", subject="First?")
+    second = await asks(stack, "talk", subject="Second?")
+    await person.begins("--hold", "60s")
+    await person.reads("1 of 2  First?")
+    await person.reads("] ")
+    await person.types("a", "")
+    await person.reads('answer: {"decision": "approve"}')
+    await person.reads("2 of 2  Second?")
+    await person.reads("u undo")
+    await person.types("u")
+    await person.reads("taken back, nothing was sent: First?")
+    seen = await person.reads("draft restored: ")
+    assert "1 of 2  First?" in seen
+    await person.reads('{"decision": "approve"}')
+    await person.reads("] ")
+    await person.types("r", "on reflection")
+    await person.reads("2 of 2  Second?")
+    await person.reads("] ")
+    await person.types("q")
+    await person.reads("1 held, sent within")
+    assert (await wait_of(stack, first))["status"] == "pending"
+    await person.types("q")
+    await person.reads("accepted: First? · record 1 on approval, fulfilled")
+    assert await person.terminal.ended() == 0
+    assert await output(stack, first) == "reject on reflection"
+    assert (await wait_of(stack, second))["status"] == "pending"
+    path = f"/v1/sessions/{first['session']['id']}/inputs/approval"
+    assert len((await stack.http.get(path)).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+async def test_who_dies_while_answers_are_held_has_sent_nothing_and_kept_all(
+    stack: Stack, person: Person, number: signal.Signals
+) -> None:
+    receipts = [await asks(stack, "talk", subject=f"Word {n}?") for n in range(2)]
+    await person.begins("--hold", "60s")
+    for word in ("alpha", "beta"):
+        await person.reads("a answer")
+        await person.types("a", word)
+        await person.reads("sends in 60 s")
+    await person.reads("2 held")
+    person.terminal.process.send_signal(number)
+    assert await person.terminal.ended() == (-9 if number == signal.SIGKILL else 130)
+    if number == signal.SIGINT:
+        await person.reads('not sent, kept as a draft: Word 1? · "beta"')
+    kept = []
+    for receipt in receipts:
+        wait = await wait_of(stack, receipt)
+        assert wait["status"] == "pending"
+        assert wait["id"] in person.drafts.wait_ids()
+        file = next(person.drafts.folder.glob(f"{wait['id']}.*.json"))
+        draft = json.loads(file.read_text())
+        assert draft["operation_id"] is None
+        kept.append(draft["cells"]["$"])
+    assert kept == ["alpha", "beta"]
+
+
+async def test_a_rival_within_the_grace_is_told_and_the_text_is_kept(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "talk", subject="Word?")
+    await person.begins("--hold", "60s")
+    await person.reads("a answer")
+    await person.types("a", "mine")
+    await person.reads("1 held")
+    wait = await wait_of(stack, receipt)
+    async with stack.client(**{"On-Behalf-Of": "bea"}) as bea:
+        said = await bea.post(f"/v1/waits/{wait['id']}/answer", json={"data": "theirs"})
+        assert said.status_code == 200, said.text
+    await person.types("q")
+    told = await person.reads('your answer is kept as a draft: "mine"')
+    assert "not accepted: Word? · " in told
+    assert "bea" in told
+    assert await person.terminal.ended() == 0
+    assert await output(stack, receipt) == "theirs"
+    assert wait["id"] in person.drafts.wait_ids()
+
+
+async def test_what_is_typed_before_a_question_can_be_read_answers_nothing(
+    stack: Stack, person: Person
+) -> None:
+    receipts = [await asks(stack, "publish", subject=f"Ahead {n}?") for n in range(2)]
+    await person.begins("--hold", "60s")
+    await person.reads("] ")
+    await person.types("a", "", "a", "", "r", "")
+    await person.reads("4 line(s) typed before this question was there were left out")
+    await person.reads("] ")
+    await person.types("q")
+    await person.reads("1 held")
+    await person.types("u")
+    await person.reads("taken back")
+    assert await person.terminal.ended() == 0
+    for receipt in receipts:
+        assert (await wait_of(stack, receipt))["status"] == "pending"
+
+
+async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "order", subject="Order?")
+    await person.begins("--hold", "0s")
+    for prompt, line in (
+        ("] ", "a"),
+        ("street", "Elm"),
+        ("number", "x"),
+        ("not a whole number", "7"),
+        ("items", '[{"sku": "A1"}]'),
+        ("labels", ""),
+    ):
+        await person.reads(prompt)
+        await person.types(line)
+    told = await person.reads("draft restored: ")
+    assert "items.0.qty" in told
+    await person.reads("keep")
+    await person.types("a")
+    for prompt, line in (
+        ("street [Elm]", ""),
+        ("number (whole number) [7]", ""),
+        ("items", '[{"sku": "A1", "qty": 2}]'),
+        ("labels", ""),
+    ):
+        await person.reads(prompt)
+        await person.types(line)
+    await person.reads("accepted: Order?")
+    assert '"qty":2' in await output(stack, receipt)
+
+
+async def test_the_whole_answer_in_the_editor_while_another_one_leaves(
+    stack: Stack, person: Person, tmp_path: Path
+) -> None:
+    first = await asks(stack, "talk", subject="Word?")
+    second = await asks(stack, "publish", subject="Publish?")
+    gate, script = tmp_path / "gate", tmp_path / "editor.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"while [ ! -e {gate} ]; do sleep 0.05; done\n"
+        """printf '{"decision": "reject", "note": "two\\\\nlines"}' > "$1"\n"""
+    )
+    script.chmod(0o700)
+    await person.begins("--hold", "1s", EDITOR=str(script))
+    await person.reads("a answer")
+    await person.types("a", "quick")
+    await person.reads("2 of 2  Publish?")
+    await person.reads("] ")
+    await person.types("e")
+    assert await output(stack, first) == "quick"
+    assert "accepted" not in person.rest()
+    gate.touch()
+    await person.reads("accepted: Word?")
+    await person.reads('answer: {"decision": "reject", "note": "two\\nlines"}')
+    assert await output(stack, second) == "reject two\nlines"
+
+
+async def test_a_secret_is_not_shown_not_kept_and_sent(stack: Stack, person: Person) -> None:
+    receipt = await asks(stack, "login", subject="Log in?")
+    await person.begins("--hold", "60s")
+    await person.reads("] ")
+    await person.types("a", "ana")
+    await person.reads("password")
+    await person.types("hunter2-not-a-secret")
+    await person.reads('answer: {"user": "ana", "password": "••••••"}')
+    kept = next(person.drafts.folder.glob("*.json")).read_text()
+    assert "ana" in kept
+    assert "hunter2" not in kept
+    await person.reads("1 held")
+    await person.types("q")
+    await person.reads("accepted")
+    assert b"hunter2" not in person.terminal.raw
+    assert await output(stack, receipt) == "hunter2-not-a-secret"
+
+
+async def test_hostile_text_is_shown_and_not_obeyed(stack: Stack, person: Person) -> None:
+    evil = "\x1b[2J\x1b]0;pwned\x07\u202egnp"
+    body = "\n".join(f"line {n} {evil}" for n in range(40))
+    await asks(stack, "talk", subject=f"Publish {evil}?", body=body)
+    await person.begins()
+    await person.reads("28 more lines: m shows them")
+    await person.types("m")
+    await person.reads("line 39")
+    await person.types("?")
+    await person.reads("Ctrl-C leaves at once")
+    await person.types("nonsense", "k", "u", "s")
+    await person.reads("0 accepted")
+    assert not {0x1B, 0x07} & set(person.terminal.raw)
+    assert "\u202e" not in person.terminal.raw.decode()
+
+
+async def test_a_line_that_the_terminal_cut_is_no_answer(stack: Stack, person: Person) -> None:
+    receipt = await asks(stack, "talk", subject="Long?")
+    await person.begins("--hold", "0s")
+    await person.reads("a answer")
+    await person.types("a")
+    await person.reads("answer: ")
+    await person.types("x" * 5_000)
+    await person.reads("the terminal cut this line; e at the question takes long texts")
+    await person.types("short")
+    await person.reads("accepted")
+    assert await output(stack, receipt) == "short"
+
+
+async def test_ctrl_d_goes_back_to_the_question_with_what_was_entered(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "refund", subject="Refund?")
+    await person.begins("--hold", "0s")
+    await person.reads("] ")
+    await person.types("y", "700")
+    await person.reads("reason")
+    await person.terminal.press("\x04")
+    await person.reads("] ")
+    await person.types("n")
+    await person.reads("[700]")
+    await person.types("", "")
+    await person.reads("accepted")
+    assert await output(stack, receipt) == "False 700 goodwill"
+
+
+async def test_filters_choose_and_an_unknown_field_is_refused(stack: Stack, person: Person) -> None:
+    await asks(stack, "talk", subject="Word?")
+    await asks(stack, "publish", subject="Publish?")
+    await person.begins("--stream", "approval", "--filter", "publish")
+    await person.reads("1 of 1  Publish?")
+    await person.types("q")
+    assert await person.terminal.ended() == 0
+    other = Person(stack, person.folder)
+    try:
+        await other.begins("--filter", "colour:red")
+        await other.reads("colour")
+        assert await other.terminal.ended() == 2
+    finally:
+        await other.terminal.close()
+
+
+async def test_wait_answer_without_data_asks_all_or_this_one(stack: Stack, person: Person) -> None:
+    receipt = await asks(stack, "talk", subject="This?")
+    await asks(stack, "talk", subject="That?")
+    wait = await wait_of(stack, receipt)
+    await person.begins(wait["id"], "--hold", "0s", command=("wait", "answer"))
+    await person.reads("1 of 1  This?")
+    await person.types("a")
+    await person.reads("answer: ")
+    await person.types("yes")
+    await person.reads("1 accepted")
+    assert await person.terminal.ended() == 0
+    other = Person(stack, person.folder)
+    try:
+        await other.begins(command=("wait", "answer"))
+        await other.reads("1 of 1  That?")
+        await other.types("q")
+        assert await other.terminal.ended() == 0
+    finally:
+        await other.terminal.close()
+
+
+async def test_a_program_s_answer_is_held_if_it_says_so_and_ctrl_c_takes_it_back(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "talk", subject="This?")
+    wait = await wait_of(stack, receipt)
+    words = ("wait", "answer", wait["id"], "--data", '"mine"')
+    await person.begins("--hold", "60s", command=words)
+    await person.reads("sends in 60 s; Ctrl-C takes it back")
+    person.terminal.process.send_signal(signal.SIGINT)
+    assert await person.terminal.ended() == 130
+    assert (await wait_of(stack, receipt))["status"] == "pending"
+    other = Person(stack, person.folder)
+    try:
+        await other.begins("--hold", "0.1s", command=words)
+        assert await other.terminal.ended() == 0
+    finally:
+        await other.terminal.close()
+    assert await output(stack, receipt) == "mine"
+
+
+async def test_a_form_with_nothing_to_enter_is_not_answered_by_an_empty_line(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "agree", subject="Agreed?")
+    await person.begins("--hold", "0s")
+    await person.reads("a answer")
+    await person.types("")
+    await person.reads("a answers; ? says what else there is")
+    await person.types("a")
+    await person.reads("accepted")
+    assert await output(stack, receipt) == "yes"
+
+
+def test_without_a_terminal_nobody_is_asked(nowhere: Path) -> None:
+    for words in (["next"], ["wait", "answer"]):
+        said = process(*words, "--url", "http://127.0.0.1:9", env={"HELMR_API_KEY": "k"})
+        assert said.code == 2
+        assert "there is no terminal" in said.err
+        assert "helmr wait answer WAIT --data JSON" in said.err
+
+
+def test_a_hold_that_is_no_time_or_too_long_is_refused(nowhere: Path) -> None:
+    for text, why in (("soon", "soon"), ("2m", "more than 60s")):
+        said = process("next", "--hold", text, "--url", "http://127.0.0.1:9")
+        assert said.code == 2
+        assert why in said.err
