@@ -95,8 +95,8 @@ def create(
     with cli.client() as client:
         made = client.schedules.create(
             name,
-            task,
-            data,
+            task=task,
+            payload=data,
             cron=cron,
             every=every,
             zone=zone,

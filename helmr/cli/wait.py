@@ -205,7 +205,7 @@ def assign(
 ) -> None:
     """Say whom this wait concerns from now on."""
     with cli.client() as client:
-        done = client.waits.assign(finding.wait(client, wait), assignee)
+        done = client.waits.assign(finding.wait(client, wait), assignee=assignee)
     printing.show(
         done, lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "nobody")], json
     )

@@ -22,9 +22,9 @@ class AsyncSchedules:
     async def create(
         self,
         name: str,
+        *,
         task: str | AnyTask,
         payload: Any = None,
-        *,
         cron: str | None = None,
         every: Duration | None = None,
         zone: str = "UTC",
@@ -46,7 +46,8 @@ class AsyncSchedules:
             operation_id: Names the call, to repeat it.
 
         Raises:
-            BadDefinition: Name or times can't be used.
+            BadDefinition: The name can't be used.
+            BadRequest: The times can't be read, or never come.
             TaskNotFound: With the tasks there are.
             SchemaMismatch: The payload does not fit.
             Conflict: There is one of that name.

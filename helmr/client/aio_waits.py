@@ -167,7 +167,7 @@ class AsyncWaits:
         return await self._transport.call(claim_operations.release(wait_id))
 
     async def assign(
-        self, wait_id: str, assignee: str | None, *, operation_id: str | None = None
+        self, wait_id: str, *, assignee: str | None, operation_id: str | None = None
     ) -> AssignReceipt:
         """Say whom this wait concerns from now on; None: nobody in particular (S-72).
 

@@ -20,7 +20,6 @@ from helmr.models import (
     ScheduleReceipt,
     StartReceipt,
 )
-from helmr.schedules import timing
 from helmr.tasks import AnyTask, Task
 
 
@@ -37,7 +36,6 @@ def create_schedule(
     operation_id: str | None,
 ) -> Call[ScheduleInfo]:
     """POST /v1/schedules."""
-    timing(cron=cron, every=every, zone=zone, missed=missed, overlap=overlap)
     if isinstance(task, Task):
         payload = task.encode_payload(payload)
     parts: dict[str, Any] = {

@@ -168,7 +168,7 @@ class Waits:
         return self._transport.call(claim_operations.release(wait_id))
 
     def assign(
-        self, wait_id: str, assignee: str | None, *, operation_id: str | None = None
+        self, wait_id: str, *, assignee: str | None, operation_id: str | None = None
     ) -> AssignReceipt:
         """Say whom this wait concerns from now on; None: nobody in particular (S-72).
 

@@ -16,11 +16,13 @@ from helmr.client import (
     Client,
     aio,
     aio_access,
+    aio_schedules,
     aio_sessions,
     aio_streams,
     aio_waits,
     sync,
     sync_access,
+    sync_schedules,
     sync_sessions,
     sync_streams,
     sync_waits,
@@ -36,6 +38,7 @@ PAIRS = [
         (sync_streams, aio_streams),
         (sync_access, aio_access),
         (sync_waits, aio_waits),
+        (sync_schedules, aio_schedules),
     )
     for name, one in sorted(vars(blocking).items())
     if inspect.isclass(one) and one.__module__ == blocking.__name__
@@ -43,7 +46,7 @@ PAIRS = [
 
 
 def test_every_class_has_its_counterpart() -> None:
-    assert len(PAIRS) == 13
+    assert len(PAIRS) == 14
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), PAIRS, ids=[one.__name__ for one, _ in PAIRS])

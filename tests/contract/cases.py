@@ -294,7 +294,7 @@ async def a_wait_is_claimed_assigned_and_released(client: Any, way: Way) -> None
     assert (await client.waits.page(session_id=started.id)).items[0].claim == renewed
     assert (await client.waits.release(wait.id)).claim is None
     assert (await client.waits.get(wait.id)).claim is None
-    assert (await client.waits.assign(wait.id, "tom")).assignee == "tom"
+    assert (await client.waits.assign(wait.id, assignee="tom")).assignee == "tom"
     assert [one.id for one in await all_of(client.waits.list(assignee="tom"))].count(wait.id) == 1
     await client.waits.claim(wait.id)
     await client.waits.answer(wait.id, APPROVE)
@@ -658,16 +658,16 @@ async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
 async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> None:
     name = fresh("schedule")
     made = await client.schedules.create(
-        name, "contract-echo", 1, cron="0 3 * * mon-fri", zone="Europe/Berlin"
+        name, task="contract-echo", payload=1, cron="0 3 * * mon-fri", zone="Europe/Berlin"
     )
     assert (made.status, made.declared_in, made.payload) == ("active", "api", 1)
     assert await client.schedules.get(name) == made
     assert name in {one.name async for one in client.schedules.list()}
     assert name in {one.name for one in (await client.schedules.page(limit=200)).items}
     with pytest.raises(Conflict):
-        await client.schedules.create(name, "contract-echo", 1, every="1h")
+        await client.schedules.create(name, task="contract-echo", payload=1, every="1h")
     with pytest.raises(SchemaMismatch):
-        await client.schedules.create(f"{name}-2", "contract-echo", "no number", every="1h")
+        await client.schedules.create(f"{name}-2", task="contract-echo", payload="no", every="1h")
     paused = await client.schedules.pause(name)
     assert (paused.status, paused.next_due_at) == ("paused", None)
     assert (await client.schedules.resume(name)).status == "active"

@@ -129,7 +129,7 @@ async def assign(client: Any) -> Prepared:
     wait = await _wait_of(session)
 
     async def call(operation_id: str) -> Receipt:
-        found = await client.waits.assign(wait.id, "tom", operation_id=operation_id)
+        found = await client.waits.assign(wait.id, assignee="tom", operation_id=operation_id)
         return found.model_dump(mode="json")
 
     async def then() -> None:

@@ -240,11 +240,11 @@ async def test_an_assignment_is_an_entry_and_shows_at_once(harness) -> None:
     async with harness(asks) as h:
         desk = await Desk.of(h, "asks")
         wait_id = await desk.wait_id()
-        assert (await desk.mia.waits.assign(wait_id, "tom")).assignee == "tom"
+        assert (await desk.mia.waits.assign(wait_id, assignee="tom")).assignee == "tom"
         assert (await desk.mia.waits.get(wait_id)).assignee == "tom"
         assert [w.id async for w in desk.mia.waits.list(assignee="tom")] == [wait_id]
-        await desk.mia.waits.assign(wait_id, "tom")
-        await desk.tom.waits.assign(wait_id, None)
+        await desk.mia.waits.assign(wait_id, assignee="tom")
+        await desk.tom.waits.assign(wait_id, assignee=None)
         assert (await desk.mia.waits.get(wait_id)).assignee is None
         made = [e for e in await desk.session.transcript() if e.kind == "wait.assigned"]
         assert [(e.body.get("from_assignee"), e.body.get("assignee")) for e in made] == [
@@ -253,7 +253,7 @@ async def test_an_assignment_is_an_entry_and_shows_at_once(harness) -> None:
         ]
         await desk.mia.waits.answer(wait_id, "one")
         with pytest.raises(WaitResolved):
-            await desk.mia.waits.assign(wait_id, "ada")
+            await desk.mia.waits.assign(wait_id, assignee="ada")
 
 
 async def test_what_can_not_be_claimed_or_assigned_says_why(harness) -> None:
@@ -264,7 +264,7 @@ async def test_what_can_not_be_claimed_or_assigned_says_why(harness) -> None:
             with pytest.raises(BadDuration):
                 await desk.mia.waits.claim(wait_id, expires_in=wrong)
         with pytest.raises(BadRequest):
-            await desk.mia.waits.assign(wait_id, "two\nlines")
+            await desk.mia.waits.assign(wait_id, assignee="two\nlines")
         with pytest.raises(WaitNotFound):
             await desk.mia.waits.claim("wait_01h455vb4pex5vsknk084sn02q")
         await desk.mia.waits.answer(wait_id, "one")
@@ -273,7 +273,7 @@ async def test_what_can_not_be_claimed_or_assigned_says_why(harness) -> None:
         timer = await Desk.of(h, "sleeps")
         for refused in (
             timer.mia.waits.claim(await timer.wait_id()),
-            timer.mia.waits.assign(await timer.wait_id(), "ada"),
+            timer.mia.waits.assign(await timer.wait_id(), assignee="ada"),
         ):
             with pytest.raises(BadRequest):
                 await refused

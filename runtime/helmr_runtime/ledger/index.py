@@ -430,14 +430,12 @@ class LedgerIndex:
 
     def counts(self) -> dict[str, int]:
         """How many open sessions there are and what they do; `parked` are those that wait unheld."""
-        by_activity = {
-            activity.value: self._census[activity, True] + self._census[activity, False]
-            for activity in Activity
-        }
+        census = self._census
+        by_activity = {one.value: census[one, True] + census[one, False] for one in Activity}
         return {
             "open": self.open_count,
-            "held": sum(count for (_, is_held), count in self._census.items() if is_held),
-            "parked": self._census[Activity.WAITING, False],
+            "held": sum(count for (_, is_held), count in census.items() if is_held),
+            "parked": census[Activity.WAITING, False],
             "waiting_held": len(self._waiting_held),
             **self.work.counts(),
             **by_activity,

@@ -325,21 +325,9 @@ class DuckLedger(ReadableLedger):
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
-        group = self._group
-        size = await asyncio.get_running_loop().run_in_executor(
-            self._readers, self._database.size_bytes
-        )
-        return {
-            "feed_offset": self.index.head_offset,
-            "projected_offset": group.projector.projected_offset,
-            "size_bytes": size,
-            "commit_p50_ms": group.latency.percentile_ms(0.5),
-            "commit_p99_ms": group.latency.percentile_ms(0.99),
-            "failing_since": group.failing_since.isoformat() if group.failing_since else None,
-            "failure": group.broken.message if group.broken is not None else group.failure,
-            "counts": self.index.counts(),
-            "waiting_held_since": iso_or_none(self.index.waiting_held_since()),
-        }
+        loop = asyncio.get_running_loop()
+        size = await loop.run_in_executor(self._readers, self._database.size_bytes)
+        return _stats(self._group, size)
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
@@ -428,6 +416,21 @@ class DuckLedger(ReadableLedger):
             has_older_keys=head.has_keys,
             claims=head.claims,
         )
+
+
+def _stats(group: GroupCommit, size_bytes: int) -> dict[str, Any]:
+    index = group.index
+    return {
+        "feed_offset": index.head_offset,
+        "projected_offset": group.projector.projected_offset,
+        "size_bytes": size_bytes,
+        "commit_p50_ms": group.latency.percentile_ms(0.5),
+        "commit_p99_ms": group.latency.percentile_ms(0.99),
+        "failing_since": group.failing_since.isoformat() if group.failing_since else None,
+        "failure": group.broken.message if group.broken is not None else group.failure,
+        "counts": index.counts(),
+        "waiting_held_since": iso_or_none(index.waiting_held_since()),
+    }
 
 
 def _check_shape(flush: Flush) -> None:
