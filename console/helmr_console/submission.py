@@ -52,7 +52,7 @@ class Submission:
     def review(self, data: Any, shown: str, left_out: Sequence[tuple[str, str]]) -> None:
         """Show this before it is sent."""
         self.data, self.shown, self.left_out = data, shown, left_out
-        self.phase = SendPhase.REVIEW
+        self.phase, self.drawn_s = SendPhase.REVIEW, None
 
     def is_readable(self, typed_s: float) -> bool:
         """Whether a key pressed then was pressed by one who can have read what it sends."""
