@@ -466,3 +466,17 @@ def test_a_repeated_rewind_gets_its_first_receipt():
     before = len(story.entries)
     assert story.do(replace(command)) == first
     assert len(story.entries) == before
+
+
+def test_the_policys_retries_count_from_the_newest_rewind():
+    story = running(retries=1)
+    wait_id = answered(story, 1, "no")
+    assert story.fail()[-1].kind is EntryKind.RUN_ATTEMPT_FAILED
+    story.execute()
+    assert story.fail()[-1].kind is EntryKind.RUN_FAILED
+    amend(story, wait_id, "yes")
+    story.execute()
+    again = story.fail()[-1]
+    assert (again.kind, again.body["next_attempt"]) == (EntryKind.RUN_ATTEMPT_FAILED, 4)
+    story.execute()
+    assert story.fail()[-1].kind is EntryKind.RUN_FAILED

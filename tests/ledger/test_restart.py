@@ -101,7 +101,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "heads": heads,
         "offset": index.head_offset,
         "operations": dict(index.operations),
-        "external_ids": dict(index.external_ids),
+        "external_ids": dict(index.names.items()),
         "work": {item.session_id for item in index.work.since(ANEW).added},
         "next_due": index.next_due_at(),
         "counts": index.counts(),

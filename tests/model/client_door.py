@@ -257,6 +257,20 @@ class ClientDoor:
         """Retry one."""
         return {"run": self.name((await self.client.runs.retry(self.real(run), **more)).id)}
 
+    async def do_rewind(self, *, run: str, op: int, keep: bool) -> Reply:
+        """Look, and take it back."""
+        real = self.real(run)
+        seen = await self.client.runs.preview_rewind(real, to_op=op, keep_answers=keep)
+        found = await self.client.runs.rewind(real, preview=seen, reason="wrong")
+        return {"run": self.name(found.id)}
+
+    async def do_amend(self, *, wait: str, data: Any, keep: bool) -> Reply:
+        """Look, and answer otherwise."""
+        real = self.real(wait)
+        seen = await self.client.waits.preview_amend(real, keep_answers=keep)
+        found = await self.client.waits.amend(real, data, preview=seen, reason="wrong")
+        return {"run": self.name(found.id)}
+
     async def do_note(self, *, session: str, text: str, **more: Any) -> Reply:
         """A note."""
         await self.session(session).note(text, **more)

@@ -20,6 +20,9 @@ PASSES_MS = 500
 """What passes by itself between two commands of a real runtime: longer than all short timeouts of one run."""
 
 COMMANDS = 25
+ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend")
+"""Commands that are not repeated; a correction begins with a look, which is refused when it is asked again."""
+
 SESSIONS_MAX = 4
 CODE_MAX = 5
 
@@ -84,7 +87,7 @@ class Generator:
         kind = pick if self.model.sessions else "start"
         while args is None:
             return self.next()
-        if kind not in ("advance", "delay", "nothing", "read") and self.random.random() < 0.2:
+        if kind not in ONCE and self.random.random() < 0.2:
             args["operation"] = f"o{self.random.randrange(4)}"
         return Command(kind, args)
 
@@ -225,6 +228,22 @@ class Generator:
         """Rather one that can be."""
         return self.some_run(lambda session: session.run.status in ("failed", "blocked"))
 
+    def rewind(self) -> dict[str, Any]:
+        """Rather a newest run, to an op that it has."""
+        run = self.some_run(lambda session: bool(session.run.opened))["run"]
+        _, one = self.model.run_named(run)
+        ops = one.opened if one.opened and self.chance(0.9) else range(1, CODE_MAX + 1)
+        return {"run": run, "op": self.random.choice(ops), "keep": self.chance(0.8)}
+
+    def amend(self) -> dict[str, Any] | None:
+        """Rather a wait that had an answer."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        ended = [w for w in waits if w.status in ("fulfilled", "timed_out") and not w.is_set_aside]
+        if not waits:
+            return None
+        wait = self.random.choice(ended if ended and self.chance(0.9) else waits)
+        return {"wait": wait.id, "data": self.data(), "keep": self.chance(0.8)}
+
     def note(self) -> dict[str, Any]:
         """A note."""
         return {"session": self.session(), "text": "seen"}
@@ -311,6 +330,8 @@ _WEIGHTS = {
     "run": 8,
     "cancel_run": 3,
     "retry": 5,
+    "rewind": 5,
+    "amend": 6,
     "note": 2,
     "close": 3,
     "cancel": 2,

@@ -26,6 +26,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.commands import (
     AddNote,
+    AmendWait,
     Answer,
     CancelRun,
     CancelSession,
@@ -36,10 +37,12 @@ from helmr_runtime.core.commands import (
     Operation,
     RetryRun,
     RevokePublicToken,
+    RewindRun,
     Send,
     StartRun,
     TokenEnded,
 )
+from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable
 from helmr_runtime.core.decide import Context, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import Draft, Entry, Principal, from_iso, stamp
@@ -384,6 +387,56 @@ class CoreDoor:
         """The next attempt."""
         command = RetryRun(principal=CALLER, operation=operation, run_id=run)
         return {"run": self.command(run.partition(".")[0], command)["run_id"]}
+
+    def do_rewind(
+        self, operation: Operation | None, *, run: str, op: int, keep: bool
+    ) -> dict[str, Any]:
+        """As was seen just before."""
+        session = run.partition(".")[0]
+        state = self.states[session]
+        seen = plan_rewind(state, rewindable(state, run), op, keep_answers=keep)
+        command = RewindRun(
+            principal=CALLER,
+            operation=operation,
+            run_id=run,
+            to_op=op,
+            reason="wrong",
+            seen=seen.hash,
+            keep_answers=keep,
+        )
+        receipt = self.command(session, command)
+        for token_id in seen.tokens:
+            self.deliver(token_id)
+        return {"run": receipt["run_id"]}
+
+    def do_amend(
+        self, operation: Operation | None, *, wait: str, data: Any, keep: bool
+    ) -> dict[str, Any]:
+        """As the service does: what completes a token is checked by the token."""
+        about = self.lines.waits[wait]
+        state = self.states[about["session"]]
+        run = rewindable(state, about["run"])
+        seen = plan_amendment(state, run, wait, keep_answers=keep)
+        if about["token_id"] is not None:
+            token = self.index.tokens.get(about["token_id"])
+            assert token is not None
+            if token.schema_offsets and not isinstance(data, int):
+                raise SchemaMismatch(wait)
+        command = AmendWait(
+            principal=CALLER,
+            operation=operation,
+            run_id=run.id,
+            wait_id=wait,
+            record_id=f"rec_{len(self.feed)}",
+            data=data,
+            reason="wrong",
+            seen=seen.hash,
+            keep_answers=keep,
+        )
+        receipt = self.command(about["session"], command)
+        for token_id in seen.tokens:
+            self.deliver(token_id)
+        return {"run": receipt["run_id"]}
 
     def do_note(self, operation: Operation | None, *, session: str, text: str) -> dict[str, Any]:
         """A note."""

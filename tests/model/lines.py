@@ -66,7 +66,14 @@ class Lines:
             self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
         if kind == "token.created":
             self.name(body["token_id"], f"{mine}.t")
-        if kind in ("run.succeeded", "run.failed", "run.cancelled", "run.blocked", "run.retried"):
+        if kind in (
+            "run.succeeded",
+            "run.failed",
+            "run.cancelled",
+            "run.blocked",
+            "run.retried",
+            "run.rewound",
+        ):
             self.runs[run] = kind.removeprefix("run.")
         if kind in LEFT_OUT:
             return
@@ -108,6 +115,7 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "run.started": lambda _, body: [body["attempt"]],
     "run.attempt_failed": lambda _, body: [body["error"]["type"], body["next_attempt"]],
     "run.retried": lambda _, body: [body["attempt"]],
+    "run.rewound": lambda _, body: [body["attempt"], body["to_op"]],
     "run.succeeded": lambda _, body: [body["result"]],
     "run.failed": lambda _, body: [body["error"]["type"]],
     "run.blocked": lambda _, body: [body["code"]],

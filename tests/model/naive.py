@@ -57,6 +57,15 @@ class Wait:
     token: str | None
     deadline: int | None
     status: str = "pending"
+    pinned: bool = False
+    answer: Any = None
+    """The record that it took; a token wait's data in a list, if it was given to this wait only."""
+    is_set_aside: bool = False
+
+    @property
+    def question(self) -> Any:
+        """What people are shown (S-70)."""
+        return (self.kind, self.stream, self.correlation, self.pinned)
 
     def takes(self, stream: str, correlation: str | None) -> bool:
         """S-23."""
@@ -74,7 +83,12 @@ class Run:
     is_started: bool = False
     retry_at: int | None = None
     failed_op: int | None = None
+    first_attempt: int = 1
+    """Since the newest rewind."""
     outcomes: dict[int, Any] = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)
+    """Answers that a rewind keeps, in order: what was asked, and the record, or a token wait's data in a list."""
 
     @property
     def is_active(self) -> bool:
@@ -90,6 +104,7 @@ class Session:
     asked: Any
     status: str = "open"
     input_ended: bool = False
+    closed_by: str | None = None
     runs: list[Run] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -255,7 +270,7 @@ class Model:
                 if session.asked != asked:
                     raise Refused("idempotency_conflict")
                 return {"session": session.id, "run": session.runs[0].id, "created": False}
-        for session in self.sessions.values():
+        for session in reversed(self.sessions.values()):  # the newest, if a rewind opened another
             is_named = external_id is not None and session.external_id == external_id
             if is_named and session.status == "open":
                 if session.asked != asked:
@@ -318,7 +333,8 @@ class Model:
         """S-22 to S-25."""
         seq = 1 + len([r for r in to.records if r.stream == stream])
         wait = to.wait
-        mine = [w for w in to.waits if w.run == to.run.id and w.takes(stream, correlation)]
+        there = [w for w in to.waits if w.run == to.run.id and not w.is_set_aside]
+        mine = [w for w in there if w.takes(stream, correlation)]
         if wait is not None and wait.takes(stream, correlation):
             outcome = "fulfilled"
         elif to.run.is_active and mine and mine[-1].status == "timed_out":
@@ -404,6 +420,76 @@ class Model:
         self.next_attempt(one)
         self.go_on(session)
         return {"run": run}
+
+    def do_rewind(self, *, run: str, op: int, keep: bool) -> Receipt:
+        """S-75, S-78."""
+        session, one = self.run_named(run)
+        self.check_rewindable(session, one)
+        if op not in one.opened:
+            raise Refused("op_not_found")
+        self.take_back(session, op, keep)
+        self.go_on(session)
+        return {"run": run}
+
+    def do_amend(self, *, wait: str, data: Any, keep: bool) -> Receipt:
+        """S-79."""
+        session, one = self.wait_named(wait)
+        self.check_rewindable(session, next(r for r in session.runs if r.id == one.run))
+        is_there = one.op in session.run.opened and not one.is_set_aside
+        if not is_there or one.kind == "timer" or one.status not in ("fulfilled", "timed_out"):
+            raise Refused("wait_not_amendable")
+        token = self.tokens[one.token] if one.token is not None else None
+        is_typed = token is not None and (token.is_integer or one.pinned)
+        if (is_typed or one.stream == "numbers") and not isinstance(data, int):
+            raise Refused("schema_mismatch")
+        self.take_back(session, one.op, keep, amended=one)
+        if one.stream is None:
+            session.run.held.insert(0, (one.question, [data]))
+        else:
+            seq = 1 + len([r for r in session.records if r.stream == one.stream])
+            record = Record(one.stream, seq, data, one.correlation, len(session.entries), True)
+            session.records.append(record)
+            session.run.held.insert(0, (one.question, record))
+            told = (one.stream, seq, data, one.correlation, "fulfilled", None)
+            self.log(session, "input.accepted", *told, who=self.who)
+        self.go_on(session)
+        return {"run": one.run}
+
+    def check_rewindable(self, session: Session, run: Run) -> None:
+        if run is not session.run:
+            raise Refused("run_not_rewindable")
+        is_its_own = session.status == "closed" and session.closed_by == run.id
+        if session.status != "open" and not is_its_own:
+            raise Refused("session_terminal")
+
+    def take_back(
+        self, session: Session, to_op: int, keep: bool, amended: Wait | None = None
+    ) -> None:
+        """The op and all behind it are set aside, and so is a wait that is open; answers are held."""
+        run, wait = session.run, session.wait
+        gone = [op for op in run.opened if op >= to_op]
+        if wait is not None:
+            wait.status = "cancelled"
+            self.log(session, "wait.cancelled", "rewound", who=self.who, run=run, op=wait.op)
+            gone.append(wait.op)
+        held = []
+        for one in session.waits:
+            if one.run == run.id and one.op in gone and not one.is_set_aside:
+                one.is_set_aside = True
+                if one.answer is not None and one is not amended:
+                    held.append((one.question, one.answer))
+        run.held = [*held, *run.held] if keep else []
+        outcomes = [run.outcomes.pop(op, None) for op in gone]
+        made = [self.tokens[one] for one in outcomes if isinstance(one, str) and one in self.tokens]
+        run.opened = [op for op in run.opened if op not in gone]
+        run.attempt += 1
+        run.first_attempt = run.attempt
+        run.status, run.is_started, run.retry_at, run.failed_op = "queued", False, None, None
+        session.status, session.closed_by = "open", None
+        self.log(session, "run.rewound", run.attempt, to_op, who=self.who, run=run)
+        for token in made:
+            if token.status == "pending":
+                self.end_token(token, "cancelled", self.who)
 
     def do_note(self, *, session: str, text: str) -> Receipt:
         self.log(self.one(self.sessions, session), "note.added", text, who=self.who)
@@ -639,6 +725,7 @@ class Model:
         assert not record.is_taken
         record.is_taken = True
         what = f"{record.stream}#{record.seq}"
+        wait.answer = record
         self.resolve(session, wait, "fulfilled", what, who=who, gives=record.data)
 
     def end_ops(self, session: Session) -> None:
@@ -646,6 +733,8 @@ class Model:
         wait = session.wait
         if wait is not None:
             self.resolve(session, wait, "cancelled", "run_end", who=RUNTIME)
+            session.run.opened.remove(wait.op)  # to be asked for anew
+            del session.run.outcomes[wait.op]
 
     def end(self, session: Session, status: str, who: Who, *what: Any) -> None:
         """The run has ended; what its task says follows (S-1, S-7)."""
@@ -655,7 +744,7 @@ class Model:
         if session.status != "open":
             return
         if session.task == "closes":
-            session.status = "closed"
+            session.status, session.closed_by = "closed", run.id
             self.log(session, "session.closed", False)
         elif ON_IDLE.get(session.task) == "run":
             for record in session.records:
@@ -669,6 +758,7 @@ class Model:
         """The op that failed the attempt is asked for again, what came before it is not (S-5)."""
         if run.status != "blocked" and run.failed_op is not None:
             del run.outcomes[run.failed_op]
+            run.opened.remove(run.failed_op)
         run.attempt += 1
         run.status, run.is_started, run.failed_op = "queued", False, None
 
@@ -676,11 +766,11 @@ class Model:
         """An exception left the task (S-5)."""
         run = session.run
         run.failed_op = op
-        if run.attempt > RETRIES.get(session.task, 0):
+        if run.attempt - run.first_attempt >= RETRIES.get(session.task, 0):
             self.end(session, "failed", TASK, error)
             return
         self.log(session, "run.attempt_failed", error, run.attempt + 1, who=TASK, run=run)
-        run.retry_at = self.now + BACKOFF_MS * 2 ** (run.attempt - 1)
+        run.retry_at = self.now + BACKOFF_MS * 2 ** (run.attempt - run.first_attempt)
         self.next_attempt(run)
 
     def go_on(self, session: Session) -> None:
@@ -736,6 +826,7 @@ class Model:
     def ask(self, session: Session, run: Run, op: int, instruction: Any, made: list[str]) -> None:
         """The code asks for an op for the first time."""
         name, *rest = instruction
+        run.opened.append(op)
         match name:
             case "wait" | "await" | "sleep":
                 self.open_wait(session, run, op, instruction, made)
@@ -796,6 +887,7 @@ class Model:
             token = self.tokens[wait.token]
             if rest[2] is not None and self.now + rest[2] < token.expires_at:
                 wait.deadline = self.now + rest[2]
+            wait.pinned = rest[3]
             if rest[3] and token.status == "pending":
                 token.is_integer = True
         session.waits.append(wait)
@@ -803,7 +895,15 @@ class Model:
         deadline = wait.deadline if wait.kind != "token" else None
         opened = (wait.kind, wait.stream, wait.correlation, deadline)
         self.log(session, "wait.opened", *opened, who=TASK, run=run, op=op)
-        if token is not None and token.status != "pending":
+        kept = next((one for one in run.held if one[0] == wait.question), None)
+        if kept is not None:
+            run.held.remove(kept)
+            wait.deadline, wait.answer = None, kept[1]
+            is_record = isinstance(wait.answer, Record)
+            what = f"{wait.answer.stream}#{wait.answer.seq}" if is_record else None
+            gives = wait.answer.data if is_record else wait.answer[0]
+            self.resolve(session, wait, "fulfilled", what, who=RUNTIME, gives=gives)
+        elif token is not None and token.status != "pending":
             wait.deadline = None
             self.hear(session, wait, token)
         for record in session.records:

@@ -128,6 +128,8 @@ class Run:
     draws_from: str | None = None
     """The run of its origin, whose id ids and random numbers are drawn from, if its session is a fork (S-86)."""
     attempt: int = 1
+    first_attempt: int = 1
+    """The first one since the newest rewind: the policy's retries count from it (S-75)."""
     status: RunStatus = RunStatus.QUEUED
     is_started: bool = False
     """This attempt has executed before (`run.started` was written)."""
@@ -232,6 +234,7 @@ class Run:
         self.open_steps -= gone
         self.held = list(held)
         self.closed_waits = _closed_waits(self.journal)
+        self.first_attempt = attempt
         self.next_attempt(attempt, None, has_failed=False)
 
     def begin_fork(self, held: Iterable[HeldAnswer]) -> None:

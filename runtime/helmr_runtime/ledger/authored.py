@@ -112,7 +112,7 @@ def find_start(index: LedgerIndex, start: StartSession) -> StartMatch | None:
         if session_id is not None:
             return StartMatch("key", index.heads[session_id].created_offset)
     if start.external_id is not None:
-        session_id = index.external_ids.get(digest(start.external_id))
+        session_id = index.names.get(digest(start.external_id))
         if session_id is not None:
             head = index.heads[session_id]
             return StartMatch("external_id", head.created_offset, head.run_id)

@@ -29,6 +29,7 @@ from helmr_runtime.ledger.heads import (
     lost_steps,
 )
 from helmr_runtime.ledger.keys import KeyIndex
+from helmr_runtime.ledger.open_names import OpenNames
 from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import Token, TokenIndex
@@ -115,7 +116,7 @@ class LedgerIndex:
         self.heads: dict[str, Head] = {NIL_SESSION: self.nil}
         self.head_offset = 0
         self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
-        self.external_ids: dict[bytes, str] = {}
+        self.names = OpenNames(self.heads)
         self.start_keys: dict[bytes, str] = {}
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
@@ -274,17 +275,13 @@ class LedgerIndex:
 
     def _name(self, head: Head, external_id: str | None, start_key: str | None) -> None:
         if external_id is not None:
-            key = digest(external_id)
-            named = self.heads.get(self.external_ids.get(key, ""))
-            if named is None or named.created_offset <= head.created_offset:
-                head.external_key = key
-                self.external_ids[key] = head.session_id
+            self.names.add(digest(external_id), head)
         if start_key is not None:
             head.start_key = digest(start_key)
             self.start_keys[head.start_key] = head.session_id
 
     def _reopen(self, head: Head, external_id: str | None) -> None:
-        """A closed session is open again. Its external id is its own again unless another has it by now."""
+        """A closed session is open again, and has its external id again."""
         self.open_count += 1
         self._ended.pop(head.session_id, None)
         self._name(head, external_id, None)
@@ -292,9 +289,7 @@ class LedgerIndex:
     def _end(self, head: Head) -> None:
         self.open_count -= 1
         self._ended[head.session_id] = None
-        if head.external_key is not None:
-            self.external_ids.pop(head.external_key, None)
-            head.external_key = None
+        self.names.remove(head)
 
     # --- holding --------------------------------------------------------------------------------
 

@@ -184,8 +184,9 @@ def run_raised(
     if failed_op is not None:
         body["failed_op"] = failed_op
     principal = task_principal(run.id)
-    if may_retry and run.attempt <= context.policy.retries:
-        backoff_s = min(BACKOFF_MAX_S, context.policy.backoff_s * 2 ** (run.attempt - 1))
+    failed_before = run.attempt - run.first_attempt
+    if may_retry and failed_before < context.policy.retries:
+        backoff_s = min(BACKOFF_MAX_S, context.policy.backoff_s * 2**failed_before)
         body["next_attempt"] = run.attempt + 1
         body["retry_at"] = iso(context.now + timedelta(seconds=backoff_s))
         failed = Draft(EntryKind.RUN_ATTEMPT_FAILED, body, run_id=run.id, principal=principal)
