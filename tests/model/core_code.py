@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helmr.schema import schema_digest
 from helmr.wait_details import NOTHING_SAID, WaitDetails
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind
@@ -34,6 +35,10 @@ OUTCOMES = (
     EntryKind.PEEK_READ,
     EntryKind.CLOCK_READ,
 )
+
+
+INTEGER = {"type": "integer"}
+PINNED = WaitDetails(schema=INTEGER, shown_digest=schema_digest(INTEGER))
 
 
 class Code:
@@ -202,14 +207,16 @@ class Code:
                 wait_id,
                 token_id=(run.payload["tokens"] if rest[0] == "given" else made)[rest[1]],
                 timeout_s=rest[2] / 1000 if rest[2] is not None else None,
-                details=WaitDetails(schema={"type": "integer"}) if rest[3] else NOTHING_SAID,
+                details=PINNED if rest[3] else NOTHING_SAID,
             )
         ended = question = None
         if ask.token_id is not None:
             token = door.index.tokens.get(ask.token_id)
             assert token is not None
             ended = door.end_of(token.id, wait_id)
-            question = TokenQuestion(None, None, token.expires_at)
+            made_by = (e for e in door.feed if e.kind is EntryKind.TOKEN_CREATED)
+            created = next(e.body for e in made_by if e.body["token_id"] == token.id)
+            question = TokenQuestion(None, None, token.expires_at, created.get("schema"))
         context = door.context(self.state)
         self.write(
             *ops.open_wait(self.state, run, op, ask, context, token_ended=ended, question=question)

@@ -58,6 +58,8 @@ class Wait:
     deadline: int | None
     status: str = "pending"
     pinned: bool = False
+    asks_for_one: bool = False
+    """For an integer, as people are shown."""
     answer: Any = None
     """The record that it took; a token wait's data in a list, if it was given to this wait only."""
     is_set_aside: bool = False
@@ -65,7 +67,7 @@ class Wait:
     @property
     def question(self) -> Any:
         """What people are shown (S-70)."""
-        return (self.kind, self.stream, self.correlation, self.pinned)
+        return (self.kind, self.stream, self.correlation, self.asks_for_one)
 
     def takes(self, stream: str, correlation: str | None) -> bool:
         """S-23."""
@@ -128,6 +130,9 @@ class Token:
     owner: str | None
     expires_at: int
     is_integer: bool
+    """What completes it has to be one."""
+    asks_for_one: bool
+    """And whoever is asked is told so; else only a wait on it does."""
     status: str = "pending"
     data: Any = None
     ended_at: int = 0
@@ -533,7 +538,7 @@ class Model:
     def do_create_token(self, *, timeout: int, is_integer: bool) -> Receipt:
         """S-40."""
         made = len([t for t in self.tokens.values() if t.owner is None])
-        token = Token(f"t{made}", None, self.now + timeout, is_integer)
+        token = Token(f"t{made}", None, self.now + timeout, is_integer, is_integer)
         self.tokens[token.id] = token
         return {"token": token.id}
 
@@ -832,7 +837,11 @@ class Model:
                 self.open_wait(session, run, op, instruction, made)
             case "create":
                 token = Token(
-                    f"{session.id}.t{session.tokens_made}", session.id, self.now + rest[0], False
+                    f"{session.id}.t{session.tokens_made}",
+                    session.id,
+                    self.now + rest[0],
+                    is_integer=False,
+                    asks_for_one=False,
                 )
                 session.tokens_made += 1
                 self.tokens[token.id] = token
@@ -887,7 +896,7 @@ class Model:
             token = self.tokens[wait.token]
             if rest[2] is not None and self.now + rest[2] < token.expires_at:
                 wait.deadline = self.now + rest[2]
-            wait.pinned = rest[3]
+            wait.pinned, wait.asks_for_one = rest[3], rest[3] or token.asks_for_one
             if rest[3] and token.status == "pending":
                 token.is_integer = True
         session.waits.append(wait)
