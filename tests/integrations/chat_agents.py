@@ -48,6 +48,8 @@ async def show(ctx: RunContext[None], events: AsyncIterable[AgentStreamEvent]) -
                 replies.emit(text)
             case PartDeltaEvent(delta=Delta(content_delta=text)):
                 replies.emit(text)
+            case _:
+                pass
 
 
 support = Agent(

@@ -48,8 +48,8 @@ def of_openai(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         return
     for index, customer in enumerate(CUSTOMERS):
         function = {"name": "find", "arguments": '{"customer":'}
-        call = {"index": index, "id": f"call-{customer}", "type": "function", "function": function}
-        yield {"tool_calls": [call]}
+        call = {"index": index, "id": f"call-{customer}", "function": function}
+        yield {"tool_calls": [{**call, "type": "function"}]}
     for index, customer in enumerate(CUSTOMERS):
         yield {"tool_calls": [{"index": index, "function": {"arguments": f'"{customer}"}}'}}]}
 
@@ -58,7 +58,9 @@ def openai_events(messages: list[dict[str, Any]]) -> str:
     """The body of a streamed completion."""
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "small"}
     reason = "stop" if words(messages) else "tool_calls"
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in of_openai(messages)]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "finish_reason": None} for delta in of_openai(messages)
+    ]
     choices.append({"index": 0, "delta": {}, "finish_reason": reason})
     events: list[dict[str, Any]] = [{**base, "choices": [choice]} for choice in choices]
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}

@@ -69,11 +69,14 @@ async def test_sessions_share_a_client_and_show_words_as_they_come(
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.allows_blocking
+@pytest.mark.parametrize("in_process", [True, False], ids=["in one process", "with Ray"])
 def test_fifty_sessions_of_each_share_a_client_over_parks(
-    server: ChatServer, tmp_path: Path
+    in_process: bool, server: ChatServer, tmp_path: Path
 ) -> None:
     count = 50
-    live = LiveRuntime(tmp_path, modules=[MODULE], sessions_per_host=50, linger="300ms")
+    live = LiveRuntime(
+        tmp_path, modules=[MODULE], sessions_per_host=50, linger="300ms", in_process=in_process
+    )
     try:
         live.start()
         for task, path in TASKS.items():
