@@ -67,7 +67,7 @@ async def test_sessions_share_a_client_and_show_words_as_they_come(
 
 @pytest.mark.ray
 @pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.allows_blocking
 @pytest.mark.parametrize("in_process", [True, False], ids=["in one process", "with Ray"])
 def test_fifty_sessions_of_each_share_a_client_over_parks(
