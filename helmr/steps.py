@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from types import MethodType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -28,6 +29,9 @@ from helmr.current import StepCall, current_run, current_step
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
 from helmr.schema import Codec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -245,6 +249,14 @@ def step_call(
     function: Callable[[*Ts], Any],
     *args: *Ts,
     result: type[R],
+    **options: Unpack[StepOptions],
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def step_call(
+    name: str,
+    function: Callable[[*Ts], Any],
+    *args: *Ts,
+    result: TypeForm[R],
     **options: Unpack[StepOptions],
 ) -> Coroutine[Any, Any, R]: ...
 @overload

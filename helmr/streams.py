@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from helmr.current import Record, WaitCall, WaitOutcome, current_run, require_run
 from helmr.durations import Duration, seconds
@@ -20,6 +20,9 @@ from helmr.models import CORRELATION_ID_MAX
 from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
 from helmr.schema import Codec, codec_of, json_schema, schema_digest
 from helmr.wait_options import WaitOptions, details, has_surrogate
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -70,6 +73,15 @@ class InputStream(Stream[T]):
         self,
         *,
         schema: type[U],
+        timeout: Duration | None = None,
+        correlation_id: str | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[U]: ...
+    @overload
+    def wait(
+        self,
+        *,
+        schema: TypeForm[U],
         timeout: Duration | None = None,
         correlation_id: str | None = None,
         **options: Unpack[WaitOptions],
@@ -234,6 +246,8 @@ def _correlation_id(value: str | None) -> str | None:
 @overload
 def input(name: str, *, schema: type[T]) -> InputStream[T]: ...
 @overload
+def input(name: str, *, schema: TypeForm[T]) -> InputStream[T]: ...
+@overload
 def input(name: str, *, schema: Any = ...) -> InputStream[Any]: ...
 def input(name: str, *, schema: Any = Any) -> InputStream[Any]:
     """Declare an input stream: people → task. `schema`: any pydantic-compatible type, default any JSON."""
@@ -242,6 +256,8 @@ def input(name: str, *, schema: Any = Any) -> InputStream[Any]:
 
 @overload
 def output(name: str, *, schema: type[T]) -> OutputStream[T]: ...
+@overload
+def output(name: str, *, schema: TypeForm[T]) -> OutputStream[T]: ...
 @overload
 def output(name: str, *, schema: Any = ...) -> OutputStream[Any]: ...
 def output(name: str, *, schema: Any = Any) -> OutputStream[Any]:

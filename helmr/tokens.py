@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from helmr import ids
 from helmr.current import TokenCall, TokenMade, WaitCall, require_run
@@ -26,6 +26,9 @@ from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import codec_of, json_schema, schema_digest
 from helmr.streams import unfulfilled
 from helmr.wait_options import JSON, WaitOptions, checked_body, checked_subject, details
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 
@@ -72,6 +75,14 @@ class Token:
         self,
         *,
         schema: type[T],
+        timeout: Duration | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> PendingWait[T]: ...
+    @overload
+    def wait(
+        self,
+        *,
+        schema: TypeForm[T],
         timeout: Duration | None = None,
         **options: Unpack[WaitOptions],
     ) -> PendingWait[T]: ...
@@ -153,6 +164,14 @@ def wait(
     token_id: str,
     *,
     schema: type[T],
+    timeout: Duration | None = None,
+    **options: Unpack[WaitOptions],
+) -> PendingWait[T]: ...
+@overload
+def wait(
+    token_id: str,
+    *,
+    schema: TypeForm[T],
     timeout: Duration | None = None,
     **options: Unpack[WaitOptions],
 ) -> PendingWait[T]: ...

@@ -1,7 +1,7 @@
 """A LangGraph graph that writes a letter and asks a person before it is sent.
 
     helmr up helmr.examples.langgraph_letter
-    helmr run start langgraph-letter --payload '"otters"'
+    helmr session start langgraph-letter --payload '"otters"'
 
 The model here is a script, so that it runs without a key; put yours in its place.
 """

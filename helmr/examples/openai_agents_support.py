@@ -1,7 +1,7 @@
 """A support agent of the OpenAI Agents SDK: a refund needs a person's leave, who may change its amount.
 
     helmr up helmr.examples.openai_agents_support
-    helmr run start openai-agents-support --payload '"Please refund Ada"'
+    helmr session start openai-agents-support --payload '"Please refund Ada"'
 
 The model here is a script, so that it runs without a key; leave `model=` out to have OpenAI's.
 """

@@ -1,7 +1,7 @@
 """A support agent of Pydantic AI: a refund needs a person's leave, who may change its amount.
 
     helmr up helmr.examples.pydantic_ai_support
-    helmr run start pydantic-ai-support --payload '"Please refund Ada"'
+    helmr session start pydantic-ai-support --payload '"Please refund Ada"'
 
 The model here is a script, so that it runs without a key; put the name of yours in its place.
 """

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
+from langchain_core.messages import (
+    BaseMessage,
+    BaseMessageChunk,
+    message_chunk_to_message,
+    message_to_dict,
+    messages_from_dict,
+)
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding
 from langgraph.checkpoint.memory import InMemorySaver
@@ -25,6 +32,7 @@ from helmr.streams import InputStream
 from helmr.turns import turn
 from helmr.wait_options import WaitOptions
 
+OnChunk = Callable[[BaseMessageChunk], None]
 MODEL: StepOptions = {"retries": 3}
 MESSAGE = "langchain_message"
 """The one key of a message among recorded values."""
@@ -155,15 +163,25 @@ def _packing(call: functools.partial[Any]) -> Callable[[], Any]:
     return lambda: packed(call())
 
 
-def durable_model(model: BaseChatModel, **options: Any) -> BaseChatModel:
-    """A chat model whose requests are steps; up to four tries if `options`, those of `step`, say nothing."""
-    return _DurableChat(model=model, step_options={**MODEL, **options})
+def durable_model(
+    model: BaseChatModel, *, on_chunk: OnChunk | None = None, **options: Any
+) -> BaseChatModel:
+    """A chat model whose requests are steps.
+
+    Args:
+        model: The model.
+        on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins anew.
+            Nothing comes twice because the run was resumed.
+        options: As of `step`; up to four tries if they say nothing.
+    """
+    return _DurableChat(model=model, on_chunk=on_chunk, step_options={**MODEL, **options})
 
 
 class _DurableChat(BaseChatModel):
     """Records the message that the model answered. Tools are bound by the model, and used by this."""
 
     model: BaseChatModel
+    on_chunk: OnChunk | None
     step_options: dict[str, Any]
 
     @property
@@ -199,10 +217,23 @@ class _DurableChat(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         async def request() -> Any:
-            return packed(await self.model.ainvoke(messages, stop=stop, **kwargs))
+            if self.on_chunk is None:
+                return packed(await self.model.ainvoke(messages, stop=stop, **kwargs))
+            return packed(await _streamed(self.model, self.on_chunk, messages, stop=stop, **kwargs))
 
         options = cast("StepOptions", self.step_options)
         return _result(unpacked(await step_call("model.request", request, **options)))
+
+
+async def _streamed(
+    model: BaseChatModel, on_chunk: OnChunk, *args: Any, **kwargs: Any
+) -> BaseMessage:
+    """The message as a whole, shown while it comes."""
+    chunks: list[BaseMessageChunk] = []
+    async for chunk in model.astream(*args, **kwargs):
+        on_chunk(chunk)
+        chunks.append(chunk)
+    return message_chunk_to_message(functools.reduce(operator.add, chunks))
 
 
 def _result(message: BaseMessage) -> ChatResult:

@@ -26,7 +26,9 @@ from agents import (
     RunResult,
     RunState,
     ShellTool,
+    Usage,
 )
+from agents.exceptions import ModelBehaviorError
 from agents.items import ToolApprovalItem, TResponseInputItem, TResponseStreamEvent
 from agents.mcp import MCPServer
 from agents.models.interface import Model
@@ -35,6 +37,12 @@ from agents.tool import Tool
 from agents.tool_context import ToolContext
 from mcp.types import CallToolResult
 from mcp.types import Tool as McpTool
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseOutputItem,
+    ResponseOutputItemDoneEvent,
+)
 
 from helmr.approvals import Approval, ask_approval
 from helmr.current import in_run
@@ -46,6 +54,8 @@ from helmr.streams import InputStream
 from helmr.wait_options import WaitOptions
 
 T = TypeVar("T")
+
+OnEvent = Callable[[TResponseStreamEvent], None]
 
 NOTHING_SAID: StepOptions = {}
 MODEL: StepOptions = {"retries": 3}
@@ -60,6 +70,7 @@ async def run(
     approvals: InputStream[Approval] | None = None,
     timeout: Duration | None = None,
     options: Callable[[ToolApprovalItem], WaitOptions] | None = None,
+    on_event: OnEvent | None = None,
     model: StepOptions = MODEL,
     tool: StepOptions = NOTHING_SAID,
     inline: Collection[str] = (),
@@ -74,6 +85,8 @@ async def run(
         approvals: Where people approve calls of tools with `needs_approval`; None leaves them in `interruptions`.
         timeout: Of each approval; then the call is rejected.
         options: What a wait says besides, for a call.
+        on_event: Told each event of a model's response as it comes, in the step; a request that is tried again begins
+            anew. Nothing comes twice because the run was resumed. Outside a run it is not called.
         model: Options of model requests; up to four tries if nothing is said.
         tool: Options of tool calls and of what MCP servers are asked; one try if nothing is said.
         inline: Names of tools that run in the task's code, so that they can call steps and wait.
@@ -85,7 +98,7 @@ async def run(
     """
     if not in_run():
         return await Runner.run(agent, input, run_config=run_config, **runner)
-    durable = _Durable(model, tool, inline)
+    durable = _Durable(model, tool, inline, on_event)
     own = durable.agent(agent)
     config = durable.config(run_config or RunConfig(tracing_disabled=True))
     result = await Runner.run(own, input, run_config=config, **runner)
@@ -101,8 +114,15 @@ async def run(
 class _Durable:
     """The durable copies of a run's agents, and the arguments that people have changed."""
 
-    def __init__(self, model: StepOptions, tool: StepOptions, inline: Collection[str]) -> None:
+    def __init__(
+        self,
+        model: StepOptions,
+        tool: StepOptions,
+        inline: Collection[str],
+        on_event: OnEvent | None,
+    ) -> None:
         self._model_options, self._tool_options, self._inline = model, tool, inline
+        self._on_event = on_event
         self._copies: dict[int, tuple[Agent[Any], Agent[Any]]] = {}
         self._edited: dict[str, str] = {}
 
@@ -111,7 +131,7 @@ class _Durable:
         return dataclasses.replace(
             config,
             model=self._model(config.model),
-            model_provider=_DurableProvider(config.model_provider, self._model_options),
+            model_provider=_DurableProvider(config.model_provider, self._model),
         )
 
     def agent(self, agent: Agent[Any]) -> Agent[Any]:
@@ -126,7 +146,9 @@ class _Durable:
         return self._copies[id(agent)][1]
 
     def _model(self, model: str | Model | None) -> Any:
-        return _DurableModel(model, self._model_options) if isinstance(model, Model) else model
+        if not isinstance(model, Model):
+            return model
+        return _DurableModel(model, self._model_options, self._on_event)
 
     def _handoff(self, handoff: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | Handoff[Any, Any]:
         if isinstance(handoff, Agent):
@@ -227,25 +249,64 @@ def _arguments(item: ToolApprovalItem) -> dict[str, Any]:
 class _DurableModel(Model):
     """Each request is a step. The model's clients live on the loop that all steps share."""
 
-    def __init__(self, model: Model, options: StepOptions) -> None:
-        self._wrapped, self._options = model, options
+    def __init__(self, model: Model, options: StepOptions, on_event: OnEvent | None) -> None:
+        self._wrapped, self._options, self._on_event = model, options, on_event
 
     def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
         return self._wrapped.get_retry_advice(request)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        call = functools.partial(self._wrapped.get_response, *args, **kwargs)
+        if self._on_event is None:
+            call = functools.partial(self._wrapped.get_response, *args, **kwargs)
+        else:
+            call = functools.partial(_streamed, self._wrapped, self._on_event, *args, **kwargs)
         return await step_call("model.request", call, result=ModelResponse, **self._options)
 
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        raise UsageError("in a durable run a model's response is not streamed")
+        raise UsageError(
+            "in a durable run a model's response is one step",
+            hint="run(…, on_event=…) is told its events as they come.",
+        )
+
+
+async def _streamed(model: Model, on_event: OnEvent, *args: Any, **kwargs: Any) -> ModelResponse:
+    """The response as a whole, shown while it comes.
+
+    Raises:
+        ModelBehaviorError: It broke off.
+    """
+    items: list[ResponseOutputItem] = []
+    done: Response | None = None
+    last = "nothing"
+    async for event in model.stream_response(*args, **kwargs):
+        on_event(event)
+        last = event.type
+        if isinstance(event, ResponseOutputItemDoneEvent):
+            items.append(event.item)
+        elif isinstance(event, ResponseCompletedEvent):
+            done = event.response
+    if done is None:
+        raise ModelBehaviorError(f"the model's response broke off after {last}")
+    used = done.usage
+    usage = Usage(requests=1)
+    if used is not None:
+        usage = Usage(
+            requests=1,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            total_tokens=used.total_tokens,
+            input_tokens_details=used.input_tokens_details,
+            output_tokens_details=used.output_tokens_details,
+        )
+    # Some servers say the items one by one and leave the list empty.
+    return ModelResponse(output=done.output or items, usage=usage, response_id=done.id)
 
 
 class _DurableProvider(ModelProvider):
     """Durable models by name."""
 
-    def __init__(self, provider: ModelProvider, options: StepOptions) -> None:
-        self._wrapped, self._options = provider, options
+    def __init__(self, provider: ModelProvider, durable: Callable[[Model], Model]) -> None:
+        self._wrapped, self._durable = provider, durable
 
     def get_model(self, model_name: str | None) -> Model:
-        return _DurableModel(self._wrapped.get_model(model_name), self._options)
+        return self._durable(self._wrapped.get_model(model_name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,25 @@ async def test_the_console_shows_the_inbox(fresh: Make, runtime: tuple[str, str]
         await terminal.press("q")
     finally:
         await terminal.close()
+
+
+ENGINE = ("ray", "duckdb", "fastapi", "textual")
+
+
+@pytest.mark.parametrize(
+    ("extra", "page", "absent"),
+    [
+        ("pydantic-ai", "pydantic-ai.md", (*ENGINE, "agents", "langgraph")),
+        ("openai-agents", "openai-agents.md", (*ENGINE, "pydantic_ai", "langgraph")),
+        ("langgraph", "langgraph.md", (*ENGINE, "agents", "pydantic_ai", "mcp")),
+        ("runtime,mcp", "mcp.md", ("textual", "polars", "agents", "langgraph", "pydantic_ai")),
+    ],
+    ids=["pydantic-ai", "openai-agents", "langgraph", "mcp"],
+)
+def test_what_a_page_shows_runs_where_only_its_extra_is(
+    extra: str, page: str, absent: tuple[str, ...], fresh: Make, project_root: Path
+) -> None:
+    fresh(extra).does("alone_page.py", str(project_root / "docs" / page), *absent)
 
 
 def test_all_has_the_extras_and_not_the_tools(fresh: Make) -> None:

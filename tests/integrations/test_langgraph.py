@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
@@ -11,7 +12,8 @@ from langchain_core.language_models.fake_chat_models import (
     FakeListChatModel,
     FakeMessagesListChatModel,
 )
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
@@ -205,3 +207,42 @@ async def blocking(prompt: str) -> str:
 async def test_a_model_that_is_not_awaited_in_a_run_is_refused() -> None:
     async with Harness(blocking) as harness:
         assert "ainvoke" in await (await harness.start("blocking", "x")).result()
+
+
+# --- words as they come
+
+replies = streams.output("replies", schema=str)
+tries: list[int] = []
+
+
+class Breaks(FakeListChatModel):
+    """Its first answer breaks off in the middle."""
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        tries.append(1)
+        for number, word in enumerate(("well", " said")):
+            if number and len(tries) == 1:
+                raise ConnectionError("gone")
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+
+
+breaks = durable_model(
+    Breaks(responses=[""]), on_chunk=lambda chunk: replies.emit(str(chunk.content)), retries=1
+)
+
+
+@task(id="streams")
+async def streams_words(prompt: str) -> list[str]:
+    message = await breaks.ainvoke(prompt)
+    return [type(message).__name__, str(message.content)]
+
+
+@both
+async def test_a_message_that_breaks_off_is_asked_for_again(replay_always: bool) -> None:
+    tries.clear()
+    async with Harness(streams_words, replay_always=replay_always) as harness:
+        session = await harness.start("streams", "x")
+        assert await session.result() == ["AIMessage", "well said"]
+        assert [c for c in await session.chunks("replies") if c] == ["well", "well", " said"]
+        assert await steps_of(session) == ["model.request"]
+    assert len(tries) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from agents import (
     handoff,
 )
 from agents.mcp import MCPServer, MCPServerStdio
-from agents.testing import assistant_message, function_call
+from agents.testing import ScriptedModel, assistant_message, function_call
 from mcp.types import CallToolResult
 from mcp.types import Tool as McpTool
+from openai.types.responses import ResponseCompletedEvent, ResponseTextDeltaEvent
 
 from helmr import step, streams, task
 from helmr.examples import openai_agents_support
@@ -246,6 +248,62 @@ async def test_a_tool_that_the_sdk_executes_itself_is_refused() -> None:
     async with Harness(shell) as harness:
         with pytest.raises(RunFailed, match="executed again at each resume"):
             await (await harness.start("shell", "x")).result()
+
+
+# --- words as they come
+
+replies = streams.output("replies", schema=str)
+
+
+class Breaks(Says):
+    """A response that breaks off at the first try; the second one ends well, its items said one by one."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        self.tries += 1
+        script = ScriptedModel([[assistant_message("said")]])
+        async for event in script.stream_response(*args, **kwargs):
+            if isinstance(event, ResponseCompletedEvent):
+                if self.tries == 1:
+                    return
+                event.response.output = []
+            yield event
+
+
+def show(event: Any) -> None:
+    if isinstance(event, ResponseTextDeltaEvent):
+        replies.emit(event.delta)
+
+
+@task(id="streams")
+async def streams_words(prompt: str) -> Any:
+    agent = Agent(name="streams", model=breaks)
+    result = await run(agent, prompt, on_event=show)
+    return [result.final_output, result.raw_responses[0].usage.requests]
+
+
+breaks = Breaks()
+
+
+@both
+async def test_a_response_that_breaks_off_is_asked_for_again(replay_always: bool) -> None:
+    breaks.tries = 0
+    async with Harness(streams_words, replay_always=replay_always) as harness:
+        session = await harness.start("streams", "x")
+        assert await session.result() == ["said", 1]
+        assert "".join(await session.chunks("replies")) == "saidsaid"
+        assert await steps_of(session) == ["model.request"]
+    assert breaks.tries == 2
+
+
+async def test_outside_a_run_nothing_is_streamed() -> None:
+    seen: list[Any] = []
+    agent = Agent(name="streams", model=Says())
+    config = RunConfig(tracing_disabled=True)
+    result = await run(agent, "x", on_event=seen.append, run_config=config)
+    assert (result.final_output, seen) == ("said", [])
 
 
 # --- MCP

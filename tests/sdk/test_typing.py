@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+FILES = ("typing_ok.py", "typing_errors.py")
+PYRIGHT = "1.1.414"
+"""Of its wheel and of what that fetches."""
+PYRIGHT_SETTINGS = {
+    "pythonVersion": "3.11",
+    "reportUnnecessaryTypeIgnoreComment": "error",
+}
 
 
 def test_the_package_says_that_it_is_typed(project_root: Path):
@@ -24,9 +34,46 @@ def test_user_code_has_the_types_and_the_type_errors_it_should(
     command = [
         *(sys.executable, "-m", "mypy", "--strict", "--config-file", "pyproject.toml"),
         *("--cache-dir", str(tmp_path_factory.mktemp("mypy")), "--follow-imports", "silent"),
-        *(str(HERE / name) for name in ("typing_ok.py", "typing_errors.py")),
+        *(str(HERE / name) for name in FILES),
     ]
     done = subprocess.run(
         command, cwd=project_root, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.extras
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_pyright_says_the_same(project_root: Path, tmp_path: Path):
+    """In an environment of its own: nothing else here needs it."""
+    python = tmp_path / "venv" / "bin" / "python"
+    uv = (sys.executable, "-m", "uv")
+    subprocess.run(
+        [*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True
+    )
+    wanted = f"pyright[nodejs]=={PYRIGHT}"
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python), wanted]
+    subprocess.run(install, check=True, timeout=240)
+    for name in FILES:
+        shutil.copy(HERE / name, tmp_path)
+    settings = tmp_path / "pyrightconfig.json"
+    settings.write_text(json.dumps({**PYRIGHT_SETTINGS, "include": FILES}))
+    environ = {
+        **os.environ,
+        "PYRIGHT_PYTHON_CACHE_DIR": str(tmp_path / "cache"),
+        "PYRIGHT_PYTHON_FORCE_VERSION": PYRIGHT,
+    }
+    command = [
+        str(python),
+        "-m",
+        "pyright",
+        "--project",
+        str(settings),
+        "--pythonpath",
+        sys.executable,
+    ]
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

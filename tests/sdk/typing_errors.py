@@ -5,7 +5,7 @@ Each line must have exactly this error: an ignore that ignores nothing is one to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -18,6 +18,7 @@ class Decision(BaseModel):
 
 approval = streams.input("approval", schema=Decision)
 progress = streams.output("progress", schema=str)
+grade = streams.input("grade", schema=Literal["good", "bad"])
 
 
 @step
@@ -49,12 +50,13 @@ async def body(payload: str, ctx: TaskContext) -> int:
     await approval.append(text)  # type: ignore[attr-defined]
     await approval.wait(timeout=[number])  # type: ignore[call-overload]
     await approval.wait(priority="soon")  # type: ignore[call-overload]
+    point: int = await grade.wait().unwrap()  # type: ignore[assignment]
     wrong: str = await approval.wait().unwrap()  # type: ignore[assignment]
     (await approval.wait()).value.decision  # type: ignore[union-attr]  # noqa: B018
     await Service().charge("x")  # type: ignore[arg-type]
     await Service().charge()  # type: ignore[call-arg]
     await Service.charge(1)  # type: ignore[call-arg, arg-type]
-    return len(wrong)
+    return len(wrong) + point
 
 
 @task(on_idle_input="drop")  # type: ignore[call-overload]

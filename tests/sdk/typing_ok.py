@@ -1,4 +1,7 @@
-"""What a type checker knows of the SDK; checked by `test_typing.py`, never run."""
+"""What type checkers know of the SDK; checked by `test_typing.py`, never run.
+
+Pyright narrows by `ok is True` and by `error is None`, mypy also by `ok` alone: those lines say so.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import random
 import uuid
 from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any, Literal, assert_type
+from typing import Any, Literal, TypeVar, assert_type
 
 from pydantic import BaseModel
 
@@ -31,8 +34,11 @@ from helmr import (
     streams,
     task,
     timers,
+    tokens,
 )
 from helmr.client import AsyncStartedSession, StartedSession
+
+T = TypeVar("T")
 
 
 class Decision(BaseModel):
@@ -44,11 +50,24 @@ approval = streams.input("approval", schema=Decision)
 anything = streams.input("anything")
 numbers = streams.input("numbers", schema=list[int])
 progress = streams.output("progress", schema=str)
+grade = streams.input("grade", schema=Literal["good", "bad"])
+maybe = streams.input("maybe", schema=Decision | None)
+either = streams.output("either", schema=str | int)
 
 assert_type(approval, InputStream[Decision])
 assert_type(anything, InputStream[Any])
 assert_type(numbers, InputStream[list[int]])
 assert_type(progress, OutputStream[str])
+assert_type(grade, InputStream[Literal["good", "bad"]])
+assert_type(maybe, InputStream[Decision | None])
+assert_type(either, OutputStream[str | int])
+
+
+def of_types_that_are_known_at_run_time(known: type[T], unknown: Any) -> None:
+    assert_type(streams.input("known", schema=known), InputStream[T])
+    assert_type(streams.input("unknown", schema=unknown), InputStream[Any])
+    assert_type(streams.output("known", schema=known), OutputStream[T])
+    assert_type(streams.output("unknown", schema=unknown), OutputStream[Any])
 
 
 @step
@@ -117,11 +136,23 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     assert_type(result.record, Record | None)
     assert_type(result.ok, bool)
     if result.ok:
+        assert_type(result.value, Decision)  # pyright: ignore[reportAssertTypeFailure]
+    if result.ok is True:
         assert_type(result.value, Decision)
     if result.error is None:
         assert_type(result.value, Decision)
     assert_type(await anything.wait().unwrap(), Any)
     assert_type(await numbers.wait().unwrap(), list[int])
+    assert_type(await grade.wait().unwrap(), Literal["good", "bad"])
+    assert_type(await maybe.wait().unwrap(), Decision | None)
+    assert_type(await anything.wait(schema=Decision).unwrap(), Decision)
+    assert_type(await anything.wait(schema=Literal["a", "b"]).unwrap(), Literal["a", "b"])
+    assert_type(await anything.wait(schema={"type": "boolean"}).unwrap(), Any)
+    token = await tokens.create(schema=int | None)
+    assert_type(await token.wait(schema=int | None).unwrap(), int | None)
+    assert_type(await token.wait(schema=Decision).unwrap(), Decision)
+    assert_type(await token.wait().unwrap(), Any)
+    assert_type(await tokens.wait("tok_1", schema=Literal[1, 2]).unwrap(), Literal[1, 2])
     async for message in approval.iter(timeout=5):
         assert_type(message, Decision)
     assert_type(await approval.peek(), list[Decision])
@@ -176,6 +207,7 @@ async def fetched(url: str, size: int) -> bytes:
 
 async def calls_by_name() -> None:
     assert_type(await step_call("read", fetched, "a", 3, result=Decision), Decision)
+    assert_type(await step_call("read", fetched, "a", 3, result=Decision | None), Decision | None)
     assert_type(await step_call("read", fetched, "a", 3, retries=2), Any)
 
 
@@ -184,7 +216,7 @@ async def starts_children(payload: Decision, ctx: TaskContext) -> None:
     child = await sessions.start(review, payload)
     assert_type(child, sessions.Child[str])
     ended = await child.result(timeout="1h")
-    if ended.ok:
+    if ended.ok is True:
         assert_type(ended.value, str)
     else:
         assert_type(ended.error, WaitTimeout | WaitCancelled)
@@ -192,6 +224,8 @@ async def starts_children(payload: Decision, ctx: TaskContext) -> None:
     async for one in sessions.as_ended([child]):
         assert_type(one.child, sessions.Child[str])
         if one.ok:
+            assert_type(one.value, str)  # pyright: ignore[reportAssertTypeFailure]
+        if one.error is None:
             assert_type(one.value, str)
         else:
             assert_type(one.error, ChildFailed | WaitCancelled)
