@@ -158,9 +158,9 @@ class DirectoryActor:
         """
         self._pool.set_room(sessions_per_host)
         if why is None:
-            self._pool.warnings.pop(ROOM, None)
+            self._pool.warnings.take_back(ROOM)
         else:
-            self._pool.warn(ROOM, why)
+            self._pool.warnings.show(ROOM, why)
         self._look()
 
     async def _begin(self) -> None:

@@ -100,6 +100,7 @@ class GatewayApp:
         self.service = service
         self.settings = settings
         self.metrics = Metrics()
+        service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         access = Access(
             settings.admin_key_hash,

@@ -82,6 +82,7 @@ class Service:
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
+        self._watching: list[Callable[[FeedItem], None]] = []
         self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
         self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
         self.hub = FeedHub(
@@ -129,6 +130,10 @@ class Service:
             is_published=is_published,
         )
 
+    def watch(self, call: Callable[[FeedItem], None]) -> None:
+        """Have each entry told that the feed brings from now on, before followers get it."""
+        self._watching.append(call)
+
     def start(self) -> None:
         """Begin to follow the ledger's feed; needs a running loop."""
         self.hub.start()
@@ -140,6 +145,8 @@ class Service:
 
     def _learn(self, item: FeedItem) -> None:
         self.chunks.entry(item.session_id)
+        for call in self._watching:
+            call(item)
         if item.kind == "wait.opened":
             body = item.entry["body"]
             self._session_of_wait.put(body["wait_id"], item.session_id)
