@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from helmr.ids import new_id
 from helmr_runtime import tracing
 from helmr_runtime.ports import Released
-from helmr_runtime.tracing import Derived
+from helmr_runtime.tracing.derived import Derived
 from helmr_runtime.tracing.otel import place_of
 from tests.service.stack import Stack, until
 from tests.tracing import tasks

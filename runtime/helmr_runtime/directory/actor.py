@@ -218,7 +218,8 @@ class DirectoryActor:
         """Pool, queue and warnings, as JSON.
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
-        failing, routes, deaths, recent_deaths[], warnings[], host_list[]}`; the last as `PoolHost.to_json` has it.
+        failing, routes, deaths, recent_deaths[], warnings[], states[], host_list[]}`; `states` are the kinds of the
+        warnings, the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:

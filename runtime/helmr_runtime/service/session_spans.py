@@ -15,7 +15,7 @@ from helmr_runtime import tracing
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.feed import FeedItem
-from helmr_runtime.tracing import Derived
+from helmr_runtime.tracing.derived import Derived
 
 logger = logging.getLogger(__name__)
 

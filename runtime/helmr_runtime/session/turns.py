@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.tracing.derived import Derived
 
 if TYPE_CHECKING:
     from helmr_runtime.tracing.otel import Open, Spans
@@ -85,7 +86,7 @@ class Turns:
         if turn is None:
             return
         if waits is not None:
-            turn.link(self._state.id, tracing.Derived("wait", waits), "waits_for")
+            turn.link(self._state.id, Derived("wait", waits), "waits_for")
         failed = (EntryKind.RUN_FAILED, EntryKind.RUN_BLOCKED, EntryKind.RUN_ATTEMPT_FAILED)
         error = entry.kind.value if entry.kind in failed else None
         self._when_durable(entry.seq, lambda: turn.end(error))

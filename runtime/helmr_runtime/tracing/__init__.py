@@ -6,20 +6,12 @@ Nothing of OpenTelemetry is imported until `start` is called. What a span is mad
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
     from helmr_runtime.tracing.otel import Spans
-
-
-class Derived(NamedTuple):
-    """What names a span that is made later, or elsewhere: `kind` is session, run or wait."""
-
-    kind: str
-    id: str
-
 
 spans: Spans | None = None
 """Makes the spans of this process; None while tracing is off."""

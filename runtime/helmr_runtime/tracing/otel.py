@@ -41,7 +41,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from helmr_runtime.tracing import Derived
+from helmr_runtime.tracing.derived import Derived
 
 W3C = TraceContextTextMapPropagator()
 
