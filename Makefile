@@ -57,7 +57,7 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-uv pyproject.toml constraints.txt
-	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,sql,docs,dev]'
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,console,experiments,notebooks,otel,sql,docs,dev]'
 	@touch $(VENV)/.stamp-demo $@
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-uv pyproject.toml constraints.txt

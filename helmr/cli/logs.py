@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -66,6 +67,9 @@ class LogFile:
 
     def _line(self, text: str) -> Line:
         """A line that says nothing of itself, of a traceback say, belongs to the one before it."""
+        if text.startswith("{") and (told := _told(text)) is not None:
+            self._logged_at, self._session_id, text = told
+            return Line(self._logged_at, self._session_id, text)
         if logged := LOGGED.match(text):
             self._logged_at, self._session_id = logged[1], logged[2]
         elif printed := PRINTED.match(text):
@@ -89,6 +93,19 @@ class Logs:
         lines = [line for file in self._files.values() for line in file.read()]
         lines.sort(key=lambda line: line.logged_at)
         return [line for line in lines if session_id in (None, line.session_id)]
+
+
+def _told(line: str) -> tuple[str, str, str] | None:
+    """Time, session and text of a line of a file that is written as JSON; None of any other."""
+    try:
+        said = json.loads(line)
+        at = str(said["time"]).replace("T", " ").replace(".", ",").rstrip("Z")
+        session_id = str(said["session"] or "-")
+        text = f"{at} {said['level']} {session_id} {said['logger']}: {said['message']}"
+    except (ValueError, KeyError, TypeError):
+        return None
+    exception = said.get("exception")
+    return at, session_id, text if exception is None else f"{text}\n{exception}"
 
 
 def register(app: typer.Typer) -> None:

@@ -87,7 +87,7 @@ def _queue(pool: Mapping[str, Any]) -> str:
 
 
 def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
-    shown = ("ready", "host_list", "warnings")
+    shown = ("ready", "host_list", "warnings", "states")
     pool = {name: value for name, value in health.pool.items() if name not in shown}
     return [
         ("url", endpoint.url),

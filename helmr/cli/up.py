@@ -33,6 +33,13 @@ class Transport(StrEnum):
     RAY = "ray"
 
 
+class LogFormat(StrEnum):
+    """What `--log-format` takes."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Check(StrEnum):
     """What `--check` takes."""
 
@@ -128,6 +135,16 @@ def up(
             "--http/--no-http", help="Whether it listens; without, only the cluster reaches it."
         ),
     ] = True,
+    otel: Annotated[
+        bool,
+        typer.Option(
+            "--otel",
+            help="Make OpenTelemetry traces, and send them where the OTEL_ variables say.",
+        ),
+    ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="What a line of its log files is.", show_default=True)
+    ] = LogFormat.TEXT,
     transport: Annotated[
         Transport,
         typer.Option(help="How its processes on one machine call each other."),
@@ -208,6 +225,8 @@ def up(
         serves_http=http,
         trusted_proxies=proxies,
         transport=transport.value,
+        traces=otel,
+        json_logs=log_format is LogFormat.JSON,
         in_process=in_process,
         ensured=(
             Ensured(task=ensure, external_id=external_id, payload=data)

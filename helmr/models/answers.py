@@ -463,6 +463,8 @@ class Health(Wire):
     reasons: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     """What is wrong although calls are answered."""
+    degraded: list[str] = Field(default_factory=list)
+    """The states behind reasons and warnings, by name: `disk_low`, `queue_old` and so on (docs/monitoring.md)."""
     version: str
     pid: int | None = None
     data_dir: str | None = None

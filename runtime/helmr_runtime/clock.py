@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
@@ -29,6 +31,10 @@ class Clock(Protocol):
         """Make `call` on the running loop at `when`, at once if that has passed."""
         ...
 
+    def elapsed_s(self) -> float:
+        """Seconds since some moment, by a clock that nobody sets; sleep of the machine counts."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -42,6 +48,11 @@ class SystemClock:
         delay_s = max(0.0, (when - self.now()).total_seconds())
         return asyncio.get_running_loop().call_later(delay_s, call)
 
+    def elapsed_s(self) -> float:
+        """Seconds since the machine began."""
+        has_boottime = sys.platform == "linux"
+        return time.clock_gettime(time.CLOCK_BOOTTIME if has_boottime else time.CLOCK_MONOTONIC)
+
 
 class FakeClock:
     """A clock that stands still until it is moved; the one fake clock of all tests and of `helmr.testing`.
@@ -52,6 +63,7 @@ class FakeClock:
 
     def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        self._start = start
         self._order = count()
         self._calls: list[tuple[datetime, int, _FakeTimer]] = []
 
@@ -67,6 +79,10 @@ class FakeClock:
         else:
             heapq.heappush(self._calls, (when, next(self._order), timer))
         return timer
+
+    def elapsed_s(self) -> float:
+        """Seconds since it began: nobody sets it but by letting time pass."""
+        return (self._now - self._start).total_seconds()
 
     @property
     def next_at(self) -> datetime | None:

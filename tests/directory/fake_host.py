@@ -19,6 +19,7 @@ from helmr_runtime.ports import (
     Lease,
     Ledger,
     Occupancy,
+    Pulse,
     Released,
     SlotReport,
     SlotState,
@@ -253,10 +254,10 @@ class FakeHost:
             await asyncio.sleep(0)  # it is loading
         return Lease(session_id=session_id, epoch=one.epoch) if one is not None else None
 
-    async def ping(self) -> int | None:
+    async def ping(self) -> Pulse:
         if self.is_deaf:
             await asyncio.Event().wait()
-        return self.memory_bytes
+        return Pulse(memory_bytes=self.memory_bytes)
 
     async def longest_s(self) -> float:
         return self.step_s

@@ -491,7 +491,7 @@ async def test_a_try_that_begins_before_the_last_one_is_gone_is_still_known_to_e
         ends.append(end)
         loop.call_soon(steps.start, op, "key", 1)
 
-    steps = StepRunner(loop, ended, SlotMark())
+    steps = StepRunner(loop, ended, SlotMark(), "run", lambda: None)
     call = StepCall(
         name="body",
         call=body,

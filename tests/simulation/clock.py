@@ -29,6 +29,10 @@ class SimulatedClock:
         delay_s = max(0.0, (when - self.now()).total_seconds())
         return asyncio.get_running_loop().call_later(delay_s, call)
 
+    def elapsed_s(self) -> float:
+        """Seconds since it all began: a step does not move it."""
+        return self._scheduler.now_s
+
     def step(self, seconds: float) -> None:
         """Set the wall's clock forward or back."""
         self._begin += timedelta(seconds=seconds)

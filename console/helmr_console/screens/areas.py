@@ -25,6 +25,9 @@ from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import TextPane, fact, head, lines, nothing_here
 
+SAID_ABOVE = ("warnings", "states")
+"""Of the pool: shown as sentences already."""
+
 ACTIVITY_FIELDS = Fields(
     noun="activity",
     texts=("by", "kind", "what", "session"),
@@ -209,7 +212,7 @@ class SystemScreen(ConsoleScreen):
                 parts.append(fact(name, safe.line(value, limit=200)))
         for title, values in (
             ("Counts", health.counts),
-            ("Pool", {name: value for name, value in health.pool.items() if name != "warnings"}),
+            ("Pool", {k: value for k, value in health.pool.items() if k not in SAID_ABOVE}),
             ("Ledger", health.ledger),
         ):
             if values:

@@ -31,6 +31,8 @@ class Command:
     operation: Operation | None = None
     sent_at: datetime | None = None
     """The time the command carries, if any; `now` is at least that."""
+    trace: str | None = None
+    """What set it off, as a W3C traceparent; decides nothing and is stored nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,9 +158,9 @@ class DirectoryActor:
         """
         self._pool.set_room(sessions_per_host)
         if why is None:
-            self._pool.warnings.pop(ROOM, None)
+            self._pool.warnings.take_back(ROOM)
         else:
-            self._pool.warn(ROOM, why)
+            self._pool.warnings.show(ROOM, why)
         self._look()
 
     async def _begin(self) -> None:
@@ -218,7 +218,8 @@ class DirectoryActor:
         """Pool, queue and warnings, as JSON.
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
-        failing, routes, deaths, recent_deaths[], warnings[], host_list[]}`; the last as `PoolHost.to_json` has it.
+        failing, routes, deaths, recent_deaths[], warnings[], states[], host_list[]}`; `states` are the kinds of the
+        warnings, the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:

@@ -287,7 +287,7 @@ class Bindings:
             self.placing.drain(host)
 
     def _retire(self, host: PoolHost, reason: str) -> None:
-        self._pool.warn(f"retire:{host.name}", f"{host.name} retires: {reason}")
+        self._pool.warnings.show(f"retire:{host.name}", f"{host.name} retires: {reason}")
         self.placing.drain(host)
 
     def _claim(self, host: PoolHost, lease: Lease) -> None:

@@ -72,7 +72,7 @@ class MemoryBound:
 
     async def _replace(self, host: PoolHost) -> None:
         """Start another host, and drain this one when that is there."""
-        self._pool.warn(f"retire:{host.name}", f"{host.name} makes way: {_cause(host)}")
+        self._pool.warnings.show(f"memory:{host.name}", f"{host.name} makes way: {_cause(host)}")
         if host.is_exclusive or await self._pool.start_another():
             self._placing.drain(host)
         else:

@@ -19,13 +19,13 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.hosts import HostState, PoolHost, ProcessState, Slot, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
+from helmr_runtime.directory.warnings import Warnings
 from helmr_runtime.ports import Host, HostReport, Occupancy
 from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 
 DEATHS_KEPT = 50
-WARNINGS_KEPT = 50
 
 
 class PoolEvents(Protocol):
@@ -72,7 +72,7 @@ class Pool:
         self.hosts: dict[str, PoolHost] = {}
         self.room = room
         self.catalog_hash = catalog_hash
-        self.warnings: dict[str, str] = {}
+        self.warnings = Warnings()
         self.deaths: deque[dict[str, Any]] = deque(maxlen=DEATHS_KEPT)
         self.deaths_count = 0
         self._spawner = spawner
@@ -150,10 +150,10 @@ class Pool:
             self._starting -= 1
         if error is None:
             self._failures = 0
-            self.warnings.pop("start", None)
+            self.warnings.take_back("start")
         else:
             self._failures += 1
-            self.warn("start", f"a host can't be started: {error}")
+            self.warnings.show("start", f"a host can't be started: {error}")
         self.fill()
 
     async def start_another(self) -> bool:
@@ -165,16 +165,16 @@ class Pool:
             self._starting -= 1
             self.fill()
         if error is None:
-            self.warnings.pop("start", None)
+            self.warnings.take_back("start")
         else:
-            self.warn("start", f"a host can't be started: {error}")
+            self.warnings.show("start", f"a host can't be started: {error}")
         return host is not None
 
     async def start_exclusive(self) -> PoolHost | None:
         """A new host for one session; None if it could not be started."""
         host, error = await self._try_start(is_exclusive=True)
         if error is not None:
-            self.warn("start", f"a host of its own can't be started: {error}")
+            self.warnings.show("start", f"a host of its own can't be started: {error}")
         return host
 
     async def _try_start(self, *, is_exclusive: bool) -> tuple[PoolHost | None, str | None]:
@@ -236,7 +236,7 @@ class Pool:
             try:
                 return await ask()
             except CallError as error:
-                self.warn("take-over", str(error))
+                self.warnings.show("take-over", str(error))
                 await sleep(self._clock, self._limits.backoff_s(failures))
                 failures += 1
 
@@ -281,8 +281,7 @@ class Pool:
             logger.warning("%s died (%s), held %d sessions", host.name, cause, len(host.slots))
         self._unwatch(host)
         self.hosts.pop(host.name, None)
-        for key in (host.name, f"retire:{host.name}"):
-            self.warnings.pop(key, None)
+        self.warnings.host_gone(host.name)
         host.become(HostState.GONE, now)
         self._events.on_death(host, cause, is_counted=is_counted)
         self.fill()
@@ -329,7 +328,7 @@ class Pool:
 
     def _ping(self, host: PoolHost, now: datetime, *, was_away: bool) -> None:
         if host.ping is None or host.ping.done():
-            self.warnings.pop(host.name, None)
+            self.warnings.take_back(f"silent:{host.name}")
             host.asked_at = now
             host.ping = asyncio.create_task(self._ping_once(host))
             return
@@ -342,11 +341,19 @@ class Pool:
 
     async def _ping_once(self, host: PoolHost) -> None:
         try:
-            host.memory_bytes = await host.port.ping()
+            pulse = await host.port.ping()
         except HelmrError:
             # The directory hears of a death otherwise; a host that can't be reached now has answered nothing, which the
             # next ping shows.
             return
+        host.memory_bytes = pulse.memory_bytes
+        blocked = f"blocked:{host.name}"
+        if pulse.blocked is None:
+            self.warnings.take_back(blocked)
+        elif host.is_alive:
+            self.warnings.show(
+                blocked, f"{host.name}: the loop of all async steps is held by {pulse.blocked}"
+            )
         self.on_memory(host)
 
     async def _look(self, host: PoolHost, silent_s: float) -> None:
@@ -362,7 +369,9 @@ class Pool:
         elif silent_s >= self._limits.silent_max_s:
             await self.end(host, f"silent for {silent_s:.0f} s", is_counted=True)
         else:
-            self.warn(host.name, f"{host.name} has not answered for {silent_s:.0f} s")
+            self.warnings.show(
+                f"silent:{host.name}", f"{host.name} has not answered for {silent_s:.0f} s"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
@@ -380,14 +389,7 @@ class Pool:
             },
             "deaths": self.deaths_count,
             "recent_deaths": list(self.deaths),
-            "warnings": list(self.warnings.values()),
+            "warnings": self.warnings.texts,
+            "states": self.warnings.kinds,
             "host_list": [host.to_json() for host in hosts],
         }
-
-    def warn(self, key: str, text: str) -> None:
-        """Show a warning until its key is taken back."""
-        if key not in self.warnings:
-            logger.warning("%s", text)
-        self.warnings[key] = text
-        while len(self.warnings) > WARNINGS_KEPT:
-            self.warnings.pop(next(iter(self.warnings)))

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
+from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import openapi
 from helmr_runtime.http.access import Access, Authenticator, Trusting
@@ -100,6 +101,7 @@ class GatewayApp:
         self.service = service
         self.settings = settings
         self.metrics = Metrics()
+        service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         access = Access(
             settings.admin_key_hash,
@@ -118,7 +120,12 @@ class GatewayApp:
         loop = asyncio.get_running_loop()
         began_at_s = loop.time()
         scope["app"] = self
+        span = None
+        if tracing.spans is not None:
+            span = tracing.spans.request(scope["method"], scope["headers"])
         path, response = await self._answer(scope, receive)
+        if span is not None:
+            span.answered(path, response.status_code)
         present = {name for name, _ in response.raw_headers}
         response.raw_headers += [header for header in HEADERS if header[0] not in present]
         seconds = loop.time() - began_at_s

@@ -1,17 +1,45 @@
-"""Numbers for Prometheus: of the HTTP face itself, and at each scrape those of ledger and pool."""
+"""Numbers for Prometheus: of the HTTP face, of what the feed brings, and at each scrape those of ledger and pool.
+
+Invariants: a label's values are bounded: by the code (routes, streams, kinds, states) or by `LABELS_MAX`.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
-from helmr.models import Health
+from helmr.models import Activity, Health
+from helmr_runtime.core.entries import from_iso
+from helmr_runtime.service.degraded import State
+from helmr_runtime.service.feed import FeedItem
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Around the 9 ms of a hot answer, up to a start that waits for its result."""
+
+LABELS_MAX = 100
+"""Streams that have numbers of their own; the others are one, `other`."""
+
+OTHER = "other"
+
+ENDED_MAX = 10_000
+"""Ended waits whose run has not gone on yet; of more the oldest are not measured."""
+
+RUN_ENDS = {f"run.{status}": status for status in ("succeeded", "failed", "cancelled", "blocked")}
+WAIT_ENDS = {f"wait.{status}": status for status in ("fulfilled", "timed_out", "cancelled")}
+STEP_ENDS = {f"step.{status}": status for status in ("succeeded", "failed", "abandoned")}
+
+BY_OTHERS = frozenset({"wait.claimed", "wait.claim_ended", "wait.assigned", "input.accepted"})
+"""Entries of a run that do not say that its code has gone on."""
 
 
 class Metrics:
@@ -37,7 +65,7 @@ class Metrics:
         self._in_flight = Gauge(
             "helmr_commands_in_flight", "Commands under way", registry=self._registry
         )
-        self._ready = Gauge("helmr_ready", "1 if /readyz says ready", registry=self._registry)
+        self.entries = EntryMetrics(self._registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -52,33 +80,229 @@ class Metrics:
         count.inc()
         time_taken.observe(seconds)
 
-    def render(self, health: Health, *, followers: int, in_flight: int) -> bytes:
-        """Everything as text."""
+    def render(
+        self,
+        health: Health,
+        numbers: Mapping[str, Any],
+        *,
+        now: datetime,
+        followers: int,
+        in_flight: int,
+        clock_steps: int,
+    ) -> bytes:
+        """Everything as text.
+
+        Args:
+            health: As `/readyz` with a key.
+            numbers: `LedgerClient.numbers`; empty while the ledger does not answer.
+            now: From which ages are counted.
+            followers: Of the feed.
+            in_flight: Commands under way.
+            clock_steps: That have been seen.
+        """
         self._followers.set(followers)
         self._in_flight.set(in_flight)
-        self._ready.set(1 if health.ready else 0)
         scraped = CollectorRegistry(auto_describe=False)
-        scraped.register(_Numbers("helmr_ledger", health.ledger))
-        scraped.register(_Numbers("helmr_pool", health.pool))
+        scraped.register(_Scraped(health, numbers, now, clock_steps))
         return generate_latest(self._registry) + generate_latest(scraped)
 
 
-class _Numbers:
-    """The numbers of a nested mapping as gauges, named by their path."""
+class EntryMetrics:
+    """What the gateway counts as entries come by the feed, which are those since it began to follow it.
 
-    def __init__(self, prefix: str, numbers: Mapping[str, Any]) -> None:
-        self._prefix = prefix
+    Copies in forks are passed over: they were counted when they happened.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._runs = Counter(
+            "helmr_runs", "Runs that ended or were blocked", ["status"], registry=registry
+        )
+        self._resumes = Counter(
+            "helmr_run_resumes", "Runs that a host went on with", registry=registry
+        )
+        self._opened = Counter(
+            "helmr_waits_opened", "Waits opened", ["kind", "stream"], registry=registry
+        )
+        self._ended = Counter(
+            "helmr_waits_ended", "Waits that ended", ["outcome"], registry=registry
+        )
+        self._steps = Counter(
+            "helmr_steps", "Steps with an outcome", ["outcome"], registry=registry
+        )
+        self._tries = Counter(
+            "helmr_step_tries_failed",
+            "Tries of steps that failed and are repeated",
+            registry=registry,
+        )
+        self._went_on = Histogram(
+            "helmr_answer_to_run_seconds",
+            "From the end of a wait to the next entry of its run",
+            ["way"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self._streams: set[str] = set()
+        self._ended_at: OrderedDict[str, tuple[datetime, str]] = OrderedDict()
+
+    def seen(self, item: FeedItem) -> None:
+        """Count an entry."""
+        kind, body = item.kind, item.entry["body"]
+        if "copied_from" in body:
+            return
+        run_id = item.entry["run_id"]
+        if run_id in self._ended_at and kind not in BY_OTHERS:
+            self._goes_on(run_id, from_iso(item.entry["recorded_at"]))
+        if kind == "run.resumed":
+            self._resumes.inc()
+        elif kind == "step.try_failed":
+            self._tries.inc()
+        elif kind == "wait.opened" and not body.get("backoff"):
+            self._opened.labels(body["kind"], self._stream(body.get("stream"))).inc()
+        elif kind in WAIT_ENDS:
+            self._ended.labels(WAIT_ENDS[kind]).inc()
+            if body.get("next") in ("running", "queued"):
+                way = "live" if body["next"] == "running" else "parked"
+                self._ended_at[run_id] = from_iso(item.entry["recorded_at"]), way
+                if len(self._ended_at) > ENDED_MAX:
+                    self._ended_at.popitem(last=False)
+        elif kind in RUN_ENDS:
+            self._runs.labels(RUN_ENDS[kind]).inc()
+        elif kind in STEP_ENDS:
+            self._steps.labels(STEP_ENDS[kind]).inc()
+
+    def _goes_on(self, run_id: str, at: datetime) -> None:
+        ended_at, way = self._ended_at.pop(run_id)
+        self._went_on.labels(way).observe((at - ended_at).total_seconds())
+
+    def _stream(self, name: str | None) -> str:
+        if name is None or name in self._streams:
+            return name or ""
+        if len(self._streams) >= LABELS_MAX:
+            return OTHER
+        self._streams.add(name)
+        return name
+
+
+class _Scraped:
+    """What ledger and directory say at this scrape; a part that does not answer has no numbers."""
+
+    def __init__(
+        self, health: Health, numbers: Mapping[str, Any], now: datetime, clock_steps: int
+    ) -> None:
+        self._health = health
         self._numbers = numbers
+        self._now = now
+        self._clock_steps = clock_steps
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, number in sorted(_flat(self._prefix, self._numbers)):
-            yield GaugeMetricFamily(name, name.replace("_", " "), value=number)
+    def collect(self) -> Iterator[Metric]:
+        """All of them, as the registry asks."""
+        health = self._health
+        yield _gauge("helmr_ready", "1 if /readyz says ready", int(health.ready))
+        states = {(state.value,): int(state in health.degraded) for state in State}
+        yield _gauges("helmr_degraded", "1 while the runtime is in that state", ["state"], states)
+        steps = "Times that the machine's clock was set, as the gateway saw it"
+        yield CounterMetricFamily("helmr_clock_steps", steps, value=self._clock_steps)
+        if health.pool:
+            yield from _of_pool(health.pool)
+        if "feed_offset" in health.ledger:
+            yield from _of_ledger(health.ledger)
+        if self._numbers:
+            yield from self._of_numbers()
+
+    def _of_numbers(self) -> Iterator[Metric]:
+        counts, ages = _bounded(self._numbers["waits"], self._now)
+        of_what = ["kind", "stream"]
+        yield _gauges("helmr_waits_open", "Pending waits", of_what, counts)
+        yield _gauges("helmr_wait_oldest_seconds", "Age of the oldest of them", of_what, ages)
+        yield _gauge("helmr_claims", "Waits that somebody is at", self._numbers["claims"])
+        schedules = {(state,): count for state, count in self._numbers["schedules"].items()}
+        yield _gauges("helmr_schedules", "Schedules", ["state"], schedules)
+        for key, about in (
+            ("commit_seconds", "Time of a transaction of the ledger"),
+            ("commit_jobs", "Writes that shared a transaction of the ledger"),
+        ):
+            if key in self._numbers:
+                yield _histogram(f"helmr_{key}", about, self._numbers[key])
 
 
-def _flat(prefix: str, numbers: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in numbers.items():
-        name = f"{prefix}_{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(name, value)
-        elif isinstance(value, int | float) and name.isidentifier():
-            yield name, float(value)
+def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
+    hosts, sessions = pool["hosts"], pool["sessions"]
+    by_state = {
+        ("ready",): hosts["total"] - hosts["starting"] - hosts["retiring"],
+        ("starting",): hosts["starting"],
+        ("retiring",): hosts["retiring"],
+    }
+    yield _gauges("helmr_hosts", "Hosts", ["state"], by_state)
+    yield _gauge("helmr_sessions_live", "Sessions that hosts hold", sessions["live"])
+    yield _gauge("helmr_sessions_lingering", "Those that only wait", sessions["lingering"])
+    yield _gauge("helmr_sessions_room", "Sessions that hosts have room for", sessions["room"])
+    yield _gauge("helmr_queue_runs", "Runs that wait for room", pool["queue"])
+    oldest = "How long the oldest of them has waited"
+    yield _gauge("helmr_queue_oldest_seconds", oldest, pool["queue_oldest_s"])
+    yield _gauge("helmr_queue_failing_runs", "Those that can't be resumed", pool["failing"])
+    yield CounterMetricFamily("helmr_host_deaths", "Hosts that died", value=pool["deaths"])
+    for key, name, about in (
+        ("sessions", "helmr_host_sessions", "Sessions of a host"),
+        ("memory_bytes", "helmr_host_memory_bytes", "What a host has allocated"),
+        ("memory_max_bytes", "helmr_host_memory_max_bytes", "What it may allocate"),
+    ):
+        of_hosts = {
+            (host["name"],): host[key] for host in pool["host_list"] if host[key] is not None
+        }
+        yield _gauges(name, about, ["host"], of_hosts)
+
+
+def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
+    counts = ledger["counts"]
+    by_activity = {(activity.value,): counts[activity.value] for activity in Activity}
+    yield _gauges("helmr_sessions", "Sessions by what they do", ["activity"], by_activity)
+    yield _gauge("helmr_sessions_open", "Open sessions", counts["open"])
+    yield _gauge("helmr_sessions_parked", "Sessions that wait on disk alone", counts["parked"])
+    yield _gauge("helmr_feed_offset", "Entries since the ledger began", ledger["feed_offset"])
+    failing = int(ledger.get("failure") is not None)
+    yield _gauge("helmr_ledger_failing", "1 while the ledger can't commit", failing)
+    for key, name, about in (
+        ("size_bytes", "helmr_ledger_size_bytes", "The database and its write-ahead log"),
+        ("disk_free_bytes", "helmr_disk_free_bytes", "Room left on the disk of the data directory"),
+        ("disk_total_bytes", "helmr_disk_size_bytes", "Its size"),
+    ):
+        if key in ledger:
+            yield _gauge(name, about, ledger[key])
+
+
+def _bounded(
+    waits: list[Mapping[str, Any]], now: datetime
+) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    """How many there are and how old the oldest is, by kind and stream; those with the fewest as one."""
+    counts: dict[tuple[str, str], float] = {}
+    ages: dict[tuple[str, str], float] = {}
+    for number, wait in enumerate(sorted(waits, key=lambda one: -one["count"])):
+        key = wait["kind"], (wait["stream"] or "") if number < LABELS_MAX else OTHER
+        counts[key] = counts.get(key, 0) + wait["count"]
+        age_s = max(0.0, (now - from_iso(wait["oldest_at"])).total_seconds())
+        ages[key] = max(ages.get(key, 0.0), age_s)
+    return counts, ages
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, about, value=value)
+
+
+def _gauges(
+    name: str,
+    about: str,
+    labels: list[str],
+    values: Mapping[tuple[str], float] | Mapping[tuple[str, str], float],
+) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=labels)
+    for of, value in values.items():
+        family.add_metric(of, value)
+    return family
+
+
+def _histogram(name: str, about: str, measured: Mapping[str, Any]) -> Metric:
+    buckets, through = [], 0
+    for bound, count in zip((*measured["bounds"], "+Inf"), measured["counts"], strict=True):
+        through += count
+        buckets.append((str(bound), through))
+    return HistogramMetricFamily(name, about, buckets=buckets, sum_value=measured["sum"])

@@ -75,6 +75,16 @@ class ClaimKeeper(ABC):
         claim = claims.live(wait["id"], self.now()) if claims is not None else None
         return {**wait, "claim": claim.to_json() if claim is not None else None}
 
+    def claims_count(self) -> int:
+        """How many waits somebody is at now."""
+        now = self.now()
+        return sum(
+            head.claims is not None
+            and head.wait is not None
+            and head.claims.live(head.wait.id, now) is not None
+            for head in self.index.heads.values()
+        )
+
 
 def _nobody(head: Head, now: datetime) -> Claims:
     assert head.wait is not None

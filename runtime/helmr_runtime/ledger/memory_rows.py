@@ -147,6 +147,19 @@ class MemoryRows:
         fitting = (one for one in found if _fits(wanted, one[1]))
         return _page(type(wanted).__name__, fitting, dict, cursor, limit)
 
+    async def wait_totals(self) -> list[Json]:
+        totals: dict[tuple[str, str | None], Json] = {}
+        for row in self._rows.new_waits.values():
+            wait = self._wait(row, in_full=False)
+            if wait["status"] != "pending" or row.is_backoff:
+                continue
+            kind, stream = wait["kind"], wait["stream"]
+            fresh = {"kind": kind, "stream": stream, "count": 0, "oldest_at": wait["opened_at"]}
+            total = totals.setdefault((kind, stream), fresh)
+            total["count"] += 1
+            total["oldest_at"] = min(total["oldest_at"], wait["opened_at"])
+        return list(totals.values())
+
     async def public_tokens(self, cursor: str | None, limit: int) -> Json:
         owned = self._index.keys.public_tokens.values()
         found = (((-one.created_offset,), one) for one in owned)

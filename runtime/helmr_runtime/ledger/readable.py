@@ -25,18 +25,16 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
-from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.numbers import LedgerNumbers
 from helmr_runtime.ledger.row_access import (
     ANSWERABLE,
     Filter,
-    Rows,
     RunFilter,
     SessionFilter,
     TokenFilter,
     WaitFilter,
 )
-from helmr_runtime.ledger.schedule_reads import ScheduleReads
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -57,16 +55,11 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(ScheduleReads, ClaimKeeper):
+class ReadableLedger(LedgerNumbers):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
 
     def __init__(self) -> None:
         self._change = asyncio.Event()
-
-    @property
-    @abstractmethod
-    def rows(self) -> Rows:
-        """What lists and objects are read from."""
 
     @abstractmethod
     async def start(self, start: StartSession) -> Started:

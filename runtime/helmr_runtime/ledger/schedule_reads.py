@@ -28,3 +28,9 @@ class ScheduleReads(ABC):
     async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ScheduleInfo`, by name."""
         return self.index.schedules.page(cursor, pages.limit_of(limit))
+
+    def schedule_counts(self) -> Json:
+        """How many there are: `{active, paused}`."""
+        schedules = self.index.schedules.by_name.values()
+        paused = sum(one.paused for one in schedules)
+        return {"active": len(schedules) - paused, "paused": paused}

@@ -397,6 +397,14 @@ class Occupancy:
     """What it may have allocated before it makes way for another; None where nothing bounds it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """Reply to `ping`: what the host has allocated, if that is bounded, and what holds the loop of its async steps."""
+
+    memory_bytes: int | None = None
+    blocked: str | None = None
+
+
 class Host(Protocol):
     """A process that holds live sessions. Each method of a session names it; one that is not here raises `Moved`,
     without effect."""
@@ -451,8 +459,8 @@ class Host(Protocol):
         """Whether it holds that session."""
         ...
 
-    async def ping(self) -> int | None:
-        """Answered by the host's loop: how many bytes it has allocated, None where nothing bounds it."""
+    async def ping(self) -> Pulse:
+        """Answered by the host's loop: what it has allocated and what blocks it."""
         ...
 
     async def longest_s(self) -> float:

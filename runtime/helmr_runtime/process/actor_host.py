@@ -15,6 +15,8 @@ import os
 from typing import Any
 
 from helmr.errors import HelmrError
+from helmr_runtime import tracing
+from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.process.terminal import log_to
 from helmr_runtime.rpc.protocol import HOST_PREFIX, Failure, kind_of, serve
@@ -128,8 +130,11 @@ class ActorHost:
         try:
             for folder in (spec.logs_dir, spec.status_dir):
                 folder.mkdir(parents=True, exist_ok=True)  # on another machine they are not there
-            log_to(spec.logs_dir / f"{self._name}.log")
+            formatter = json_formatter(self._name, is_wanted=spec.json_logs)
+            log_to(spec.logs_dir / f"{self._name}.log", formatter)
             spec.pid_path(self._name).write_text(str(os.getpid()))
         except OSError:
             logger.exception("%s has no log file", self._name)
         faulthandler.enable(2)
+        if spec.traces:
+            tracing.start(self._name)

@@ -166,6 +166,8 @@ def _spec(
         external_url=options.external_url,
         trusted_proxies=options.trusted_proxies,
         transport=options.transport,
+        traces=options.traces,
+        json_logs=options.json_logs,
     )
 
 

@@ -16,12 +16,15 @@ from typing import NoReturn
 
 from helmr.errors import BadDefinition
 from helmr.safe_text import plain
+from helmr_runtime import tracing
 from helmr_runtime.process import pointer_files, watch_files
 from helmr_runtime.process.in_process import InProcess
+from helmr_runtime.process.json_logs import JsonFormatter
 from helmr_runtime.process.session_output import (
     FORMAT,
     SessionFilter,
     current_session,
+    json_formatter,
     tag_prints,
 )
 from helmr_runtime.process.startup import (
@@ -101,8 +104,11 @@ class _Foreground:
         spec = make_spec(options, self._claim, catalog, run_dir=data_dir / RUN, key=self._key)
         with writing(data_dir):
             trim_logs(data_dir / LOGS)
-            _log_to(data_dir / LOGS / LOG_NAME)
+            formatter = json_formatter("in-process", is_wanted=options.json_logs)
+            _log_to(data_dir / LOGS / LOG_NAME, formatter)
         keep_keys(spec, self._key)
+        if spec.traces:
+            tracing.start("in-process")
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         return asyncio.run(self._serve(InProcess(spec, registry, catalog, self._say)))
 
@@ -150,14 +156,14 @@ class _Foreground:
         return bool(changed) and trouble is None
 
 
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, formatter: JsonFormatter | None) -> None:
     """Send this process's log to a file, and what concerns a person to the terminal, prints to both."""
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
         path.replace(path.with_name(OLD_LOG_NAME))
     descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     file = os.fdopen(descriptor, "w", buffering=1)
     everything = logging.StreamHandler(file)
-    everything.setFormatter(logging.Formatter(FORMAT))
+    everything.setFormatter(formatter or logging.Formatter(FORMAT))
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(_SafeFormatter("%(session)s %(levelname)s %(name)s: %(message)s"))
     for handler in (everything, shown):
@@ -168,7 +174,7 @@ def _log_to(path: Path) -> None:
     ours.handlers.clear()
     ours.propagate = True
     redaction.install()
-    tag_prints(file)
+    tag_prints(file, formatter=formatter)
 
 
 class _SafeFormatter(logging.Formatter):

@@ -14,6 +14,7 @@ from typing import Any, TextIO, cast
 
 from helmr.current import current_run
 from helmr.safe_text import plain
+from helmr_runtime.process.json_logs import JsonFormatter
 
 FORMAT = "%(asctime)s %(levelname)s %(session)s %(name)s: %(message)s"
 """Of a log file; `helmr logs` reads it."""
@@ -48,10 +49,12 @@ class SessionStream:
 
     Args:
         streams: Where to; the first stands for all when asked what it is.
+        formatter: Makes the lines of sessions for the last one, which is a log file.
     """
 
-    def __init__(self, *streams: TextIO) -> None:
+    def __init__(self, *streams: TextIO, formatter: JsonFormatter | None = None) -> None:
         self._streams = streams
+        self._formatter = formatter
         self._pending: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -68,8 +71,17 @@ class SessionStream:
                 lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
-            self._put("".join(f"{session_id}{PRINTED}{plain(line, None)}\n" for line in lines))
+            self._put_lines(session_id, lines)
         return len(text)
+
+    def _put_lines(self, session_id: str, lines: list[str]) -> None:
+        shown = "".join(f"{session_id}{PRINTED}{plain(line, None)}\n" for line in lines)
+        if self._formatter is None:
+            self._put(shown)
+            return
+        for stream in self._streams[:-1]:
+            stream.write(shown)
+        self._streams[-1].write("".join(f"{self._formatter.printed(line)}\n" for line in lines))
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write each."""
@@ -89,7 +101,12 @@ class SessionStream:
         return getattr(self._streams[0], name)
 
 
-def tag_prints(*also: TextIO) -> None:
-    """From now on what sessions print has their ids; it goes to `also` too."""
-    sys.stdout = cast(TextIO, SessionStream(sys.stdout, *also))
-    sys.stderr = cast(TextIO, SessionStream(sys.stderr, *also))
+def tag_prints(*also: TextIO, formatter: JsonFormatter | None = None) -> None:
+    """From now on what sessions print has their ids; it goes to `also` too. `formatter` makes a log file's lines."""
+    sys.stdout = cast(TextIO, SessionStream(sys.stdout, *also, formatter=formatter))
+    sys.stderr = cast(TextIO, SessionStream(sys.stderr, *also, formatter=formatter))
+
+
+def json_formatter(process: str, *, is_wanted: bool) -> JsonFormatter | None:
+    """Makes the log lines of that process, if they are to be JSON."""
+    return JsonFormatter(process) if is_wanted else None

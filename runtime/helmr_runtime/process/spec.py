@@ -39,6 +39,8 @@ class RuntimeSpec:
         external_url: Under which people and providers reach the gateway, if not under host and port.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
+        traces: Its processes make spans.
+        json_logs: Their log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
     """
 
@@ -62,6 +64,8 @@ class RuntimeSpec:
     external_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
+    traces: bool = False
+    json_logs: bool = False
     ensured: Ensured | None = None
 
     def to_json(self) -> Mapping[str, Any]:

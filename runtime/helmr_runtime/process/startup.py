@@ -26,6 +26,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import Catalog
+from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.duck.files import check_is_database
@@ -71,6 +72,8 @@ class UpOptions:
         external_url: What the links of tokens begin with, if not with host and port.
         trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
+        traces: Make spans, and send them where the OTEL_ variables say.
+        json_logs: Log files hold a JSON object a line.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
@@ -93,6 +96,8 @@ class UpOptions:
     serves_http: bool = True
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
+    traces: bool = False
+    json_logs: bool = False
     in_process: bool = False
     reloads: bool = False
     ensured: Ensured | None = None
@@ -101,8 +106,10 @@ class UpOptions:
         """Refuse what can't be kept.
 
         Raises:
-            UsageError: It is to be bounded what can't be ended.
+            UsageError: It is to be bounded what can't be ended, or traces are wanted that nothing here can make.
         """
+        if self.traces:
+            tracing.check_installed()
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
                 "a runtime in one process can't bound the memory of its hosts: none of them can be ended alone",
@@ -251,6 +258,8 @@ def make_spec(
         external_url=options.external_url,
         trusted_proxies=options.trusted_proxies,
         transport=options.transport,
+        traces=options.traces,
+        json_logs=options.json_logs,
         ensured=options.ensured,
     )
 

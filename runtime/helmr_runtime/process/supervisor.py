@@ -20,6 +20,7 @@ from helmr_runtime.process import orphans, pointer_files, processes
 from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.process.deploy_cluster import join
 from helmr_runtime.process.orphans import Record
+from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.startup import (
     Claim,
     UpOptions,
@@ -115,7 +116,8 @@ class _Run:
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
         with writing(self._data_dir):
-            TERMINAL.divert(self._data_dir / "logs" / "supervisor.log")
+            formatter = json_formatter("supervisor", is_wanted=self._options.json_logs)
+            TERMINAL.divert(self._data_dir / "logs" / "supervisor.log", formatter)
         address = self._cluster.start()
         TERMINAL.say(f"Ray runs on {address}")
         from helmr_runtime.process.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from helmr_runtime.process.json_logs import JsonFormatter
 from helmr_runtime.process.session_output import FORMAT, SessionFilter
 from helmr_runtime.security import redaction
 from helmr_runtime.security.private_files import open_private
@@ -27,10 +28,10 @@ class Terminal:
         sys.stderr.flush()
         os.write(self._error if self._error is not None else 2, f"helmr: {line}\n".encode())
 
-    def divert(self, path: Path) -> None:
+    def divert(self, path: Path, formatter: JsonFormatter | None = None) -> None:
         """Send what this process logs and prints to a file from now on."""
         self._out, self._error = os.dup(1), os.dup(2)
-        log_to(path)
+        log_to(path, formatter)
 
     def restore(self) -> None:
         """Give the standard streams back."""
@@ -44,8 +45,13 @@ class Terminal:
         self._out = self._error = None
 
 
-def log_to(path: Path) -> None:
-    """Send this process's log, and what it prints, to a file; secrets are taken out of the log."""
+def log_to(path: Path, formatter: JsonFormatter | None = None) -> None:
+    """Send this process's log, and what it prints, to a file; secrets are taken out of the log.
+
+    Args:
+        path: The file.
+        formatter: Makes its lines; None for text.
+    """
     descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,7 +61,7 @@ def log_to(path: Path) -> None:
     # Its own stream: a test runner may have replaced sys.stderr.
     stream = os.fdopen(2, "w", closefd=False, buffering=1)
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(formatter or logging.Formatter(FORMAT))
     handler.addFilter(SessionFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     redaction.install()

@@ -99,7 +99,7 @@ class RunEvents(Protocol):
 
 
 class RunDriver:
-    """Runs one attempt of a run from its journal on.
+    """Runs one attempt of a run from its journal on. `turn` names the span above those of its steps.
 
     With `on_quiet` the code is only tried: that is called on the host's loop whenever the code has come to rest.
     """
@@ -119,10 +119,10 @@ class RunDriver:
         mark: SlotMark | None = None,
         emissions: EmissionSink | None = None,
         on_quiet: Callable[[], None] | None = None,
+        turn: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._mark = mark or SlotMark()
-        self.run = run
-        self._name = task.id
+        self.run, self._name = run, task.id
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
@@ -141,7 +141,7 @@ class RunDriver:
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
-        self._steps = StepRunner(self._loop, self._step_ended, self._mark)
+        self._steps = StepRunner(self._loop, self._step_ended, self._mark, run.id, turn)
         self._code = DurableContext(
             task,
             payload,

@@ -147,12 +147,18 @@ class StepLoop:
         self._has_bodies = threading.Event()
         self._is_over = False
         self._beat = 0.0
+        self._blocked_by: str | None = None
         self._thread = threading.Thread(target=self._main_thread, name="helmr-steps", daemon=True)
         watching = threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True)
         for thread in (self._thread, watching):
             contextvars.Context().run(thread.start)  # no session's, whichever needed it first
         self._ident = self._thread.ident or 0
         atexit.register(self._stop)
+
+    @property
+    def blocked_by(self) -> str | None:
+        """The body that holds the loop, and where it is, while one does for longer than `BLOCKED_S`."""
+        return self._blocked_by if self._has_bodies.is_set() else None
 
     def hand_over(
         self, call: Callable[[], Any], *, name: str, context: contextvars.Context
@@ -217,14 +223,13 @@ class StepLoop:
     # --- looking whether a body blocks it -------------------------------------------------------
 
     def _watch(self) -> None:
-        is_told = False
         while not self._is_over:
             self._has_bodies.wait()
             blocked_s = time.monotonic() - self._beat
             if blocked_s < BLOCKED_S:
-                is_told = False
-            elif not is_told:
-                is_told = self._tell_blocked(blocked_s)
+                self._blocked_by = None
+            elif self._blocked_by is None:
+                self._tell_blocked(blocked_s)
             if not self.loop.is_closed():
                 self.loop.call_soon_threadsafe(self._note_beat)
             time.sleep(LOOK_S)
@@ -232,10 +237,11 @@ class StepLoop:
     def _note_beat(self) -> None:
         self._beat = time.monotonic()
 
-    def _tell_blocked(self, blocked_s: float) -> bool:
+    def _tell_blocked(self, blocked_s: float) -> None:
         task, frame = asyncio.current_task(self.loop), sys._current_frames().get(self._ident)
         if task is None or frame is None:
-            return False  # the loop is not in a body: the whole process has had no processor
+            return  # the loop is not in a body: the whole process has had no processor
+        self._blocked_by = f"{task.get_name()} ({_place_of(frame)})"
         log.warning(
             "%s has held the loop of all async steps for %.1f s (%s); a body that blocks is declared with `def`, "
             "or hands the work to asyncio.to_thread",
@@ -243,7 +249,6 @@ class StepLoop:
             blocked_s,
             _place_of(frame),
         )
-        return True
 
 
 def _place_of(frame: FrameType) -> str:
@@ -263,3 +268,9 @@ def step_loop() -> StepLoop:
         if _made is None or _made.pid != os.getpid():  # a forked process has none of the threads
             _made = StepLoop()
         return _made
+
+
+def blocked_by() -> str | None:
+    """The body that holds this process's step loop, and where it is; None if none does."""
+    made = _made
+    return made.blocked_by if made is not None and made.pid == os.getpid() else None

@@ -9,15 +9,19 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr.current import StepCall, StepRef, current_step
 from helmr.errors import HelmrSignal, SchemaMismatch
 from helmr.models import VALUE_BYTES_MAX
+from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
 from helmr_runtime.replay.step_loop import step_loop
+
+if TYPE_CHECKING:
+    from helmr_runtime.tracing.otel import Open
 
 
 class StepRunner:
@@ -28,8 +32,12 @@ class StepRunner:
         loop: asyncio.AbstractEventLoop,
         on_end: Callable[[int, StepEnd], None],
         mark: SlotMark,
+        run_id: str,
+        turn: Callable[[], str | None],
     ) -> None:
         self._loop = loop
+        self._run_id = run_id
+        self._turn = turn
         self._on_end = on_end
         self._mark = mark
         self._calls: dict[int, tuple[StepCall, contextvars.Context]] = {}
@@ -64,11 +72,15 @@ class StepRunner:
         context = context.copy()
         ref = self._trying[op] = StepRef(call.name, key, tries, op)
         context.run(current_step.set, ref)
+        span = None
+        if tracing.spans is not None:
+            span = tracing.spans.step(self._turn(), call.name, self._run_id, op=op, tries=tries)
+            span.make_current(context)
         task = self._loop.create_task(
-            self._try(op, call, context), name=f"step {call.name}", context=context
+            self._try(op, call, context, span), name=f"step {call.name}", context=context
         )
         self._tasks[op] = task
-        task.add_done_callback(lambda done: self._over(op, done))
+        task.add_done_callback(lambda done: self._over(op, done, span))
 
     def forget(self, op: int) -> None:
         """The code has its outcome: what the call holds is no longer needed."""
@@ -82,7 +94,9 @@ class StepRunner:
         if task is not None:
             task.cancel()
 
-    async def _try(self, op: int, call: StepCall, context: contextvars.Context) -> None:
+    async def _try(
+        self, op: int, call: StepCall, context: contextvars.Context, span: Open | None
+    ) -> None:
         try:
             end = StepEnd(value=await self._value(call, context))
         except (asyncio.CancelledError, HelmrSignal):
@@ -98,11 +112,15 @@ class StepRunner:
             hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
             end = StepEnd(error=error_of(error, loop_hint=hint), may_retry=may_retry)
         self._trying.pop(op, None)
+        if span is not None:
+            span.end(end.error["type"] if end.error is not None else None)
         self._on_end(op, end)
         self._tasks.pop(op, None)
 
-    def _over(self, op: int, task: asyncio.Task[None]) -> None:
+    def _over(self, op: int, task: asyncio.Task[None], span: Open | None) -> None:
         """A try that was cancelled never gets to its end; of one that did, the next may have begun since."""
+        if span is not None:
+            span.end("cancelled")
         if self._tasks.get(op) is task:
             del self._tasks[op]
             self._trying.pop(op, None)

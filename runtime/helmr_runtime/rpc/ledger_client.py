@@ -317,3 +317,9 @@ class LedgerClient(Protocol):
     async def stats(self) -> Json:
         """Offsets, sizes, latencies and counts; `failure` says why it can't commit, if so."""
         ...
+
+    async def numbers(self) -> Json:
+        """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, schedules{active paused},
+        commit_seconds?, commit_jobs?}`; the last two as `ledger.latency.Distribution.to_json`, where there is a disk.
+        """
+        ...

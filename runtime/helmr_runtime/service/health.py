@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr.models import Activity, Health
+from helmr.models import Activity, Health, RunStatus
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.entries import from_iso
 from helmr_runtime.ports import Directory
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.degraded import (
+    BLOCKED_LOOKED_AT,
+    ClockWatch,
+    State,
+    Trouble,
+    of_pool,
+    troubles,
+)
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.introduction import Introduction
 
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
-
-STALL_S = 5.0
-"""Room is handed on within a second; what takes longer than this does not come by itself."""
 
 SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
 
@@ -48,6 +51,7 @@ class HealthView:
         self._host = host
         self._is_published = is_published
         self._was_published = False
+        self.clock_watch = ClockWatch(clock)
 
     async def ready(self) -> Health:
         """Ready when the file is open, the catalog written, a host lives, and the runtime can be found."""
@@ -62,10 +66,15 @@ class HealthView:
             reasons.append("starting: local programs can't find it yet")
         if self._hub.is_closed:
             reasons.append("the gateway is stopping")
+        found = await self._troubles(ledger, pool)
+        states = {*of_pool(pool), *(trouble.state for trouble in found)}
+        states |= {State.NOT_READY} if reasons else set()
+        states |= {State.LEDGER_FAILING} if ledger.get("failure") or ledger_trouble else set()
         return Health(
             ready=not reasons,
             reasons=reasons,
-            warnings=[*pool.get("warnings", ()), *_stall(ledger, pool, self._clock.now())],
+            warnings=[*pool.get("warnings", ()), *(trouble.text for trouble in found)],
+            degraded=sorted(states),
             version=self._host.version,
             pid=self._host.pid,
             data_dir=self._host.data_dir,
@@ -77,22 +86,20 @@ class HealthView:
             ledger=dict(ledger),
         )
 
+    async def numbers(self) -> Mapping[str, Any]:
+        """The ledger's numbers for `/metrics`; none while it does not answer."""
+        numbers, _ = await _asked("ledger", self._ledger.numbers())
+        return numbers
 
-def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) -> list[str]:
-    """Runs wait for room while hosts hold sessions that only wait: one of both sides is wrong.
-
-    The two figures have two sources. The directory believes what hosts report; that a session only waits the ledger
-    knows from its entries, and so it shows also a host that has not told that a session can be parked.
-    """
-    oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
-    if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
-        return []
-    runs, held = pool.get("queue", 0), ledger.get("counts", {}).get("waiting_held", 0)
-    return [
-        f"{runs} {'run waits' if runs == 1 else 'runs wait'} for room, the oldest for {oldest_s:.0f} s, "
-        f"while hosts hold {held} {'session' if held == 1 else 'sessions'} that only "
-        f"{'waits' if held == 1 else 'wait'}; see the logs"
-    ]
+    async def _troubles(self, ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[Trouble]:
+        blocked: Mapping[str, Any] = {}
+        if ledger.get("counts", {}).get(Activity.BLOCKED.value):
+            status = RunStatus.BLOCKED.value
+            reading = self._ledger.list_runs(status=status, limit=BLOCKED_LOOKED_AT)
+            blocked, _ = await _asked("ledger", reading)
+        stepped = self.clock_watch.look()
+        found = troubles(ledger, pool, self._clock.now(), blocked=blocked.get("items", ()))
+        return [*found, stepped] if stepped is not None else found
 
 
 async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], list[str]]:

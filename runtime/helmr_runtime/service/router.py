@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
+from helmr_runtime import tracing
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import ClaimsKept, Directory, Host
@@ -76,6 +78,9 @@ class Router:
             Overloaded: Too many commands are under way; this one was not tried.
             HelmrError: What the session answered.
         """
+
+        if tracing.spans is not None:
+            command = replace(command, trace=tracing.spans.current())
 
         async def ask() -> Mapping[str, Any]:
             reach(Point.GATEWAY_BEFORE_CALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.ledger_client import LedgerClient
@@ -27,6 +28,7 @@ from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.schedules import Schedules
 from helmr_runtime.service.session_files import SessionFiles
+from helmr_runtime.service.session_spans import SessionSpans
 from helmr_runtime.service.sessions import Sessions
 from helmr_runtime.service.tokens import Tokens
 from helmr_runtime.service.waits import Waits
@@ -82,6 +84,8 @@ class Service:
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
+        self._session_spans: SessionSpans | None = None
+        self._watching: list[Callable[[FeedItem], None]] = []
         self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
         self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
         self.hub = FeedHub(
@@ -129,17 +133,28 @@ class Service:
             is_published=is_published,
         )
 
+    def watch(self, call: Callable[[FeedItem], None]) -> None:
+        """Have each entry told that the feed brings from now on, before followers get it."""
+        self._watching.append(call)
+
     def start(self) -> None:
         """Begin to follow the ledger's feed; needs a running loop."""
+        if tracing.spans is not None:
+            self._session_spans = SessionSpans(self._ledger)
+            self.watch(self._session_spans.seen)
         self.hub.start()
 
     async def stop(self) -> None:
         """End every follower, and the feed."""
         await self.hub.stop()
         await self.chunks.stop()
+        if self._session_spans is not None:
+            await self._session_spans.stop()
 
     def _learn(self, item: FeedItem) -> None:
         self.chunks.entry(item.session_id)
+        for call in self._watching:
+            call(item)
         if item.kind == "wait.opened":
             body = item.entry["body"]
             self._session_of_wait.put(body["wait_id"], item.session_id)

@@ -28,6 +28,7 @@ from helmr.models import (
     StartReceipt,
     StartRequest,
 )
+from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
 from helmr_runtime.ports import StartSession
@@ -129,6 +130,8 @@ class Sessions:
         else:
             session = await self._in_full(receipt["session"])
             run = RunInfo.model_validate(receipt["run"])
+        if tracing.spans is not None:
+            tracing.spans.started(session.id)
         if request.result_timeout_s:
             run = await self._settled(session.id, run.id, request.result_timeout_s)
             session = await self.get(session.id)

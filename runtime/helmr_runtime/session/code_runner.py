@@ -60,6 +60,7 @@ from helmr_runtime.session.step_retries import StepRetries
 from helmr_runtime.session.task_children import start_child
 from helmr_runtime.session.task_tokens import task_token_call
 from helmr_runtime.session.token_waits import TokenWaits
+from helmr_runtime.session.turns import Turns
 
 SEVER_S = TREE_END_S + 1.0
 """A thread that is silent for so long after its run was severed is lost."""
@@ -94,6 +95,7 @@ class CodeRunner:
         token_waits: Opens waits whose precondition lies outside the session.
         mark: Where it is noted what the code does.
         emissions: What takes the chunks that the code emits.
+        turns: Knows what spans of steps are below.
         on_closed: Called when the run's code has ended, or did not start, or a thread that it left has ended.
         on_retire: Called when parts of the code did not end.
     """
@@ -109,6 +111,7 @@ class CodeRunner:
         secrets: Secrets | None,
         mark: SlotMark,
         emissions: Emissions,
+        turns: Turns,
         on_closed: Callable[[], None],
         on_retire: Callable[[str], None],
     ) -> None:
@@ -120,6 +123,7 @@ class CodeRunner:
         self._secrets = secrets
         self._mark = mark
         self._emissions = emissions
+        self._turns = turns
         self._on_closed = on_closed
         self._on_retire = on_retire
         self.driver: RunDriver | None = None
@@ -261,6 +265,7 @@ class CodeRunner:
             secrets=self._secrets,
             mark=self._mark,
             emissions=self._emissions,
+            turn=lambda: self._turns.current,
         )
         self.driver.start()
 

@@ -33,11 +33,13 @@ from helmr_runtime.ports import (
     Lease,
     Ledger,
     Occupancy,
+    Pulse,
     Released,
     SlotReport,
     SlotState,
 )
 from helmr_runtime.replay.driver import SILENCE_S
+from helmr_runtime.replay.step_loop import blocked_by
 from helmr_runtime.session.chunk_polls import ChunkPolls
 from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.emissions import OnEmitted
@@ -284,15 +286,15 @@ class HostActor:
         await slot.wait_loaded()
         return slot.lease
 
-    async def ping(self) -> int | None:
-        """Answered by the host's loop: how many bytes the process has allocated, if it is the host's own."""
+    async def ping(self) -> Pulse:
+        """Answered by the host's loop: what the process has allocated, if it is the host's own, and what blocks it."""
         if not self._owns_process:
-            return None
+            return Pulse(blocked=blocked_by())
         taken_bytes = anonymous_bytes()
         is_in_bounds = taken_bytes <= (self._memory_max_bytes or taken_bytes)
         if is_in_bounds and self._statuses is not None:
             self._statuses.is_past()
-        return taken_bytes
+        return Pulse(memory_bytes=taken_bytes, blocked=blocked_by())
 
     async def longest_s(self) -> float:
         """How long a step of what executes here may take."""

@@ -43,6 +43,7 @@ from helmr_runtime.session.deduplication import Deduplicator
 from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.session_log import COMMIT_WAIT_S, Phase, SessionLog, unknown_outcome
 from helmr_runtime.session.token_waits import TokenWaits
+from helmr_runtime.session.turns import Turns
 from helmr_runtime.session.validation import check_data
 
 
@@ -106,6 +107,7 @@ class LiveSession:
             self.state, clock, command=self.command, proceed=self._proceed
         )
         self._token_waits = TokenWaits(self.log, ledger)
+        self._turns = Turns(self.state, self.log.when_durable)
         self.execution = CodeRunner(
             self.log,
             self._token_waits,
@@ -115,6 +117,7 @@ class LiveSession:
             secrets=TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None,
             mark=mark,
             emissions=self.emissions,
+            turns=self._turns,
             on_closed=self._code_closed,
             on_retire=self._retire,
         )
@@ -176,6 +179,7 @@ class LiveSession:
         reach(Point.SESSION_PARKING)
         reply = await self.log.release()
         self.emissions.close()
+        self._turns.close()
         reach(Point.SESSION_PARKED)
         return reply
 
@@ -234,6 +238,7 @@ class LiveSession:
     def _end(self) -> None:
         self._deadline_timer.stop()
         self.emissions.close()
+        self._turns.close()
         self.execution.sever(RunParked("the session left this host"))
 
     # --- commands -------------------------------------------------------------------------------
@@ -260,6 +265,7 @@ class LiveSession:
             return decision.reply
 
     async def _decide(self, command: Command) -> Decision:
+        self._turns.sent(command.trace)
         if self._token_waits.is_timed_out_by(command):
             return await self._token_waits.time_out(command)
         first = await self._deduplicator.before(command)
@@ -315,6 +321,7 @@ class LiveSession:
     def _applied(self, entry: Entry, before: Wait | None, is_cautious: bool) -> None:
         if ends := self.emissions.ended_by(entry):
             self.log.when_durable(entry.seq, lambda: self.emissions.tell(ends))
+        self._turns.applied(entry)
         self.execution.applied(entry, before, is_cautious)
 
     def _retire(self, reason: str) -> None:

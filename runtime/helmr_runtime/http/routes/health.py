@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -53,9 +54,14 @@ async def readyz(request: Request, service: ServiceDep) -> Response:
 async def read_metrics(request: Request, service: ServiceDep) -> Response:
     """Numbers in the Prometheus text format."""
     metrics: Metrics = request.app.metrics
-    health = await service.health.ready()
+    health, numbers = await asyncio.gather(service.health.ready(), service.health.numbers())
     text = metrics.render(
-        health, followers=service.hub.followers, in_flight=service.router.in_flight
+        health,
+        numbers,
+        now=service.now(),
+        followers=service.hub.followers,
+        in_flight=service.router.in_flight,
+        clock_steps=service.health.clock_watch.steps,
     )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

@@ -8,6 +8,7 @@ Invariants: S-52 (the head mark is checked before anything is written), S-65.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -235,6 +236,15 @@ class Database:
         """Bytes of the file and its write-ahead log."""
         files = (self.path, self.path.with_name(self.path.name + ".wal"))
         return sum(file.stat().st_size for file in files if file.exists())
+
+    def room(self) -> dict[str, int]:
+        """`{size_bytes, disk_free_bytes, disk_total_bytes}`: of the files, and of the disk under them."""
+        disk = shutil.disk_usage(self.path.parent)
+        return {
+            "size_bytes": self.size_bytes(),
+            "disk_free_bytes": disk.free,
+            "disk_total_bytes": disk.total,
+        }
 
     @contextmanager
     def transaction(self, *, is_one_statement: bool = False) -> Iterator[Connection]:

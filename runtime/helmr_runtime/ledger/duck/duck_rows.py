@@ -110,6 +110,10 @@ class DuckRows:
         found: Json = await self._read_tables(PAGES[type(wanted)], wanted, cursor, limit)
         return found
 
+    async def wait_totals(self) -> list[Json]:
+        found: list[Json] = await self._read_tables(lists.wait_totals)
+        return found
+
     async def public_tokens(self, cursor: str | None, limit: int) -> Json:
         found: Json = await self._read_tables(tokens.public_token_page, cursor, limit)
         return found

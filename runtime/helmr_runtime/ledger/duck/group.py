@@ -262,7 +262,7 @@ class GroupCommit:
         else:
             self._apply(stamped)
             reach(Point.LEDGER_WRITTEN)
-        self.latency.add(asyncio.get_running_loop().time() - started)
+        self.latency.add(asyncio.get_running_loop().time() - started, len(current.writes))
         now = self._clock.now()
         for head in current.due:
             self.index.reindex(head, now)

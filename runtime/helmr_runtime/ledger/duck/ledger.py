@@ -83,6 +83,7 @@ class DuckLedger(ReadableLedger):
         self._queries = QueryRunner(database)
         self._is_closed = False
         self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
+        self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
             self._group.recent,
@@ -326,8 +327,8 @@ class DuckLedger(ReadableLedger):
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
         loop = asyncio.get_running_loop()
-        size = await loop.run_in_executor(self._readers, self._database.size_bytes)
-        return _stats(self._group, size)
+        room = await loop.run_in_executor(self._readers, self._database.room)
+        return _stats(self._group, room)
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
@@ -418,14 +419,13 @@ class DuckLedger(ReadableLedger):
         )
 
 
-def _stats(group: GroupCommit, size_bytes: int) -> dict[str, Any]:
+def _stats(group: GroupCommit, room: Mapping[str, int]) -> dict[str, Any]:
     index = group.index
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
-        "size_bytes": size_bytes,
-        "commit_p50_ms": group.latency.percentile_ms(0.5),
-        "commit_p99_ms": group.latency.percentile_ms(0.99),
+        **room,
+        **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
         "failure": group.broken.message if group.broken is not None else group.failure,
         "counts": index.counts(),

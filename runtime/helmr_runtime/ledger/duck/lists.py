@@ -12,7 +12,7 @@ from uuid import UUID
 
 from helmr.errors import BadCursor, BadId
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
@@ -222,6 +222,18 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
         following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
     return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
+
+
+def wait_totals(reader: Reader) -> list[Json]:
+    """The pending waits by what they wait for; see `Rows.wait_totals`."""
+    found = reader.execute(
+        "SELECT kind::VARCHAR, stream, count(*), epoch_us(min(opened_at)) FROM waits "
+        "WHERE status = 'pending' AND NOT is_backoff GROUP BY ALL"
+    ).fetchall()
+    return [
+        {"kind": kind, "stream": stream, "count": count, "oldest_at": iso(rows.time_of(oldest_us))}
+        for kind, stream, count, oldest_us in found
+    ]
 
 
 def _cursor_wait(wait_id: str) -> UUID:

@@ -15,7 +15,7 @@ from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process import by_value
 from helmr_runtime.process.actors import make_host, status_slots
 from helmr_runtime.process.own_threads import mark_threads
-from helmr_runtime.process.session_output import tag_prints
+from helmr_runtime.process.session_output import json_formatter, tag_prints
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.rpc.ray import this_node
@@ -30,7 +30,7 @@ SWITCH_INTERVAL_S = 0.0005
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
     """A host; it imports the task modules when it is first asked who it is."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tag_prints()
+    tag_prints(formatter=json_formatter(name, is_wanted=spec.json_logs))
     mark_threads()
     return make_host(
         name,

@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry, and what tracing costs while it is off."""
