@@ -116,6 +116,11 @@ class ReadableLedger(ScheduleReads, ClaimKeeper):
         offset = self.index.catalog_offset
         return (await self.entry(offset)).body if offset else None
 
+    async def notices(self) -> Mapping[str, Any]:
+        """The positions of notice targets, by name."""
+        offset = self.index.notices_offset
+        return (await self.entry(offset)).body["positions"] if offset else {}
+
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
         offset = self.index.known_operation(operation_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class RuntimeSpec:
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         ensured: A session that is started with the runtime unless it is open.
+        notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
     """
 
     data_dir: str
@@ -63,6 +64,7 @@ class RuntimeSpec:
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
     ensured: Ensured | None = None
+    notices: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""
