@@ -4,13 +4,15 @@ A target's position is all that is stored of it: the feed offset up to which eve
 offsets that were passed by and are still tried, and the time up to which waits were told to be due soon. It is the body
 of `notices.moved`, a fact of the nil session that says the positions of all targets; the newest one counts.
 
-An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other.
+An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other. An event
+that is passed by leaves its lane, which goes on only when that is stored: else a process that dies would forget that
+the event is late, and the next would tell it as if it were in order.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -173,6 +175,8 @@ class Outbox:
     given_up: int = 0
     failures: int = 0
     """In a row."""
+    passed: set[str] = field(default_factory=set)
+    """Sessions of which something was passed by that no stored position says yet; see `stored`."""
     _lanes: dict[str, deque[_Waiting]] = field(default_factory=dict)
     _late: dict[str, _Waiting] = field(default_factory=dict)
     _sending: set[str] = field(default_factory=set)
@@ -266,6 +270,10 @@ class Outbox:
         self._hurry(now)
         return self.queued + self.late
 
+    def stored(self, passed: Collection[str]) -> None:
+        """A position is stored; `passed` was copied in the same moment that it was taken in."""
+        self.passed.difference_update(passed)
+
     def position(self) -> Position:
         """What to store: true whenever a process dies right after."""
         queued = [one.event for lane in self._lanes.values() for one in lane]
@@ -285,7 +293,11 @@ class Outbox:
         )
 
     def _heads(self) -> Iterator[_Waiting]:
-        return (lane[0] for lane in self._lanes.values() if lane[0].event.id not in self._sending)
+        return (
+            lane[0]
+            for session_id, lane in self._lanes.items()
+            if lane[0].event.id not in self._sending and session_id not in self.passed
+        )
 
     def _ready(self, now: datetime) -> Iterator[_Waiting]:
         """In the order of their times; of what is late one at a time, behind the others."""
@@ -304,6 +316,7 @@ class Outbox:
                 waiting = lane.popleft()
                 waiting.tries, waiting.next_at = 0, now + self.pace.late_pause(0)
                 self._put_late(waiting)
+                self.passed.add(session_id)
             if not lane:
                 del self._lanes[session_id]
         for event_id, waiting in list(self._late.items()):

@@ -205,11 +205,10 @@ def _read(name: str, parts: Any, place: str) -> Target:
         )
     if not isinstance(parts, Mapping):
         raise UsageError(f"{place}: [notices.{name}] is no table")
-    folder = Path(place).absolute().parent
     files = {
-        key: str(folder / value)
+        key: str(Path(place).parent.absolute() / value)
         for key, value in parts.items()
-        if key.endswith("_file") and isinstance(value, str)
+        if key.endswith("_file") and isinstance(value, str) and not value.startswith("/")
     }
     try:
         return _TARGET.validate_python({**parts, **files, "name": name})

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -125,6 +125,12 @@ class Teller:
         count = self.outbox.hurry(self._clock.now())
         self._wake.set()
         return count
+
+    def stored(self, passed: Collection[str]) -> None:
+        """A position is stored; see `Outbox.stored`."""
+        if passed:
+            self.outbox.stored(passed)
+            self._wake.set()
 
     # --- what is to be told ---------------------------------------------------------------------------
 

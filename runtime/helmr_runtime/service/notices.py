@@ -212,6 +212,7 @@ class Notices:
             before = self._stored[name]
             moved = position.offset - before.offset
             has_told = self._tellers[name].settled != self._settled[name]
+            has_told |= bool(self._tellers[name].outbox.passed)
             if position.late != before.late or moved >= STORE_ENTRIES or has_told:
                 return True
         return False
@@ -221,8 +222,11 @@ class Notices:
             return
         positions = self._positions()
         settled = {name: teller.settled for name, teller in self._tellers.items()}
+        passed = {name: frozenset(one.outbox.passed) for name, one in self._tellers.items()}
         await self._write(positions)
         self._stored, self._settled = positions, settled
+        for name, teller in self._tellers.items():
+            teller.stored(passed[name])
 
     async def _write(self, positions: Mapping[str, Position]) -> None:
         told = {name: position.to_json() for name, position in positions.items()}
