@@ -201,3 +201,46 @@ def test_a_target_whose_secret_is_not_there_keeps_the_runtime_from_starting(
     assert done.returncode == 2
     assert "[notices.hook] secret" in done.stderr
     assert not (tmp_path / ".helmr" / "ledger.duckdb").exists()
+
+
+@pytest.mark.timeout(300)
+def test_commands_say_what_waits_and_who_is_told(live: LiveRuntime, receivers: Receivers) -> None:
+    receivers.up()
+    live.start()
+    live.client.sessions.start("ask", 7)
+    until(
+        lambda: helmr(live, "waiting", "--count").stdout == "1\n", within_s=WAITS_S, what="it asks"
+    )
+    said = helmr(live, "waiting")
+    assert said.stdout.startswith("1 waits for people, the oldest since ")
+    assert helmr(live, "waiting", "--count", "--filter", "priority:high").stdout == "0\n"
+    command = [sys.executable, "-m", "helmr.cli", "listen", f"--data-dir={live.data_dir}"]
+    with subprocess.Popen(
+        [*command, "--jsonl", "--after=0", "--event=wait.opened"], stdout=subprocess.PIPE
+    ) as listening:
+        assert listening.stdout is not None
+        told = json.loads(listening.stdout.readline())
+        listening.kill()
+    assert (told["event"], told["subject"], told["task"]) == ("wait.opened", "question 7", "ask")
+    assert told["feed_offset"] > 0
+    refused = helmr(live, "listen", "--event=wait.open")
+    assert (refused.returncode, "is no event" in refused.stderr) == (2, True)
+    listed = json.loads(helmr(live, "notices", "list", "--json").stdout)["items"]
+    assert [one["name"] for one in listed] == ["hook", "slack", "mail", "program"]
+    assert helmr(live, "notices", "list").stdout.split()[:2] == ["TARGET", "TYPE"]
+    assert helmr(live, "notices", "test", "hook").returncode == 0
+    receivers.hook.down()
+    failed = helmr(live, "notices", "test", "hook")
+    assert (failed.returncode, "it can't be connected to" in failed.stdout) == (6, True)
+    assert "tried now" in helmr(live, "notices", "retry", "hook").stdout
+    assert helmr(live, "notices", "test", "nobody").returncode == 3
+
+
+def helmr(live: LiveRuntime, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "helmr.cli", *arguments, f"--data-dir={live.data_dir}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

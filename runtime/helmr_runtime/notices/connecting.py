@@ -125,12 +125,10 @@ class Poster:
 
     Args:
         private: Whether private addresses may be posted to.
-        trust: What certificates are checked by; None is the system's.
     """
 
-    def __init__(self, *, private: bool, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, private: bool) -> None:
         self._private = private
-        self._trust = trust
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
         """Post; returns if the answer is 2xx.
@@ -144,7 +142,7 @@ class Poster:
             async with (
                 asyncio.timeout(SEND_S),
                 httpcore.AsyncConnectionPool(
-                    ssl_context=self._trust or await asyncio.to_thread(ssl.create_default_context),
+                    ssl_context=await asyncio.to_thread(ssl.create_default_context),
                     network_backend=_Guarded(self._private),
                     max_keepalive_connections=0,
                 ) as pool,
@@ -160,8 +158,6 @@ class Poster:
                         break
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise NotTaken("it did not answer in time") from error
-        except ssl.SSLCertVerificationError as error:
-            raise NotTaken("its certificate can't be verified") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise NotTaken(f"the connection failed: {type(error).__name__}") from error
         if 300 <= status < 400:

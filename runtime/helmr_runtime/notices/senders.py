@@ -9,7 +9,6 @@ import hmac
 import json
 import os
 import signal
-import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.message import EmailMessage
@@ -50,12 +49,11 @@ class Webhook:
         target: WebhookTarget,
         secrets: Secrets,
         now: Callable[[], datetime],
-        trust: ssl.SSLContext | None = None,
     ) -> None:
         self._target = target
         self._secrets = secrets
         self._now = now
-        self._poster = Poster(private=target.private_addresses, trust=trust)
+        self._poster = Poster(private=target.private_addresses)
 
     async def send(self, notice: Notice) -> None:
         """See `Sender`."""

@@ -74,6 +74,7 @@ class Notices:
         """Begin to tell; an absent ledger is waited for."""
         if self._targets:
             self._running = asyncio.create_task(self._run(), name="notices")
+            self._running.add_done_callback(_say_how_it_ended)
 
     async def stop(self) -> None:
         """Tell nothing more, and store how far each target is."""
@@ -231,3 +232,8 @@ class Notices:
     async def _write(self, positions: Mapping[str, Position]) -> None:
         told = {name: position.to_json() for name, position in positions.items()}
         await self._ledger.fact(MoveNotices(principal=RUNTIME, positions=told))
+
+
+def _say_how_it_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("notices have ended, for a fault: %s", type(error).__name__)
