@@ -120,8 +120,7 @@ class LedgerIndex:
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.schedules = ScheduleIndex()
-        self.open_count = 0
-        self.catalog_offset = self.notices_offset = 0
+        self.open_count = self.catalog_offset = self.notices_offset = 0
         self.work = WorkList(self.heads, self.tokens)
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}

@@ -26,6 +26,7 @@ from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.claim_keeper import ClaimKeeper
+from helmr_runtime.ledger.fact_reads import FactReads
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.row_access import (
     ANSWERABLE,
@@ -36,7 +37,6 @@ from helmr_runtime.ledger.row_access import (
     TokenFilter,
     WaitFilter,
 )
-from helmr_runtime.ledger.schedule_reads import ScheduleReads
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -57,7 +57,7 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(ScheduleReads, ClaimKeeper):
+class ReadableLedger(FactReads, ClaimKeeper):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
 
     def __init__(self) -> None:
@@ -83,10 +83,6 @@ class ReadableLedger(ScheduleReads, ClaimKeeper):
     @abstractmethod
     async def operation(self, operation_id: str) -> int | None:
         """Feed offset of an operation's entry, if memory no longer holds all of the day's."""
-
-    @abstractmethod
-    async def entry(self, feed_offset: int) -> Entry:
-        """The entry at that offset."""
 
     @abstractmethod
     def recent(self, feed_offset: int) -> Entry | None:
@@ -115,11 +111,6 @@ class ReadableLedger(ScheduleReads, ClaimKeeper):
         """The newest catalog, None before the first."""
         offset = self.index.catalog_offset
         return (await self.entry(offset)).body if offset else None
-
-    async def notices(self) -> Mapping[str, Any]:
-        """The positions of notice targets, by name."""
-        offset = self.index.notices_offset
-        return (await self.entry(offset)).body["positions"] if offset else {}
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
