@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from helmr.errors import HelmrError
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.notices import connecting, senders
+from helmr_runtime.notices import senders
 from helmr_runtime.notices.connecting import is_public
 from helmr_runtime.notices.content import Notice
 from helmr_runtime.notices.senders import sender_of
@@ -42,7 +43,7 @@ def mail() -> Iterator[Mailbox]:
         yield one
 
 
-def sender(environ: dict[str, str] | None = None, **parts: Any) -> Sender:
+def sender(environ: Any = None, **parts: Any) -> Sender:
     (target,) = read_targets({"one": parts}, "helmr.toml")
     return sender_of(target, environ or {}, SystemClock().now)
 
@@ -120,10 +121,10 @@ async def test_a_name_that_changes_between_check_and_use_gains_nothing(
 
     async def watched(self: Any, host: str, port: int, **_: Any) -> Any:
         connected.append(host)
-        raise connecting.httpcore.ConnectError("no network in tests")
+        raise httpcore.ConnectError("no network in tests")
 
     monkeypatch.setattr(loop, "getaddrinfo", lying, raising=False)
-    monkeypatch.setattr(connecting.httpcore.AnyIOBackend, "connect_tcp", watched)
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", watched)
     one = webhook(f"http://rebind.example:{hook.port}/in", private_addresses=False)
     assert await refusal(one) == "it can't be connected to"
     assert (asked, connected) == (["rebind.example"], ["93.184.215.14"])

@@ -29,9 +29,9 @@ words = streams.input("words", schema=str)
 
 
 @task(id="hour-review")
-async def hour_review(payload: dict[str, str]) -> str | None:
+async def hour_review(payload: dict[str, str]) -> str:
     """Asks with a deadline that is an hour away."""
-    return (await words.wait(timeout="1h")).output
+    return await words.wait(timeout="1h").unwrap()
 
 
 @pytest.fixture
