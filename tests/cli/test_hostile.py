@@ -100,8 +100,8 @@ NOT_WALKED = {
         f"notices {verb}": "names are letters and digits; errors are of Helmr's own words"
         for verb in ("list", "test", "retry")
     },
-    "listen": "follows for ever: tests/process/test_notices.py",
-    "waiting": "says only numbers and times: tests/process/test_notices.py",
+    "listen": "follows for ever; prints through `write_line` and `write_json`, as those that are walked do",
+    "waiting": "says only numbers and times",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
 }
 
