@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import extras, looks, up
+from helmr.cli import config, extras, looks, up
 from helmr.cli.app import Cli
 
 EXAMPLES = """\
@@ -41,15 +41,18 @@ def dev(
     shared: Cli = ctx.find_root().obj
     named = up.named_tasks(tasks)
     extras.check("runtime")
+    from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
 
+    place = shared.data_dir or data_dir
     options = UpOptions(
         tasks=tuple(named),
         host=host,
         port=port,
-        data_dir=shared.data_dir or data_dir,
+        data_dir=place,
         in_process=True,
         reloads=True,
+        notices=read_targets(*config.notices_table(None, place)),
     )
     raise typer.Exit(run_up(options))

@@ -22,10 +22,12 @@ from helmr.cli import (
     down,
     input,
     key,
+    listening,
     logs,
     looks,
     mcp,
     next,
+    notices,
     output,
     printing,
     public_token,
@@ -83,7 +85,21 @@ def _shared(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (up, dev, down, check, status, logs, demo, console, mcp, next, query, toolbox):
+for _module in (
+    up,
+    dev,
+    down,
+    check,
+    status,
+    logs,
+    demo,
+    console,
+    mcp,
+    next,
+    listening,
+    query,
+    toolbox,
+):
     _module.register(app)
 for _module in (session_file, what_if):
     _module.register(session.app)
@@ -97,6 +113,7 @@ for _name, _group in (
     ("public-token", public_token.app),
     ("key", key.app),
     ("schedule", schedule.app),
+    ("notices", notices.app),
 ):
     app.add_typer(_group, name=_name)
 

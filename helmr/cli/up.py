@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from helmr import durations, sizes
+from helmr.cli import config as config_file
 from helmr.cli import extras, looks, printing, reading
 from helmr.cli.app import Cli
 from helmr.cli.exit_codes import ExitCode
@@ -168,6 +169,13 @@ def up(
     payload: Annotated[
         str, typer.Option(metavar="JSON|@FILE|-", help="What the task of --ensure gets.")
     ] = "null",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who is told that something waits; helmr.toml beside the data directory if not given.",
+        ),
+    ] = None,
     check: Annotated[
         Check,
         typer.Option(
@@ -198,6 +206,7 @@ def up(
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
+    from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.ensured import Ensured
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
@@ -233,6 +242,7 @@ def up(
             if ensure is not None and external_id is not None
             else None
         ),
+        notices=read_targets(*config_file.notices_table(config, place)),
     )
     raise typer.Exit(run_up(options))
 

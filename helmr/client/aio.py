@@ -18,6 +18,7 @@ from typing import Self
 
 from helmr.client import correction_operations, operations, waiting
 from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
+from helmr.client.aio_notices import AsyncNotices
 from helmr.client.aio_schedules import AsyncSchedules
 from helmr.client.aio_sessions import AsyncSessions
 from helmr.client.aio_waits import AsyncWaits
@@ -87,6 +88,7 @@ class AsyncClient:
         self.auth = AsyncAuth(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.schedules = AsyncSchedules(self._transport)
+        self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)
 

@@ -24,6 +24,7 @@ from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.client.retry import Retry
 from helmr.client.sync_access import Auth, Keys, Tokens
+from helmr.client.sync_notices import Notices
 from helmr.client.sync_schedules import Schedules
 from helmr.client.sync_sessions import Sessions
 from helmr.client.sync_waits import Waits
@@ -88,6 +89,7 @@ class Client:
         self.auth = Auth(self._transport)
         self.keys = Keys(self._transport)
         self.schedules = Schedules(self._transport)
+        self.notices = Notices(self._transport)
         self.tasks = Tasks(self._transport)
         self.streams = Streams(self._transport)
 

@@ -205,6 +205,10 @@ class ScheduleNotFound(NotFound):
     """No schedule with that name."""
 
 
+class NoticeTargetNotFound(NotFound):
+    """No notice target with that name."""
+
+
 class NotAllowed(HelmrError):
     """Who asks may not do this."""
 

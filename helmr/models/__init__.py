@@ -9,6 +9,7 @@ from helmr.models.chunks import *
 from helmr.models.corrections import *
 from helmr.models.journals import *
 from helmr.models.limits import *
+from helmr.models.notices import *
 from helmr.models.people import *
 from helmr.models.requests import *
 from helmr.models.schedules import *

@@ -96,6 +96,12 @@ NOT_WALKED = {
         f"schedule {verb}": "names are letters and digits; the payload is printed as `run get` prints it"
         for verb in ("list", "get", "create", "pause", "resume", "run", "delete")
     },
+    **{
+        f"notices {verb}": "names are letters and digits; errors are of Helmr's own words"
+        for verb in ("list", "test", "retry")
+    },
+    "listen": "follows for ever; prints through `write_line` and `write_json`, as those that are walked do",
+    "waiting": "says only numbers and times",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
 }
 

@@ -16,6 +16,7 @@ NAMES = {
     "aio_sessions.py": "sync_sessions.py",
     "aio_streams.py": "sync_streams.py",
     "aio_access.py": "sync_access.py",
+    "aio_notices.py": "sync_notices.py",
     "aio_schedules.py": "sync_schedules.py",
     "aio_waits.py": "sync_waits.py",
 }
@@ -38,7 +39,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"\baclose\b", "close"),
     (r"\b(all_pages|wait)_async\b", r"\1"),
     (r"\bclient\.aio\b", "client.sync"),
-    (r"\baio_(sessions|streams|access|schedules|waits)\b", r"sync_\1"),
+    (r"\baio_(sessions|streams|access|notices|schedules|waits)\b", r"sync_\1"),
     (r"(Generator\[\w+, None)\]", r"\1, None]"),
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ from helmr.errors import (
     ExternalIdConflict,
     IdempotencyConflict,
     KeyNotFound,
+    NoticeTargetNotFound,
     OperationConflict,
     OpNotFound,
     RunActive,
@@ -682,6 +683,19 @@ async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> No
         await client.schedules.get(name)
 
 
+async def notice_targets_are_told_by_the_gateway(client: Any, way: Way) -> None:
+    refused = BadRequest if way.principal == "ray_job" else NoticeTargetNotFound
+    if way.principal == "ray_job":
+        with pytest.raises(BadRequest):
+            await client.notices.list()
+    else:
+        assert await client.notices.list() == []
+    with pytest.raises(refused):
+        await client.notices.test("nobody")
+    with pytest.raises(refused):
+        await client.notices.retry("nobody")
+
+
 async def what_is_not_there_is_not_found(client: Any, way: Way) -> None:
     with pytest.raises(SessionNotFound):
         await client.sessions.open(f"ses_{MISSING}").get()
@@ -738,6 +752,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     public_tokens_open_one_thing,
     keys_are_made_and_revoked,
     schedules_are_made_paused_run_and_deleted,
+    notice_targets_are_told_by_the_gateway,
     a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,

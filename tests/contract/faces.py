@@ -14,12 +14,14 @@ from typing import Any
 from helmr.client import (
     aio,
     aio_access,
+    aio_notices,
     aio_schedules,
     aio_sessions,
     aio_streams,
     aio_waits,
     sync,
     sync_access,
+    sync_notices,
     sync_schedules,
     sync_sessions,
     sync_streams,
@@ -38,6 +40,7 @@ NAMES = {
     "Output": "session.output()",
     "Runs": "client.runs",
     "Waits": "client.waits",
+    "Notices": "client.notices",
     "Schedules": "client.schedules",
     "Tokens": "client.tokens",
     "Auth": "client.auth",
@@ -143,9 +146,9 @@ def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callabl
 
 def _classes(main: Any) -> list[type]:
     modules = (
-        (sync, sync_waits, sync_schedules, sync_sessions, sync_streams, sync_access)
+        (sync, sync_waits, sync_notices, sync_schedules, sync_sessions, sync_streams, sync_access)
         if main is sync
-        else (aio, aio_waits, aio_schedules, aio_sessions, aio_streams, aio_access)
+        else (aio, aio_waits, aio_notices, aio_schedules, aio_sessions, aio_streams, aio_access)
     )
     return [
         cls

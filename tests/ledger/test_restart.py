@@ -106,6 +106,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "next_due": index.next_due_at(),
         "counts": index.counts(),
         "catalog": index.catalog_offset,
+        "notices": index.notices_offset,
     }
 
 

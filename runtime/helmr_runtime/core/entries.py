@@ -57,7 +57,7 @@ clock.read         now                                   op, opened and outcome 
 peek.read          stream record_seqs[]                  op, opened and outcome in one
 history.read       stream through_seq                    op, opened and outcome in one
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, catalog.written, schedule.*    see the modules that own them
+token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*    see the modules that own them
 ```
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
@@ -132,6 +132,7 @@ class EntryKind(StrEnum):
     SCHEDULE_RESUMED = "schedule.resumed"
     SCHEDULE_SKIPPED = "schedule.skipped"
     SCHEDULE_DELETED = "schedule.deleted"
+    NOTICES_MOVED = "notices.moved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from starlette.responses import Response
 
 from helmr import ids
 from helmr.errors import BadId
-from helmr.models import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, SCHEDULE_NAME, SCHEDULE_NAME_MAX
+from helmr.models import (
+    LIST_LIMIT_DEFAULT,
+    LIST_LIMIT_MAX,
+    NOTICE_TARGET_NAME,
+    NOTICE_TARGET_NAME_MAX,
+    SCHEDULE_NAME,
+    SCHEDULE_NAME_MAX,
+)
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service import Caller, Service
 
@@ -89,6 +96,10 @@ ScheduleName = Annotated[
     str,
     Path(json_schema_extra={"pattern": SCHEDULE_NAME, "maxLength": SCHEDULE_NAME_MAX}),
 ]
+NoticeTargetName = Annotated[
+    str,
+    Path(json_schema_extra={"pattern": NOTICE_TARGET_NAME, "maxLength": NOTICE_TARGET_NAME_MAX}),
+]
 LastEventId = Annotated[
     str | None,
     Header(alias="Last-Event-ID", description="Where to go on; wins over `after`."),
@@ -135,6 +146,7 @@ __all__ = [
     "KeyId",
     "LastEventId",
     "ListQuery",
+    "NoticeTargetName",
     "OutputQuery",
     "PublicTokenId",
     "Query",

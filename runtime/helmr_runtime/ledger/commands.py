@@ -32,6 +32,7 @@ from helmr_runtime.core.claims import Claim, overridden_by
 from helmr_runtime.core.commands import Command, TokenEnded
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
+from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -110,6 +111,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({"api keys"})
         case WriteSchedule() | PauseSchedule() | DeleteSchedule():
             return frozenset({SCHEDULES})
+        case MoveNotices():
+            return frozenset({"notices"})
 
 
 def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
@@ -171,6 +174,9 @@ def decide(
             return _pause_schedule(index, fact)
         case DeleteSchedule():
             return _delete_schedule(index, fact)
+        case MoveNotices(positions=positions):
+            body = {"positions": dict(positions)}
+            return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
 
 
 def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:

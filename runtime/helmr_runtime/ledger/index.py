@@ -121,8 +121,7 @@ class LedgerIndex:
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.schedules = ScheduleIndex()
-        self.open_count = 0
-        self.catalog_offset = 0
+        self.open_count = self.catalog_offset = self.notices_offset = 0
         self.work = WorkList(self.heads, self.tokens)
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}
@@ -195,6 +194,8 @@ class LedgerIndex:
             self._reopen(head, entry.body.get("external_id"))
         elif entry.kind is EntryKind.CATALOG_WRITTEN:
             self.catalog_offset = entry.feed_offset
+        elif entry.kind is EntryKind.NOTICES_MOVED:
+            self.notices_offset = entry.feed_offset
         elif "wait_id" in entry.body and entry.kind not in _OF_PENDING_WAITS:
             self.work.delivered(entry.body["wait_id"])
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from helmr_runtime.ledger.claim_keeper import ClaimKeeper
+from helmr_runtime.ledger.fact_reads import FactReads
 from helmr_runtime.ledger.latency import Latency
 from helmr_runtime.ledger.row_access import Rows
-from helmr_runtime.ledger.schedule_reads import ScheduleReads
 from helmr_runtime.ledger.views import Json
 
 
-class LedgerNumbers(ScheduleReads, ClaimKeeper):
+class LedgerNumbers(FactReads, ClaimKeeper):
     """The numbers, over a ledger's rows and memory."""
 
     latency: Latency | None = None

@@ -78,10 +78,6 @@ class ReadableLedger(LedgerNumbers):
         """Feed offset of an operation's entry, if memory no longer holds all of the day's."""
 
     @abstractmethod
-    async def entry(self, feed_offset: int) -> Entry:
-        """The entry at that offset."""
-
-    @abstractmethod
     def recent(self, feed_offset: int) -> Entry | None:
         """The entry at that offset, if it is in memory."""
 

@@ -23,6 +23,7 @@ from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, FileLock, check_is_database
+from helmr_runtime.notices.targets import to_json
 from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import Cluster, prepare_to_join
 from helmr_runtime.process.orphans import write_private
@@ -168,6 +169,7 @@ def _spec(
         transport=options.transport,
         traces=options.traces,
         json_logs=options.json_logs,
+        notices=to_json(options.notices),
     )
 
 

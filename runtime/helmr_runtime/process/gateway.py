@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
@@ -15,6 +15,8 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.settings import HttpSettings
+from helmr_runtime.notices.sending import Sender
+from helmr_runtime.notices.targets import Target
 from helmr_runtime.rpc import descriptors, proxies
 from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.security.keys import KeyRing
@@ -117,6 +119,7 @@ def make_gateway(
     base_url: str,
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
+    notice_targets: Sequence[tuple[Target, Sender]] = (),
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -130,6 +133,7 @@ def make_gateway(
         base_url: The external base URL; its name is one under which it may be asked.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
+        notice_targets: Who is told that something waits, and how.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -146,6 +150,7 @@ def make_gateway(
         base_url=base_url,
         host=introduction,
         is_published=is_published,
+        notice_targets=notice_targets,
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,

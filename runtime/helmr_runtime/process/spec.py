@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class RuntimeSpec:
         traces: Its processes make spans.
         json_logs: Their log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
+        notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
     """
 
     data_dir: str
@@ -67,6 +68,7 @@ class RuntimeSpec:
     traces: bool = False
     json_logs: bool = False
     ensured: Ensured | None = None
+    notices: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

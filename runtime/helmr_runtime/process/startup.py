@@ -30,6 +30,7 @@ from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.duck.files import check_is_database
+from helmr_runtime.notices.targets import Secrets, Target, to_json
 from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import LOOPBACK
 from helmr_runtime.process.ensured import Ensured
@@ -78,6 +79,7 @@ class UpOptions:
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
         ensured: A session that is started with it unless it is open.
+        notices: Who is told that something waits; their secrets are looked for before it starts.
     """
 
     tasks: tuple[str, ...]
@@ -101,15 +103,24 @@ class UpOptions:
     in_process: bool = False
     reloads: bool = False
     ensured: Ensured | None = None
+    notices: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
 
         Raises:
-            UsageError: It is to be bounded what can't be ended, or traces are wanted that nothing here can make.
+            UsageError: It is to be bounded what can't be ended, traces are wanted that nothing here can make, or a
+                notice target could not be told.
         """
         if self.traces:
             tracing.check_installed()
+        if self.notices and not self.serves_http:
+            raise UsageError(
+                "notices are sent by the process that serves HTTP",
+                hint="Leave out --no-http, or the notice targets.",
+            )
+        for target in self.notices:
+            Secrets(os.environ).check(target)
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
                 "a runtime in one process can't bound the memory of its hosts: none of them can be ended alone",
@@ -261,6 +272,7 @@ def make_spec(
         traces=options.traces,
         json_logs=options.json_logs,
         ensured=options.ensured,
+        notices=to_json(options.notices),
     )
 
 

@@ -286,6 +286,10 @@ class LedgerClient(Protocol):
         """The newest `Catalog`, None before the first."""
         ...
 
+    async def notices(self) -> Json:
+        """The positions of notice targets, by name (`helmr_runtime.core.notices.Position`)."""
+        ...
+
     async def query(self, sql: str, *, limit: int) -> bytes:
         """One SELECT over the public views, as an Arrow IPC stream.
 

@@ -44,7 +44,7 @@ class Need(StrEnum):
     ANSWER = "answer"
     """Answer a wait, claim, release and assign it, hand it to somebody by a link, leave a note."""
     STEER = "steer"
-    """Cancel, close, retry, start the next run; rewind, amend, fork."""
+    """Cancel, close, retry, start the next run; rewind, amend, fork; test notice targets and try them again."""
     DELEGATE = "delegate"
     """Make tokens and public tokens: hand a part of one's own rights to somebody outside."""
     QUERY = "query"
@@ -140,6 +140,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/schedules/{schedule}/resume", Need.STEER),
     Route("POST", "/v1/schedules/{schedule}/run", Need.STEER),
     Route("DELETE", "/v1/schedules/{schedule}", Need.ADMINISTER),
+    Route("GET", "/v1/notices", Need.READ),
+    Route("POST", "/v1/notices/{target}/test", Need.STEER),
+    Route("POST", "/v1/notices/{target}/retry", Need.STEER),
     Route("POST", "/v1/tokens", Need.DELEGATE),
     Route("GET", "/v1/tokens", Need.READ),
     Route("GET", "/v1/tokens/{token_id}", Need.READ),

@@ -93,26 +93,28 @@ class FollowedEntries:
         return self._is_closed or (self._follower is not None and self._follower.is_closed)
 
     async def take(self, timeout_s: float) -> list[Followed]:
+        items = await self.take_items(timeout_s)
+        return [Followed("entry", item.offset, item.text) for item in items]
+
+    async def take_items(self, timeout_s: float) -> list[FeedItem]:
+        """As `take`, for whoever sends no text."""
         if self._follower is None and not self._is_closed:
             self._follower = self._hub.join_after(self._session_id, self._after)
         covered = 0
         if self._follower is not None:
-            new = self._texts(await self._follower.take(timeout_s))
+            new = self._new(await self._follower.take(timeout_s))
         else:
             # What the feed has handed on by now is on disk, so a page that is not full covers it.
             reached = self._hub.offset
             async with self._hub.catching_up:
                 items = await self._older(self._after)
-                new = self._texts(items)
+                new = self._new(items)
             covered = reached if len(items) < PAGE_ITEMS else 0
-        newest = new[-1].id if new else None
-        self._after = max(self._after, newest or 0, covered)
+        self._after = max(self._after, new[-1].offset if new else 0, covered)
         return new
 
-    def _texts(self, items: Sequence[FeedItem]) -> list[Followed]:
-        return [
-            Followed("entry", item.offset, item.text) for item in items if item.offset > self._after
-        ]
+    def _new(self, items: Sequence[FeedItem]) -> list[FeedItem]:
+        return [item for item in items if item.offset > self._after]
 
     def close(self) -> None:
         self._is_closed = True

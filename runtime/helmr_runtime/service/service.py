@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
+from helmr_runtime.notices.sending import Sender
+from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
@@ -22,6 +24,7 @@ from helmr_runtime.service.health import HealthView
 from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.service.links import AnswerLinks
 from helmr_runtime.service.lru import LruCache
+from helmr_runtime.service.notices import Notices
 from helmr_runtime.service.queries import Queries
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
@@ -46,7 +49,7 @@ GUEST_CATALOG_AGE_S = 2.0
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `runs`, `waits`, `links`, `tokens`,
-    `public_tokens`, `api_keys`, `schedules`, `events`, `queries`, `catalog`, `health`.
+    `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -63,6 +66,7 @@ class Service:
         is_guest: This process serves one program and not everybody: it follows the feed only while that program
             does, so what it remembers of others' doings is read again soon.
         is_published: Whether local programs can find the runtime; until then it is not ready.
+        notice_targets: Who is told that something waits, and how.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Service:
         host: Introduction | None = None,
         is_guest: bool = False,
         is_published: Callable[[], bool] = lambda: True,
+        notice_targets: Sequence[tuple[Target, Sender]] = (),
     ) -> None:
         self._ledger = ledger
         self.now = clock.now
@@ -123,6 +128,14 @@ class Service:
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
+        self.notices = Notices(
+            ledger,
+            self.events,
+            self.links,
+            clock,
+            base_url or "helmr",
+            None if is_guest else notice_targets,
+        )
         self.health = HealthView(
             ledger,
             directory,
@@ -138,14 +151,16 @@ class Service:
         self._watching.append(call)
 
     def start(self) -> None:
-        """Begin to follow the ledger's feed; needs a running loop."""
+        """Begin to follow the ledger's feed, and to tell of it; needs a running loop."""
         if tracing.spans is not None:
             self._session_spans = SessionSpans(self._ledger)
             self.watch(self._session_spans.seen)
         self.hub.start()
+        self.notices.start()
 
     async def stop(self) -> None:
         """End every follower, and the feed."""
+        await self.notices.stop()
         await self.hub.stop()
         await self.chunks.stop()
         if self._session_spans is not None:

@@ -216,6 +216,7 @@ class Projector:
                 "projected_offset": written.through,
                 "nil_offset": index.nil.last_offset,
                 "catalog_offset": index.catalog_offset,
+                "notices_offset": index.notices_offset,
             },
             facts=touched.rows(written.token_tags, written.chains),
             holdings=tuple(self.unsaved),

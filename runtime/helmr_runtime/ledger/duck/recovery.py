@@ -119,7 +119,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
-    index.catalog_offset = meta["catalog_offset"]
+    index.catalog_offset, index.notices_offset = meta["catalog_offset"], meta["notices_offset"]
     index.head_offset = meta["projected_offset"]
     _nil_head(reader, index, meta["nil_offset"])
     holdings = {

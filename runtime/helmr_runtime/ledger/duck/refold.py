@@ -80,6 +80,7 @@ class Refold:
                 "projected_offset": written.through,
                 "nil_offset": index.nil.last_offset,
                 "catalog_offset": index.catalog_offset,
+                "notices_offset": index.notices_offset,
             },
             facts=touched.rows(written.token_tags, written.chains),
         )

@@ -358,6 +358,9 @@ MIGRATION_6: Sequence[str] = (
 )
 """Schedules; what each is stands in the entry at `written_offset`."""
 
+MIGRATION_7: Sequence[str] = ("INSERT INTO meta VALUES ('notices_offset', 0)",)
+"""Where the newest positions of notice targets stand in the entries."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_1,
     MIGRATION_2,
@@ -365,6 +368,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_4,
     MIGRATION_5,
     MIGRATION_6,
+    MIGRATION_7,
 )
 """Each brings the file from its number to the next; a released one is never changed."""
 

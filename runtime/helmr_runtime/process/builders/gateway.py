@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from helmr_runtime.clock import SystemClock
+from helmr_runtime.notices.senders import sender_of
+from helmr_runtime.notices.sending import Sender
+from helmr_runtime.notices.targets import Target, read_targets
 from helmr_runtime.process import pointer_files
 from helmr_runtime.process.gateway import GatewayActor, make_gateway
 from helmr_runtime.process.spec import RuntimeSpec
@@ -26,12 +31,18 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         base_url=spec.base_url,
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
+        notice_targets=_notice_targets(spec),
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)
         if spec.is_joined:
             _publish(spec)
     return gateway
+
+
+def _notice_targets(spec: RuntimeSpec) -> Sequence[tuple[Target, Sender]]:
+    targets = read_targets(spec.notices, "helmr.toml")
+    return [(one, sender_of(one, os.environ, SystemClock().now)) for one in targets]
 
 
 def _is_published(spec: RuntimeSpec) -> bool:

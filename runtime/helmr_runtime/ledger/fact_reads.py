@@ -1,16 +1,17 @@
-"""What both ledgers say of schedules: all of them are in memory."""
+"""What both ledgers say of facts of the nil session: schedules, all of which are in memory, and notice targets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.views import Json
 
 
-class ScheduleReads(ABC):
-    """The reads of schedules, over a ledger's index."""
+class FactReads(ABC):
+    """Reads of facts, over a ledger's index."""
 
     @property
     @abstractmethod
@@ -20,6 +21,15 @@ class ScheduleReads(ABC):
         Raises:
             StoreUnavailable: It is gone.
         """
+
+    @abstractmethod
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+
+    async def notices(self) -> Json:
+        """The positions of notice targets, by name."""
+        offset = self.index.notices_offset
+        return dict((await self.entry(offset)).body["positions"]) if offset else {}
 
     async def get_schedule(self, name: str) -> Json:
         """`ScheduleInfo`."""

@@ -1,0 +1,360 @@
+"""Notices: which entries tell people of something, and how a target's outbox goes on (S-84). Pure.
+
+A target's position is all that is stored of it: the feed offset up to which everything is taken or passed by, the
+offsets that were passed by and are still tried, and the time up to which waits were told to be due soon. It is the body
+of `notices.moved`, a fact of the nil session that says the positions of all targets; the newest one counts.
+
+An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other. An event
+that is passed by leaves its lane, which goes on only when that is stored: else a process that dies would forget that
+the event is late, and the next would tell it as if it were in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from helmr.notice_events import EventName, event_name
+from helmr_runtime.core.commands import Command
+from helmr_runtime.core.entries import from_iso, iso
+
+QUEUED_MAX = 1_000
+"""Events in a target's lanes; it reads no further meanwhile."""
+
+LATE_MAX = 10_000
+"""Events that a target was passed by; the oldest are given up for newer ones."""
+
+RANGES_MAX = 100
+"""Ranges of offsets by which a stored position names what is late."""
+
+AT_ONCE = 8
+"""Events on their way to one target."""
+
+FAILING_AFTER = 3
+"""Failures in a row after which a target is only asked now and then, with one event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something to tell. `offset` and `seq` are of its entry; a wait that is due soon has none."""
+
+    name: EventName
+    session_id: str
+    at: datetime
+    wait_id: str | None = None
+    run_id: str | None = None
+    offset: int | None = None
+    seq: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The same whenever it is sent: by it a receiver knows what it has."""
+        return f"{self.session_id}-{self.seq}" if self.seq is not None else f"{self.wait_id}-due"
+
+
+def event_of(entry: Mapping[str, Any]) -> Event | None:
+    """What an entry of the feed tells; None if nothing."""
+    name = event_name(entry["kind"], entry["body"])
+    if name is None:
+        return None
+    return Event(
+        name=name,
+        session_id=entry["session_id"],
+        at=from_iso(entry["recorded_at"]),
+        wait_id=entry["body"].get("wait_id"),
+        run_id=entry["run_id"],
+        offset=entry["feed_offset"],
+        seq=entry["seq"],
+    )
+
+
+def due_soon(
+    wait: Mapping[str, Any], *, lead: timedelta, after: datetime, until: datetime
+) -> Event | None:
+    """That a pending wait ends in `lead`, if that moment lies in `(after, until]`.
+
+    A wait that was opened with less time than that is not told of: its opening said so.
+    """
+    if wait["deadline_at"] is None:
+        return None
+    moment = from_iso(wait["deadline_at"]) - lead
+    if not after < moment <= until or moment <= from_iso(wait["opened_at"]):
+        return None
+    return Event(
+        name=EventName.WAIT_DUE_SOON,
+        session_id=wait["session_id"],
+        at=moment,
+        wait_id=wait["id"],
+        run_id=wait["run_id"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a target is; see the module. `late` are ranges of offsets, both ends included."""
+
+    offset: int
+    soon_at: datetime
+    late: tuple[tuple[int, int], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the entry."""
+        late = [list(one) for one in self.late]
+        return {"offset": self.offset, "soon_at": iso(self.soon_at), "late": late}
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> Position:
+        """The position that `to_json` wrote."""
+        late = tuple((int(first), int(last)) for first, last in parts["late"])
+        return cls(int(parts["offset"]), from_iso(parts["soon_at"]), late)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveNotices(Command):
+    """Store the positions of all targets, by name."""
+
+    positions: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When an event is tried again. Pauses double from the first to the longest."""
+
+    first: timedelta = timedelta(seconds=1)
+    longest: timedelta = timedelta(seconds=60)
+    passed_by_after: timedelta = timedelta(minutes=10)
+    late_first: timedelta = timedelta(minutes=10)
+    late_longest: timedelta = timedelta(hours=1)
+    late_for: timedelta = timedelta(days=3)
+    """Counted from the event."""
+
+    def pause(self, tries: int) -> timedelta:
+        """After so many tries."""
+        return _doubled(self.first, tries - 1, self.longest)
+
+    def late_pause(self, tries: int) -> timedelta:
+        """After so many tries of what was passed by."""
+        return _doubled(self.late_first, tries, self.late_longest)
+
+
+def _doubled(first: timedelta, times: int, longest: timedelta) -> timedelta:
+    factor: int = 2 ** min(max(times, 0), 20)
+    return min(longest, first * factor)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: Event
+    since: datetime
+    next_at: datetime
+    tries: int = 0
+
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What one target is still to get. Every time is given; nothing here sends.
+
+    Attributes:
+        read_offset: What the feed holds up to here has been looked at.
+        soon_at: So has what is due soon up to here.
+        given_up: Events that were not taken in `late_for`, or for which there was no room.
+    """
+
+    read_offset: int
+    soon_at: datetime
+    pace: Pace = field(default_factory=Pace)
+    failing_since: datetime | None = None
+    last_error: str | None = None
+    last_taken_at: datetime | None = None
+    given_up: int = 0
+    failures: int = 0
+    """In a row."""
+    passed: set[str] = field(default_factory=set)
+    """Sessions of which something was passed by that no stored position says yet; see `stored`."""
+    _lanes: dict[str, deque[_Waiting]] = field(default_factory=dict)
+    _late: dict[str, _Waiting] = field(default_factory=dict)
+    _sending: set[str] = field(default_factory=set)
+    _paused_until: datetime = _LONG_AGO
+
+    @property
+    def queued(self) -> int:
+        """Events in order."""
+        return sum(map(len, self._lanes.values()))
+
+    @property
+    def late(self) -> int:
+        """Events that were passed by and are still tried."""
+        return len(self._late)
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing more is to be added."""
+        return self.queued >= QUEUED_MAX
+
+    def add(self, event: Event, now: datetime) -> None:
+        """Queue an event behind those of its session, unless it was passed by before this process began."""
+        if event.id in self._late:
+            return
+        self._lanes.setdefault(event.session_id, deque()).append(_Waiting(event, now, now))
+
+    def add_late(self, event: Event, now: datetime) -> None:
+        """Take up again what an earlier process had passed by."""
+        self._put_late(_Waiting(event, now, now))
+
+    def is_late(self, event: Event) -> bool:
+        """Whether it was passed by."""
+        return event.id in self._late
+
+    def due(self, now: datetime) -> list[Event]:
+        """What is to be tried now; each counts as on its way until `took`, `failed` or `dropped`."""
+        self._pass_by(now)
+        if now < self._paused_until:
+            return []
+        room = (1 if self.failures >= FAILING_AFTER else AT_ONCE) - len(self._sending)
+        found: list[Event] = []
+        for waiting in self._ready(now):
+            if len(found) >= room:
+                break
+            found.append(waiting.event)
+        self._sending.update(event.id for event in found)
+        return found
+
+    def next_at(self) -> datetime | None:
+        """When `due` may have more; None while nothing waits that is not on its way."""
+        times = [one.next_at for one in self._heads()]
+        times += [one.next_at for one in self._late.values() if one.event.id not in self._sending]
+        return max(min(times), self._paused_until) if times else None
+
+    def took(self, event: Event, now: datetime) -> None:
+        """The target has it. If it is back after an outage, what it has missed is tried at once."""
+        if self.failures >= FAILING_AFTER:
+            self._hurry(now)
+        self._remove(event)
+        self.failures, self.failing_since, self.last_error = 0, None, None
+        self.last_taken_at = now
+
+    def dropped(self, event: Event) -> None:
+        """It is not to be told any more."""
+        self._remove(event)
+
+    def failed(self, event: Event, now: datetime, error: str) -> None:
+        """The target did not take it."""
+        self._sending.discard(event.id)
+        self.failures += 1
+        self.failing_since, self.last_error = self.failing_since or now, error
+        if self.failures >= FAILING_AFTER:
+            self._paused_until = now + self.pace.pause(self.failures - FAILING_AFTER + 1)
+        late = self._late.get(event.id)
+        if late is not None:
+            late.tries += 1
+            late.next_at = now + self.pace.late_pause(late.tries)
+            return
+        waiting = self._lanes[event.session_id][0]
+        waiting.tries += 1
+        waiting.next_at = now + self.pace.pause(waiting.tries)
+
+    def postponed(self, event: Event, now: datetime) -> None:
+        """It could not be tried, for no fault of the target."""
+        self._sending.discard(event.id)
+        waiting = self._late.get(event.id) or self._lanes[event.session_id][0]
+        waiting.next_at = now + self.pace.first
+
+    def hurry(self, now: datetime) -> int:
+        """Try everything now; returns how many there are."""
+        self._hurry(now)
+        return self.queued + self.late
+
+    def stored(self, passed: Collection[str]) -> None:
+        """A position is stored; `passed` was copied in the same moment that it was taken in."""
+        self.passed.difference_update(passed)
+
+    def position(self) -> Position:
+        """What to store: true whenever a process dies right after."""
+        queued = [one.event for lane in self._lanes.values() for one in lane]
+        offsets = [event.offset for event in queued if event.offset is not None]
+        moments = [
+            event.at
+            for event in (*queued, *(one.event for one in self._late.values()))
+            if event.offset is None
+        ]
+        late = sorted(
+            one.event.offset for one in self._late.values() if one.event.offset is not None
+        )
+        return Position(
+            offset=min(offsets) - 1 if offsets else self.read_offset,
+            soon_at=min(moments) - timedelta(microseconds=1) if moments else self.soon_at,
+            late=ranges(late),
+        )
+
+    def _heads(self) -> Iterator[_Waiting]:
+        return (
+            lane[0]
+            for session_id, lane in self._lanes.items()
+            if lane[0].event.id not in self._sending and session_id not in self.passed
+        )
+
+    def _ready(self, now: datetime) -> Iterator[_Waiting]:
+        """In the order of their times; of what is late one at a time, behind the others."""
+        heads = [one for one in self._heads() if one.next_at <= now]
+        yield from sorted(heads, key=lambda one: (one.next_at, one.since))
+        if not any(one in self._late for one in self._sending):
+            late = [one for one in self._late.values() if one.next_at <= now]
+            yield from late[:1]
+
+    def _pass_by(self, now: datetime) -> None:
+        for session_id in list(self._lanes):
+            lane = self._lanes[session_id]
+            while lane and lane[0].event.id not in self._sending:
+                if now - lane[0].since < self.pace.passed_by_after:
+                    break
+                waiting = lane.popleft()
+                waiting.tries, waiting.next_at = 0, now + self.pace.late_pause(0)
+                self._put_late(waiting)
+                self.passed.add(session_id)
+            if not lane:
+                del self._lanes[session_id]
+        for event_id, waiting in list(self._late.items()):
+            is_over = now - waiting.event.at >= self.pace.late_for
+            if is_over and event_id not in self._sending:
+                del self._late[event_id]
+                self.given_up += 1
+
+    def _put_late(self, waiting: _Waiting) -> None:
+        self._late[waiting.event.id] = waiting
+        if len(self._late) > LATE_MAX:
+            oldest = next(one for one in self._late if one not in self._sending)
+            del self._late[oldest]
+            self.given_up += 1
+
+    def _remove(self, event: Event) -> None:
+        self._sending.discard(event.id)
+        if self._late.pop(event.id, None) is None:
+            lane = self._lanes[event.session_id]
+            lane.popleft()
+            if not lane:
+                del self._lanes[event.session_id]
+
+    def _hurry(self, now: datetime) -> None:
+        self._paused_until = min(self._paused_until, now)
+        self.failures = 0
+        for waiting in (*self._late.values(), *(lane[0] for lane in self._lanes.values())):
+            waiting.next_at = min(waiting.next_at, now)
+
+
+def ranges(offsets: Sequence[int], most: int = RANGES_MAX) -> tuple[tuple[int, int], ...]:
+    """Ranges that hold these offsets, which ascend; with more than `most`, the nearest are joined.
+
+    What lies between two that are joined is told again after a restart: at least once.
+    """
+    if not offsets:
+        return ()
+    gaps = sorted(range(1, len(offsets)), key=lambda i: offsets[i] - offsets[i - 1], reverse=True)
+    starts = sorted((0, *gaps[: most - 1]))
+    ends = (*(start - 1 for start in starts[1:]), len(offsets) - 1)
+    return tuple((offsets[a], offsets[b]) for a, b in zip(starts, ends, strict=True))

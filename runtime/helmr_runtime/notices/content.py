@@ -1,0 +1,207 @@
+"""What a notice says: as a CloudEvent, and as a title and a text. Never more than its target's detail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from string import Template
+from typing import Any
+
+from helmr.models import RunInfo, WaitInfo
+from helmr_runtime.core.entries import iso
+from helmr_runtime.core.notices import Event
+
+TEXT_CHARS_MAX = 3_000
+"""Of a wait's body in a text; Slack takes no block that is longer."""
+
+TEMPLATE_WORDS = (
+    "event",
+    "task",
+    "session",
+    "run",
+    "wait",
+    "subject",
+    "body",
+    "priority",
+    "assignee",
+    "correlation",
+    "tags",
+    "deadline",
+    "error",
+    "link",
+)
+"""What a template may name as `$word`; empty where the notice does not say it."""
+
+_TITLES: Mapping[str, str] = {
+    "wait.opened": "Waits",
+    "wait.reminded": "Still waits",
+    "wait.due_soon": "Due soon",
+    "wait.assigned": "Assigned",
+    "wait.resolved": "Settled",
+    "wait.timed_out": "Timed out",
+    "run.failed": "Failed",
+    "run.blocked": "Blocked",
+    "test": "Test",
+}
+
+TEST = "test"
+"""The event of `helmr notices test`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an event is about, as it stands when it is told; nothing of a test."""
+
+    wait: WaitInfo | None = None
+    run: RunInfo | None = None
+    session_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What is sent. `data` is JSON; `late`: it comes out of order, after it was passed by."""
+
+    id: str
+    event: str
+    at: datetime
+    source: str
+    data: Mapping[str, Any]
+    late: bool = False
+
+    def cloud_event(self) -> str:
+        """The text of a CloudEvent 1.0."""
+        event = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": f"helmr.{self.event}",
+            "subject": self.data.get("wait_id") or self.data.get("run_id") or "test",
+            "time": iso(self.at),
+            "datacontenttype": "application/json",
+            "late": self.late,
+            "data": dict(self.data),
+        }
+        return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+    def title(self, template: str | None = None) -> str:
+        """One line."""
+        text = self._filled(template) if template is not None else self._title()
+        return " ".join(text.split())[:300]
+
+    def text(self, template: str | None = None) -> str:
+        """A few lines, with all that the notice says."""
+        if template is not None:
+            return self._filled(template)
+        data = self.data
+        rows = [
+            (label, data.get(key))
+            for label, key in (
+                ("Task", "task"),
+                ("Correlation id", "correlation_id"),
+                ("Priority", "priority"),
+                ("Assigned to", "assignee"),
+                ("Tags", "tags"),
+                ("Deadline", "deadline_at"),
+                ("Error", "error"),
+                ("Session", "session_id"),
+                ("Wait", "wait_id"),
+            )
+        ]
+        lines = [
+            f"{label}: {', '.join(value) if isinstance(value, list) else value}"
+            for label, value in rows
+            if value
+        ]
+        if data.get("body"):
+            lines += ["", str(data["body"])[:TEXT_CHARS_MAX]]
+        if data.get("link"):
+            lines += ["", f"Answer: {data['link']}"]
+        return "\n".join(lines)
+
+    def _title(self) -> str:
+        about = self.data.get("subject") or self.data.get("task") or "a notice of Helmr"
+        late = " (late)" if self.late else ""
+        return f"{_TITLES[self.event]}{late}: {about}"
+
+    def _filled(self, template: str) -> str:
+        data = self.data
+        words: dict[str, Any] = dict.fromkeys(TEMPLATE_WORDS, "")
+        words |= {
+            "event": self.event,
+            "session": data.get("session_id"),
+            "run": data.get("run_id"),
+            "wait": data.get("wait_id"),
+            "correlation": data.get("correlation_id"),
+            "deadline": data.get("deadline_at"),
+            "tags": ", ".join(data.get("tags", ())),
+        }
+        words |= {
+            word: data.get(word)
+            for word in ("task", "subject", "body", "priority", "assignee", "error", "link")
+        }
+        said = {word: value if value is not None else "" for word, value in words.items()}
+        return Template(template).substitute(said)
+
+
+def notice(
+    event: Event, about: Subject, *, detail: str, source: str, link: str | None, late: bool
+) -> Notice:
+    """What a target with that detail is told of an event."""
+    wait, run = about.wait, about.run
+    data: dict[str, Any] = {
+        "session_id": event.session_id,
+        "run_id": event.run_id,
+        "wait_id": event.wait_id,
+        "link": link,
+    }
+    if wait is not None:
+        data |= {
+            "task": wait.task,
+            "kind": wait.kind.value,
+            "status": wait.status.value,
+            "priority": wait.priority.value,
+            "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
+        }
+    if run is not None:
+        data |= {"task": run.task, "status": run.status.value}
+    if detail != "none":
+        data |= _subject(about)
+    if detail == "full":
+        data |= _full(about)
+    return Notice(
+        id=event.id,
+        event=event.name.value,
+        at=event.at,
+        source=source,
+        data={key: value for key, value in data.items() if value not in (None, [])},
+        late=late,
+    )
+
+
+def _subject(about: Subject) -> dict[str, Any]:
+    wait, run = about.wait, about.run
+    if wait is not None:
+        return {
+            "subject": wait.subject,
+            "stream": wait.stream,
+            "correlation_id": wait.correlation_id,
+            "assignee": wait.assignee,
+            "tags": [*wait.tags, *wait.session_tags],
+        }
+    error = run.error if run is not None else None
+    return {
+        "tags": list(about.session_tags),
+        "error": (error.type or error.code) if error is not None else None,
+    }
+
+
+def _full(about: Subject) -> dict[str, Any]:
+    wait, run = about.wait, about.run
+    if wait is not None:
+        return {"body": wait.body}
+    error = run.error if run is not None else None
+    if error is None:
+        return {}
+    return {"error": f"{error.type or error.code}: {error.message}"}

@@ -1,0 +1,192 @@
+"""How each kind of target is told. A sender takes one notice at a time and says if it was not taken."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+import aiosmtplib
+
+from helmr_runtime.notices.connecting import SEND_S, Poster, connect
+from helmr_runtime.notices.content import Notice
+from helmr_runtime.notices.sending import NotTaken, Sender
+from helmr_runtime.notices.targets import (
+    CommandTarget,
+    EmailTarget,
+    Secrets,
+    SlackTarget,
+    Target,
+    WebhookTarget,
+)
+
+COMMAND_S = 60.0
+"""Longest that a command may run; then it is killed, with all that it has started."""
+
+COMMAND_ENV = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
+"""What a command gets of the environment beside what its target names: secrets of the runtime may stand there too."""
+
+
+def signature(key: bytes, notice_id: str, timestamp: int, body: bytes) -> str:
+    """The `webhook-signature` of Standard Webhooks."""
+    signed = b".".join((notice_id.encode(), str(timestamp).encode(), body))
+    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+class Webhook:
+    """Posts CloudEvents, signed."""
+
+    def __init__(
+        self,
+        target: WebhookTarget,
+        secrets: Secrets,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._target = target
+        self._secrets = secrets
+        self._now = now
+        self._poster = Poster(private=target.private_addresses)
+
+    async def send(self, notice: Notice) -> None:
+        """See `Sender`."""
+        url = await asyncio.to_thread(self._secrets.url, self._target)
+        key = await asyncio.to_thread(self._secrets.signing_key, self._target)
+        body, timestamp = notice.cloud_event().encode(), int(self._now().timestamp())
+        headers = {
+            "content-type": "application/cloudevents+json; charset=utf-8",
+            "user-agent": "helmr-notices",
+            "webhook-id": notice.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(key, notice.id, timestamp, body),
+        }
+        await self._poster.post(url, body, headers)
+
+
+class Slack:
+    """Posts to an incoming webhook."""
+
+    def __init__(self, target: SlackTarget, secrets: Secrets) -> None:
+        self._target = target
+        self._secrets = secrets
+        self._poster = Poster(private=target.private_addresses)
+
+    async def send(self, notice: Notice) -> None:
+        """See `Sender`."""
+        url = await asyncio.to_thread(self._secrets.url, self._target)
+        title, text = notice.title(self._target.title), notice.text(self._target.text)
+        message = {"text": _slack_text(f"{title}\n{text}"), "unfurl_links": False}
+        headers = {"content-type": "application/json; charset=utf-8"}
+        await self._poster.post(url, json.dumps(message, ensure_ascii=False).encode(), headers)
+
+
+class Email:
+    """Sends a message for each notice."""
+
+    def __init__(self, target: EmailTarget, secrets: Secrets) -> None:
+        self._target = target
+        self._secrets = secrets
+
+    async def send(self, notice: Notice) -> None:
+        """See `Sender`."""
+        target = self._target
+        password = None
+        if target.user is not None:
+            password = await asyncio.to_thread(self._secrets.read, target, "password")
+        sock = await connect(target.host, target.port, private=target.private_addresses)
+        client = aiosmtplib.SMTP(
+            hostname=target.host,
+            sock=sock,
+            port=None,
+            use_tls=target.security == "tls",
+            start_tls=target.security == "starttls",
+            username=target.user,
+            password=password,
+            timeout=SEND_S,
+        )
+        try:
+            async with asyncio.timeout(SEND_S), client:
+                await client.send_message(self._message(notice))
+        except TimeoutError as error:
+            raise NotTaken("it did not answer in time") from error
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise NotTaken("it refused user and password") from error
+        except aiosmtplib.SMTPResponseException as error:
+            raise NotTaken(f"it answered {error.code}") from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise NotTaken(f"the connection failed: {type(error).__name__}") from error
+        finally:
+            sock.close()
+
+    def _message(self, notice: Notice) -> EmailMessage:
+        message = EmailMessage()
+        message["Subject"] = notice.title(self._target.title)
+        message["From"] = self._target.sender
+        message["To"] = ", ".join(self._target.to)
+        message["Date"] = format_datetime(notice.at)
+        message["Message-ID"] = f"<{notice.id}@helmr.invalid>"
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(notice.text(self._target.text))
+        return message
+
+
+class Command:
+    """Runs a program for each notice; taken if it ends with 0."""
+
+    def __init__(self, target: CommandTarget, environ: Mapping[str, str]) -> None:
+        self._target = target
+        names = {*COMMAND_ENV, *target.env}
+        self._environ = {name: value for name, value in environ.items() if name in names}
+
+    async def send(self, notice: Notice) -> None:
+        """See `Sender`."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._target.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=self._environ,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "its name can't be used"
+            raise NotTaken(f"it can't be started: {reason}") from error
+        try:
+            async with asyncio.timeout(COMMAND_S):
+                await process.communicate(notice.cloud_event().encode() + b"\n")
+        except TimeoutError as error:
+            raise NotTaken(f"it did not end in {COMMAND_S:.0f} s") from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if process.returncode:
+            raise NotTaken(f"it ended with {process.returncode}")
+
+
+def sender_of(target: Target, environ: Mapping[str, str], now: Callable[[], datetime]) -> Sender:
+    """How a target is told."""
+    secrets = Secrets(environ)
+    match target:
+        case WebhookTarget():
+            return Webhook(target, secrets, now)
+        case SlackTarget():
+            return Slack(target, secrets)
+        case EmailTarget():
+            return Email(target, secrets)
+        case CommandTarget():
+            return Command(target, environ)
+
+
+def _slack_text(text: str) -> str:
+    """What Slack would read as a mention or a link is shown as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,343 @@
+"""Notice targets as `helmr.toml` names them.
+
+```toml
+[notices.oncall]
+type = "webhook"                       # webhook, slack, email, command
+url = "https://alerts.example.com/in"
+secret_env = "ONCALL_SECRET"
+events = ["wait.opened", "run.failed"]
+filter = "priority:high -tag:test"
+```
+
+Secrets are named here and stand elsewhere: in an environment variable (`…_env`) or a file (`…_file`). They are read
+where notices are sent and go nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from helmr import durations, filters
+from helmr.errors import BadDuration, BadFilter, UsageError
+from helmr.notice_events import EventName
+from helmr_runtime.notices.content import TEMPLATE_WORDS
+
+TARGETS_MAX = 20
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+SECRET_BYTES_MAX = 4_096
+
+ASSIGNEE = "assignee"
+"""`links = "assignee"`: a link for whoever the wait is assigned to."""
+
+Detail = Literal["none", "subject", "full"]
+Events = Annotated[tuple[EventName, ...], Field(min_length=1)]
+
+
+class _Target(BaseModel):
+    """What every target says.
+
+    Attributes:
+        events: What it is told of.
+        filter: Of waits, as `helmr wait list --filter` has it; all must hold.
+        detail: How much it is told: ids and times alone, what lists show too, or all.
+        links: For whom a wait that opens gets an answer link; None makes none.
+        due_soon: How long before its deadline a wait is due soon.
+        private_addresses: It may have an address that only this network knows.
+        longest_pause: Between two tries.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    events: Events = (EventName.WAIT_OPENED, EventName.RUN_FAILED, EventName.RUN_BLOCKED)
+    filter: str = ""
+    detail: Detail = "subject"
+    links: str | None = Field(default=None, min_length=1, max_length=128)
+    due_soon: str = "1h"
+    private_addresses: bool = False
+    longest_pause: str = "60s"
+
+    @model_validator(mode="after")
+    def _check(self) -> _Target:
+        if self.parsed.asks_who:
+            raise ValueError("is:mine asks who looks, and nobody does")
+        durations.seconds(self.due_soon)
+        durations.seconds(self.longest_pause)
+        return self
+
+    @property
+    def parsed(self) -> filters.Filter:
+        """The filter."""
+        return filters.parse(self.filter, filters.WAIT_FIELDS)
+
+    @property
+    def lead(self) -> timedelta:
+        """`due_soon`."""
+        return timedelta(seconds=durations.seconds(self.due_soon))
+
+    @property
+    def pause_max(self) -> timedelta:
+        """`longest_pause`."""
+        return timedelta(seconds=durations.seconds(self.longest_pause))
+
+
+class _Told(_Target):
+    """A target that gets a text, made of a template with the words of `TEMPLATE_WORDS`."""
+
+    title: str | None = Field(default=None, max_length=500)
+    text: str | None = Field(default=None, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> _Told:
+        for template in filter(None, (self.title, self.text)):
+            found = Template(template)
+            unknown = [] if found.is_valid() else ["$"]
+            unknown += [one for one in found.get_identifiers() if one not in TEMPLATE_WORDS]
+            if unknown:
+                words = ", ".join(f"${word}" for word in TEMPLATE_WORDS)
+                raise ValueError(f"{unknown[0]!r} is no word of a template; there are {words}")
+        return self
+
+
+class WebhookTarget(_Target):
+    """An endpoint that takes CloudEvents, signed as Standard Webhooks has it."""
+
+    type: Literal["webhook"]
+    url: str | None = None
+    url_env: str | None = None
+    url_file: Path | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> WebhookTarget:
+        _one_of(self, "url", "url_env", "url_file")
+        _one_of(self, "secret_env", "secret_file")
+        if self.url is not None:
+            check_url(self.url)
+        return self
+
+
+class SlackTarget(_Told):
+    """An incoming webhook of Slack; its URL is the secret."""
+
+    type: Literal["slack"]
+    url_env: str | None = None
+    url_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> SlackTarget:
+        _one_of(self, "url_env", "url_file")
+        return self
+
+
+class EmailTarget(_Told):
+    """People, by way of an SMTP server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    type: Literal["email"]
+    host: str = Field(min_length=1)
+    port: int = Field(default=587, ge=1, le=65_535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    sender: str = Field(alias="from", min_length=3)
+    to: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)]
+
+    @model_validator(mode="after")
+    def _check_places(self) -> EmailTarget:
+        if self.user is not None:
+            _one_of(self, "password_env", "password_file")
+            if self.security == "none":
+                raise ValueError('a password is not sent in the clear: security = "starttls"')
+        for address in (self.sender, *self.to):
+            if "@" not in address or not address.isprintable():
+                raise ValueError(f"{address!r} is no address")
+        return self
+
+
+class CommandTarget(_Target):
+    """A program, without a shell; it gets the notice as JSON on standard input, and `env` of the environment."""
+
+    type: Literal["command"]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    env: tuple[str, ...] = ()
+
+
+Target = WebhookTarget | SlackTarget | EmailTarget | CommandTarget
+_TARGET: TypeAdapter[Target] = TypeAdapter(Annotated[Target, Field(discriminator="type")])
+
+
+def read_targets(table: Any, place: str) -> tuple[Target, ...]:
+    """The targets of a `[notices]` table.
+
+    Args:
+        table: What stands in it, by name.
+        place: The file, for messages; paths in it are looked up from its folder.
+
+    Raises:
+        UsageError: Names the target and what is wrong with it.
+    """
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{place}: notices is no table", hint="Targets are [notices.NAME].")
+    if len(table) > TARGETS_MAX:
+        raise UsageError(f"{place}: there may be {TARGETS_MAX} notice targets, not {len(table)}")
+    return tuple(_read(name, parts, place) for name, parts in table.items())
+
+
+def _read(name: str, parts: Any, place: str) -> Target:
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{place}: {name[:80]!r} is no name of a notice target",
+            hint="Letters, digits, `_` and `-`, at most 64.",
+        )
+    if not isinstance(parts, Mapping):
+        raise UsageError(f"{place}: [notices.{name}] is no table")
+    files = {
+        key: str(Path(place).parent.absolute() / value)
+        for key, value in parts.items()
+        if key.endswith("_file") and isinstance(value, str) and not value.startswith("/")
+    }
+    try:
+        return _TARGET.validate_python({**parts, **files, "name": name})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"][1:])
+        what = f"{path}: " if path else ""
+        raise UsageError(
+            f"{place}: [notices.{name}] {what}{first['msg'].removeprefix('Value error, ')}",
+            hint="What a target may say stands in docs/notices.md.",
+        ) from error
+    except (BadFilter, BadDuration) as error:
+        raise UsageError(f"{place}: [notices.{name}] {error.message}", hint=error.hint) from error
+
+
+def to_json(targets: tuple[Target, ...]) -> dict[str, Any]:
+    """As `read_targets` reads them again, in another process. Holds no secret."""
+    return {
+        one.name: one.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
+        for one in targets
+    }
+
+
+class Secrets:
+    """Reads what targets name.
+
+    Args:
+        environ: Environment variables.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def read(self, target: Target, what: str) -> str:
+        """The secret `what` of a target: `url`, `secret`, `password`.
+
+        Raises:
+            UsageError: It is not there, or can't be read.
+        """
+        variable = getattr(target, f"{what}_env", None)
+        path: Path | None = getattr(target, f"{what}_file", None)
+        place = f"[notices.{target.name}] {what}"
+        try:
+            if path is not None:
+                with path.open("rb") as file:
+                    found = file.read(SECRET_BYTES_MAX + 1).decode("utf-8").strip()
+            else:
+                found = self._environ.get(variable or "", "").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+            raise UsageError(f"{place}: {path} can't be read: {reason}") from error
+        if not 0 < len(found) <= SECRET_BYTES_MAX or not found.isprintable():
+            where = f"file {path}" if path is not None else f"environment variable {variable}"
+            raise UsageError(
+                f"{place}: {where} holds no line of text", hint="Set it, then start again."
+            )
+        return found
+
+    def url(self, target: WebhookTarget | SlackTarget) -> str:
+        """Where a target listens.
+
+        Raises:
+            UsageError: It is not there or no URL.
+        """
+        given = getattr(target, "url", None)
+        url: str = given if given is not None else self.read(target, "url")
+        try:
+            return check_url(url)
+        except ValueError as error:
+            raise UsageError(f"[notices.{target.name}] url: {error}") from error
+
+    def signing_key(self, target: WebhookTarget) -> bytes:
+        """The bytes that a webhook's bodies are signed with.
+
+        Raises:
+            UsageError: It is not there, or no such key.
+        """
+        text = self.read(target, "secret")
+        try:
+            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            key = b""
+        if not 24 <= len(key) <= 64:
+            raise UsageError(
+                f"[notices.{target.name}] secret: it is no key of Standard Webhooks",
+                hint="whsec_ and 24 to 64 random bytes in base64: `echo whsec_$(openssl rand -base64 32)`.",
+            )
+        return key
+
+    def check(self, target: Target) -> None:
+        """Return if everything that the target names is there.
+
+        Raises:
+            UsageError: Something is not.
+        """
+        match target:
+            case WebhookTarget():
+                self.url(target)
+                self.signing_key(target)
+            case SlackTarget():
+                self.url(target)
+            case EmailTarget():
+                if target.user is not None:
+                    self.read(target, "password")
+            case CommandTarget():
+                pass
+
+
+def check_url(url: str) -> str:
+    """Return a URL that can be posted to. The message of the refusal does not say it: it may be a secret.
+
+    Raises:
+        ValueError: It can't.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("it is no URL") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
+        raise ValueError("it is no URL of http or https")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("it holds a user or a password")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("it holds characters that no URL has")
+    return url
+
+
+def _one_of(target: _Target, *names: str) -> None:
+    given = [name for name in names if getattr(target, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"it takes exactly one of {', '.join(names)}")

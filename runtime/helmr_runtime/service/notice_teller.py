@@ -1,0 +1,360 @@
+"""Telling one notice target: follows the feed, looks ahead to deadlines, and sends (S-84).
+
+What is to be told and when is `helmr_runtime.core.notices`; this has the clock, the ledger and the sender. Whatever
+happens here, nobody who waits or answers waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr import filters, ids
+from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
+from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitStatus
+from helmr.notice_events import EventName
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.core.notices import Event, Outbox, Pace, Position, due_soon, event_of
+from helmr_runtime.notices.content import TEST, Notice, Subject, notice
+from helmr_runtime.notices.sending import NotTaken, Sender
+from helmr_runtime.notices.targets import ASSIGNEE, Target
+from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.service.caller import Caller
+from helmr_runtime.service.events import Events
+from helmr_runtime.service.following import FollowedEntries
+from helmr_runtime.service.links import AnswerLinks
+
+logger = logging.getLogger(__name__)
+
+TAKE_S = 20.0
+PAUSE = timedelta(seconds=1)
+"""After the ledger did not answer."""
+
+LOOK_AHEAD_EVERY = timedelta(seconds=15)
+PAGE_ITEMS = 200
+DUE_SOON_PAGES = 50
+"""Pages of pending waits, by deadline, that are looked at for what is due soon."""
+
+ASKED = (WaitKind.INPUT, WaitKind.TOKEN)
+"""The kinds of waits that people answer."""
+
+LINKED = (
+    EventName.WAIT_OPENED,
+    EventName.WAIT_REMINDED,
+    EventName.WAIT_DUE_SOON,
+    EventName.WAIT_ASSIGNED,
+)
+"""Events that come with an answer link."""
+
+
+class Teller:
+    """One target's way from the feed to its sender.
+
+    Args:
+        target: Which events, with how much detail.
+        sender: How it is told.
+        position: Where it goes on.
+        ledger: Waits, runs, and entries that are late.
+        events: The feed.
+        links: Makes answer links.
+        clock: Tells the time.
+        source: The runtime, in what is sent.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        sender: Sender,
+        position: Position,
+        *,
+        ledger: LedgerClient,
+        events: Events,
+        links: AnswerLinks,
+        clock: Clock,
+        source: str,
+    ) -> None:
+        self.target = target
+        self.outbox = Outbox(
+            position.offset, position.soon_at, pace=replace(Pace(), longest=target.pause_max)
+        )
+        self.settled = 0
+        """Events that were taken or dropped: when it grows the position is worth storing."""
+        self.is_caught_up = not position.late
+        """What an earlier process had passed by is in the outbox; before, the outbox's position is not the target's."""
+        self._late = position.late
+        self._sender = sender
+        self._ledger = ledger
+        self._events = events
+        self._links = links
+        self._clock = clock
+        self._source = source
+        self._filter = target.parsed
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self._take_up_late()
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._read())
+            parts.create_task(self._send())
+            if EventName.WAIT_DUE_SOON in self.target.events:
+                parts.create_task(self._look_ahead())
+
+    async def test(self) -> str | None:
+        """Send a notice that is about nothing; returns why it was not taken, None if it was."""
+        sent = Notice(
+            id=f"test-{ids.new_id(ids.OPERATION)}",
+            event=TEST,
+            at=self._clock.now(),
+            source=self._source,
+            data={"subject": f"a test of notice target {self.target.name}"},
+        )
+        return await self._told(sent)
+
+    def retry(self) -> int:
+        """Try everything now that waits; returns how much."""
+        count = self.outbox.hurry(self._clock.now())
+        self._wake.set()
+        return count
+
+    def stored(self, passed: Collection[str]) -> None:
+        """A position is stored; see `Outbox.stored`."""
+        if passed:
+            self.outbox.stored(passed)
+            self._wake.set()
+
+    # --- what is to be told ---------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        following: FollowedEntries | None = None
+        try:
+            while True:
+                try:
+                    if following is None or following.is_closed:
+                        following = await self._events.follow_all(self.outbox.read_offset)
+                    for item in await following.take_items(TAKE_S):
+                        await self._consider(event_of(item.entry), late=False)
+                        self.outbox.read_offset = item.offset
+                except HelmrError as error:
+                    logger.info("notices %s: the feed is interrupted: %s", self.target.name, error)
+                    if following is not None:
+                        following.close()
+                        following = None
+                    await self._sleep(PAUSE)
+                while self.outbox.is_full:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            if following is not None:
+                following.close()
+
+    async def _take_up_late(self) -> None:
+        """Have what an earlier process had passed by in the outbox."""
+        for first, last in self._late:
+            after = first - 1
+            while after < last:
+                try:
+                    entries = await self._ledger.feed(after, min(PAGE_ITEMS, last - after), 0.0)
+                    for entry in entries:
+                        await self._consider(event_of(entry), late=True)
+                        after = int(entry["feed_offset"])
+                except HelmrError as error:
+                    logger.info("notices %s: can't go on yet: %s", self.target.name, error)
+                    await self._sleep(PAUSE)
+                else:
+                    if not entries:
+                        break
+        self.is_caught_up = True
+
+    async def _look_ahead(self) -> None:
+        while True:
+            now, after = self._clock.now(), self.outbox.soon_at
+            try:
+                for wait in await self._ending_by(now + self.target.lead):
+                    found = due_soon(wait, lead=self.target.lead, after=after, until=now)
+                    await self._consider(found, late=False)
+                self.outbox.soon_at = now
+            except HelmrError as error:
+                logger.info("notices %s: can't look ahead: %s", self.target.name, error)
+            await self._sleep(LOOK_AHEAD_EVERY)
+
+    async def _ending_by(self, until: datetime) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        cursor = None
+        for _ in range(DUE_SOON_PAGES):
+            page = await self._ledger.list_waits(
+                kinds=[kind.value for kind in ASKED], cursor=cursor, limit=PAGE_ITEMS
+            )
+            for wait in page["items"]:
+                if (
+                    wait["deadline_at"] is None
+                    or datetime.fromisoformat(wait["deadline_at"]) > until
+                ):
+                    return found
+                found.append(wait)
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+        logger.warning("notices %s: too many waits end at once to tell of all", self.target.name)
+        return found
+
+    async def _consider(self, event: Event | None, *, late: bool) -> None:
+        """Queue an event if this target is to be told of it.
+
+        Raises:
+            Unavailable: The ledger does not answer: nobody knows.
+        """
+        if event is None or event.name not in self.target.events:
+            return
+        about = await self._about(event)
+        if about is None or not self._filter.matches(self._facts(event, about), self._clock.now()):
+            return
+        if late:
+            self.outbox.add_late(event, self._clock.now())
+        else:
+            self.outbox.add(event, self._clock.now())
+        self._wake.set()
+
+    async def _about(self, event: Event) -> Subject | None:
+        """What the event is about, as it is now; None if nobody is to be told of it.
+
+        Raises:
+            Unavailable: The ledger does not answer.
+        """
+        try:
+            if event.wait_id is not None:
+                wait = WaitInfo.model_validate(await self._ledger.get_wait(event.wait_id))
+                return Subject(wait=wait) if wait.kind in ASKED else None
+            run = RunInfo.model_validate(await self._ledger.get_run(event.run_id or ""))
+            session = await self._ledger.get_session(event.session_id)
+            return Subject(run=run, session_tags=tuple(session["tags"]))
+        except Unavailable:
+            raise
+        except HelmrError as error:
+            logger.warning("notices %s: %s is not told: %s", self.target.name, event.id, error)
+            return None
+
+    def _facts(self, event: Event, about: Subject) -> filters.Facts:
+        if about.wait is not None:
+            return filters.wait_facts(about.wait, self._clock.now())
+        task = about.run.task if about.run is not None else None
+        return {
+            "session": event.session_id,
+            "run": event.run_id,
+            "task": task,
+            "tag": about.session_tags,
+        }
+
+    # --- telling --------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        async with asyncio.TaskGroup() as tries:
+            while True:
+                self._wake.clear()
+                now = self._clock.now()
+                for event in self.outbox.due(now):
+                    tries.create_task(self._try(event))
+                if not self.outbox.is_full:
+                    self._room.set()
+                next_at = self.outbox.next_at()
+                timer = None
+                if next_at is not None and next_at > now:  # else a try that ends wakes
+                    timer = self._clock.call_at(next_at, self._wake.set)
+                try:
+                    await self._wake.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+
+    async def _try(self, event: Event) -> None:
+        try:
+            try:
+                sent = await self._notice(event)
+            except HelmrError as error:
+                logger.info("notices %s: %s waits: %s", self.target.name, event.id, error)
+                self.outbox.postponed(event, self._clock.now())
+                return
+            if sent is None:
+                self.outbox.dropped(event)
+                self.settled += 1
+                return
+            error_text = await self._told(sent)
+            now = self._clock.now()
+            if error_text is None:
+                self.outbox.took(event, now)
+                self.settled += 1
+                return
+            if self.outbox.failing_since is None:
+                logger.warning("notices %s: %s", self.target.name, error_text)
+            self.outbox.failed(event, now, error_text)
+        finally:
+            self._wake.set()
+
+    async def _told(self, sent: Notice) -> str | None:
+        """Why the target did not take it; None if it did."""
+        try:
+            await self._sender.send(sent)
+        except HelmrError as error:
+            return (
+                f"{error.message}. {error.hint}"
+                if isinstance(error, NotTaken) and error.hint
+                else error.message
+            )
+        except Exception as error:  # noqa: BLE001 - a fault in a sender is no end of the others' notices
+            # No traceback: what it shows may hold a secret.
+            return f"it could not be sent: {type(error).__name__}"
+        return None
+
+    async def _notice(self, event: Event) -> Notice | None:
+        """What is sent; None if it is not to be told any more.
+
+        Raises:
+            HelmrError: Ledger or session do not answer.
+        """
+        about = await self._about(event)
+        if about is None:
+            return None
+        wait = about.wait
+        is_pending = wait is not None and wait.status is WaitStatus.PENDING
+        if event.name is EventName.WAIT_DUE_SOON and not is_pending:
+            return None
+        link = None
+        if wait is not None and is_pending and event.name in LINKED:
+            link = await self._link(wait)
+        return notice(
+            event,
+            about,
+            detail=self.target.detail,
+            source=self._source,
+            link=link,
+            late=self.outbox.is_late(event),
+        )
+
+    async def _link(self, wait: WaitInfo) -> str | None:
+        """An answer link for whom the target says; the same one, however often it is sent."""
+        person = wait.assignee if self.target.links == ASSIGNEE else self.target.links
+        if person is None:
+            return None
+        named = hashlib.sha256(f"{self.target.name}|{wait.id}|{person}".encode()).digest()
+        caller = Caller(RUNTIME, ids.from_uuid(ids.OPERATION, uuid.UUID(bytes=named[:16])))
+        with suppress(WaitResolved, WaitTimedOut, BadRequest):  # it is over, or nobody's
+            made = await self._links.create(caller, wait.id, AnswerLinkRequest(person=person))
+            return made.url
+        return None
+
+    async def _sleep(self, pause: timedelta) -> None:
+        rung = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now() + pause, rung.set)
+        try:
+            await rung.wait()
+        finally:
+            timer.cancel()

@@ -1,0 +1,133 @@
+"""What `helmr.toml` may say of notice targets, and what is refused with a message that says what to do."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from helmr.cli.config import notices_table
+from helmr.errors import UsageError
+from helmr_runtime.notices.targets import CommandTarget, Secrets, read_targets, to_json
+
+KEY = "whsec_" + "A" * 40
+ALL = """
+[notices.oncall]
+type = "webhook"
+url = "https://alerts.example.com/in"
+secret_env = "ONCALL_SECRET"
+events = ["wait.opened", "wait.due_soon"]
+filter = "priority:high -tag:test"
+links = "assignee"
+
+[notices.team]
+type = "slack"
+url_file = "slack.url"
+title = "$event: $subject"
+
+[notices.mail]
+type = "email"
+host = "smtp.example.com"
+user = "helmr"
+password_env = "SMTP_PASSWORD"
+from = "helmr@example.com"
+to = ["ada@example.com"]
+detail = "full"
+
+[notices.desk]
+type = "command"
+command = ["notify-send", "Helmr"]
+env = ["DISPLAY"]
+"""
+
+
+def test_targets_are_read_and_cross_a_process_without_secrets(tmp_path: Path) -> None:
+    (tmp_path / "slack.url").write_text("https://hooks.example.com/services/T0/B0/abc\n")
+    table = tomllib.loads(ALL)["notices"]
+    targets = read_targets(table, str(tmp_path / "helmr.toml"))
+    assert [one.name for one in targets] == ["oncall", "team", "mail", "desk"]
+    assert read_targets(to_json(targets), "elsewhere") == targets
+    environ = {"ONCALL_SECRET": KEY, "SMTP_PASSWORD": "not told"}
+    for one in targets:
+        Secrets(environ).check(one)
+    assert "hooks.example.com" not in str(to_json(targets))
+    assert isinstance(targets[3], CommandTarget)
+
+
+HOOK = 'type = "webhook"\nurl = "https://a.example"\nsecret_env = "S"\n'
+MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('type = "pigeon"', "pigeon"),
+        ("", "type"),
+        (HOOK + 'filter = "colour:red"', "colour: is no field"),
+        (HOOK + 'filter = "is:mine"', "is:mine"),
+        (HOOK + 'events = ["wait.open"]', "events"),
+        (HOOK + "events = []", "events"),
+        (HOOK + 'due_soon = "soon"', "soon"),
+        (HOOK + 'text = "x"', "text"),
+        (HOOK.replace("https://a", "ftp://a"), "http or https"),
+        (HOOK.replace("https://a", "https://u:p@a"), "a user or a password"),
+        (HOOK.replace('secret_env = "S"', ""), "exactly one of secret_env, secret_file"),
+        (HOOK + 'url_env = "U"', "exactly one of url"),
+        ('type = "slack"\nurl_env = "U"\ntext = "$colour"', "colour"),
+        ('type = "slack"\nurl_env = "U"\ntext = "100$"', "is no word of a template"),
+        ('type = "slack"\nurl = "https://hooks"', "url"),
+        (MAIL + 'user = "u"', "password_env"),
+        (MAIL + 'user = "u"\npassword_env = "P"\nsecurity = "none"', "in the clear"),
+        (MAIL.replace("c@d", "nobody"), "is no address"),
+        ('type = "command"\ncommand = []', "command"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_by_name(text: str, said: str) -> None:
+    table = tomllib.loads(f"[notices.one]\n{text}")["notices"]
+    with pytest.raises(UsageError) as raised:
+        read_targets(table, "helmr.toml")
+    assert "helmr.toml: [notices.one]" in raised.value.message
+    assert said in raised.value.message
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["a b", "", "x" * 65, "ü"])
+def test_names_are_plain(name: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a notice target"):
+        read_targets({name: {}}, "helmr.toml")
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "environment variable S holds no line of text"),
+        ({"S": "short"}, "no key of Standard Webhooks"),
+        ({"S": "whsec_!!!"}, "no key of Standard Webhooks"),
+        ({"S": "a\nb"}, "holds no line of text"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_said_without_showing_it(
+    environ: dict[str, str], said: str
+) -> None:
+    (target,) = read_targets(tomllib.loads(f"[notices.one]\n{HOOK}")["notices"], "helmr.toml")
+    with pytest.raises(UsageError) as raised:
+        Secrets(environ).check(target)
+    assert said in raised.value.message
+    assert not any(value in str(raised.value) for value in environ.values())
+
+
+def test_the_file_beside_the_data_directory_is_read_unless_another_is_named(tmp_path: Path) -> None:
+    data_dir = tmp_path / ".helmr"
+    assert notices_table(None, data_dir)[0] == {}
+    (tmp_path / "helmr.toml").write_text(f"[notices.one]\n{HOOK}")
+    assert set(notices_table(None, data_dir)[0]) == {"one"}
+    other = tmp_path / "other.toml"
+    with pytest.raises(UsageError, match="there is no such file"):
+        notices_table(other, data_dir)
+    other.write_text("[notice.one]\n")
+    with pytest.raises(UsageError, match="'notice' is nothing that Helmr knows"):
+        notices_table(other, data_dir)
+    other.write_text("[notices")
+    with pytest.raises(UsageError, match="can't be read"):
+        notices_table(other, data_dir)
