@@ -22,7 +22,7 @@ from helmr_runtime.core.entries import (
 )
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Flush, Loaded
-from helmr_runtime.session.entry_writer import restore
+from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
 from tests.simulation.counts import Counts
 

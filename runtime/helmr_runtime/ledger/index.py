@@ -95,6 +95,7 @@ _OF_PENDING_WAITS = frozenset(
         EntryKind.WAIT_CLAIMED,
         EntryKind.WAIT_CLAIM_ENDED,
         EntryKind.WAIT_ASSIGNED,
+        EntryKind.WAIT_REMINDED,
     }
 )
 """What names a wait that goes on."""
@@ -169,10 +170,12 @@ class LedgerIndex:
     def may_time_out(self, head: Head) -> bool:
         """False for a wait on what was completed before the deadline, however late (S-14)."""
         wait = head.wait
-        if wait is None or wait.deadline_at is None:
+        if wait is None or wait.due_at is None:
             return True
         token = self.tokens.first_ended(wait.awaits)
-        return token is None or not _is_completed_before(token, wait.deadline_at)
+        if token is not None and wait.rung_at is not None:
+            return False  # its end says how far the ladder was climbed
+        return token is None or not _is_completed_before(token, wait.due_at)
 
     # --- applying what is stored ----------------------------------------------------------------
 
@@ -391,6 +394,7 @@ class LedgerIndex:
     def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:
         """Unheld sessions whose pending wait is due, earliest first; their timers are disarmed.
 
+        Those of which a rung is (`is_climbing`) are decided on their whole state; of others the deadline has passed.
         Runs whose `retry_at` came go on the work list instead. Call `reindex` for each head that is
         not written after all; those of `busy` sessions stay armed.
         """
@@ -403,7 +407,7 @@ class LedgerIndex:
                 break
             if head.session_id in busy_ids or not busy_ids.isdisjoint(_waits_on(head)):
                 skipped.append(head)
-            elif head.wait is None or head.wait.deadline_at is None:
+            elif head.wait is None or head.wait.due_at is None:
                 self.reindex(head, now)
             elif not self.may_time_out(head):
                 self.work.deliver(head, now)
@@ -419,13 +423,17 @@ class LedgerIndex:
         return head is not None and head.has_active_run
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
-        """Sessions that wait on the token and that nobody holds, with the id of the wait."""
+        """Sessions that wait on the token and that nobody holds, with the id of the wait.
+
+        Not those on whose ladder something came before its expiry: its end is delivered to them, which says what.
+        """
         found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
         return [
             (head, wait_id)
             for head, wait_id in found
             if head is not None and not head.is_held
             if head.wait is not None and head.wait.id == wait_id
+            if head.wait.rung_at is None or head.wait.rung_at > token.expires_at
         ]
 
     def counts(self) -> dict[str, int]:
@@ -456,11 +464,6 @@ class LedgerIndex:
         if counted is not None:
             self._census[counted] += 1
         head.counted_as = counted
-
-
-def next_deadline(head: Head) -> datetime | None:
-    """When the session next needs somebody: its wait's deadline, or its run's next attempt."""
-    return head.wait.deadline_at if head.wait is not None else head.retry_at
 
 
 def _follows(head: Head, flush: Flush) -> bool:

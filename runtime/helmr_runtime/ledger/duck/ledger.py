@@ -21,16 +21,19 @@ from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
+from helmr_runtime.ledger.duck.climbs import Climbs
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,
+    ClimbJob,
     FlushJob,
     ForkJob,
     LeasesJob,
@@ -82,7 +85,10 @@ class DuckLedger(ReadableLedger):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
         self._is_closed = False
-        self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
+        own = AuthoredEntries(chain)
+        self._climbs = Climbs(self.snapshot, self._climb, self._look_again, clock)
+        self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
+        self._own = own
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
             self._group.recent,
@@ -334,6 +340,7 @@ class DuckLedger(ReadableLedger):
         if self._is_closed:
             return
         self._is_closed = True
+        await self._climbs.close()
         await self._queries.close()
         await self._group.close()
         self._readers.shutdown(wait=False)
@@ -375,6 +382,14 @@ class DuckLedger(ReadableLedger):
         return await self.read(reads.operation_offset, operation_id)
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _climb(self, state: SessionState) -> None:
+        self._group.submit(ClimbJob(state, self.index, self._own, self._clock.now))
+
+    def _look_again(self, session_id: str) -> None:
+        head = self.index.heads.get(session_id)
+        if head is not None:
+            self._group.look_again(head)
 
     def _read_head(self, session_id: str) -> Head | None:
         return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
