@@ -14,7 +14,7 @@ from unittest import mock
 from helmr.errors import HelmrError
 from helmr.errors.signals import HelmrSignal
 from helmr_runtime.core import fork
-from helmr_runtime.core.decide import inputs, ops
+from helmr_runtime.core.decide import ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
@@ -211,11 +211,6 @@ def _default_over_a_completion() -> AbstractContextManager[object]:
     return mock.patch.object(LedgerIndex, "may_time_out", return_value=True)
 
 
-def _default_that_answers_do_not_look_at() -> AbstractContextManager[object]:
-    """An answer is accepted until somebody has written the default, also if its time has come."""
-    return mock.patch.object(inputs, "too_late", return_value=None)
-
-
 # --- what corrections rely on --------------------------------------------------------------------------
 
 
@@ -273,7 +268,6 @@ BUGS: dict[str, Bug] = {
     "death-not-heard": _death_not_heard,
     "late-answer": _answer_to_a_wait_that_is_over,
     "default-over-completion": _default_over_a_completion,
-    "default-not-looked-at": _default_that_answers_do_not_look_at,
     "errors-alike": _error_without_its_kind,
     "key-kept": _key_kept_over_a_rewind,
     "kept-for-another": _kept_for_another_question,

@@ -168,14 +168,12 @@ class LedgerIndex:
                 return Declined(precondition=precondition, facts=self.tokens.ended_facts(awaits))
 
     def may_time_out(self, head: Head) -> bool:
-        """False for a wait on what was completed before the deadline, however late (S-14)."""
+        """False for a wait on what was completed before the deadline, however late (S-14), or ended before a rung."""
         wait = head.wait
-        if wait is None or wait.due_at is None:
+        token = self.tokens.first_ended(wait.awaits) if wait is not None else None
+        if wait is None or wait.due_at is None or token is None:
             return True
-        token = self.tokens.first_ended(wait.awaits)
-        if token is not None and wait.rung_at is not None:
-            return False  # its end says how far the ladder was climbed
-        return token is None or not _is_completed_before(token, wait.due_at)
+        return wait.rung_at is None and not _is_completed_before(token, wait.due_at)
 
     # --- applying what is stored ----------------------------------------------------------------
 
@@ -394,7 +392,6 @@ class LedgerIndex:
     def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:
         """Unheld sessions whose pending wait is due, earliest first; their timers are disarmed.
 
-        Those of which a rung is (`is_climbing`) are decided on their whole state; of others the deadline has passed.
         Runs whose `retry_at` came go on the work list instead. Call `reindex` for each head that is
         not written after all; those of `busy` sessions stay armed.
         """
@@ -423,10 +420,7 @@ class LedgerIndex:
         return head is not None and head.has_active_run
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
-        """Sessions that wait on the token and that nobody holds, with the id of the wait.
-
-        Not those on whose ladder something came before its expiry: its end is delivered to them, which says what.
-        """
+        """Unheld sessions and their waits on the token; to those that a rung came before, its end is delivered."""
         found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
         return [
             (head, wait_id)

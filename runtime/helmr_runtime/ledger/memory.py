@@ -395,12 +395,9 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
 
     def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
         """The earlier checkpoints that one names."""
-        found: dict[int, str] = {}
-        for offset in pieces(checkpoint) if checkpoint is not None else ():
-            text = self._checkpoint(session_id, offset)
-            assert text is not None
-            found[offset] = text
-        return found
+        offsets = pieces(checkpoint) if checkpoint is not None else ()
+        texts = {offset: self._checkpoint(session_id, offset) for offset in offsets}
+        return {offset: text for offset, text in texts.items() if text is not None}
 
     def _held(self, head: Head) -> None:
         self.stored.holdings.append((head.session_id, head.epoch, head.held_by))

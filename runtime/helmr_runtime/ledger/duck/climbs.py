@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from helmr.errors import HelmrError, MasterKeyMissing
+from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.state import SessionState
+from helmr_runtime.ledger.duck.group import GroupCommit
+from helmr_runtime.ledger.duck.jobs import ClimbJob
+from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ports import Loaded
 from helmr_runtime.ports.restoring import restore
@@ -18,7 +20,7 @@ from helmr_runtime.ports.restoring import restore
 logger = logging.getLogger(__name__)
 
 AGAIN_AFTER = timedelta(seconds=1)
-"""When a session is looked at again that could not be read."""
+"""When a session is read again that could not be."""
 
 
 class Climbs:
@@ -26,21 +28,21 @@ class Climbs:
 
     Args:
         snapshot: The session as it is on disk.
-        decide: Queues what is to be decided on that state.
-        look_again: Has the session's time looked at again.
+        group: Decides on that state.
+        own: Makes the entries.
         clock: Tells when.
     """
 
     def __init__(
         self,
         snapshot: Callable[[str], Awaitable[Loaded]],
-        decide: Callable[[SessionState], None],
-        look_again: Callable[[str], None],
+        group: Callable[[], GroupCommit],
+        own: AuthoredEntries,
         clock: Clock,
     ) -> None:
         self._snapshot = snapshot
-        self._decide = decide
-        self._look_again = look_again
+        self._group = group
+        self._own = own
         self._clock = clock
         self._waiting: deque[str] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -48,7 +50,10 @@ class Climbs:
 
     def add(self, head: Head) -> None:
         """A rung of that session is due, and its timer is disarmed."""
-        self._waiting.append(head.session_id)
+        self._add(head.session_id)
+
+    def _add(self, session_id: str) -> None:
+        self._waiting.append(session_id)
         if self._task is None and not self._is_closed:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-climbs")
 
@@ -69,13 +74,10 @@ class Climbs:
     async def _one(self, session_id: str) -> None:
         try:
             loaded = await self._snapshot(session_id)
-            self._decide(restore(session_id, loaded))
+            state, group = restore(session_id, loaded), self._group()
+            group.submit(ClimbJob(state, group.index, self._own, self._clock.now))
         except HelmrError as error:
             logger.error("the ladder of %s can't be climbed: %s", session_id, error)
-            if not isinstance(error, MasterKeyMissing):
+            if isinstance(error, StoreUnavailable):
                 at = self._clock.now() + AGAIN_AFTER
-                self._clock.call_at(at, lambda: self._again(session_id))
-
-    def _again(self, session_id: str) -> None:
-        if not self._is_closed:
-            self._look_again(session_id)
+                self._clock.call_at(at, lambda: self._add(session_id))

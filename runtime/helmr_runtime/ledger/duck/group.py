@@ -121,11 +121,6 @@ class GroupCommit:
             assert self._batch_over is not None
             await asyncio.shield(self._batch_over)
 
-    def look_again(self, head: Head) -> None:
-        """Have the unheld session's time looked at again."""
-        self.index.reindex(head, self._clock.now())
-        self._arm()
-
     def held_changed(self, head: Head) -> None:
         """The session's epoch or holder changed in memory; the next transaction carries it to disk."""
         self.projector.hold(head)

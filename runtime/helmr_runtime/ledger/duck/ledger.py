@@ -21,7 +21,6 @@ from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
-from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
@@ -33,7 +32,6 @@ from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,
-    ClimbJob,
     FlushJob,
     ForkJob,
     LeasesJob,
@@ -86,9 +84,8 @@ class DuckLedger(ReadableLedger):
         self._queries = QueryRunner(database)
         self._is_closed = False
         own = AuthoredEntries(chain)
-        self._climbs = Climbs(self.snapshot, self._climb, self._look_again, clock)
+        self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
-        self._own = own
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
             self._group.recent,
@@ -382,14 +379,6 @@ class DuckLedger(ReadableLedger):
         return await self.read(reads.operation_offset, operation_id)
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _climb(self, state: SessionState) -> None:
-        self._group.submit(ClimbJob(state, self.index, self._own, self._clock.now))
-
-    def _look_again(self, session_id: str) -> None:
-        head = self.index.heads.get(session_id)
-        if head is not None:
-            self._group.look_again(head)
 
     def _read_head(self, session_id: str) -> Head | None:
         return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
