@@ -96,6 +96,7 @@ class TokenCall:
     body: str | None = None
     initial: Any = None
     allowed_origins: tuple[str, ...] = ()
+    ladder: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,14 @@ await approval.wait(
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from helmr.durations import Duration, seconds
 from helmr.errors import BadLadder
-from helmr.models import ASSIGNEE_MAX, LADDER_RUNGS_MAX
+from helmr.models import ASSIGNEE_MAX, LADDER_RUNGS_MAX, RECORD_BYTES_MAX
 from helmr.schema import Codec
 
 Start = Literal["opened", "assigned"]
@@ -57,7 +58,7 @@ def rungs_json(
     """The rungs as a wait's entry holds them: `{do, after_s, from, to?, value?}`.
 
     Raises:
-        BadLadder: Too many, two defaults, or a default that the timeout comes before.
+        BadLadder: Too many, two defaults, or a default that is too large or that the timeout comes before.
         SchemaMismatch: The default does not fit the wait.
     """
     given = tuple(rungs)
@@ -80,4 +81,6 @@ def _rung_json(rung: Rung, codec: Codec[Any]) -> dict[str, Any]:
         found["to"] = rung.to
     if rung.do == "default":
         found["value"] = codec.encode(rung.value)
+        if len(json.dumps(found["value"], ensure_ascii=False).encode()) > RECORD_BYTES_MAX:
+            raise BadLadder(f"a default has at most {RECORD_BYTES_MAX} bytes, as any answer")
     return found

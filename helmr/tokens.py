@@ -21,6 +21,7 @@ from helmr import ids
 from helmr.current import TokenCall, TokenMade, WaitCall, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
+from helmr.ladder import Rung, rungs_json
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import codec_of, json_schema, schema_digest
@@ -116,6 +117,7 @@ async def create(
     subject: str | None = None,
     body: str | None = None,
     initial: Any = None,
+    ladder: Iterable[Rung] = (),
     allowed_origins: Iterable[str] = (),
 ) -> Token:
     """Make a token.
@@ -130,10 +132,13 @@ async def create(
         subject: One line for the person who opens the URL, at most 200 characters.
         body: Markdown for that person, at most 20 kB.
         initial: What the form behind the URL starts with.
+        ladder: Of each wait on it that has neither one nor a schema of its own, counted from that wait's opening: see
+            `helmr.ladder`. Its default answers the wait; the token stays pending.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
 
     Raises:
         BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+        BadLadder, SchemaMismatch: A ladder that can't be climbed, or whose default does not fit.
 
     Durability: on disk before any later step starts.   Source: S-40, S-42, S-43.
     """
@@ -144,8 +149,9 @@ async def create(
             "secret": verify.secret,
             "tolerance_s": verify.tolerance_s,
         }
+    timeout_s = seconds(timeout)
     call = TokenCall(
-        timeout_s=seconds(timeout),
+        timeout_s=timeout_s,
         tags=tuple(tags),
         metadata=dict(metadata or {}),
         schema=json_schema(schema),
@@ -155,6 +161,7 @@ async def create(
         body=checked_body(body),
         initial=JSON.encode(initial) if initial is not None else None,
         allowed_origins=tuple(allowed_origins),
+        ladder=rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s),
     )
     return Token(await require_run("tokens.create()").create_token(call))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.safe_text import one_line
 
 if TYPE_CHECKING:
-    from helmr.models import Rehearsal
+    from datetime import datetime
+
+    from helmr.models import Rehearsal, WaitInfo
 
 
 def rung_text(rung: Mapping[str, Any]) -> str:
@@ -22,6 +24,14 @@ def rung_text(rung: Mapping[str, Any]) -> str:
     since = " of its newest assignment" if rung.get("from") == "assigned" else ""
     after = durations.spell(float(rung["after_s"]))
     return f"{rung['do']} after {after}{since}{what.get(rung['do'], '')}"
+
+
+def rung_texts(wait: WaitInfo, spell: Callable[[datetime], str]) -> list[str]:
+    """The rungs of a wait's ladder, and of the one that comes next when it does; `spell` writes that time."""
+    texts = [rung_text(rung) for rung in wait.ladder]
+    if wait.next_rung is not None and wait.next_rung_at is not None:
+        texts[wait.next_rung] += f"; next, at {spell(wait.next_rung_at)}"
+    return texts
 
 
 def rehearsal_end(one: Rehearsal) -> str:

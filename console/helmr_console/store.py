@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -172,8 +173,8 @@ class Store:
             self.sessions_dirty.add(entry.session_id)
         if entry.kind == "wait.opened" and not replayed:
             self._opened(entry)
-        elif entry.kind == "wait.assigned" and not replayed:
-            self._assigned(str(entry.body.get("wait_id")), _text(entry.body.get("assignee")))
+        elif entry.kind in ("wait.assigned", "wait.reminded") and not replayed:
+            self._changed(entry)
         elif entry.kind in _ENDINGS:
             self._ended(entry)
 
@@ -215,10 +216,18 @@ class Store:
         self.waits.setdefault(wait.id, wait)
         self._inbox = None
 
-    def _assigned(self, wait_id: str, assignee: str | None) -> None:
-        known = self.waits.get(wait_id)
-        if known is not None:
-            self.waits[wait_id] = known.model_copy(update={"assignee": assignee})
+    def _changed(self, entry: EntryInfo) -> None:
+        """A pending wait concerns another, or another rung of its ladder is next."""
+        body = entry.body
+        known = self.waits.get(str(body.get("wait_id")))
+        if known is None:
+            return
+        parts = known.model_dump(by_alias=True)
+        parts |= {name: body.get(name) for name in ("next_rung", "next_rung_at", "default_at")}
+        if entry.kind == "wait.assigned":
+            parts["assignee"] = body.get("assignee")
+        with suppress(ValidationError):
+            self.waits[known.id] = WaitInfo.model_validate(parts)
             self._inbox = None
 
     def _ended(self, entry: EntryInfo) -> None:
@@ -289,7 +298,10 @@ def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
     }
     for name in ("kind", "stream", "correlation_id", "token_id", "subject", "body", "deadline_at"):
         parts[name] = body.get(name)
-    said = ("priority", "tags", "session_tags", "assignee", "ladder", "question_hash")
+    said = (
+        *("priority", "tags", "session_tags", "assignee", "question_hash"),
+        *("ladder", "next_rung", "next_rung_at", "default_at"),
+    )
     parts |= {name: body[name] for name in said if name in body}
     try:
         return WaitInfo.model_validate(parts)

@@ -221,6 +221,7 @@ _WORDS = {
     "wait.claimed": ("wait", "muted"),
     "wait.claim_ended": ("wait", "muted"),
     "wait.assigned": ("wait", "accent"),
+    "wait.reminded": ("wait", "warning"),
     "wait.fulfilled": ("wait", "success"),
     "wait.timed_out": ("wait", "warning"),
     "wait.cancelled": ("wait", "muted"),
@@ -321,6 +322,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "wait.fulfilled": lambda: (
             "fulfilled"
             + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
+            + (", its ladder's default" if get("mode") == "default" else "")
             + (", an answer held for it" if get("kept_from") else "")
         ),
         "wait.claimed": lambda: f"claimed until {get('until_at')}",
@@ -328,7 +330,10 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "wait.assigned": lambda: (
             f"assigned to {get('assignee') or 'nobody'}"
             + (f", before to {was}" if (was := get("from_assignee")) else "")
+            + (" by its ladder" if "rung" in body else "")
+            + _coming(body)
         ),
+        "wait.reminded": lambda: "reminded" + _coming(body),
         "wait.timed_out": lambda: "timed out",
         "wait.cancelled": lambda: f"cancelled: {get('reason')}",
         "input.accepted": lambda: (
@@ -374,6 +379,11 @@ def _opened(body: Mapping[str, Any]) -> str:
 def _about(body: Mapping[str, Any]) -> str:
     about = body.get("subject") or body.get("correlation_id")
     return f": {about}" if about else ""
+
+
+def _coming(body: Mapping[str, Any]) -> str:
+    """When the next rung of the wait's ladder comes."""
+    return f", next rung at {at}" if (at := body.get("next_rung_at")) else ""
 
 
 def _short(key: str, body: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
-from helmr.wait_words import rung_text
+from helmr.wait_words import rung_texts
 
 if TYPE_CHECKING:
     from helmr.models import (
@@ -212,7 +212,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         pairs.append(("starts with", value_text(one.initial)))
     if one.can_decline:
         pairs.append(("a decline says", value_text(one.on_decline)))
-    pairs += [("ladder", rung_text(rung)) for rung in one.ladder]
+    pairs += [("ladder", text) for text in rung_texts(one, lambda at: str(time_and_distance(at)))]
     if one.resolved_at is not None:
         pairs += [
             ("status", one.status),

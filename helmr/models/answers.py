@@ -73,6 +73,11 @@ class WaitInfo(Wire):
     on_decline: Any = None
     ladder: list[dict[str, Any]] = Field(default_factory=list)
     """Rungs `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
+    next_rung: int | None = None
+    """The place in `ladder`, from 0, of the rung that comes next; None if nothing comes."""
+    next_rung_at: datetime | None = None
+    default_at: datetime | None = None
+    """When the ladder's default answers: nobody can then, or later."""
     question_hash: str | None = None
     """Names what the person is shown: equal for waits that ask the same."""
     problem: str | None = None

@@ -14,7 +14,7 @@ import pytest
 
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.session.entry_writer import restore
+from helmr_runtime.ports.restoring import restore
 from tests.benchmarks.scale import report
 from tests.benchmarks.scale.build import Pattern, add, grow, open_at
 from tests.benchmarks.scale.report import AtSize

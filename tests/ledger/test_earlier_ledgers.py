@@ -16,8 +16,8 @@ from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.views import entry_json
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.security.keys import KeyRing, read_key_ring
-from helmr_runtime.session.entry_writer import restore
 from tests.core.builder import picture
 from tests.fixtures.earlier import Earlier
 from tests.ledger.sessions import SMALL

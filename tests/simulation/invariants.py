@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from helmr_runtime.core.entries import (
@@ -22,7 +22,7 @@ from helmr_runtime.core.entries import (
 )
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Flush, Loaded
-from helmr_runtime.session.entry_writer import restore
+from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
 from tests.simulation.counts import Counts
 
@@ -64,6 +64,22 @@ class Wait:
     status: str = "pending"
     is_kept_for: bool = False
     """When it opened, an answer was held for what it asks."""
+    ladder: list[dict[str, Any]] = field(default_factory=list)
+    since: dict[str, datetime | None] = field(default_factory=dict)
+    """What its rungs count from: `opened`, and `assigned`."""
+    fired: set[int] = field(default_factory=set)
+
+    def comes_at(self, number: int) -> datetime | None:
+        """When that rung fires, as things are."""
+        rung = self.ladder[number]
+        since = self.since[rung["from"]]
+        return since + timedelta(seconds=rung["after_s"]) if since is not None else None
+
+    @property
+    def default_at(self) -> datetime | None:
+        """When the default answers."""
+        numbers = [n for n, rung in enumerate(self.ladder) if rung["do"] == "default"]
+        return self.comes_at(numbers[0]) if numbers else None
 
 
 @dataclass(slots=True)
@@ -116,6 +132,7 @@ class Invariants:
         self.waits: dict[str, Wait] = {}
         self.tokens: dict[str, str] = {}
         """By token, how it stands."""
+        self.completed_at: dict[str, datetime] = {}
         self.uses: Counter[str] = Counter()
         self.uses_max: dict[str, int | None] = {}
         self.operations: dict[str, Entry] = {}
@@ -243,6 +260,8 @@ class Invariants:
                 known = self.tokens[body["token_id"]]
                 self._check(known == "pending", "S-40", f"{where}: it is {known}")
                 self.tokens[body["token_id"]] = kind.value.partition(".")[2]
+                if kind is EntryKind.TOKEN_COMPLETED:
+                    self.completed_at[body["token_id"]] = entry.recorded_at
             case _:
                 pass
 
@@ -266,8 +285,15 @@ class Invariants:
                 body.get("stream"),
                 body.get("token_id"),
                 is_kept_for=any(one["question_hash"] == question for one in run.held),
+                ladder=body.get("ladder", []),
+                since={
+                    "opened": from_iso(body["counted_at"]) if "counted_at" in body else None,
+                    "assigned": None,
+                },
             )
             run.wait = body["wait_id"]
+        elif kind in (EntryKind.WAIT_REMINDED, EntryKind.WAIT_ASSIGNED):
+            self._rung_fires(entry)
         elif kind in WAIT_ENDS:
             self._wait_ends(session, run, entry)
         elif kind is EntryKind.STEP_STARTED:
@@ -330,6 +356,41 @@ class Invariants:
             session.taken.pop((body["stream"], int(body["record_seq"])), None)
         self.counts.reached("answer kept")
 
+    def _rung_fires(self, entry: Entry) -> None:
+        """Each rung once, while its wait is pending, at its time or later (S-82)."""
+        body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
+        wait, number = self.waits[body["wait_id"]], int(body["rung"])
+        self._check(wait.status == "pending", "S-82", f"{where}: its wait is {wait.status}")
+        self._check(number not in wait.fired, "S-82", f"{where}: rung {number} has fired")
+        at = wait.comes_at(number)
+        # The time at which a token ended counts, which a host whose clock is behind hears of before.
+        is_due = at is not None and (entry.recorded_at >= at or wait.kind == "token")
+        self._check(is_due, "S-82", f"{where}: rung {number} comes at {at}")
+        wait.fired.add(number)
+        if entry.kind is EntryKind.WAIT_ASSIGNED:
+            wait.since["assigned"] = from_iso(body["counted_at"])
+
+    def _default_or_before(self, wait: Wait, entry: Entry) -> None:
+        """A default comes at its time or later, an answer before it, whatever is heard of when (S-82)."""
+        body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
+        default_at = wait.default_at
+        if "kept_from" in body:
+            return
+        if body.get("mode") != "default":
+            told = body.get("completed_at")
+            at = from_iso(told) if told is not None else entry.recorded_at
+            is_before = default_at is None or at < default_at
+            self._check(is_before, "S-82", f"{where}: the default was due at {default_at}")
+            return
+        self.counts.reached(f"default:{wait.kind}")
+        is_due = default_at is not None and (
+            entry.recorded_at >= default_at or wait.kind == "token"
+        )
+        self._check(is_due, "S-82", f"{where}: the default comes at {default_at}")
+        completed_at = self.completed_at.get(wait.token_id or "")
+        is_first = completed_at is None or default_at is None or completed_at >= default_at
+        self._check(is_first, "S-82", f"{where}: the token was completed at {completed_at}")
+
     def _wait_ends(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
         where = f"{entry.session_id} {entry.seq} {kind.value}"
@@ -353,8 +414,11 @@ class Invariants:
         ):
             is_due = due is not None and entry.recorded_at >= due
             self._check(is_due or wait.kind == "token", "S-14", f"{where}: due at {due}")
+        if kind is EntryKind.WAIT_FULFILLED:
+            self._default_or_before(wait, entry)
         if kind is EntryKind.WAIT_FULFILLED and wait.kind == "input":
-            self._check(due is None or entry.recorded_at < due, "S-14", f"{where}: too late")
+            is_in_time = due is None or entry.recorded_at < due or body.get("mode") == "default"
+            self._check(is_in_time, "S-14", f"{where}: too late")
             record = body["stream"], int(body["record_seq"])
             self._check(record not in session.taken, "S-24", f"{where}: {record} is taken")
             session.taken[record] = body["wait_id"]

@@ -206,6 +206,11 @@ def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:
     return mock.patch.object(commands, "_require_waiting")
 
 
+def _default_over_a_completion() -> AbstractContextManager[object]:
+    """The ledger writes a default though the token was completed before its time, and its wait has not heard of it."""
+    return mock.patch.object(LedgerIndex, "may_time_out", return_value=True)
+
+
 # --- what corrections rely on --------------------------------------------------------------------------
 
 
@@ -262,6 +267,7 @@ BUGS: dict[str, Bug] = {
     "loss-not-reported": _loss_not_reported,
     "death-not-heard": _death_not_heard,
     "late-answer": _answer_to_a_wait_that_is_over,
+    "default-over-completion": _default_over_a_completion,
     "errors-alike": _error_without_its_kind,
     "key-kept": _key_kept_over_a_rewind,
     "kept-for-another": _kept_for_another_question,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from helmr import TaskContext, step, step_key, streams, task, timers, tokens
+from helmr import TaskContext, ladder, step, step_key, streams, task, timers, tokens
 from helmr_runtime.catalog import Registry
 
 CODE_HASH = "simulated"
@@ -152,6 +152,25 @@ async def follows(payload: Any, ctx: TaskContext) -> int:
     return total
 
 
+@task
+async def patient(payload: Any, ctx: TaskContext) -> int:
+    """Waits with ladders, on a stream and on a token."""
+    first = await orders.wait(
+        timeout="40s",
+        ladder=[
+            ladder.remind("2s"),
+            ladder.assign("4s", to="lead"),
+            ladder.remind("3s", from_="assigned"),
+            ladder.default("15s", -1),
+        ],
+    )
+    made = await tokens.create(
+        timeout="30s", ladder=[ladder.remind("1s"), ladder.default("6s", -2)]
+    )
+    second = await made.wait()
+    return await act(first.value if first.ok and second.ok else 0)
+
+
 @task(isolated=True)
 async def alone(payload: Any, ctx: TaskContext) -> int:
     """In a host of its own."""
@@ -183,5 +202,18 @@ async def thinks(payload: Any, ctx: TaskContext) -> int:
     return total
 
 
-TASKS = (ask, follows, take, token, sleeper, branches, goes_on, listens, alone, deadly, thinks)
+TASKS = (
+    ask,
+    follows,
+    take,
+    token,
+    patient,
+    sleeper,
+    branches,
+    goes_on,
+    listens,
+    alone,
+    deadly,
+    thinks,
+)
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

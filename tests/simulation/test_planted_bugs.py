@@ -17,6 +17,7 @@ RULES = {
     "copied-step-forgotten": {"S-32"},
     "deadline-not-rearmed": {"S-63"},
     "death-not-heard": {"S-63"},
+    "default-over-completion": {"S-82"},
     "delivery-lost": {"S-63"},
     "earlier-term": {"S-62", "S-63"},
     "epoch-unchecked": {"S-62"},

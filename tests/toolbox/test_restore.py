@@ -17,9 +17,9 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ports.restoring import restore as restored_state
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
 from helmr_runtime.service.backups import Backups
-from helmr_runtime.session.entry_writer import restore as restored_state
 from helmr_runtime.toolbox.backup import stored_backup
 from helmr_runtime.toolbox.restore import Restored, restore
 from tests.core.builder import picture

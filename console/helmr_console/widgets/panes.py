@@ -12,7 +12,7 @@ from textual.widgets import Static
 from helmr.forms import Field, Form, Kind, Schema, form_of
 from helmr.forms.template import template_text
 from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
-from helmr.wait_words import rung_text
+from helmr.wait_words import rung_texts
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
 from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
@@ -105,7 +105,8 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
         parts.append(fact("claimed", at_it))
     if wait.tags:
         parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
-    parts += [fact("ladder", safe.line(rung_text(rung), limit=200)) for rung in wait.ladder]
+    texts = rung_texts(wait, countdown.stamp)
+    parts += [fact("ladder", safe.line(text, limit=200)) for text in texts]
     if wait.status is WaitStatus.PENDING:
         when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")

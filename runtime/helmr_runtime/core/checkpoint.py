@@ -18,6 +18,7 @@ Invariant: `restore(save(state), referenced)` decides and replays as `state` doe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from helmr.errors import DataError
@@ -32,6 +33,7 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
+from helmr_runtime.core.ladder import Ladder
 from helmr_runtime.core.run import HeldAnswer, Piece, Run, Wait
 from helmr_runtime.core.state import InputRecord, SessionState
 
@@ -312,6 +314,8 @@ def _restore_run(
         ],
     )
     run.index()
+    if saved["wait"] is not None and saved["wait"].get("ladder") is not None:
+        _climb(run, saved["wait"]["ladder"])
     return run
 
 
@@ -329,7 +333,14 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "has_schema": wait.has_schema,
         "session_ids": list(wait.session_ids),
         "assignee": wait.assignee,
+        "ladder": _save_ladder(wait.ladder) if wait.ladder is not None else None,
     }
+
+
+def _save_ladder(ladder: Ladder) -> dict[str, Any]:
+    """How far it was climbed; its rungs stand in the journal."""
+    at = ladder.assigned_at
+    return {"fired": list(ladder.fired), "assigned_at": iso(at) if at is not None else None}
 
 
 def _restore_wait(saved: dict[str, Any]) -> Wait:
@@ -339,8 +350,18 @@ def _restore_wait(saved: dict[str, Any]) -> Wait:
             **saved,
             "deadline_at": from_iso(deadline) if deadline is not None else None,
             "session_ids": tuple(saved.get("session_ids", ())),
+            "ladder": None,
         }
     )
+
+
+def _climb(run: Run, saved: Mapping[str, Any]) -> None:
+    """Give the pending wait its ladder, climbed as far as it was."""
+    wait, at = run.wait, saved["assigned_at"]
+    ladder = Ladder.of(run.opening_of(wait)) if wait is not None else None
+    if wait is not None and ladder is not None:
+        assigned_at = from_iso(at) if at is not None else None
+        wait.ladder = replace(ladder, fired=tuple(saved["fired"]), assigned_at=assigned_at)
 
 
 def _entry_text(entry: Entry, refs: _Refs) -> str:

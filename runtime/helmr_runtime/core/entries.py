@@ -39,6 +39,8 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+                   counted_at? next_rung? next_rung_at? default_at?    of its ladder: since when it counts; what comes
+                   when, as do the entries that change that. A rung is its number in the ladder
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? kept_from? next
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73)
@@ -49,6 +51,8 @@ wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancel
 wait.claimed       wait_id at until_at                   written with the session's next entry (S-81)
 wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} since_at    the same; at: when it was
 wait.assigned      wait_id assignee? from_assignee? operation?    to nobody without assignee (S-72)
+                   rung? counted_at? next_rung? next_rung_at? default_at?    of a wait with a ladder; rung: it did it
+wait.reminded      wait_id rung next_rung? next_rung_at? default_at?    (S-82)
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it
@@ -110,6 +114,7 @@ class EntryKind(StrEnum):
     WAIT_CLAIMED = "wait.claimed"
     WAIT_CLAIM_ENDED = "wait.claim_ended"
     WAIT_ASSIGNED = "wait.assigned"
+    WAIT_REMINDED = "wait.reminded"
     INPUT_ACCEPTED = "input.accepted"
     INPUT_RETURNED = "input.returned"
     OUTPUT_APPENDED = "output.appended"

@@ -37,6 +37,7 @@ NOT_COPIED = frozenset(
         EntryKind.PUBLIC_TOKEN_REVOKED,
         EntryKind.WAIT_CLAIMED,
         EntryKind.WAIT_CLAIM_ENDED,
+        EntryKind.WAIT_REMINDED,
     }
 )
 KEYS_LEFT_OUT = frozenset(

@@ -13,6 +13,7 @@ from typing import Any
 
 from helmr.models import RunStatus
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.ladder import Ladder
 
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
 """Run statuses that are not an end (S-3)."""
@@ -53,6 +54,23 @@ class Wait:
     """The children of which it awaits the first to end (S-91)."""
     assignee: str | None = None
     """Whom it concerns, as it said or was told since (S-72)."""
+    ladder: Ladder | None = None
+    """What is to happen while nobody answers, as far as it has not (S-82)."""
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When time next does something to it: a rung, or its deadline."""
+        next_at = self.ladder.next_at if self.ladder is not None else None
+        return self.deadline_at if next_at is None else next_at  # a rung comes before the deadline
+
+    @property
+    def default_at(self) -> datetime | None:
+        """When its ladder's default answers it."""
+        return self.ladder.default_at if self.ladder is not None else None
+
+    def is_over(self, now: datetime) -> bool:
+        """Its deadline has passed (S-14: at the deadline is after it)."""
+        return self.deadline_at is not None and now >= self.deadline_at
 
     @property
     def awaits(self) -> tuple[str, ...]:
@@ -166,11 +184,14 @@ class Run:
         """The pending wait's own JSON Schema (S-71); None if it has none."""
         if self.wait is None or not self.wait.has_schema:
             return None
-        op = self.wait.op
+        return self.opening_of(self.wait)["schema"]
+
+    def opening_of(self, wait: Wait) -> Mapping[str, Any]:
+        """The body of the pending wait's `wait.opened`."""
         opened = (
-            e for e in reversed(self.journal) if e.op == op and e.kind is EntryKind.WAIT_OPENED
+            e for e in reversed(self.journal) if e.op == wait.op and e.kind is EntryKind.WAIT_OPENED
         )
-        return next(opened).body["schema"]
+        return next(opened).body
 
     def has_wait(self, wait_id: str) -> bool:
         """The journal has that wait."""

@@ -15,6 +15,7 @@ from typing import Any
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
+from helmr_runtime.core.ladder import Ladder
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.run import HeldAnswer, Run, Wait, own_deadline
@@ -310,17 +311,21 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         has_schema=body["kind"] == "input" and "schema" in body,
         session_ids=tuple(body.get("session_ids", ())),
         assignee=body.get("assignee"),
+        ladder=Ladder.of(body),
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
         run.add(entry)
 
 
-def _wait_assigned(state: SessionState, entry: Entry) -> None:
+def _wait_changed(state: SessionState, entry: Entry) -> None:
     wait = state.wait
     if wait is None or wait.id != entry.body["wait_id"]:
-        raise DataError(f"{state.id}: entry {entry.seq} assigns a wait that is not pending")
-    wait.assignee = entry.body.get("assignee")
+        raise DataError(f"{state.id}: entry {entry.seq} changes a wait that is not pending")
+    if entry.kind is EntryKind.WAIT_ASSIGNED:
+        wait.assignee = entry.body.get("assignee")
+    if wait.ladder is not None:
+        wait.ladder = wait.ladder.after(entry)
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:
@@ -445,7 +450,8 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.STEP_FAILED: _step_outcome,
     EntryKind.STEP_ABANDONED: _step_abandoned,
     EntryKind.WAIT_OPENED: _wait_opened,
-    EntryKind.WAIT_ASSIGNED: _wait_assigned,
+    EntryKind.WAIT_ASSIGNED: _wait_changed,
+    EntryKind.WAIT_REMINDED: _wait_changed,
     EntryKind.WAIT_FULFILLED: _wait_resolved,
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,

@@ -72,6 +72,8 @@ class NewToken:
     initial: Any = None
     """What the form behind its URL starts with."""
     allowed_origins: tuple[str, ...] = ()
+    ladder: tuple[Mapping[str, Any], ...] = ()
+    """Of waits on it that have none (S-82)."""
 
     def __post_init__(self) -> None:
         if len(self.tags) > TOKEN_TAGS_MAX:
@@ -115,6 +117,7 @@ class NewToken:
             "body": self.body,
             "initial": self.initial,
             "allowed_origins": list(self.allowed_origins) or None,
+            "ladder": [dict(rung) for rung in self.ladder] or None,
         }
         parts.update((name, value) for name, value in optional.items() if value is not None)
         return parts
@@ -129,6 +132,7 @@ class TokenQuestion:
     expires_at: datetime
     schema: Any = None
     initial: Any = None
+    ladder: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
@@ -139,6 +143,7 @@ class TokenQuestion:
             from_iso(parts["expires_at"]),
             parts.get("schema"),
             parts.get("initial"),
+            tuple(parts.get("ladder", ())),
         )
 
 

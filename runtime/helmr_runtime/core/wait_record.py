@@ -75,7 +75,8 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
         priority=details.priority,
         tags=details.tags,
         assignee=details.assignee,
-        ladder=details.ladder,
+        # A wait with a schema of its own takes other answers: the token's default may be none of them.
+        ladder=details.ladder or (question.ladder if details.schema is None else ()),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.models import AnswerRequest, WaitInfo, WaitStatus
+from helmr.wait_words import rung_texts
 from helmr_runtime.http.answer_flow import who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.service import Caller, Service
@@ -45,8 +46,8 @@ class LinkedWait:
             return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
         if wait.status is not WaitStatus.PENDING:
             return _BY_STATUS[wait.status]
-        is_due = wait.deadline_at is not None and now >= wait.deadline_at
-        return PageState.EXPIRED if is_due else PageState.OPEN
+        ends_at = wait.default_at or wait.deadline_at
+        return PageState.EXPIRED if ends_at is not None and now >= ends_at else PageState.OPEN
 
     @property
     def _is_own(self) -> bool:
@@ -62,7 +63,8 @@ class LinkedWait:
             "subject": wait.subject,
             "body": wait.body,
             "asked_at": wait.opened_at,
-            "deadline_at": wait.deadline_at,
+            "deadline_at": wait.default_at or wait.deadline_at,
+            "ladder": rung_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
             "claimed_by": wait.claim.label if wait.claim is not None else None,
             "claimed_until": wait.claim.until if wait.claim is not None else None,
             "answer": await self.service.waits.answer_to(wait.id) if is_own else None,

@@ -18,7 +18,9 @@ from helmr.errors import (
     MasterKeyMissing,
 )
 from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.decide import Context, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.core.decide.passing import passed
 from helmr_runtime.core.drafts import due_draft, start_drafts, token_end_draft
 from helmr_runtime.core.entries import (
     GENESIS,
@@ -33,6 +35,7 @@ from helmr_runtime.core.fork import ForkSession, begin
 from helmr_runtime.core.fork import fork as copied
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.schedules import reconcile
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex, digest
@@ -316,6 +319,28 @@ def due_entries(
         wait_id=wait.id, kind=wait.kind, run_id=head.run_id, op=wait.op, next_status="queued"
     )
     return continue_head(head, (*_claims_of(head, now), draft), now, key, cipher)
+
+
+def climbed_entries(
+    head: Head,
+    state: SessionState,
+    now: datetime,
+    key: bytes | None,
+    cipher: BodyCipher | None = None,
+) -> tuple[Entry, ...]:
+    """The rungs of the pending wait's ladder that have come, and its end, if time has ended it by now.
+
+    Args:
+        head: Of a session that nobody holds.
+        state: The session's, as far as the head.
+        now: The ledger's time.
+        key: Of the session's hash chain.
+        cipher: Seals its bodies.
+    """
+    assert state.seq == head.next_seq - 1
+    at = max(now, head.last_at) if head.last_at is not None else now
+    context = Context(now=at, policy=TaskPolicy(), is_hot=False)
+    return continue_head(head, (*_claims_of(head, at), *passed(state, context)), at, key, cipher)
 
 
 def token_end_entries(

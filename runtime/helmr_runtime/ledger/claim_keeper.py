@@ -59,6 +59,11 @@ class ClaimKeeper(ABC):
         if wait.kind not in ANSWERABLE:
             raise BadRequest(f"{wait_id} waits for a {wait.kind}, which nobody answers")
         # The time counts, whether or not the entry that says so is written yet.
+        if wait.default_at is not None and self.now() >= wait.default_at:
+            raise WaitResolved(
+                f"{wait_id} was answered by its ladder's default at {iso(wait.default_at)}",
+                wait_id=wait_id,
+            )
         if wait.deadline_at is not None and self.now() >= wait.deadline_at:
             raise WaitTimedOut(
                 f"{wait_id} timed out at {iso(wait.deadline_at)}",

@@ -261,6 +261,12 @@ def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: dat
             f"{wait_id} is no longer pending", hint="Nothing was stored.", wait_id=wait_id
         )
     # The time counts, whether or not the entry that says so is written yet.
+    if wait.default_at is not None and now >= wait.default_at:
+        raise WaitResolved(
+            f"{wait_id} was answered by its ladder's default at {iso(wait.default_at)}",
+            hint="Nothing was stored.",
+            wait_id=wait_id,
+        )
     if wait.deadline_at is not None and now >= wait.deadline_at:
         raise WaitTimedOut(
             f"{wait_id} timed out at {iso(wait.deadline_at)}; the answer was not stored",

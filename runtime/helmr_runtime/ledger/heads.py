@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
+from typing import Any
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
@@ -24,7 +25,13 @@ from helmr_runtime.core.run import ACTIVE, own_deadline
 
 @dataclass(slots=True)
 class PendingWait:
-    """The run's pending wait. `deadline_at` is its own (`helmr_runtime.core.run.own_deadline`)."""
+    """The run's pending wait.
+
+    Attributes:
+        deadline_at: Its own (`helmr_runtime.core.run.own_deadline`).
+        rung_at: When the next rung of its ladder fires, which is before the deadline (S-82).
+        default_at: When its ladder's default answers it.
+    """
 
     id: str
     kind: str
@@ -33,6 +40,13 @@ class PendingWait:
     deadline_at: datetime | None
     is_backoff: bool = False
     session_ids: tuple[str, ...] = ()
+    rung_at: datetime | None = None
+    default_at: datetime | None = None
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When time next does something to it."""
+        return self.deadline_at if self.rung_at is None else self.rung_at
 
     @property
     def awaits(self) -> tuple[str, ...]:
@@ -187,14 +201,25 @@ def lost_steps(head: Head) -> frozenset[int]:
 
 
 def alarm_of(head: Head, now: datetime) -> datetime | None:
-    """When time does something to a session that nobody holds: its wait's deadline, or its run's next attempt."""
+    """When time does something to an unheld session: its wait's next rung or deadline, or its run's next attempt."""
     if head.is_held or not head.has_active_run:
         return None
     if head.wait is not None:
-        return head.wait.deadline_at
+        return head.wait.due_at
     if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
         return head.retry_at
     return None
+
+
+def is_climbing(head: Head, now: datetime) -> bool:
+    """A rung of its pending wait's ladder is due, and nobody holds the session."""
+    rung_at = head.wait.rung_at if head.wait is not None else None
+    return not head.is_held and head.has_active_run and rung_at is not None and rung_at <= now
+
+
+def next_deadline(head: Head) -> datetime | None:
+    """When the session next needs somebody: its wait's next rung or deadline, or its run's next attempt."""
+    return head.wait.due_at if head.wait is not None else head.retry_at
 
 
 def _claims_after(head: Head, claims: Claims, entry: Entry) -> Claims | None:
@@ -298,7 +323,22 @@ def _wait_opened(head: Head, entry: Entry) -> None:
         is_backoff=bool(body.get("backoff")),
         session_ids=tuple(body.get("session_ids", ())),
     )
+    _set_ladder(head.wait, body)
     head.run_status = RunStatus.WAITING
+
+
+def _wait_changed(head: Head, entry: Entry) -> None:
+    if head.wait is None or head.wait.id != entry.body["wait_id"]:
+        raise DataError(f"{head.session_id}: entry {entry.seq} changes a wait that is not pending")
+    head.wait = copy.copy(head.wait)  # a head that is only rehearsed shares it
+    _set_ladder(head.wait, entry.body)
+
+
+def _set_ladder(wait: PendingWait, body: Mapping[str, Any]) -> None:
+    """What of the wait's ladder comes when, as the entry with that body says."""
+    wait.rung_at, wait.default_at = (
+        from_iso(body[name]) if name in body else None for name in ("next_rung_at", "default_at")
+    )
 
 
 def _wait_resolved(head: Head, entry: Entry) -> None:
@@ -342,6 +382,8 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.STEP_FAILED: _step_outcome,
     EntryKind.STEP_ABANDONED: _step_outcome,
     EntryKind.WAIT_OPENED: _wait_opened,
+    EntryKind.WAIT_ASSIGNED: _wait_changed,
+    EntryKind.WAIT_REMINDED: _wait_changed,
     EntryKind.WAIT_FULFILLED: _wait_resolved,
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,

@@ -96,6 +96,7 @@ _OF_PENDING_WAITS = frozenset(
         EntryKind.WAIT_CLAIMED,
         EntryKind.WAIT_CLAIM_ENDED,
         EntryKind.WAIT_ASSIGNED,
+        EntryKind.WAIT_REMINDED,
     }
 )
 """What names a wait that goes on."""
@@ -167,12 +168,12 @@ class LedgerIndex:
                 return Declined(precondition=precondition, facts=self.tokens.ended_facts(awaits))
 
     def may_time_out(self, head: Head) -> bool:
-        """False for a wait on what was completed before the deadline, however late (S-14)."""
+        """False for a wait on what was completed before the deadline, however late (S-14), or ended before a rung."""
         wait = head.wait
-        if wait is None or wait.deadline_at is None:
+        token = self.tokens.first_ended(wait.awaits) if wait is not None else None
+        if wait is None or wait.due_at is None or token is None:
             return True
-        token = self.tokens.first_ended(wait.awaits)
-        return token is None or not _is_completed_before(token, wait.deadline_at)
+        return wait.rung_at is None and not _is_completed_before(token, wait.due_at)
 
     # --- applying what is stored ----------------------------------------------------------------
 
@@ -399,7 +400,7 @@ class LedgerIndex:
                 break
             if head.session_id in busy_ids or not busy_ids.isdisjoint(_waits_on(head)):
                 skipped.append(head)
-            elif head.wait is None or head.wait.deadline_at is None:
+            elif head.wait is None or head.wait.due_at is None:
                 self.reindex(head, now)
             elif not self.may_time_out(head):
                 self.work.deliver(head, now)
@@ -415,13 +416,14 @@ class LedgerIndex:
         return head is not None and head.has_active_run
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
-        """Sessions that wait on the token and that nobody holds, with the id of the wait."""
+        """Unheld sessions and their waits on the token; to those that a rung came before, its end is delivered."""
         found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
         return [
             (head, wait_id)
             for head, wait_id in found
             if head is not None and not head.is_held
             if head.wait is not None and head.wait.id == wait_id
+            if head.wait.rung_at is None or head.wait.rung_at > token.expires_at
         ]
 
     def counts(self) -> dict[str, int]:
@@ -452,11 +454,6 @@ class LedgerIndex:
         if counted is not None:
             self._census[counted] += 1
         head.counted_as = counted
-
-
-def next_deadline(head: Head) -> datetime | None:
-    """When the session next needs somebody: its wait's deadline, or its run's next attempt."""
-    return head.wait.deadline_at if head.wait is not None else head.retry_at
 
 
 def _follows(head: Head, flush: Flush) -> bool:

@@ -21,6 +21,7 @@ from helmr_runtime.ledger.authored import (
     catalog_drafts,
     check_fork_size,
     check_parent,
+    climbed_entries,
     continue_head,
     due_entries,
     find_start,
@@ -39,14 +40,19 @@ from helmr_runtime.ledger.commands import (
     repeated,
     token_of,
 )
-from helmr_runtime.ledger.heads import Head, checkpointed, rehearsed
+from helmr_runtime.ledger.heads import (
+    Head,
+    checkpointed,
+    is_climbing,
+    next_deadline,
+    rehearsed,
+)
 from helmr_runtime.ledger.index import (
     Accepted,
     AlreadyStored,
     LedgerIndex,
     NeedsLookup,
     OperationKnown,
-    next_deadline,
 )
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows
@@ -65,6 +71,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
 
 DUE_MAX = 10_000
@@ -168,16 +175,17 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         epoch = self.index.hold(head, holder, 0, self.clock.now(), term=term)
         self._held(head)
         return replace(
-            await self._loaded(head, epoch),
+            self._read(head, epoch),
+            keys=await self.session_keys(session_id),
             known_operation=await self.known_operation(operation_id) if operation_id else None,
             known_key=await self.known_key(session_id, *key) if key is not None else None,
         )
 
     async def snapshot(self, session_id: str) -> Loaded:
         head = await self._require_head(session_id)
-        return await self._loaded(head, head.epoch)
+        return replace(self._read(head, head.epoch), keys=await self.session_keys(session_id))
 
-    async def _loaded(self, head: Head, epoch: int) -> Loaded:
+    def _read(self, head: Head, epoch: int) -> Loaded:
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
         earlier = self._earlier(head.session_id, checkpoint)
         texts = [text for text in (checkpoint, *earlier.values()) if text is not None]
@@ -189,7 +197,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             pieces=earlier,
             referenced={o: self.recent(o) for text in texts for o in refs(text)},
             has_older_keys=head.has_keys,
-            keys=await self.session_keys(head.session_id),
             claims=head.claims,
         )
 
@@ -388,12 +395,9 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
 
     def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
         """The earlier checkpoints that one names."""
-        found: dict[int, str] = {}
-        for offset in pieces(checkpoint) if checkpoint is not None else ():
-            text = self._checkpoint(session_id, offset)
-            assert text is not None
-            found[offset] = text
-        return found
+        offsets = pieces(checkpoint) if checkpoint is not None else ()
+        texts = {offset: self._checkpoint(session_id, offset) for offset in offsets}
+        return {offset: text for offset, text in texts.items() if text is not None}
 
     def _held(self, head: Head) -> None:
         self.stored.holdings.append((head.session_id, head.epoch, head.held_by))
@@ -417,7 +421,12 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             return
         now, seal = self.clock.now(), self._bodies.cipher
         for head in self.index.take_due(now, DUE_MAX):
-            self._store(due_entries(head, now, None, seal(head.session_id)))
+            cipher = seal(head.session_id)
+            if is_climbing(head, now):
+                state = restore(head.session_id, self._read(head, head.epoch))
+                self._store(climbed_entries(head, state, now, None, cipher))
+            else:
+                self._store(due_entries(head, now, None, cipher))
         expired = self.index.tokens.due(now, DUE_MAX)
         if expired:
             waits = [(token, wait) for token in expired for wait in self.index.unheld_waits(token)]

@@ -9,8 +9,10 @@ Invariants: S-53 (the tables are exactly the fold of the entries), S-11, S-26.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from helmr.ids import NIL_SESSION
 from helmr.models import WaitPriority, WaitStatus
@@ -113,13 +115,16 @@ class NewWait:
 
 @dataclass(frozen=True, slots=True)
 class WaitNumbers:
-    """What of a wait changes, once (S-11)."""
+    """What of a wait changes: it ends once (S-11), until then its ladder is climbed (S-82)."""
 
     wait_id: str
     status: str
     resolved_offset: int | None
     resolved_at: datetime | None
     mode: str | None = None
+    next_rung: int | None = None
+    next_rung_at: datetime | None = None
+    default_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,10 @@ class Projection:
                 self._wait_resolved(entry)
             case EntryKind.WAIT_ASSIGNED:
                 self._wait_assigned(entry.body["wait_id"], entry.body.get("assignee"))
+                if "counted_at" in entry.body:
+                    self._wait_pending(entry.body)
+            case EntryKind.WAIT_REMINDED:
+                self._wait_pending(entry.body)
             case EntryKind.TOKEN_CREATED if "copied_from" not in entry.body:
                 tags = jsontext.encode(entry.body["tags"])
                 self.token_tags[entry.body["token_id"]] = tags
@@ -271,7 +280,18 @@ class Projection:
             assignee=body.get("assignee"),
             session_ids=jsontext.encode(body.get("session_ids", [])),
         )
-        self.waits[wait_id] = WaitNumbers(wait_id, WaitStatus.PENDING.value, None, None)
+        self._wait_pending(body)
+
+    def _wait_pending(self, body: Mapping[str, Any]) -> None:
+        """What is next on the wait's ladder, as the entry with that body says."""
+        times = (
+            from_iso(body[name]) if name in body else None
+            for name in ("next_rung_at", "default_at")
+        )
+        status, wait_id = WaitStatus.PENDING.value, body["wait_id"]
+        self.waits[wait_id] = WaitNumbers(
+            wait_id, status, None, None, None, body.get("next_rung"), *times
+        )
 
     def _wait_resolved(self, entry: Entry) -> None:
         wait_id = entry.body["wait_id"]

@@ -56,6 +56,7 @@ def token_json(
         "body": _asked(body, pinned, "body"),
         "schema": schemas[-1]["schema"] if schemas else None,
         "initial": _asked(body, pinned, "initial"),
+        "ladder": body.get("ladder", []),
         "schemas": schemas,
         "waits": sorted(token.waits.items()),
         "key_id": body["key_id"],

@@ -141,6 +141,9 @@ def wait_json(
         "session_tags": jsontext.decode(row.session_tags),
         "assignee": row.assignee,
         "ladder": opened.get("ladder", []),
+        "next_rung": numbers.next_rung,
+        "next_rung_at": iso_or_none(numbers.next_rung_at),
+        "default_at": iso_or_none(numbers.default_at),
         "can_decline": "on_decline" in opened,
         "question_hash": opened.get("question_hash"),
     }

@@ -73,6 +73,7 @@ class TaskSecrets:
             subject=call.subject,
             body=call.body,
             initial=call.initial,
+            ladder=call.ladder,
             allowed_origins=tuple(check_allowed_origin(one) for one in call.allowed_origins),
         )
 

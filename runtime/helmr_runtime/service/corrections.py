@@ -35,6 +35,7 @@ from helmr_runtime.core.corrections import (
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.completion import check, data_schema
 from helmr_runtime.service.caller import Caller
@@ -43,7 +44,6 @@ from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.sessions import Sessions
-from helmr_runtime.session.entry_writer import restore
 
 
 class Corrections:

@@ -20,6 +20,7 @@ from helmr.errors import (
 )
 from helmr.models import (
     AnswerData,
+    AnswerMode,
     AnswerRequest,
     CompleteRequest,
     Page,
@@ -291,6 +292,13 @@ class Waits:
                 reason="rewound",
                 because=because,
                 **_facts(wait),
+            )
+        if wait.mode is AnswerMode.DEFAULT:
+            return WaitResolved(
+                f"{wait_id} was answered by its ladder's default at {_second(wait.resolved_at)}",
+                hint="Nothing was stored. Send the data as input if the session should have it anyway.",
+                **_facts(wait),
+                **await self._outcome(wait, stored["outcome"]),
             )
         return WaitResolved(
             f"{wait_id} was {wait.status.value} at {_second(wait.resolved_at)} by {_who(wait)}",

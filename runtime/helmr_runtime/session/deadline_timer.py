@@ -1,7 +1,7 @@
-"""The one time that a held session waits for: its wait's deadline, or its run's retry.
+"""The one time that a held session waits for: its wait's next rung or deadline, or its run's retry.
 
 A parked session's time is the ledger's (`helmr_runtime.ledger.timers`); while it is held, it is fired here.
-Invariant: S-14.
+Invariants: S-14, S-82.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DeadlineTimer:
     Args:
         state: The session, as it is now whenever this looks.
         clock: The clock.
-        command: Decides that a deadline has passed.
+        command: Decides what of the wait has come by now.
         proceed: Runs what is to run.
     """
 
@@ -57,7 +57,7 @@ class DeadlineTimer:
         run = self._state.active_run
         due: datetime | None = None
         if run is not None and run.wait is not None:
-            due = run.wait.deadline_at
+            due = run.wait.due_at
         elif run is not None and run.status is RunStatus.QUEUED:
             due = run.retry_at
         if due == self._at and self._timer is not None:

@@ -1,4 +1,4 @@
-"""Between a held session's state and what the ledger keeps of it: entries, checkpoints, and the state made of them.
+"""What the ledger keeps of a held session's state: entries and checkpoints.
 
 Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-53 (the state is the fold of what is stored).
 """
@@ -13,23 +13,6 @@ from helmr_runtime.core.entries import Draft, Entry, stamp
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Loaded
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
-
-
-def restore(session_id: str, loaded: Loaded) -> SessionState:
-    """The state that was loaded: the checkpoint's, and the entries after it."""
-    if loaded.checkpoint is not None:
-        state = checkpoints.restore(
-            session_id,
-            loaded.checkpoint,
-            loaded.referenced,
-            loaded.pieces,
-            offset=loaded.checkpoint_offset,
-        )
-    else:
-        state = SessionState(session_id)
-    for entry in loaded.entries:
-        state.apply(entry)
-    return state
 
 
 class EntryWriter:

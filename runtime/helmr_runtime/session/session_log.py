@@ -22,8 +22,9 @@ from helmr_runtime.core.decide import Context
 from helmr_runtime.core.entries import Draft, Entry
 from helmr_runtime.core.run import Wait
 from helmr_runtime.ports import CommitReply, Committed, Declined, Ledger, Loaded, Precondition
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.session.committer import Committer
-from helmr_runtime.session.entry_writer import EntryWriter, restore
+from helmr_runtime.session.entry_writer import EntryWriter
 from helmr_runtime.session.session_claims import SessionClaims
 from helmr_runtime.session.validation import fits_schema, policy_of
 

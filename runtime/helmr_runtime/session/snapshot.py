@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Loaded
-from helmr_runtime.session.entry_writer import restore
+from helmr_runtime.ports.restoring import restore
 
 
 class Snapshots(Protocol):

@@ -13,10 +13,11 @@ from typing import Any
 from helmr.errors import Moved
 from helmr_runtime.core.commands import Command, Deadline, TokenEnded
 from helmr_runtime.core.decide import Decision, decide, ops
+from helmr_runtime.core.decide.passing import is_ended
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
-from helmr_runtime.ports import Declined, Ledger, TokenNotCompleted, TokenOpen
+from helmr_runtime.ports import Declined, Ledger, Precondition, TokenNotCompleted, TokenOpen
 from helmr_runtime.session.session_log import SessionLog
 from helmr_runtime.session.task_tokens import question_of
 
@@ -64,18 +65,20 @@ class TokenWaits:
         return command.wait_id == wait.id
 
     async def time_out(self, command: Command) -> Decision:
-        """A token's completion before the deadline wins, however late it is heard of (S-14)."""
+        """A token's completion before the deadline or default wins, however late it is heard of (S-14, S-82)."""
         log = self._log
         wait = log.state.wait
         assert wait is not None
         decision = decide(log.state, command, log.context(command.sent_at))
-        if not decision.drafts or wait.deadline_at is None:
+        if not decision.drafts:
             return decision
-        guard = TokenNotCompleted(wait.awaits, wait.deadline_at)
+        guards: tuple[Precondition, ...] = ()
+        if is_ended(decision.drafts) and (ends_at := wait.default_at or wait.deadline_at):
+            guards = (TokenNotCompleted(wait.awaits, ends_at),)
         async with log.exclusive():
             if log.is_over:
                 raise Moved(f"{log.state.id} left this host")
-            reply = await log.commit_alone(decision.drafts, (guard,))
+            reply = await log.commit_alone(decision.drafts, guards)
         if isinstance(reply, Declined):
             return Decision(reply={"status": "resolved"})
         return decision

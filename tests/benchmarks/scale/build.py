@@ -25,9 +25,10 @@ from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ports import Committed, Flush, StartSession
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.security.keys import ensure_key_ring
-from helmr_runtime.session.entry_writer import EntryWriter, restore
+from helmr_runtime.session.entry_writer import EntryWriter
 
 STARTER = Principal("api_key", name="local")
 AT_ONCE = 500

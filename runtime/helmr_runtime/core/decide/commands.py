@@ -26,7 +26,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops, public_tokens
 from helmr_runtime.core.decide.decision import Context, Decision
-from helmr_runtime.core.drafts import due_draft
+from helmr_runtime.core.decide.passing import is_ended, passed
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.state import SessionState
 
@@ -47,20 +47,15 @@ def decide(state: SessionState, command: Command, context: Context) -> Decision:
 
 
 def _deadline(state: SessionState, command: Deadline, context: Context) -> Decision:
-    """S-14: names its wait; on another it does nothing."""
+    """S-14, S-82: names its wait; on another it does nothing."""
     wait = state.wait
-    if wait is None or wait.id != command.wait_id or wait.deadline_at is None or state.run is None:
+    if wait is None or wait.id != command.wait_id or wait.due_at is None:
         return Decision(reply={"status": "resolved"})
-    if context.now < wait.deadline_at:
-        return Decision(reply={"status": "pending", "due_at": iso(wait.deadline_at)})
-    draft = due_draft(
-        wait_id=wait.id,
-        kind=wait.kind,
-        run_id=state.run.id,
-        op=wait.op,
-        next_status=context.status_after_wait(state.run),
-    )
-    return Decision((draft,), {"status": "timed_out"})
+    drafts = passed(state, context)
+    if is_ended(drafts):
+        is_default = wait.default_at is not None and context.now >= wait.default_at
+        return Decision(drafts, {"status": "resolved" if is_default else "timed_out"})
+    return Decision(drafts, {"status": "pending", "due_at": iso(wait.due_at)})
 
 
 def _token_ended(state: SessionState, command: TokenEnded, context: Context) -> Decision:

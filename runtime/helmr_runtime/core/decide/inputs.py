@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from helmr.errors import (
@@ -16,7 +15,6 @@ from helmr.errors import (
     StreamNotFound,
     TooLarge,
     WaitResolved,
-    WaitTimedOut,
 )
 from helmr.models import (
     RECORD_BYTES_MAX,
@@ -29,8 +27,9 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
 from helmr_runtime.core.commands import Answer, AssignWait, Command, Send
 from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.decide.passing import is_ended, passed, too_late
 from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
-from helmr_runtime.core.drafts import carrier, due_draft
+from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso
 from helmr_runtime.core.matching import normal_correlation_id, takes
 from helmr_runtime.core.public_tokens import check_send
@@ -67,7 +66,9 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
             f"{state.id} has no active run, and {state.task} rejects input then",
             hint="Start the next run first.",
         )
-    before, wait = _time_out_if_due(state, context)
+    before = _passed(state, context)
+    has_ended = is_ended(before)
+    wait = None if has_ended else state.wait
     taker = _taker(state, wait, command.stream, correlation_id, command.data, context)
     if taker is None:
         _require_room(state, size)
@@ -82,9 +83,19 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
     outcome = (
         SendOutcome.FULFILLED
         if taker is not None
-        else _unfulfilled(state, accepted, wait, context, timed_out_now=bool(before))
+        else _unfulfilled(
+            state,
+            accepted,
+            wait,
+            context,
+            timed_out_now=has_ended and before[-1].kind is EntryKind.WAIT_TIMED_OUT,
+        )
     )
-    drafts, reply = _accept(state, command, accepted, context, taker, outcome)
+    ahead = sum(
+        draft.kind is EntryKind.INPUT_ACCEPTED and draft.body["stream"] == command.stream
+        for draft in before
+    )
+    drafts, reply = _accept(state, command, accepted, context, taker, outcome, ahead=ahead)
     following = _run_for_idle_input(state, command, context)
     spent = () if public_token is None else (spend_draft(public_token, command.principal, context),)
     return Decision((*before, *drafts, *spent, *following), reply)
@@ -98,14 +109,10 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     answering_link(state, command, context)
     if wait.kind != "input" or wait.stream is None:
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no data answers")
-    if is_due(wait, context.now):
-        run = _run_of(state)
-        error = WaitTimedOut(
-            f"{wait.id} timed out at {iso(_deadline(wait))}; the answer was not stored",
-            hint="Send the data as input if the session should have it anyway.",
-            session_id=state.id,
-        )
-        return Decision((_due(wait, run, context),), error=error)
+    before = passed(state, context)
+    late = too_late(wait, context.now, state.id)
+    if late is not None:
+        return Decision(before, error=late)
     require_open(state)
     checked_size(command.data)
     overridden = _override(wait, command, context)
@@ -118,7 +125,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     drafts, reply = _accept(
         state, command, accepted, context, wait, SendOutcome.FULFILLED, is_answer=True
     )
-    return Decision((*overridden, *drafts), reply)
+    return Decision((*before, *overridden, *drafts), reply)
 
 
 def assign(state: SessionState, command: AssignWait, context: Context) -> Decision:
@@ -128,15 +135,22 @@ def assign(state: SessionState, command: AssignWait, context: Context) -> Decisi
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ("input", "token"):
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns nobody")
-    if is_due(wait, context.now):
-        raise WaitTimedOut(f"{wait.id} timed out at {iso(_deadline(wait))}", session_id=state.id)
+    late = too_late(wait, context.now, state.id)
+    if late is not None:
+        raise late
     require_open(state)
+    before, was, ladder = passed(state, context), wait.assignee, wait.ladder
+    for number, climbed in ladder.due(context.now) if ladder is not None else ():
+        was, ladder = climbed.rungs[number].get("to", was), climbed
     body: dict[str, Any] = {"wait_id": wait.id}
-    named = {"assignee": command.assignee, "from_assignee": wait.assignee}
+    named = {"assignee": command.assignee, "from_assignee": was}
     body.update((key, name) for key, name in named.items() if name is not None)
+    if ladder is not None:
+        times = ladder.assigned(command.assignee, context.now).times()
+        body |= {"counted_at": iso(context.now), **times}
     draft = replace(carrier(EntryKind.WAIT_ASSIGNED, body, command, run_id=wait.run_id), op=wait.op)
-    reply = receipt(draft, state.id)
-    return Decision(reply=reply) if command.assignee == wait.assignee else Decision((draft,), reply)
+    is_new = command.assignee != was
+    return Decision((*before, draft) if is_new else before, receipt(draft, state.id))
 
 
 def _override(wait: Wait, command: Answer, context: Context) -> tuple[Draft, ...]:
@@ -183,11 +197,6 @@ def require_stream(state: SessionState, stream: str, context: Context) -> None:
         )
 
 
-def is_due(wait: Wait, now: datetime) -> bool:
-    """The wait's deadline has passed (S-14: at the deadline is after it)."""
-    return wait.deadline_at is not None and now >= wait.deadline_at
-
-
 class _Accepted:
     """The parts of an `input.accepted` body that the caller gave."""
 
@@ -218,10 +227,14 @@ def _accept(
     outcome: SendOutcome,
     *,
     is_answer: bool = False,
+    ahead: int = 0,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
-    """The record's entry, and that of the wait that takes it, if one does."""
+    """The record's entry, and that of the wait that takes it, if one does.
+
+    `ahead` records of the stream are accepted in the same decision, before it.
+    """
     run = state.active_run if taker is not None else None
-    seq = state.input_seqs.get(accepted.stream, 0) + 1
+    seq = state.input_seqs.get(accepted.stream, 0) + ahead + 1
     mode = mode_of(command.principal)
     body: dict[str, Any] = {
         "record_id": accepted.record_id,
@@ -309,29 +322,10 @@ def _was_late(
     return bool(candidates) and max(candidates)[1]
 
 
-def _time_out_if_due(
-    state: SessionState, context: Context
-) -> tuple[tuple[Draft, ...], Wait | None]:
+def _passed(state: SessionState, context: Context) -> tuple[Draft, ...]:
     """A record decided at or after a deadline does not fulfil the wait: it times out first (S-14)."""
     wait = state.wait
-    if wait is None or wait.awaits or not is_due(wait, context.now):
-        return (), wait
-    return (_due(wait, _run_of(state), context),), None
-
-
-def _due(wait: Wait, run: Run, context: Context) -> Draft:
-    return due_draft(
-        wait_id=wait.id,
-        kind=wait.kind,
-        run_id=run.id,
-        op=wait.op,
-        next_status=context.status_after_wait(run),
-    )
-
-
-def _deadline(wait: Wait) -> datetime:
-    assert wait.deadline_at is not None
-    return wait.deadline_at
+    return passed(state, context) if wait is not None and not wait.awaits else ()
 
 
 def _run_of(state: SessionState) -> Run:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from helmr_runtime.core.commands import TokenEnded
 from helmr_runtime.core.decide.decision import Context
+from helmr_runtime.core.decide.passing import is_ended, passed
 from helmr_runtime.core.drafts import due_draft, token_end_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
+from helmr_runtime.core.ladder import opening
 from helmr_runtime.core.matching import first_match
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
@@ -165,6 +168,7 @@ def open_wait(
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
     body.update(record_parts(state.task, state.tags, ask, question))
+    body.update(opening(body, context.now))
     principal = task_principal(run.id)
     opened = Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op, principal=principal)
     resolved = _kept(run, op, ask, body.get("question_hash"))
@@ -262,6 +266,9 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
     run, wait = state.run, state.wait
     if run is None or wait is None or wait.id != command.wait_id:
         return ()
+    before = passed(state, replace(context, now=command.ended_at))
+    if is_ended(before):
+        return before
     draft = token_end_draft(
         wait_id=wait.id,
         run_id=run.id,
@@ -270,7 +277,7 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
         ended=command,
         next_status=context.status_after_wait(run),
     )
-    return (draft,)
+    return (*before, draft)
 
 
 def create_token(run: Run, op: int, ask: TokenRequest, context: Context) -> Draft:

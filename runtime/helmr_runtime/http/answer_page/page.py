@@ -57,6 +57,7 @@ class AnswerPage:
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
         asked_at, deadline_at: When the token was made, and until when it can be completed.
+        ladder: What happens while nobody answers, a line each (S-82).
         claimed_by, claimed_until: Who else is about to answer, and until when; it is in nobody's way here (S-81).
         form, nonce: For OPEN.
         values: What was submitted, to show it again beside its problems.
@@ -73,6 +74,7 @@ class AnswerPage:
     body: str | None = None
     asked_at: datetime | None = None
     deadline_at: datetime | None = None
+    ladder: Sequence[str] = ()
     claimed_by: str | None = None
     claimed_until: datetime | None = None
     form: Form | None = None
@@ -106,6 +108,7 @@ def render_page(page: AnswerPage) -> str:
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
+        ladder=[texts.clean(line, SUBJECT_MAX) for line in page.ladder],
         body=texts.markdown_html(page.body) if page.body else None,
         moment=texts.moment,
         distance=texts.distance,

@@ -4,7 +4,7 @@ Jobs are decided against the index, which shows a write only once it is stored; 
 session, external id, key, token or operation. Facts of the nil session share batches: each is stamped behind those
 before it.
 
-Invariants: S-14 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
+Invariants: S-14, S-82 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from helmr_runtime.ledger.commands import SCHEDULES, expired_drafts, expired_end
 from helmr_runtime.ledger.duck.batches import JOBS_MAX, Batch, Facts, Job, Write
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
-from helmr_runtime.ledger.heads import Head, placed_behind
+from helmr_runtime.ledger.heads import Head, is_climbing, placed_behind
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.tokens import Token
 
@@ -41,11 +41,15 @@ class BatchBuilder:
     Args:
         index: The ledger's memory.
         own: Makes what the ledger writes of its own.
+        climb: Has the ladder of such a session climbed, in a job of its own: what its rungs do stands on disk.
     """
 
-    def __init__(self, index: LedgerIndex, own: AuthoredEntries) -> None:
+    def __init__(
+        self, index: LedgerIndex, own: AuthoredEntries, climb: Callable[[Head], None]
+    ) -> None:
         self._index = index
         self._own = own
+        self._climb = climb
 
     async def jobs(self, current: Batch, queue: deque[Job]) -> set[Hashable]:
         """Take queued jobs into the batch, the oldest first; returns what those left behind touch."""
@@ -91,7 +95,11 @@ class BatchBuilder:
     def due(self, current: Batch, blocked: set[Hashable], now: datetime) -> None:
         """Take in what is due: deadlines of unheld sessions, tokens whose time is over, schedules."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
-        current.due = self._index.take_due(now, current.room_for_due, busy)
+        for head in self._index.take_due(now, current.room_for_due, busy):
+            if is_climbing(head, now):
+                self._climb(head)
+            else:
+                current.due.append(head)
         if current.due:
             reach(Point.LEDGER_TIMING_OUT)
         for head in current.due:

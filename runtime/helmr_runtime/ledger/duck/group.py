@@ -54,6 +54,7 @@ class GroupCommit:
         restored: The ledger's memory.
         clock: Tells the time.
         own: Makes what the ledger writes of its own.
+        climb: As `BatchBuilder`'s.
         changed: Called after every change of the index, on the loop.
     """
 
@@ -63,6 +64,7 @@ class GroupCommit:
         restored: Restored,
         clock: Clock,
         own: AuthoredEntries,
+        climb: Callable[[Head], None],
         changed: Callable[[], None],
     ) -> None:
         self.database = database
@@ -74,7 +76,7 @@ class GroupCommit:
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._builder = BatchBuilder(self.index, own)
+        self._builder = BatchBuilder(self.index, own, climb)
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._queue: deque[Job] = deque()

@@ -7,17 +7,20 @@ operation's receipt stands in, an entry older than the last flush.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from helmr.errors import HelmrError, SessionNotFound
+from helmr.errors import HelmrError, MasterKeyMissing, SessionNotFound
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
+from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.authored import (
     Chain,
     StartMatch,
@@ -32,7 +35,8 @@ from helmr_runtime.ledger.authored import (
 )
 from helmr_runtime.ledger.commands import SCHEDULES, decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.duck.batches import Facts, Write
-from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.duck.unheld import AuthoredEntries
+from helmr_runtime.ledger.heads import Head, is_climbing, next_deadline
 from helmr_runtime.ledger.index import (
     Accepted,
     AlreadyStored,
@@ -40,7 +44,6 @@ from helmr_runtime.ledger.index import (
     NeedsLookup,
     OperationKnown,
     digest,
-    next_deadline,
 )
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -55,6 +58,8 @@ from helmr_runtime.ports import (
     TokenNotCompleted,
     TokenOpen,
 )
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -292,6 +297,53 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
             stored=lambda write: self.answer(forked(write.entries)),
             failed=self.fail,
         )
+
+
+class ClimbJob:
+    """Rungs of the ladder of a session that nobody holds (S-82); nobody waits for it.
+
+    Args:
+        state: The session as it was read; if it has gone on since, there is nothing to do.
+        index: The ledger's memory.
+        own: Makes the entries.
+        now: The ledger's time.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        index: LedgerIndex,
+        own: AuthoredEntries,
+        now: Callable[[], datetime],
+    ) -> None:
+        awaits = state.wait.awaits if state.wait is not None else ()
+        self.keys: frozenset[Hashable] = frozenset({state.id, *awaits})
+        self._state = state
+        self._index = index
+        self._own = own
+        self._now = now
+
+    async def prepare(self) -> Write | None:
+        """What has come by now, unless another was first."""
+        head, now = self._index.heads.get(self._state.id), self._now()
+        if head is None:
+            return None
+        if not is_climbing(head, now) or head.next_seq != self._state.seq + 1:
+            self._index.reindex(head, now)
+        elif not self._index.may_time_out(head):
+            self._index.work.deliver(head, now)
+        else:
+            reach(Point.LEDGER_TIMING_OUT)
+            entries = self._own.climb(head, self._state, now)
+            return Write(head.session_id, entries, failed=self.fail)
+        return None
+
+    def fail(self, error: HelmrError) -> None:
+        """Not now; one whose key is gone waits for who brings it back."""
+        logger.error("the ladder of %s can't be climbed: %s", self._state.id, error)
+        head = self._index.heads.get(self._state.id)
+        if head is not None and not isinstance(error, MasterKeyMissing):
+            self._index.reindex(head, self._now())
 
 
 class CatalogJob(PendingJob[bool]):

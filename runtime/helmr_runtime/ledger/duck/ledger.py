@@ -25,6 +25,7 @@ from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
+from helmr_runtime.ledger.duck.climbs import Climbs
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
@@ -82,7 +83,9 @@ class DuckLedger(ReadableLedger):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
         self._is_closed = False
-        self._group = GroupCommit(database, restored, clock, AuthoredEntries(chain), self._changed)
+        own = AuthoredEntries(chain)
+        self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
+        self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
         self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
@@ -335,6 +338,7 @@ class DuckLedger(ReadableLedger):
         if self._is_closed:
             return
         self._is_closed = True
+        await self._climbs.close()
         await self._queries.close()
         await self._group.close()
         self._readers.shutdown(wait=False)

@@ -37,7 +37,8 @@ _HEADS = """
 SELECT s.session, s.epoch, s.next_seq, s.updated_us, s.last_offset, s.created_offset, s.task, s.status, s.run,
     r.status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset, w.wait, w.kind, w.op, w.token,
     w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset, s.tail_count, s.has_keys, s.external_id,
-    s.start_key, t.expires_us, c.key_id, w.session_ids
+    s.start_key, t.expires_us, c.key_id, w.session_ids,
+    w.next_rung_us, w.default_us
 FROM (SELECT * FROM session_rows WHERE session IN ({sessions})) s
 LEFT JOIN run_rows r ON r.run = s.run
 LEFT JOIN wait_rows w ON w.wait = s.wait
@@ -263,6 +264,8 @@ def _head_of(row: Any) -> Head:
             deadline_at=rows.time_or_none(row[19]) if row[19] != row[27] else None,
             is_backoff=row[20],
             session_ids=tuple(jsontext.decode(row[29])),
+            rung_at=rows.time_or_none(row[30]),
+            default_at=rows.time_or_none(row[31]),
         )
     return head
 

@@ -285,13 +285,18 @@ def new_wait_row(row: NewWait) -> Row:
 
 
 def wait_details_row(row: NewWait) -> Row:
-    """The last columns of `waits` but the mode, which never change either."""
+    """The columns of `waits` behind the mode that never change either."""
     return (row.priority, row.tags, row.session_tags, row.assignee, row.session_ids)
 
 
 def wait_numbers_row(row: WaitNumbers) -> Row:
-    """The key and the changing columns of `waits`."""
+    """The key and the columns of `waits` that say how it ended."""
     return (uuid_of(row.wait_id), row.status, row.resolved_offset, row.resolved_at, row.mode)
+
+
+def wait_ladder_row(row: WaitNumbers) -> Row:
+    """The last columns of `waits`, which change while it is pending."""
+    return (row.next_rung, row.next_rung_at, row.default_at)
 
 
 def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
@@ -323,5 +328,8 @@ def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
         resolved_offset=row[14],
         resolved_at=time_or_none(row[15]),
         mode=row[16],
+        next_rung=row[22],
+        next_rung_at=time_or_none(row[23]),
+        default_at=time_or_none(row[24]),
     )
     return fixed, numbers

@@ -361,6 +361,24 @@ MIGRATION_6: Sequence[str] = (
 MIGRATION_7: Sequence[str] = ("INSERT INTO meta VALUES ('notices_offset', 0)",)
 """Where the newest positions of notice targets stand in the entries."""
 
+MIGRATION_8: Sequence[str] = (
+    "DROP VIEW head_rows",
+    "DROP VIEW wait_rows",
+    "ALTER TABLE waits ADD COLUMN next_rung INTEGER",
+    "ALTER TABLE waits ADD COLUMN next_rung_at TIMESTAMPTZ",
+    "ALTER TABLE waits ADD COLUMN default_at TIMESTAMPTZ",
+    """
+    CREATE VIEW wait_rows AS
+    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
+        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
+        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
+        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us
+    FROM waits
+    """,
+    HEAD_ROWS,
+)
+"""What of a wait's ladder comes next, and when."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_1,
     MIGRATION_2,
@@ -369,6 +387,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_5,
     MIGRATION_6,
     MIGRATION_7,
+    MIGRATION_8,
 )
 """Each brings the file from its number to the next; a released one is never changed."""
 

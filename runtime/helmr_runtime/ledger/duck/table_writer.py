@@ -57,14 +57,16 @@ INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID
     unnest($10::VARCHAR[]), unnest($11::UUID[]), unnest($12::TIMESTAMPTZ[]), unnest($13::BOOLEAN[]),
     unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[]),
     unnest($17::VARCHAR[])::answer_mode, unnest($18::VARCHAR[])::wait_priority, unnest($19::VARCHAR[]),
-    unnest($20::VARCHAR[]), unnest($21::VARCHAR[]), unnest($22::VARCHAR[])
+    unnest($20::VARCHAR[]), unnest($21::VARCHAR[]), unnest($22::VARCHAR[]), unnest($23::INTEGER[]),
+    unnest($24::TIMESTAMPTZ[]), unnest($25::TIMESTAMPTZ[])
 """
 _UPDATE_WAITS = """
 UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
-    mode = u.mode
+    mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at
 FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS status,
     unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at,
-    unnest($5::VARCHAR[])::answer_mode AS mode) AS u
+    unnest($5::VARCHAR[])::answer_mode AS mode, unnest($6::INTEGER[]) AS next_rung,
+    unnest($7::TIMESTAMPTZ[]) AS next_rung_at, unnest($8::TIMESTAMPTZ[]) AS default_at) AS u
 WHERE waits.wait = u.wait
 """
 _ASSIGN_WAITS = """
@@ -162,16 +164,17 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
     new = projection.new_waits
     inserted, updated = [], []
     for numbers in projection.waits.values():
-        row = rows.wait_numbers_row(numbers)
+        row, ladder = rows.wait_numbers_row(numbers), rows.wait_ladder_row(numbers)
         if numbers.wait_id in new:
             fixed = new[numbers.wait_id]
-            inserted.append((*rows.new_wait_row(fixed), *row[1:], *rows.wait_details_row(fixed)))
+            first, details = rows.new_wait_row(fixed), rows.wait_details_row(fixed)
+            inserted.append((*first, *row[1:], *details, *ladder))
         else:
-            updated.append(row)
+            updated.append((*row, *ladder))
     if inserted:
-        connection.execute(_INSERT_WAITS, rows.columns(inserted, 22))
+        connection.execute(_INSERT_WAITS, rows.columns(inserted, 25))
     if updated:
-        connection.execute(_UPDATE_WAITS, rows.columns(updated, 5))
+        connection.execute(_UPDATE_WAITS, rows.columns(updated, 8))
     if projection.assigned:
         assigned = [(rows.uuid_of(wait), name) for wait, (name,) in projection.assigned.items()]
         connection.execute(_ASSIGN_WAITS, rows.columns(assigned, 2))

@@ -7,8 +7,10 @@ from datetime import datetime
 
 from helmr_runtime.core.commands import TokenEnded
 from helmr_runtime.core.entries import Draft, Entry
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.authored import (
     Chain,
+    climbed_entries,
     due_entries,
     fact_entries,
     start_entries,
@@ -36,6 +38,11 @@ class AuthoredEntries:
         """The pending wait's deadline has passed."""
         key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
         return Write(head.session_id, due_entries(head, now, key, cipher))
+
+    def climb(self, head: Head, state: SessionState, now: datetime) -> tuple[Entry, ...]:
+        """Rungs of the pending wait's ladder have come."""
+        key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
+        return climbed_entries(head, state, now, key, cipher)
 
     def token_end(self, head: Head, ended: TokenEnded, now: datetime) -> Write:
         """The token of the pending wait has ended."""
