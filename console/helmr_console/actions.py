@@ -20,6 +20,7 @@ class Scope(StrEnum):
     ANYWHERE = "Anywhere"
     LIST = "In lists"
     WAITS = "Inbox"
+    DESK = "With a wait"
     SESSIONS = "Sessions"
     SESSION = "In a session"
     TRANSCRIPT = "Transcript"
@@ -189,7 +190,7 @@ ACTIONS: tuple[Action, ...] = (
            shown_when=lambda context: not context.composing),
     Action("refresh", _A, ("r",), "Ask again",
            "Ask the gateway again now.", 5, shown_when=lambda context: not context.live),
-    Action("zoom", _A, ("z",), "Zoom",
+    Action("zoom", _A, ("Z",), "Zoom",
            "Give the pane beside the list the whole screen, or take it back."),
     Action("copy", _A, ("y",), "Copy",
            "Copy an id, the JSON or the CLI command that does the same.", 55,
@@ -228,6 +229,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
+    # --- with a wait
+    Action("claim", Scope.DESK, ("c",), "Claim",
+           "Say that you are at this wait, for 15 minutes, or that you are no more.", 46,
+           writes=True, reason=_needs_open_wait),
+    Action("delegate", Scope.DESK, ("d",), "Delegate",
+           "Give this wait to somebody: whom it concerns from now on.", 47,
+           writes=True, reason=_needs_open_wait),
+    Action("snooze", Scope.DESK, ("z",), "Snooze",
+           "Put this wait off for a while, for you alone; is:snoozed shows what you put off.", 48,
+           reason=_needs_open_wait),
     # --- session
     Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),

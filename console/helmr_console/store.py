@@ -173,9 +173,15 @@ class Store:
         if entry.kind == "wait.opened" and not replayed:
             self._opened(entry)
         elif entry.kind == "wait.assigned" and not replayed:
-            self._assigned(str(entry.body.get("wait_id")), _text(entry.body.get("assignee")))
+            self.assigned(str(entry.body.get("wait_id")), _text(entry.body.get("assignee")))
         elif entry.kind in _ENDINGS:
             self._ended(entry)
+
+    def people(self) -> list[str]:
+        """Whom open waits concern and who is at them, by name."""
+        found = {wait.assignee for wait in self.waits.values() if wait.assignee}
+        found |= {wait.claim.label for wait in self.waits.values() if wait.claim is not None}
+        return sorted(found, key=str.casefold)
 
     def stuck_since(self, run_id: str) -> datetime | None:
         """Since when a run has its answer and has not gone on; None if it has, or may yet."""
@@ -215,7 +221,8 @@ class Store:
         self.waits.setdefault(wait.id, wait)
         self._inbox = None
 
-    def _assigned(self, wait_id: str, assignee: str | None) -> None:
+    def assigned(self, wait_id: str, assignee: str | None) -> None:
+        """Whom this wait concerns from now on."""
         known = self.waits.get(wait_id)
         if known is not None:
             self.waits[wait_id] = known.model_copy(update={"assignee": assignee})

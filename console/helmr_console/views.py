@@ -118,9 +118,20 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
 
 
 def wait_row(
-    wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
+    wait: WaitInfo,
+    now: datetime,
+    *,
+    gone: bool,
+    stuck_since: datetime | None = None,
+    snoozed: str = "",
 ) -> Row:
-    """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
+    """sign, due, kind, stream, subject, session.
+
+    Args:
+        gone: It is no longer open.
+        stuck_since: It is over, and its run has not gone on.
+        snoozed: When it is back, `back in 20m`.
+    """
     at_it = presence(wait.claim, now)
     subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
     if wait.status is not WaitStatus.PENDING or gone:
@@ -138,7 +149,9 @@ def wait_row(
         left = countdown.due(wait.deadline_at, now)
         role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = Cell(left.sign(), role), Cell(left.text, role)
-        role = "muted" if left.urgency is Urgency.OVER else ""
+        role = "muted" if left.urgency is Urgency.OVER or snoozed else ""
+        if snoozed:
+            subject = f"snoozed, {snoozed}: {subject}"
     return (
         sign,
         due,
@@ -245,6 +258,11 @@ _WORDS = {
     "api_key.created": ("key", "accent"),
     "api_key.revoked": ("key", "warning"),
     "catalog.written": ("catalog", ""),
+    "schedule.written": ("schedule", "accent"),
+    "schedule.paused": ("schedule", "warning"),
+    "schedule.resumed": ("schedule", "accent"),
+    "schedule.skipped": ("schedule", "muted"),
+    "schedule.deleted": ("schedule", "warning"),
 }
 
 
@@ -359,6 +377,13 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         ),
         "api_key.revoked": lambda: f"{_short('key_id', body)} revoked",
         "catalog.written": lambda: f"tasks {_ids(get('tasks'))}",
+        "schedule.written": lambda: f"{get('name')} starts {get('task')}",
+        "schedule.paused": lambda: f"{get('name')} paused",
+        "schedule.resumed": lambda: f"{get('name')} goes on",
+        "schedule.skipped": lambda: (
+            f"{get('name')} started nothing for {get('due_at')}: {get('reason')}"
+        ),
+        "schedule.deleted": lambda: f"{get('name')} deleted",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"

@@ -17,6 +17,7 @@ from helmr_console.reads import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
+from helmr_console.screens.desk import DeskScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.overlays import copy_menu
@@ -40,11 +41,11 @@ class Preview:
     entries: tuple[EntryInfo, ...]
 
 
-class InboxScreen(ListScreen):
+class InboxScreen(ListScreen, DeskScreen):
     """Where an operator spends the night."""
 
     AREA = "inbox"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.WAITS)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.WAITS, Scope.DESK)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
     TITLE_TEXT = "Inbox, by deadline"
@@ -75,8 +76,8 @@ class InboxScreen(ListScreen):
     def all_keys(self) -> Iterable[str]:
         """Open waits; ended ones below when asked for."""
         store = self.console.store
-        leaving = self.console.outbox.wait_ids
-        waits = [wait for wait in store.inbox() if wait.id not in leaving]
+        hidden = self.console.outbox.wait_ids | self._put_off()
+        waits = [wait for wait in store.inbox() if wait.id not in hidden]
         if self.sort == 1:
             waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
         elif self.sort == 2:
@@ -94,7 +95,17 @@ class InboxScreen(ListScreen):
             return (Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
         stuck_since = store.stuck_since(wait.run_id) if gone else None
-        return views.wait_row(wait, store.now(), gone=gone, stuck_since=stuck_since)
+        snoozed = self.console.snoozed.text(key)
+        return views.wait_row(
+            wait, store.now(), gone=gone, stuck_since=stuck_since, snoozed=snoozed
+        )
+
+    def _put_off(self) -> frozenset[str]:
+        """What is not shown as the operator put it off; the filter may ask for it."""
+        if self.filter.says("snoozed"):
+            return frozenset()
+        snoozed = self.console.snoozed
+        return frozenset(one for one in self.console.store.waits if snoozed.until(one) is not None)
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -102,7 +113,8 @@ class InboxScreen(ListScreen):
         wait = store.wait(key)
         if wait is None:
             return {}
-        return filters.wait_facts(wait, store.now(), self.console.identity)
+        snoozed = self.console.snoozed.until(key) is not None
+        return filters.wait_facts(wait, store.now(), self.console.identity, snoozed=snoozed)
 
     def empty_text(self) -> str:
         """What an empty inbox says."""
@@ -122,8 +134,9 @@ class InboxScreen(ListScreen):
     def counts(self) -> Pairs:
         """How many, and how many ended lately."""
         store = self.console.store
-        leaving = self.console.outbox.wait_ids & store.waits.keys()
-        total, shown = len(store.waits) - len(leaving), len(self.list.keys)
+        put_off = self._put_off()
+        hidden = (self.console.outbox.wait_ids | put_off) & store.waits.keys()
+        total, shown = len(store.waits) - len(hidden), len(self.list.keys)
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
         ended = len(store.ended_lately())
@@ -135,7 +148,8 @@ class InboxScreen(ListScreen):
         noun = "wait" if text == "1" else self.NOUN
         stuck = len(store.stuck())
         warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
-        return ((f"{text} {noun}", "muted"), *warned, *tail)
+        snoozed: Pairs = ((f"   {len(put_off)} snoozed", "muted"),) if put_off else ()
+        return ((f"{text} {noun}", "muted"), *snoozed, *warned, *tail)
 
     # --- the pane
 
@@ -172,8 +186,8 @@ class InboxScreen(ListScreen):
         self._draw_pane()
 
     def store_changed(self) -> None:
-        """What was answered from here leaves at once; the wait shown may be over."""
-        leaving = self.console.store.own | self.console.outbox.wait_ids
+        """What was answered or put off from here leaves at once; the wait shown may be over."""
+        leaving = self.console.store.own | self.console.outbox.wait_ids | self._put_off()
         own = leaving & set(self.rows.shown)
         if own and self.is_attached and not self.show_ended:
             left = self.rows.take_away(own, self.list.cursor)
@@ -242,6 +256,12 @@ class InboxScreen(ListScreen):
     def do_open(self) -> None:
         """The wait in full; answering needs its own key."""
         self.do_zoom() if self.has_class("-narrow") else self.do_session()
+
+    wait_in_front = selected
+
+    def seen_to(self) -> None:
+        """It leaves the list at once."""
+        self.show_now()
 
     def do_answer(self) -> None:
         """The form for the wait under the cursor."""

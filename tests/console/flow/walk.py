@@ -36,8 +36,8 @@ def _steps() -> list[Step]:
     table = [
         # --- inbox, and what opens over it
         ("", inbox, "⟨U+202E⟩"),
-        ("z", inbox, "Answer needs"),
-        ("z", inbox, "Inbox, by deadline"),
+        ("Z", inbox, "Answer needs"),
+        ("Z", inbox, "Inbox, by deadline"),
         ("y", pick, "enter picks"),
         ("escape", inbox, "Inbox, by deadline"),
         ("ctrl+p", pick, "enter picks"),
@@ -132,8 +132,8 @@ def _steps() -> list[Step]:
         ("escape", session, "[Transcript]"),
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
         ("3", "ActivityScreen", "Activity, newest first"),
-        ("z", "ActivityScreen", "run.rewound"),
-        ("z", "ActivityScreen", "Activity, newest first"),
+        ("Z", "ActivityScreen", "run.rewound"),
+        ("Z", "ActivityScreen", "Activity, newest first"),
         ("4", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
