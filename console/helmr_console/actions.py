@@ -19,6 +19,7 @@ class Scope(StrEnum):
 
     ANYWHERE = "Anywhere"
     LIST = "In lists"
+    AREA = "In the list of an area"
     WAITS = "Inbox"
     DESK = "With a wait"
     SESSIONS = "Sessions"
@@ -209,6 +210,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", _L, ("slash",), "Filter", "Filter the list; in a transcript, search.", 40),
     Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
     Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
+    Action("layout", Scope.AREA, ("W",), "Layout",
+           "The pane beside the list, wider, below it, or not at all."),
     # --- inbox
     Action("answer", _W, ("a",), "Answer",
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
@@ -226,6 +229,8 @@ ACTIONS: tuple[Action, ...] = (
            "One form for all marked waits of one schema; reviewed, then sent one by one.", 25,
            writes=True, dangerous=True, reason=_needs_marks,
            shown_when=lambda context: bool(context.marked)),
+    Action("group", _W, ("b",), "Group",
+           "Group by stream, task, tag or assignee, or not at all. Space on a heading marks its group."),
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
@@ -256,8 +261,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("fork", _S, (), "Fork here",
            "Start a session that begins with this one's past up to here.", writes=True,
            reason=_says("not_forkable")),
-    Action("origin", _S, ("o",), "Origin and forks",
-           "The session that this one is a fork of, and those that were forked from it.",
+    Action("origin", _S, ("o",), "Related",
+           "Its parent, its children, the origin of a fork, its forks. On a line that names a session: that one.",
            reason=_needs_session),
     Action("attempts", _S, ("D",), "Attempts",
            "Two attempts of the run beside each other, op by op.", reason=_needs_session),

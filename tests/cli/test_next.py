@@ -466,7 +466,7 @@ async def is_at(stack: Stack, receipt: dict[str, Any], claimer: str | None) -> N
 
     async def holds() -> bool:
         claim = (await wait_of(stack, receipt))["claim"]
-        return (claim and claim["on_behalf_of"]) == claimer
+        return bool((claim and claim["on_behalf_of"]) == claimer)
 
     await until(holds)
 

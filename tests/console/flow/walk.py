@@ -109,7 +109,7 @@ def _steps() -> list[Step]:
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
         # --- corrections: of a session that was taken back once
         ("slash reviewed enter", session, "following"),
-        ("o", session, "It is no fork"),
+        ("o", session, "no parent, no children"),
         ("D", "AttemptsScreen", "Attempts 1 and 2"),
         ("left_square_bracket right_square_bracket", "AttemptsScreen", "rewound"),
         ("escape", session, "[Transcript]"),
