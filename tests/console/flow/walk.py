@@ -47,6 +47,10 @@ def _steps() -> list[Step]:
         ("escape", inbox, "Inbox, by deadline"),
         ("slash paste", inbox, "0 of 3 waits"),
         ("escape", inbox, "no filter"),
+        # --- given to somebody
+        ("d", "DelegateScreen", "To whom"),
+        ("paste", "DelegateScreen", "control characters"),
+        ("escape", inbox, "Inbox, by deadline"),
         # --- answer
         ("a", answer, "( ) approve"),
         ("ctrl+t", answer, "fill the form first"),
@@ -62,6 +66,9 @@ def _steps() -> list[Step]:
         ("escape", answer, "(•) approve"),
         ("f1", text, "esc closes"),
         ("escape", answer, "(•) approve"),
+        ("escape", inbox, "Inbox, by deadline"),
+        # --- one by one
+        ("n", "OneByOneScreen", "One by one ─"),
         ("escape", inbox, "Inbox, by deadline"),
         # --- batch
         ("space", inbox, "1 marked"),
