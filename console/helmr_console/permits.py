@@ -83,7 +83,9 @@ class Writer:
         self, permit: Permit, wait_id: str, assignee: str | None, *, operation_id: str
     ) -> AssignReceipt:
         """Say whom a wait concerns (S-72)."""
-        return await self._client.waits.assign(wait_id, assignee, operation_id=operation_id)
+        return await self._client.waits.assign(
+            wait_id, assignee=assignee, operation_id=operation_id
+        )
 
     async def send(
         self,

@@ -65,7 +65,7 @@ class Desk:
         assignee = None if name == NOBODY else name
         try:
             self._client.waits.assign(
-                asking.wait.id, assignee, operation_id=ids.new_id(ids.OPERATION)
+                asking.wait.id, assignee=assignee, operation_id=ids.new_id(ids.OPERATION)
             )
             if asking.is_claimed:
                 self._client.waits.release(asking.wait.id)
