@@ -7,6 +7,7 @@ stream:approval             a field equal to a value; kind:input,token any of se
 due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
 is:claimed  claimed:mia     somebody is at it; mia is
+is:snoozed                  of waits: put off by oneself
 ```
 
 Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
@@ -82,7 +83,7 @@ WAIT_FIELDS = Fields(
         "tag": "tag",
         "assignee": "assignee",
     },
-    words={"is": ("mine", "unassigned", "claimed")},
+    words={"is": ("mine", "unassigned", "claimed", "snoozed")},
 )
 SESSION_FIELDS = Fields(
     noun="session",
@@ -148,8 +149,12 @@ class Filter:
     @property
     def asks_who(self) -> bool:
         """It holds `is:mine`, which nobody can say without a name."""
+        return self.says("mine")
+
+    def says(self, word: str) -> bool:
+        """Whether `is:` stands in it with this word, negated or not."""
         return any(
-            term.field == "is" and "mine" in (value.lower() for value in term.values)
+            term.field == "is" and word in (value.lower() for value in term.values)
             for term in self.terms
         )
 
@@ -205,13 +210,16 @@ def parse(text: str, fields: Fields) -> Filter:
     return Filter(fields, terms)
 
 
-def wait_facts(wait: WaitInfo, now: datetime, me: str | None = None) -> Facts:
+def wait_facts(
+    wait: WaitInfo, now: datetime, me: str | None = None, *, snoozed: bool = False
+) -> Facts:
     """What `WAIT_FIELDS` filter on, at that time.
 
     Args:
         wait: The wait.
         now: A claim that has lapsed by then is none.
         me: On whose behalf the waits are looked at.
+        snoozed: Whether that person put it off.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
     is_mine = me is not None and me in (wait.assignee, claim and claim.on_behalf_of)
@@ -219,6 +227,7 @@ def wait_facts(wait: WaitInfo, now: datetime, me: str | None = None) -> Facts:
         "mine": is_mine,
         "unassigned": wait.assignee is None,
         "claimed": claim is not None,
+        "snoozed": snoozed,
     }
     return {
         "id": wait.id,

@@ -19,7 +19,9 @@ class Scope(StrEnum):
 
     ANYWHERE = "Anywhere"
     LIST = "In lists"
+    AREA = "In the list of an area"
     WAITS = "Inbox"
+    DESK = "With a wait"
     SESSIONS = "Sessions"
     SESSION = "In a session"
     TRANSCRIPT = "Transcript"
@@ -189,7 +191,7 @@ ACTIONS: tuple[Action, ...] = (
            shown_when=lambda context: not context.composing),
     Action("refresh", _A, ("r",), "Ask again",
            "Ask the gateway again now.", 5, shown_when=lambda context: not context.live),
-    Action("zoom", _A, ("z",), "Zoom",
+    Action("zoom", _A, ("Z",), "Zoom",
            "Give the pane beside the list the whole screen, or take it back."),
     Action("copy", _A, ("y",), "Copy",
            "Copy an id, the JSON or the CLI command that does the same.", 55,
@@ -208,6 +210,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", _L, ("slash",), "Filter", "Filter the list; in a transcript, search.", 40),
     Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
     Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
+    Action("layout", Scope.AREA, ("W",), "Layout",
+           "The pane beside the list, wider, below it, or not at all."),
     # --- inbox
     Action("answer", _W, ("a",), "Answer",
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
@@ -225,9 +229,21 @@ ACTIONS: tuple[Action, ...] = (
            "One form for all marked waits of one schema; reviewed, then sent one by one.", 25,
            writes=True, dangerous=True, reason=_needs_marks,
            shown_when=lambda context: bool(context.marked)),
+    Action("group", _W, ("b",), "Group",
+           "Group by stream, task, tag or assignee, or not at all. Space on a heading marks its group."),
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
+    # --- with a wait
+    Action("claim", Scope.DESK, ("c",), "Claim",
+           "Say that you are at this wait, for 15 minutes, or that you are no more.", 46,
+           writes=True, reason=_needs_open_wait),
+    Action("delegate", Scope.DESK, ("d",), "Delegate",
+           "Give this wait to somebody: whom it concerns from now on.", 47,
+           writes=True, reason=_needs_open_wait),
+    Action("snooze", Scope.DESK, ("z",), "Snooze",
+           "Put this wait off for a while, for you alone; is:snoozed shows what you put off.", 48,
+           reason=_needs_open_wait),
     # --- session
     Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),
@@ -245,8 +261,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("fork", _S, (), "Fork here",
            "Start a session that begins with this one's past up to here.", writes=True,
            reason=_says("not_forkable")),
-    Action("origin", _S, ("o",), "Origin and forks",
-           "The session that this one is a fork of, and those that were forked from it.",
+    Action("origin", _S, ("o",), "Related",
+           "Its parent, its children, the origin of a fork, its forks. On a line that names a session: that one.",
            reason=_needs_session),
     Action("attempts", _S, ("D",), "Attempts",
            "Two attempts of the run beside each other, op by op.", reason=_needs_session),

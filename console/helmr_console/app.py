@@ -53,6 +53,7 @@ class ConsoleApp(App[int]):
     DEFAULT_MODE = "inbox"
     TITLE = "Helmr"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-xwide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (44, "-tall")]
     CSS = """
     Screen { background: $c-background; color: $c-foreground; }
     """

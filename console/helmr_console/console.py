@@ -15,6 +15,7 @@ from helmr.drafts import DraftStore
 from helmr.editor import EditorFailed, edit
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
+from helmr.snoozes import Snoozes
 from helmr_console.actions import Context, key_name
 from helmr_console.background import Background
 from helmr_console.clock import Clock, ServerClock, SystemClock
@@ -23,6 +24,7 @@ from helmr_console.keys import Keys
 from helmr_console.link import Link
 from helmr_console.outbox import Outbox, Sending
 from helmr_console.permits import Writer
+from helmr_console.snoozed import Snoozed
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
 from helmr_console.widgets.bars import HeaderFacts, Said
@@ -88,6 +90,7 @@ class Console:
         self.client = client
         self.writer = Writer(client)
         self.drafts = DraftStore(options.state_folder / "drafts")
+        self.snoozed = Snoozed(Snoozes(options.state_folder / "snoozed"), self.store.now)
         self.identity = one_line(options.identity, 60)
         self.key_names = {
             action_id: " ".join(key_name(key) for key in keys.split(",")[:1])
@@ -95,7 +98,7 @@ class Console:
         }
         self.said: deque[Said] = deque(maxlen=SAID_MAX)
         self.sending = 0
-        self.outbox = Outbox(options.hold_s, self.clock, self._held_changed)
+        self.outbox = Outbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
         """Since when new rows are held back, by the monotonic clock."""
         self._app = app
@@ -127,6 +130,8 @@ class Console:
 
     async def _tick(self) -> None:
         while True:
+            if await self.snoozed.look():
+                self.lists_changed()
             await self.clock.sleep(1.0)
             for screen in self.screens():
                 if screen.is_attached:
@@ -168,7 +173,8 @@ class Console:
         if sending is not None:
             self.say(f"Taken back, nothing was sent: {sending.title}", "information")
 
-    def _held_changed(self) -> None:
+    def lists_changed(self) -> None:
+        """Something here changes what lists show."""
         for screen in self.screens():
             screen.store_changed()
 

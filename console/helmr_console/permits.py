@@ -11,6 +11,7 @@ from typing import Any
 
 from helmr.client.aio import AsyncClient
 from helmr.models import (
+    AssignReceipt,
     ClaimReceipt,
     NoteReceipt,
     RewindPreview,
@@ -68,13 +69,23 @@ class Writer:
             wait_id, data, override_claim=override_claim, operation_id=operation_id
         )
 
-    async def claim(self, permit: Permit, wait_id: str) -> ClaimReceipt:
+    async def claim(
+        self, permit: Permit, wait_id: str, *, override_claim: bool = False
+    ) -> ClaimReceipt:
         """Say that the operator is at this wait, or renew that (S-81)."""
-        return await self._client.waits.claim(wait_id)
+        return await self._client.waits.claim(wait_id, override_claim=override_claim)
 
     async def release(self, permit: Permit, wait_id: str) -> ClaimReceipt:
         """The operator is at this wait no more."""
         return await self._client.waits.release(wait_id)
+
+    async def assign(
+        self, permit: Permit, wait_id: str, assignee: str | None, *, operation_id: str
+    ) -> AssignReceipt:
+        """Say whom a wait concerns (S-72)."""
+        return await self._client.waits.assign(
+            wait_id, assignee=assignee, operation_id=operation_id
+        )
 
     async def send(
         self,

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -89,6 +89,10 @@ class Store:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     forks: OrderedDict[str, str] = field(default_factory=OrderedDict)
     """Sessions that are forks: of which session."""
+    answered_on: tuple[date, int] | None = None
+    """The newest day (UTC) on which people answered, and how many of its answers the feed told of."""
+    first_seen_at: datetime | None = None
+    """When the oldest entry that the feed brought was recorded; None if that is the first one of all."""
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _inbox: list[WaitInfo] | None = None
 
@@ -162,11 +166,14 @@ class Store:
 
     def apply(self, entry: EntryInfo, *, replayed: bool = False) -> None:
         """An entry of the feed. A replayed one tells what happened, but what is open the list knows better."""
+        if self.feed_offset is None and entry.feed_offset > 1:
+            self.first_seen_at = entry.recorded_at
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
             self._remember_origin(entry.session_id, entry.body.get("forked_from"))
         self._follow_run(entry)
+        self._count(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
             self.activity.append(entry)
         if not replayed:
@@ -177,6 +184,26 @@ class Store:
             self._changed(entry)
         elif entry.kind in _ENDINGS:
             self._ended(entry)
+
+    def people(self) -> list[str]:
+        """Whom open waits concern and who is at them, by name."""
+        found = {wait.assignee for wait in self.waits.values() if wait.assignee}
+        found |= {wait.claim.label for wait in self.waits.values() if wait.claim is not None}
+        return sorted(found, key=str.casefold)
+
+    def answered_today(self) -> str:
+        """`12 answered today`, `12+` if the feed was not read from the day's beginning; UTC. Empty for none."""
+        today = self.now().date()
+        if self.answered_on is None or self.answered_on[0] != today:
+            return ""
+        is_cut = self.first_seen_at is not None and self.first_seen_at.date() == today
+        return f"{self.answered_on[1]}{'+' if is_cut else ''} answered today"
+
+    def _count(self, entry: EntryInfo) -> None:
+        if entry.kind == "wait.fulfilled" and entry.principal.type in _PEOPLE:
+            day, (last, count) = entry.recorded_at.date(), self.answered_on or (date.min, 0)
+            if day >= last:
+                self.answered_on = day, count + 1 if day == last else 1
 
     def stuck_since(self, run_id: str) -> datetime | None:
         """Since when a run has its answer and has not gone on; None if it has, or may yet."""
@@ -228,6 +255,13 @@ class Store:
             parts["assignee"] = body.get("assignee")
         with suppress(ValidationError):
             self.waits[known.id] = WaitInfo.model_validate(parts)
+            self._inbox = None
+
+    def assigned(self, wait_id: str, assignee: str | None) -> None:
+        """Whom this wait concerns from now on."""
+        known = self.waits.get(wait_id)
+        if known is not None:
+            self.waits[wait_id] = known.model_copy(update={"assignee": assignee})
             self._inbox = None
 
     def _ended(self, entry: EntryInfo) -> None:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
+from helmr import ids
 from helmr.forms import MISSING, pretty
 from helmr.models import (
     Activity,
@@ -44,6 +45,7 @@ class Cell:
 
 Row = tuple[Cell, ...]
 
+PRIORITY_SIGNS = {WaitPriority.HIGH: "+", WaitPriority.LOW: "-"}
 DUE_ROLE = {Urgency.NOW: "error", Urgency.SOON: "warning"}
 _ACTIVITY = {
     Activity.WAITING: ("?", "accent"),
@@ -77,11 +79,10 @@ def initial_of(wait: WaitInfo) -> Any:
 
 
 def labelled(wait: WaitInfo) -> str:
-    """What a wait is about, with what it says of itself: `high: Refund? @ada #money`; safe."""
-    urgent = f"{wait.priority.value}: " if wait.priority is not WaitPriority.NORMAL else ""
+    """What a wait is about, with what it says of itself: `Refund? @ada #money`; safe."""
     assignee = f"  @{one_line(wait.assignee, 40)}" if wait.assignee else ""
     tags = "".join(f" #{one_line(tag, 24)}" for tag in wait.tags)
-    return f"{urgent}{subject_of(wait)}{assignee}{tags and ' ' + tags}"
+    return f"{subject_of(wait)}{assignee}{tags and ' ' + tags}"
 
 
 def presence(claim: ClaimInfo | None, now: datetime) -> str:
@@ -118,9 +119,22 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
 
 
 def wait_row(
-    wait: WaitInfo, now: datetime, *, gone: bool, stuck_since: datetime | None = None
+    wait: WaitInfo,
+    now: datetime,
+    *,
+    gone: bool,
+    stuck_since: datetime | None = None,
+    snoozed: str = "",
 ) -> Row:
-    """sign, due, kind, stream, subject, session. `stuck_since`: it is over, and its run has not gone on."""
+    """signs, due, age, subject, stream, reference.
+
+    The signs are those of urgency and priority: `!+` is under a minute and high, `·-` later and low.
+
+    Args:
+        gone: It is no longer open.
+        stuck_since: It is over, and its run has not gone on.
+        snoozed: When it is back, `back in 20m`.
+    """
     at_it = presence(wait.claim, now)
     subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
     if wait.status is not WaitStatus.PENDING or gone:
@@ -129,7 +143,7 @@ def wait_row(
             WaitStatus.TIMED_OUT: "timed out",
             WaitStatus.CANCELLED: "cancelled",
         }.get(wait.status, "over")
-        sign, due, role = Cell("x", "muted"), Cell(word, "muted"), "muted"
+        sign, due, role = "x", Cell(word, "muted"), "muted"
         if stuck_since is not None:
             due, role = Cell("queued", "warning"), "warning"
             age = countdown.span((now - stuck_since).total_seconds())
@@ -137,16 +151,30 @@ def wait_row(
     else:
         left = countdown.due(wait.deadline_at, now)
         role = DUE_ROLE.get(left.urgency, "muted")
-        sign, due = Cell(left.sign(), role), Cell(left.text, role)
-        role = "muted" if left.urgency is Urgency.OVER else ""
+        sign, due = left.sign(), Cell(left.text, role)
+        role = "muted" if left.urgency is Urgency.OVER or snoozed else ""
+        if snoozed:
+            subject = f"snoozed, {snoozed}: {subject}"
     return (
-        sign,
+        Cell(sign + PRIORITY_SIGNS.get(wait.priority, ""), due.role),
         due,
-        Cell(wait.kind.value, "muted"),
-        Cell(one_line(wait.stream or wait.kind.value, 60), role),
+        Cell(countdown.span((now - wait.opened_at).total_seconds()), "muted"),
         Cell(subject, role),
-        Cell(short_id(wait.session_id), "muted"),
+        Cell(one_line(wait.stream or wait.kind.value, 60), "muted"),
+        Cell(reference_of(wait), "muted"),
     )
+
+
+def reference_of(wait: WaitInfo) -> str:
+    """What it is about elsewhere: the correlation id, where the subject does not say it; else the session. Safe."""
+    if wait.correlation_id and wait.subject and wait.correlation_id not in wait.subject:
+        return one_line(wait.correlation_id, SUBJECT_CELLS)
+    return short_id(wait.session_id)
+
+
+def group_row(text: str) -> Row:
+    """The heading of a group, across all columns."""
+    return (Cell(one_line(text, LINE_CELLS), "accent"),)
 
 
 def session_row(session: SessionInfo, now: datetime) -> Row:
@@ -246,6 +274,11 @@ _WORDS = {
     "api_key.created": ("key", "accent"),
     "api_key.revoked": ("key", "warning"),
     "catalog.written": ("catalog", ""),
+    "schedule.written": ("schedule", "accent"),
+    "schedule.paused": ("schedule", "warning"),
+    "schedule.resumed": ("schedule", "accent"),
+    "schedule.skipped": ("schedule", "muted"),
+    "schedule.deleted": ("schedule", "warning"),
 }
 
 
@@ -265,6 +298,8 @@ def entry_line(entry: EntryInfo) -> EntryLine:
     """An entry in one line of words."""
     word, role = _WORDS.get(entry.kind, (entry.kind.partition(".")[0], "muted"))
     text = _entry_text(entry.kind, entry.body)
+    if session_named_in(entry) is not None:
+        word, role = "session", "accent"
     person = entry.principal.type not in ("task", "runtime")
     return EntryLine(
         seq=entry.seq,
@@ -274,6 +309,21 @@ def entry_line(entry: EntryInfo) -> EntryLine:
         by=who(entry.principal) if person else "",
         rule=entry.kind in _RULE_KINDS,
     )
+
+
+def session_named_in(entry: EntryInfo) -> str | None:
+    """The session that an entry is about besides its own: what a step came to, as that
+    of a child's start, or the only one waited for."""
+    value = entry.body.get("value") if entry.kind == "step.succeeded" else None
+    if entry.kind == "wait.opened" and entry.body.get("kind") == WaitKind.SESSION.value:
+        found = entry.body.get("session_ids")
+        value = found[0] if isinstance(found, list) and len(found) == 1 else None
+    return value if _is_session(value) else None
+
+
+def _is_session(value: Any) -> TypeGuard[str]:
+    is_one = isinstance(value, str) and value.startswith(f"{ids.SESSION}_")
+    return is_one and ids.made_at(value) is not None
 
 
 def set_aside_line(first: int, last: int, reason: str, by: str) -> EntryLine:
@@ -297,10 +347,12 @@ def entry_full(entry: EntryInfo, limit: int) -> str:
 def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
     get = body.get
     tails: dict[str, Callable[[], str]] = {
-        "session.created": lambda: f"started {get('task')}",
+        "session.created": lambda: f"started {get('task')}{_of_parent(get('parent'))}",
         "session.forked": lambda: f"forked at op {get('to_op')}: {get('reason')}",
         "session.closed": lambda: "closed",
-        "session.cancelled": lambda: "cancelled",
+        "session.cancelled": lambda: (
+            f"cancelled{': ' + why.replace('_', ' ') if isinstance(why := get('reason'), str) else ''}"
+        ),
         "note.added": lambda: f"{get('text')}",
         "run.created": lambda: f"run created by {_kind(get('started_by'))}",
         "run.started": lambda: f"attempt {get('attempt')} started",
@@ -315,7 +367,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         "run.actor_died": lambda: f"actor died, {get('cause')}, count {get('count')}",
         "step.started": lambda: f"{get('name')} started",
         "step.try_failed": lambda: f"try {get('try')} failed: {_error(get('error'))}",
-        "step.succeeded": lambda: f"done {_json(get('value'))}",
+        "step.succeeded": lambda: _done(get("value")),
         "step.failed": lambda: f"failed: {_error(get('error'))}",
         "step.abandoned": lambda: f"abandoned: {get('reason')}",
         "wait.opened": lambda: _opened(body),
@@ -364,12 +416,33 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         ),
         "api_key.revoked": lambda: f"{_short('key_id', body)} revoked",
         "catalog.written": lambda: f"tasks {_ids(get('tasks'))}",
+        "schedule.written": lambda: f"{get('name')} starts {get('task')}",
+        "schedule.paused": lambda: f"{get('name')} paused",
+        "schedule.resumed": lambda: f"{get('name')} goes on",
+        "schedule.skipped": lambda: (
+            f"{get('name')} started nothing for {get('due_at')}: {get('reason')}"
+        ),
+        "schedule.deleted": lambda: f"{get('name')} deleted",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"
 
 
+def _done(value: Any) -> str:
+    if _is_session(value):
+        return f"done {value}, o opens it"
+    return f"done {_json(value)}"
+
+
+def _of_parent(parent: Any) -> str:
+    return f", child of {_short('session_id', parent)}" if isinstance(parent, Mapping) else ""
+
+
 def _opened(body: Mapping[str, Any]) -> str:
+    children = body.get("session_ids")
+    if body.get("kind") == WaitKind.SESSION.value and isinstance(children, list):
+        which = short_id(str(children[0])) if len(children) == 1 else f"{len(children)} sessions"
+        return f"waits for {which} to end"
     what = body.get("stream") or body.get("token_id") or body.get("kind")
     due = body.get("deadline_at")
     tail = f", due {str(due)[11:19]}" if due else ""

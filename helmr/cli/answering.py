@@ -11,11 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids, jsonio
 from helmr.cli import printing, questioning
+from helmr.cli.asking import Answer, Asking
+from helmr.cli.clock import now
+from helmr.cli.desk import Desk
 from helmr.cli.lines import EndOfInput, Lines, LineTooLong
 from helmr.drafts import AnswerDraft, DraftStore, beginning
 from helmr.editor import EditorFailed, edit
@@ -31,26 +34,23 @@ from helmr.errors import (
     TokenCompleted,
     TokenExpired,
     Unavailable,
+    WaitClaimed,
     WaitResolved,
     WaitTimedOut,
 )
 from helmr.forms import (
     MISSING,
-    Built,
     Field,
-    Form,
     Kind,
     fill,
-    first_cells,
     form_of,
-    pretty,
     redacted,
 )
 from helmr.forms.questions import Questions, labels, place_of
-from helmr.forms.template import template
 from helmr.held import Held
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line, typed
+from helmr.snoozes import Snoozes
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -63,18 +63,6 @@ OPEN = (OutcomeUnknown, Unavailable)
 """It may have been accepted: the next try is the same operation."""
 
 List = Callable[[], Iterable[WaitInfo]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer that was given and has not been accepted."""
-
-    wait: WaitInfo
-    data: Any
-    shown: str
-    """Its JSON without secrets, on one line."""
-    draft: AnswerDraft
-    operation_id: str
 
 
 class _Leave(Exception):
@@ -91,29 +79,47 @@ class Answering:
     Args:
         client: Reads waits and sends answers.
         drafts: Where what was entered is kept until it is accepted.
+        snoozes: Where it is kept what was put off.
         waits: The waits to ask, most urgent first; asked for again when all of them were.
+        me: On whose behalf is answered.
         hold_s: How long an answer can be taken back.
+        override_claim: Whether a wait is answered of which the person was told that another is at it.
         nothing: What is said if there is none.
     """
 
     def __init__(
-        self, client: Client, drafts: DraftStore, waits: List, *, hold_s: float, nothing: str
+        self,
+        client: Client,
+        drafts: DraftStore,
+        snoozes: Snoozes,
+        waits: List,
+        *,
+        me: str | None,
+        hold_s: float,
+        override_claim: bool,
+        nothing: str,
     ) -> None:
         self._client = client
         self._drafts = drafts
         self._waits = waits
         self._held: Held[Answer] = Held(hold_s)
         self._lines = Lines(self._send_due)
+        self._desk = Desk(client, snoozes, self._lines.ask)
+        self._me = me
+        self._override_claim = override_claim
         self._queue: deque[str] = deque()
         self._seen: set[str] = set()
         self._asked = 0
         self._accepted = 0
         self._nothing = nothing
         self._silent: list[str] | None = None
-        self._acts: dict[str, Callable[[_Asking], None]] = {
+        self._acts: dict[str, Callable[[Asking], None]] = {
             "k": self._keep,
             "e": self._edit,
             "s": self._skip,
+            "c": self._desk.claim,
+            "d": lambda asking: self._go_on_if(self._desk.delegate, asking),
+            "z": lambda asking: self._go_on_if(self._desk.snooze, asking),
             "u": self._undo,
             "m": lambda asking: questioning.show_body(asking.wait),
             "?": lambda asking: questioning.show_help(asking.questions),
@@ -160,7 +166,9 @@ class Answering:
             wait.json_schema, initial=wait.initial if wait.initial is not None else MISSING
         )
         begun = beginning(self._drafts.load(wait.id, form.schema_hash), form)
-        asking = _Asking(wait, form, Questions(form, begun.cells), begun.raw, begun.operation_id)
+        asking = Asking(wait, form, Questions(form, begun.cells), begun.raw, begun.operation_id)
+        claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
+        asking.is_claimed = claim is not None and claim.on_behalf_of == self._me is not None
         self._leave_out_early()
         questioning.show_wait(wait, f"{self._asked} of {self._asked + len(self._queue)}")
         if begun.note:
@@ -187,7 +195,7 @@ class Answering:
 
     # --- asking
 
-    def _key(self, asking: _Asking) -> None:
+    def _key(self, asking: Asking) -> None:
         """One line at the question."""
         prompt = questioning.key_prompt(
             asking.questions, asking.wait, has_draft=asking.has_draft, holds=bool(len(self._held))
@@ -206,7 +214,7 @@ class Answering:
         else:
             printing.write("  a answers; ? says what else there is")
 
-    def _choose(self, asking: _Asking, line: str) -> None:
+    def _choose(self, asking: Asking, line: str) -> None:
         asked = asking.questions.current
         assert isinstance(asked, Field), "something is chosen"
         place = place_of(labels(asked), line, questioning.TAKEN)
@@ -217,7 +225,7 @@ class Answering:
         else:
             self._fields(asking)
 
-    def _fields(self, asking: _Asking) -> None:
+    def _fields(self, asking: Asking) -> None:
         """Everything that is left to ask, then hold it; Ctrl-D goes back to the question."""
         questions, shown = asking.questions, None
         while (asked := questions.current) is not None:
@@ -241,7 +249,7 @@ class Answering:
         asking.raw = None
         self._hold_if_whole(asking)
 
-    def _keep(self, asking: _Asking) -> None:
+    def _keep(self, asking: Asking) -> None:
         """As the draft says, if that is an answer."""
         if not asking.has_draft:
             printing.write("  there is no draft of this wait")
@@ -250,7 +258,7 @@ class Answering:
         else:
             self._hold_if_whole(asking)
 
-    def _edit(self, asking: _Asking) -> None:
+    def _edit(self, asking: Asking) -> None:
         """The whole answer in the editor; what is held goes on leaving meanwhile."""
         text, suffix = asking.text()
         self._silent = []
@@ -271,7 +279,7 @@ class Answering:
             asking.questions.cells[asking.form.root.key] = typed(edited)[0]
             self._hold_if_whole(asking)
 
-    def _hold_if_whole(self, asking: _Asking) -> None:
+    def _hold_if_whole(self, asking: Asking) -> None:
         built = asking.built()
         if not built.problems:
             self._hold(asking, built.data)
@@ -282,7 +290,7 @@ class Answering:
         asking.begin_again()
         questioning.show_choices(asking.questions)
 
-    def _parsed(self, asking: _Asking, text: str) -> None:
+    def _parsed(self, asking: Asking, text: str) -> None:
         try:
             data = jsonio.loads(text)
         except BadJson as error:
@@ -296,11 +304,17 @@ class Answering:
             asking.questions.cells.update(cells)
         self._hold(asking, data)
 
-    def _skip(self, asking: _Asking) -> None:
+    def _skip(self, asking: Asking) -> None:
         self._keep_entered(asking)
         raise _Next
 
-    def _undo(self, asking: _Asking) -> None:
+    def _go_on_if(self, act: Callable[[Asking], bool], asking: Asking) -> None:
+        """The next wait, if this one was seen to otherwise."""
+        if act(asking):
+            self._keep_entered(asking)
+            raise _Next
+
+    def _undo(self, asking: Asking) -> None:
         if not self._take_back():
             printing.write("  nothing is held: what was answered has been sent")
             return
@@ -309,18 +323,23 @@ class Answering:
         self._asked -= 1
         raise _Next
 
-    def _quit(self, asking: _Asking) -> None:
+    def _quit(self, asking: Asking) -> None:
         self._keep_entered(asking)
         raise _Leave
 
     # --- holding and sending
 
-    def _hold(self, asking: _Asking, data: Any) -> None:
+    def _hold(self, asking: Asking, data: Any) -> None:
         draft = asking.draft()
         self._save(draft)
         shown = questioning.answer_text(redacted(asking.form, data))
         answer = Answer(
-            asking.wait, data, shown, draft, draft.operation_id or ids.new_id(ids.OPERATION)
+            asking.wait,
+            data,
+            shown,
+            draft,
+            draft.operation_id or ids.new_id(ids.OPERATION),
+            override_claim=self._override_claim and asking.sees_another,
         )
         self._held.hold(answer, time.monotonic())
         if self._held.hold_s:
@@ -355,7 +374,10 @@ class Answering:
         self._save(_tried(answer))
         try:
             receipt = self._client.waits.answer(
-                answer.wait.id, answer.data, operation_id=answer.operation_id
+                answer.wait.id,
+                answer.data,
+                override_claim=answer.override_claim,
+                operation_id=answer.operation_id,
             )
         except HelmrError as error:
             self._refused(answer, error)
@@ -368,7 +390,9 @@ class Answering:
         """Nothing was stored, or nobody knows: say so, and keep what was entered."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
         self._say(f"{word}: {_about(answer.wait)} · {printing.error_text(error)}")
-        if error.hint:
+        if isinstance(error, WaitClaimed):
+            self._say("hint: c at the question takes the wait over")
+        elif error.hint:
             self._say(f"hint: {one_line(error.hint, None)}")
         self._say(f"your answer is kept as a draft: {answer.shown}")
         if not isinstance(error, OPEN):
@@ -401,7 +425,7 @@ class Answering:
         while (answer := self._held.take_back()) is not None:
             printing.write(f"not sent, kept as a draft: {_about(answer.wait)} · {answer.shown}")
 
-    def _keep_entered(self, asking: _Asking) -> None:
+    def _keep_entered(self, asking: Asking) -> None:
         if asking.has_draft:
             self._save(asking.draft())
 
@@ -412,57 +436,7 @@ class Answering:
             printing.note(f"the draft can't be kept: {error.strerror or error}")
 
 
-@dataclass(slots=True)
-class _Asking:
-    """A wait that is being asked."""
-
-    wait: WaitInfo
-    form: Form
-    questions: Questions
-    raw: str | None = None
-    """What was written as JSON and does not fit the fields."""
-    operation_id: str | None = None
-    """Of a send whose outcome nobody knows."""
-
-    @property
-    def has_draft(self) -> bool:
-        """Whether anything differs from an untouched form."""
-        return self.raw is not None or self.questions.cells != first_cells(self.form)
-
-    def begin_again(self) -> None:
-        """From the first field, with what was entered."""
-        self.questions = Questions(self.form, self.questions.cells)
-
-    def built(self) -> Built:
-        """The answer as far as it was entered."""
-        return Questions(self.form, self.questions.cells).built()
-
-    def draft(self) -> AnswerDraft:
-        """What is kept of it, without secrets."""
-        secrets = {one.key for one in self.form.leaves() if one.kind is Kind.SECRET}
-        return AnswerDraft(
-            wait_id=self.wait.id,
-            schema_hash=self.form.schema_hash,
-            cells={key: cell for key, cell in self.questions.cells.items() if key not in secrets},
-            raw=None if secrets else self.raw,
-            operation_id=self.operation_id,
-            schema=self.form.schema,
-        )
-
-    def text(self) -> tuple[str, str]:
-        """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
-        root = self.form.root
-        if root.kind in (Kind.TEXT, Kind.LONG):
-            cell = self.questions.cells.get(root.key, "")
-            return (cell if isinstance(cell, str) else ""), ".md"
-        if self.raw is not None:
-            return self.raw, ".json"
-        built = self.built()
-        schema = self.form.schema if isinstance(self.form.schema, dict) else {}
-        return pretty(template(schema, schema) if built.problems else built.data), ".json"
-
-
-def _entered(asking: _Asking) -> str:
+def _entered(asking: Asking) -> str:
     if asking.raw is not None:
         return one_line(asking.raw, 400)
     return questioning.answer_text(redacted(asking.form, asking.built().data))

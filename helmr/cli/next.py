@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from helmr.cli.answering import List
     from helmr.client import Client
     from helmr.models import Page, WaitInfo
+    from helmr.snoozes import Snoozes
 
 PAGES_MAX = 25
 """So many pages of the list are read: 5,000 waits."""
@@ -58,6 +59,10 @@ def next_(
     assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     filter_: Filter = None,
     hold: Hold = None,
+    override_claim: Annotated[
+        bool,
+        typer.Option("--override-claim", help="Answer also where you see that another is at it."),
+    ] = False,
 ) -> None:
     """Ask one wait after the other, soonest deadline first: answer, skip or edit each by a key."""
     wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
@@ -76,18 +81,23 @@ def next_(
 
         def waits() -> Iterable[WaitInfo]:
             found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed))
-            me = cli.on_behalf_of
+            me, snoozed = cli.on_behalf_of, snoozes().read(now())
             return (
-                one for one in found if wanted.matches(filters.wait_facts(one, now(), me), now())
+                one
+                for one in found
+                if (one.id not in snoozed or wanted.says("snoozed"))
+                and wanted.matches(
+                    filters.wait_facts(one, now(), me, snoozed=one.id in snoozed), now()
+                )
             )
 
         is_narrowed = any(pushed.values()) or bool(wanted)
         nothing = "no such wait" if is_narrowed else "nothing waits for people"
-        ask(client, waits, hold_s=hold_s, nothing=nothing)
+        ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
 
 
-def answer(cli: Cli, wait: str | None, hold: str | None) -> None:
-    """Ask this wait, or all that there are.
+def answer(cli: Cli, wait: str | None, hold: str | None, *, override_claim: bool) -> None:
+    """Ask this wait, or all that there are but those put off.
 
     Raises:
         UsageError: There is no terminal to ask on.
@@ -98,14 +108,25 @@ def answer(cli: Cli, wait: str | None, hold: str | None) -> None:
         if wait is None:
 
             def waits() -> Iterable[WaitInfo]:
-                return all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor))
+                snoozed = snoozes().read(now())
+                found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor))
+                return (one for one in found if one.id not in snoozed)
         else:
             wait_id = finding.wait(client, wait)
 
             def waits() -> Iterable[WaitInfo]:
                 return [client.waits.get(wait_id)]
 
-        ask(client, waits, hold_s=hold_s, nothing="nothing waits for people")
+        nothing = "nothing waits for people"
+        ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
+
+
+def snoozes() -> Snoozes:
+    """What this user put off, in the console too."""
+    from helmr.snoozes import Snoozes
+    from helmr.state_dir import state_folder
+
+    return Snoozes(state_folder(os.environ) / "snoozed")
 
 
 def all_pages(page: Callable[[str | None], Page[WaitInfo]]) -> Iterator[WaitInfo]:
@@ -119,14 +140,25 @@ def all_pages(page: Callable[[str | None], Page[WaitInfo]]) -> Iterator[WaitInfo
             return
 
 
-def ask(client: Client, waits: List, *, hold_s: float, nothing: str) -> None:
+def ask(
+    cli: Cli, client: Client, waits: List, *, hold_s: float, nothing: str, override_claim: bool
+) -> None:
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
     from helmr.drafts import DraftStore
     from helmr.state_dir import state_folder
 
     drafts = DraftStore(state_folder(os.environ) / "drafts")
-    Answering(client, drafts, waits, hold_s=hold_s, nothing=nothing).run()
+    Answering(
+        client,
+        drafts,
+        snoozes(),
+        waits,
+        me=cli.on_behalf_of,
+        hold_s=hold_s,
+        override_claim=override_claim,
+        nothing=nothing,
+    ).run()
 
 
 def hold_seconds(text: str | None, *, otherwise: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from helmr.cli import describe, printing
+from helmr.cli.clock import now
 from helmr.forms import Field, Form, Kind, example
 from helmr.forms.questions import CHOSEN, Offer, Question, Questions, kept_text, keys, labels
 from helmr.forms.template import template_text
@@ -31,6 +32,9 @@ KEYS = (
     Key("e", "edit", "write the whole answer in $EDITOR"),
     Key("s", "skip", "go on; what was entered is kept as a draft"),
     Key("u", "undo", "take back the answer that was given last, as long as it is held"),
+    Key("c", "claim", "say that you are at this wait, or that you are no more"),
+    Key("d", "delegate", "give this wait to somebody"),
+    Key("z", "snooze", "put this wait off: you are not asked before that time is over"),
     Key("m", "more", "all of the text of this wait"),
     Key("?", "help", "these lines"),
     Key("q", "quit", "leave when what is held has left; q again sends it now"),
@@ -38,8 +42,8 @@ KEYS = (
 """Every key of a question that is no choice, in the order of its help."""
 ANSWER = "a"
 """Begins to ask where the first thing to enter is no choice."""
-TAKEN = frozenset(key.letter for key in KEYS) | {"c", "d", "z"}
-"""No letters of choices; the last three are kept for what can be done with a wait besides answering it."""
+TAKEN = frozenset(key.letter for key in KEYS)
+"""No letters of choices."""
 
 
 def show_wait(wait: WaitInfo, place: str) -> None:
@@ -79,6 +83,8 @@ def _facts(wait: WaitInfo) -> str:
     if wait.assignee:
         parts.append(f"for {wait.assignee}")
     parts += [f"#{tag}" for tag in wait.tags]
+    if wait.claim is not None and now() < wait.claim.until:
+        parts.append(f"claimed by {describe.claim_text(wait.claim)}")
     return " · ".join([*parts, wait.id])
 
 
@@ -105,7 +111,7 @@ def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: 
         offered = [f"{ANSWER} answer"]
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
     offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
-    return f"[{', '.join([*offered, '?', 'q'])}] "
+    return f"[{', '.join([*offered, 'c', 'd', 'z', '?', 'q'])}] "
 
 
 def show_help(questions: Questions) -> None:

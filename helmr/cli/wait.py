@@ -67,6 +67,7 @@ def list_(
     me = cli.on_behalf_of
     if wanted.asks_who and me is None:
         raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
+    snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}
     with cli.client() as client:
         session = finding.session(client, session) if session is not None else None
         printing.show_list(
@@ -88,7 +89,11 @@ def list_(
             every=every,
             json=json,
             passes=(
-                (lambda one: wanted.matches(filters.wait_facts(one, now(), me), now()))
+                (
+                    lambda one: wanted.matches(
+                        filters.wait_facts(one, now(), me, snoozed=one.id in snoozed), now()
+                    )
+                )
                 if wanted
                 else None
             ),
@@ -152,9 +157,7 @@ def answer(
     if data is None:
         if json:
             raise UsageError("--json needs the answer", hint="--data JSON|@FILE|-")
-        if override_claim:
-            raise UsageError("--override-claim needs the answer", hint="--data JSON|@FILE|-")
-        next.answer(cli, wait, hold)
+        next.answer(cli, wait, hold, override_claim=override_claim)
         return
     if wait is None:
         raise UsageError("--data is for one wait", hint="Name it: helmr wait answer WAIT --data …")

@@ -459,3 +459,117 @@ def test_a_hold_that_is_no_time_or_too_long_is_refused(nowhere: Path) -> None:
         said = process("next", "--hold", text, "--url", "http://127.0.0.1:9")
         assert said.code == 2
         assert why in said.err
+
+
+async def is_at(stack: Stack, receipt: dict[str, Any], claimer: str | None) -> None:
+    """Return when this person is at the session's wait."""
+
+    async def holds() -> bool:
+        claim = (await wait_of(stack, receipt))["claim"]
+        return bool((claim and claim["on_behalf_of"]) == claimer)
+
+    await until(holds)
+
+
+async def claim(stack: Stack, receipt: dict[str, Any], person: str) -> None:
+    path = f"/v1/waits/{(await wait_of(stack, receipt))['id']}/claim"
+    response = await stack.http.post(path, headers={"On-Behalf-Of": person})
+    assert response.status_code == 200, response.text
+
+
+async def test_a_wait_is_claimed_and_released_by_a_key(stack: Stack, person: Person) -> None:
+    receipt = await asks(stack, "publish", subject="Publish?")
+    await person.begins()
+    await person.reads("] ")
+    await person.types("c")
+    await person.reads("claimed by ana, until ")
+    await is_at(stack, receipt, "ana")
+    await person.types("c")
+    await person.reads("released")
+    await is_at(stack, receipt, None)
+
+
+async def test_anothers_claim_refuses_an_answer_and_the_second_key_takes_it_over(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "publish", subject="Publish?")
+    await person.begins("--hold", "0s")
+    await person.reads("] ")
+    await claim(stack, receipt, "mia")
+    await person.types("a")
+    await person.reads("note")
+    await person.types("")
+    await person.reads("not accepted: Publish?")
+    await person.reads("hint: c at the question takes the wait over")
+    await person.reads("claimed by mia, until ")
+    await person.reads("] ")
+    await person.types("c")
+    await person.reads("c once more takes it over")
+    assert (await wait_of(stack, receipt))["claim"]["on_behalf_of"] == "mia"
+    await person.types("c")
+    await person.reads("claimed by ana, until ")
+    await person.types("k")
+    await person.reads("accepted: Publish?")
+    assert await output(stack, receipt) == "approve None"
+
+
+async def test_override_claim_answers_where_the_claim_was_seen_and_nowhere_else(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "publish", subject="Publish?")
+    await person.begins("--hold", "0s", "--override-claim")
+    await person.reads("] ")
+    await claim(stack, receipt, "mia")
+    await person.types("a")
+    await person.reads("note")
+    await person.types("")
+    await person.reads("not accepted: Publish?")
+    await person.reads("claimed by mia, until ")
+    await person.reads("] ")
+    await person.types("k")
+    await person.reads("accepted: Publish?")
+    assert await output(stack, receipt) == "approve None"
+
+
+async def test_a_wait_is_given_to_somebody_and_not_asked_again(
+    stack: Stack, person: Person
+) -> None:
+    receipt = await asks(stack, "publish", subject="Publish?")
+    await person.begins()
+    await person.reads("] ")
+    await person.types("d")
+    await person.reads("goes back): ")
+    await person.types("")
+    await person.reads("] ")
+    assert (await wait_of(stack, receipt))["assignee"] is None
+    await person.types("d")
+    await person.reads("goes back): ")
+    await person.types("tom")
+    await person.reads("given to tom")
+    await person.reads("0 accepted")
+    assert await person.terminal.ended() == 0
+    assert (await wait_of(stack, receipt))["assignee"] == "tom"
+
+
+async def test_what_is_put_off_is_asked_when_it_is_asked_for(stack: Stack, person: Person) -> None:
+    receipt = await asks(stack, "publish", subject="Publish?")
+    await person.begins()
+    await person.reads("] ")
+    await person.types("z")
+    await person.reads("[1h]: ")
+    await person.types("soon")
+    await person.reads("'soon' is not a duration")
+    await person.types("z")
+    await person.reads("[1h]: ")
+    await person.types("20m")
+    await person.reads("put off, back in 20m")
+    await person.reads("0 accepted")
+    assert await person.terminal.ended() == 0
+    assert (await wait_of(stack, receipt))["status"] == "pending"
+    for options, said in (((), "nothing waits"), (("--filter", "is:snoozed"), "1 of 1  Publish?")):
+        other = Person(stack, person.folder)
+        try:
+            await other.begins(*options)
+            await other.reads(said)
+        finally:
+            await other.terminal.close()

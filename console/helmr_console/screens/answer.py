@@ -70,8 +70,10 @@ class AnswerScreen(ComposeScreen):
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
         self._was_over = ""
-        self._claim: ClaimInfo | None = None
+        self.own_claim: ClaimInfo | None = None
         """One's own (S-81)."""
+        self._was_claimed = False
+        """By oneself, before the form was opened: it stays so when the form is left."""
         self._claims_at: datetime | None = None
         """When it is claimed again: to renew, or because it could not be."""
         self._overrides: ClaimInfo | None = None
@@ -82,6 +84,8 @@ class AnswerScreen(ComposeScreen):
         client = self.console.client
         self.wait = await client.waits.get(self.wait_id)
         self.console.store.put_wait(self.wait)
+        claim = self.wait.claim
+        self._was_claimed = claim is not None and claim.on_behalf_of == self.console.identity
         await self.show_form(form_of(self.wait.json_schema, initial=views.initial_of(self.wait)))
         self.reads_from_now()
         self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
@@ -107,12 +111,17 @@ class AnswerScreen(ComposeScreen):
         except HelmrError:
             return  # a gateway that is away is told of elsewhere; the answer needs no claim
         else:
-            self._claim, self._overrides = receipt.claim, None
-            if self._claim is not None:
-                self._claims_at = self._claim.until - RENEW_BEFORE
+            self.own_claim, self._overrides = receipt.claim, None
+            if self.own_claim is not None:
+                self._claims_at = self.own_claim.until - RENEW_BEFORE
+
+    def keep_claim(self, claim: ClaimInfo | None) -> None:
+        """The operator claimed the wait by a key, or released it: so it stays when the form is left."""
+        self.own_claim, self._overrides, self._was_claimed = claim, None, claim is not None
+        self._claims_at = claim.until - RENEW_BEFORE if claim is not None else None
 
     def _told_of(self, error: WaitClaimed) -> None:
-        self._claim = self._claims_at = None
+        self.own_claim = self._claims_at = None
         with suppress(ValidationError):
             self._overrides = ClaimInfo.model_validate(error.facts.get("claim"))
 
@@ -122,11 +131,14 @@ class AnswerScreen(ComposeScreen):
             self._claim_soon()
 
     async def _leave(self) -> None:
-        """Nobody is at it any more."""
-        if self._claim is not None:
+        await self.let_go_of_wait()
+        await super()._leave()
+
+    async def let_go_of_wait(self) -> None:
+        """Nobody is at it any more, unless it was claimed for longer than the form is open."""
+        if self.own_claim is not None and not self._was_claimed:
             with suppress(HelmrError, Refused):
                 await self.console.writer.release(self.permit(self.ACTION), self.wait_id)
-        await super()._leave()
 
     # --- what it is about
 

@@ -40,7 +40,7 @@ class ActivityScreen(ListScreen):
     """What people and their tokens did, newest first."""
 
     AREA = "activity"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA)
     BINDINGS = bindings(*SCOPES)
     FIELDS = ACTIVITY_FIELDS
     TITLE_TEXT = "Activity, newest first"

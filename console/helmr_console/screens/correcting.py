@@ -1,9 +1,10 @@
-"""What a session's screen does about corrections: the menu at an entry and what opens from it; forks."""
+"""What a session's screen does about corrections: the menu at an entry and what opens from it; related sessions."""
 
 from __future__ import annotations
 
 from functools import partial
 
+from helmr.models import SessionStatus
 from helmr.safe_text import one_line
 from helmr_console.actions import BY_ID
 from helmr_console.screens.attempts import AttemptsScreen
@@ -12,10 +13,12 @@ from helmr_console.screens.correct import AmendScreen, CorrectionScreen, forking
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.session_detail import SessionDetail
 from helmr_console.set_aside import Place, place_of, place_of_wait
+from helmr_console.views import session_named_in
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 MENU = ("amend", "rewind", "fork", "send")
 """What the menu offers, in order."""
+CHILDREN_MAX = 200
 SCANNED_PAGES = 40
 """Newest pages that are read to know what was set aside, in a session whose run was tried more than once."""
 
@@ -95,16 +98,38 @@ class CorrectingScreen(ConsoleScreen):
             self.console.say(f"Set aside: {folded} stretch(es) folded", "information")
 
     def do_origin(self) -> None:
-        """The session that this is a fork of, and its own forks."""
-        summary = self.detail.summary
-        origin = summary.forked_from if summary is not None else None
-        found = [("origin", origin.session_id)] if origin is not None else []
-        found += [("fork", fork) for fork in self.console.store.forks_of(self.detail.session_id)]
+        """The sessions that this one comes of or that come of it; on a line that names one, that one."""
+        entry = self.tabs.transcript.current if self.tabs.tab is Tab.TRANSCRIPT else None
+        named = session_named_in(entry) if entry is not None else None
+        if named is not None:
+            self.open_session(named)
+            return
+        self.console.background.start(self._related(), group="related", holds_keys=True)
+
+    async def _related(self) -> None:
+        """Children are asked for: of those that are not open here the console knows nothing."""
+        summary, own_id = self.detail.summary, self.detail.session_id
+        found: list[tuple[str, str, str]] = []
+        if summary is not None and summary.parent is not None:
+            found.append(("parent", summary.parent.session_id, ""))
+        if summary is not None and summary.forked_from is not None:
+            found.append(("origin", summary.forked_from.session_id, ""))
+        page = await self.console.client.sessions.page(parent=own_id, limit=CHILDREN_MAX)
+        for child in page.items:
+            state = child.activity if child.status is SessionStatus.OPEN else child.status
+            found.append(("child", child.id, f"{child.task}  {state.value}"))
+        found += [("fork", fork, "") for fork in self.console.store.forks_of(own_id)]
         if not found:
-            self.console.say("It is no fork, and no fork of it is known", "information")
+            self.console.say("It has no parent, no children, and is no fork", "information")
+            return
+        if len(found) == 1:
+            self.open_session(found[0][1])
             return
         choices = [
-            MenuItem(name, session_id, partial(self.open_session, session_id))
-            for name, session_id in found
+            MenuItem(
+                name, f"{session_id}  {about}".rstrip(), partial(self.open_session, session_id)
+            )
+            for name, session_id, about in found
         ]
-        self.app.push_screen(PickScreen("Origin and forks", choices, typed=False))
+        more = f", the newest {CHILDREN_MAX} children" if page.next_cursor else ""
+        self.app.push_screen(PickScreen(f"Related sessions{more}", choices, typed=False))

@@ -6,24 +6,27 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from textual.content import Content
 from textual.timer import Timer
 
 from helmr import filters
 from helmr.filters import Facts
 from helmr.models import EntryInfo, WaitInfo
-from helmr_console import countdown, views
+from helmr_console import countdown, grouping, safe, views
 from helmr_console.actions import Context, Scope
+from helmr_console.grouping import By
 from helmr_console.reads import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
+from helmr_console.screens.desk import DeskScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.lines import Column
-from helmr_console.widgets.panes import nothing_here, wait_content
+from helmr_console.widgets.panes import head, lines, nothing_here, wait_content
 
 PREVIEW_DELAY_S = 0.08
 """The pane fills when the cursor rests, so that holding a key stays smooth."""
@@ -40,23 +43,23 @@ class Preview:
     entries: tuple[EntryInfo, ...]
 
 
-class InboxScreen(ListScreen):
+class InboxScreen(ListScreen, DeskScreen):
     """Where an operator spends the night."""
 
     AREA = "inbox"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.WAITS)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.WAITS, Scope.DESK)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
     TITLE_TEXT = "Inbox, by deadline"
     NOUN = "waits"
     SORTS = ("deadline", "stream", "session", "age")
     COLUMNS = (
-        Column("", 1),
+        Column("", 2),
         Column("due", 9),
-        Column("kind", 5, from_width=84),
-        Column("stream", 12),
+        Column("age", 7),
         Column("subject", 0, both_ends=True),
-        Column("session", 11, from_width=110),
+        Column("stream", 12, from_width=84),
+        Column("reference", 24, from_width=110, both_ends=True),
     )
     HELP_TEXT = (
         "Waits that a person can answer. `!` has under a minute, `▲` under ten, `·` more; `x` is over. New "
@@ -67,6 +70,9 @@ class InboxScreen(ListScreen):
     def __init__(self) -> None:
         super().__init__()
         self.show_ended = False
+        self.by = By.NOTHING
+        self._heads: dict[str, str] = {}
+        """What the headings say, by group."""
         self._previews: OrderedDict[str, Preview] = OrderedDict()
         self._timer: Timer | None = None
 
@@ -75,8 +81,8 @@ class InboxScreen(ListScreen):
     def all_keys(self) -> Iterable[str]:
         """Open waits; ended ones below when asked for."""
         store = self.console.store
-        leaving = self.console.outbox.wait_ids
-        waits = [wait for wait in store.inbox() if wait.id not in leaving]
+        hidden = self.console.outbox.wait_ids | self._put_off()
+        waits = [wait for wait in store.inbox() if wait.id not in hidden]
         if self.sort == 1:
             waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
         elif self.sort == 2:
@@ -86,15 +92,41 @@ class InboxScreen(ListScreen):
         ended = store.ended_lately() if self.show_ended else []
         return [wait.id for wait in (*waits, *ended)]
 
+    def keys(self) -> list[str]:
+        """Waits that pass the filter, each group behind its heading."""
+        store, found = self.console.store, super().keys()
+        if self.by is By.NOTHING:
+            return found
+        waits = [wait for key in found if (wait := store.wait(key)) is not None]
+        keys: list[str] = []
+        self._heads.clear()
+        for name, group in grouping.in_groups(waits, self.by).items():
+            self._heads[name] = grouping.head_text(name, self.by, group, store.now())
+            keys += [grouping.head_of(name), *(wait.id for wait in group)]
+        return keys
+
     def row(self, key: str) -> Row:
         """A wait as it is now; one that is over stays where it is and says so."""
+        group = grouping.group_of(key)
+        if group is not None:
+            return views.group_row(f"── {self._heads.get(group, group)}")
         store = self.console.store
         wait = store.wait(key)
         if wait is None:
             return (Cell("x", "muted"), Cell("over", "muted"))
         gone = key not in store.waits
         stuck_since = store.stuck_since(wait.run_id) if gone else None
-        return views.wait_row(wait, store.now(), gone=gone, stuck_since=stuck_since)
+        snoozed = self.console.snoozed.text(key)
+        return views.wait_row(
+            wait, store.now(), gone=gone, stuck_since=stuck_since, snoozed=snoozed
+        )
+
+    def _put_off(self) -> frozenset[str]:
+        """What is not shown as the operator put it off; the filter may ask for it."""
+        if self.filter.says("snoozed"):
+            return frozenset()
+        snoozed = self.console.snoozed
+        return frozenset(one for one in self.console.store.waits if snoozed.until(one) is not None)
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -102,7 +134,8 @@ class InboxScreen(ListScreen):
         wait = store.wait(key)
         if wait is None:
             return {}
-        return filters.wait_facts(wait, store.now(), self.console.identity)
+        snoozed = self.console.snoozed.until(key) is not None
+        return filters.wait_facts(wait, store.now(), self.console.identity, snoozed=snoozed)
 
     def empty_text(self) -> str:
         """What an empty inbox says."""
@@ -122,8 +155,9 @@ class InboxScreen(ListScreen):
     def counts(self) -> Pairs:
         """How many, and how many ended lately."""
         store = self.console.store
-        leaving = self.console.outbox.wait_ids & store.waits.keys()
-        total, shown = len(store.waits) - len(leaving), len(self.list.keys)
+        put_off = self._put_off()
+        hidden = (self.console.outbox.wait_ids | put_off) & store.waits.keys()
+        total, shown = len(store.waits) - len(hidden), len(self._shown())
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
         ended = len(store.ended_lately())
@@ -135,7 +169,19 @@ class InboxScreen(ListScreen):
         noun = "wait" if text == "1" else self.NOUN
         stuck = len(store.stuck())
         warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
-        return ((f"{text} {noun}", "muted"), *warned, *tail)
+        snoozed: Pairs = ((f"   {len(put_off)} snoozed", "muted"),) if put_off else ()
+        return ((f"{text} {noun}", "muted"), *snoozed, *warned, *tail)
+
+    def _shown(self) -> list[str]:
+        """The rows that are waits."""
+        return [key for key in self.list.keys if grouping.group_of(key) is None]
+
+    def _draw_title(self) -> None:
+        store, now = self.console.store, self.console.store.now()
+        by = f", by {self.by.value}" if self.by else ""
+        parts = [f"{self.TITLE_TEXT}{by}", *grouping.figures(store.inbox(), now)]
+        title = " · ".join([*parts, *filter(None, [store.answered_today()])])
+        self.query_one("#frame").border_title = Content(title)
 
     # --- the pane
 
@@ -163,17 +209,18 @@ class InboxScreen(ListScreen):
         self._draw_pane()
         if self._timer is not None:
             self._timer.stop()
-        if self.list.cursor is not None and self.list.cursor not in self._previews:
+        if self._wants_preview():
             self._timer = self.set_timer(PREVIEW_DELAY_S, self._ask_preview)
 
     def tick(self) -> None:
         """The countdown in the pane goes on."""
         super().tick()
+        self._draw_title()
         self._draw_pane()
 
     def store_changed(self) -> None:
-        """What was answered from here leaves at once; the wait shown may be over."""
-        leaving = self.console.store.own | self.console.outbox.wait_ids
+        """What was answered or put off from here leaves at once; the wait shown may be over."""
+        leaving = self.console.store.own | self.console.outbox.wait_ids | self._put_off()
         own = leaving & set(self.rows.shown)
         if own and self.is_attached and not self.show_ended:
             left = self.rows.take_away(own, self.list.cursor)
@@ -181,18 +228,19 @@ class InboxScreen(ListScreen):
             self.list.set_keys(left.keys, left.cursor)
         super().store_changed()
         if self.is_attached:
+            self._draw_title()
             self._draw_pane()
-            if (
-                self.list.cursor is not None
-                and self.list.cursor not in self._previews
-                and self._timer is None
-            ):
+            if self._wants_preview() and self._timer is None:
                 self.moved()
+
+    def _wants_preview(self) -> bool:
+        key = self.list.cursor
+        return key is not None and key not in self._previews and grouping.group_of(key) is None
 
     def _ask_preview(self) -> None:
         self._timer = None
         key = self.list.cursor
-        if key is not None:
+        if key is not None and self._wants_preview():
             self.console.background.start(self._load_preview(key), group="preview", exclusive=True)
 
     async def _load_preview(self, key: str) -> None:
@@ -208,6 +256,13 @@ class InboxScreen(ListScreen):
 
     def _draw_pane(self) -> None:
         wait = self.selected()
+        group = grouping.group_of(self.list.cursor or "")
+        if group is not None:
+            about = "space marks the group, B then answers what is marked"
+            self.pane.say(
+                lines([safe.line(self._heads.get(group, group), "bold"), head(about)]), "Group"
+            )
+            return
         if wait is None:
             self.pane.say(nothing_here(self.filter_text, "What a row asks is shown here."), "Wait")
             return
@@ -230,7 +285,11 @@ class InboxScreen(ListScreen):
         """Which wait, and whether it can be answered."""
         wait = self.selected()
         over = views.wait_over(wait, self.console.store.now()) if wait is not None else ""
-        if self.list.cursor is not None and (wait is None or self.list.cursor in self.rows.gone()):
+        if grouping.group_of(self.list.cursor or "") is not None:
+            over = "a heading is selected; j goes to its first wait"
+        elif self.list.cursor is not None and (
+            wait is None or self.list.cursor in self.rows.gone()
+        ):
             over = over or "the wait is over"
         return replace(super().context(), wait=wait is not None, wait_over=over)
 
@@ -242,6 +301,12 @@ class InboxScreen(ListScreen):
     def do_open(self) -> None:
         """The wait in full; answering needs its own key."""
         self.do_zoom() if self.has_class("-narrow") else self.do_session()
+
+    wait_in_front = selected
+
+    def seen_to(self) -> None:
+        """It leaves the list at once."""
+        self.show_now()
 
     def do_answer(self) -> None:
         """The form for the wait under the cursor."""
@@ -269,7 +334,7 @@ class InboxScreen(ListScreen):
 
     def do_mark_all(self) -> None:
         """Mark what is shown."""
-        count = len(self.list.keys)
+        count = len(self._shown())
         if count > MARK_ALL_ASKS and not self.has_class("asked"):
             self.add_class("asked")
             self.console.say(
@@ -277,8 +342,36 @@ class InboxScreen(ListScreen):
             )
             return
         self.remove_class("asked")
-        self.list.marks |= set(self.list.keys)
+        self.list.marks |= set(self._shown())
         self.list.refresh()
+
+    def do_mark(self) -> None:
+        """Mark a wait and go on; on a heading its group."""
+        group = grouping.group_of(self.list.cursor or "")
+        if group is None:
+            super().do_mark()
+            return
+        store = self.console.store
+        inside = {
+            key
+            for key in self._shown()
+            if (wait := store.wait(key)) is not None and grouping.name_of(wait, self.by) == group
+        }
+        self.list.marks = (
+            self.list.marks - inside if inside <= self.list.marks else self.list.marks | inside
+        )
+        self.list.refresh()
+
+    def do_mark_range(self) -> None:
+        """Waits only."""
+        super().do_mark_range()
+        self.list.marks &= set(self._shown()) | set(self.all_keys())
+
+    def do_group(self) -> None:
+        """By the next thing there is."""
+        self.by = self.by.next
+        self.show_now()
+        self._draw_title()
 
     def do_over(self) -> None:
         """Ended waits, below the open ones."""

@@ -23,6 +23,8 @@ from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane
 
+LAYOUTS = {"wider": "a wider pane", "below": "the pane below", "alone": "the list alone"}
+"""Classes of a screen, and their words."""
 STILL_S = 10.0
 """The cursor must have rested this long before new rows come in by themselves."""
 
@@ -49,7 +51,22 @@ class ListScreen(ConsoleScreen):
     ListScreen #pane { width: 2fr; height: 1fr; }
     ListScreen.-narrow #frame { width: 1fr; }
     ListScreen.-narrow #pane { width: 1fr; height: 7; }
+    ListScreen.-tall #middle { layout: vertical; }
+    ListScreen.-tall #frame { width: 1fr; height: 3fr; }
+    ListScreen.-tall #pane { width: 1fr; height: 2fr; }
+    ListScreen.-xwide #middle { layout: horizontal; }
+    ListScreen.-xwide #frame { width: 3fr; height: 1fr; }
+    ListScreen.-xwide #pane { width: 2fr; height: 1fr; }
+    ListScreen.wider #middle { layout: horizontal; }
+    ListScreen.wider #frame { width: 2fr; height: 1fr; }
+    ListScreen.wider #pane { width: 3fr; height: 1fr; }
+    ListScreen.below #middle { layout: vertical; }
+    ListScreen.below #frame { width: 1fr; height: 1fr; }
+    ListScreen.below #pane { width: 1fr; height: 1fr; }
+    ListScreen.alone #frame { width: 1fr; height: 1fr; }
+    ListScreen.alone #pane { display: none; }
     ListScreen.zoomed #frame { display: none; }
+    ListScreen.zoomed #pane { display: block; }
     ListScreen.zoomed #pane { width: 1fr; height: 1fr; }
     """
 
@@ -215,6 +232,17 @@ class ListScreen(ConsoleScreen):
         """Turn the order round."""
         self.reversed = not self.reversed
         self.show_now()
+
+    def do_layout(self) -> None:
+        """The next way to share the screen between list and pane."""
+        names = ("", *LAYOUTS)
+        here = next((name for name in LAYOUTS if self.has_class(name)), "")
+        chosen = names[(names.index(here) + 1) % len(names)]
+        self.remove_class(*LAYOUTS)
+        if chosen:
+            self.add_class(chosen)
+        self.console.say(f"Layout: {LAYOUTS.get(chosen, 'as the window is')}", "information")
+        self.call_after_refresh(self.moved)
 
     def do_zoom(self) -> None:
         """The pane alone, or both."""

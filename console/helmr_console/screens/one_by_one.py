@@ -8,12 +8,14 @@ from typing import Any
 
 from textual.app import App
 
+from helmr.models import ClaimInfo, WaitInfo
 from helmr_console import views
 from helmr_console.actions import Scope
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.desk import DeskScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import ChoiceField
 from helmr_console.widgets.form import SchemaForm
@@ -45,16 +47,17 @@ class Round:
         self._left.extendleft(reversed(wait_ids))
 
 
-class OneByOneScreen(AnswerScreen):
+class OneByOneScreen(AnswerScreen, DeskScreen):
     """The form of one wait; answered or skipped, the next one takes its place."""
 
-    SCOPES = (*AnswerScreen.SCOPES, Scope.ONE_BY_ONE)
+    SCOPES = (*AnswerScreen.SCOPES, Scope.ONE_BY_ONE, Scope.DESK)
     BINDINGS = bindings(*SCOPES)
     TITLE_TEXT = "One by one"
     HELP_TEXT = (
         "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is held for some "
-        "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, tab goes into a "
-        "text, Esc leaves. What was entered is kept as a draft."
+        "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, c claims or "
+        "releases, d gives it to somebody, z puts it off, tab goes into a text, Esc leaves. What was "
+        "entered is kept as a draft."
     )
 
     def __init__(self, round_: Round, wait_id: str) -> None:
@@ -112,9 +115,24 @@ class OneByOneScreen(AnswerScreen):
     async def give_way(self, wait_id: str) -> None:
         """Ask that one now, this one after it."""
         await self.keep()
+        await self.let_go_of_wait()
         self.round.again(wait_id, self.wait_id)
         self.round.asked -= 2
         self._go_on()
+
+    def wait_in_front(self) -> WaitInfo | None:
+        """The one that is asked, and who is at it."""
+        known = self.console.store.wait(self.wait_id)
+        claim = self.own_claim or (known.claim if known is not None else None)
+        return self.wait.model_copy(update={"claim": claim}) if self.wait is not None else None
+
+    def claim_changed(self, claim: ClaimInfo | None) -> None:
+        """What was claimed by a key stays so; what was released is not claimed anew."""
+        self.keep_claim(claim)
+
+    def seen_to(self) -> None:
+        """On to the next, as if it was skipped."""
+        self.do_skip()
 
     def do_skip(self) -> None:
         """Keep what was entered, and go on."""
@@ -125,6 +143,7 @@ class OneByOneScreen(AnswerScreen):
 
     async def _skip(self) -> None:
         await self.keep()
+        await self.let_go_of_wait()
         self._go_on()
 
     def _go_on(self) -> None:

@@ -36,7 +36,7 @@ class SessionsScreen(ListScreen):
     """All sessions."""
 
     AREA = "sessions"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.SESSIONS)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.SESSIONS)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.SESSION_FIELDS
     TITLE_TEXT = "Sessions, newest activity first"

@@ -46,7 +46,7 @@ class LineList(ScrollView, can_focus=True):
     """Rows by key.
 
     Args:
-        columns: One per cell of a row.
+        columns: One per cell of a row. A row of one cell stands across all of them.
         draw: The row of a key.
         empty: What stands there when there is no row.
     """
@@ -234,6 +234,10 @@ class LineList(ScrollView, can_focus=True):
             Segment(" * " if key in self.marks else "   ", self._style("strong", ground)),
         ]
         row = self.draw(key)
+        if len(row) == 1:
+            text = fit(row[0].text, max(0, width - GUTTER))
+            segments.append(Segment(text, self._style(row[0].role, ground)))
+            return Strip(segments).adjust_cell_length(width, self._style("", ground))
         for number, cell_width, column in self.shown_columns():
             cell = row[number] if number < len(row) else Cell("")
             segments.append(

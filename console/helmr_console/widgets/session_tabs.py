@@ -20,11 +20,11 @@ from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.transcript import TranscriptView
 
 WAIT_COLUMNS = (
-    Column("", 1),
+    Column("", 2),
     Column("due", 9),
-    Column("kind", 5),
-    Column("stream", 12),
+    Column("age", 7),
     Column("subject", 0),
+    Column("stream", 12),
 )
 RUN_COLUMNS = (
     Column("", 1),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import step, streams, task, tokens
+from helmr import sessions, step, streams, task, tokens
 from helmr_runtime.catalog import Registry
 
 
@@ -141,8 +141,15 @@ async def break_it(ask: Ask) -> str:
     raise ValueError(ask.subject)
 
 
+@task(id="delegate", streams=[approval])
+async def delegate(ask: Ask) -> list[str]:
+    """Has others ask, as often as there are rounds, and waits for them."""
+    children = [await sessions.start(publish, Ask(subject=ask.subject)) for _ in range(ask.rounds)]
+    return [str(one.value) async for one in sessions.as_ended(children)]
+
+
 REGISTRY = Registry(
-    [publish, review, order, talk, sign, pick_up, break_it],
+    [delegate, publish, review, order, talk, sign, pick_up, break_it],
     modules=["tests.console.flow.tasks"],
     code_hash="console-1",
 )

@@ -173,13 +173,11 @@ async def test_a_session_is_forked_at_an_entry_and_each_finds_the_other(bench: B
     fork = bench.app.screen.detail.session_id
     await bench.sees("forked at op 2")
     await bench.press("o")
-    await bench.on("PickScreen")
-    await bench.sees(session_id)
+    await bench.until(lambda: bench.app.screen.detail.session_id == session_id)
     await bench.press("escape", "escape")
     assert bench.app.screen.detail.session_id == session_id
     await bench.press("o")
-    await bench.on("PickScreen")
-    await bench.sees(fork)
+    await bench.until(lambda: bench.app.screen.detail.session_id == fork)
     kinds = [entry["kind"] for entry in await bench.entries(session_id)]
     assert "session.forked" not in kinds, "the origin is not touched"
 

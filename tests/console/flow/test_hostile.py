@@ -30,10 +30,10 @@ def every_screen() -> set[str]:
         below = kind.__subclasses__()
         for one in below:
             yield from leaves(one)
-        if not below:
+        if not below or "HELP_TEXT" in vars(kind):
             yield kind
 
-    return {kind.__name__ for kind in leaves(ConsoleScreen)}
+    return {kind.__name__ for kind in leaves(ConsoleScreen)} - {ConsoleScreen.__name__}
 
 
 @pytest.mark.timeout(180)

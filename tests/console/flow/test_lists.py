@@ -326,3 +326,64 @@ async def test_a_broken_view_leaves_the_rest_working(bench: Bench) -> None:
     await bench.press("a")
     await bench.form()
     assert bench.app.is_running
+
+
+async def test_waits_stand_in_groups_and_a_heading_marks_its_own(bench: Bench) -> None:
+    await bench.ask("order", subject="Order pens?")
+    await bench.ask(subject="Publish one?", timeout="8h")
+    await bench.ask(subject="Publish two?", timeout="9h")
+    await bench.open()
+    inbox = await bench.inbox(3)
+    await bench.press("b")
+    await bench.inbox(5)
+    await bench.sees("── stream approval: 2 waits, oldest")
+    await bench.sees("── stream orders: 1 wait, oldest")
+    await bench.press("g", "a")
+    await bench.sees("a heading is selected")
+    assert await bench.on("InboxScreen") is inbox
+    await bench.press("space")
+    await bench.sees("2 marked")
+    await bench.press("space")
+    assert not inbox.list.marks
+    await bench.press("j", "a")
+    screen = await bench.form()
+    assert screen.wait.subject == "Publish one?"
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    await bench.press("slash", *"pens", "enter")
+    await bench.inbox(2)
+    await bench.sees("1 of 3 waits")
+    await bench.press("escape", "b", "b", "b", "b")
+    await bench.inbox(3)
+
+
+async def test_the_head_line_has_the_figures(bench: Bench) -> None:
+    wait = await bench.ask(subject="Publish one?", timeout="8h")
+    await bench.ask(subject="Publish two?", timeout="9h")
+    await bench.open()
+    await bench.inbox(2)
+    await bench.answer(wait["id"], {"decision": "approve"})
+    await bench.sees("1 answered today")
+    await bench.advance(120, step=15)
+    await bench.sees("oldest 2m · median age 2m")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (110, 50), (200, 50)], ids=str)
+async def test_list_and_pane_share_the_screen_as_they_are_told(
+    bench: Bench, size: tuple[int, int]
+) -> None:
+    await bench.ask(subject="Publish?", timeout="8h")
+    await bench.open(size=size)
+    inbox = await bench.inbox(1)
+    first = (inbox.list.region, inbox.pane.region)
+    assert (first[0].right <= first[1].x) == (size == (200, 50)), "below on narrow and tall screens"
+    await bench.press("W")
+    await bench.until(lambda: inbox.pane.region.width > inbox.list.region.width > 0)
+    await bench.press("W")
+    await bench.until(lambda: inbox.pane.region.y >= inbox.list.region.bottom > 0)
+    await bench.press("W")
+    await bench.until(lambda: not inbox.pane.display)
+    await bench.press("Z")
+    await bench.until(lambda: inbox.pane.display and inbox.pane.region.width == size[0])
+    await bench.press("Z", "W")
+    await bench.until(lambda: (inbox.list.region, inbox.pane.region) == first)

@@ -36,8 +36,8 @@ def _steps() -> list[Step]:
     table = [
         # --- inbox, and what opens over it
         ("", inbox, "⟨U+202E⟩"),
-        ("z", inbox, "Answer needs"),
-        ("z", inbox, "Inbox, by deadline"),
+        ("Z", inbox, "Answer needs"),
+        ("Z", inbox, "Inbox, by deadline"),
         ("y", pick, "enter picks"),
         ("escape", inbox, "Inbox, by deadline"),
         ("ctrl+p", pick, "enter picks"),
@@ -47,6 +47,10 @@ def _steps() -> list[Step]:
         ("escape", inbox, "Inbox, by deadline"),
         ("slash paste", inbox, "0 of 3 waits"),
         ("escape", inbox, "no filter"),
+        # --- given to somebody
+        ("d", "DelegateScreen", "To whom"),
+        ("paste", "DelegateScreen", "control characters"),
+        ("escape", inbox, "Inbox, by deadline"),
         # --- answer
         ("a", answer, "( ) approve"),
         ("ctrl+t", answer, "fill the form first"),
@@ -62,6 +66,9 @@ def _steps() -> list[Step]:
         ("escape", answer, "(•) approve"),
         ("f1", text, "esc closes"),
         ("escape", answer, "(•) approve"),
+        ("escape", inbox, "Inbox, by deadline"),
+        # --- one by one
+        ("n", "OneByOneScreen", "One by one ─"),
         ("escape", inbox, "Inbox, by deadline"),
         # --- batch
         ("space", inbox, "1 marked"),
@@ -109,7 +116,7 @@ def _steps() -> list[Step]:
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
         # --- corrections: of a session that was taken back once
         ("slash reviewed enter", session, "following"),
-        ("o", session, "It is no fork"),
+        ("o", session, "no parent, no children"),
         ("D", "AttemptsScreen", "Attempts 1 and 2"),
         ("left_square_bracket right_square_bracket", "AttemptsScreen", "rewound"),
         ("escape", session, "[Transcript]"),
@@ -132,8 +139,8 @@ def _steps() -> list[Step]:
         ("escape", session, "[Transcript]"),
         ("escape", "SessionsScreen", "Sessions, newest activity first"),
         ("3", "ActivityScreen", "Activity, newest first"),
-        ("z", "ActivityScreen", "run.rewound"),
-        ("z", "ActivityScreen", "Activity, newest first"),
+        ("Z", "ActivityScreen", "run.rewound"),
+        ("Z", "ActivityScreen", "Activity, newest first"),
         ("4", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]

@@ -1,0 +1,85 @@
+"""A wait while it is asked on a terminal, and the answer that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from helmr.drafts import AnswerDraft
+from helmr.forms import Built, Form, Kind, first_cells, pretty
+from helmr.forms.questions import Questions
+from helmr.forms.template import template
+from helmr.models import WaitInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was given and has not been accepted."""
+
+    wait: WaitInfo
+    data: Any
+    shown: str
+    """Its JSON without secrets, on one line."""
+    draft: AnswerDraft
+    operation_id: str
+    override_claim: bool = False
+    """It is sent although another is at the wait, of which the person was told."""
+
+
+@dataclass(slots=True)
+class Asking:
+    """A wait that is being asked."""
+
+    wait: WaitInfo
+    form: Form
+    questions: Questions
+    raw: str | None = None
+    """What was written as JSON and does not fit the fields."""
+    operation_id: str | None = None
+    """Of a send whose outcome nobody knows."""
+    is_claimed: bool = False
+    """By the person who is asked."""
+    was_told: bool = False
+    """Of another's claim."""
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether anything differs from an untouched form."""
+        return self.raw is not None or self.questions.cells != first_cells(self.form)
+
+    @property
+    def sees_another(self) -> bool:
+        """Whether the person sees that another is at the wait."""
+        return self.was_told or (self.wait.claim is not None and not self.is_claimed)
+
+    def begin_again(self) -> None:
+        """From the first field, with what was entered."""
+        self.questions = Questions(self.form, self.questions.cells)
+
+    def built(self) -> Built:
+        """The answer as far as it was entered."""
+        return Questions(self.form, self.questions.cells).built()
+
+    def draft(self) -> AnswerDraft:
+        """What is kept of it, without secrets."""
+        secrets = {one.key for one in self.form.leaves() if one.kind is Kind.SECRET}
+        return AnswerDraft(
+            wait_id=self.wait.id,
+            schema_hash=self.form.schema_hash,
+            cells={key: cell for key, cell in self.questions.cells.items() if key not in secrets},
+            raw=None if secrets else self.raw,
+            operation_id=self.operation_id,
+            schema=self.form.schema,
+        )
+
+    def text(self) -> tuple[str, str]:
+        """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
+        root = self.form.root
+        if root.kind in (Kind.TEXT, Kind.LONG):
+            cell = self.questions.cells.get(root.key, "")
+            return (cell if isinstance(cell, str) else ""), ".md"
+        if self.raw is not None:
+            return self.raw, ".json"
+        built = self.built()
+        schema = self.form.schema if isinstance(self.form.schema, dict) else {}
+        return pretty(template(schema, schema) if built.problems else built.data), ".json"
