@@ -381,7 +381,11 @@ class CoreDoor:
             run_id=run,
             next_run_id=self.next_run(session),
         )
-        return {"run": run, "status": self.command(session, command)["status"]}
+        self.command(session, command)
+        newest = self.states[session].run
+        is_newest = newest is not None and newest.id == run
+        now = newest.status.value if newest is not None and is_newest else self.lines.runs[run]
+        return {"run": run, "status": now}
 
     def do_retry(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
         """The next attempt."""

@@ -193,6 +193,8 @@ class Model:
                 first, receipt = self.operations[operation]
                 if first != asked:
                     raise Refused("operation_conflict")
+                if kind == "cancel_run":  # is answered by the run as it is now
+                    on_token = {"status": self.run_named(args["run"])[1].status}
                 return {**receipt, **on_token}
             before = self.size()
             self.who = who
