@@ -35,7 +35,7 @@ def write(name: str = "hourly", *, every: str = "1h", **options: Any) -> WriteSc
         name=name,
         task="review",
         payload={"of": name},
-        timing=timing(every=every, **options),
+        timing=timing(every=every, **options).model_dump(exclude_none=True),
     )
 
 
@@ -188,7 +188,7 @@ async def test_a_repeated_operation_gets_the_first_receipt(ready):
         name="n",
         task="review",
         payload=None,
-        timing=timing(every="1h"),
+        timing=timing(every="1h").model_dump(exclude_none=True),
     )
     assert await ready.fact(fact) == {"name": "n"} == await ready.fact(fact)
     assert len(await entries(ready, EntryKind.SCHEDULE_WRITTEN)) == 1

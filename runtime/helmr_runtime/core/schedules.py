@@ -47,12 +47,12 @@ PERSON = "person"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteSchedule(Command):
-    """Make a schedule. Receipt: `{name}`."""
+    """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
 
     name: str
     task: str
     payload: Any
-    timing: Timing
+    timing: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,14 +226,14 @@ def _settled(schedule: Schedule, due_at: datetime, outcome: str) -> Schedule:
 
 
 def written_body(
-    name: str, task: str, payload: Any, when: Timing, declared_in: str
+    name: str, task: str, payload: Any, when: Mapping[str, Any], declared_in: str
 ) -> dict[str, Any]:
-    """The body of a `schedule.written`."""
+    """The body of a `schedule.written`; `when` is a `Timing` as JSON."""
     return {
         "name": name,
         "task": task,
         "payload": payload,
-        "timing": when.model_dump(exclude_none=True),
+        "timing": dict(when),
         "declared_in": declared_in,
     }
 
@@ -260,7 +260,7 @@ def reconcile(known: Mapping[str, Schedule], tasks: Sequence[Mapping[str, Any]])
         when = Timing.model_validate(made.model_dump(exclude={"payload"}))
         found = known.get(name)
         if found is None or not _is_same(found, name, made.payload, when):
-            body = written_body(name, name, made.payload, when, CODE)
+            body = written_body(name, name, made.payload, when.model_dump(exclude_none=True), CODE)
             drafts.append(Draft(EntryKind.SCHEDULE_WRITTEN, body))
     there = {str(task["id"]) for task in tasks}
     for name, schedule in known.items():

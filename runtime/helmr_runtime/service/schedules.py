@@ -69,7 +69,7 @@ class Schedules:
             name=request.name,
             task=request.task,
             payload=request.payload,
-            timing=when,
+            timing=when.model_dump(exclude_none=True),
         )
 
         async def write() -> Json:

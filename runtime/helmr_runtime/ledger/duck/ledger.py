@@ -225,7 +225,7 @@ class DuckLedger(ReadableLedger):
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """Write a fact of the nil session; on disk when it returns."""
         if isinstance(fact, WriteSchedule):
-            await asyncio.to_thread(load_zones, (fact.timing.zone,))
+            await asyncio.to_thread(load_zones, (fact.timing.get("zone", "UTC"),))
         job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
