@@ -279,6 +279,7 @@ _WORDS = {
     "schedule.resumed": ("schedule", "accent"),
     "schedule.skipped": ("schedule", "muted"),
     "schedule.deleted": ("schedule", "warning"),
+    "notices.moved": ("notices", "muted"),
 }
 
 
@@ -423,6 +424,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
             f"{get('name')} started nothing for {get('due_at')}: {get('reason')}"
         ),
         "schedule.deleted": lambda: f"{get('name')} deleted",
+        "notices.moved": lambda: "the positions of notice targets were stored",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"

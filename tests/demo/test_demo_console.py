@@ -58,7 +58,7 @@ class Operator:
             for line in self.terminal.text().splitlines()
             if re.match("│[▌ ] [* ] [!▲·] ", line)
         ]
-        place = next(number for number, row in enumerate(rows) if " approval " in row)
+        place = next(number for number, row in enumerate(rows) if " Publish the " in row)
         for row in rows[1 : place + 1]:
             await self.press("j", then="│▌" + row[2:40])
         await self.press("a", then="( ) approve")

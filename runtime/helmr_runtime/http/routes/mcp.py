@@ -25,7 +25,14 @@ SERVER = "helmr_runtime.http.mcp.server"
 PARSE_ERROR = -32700
 
 
-@router.post("/mcp", response_model=dict[str, Any], responses=documented(400, 413, 415, 429))
+MESSAGE = {"application/json": {"schema": {"type": "object"}}}
+"""JSON-RPC has errors of its own, which come with statuses of HTTP."""
+ANSWERS = documented(400, 404, 413, 415, 429)
+for _status in (400, 404):
+    ANSWERS[_status]["content"] = {**ANSWERS[_status]["content"], **MESSAGE}
+
+
+@router.post("/mcp", response_model=dict[str, Any], responses=ANSWERS)
 async def speak_mcp(request: Request, caller: CallerDep) -> Response:
     """One message of the Model Context Protocol: a JSON-RPC request of revision 2026-07-28, or of an earlier one."""
     _check_origin(request)
