@@ -25,7 +25,7 @@ KEYS_MAX = 6
 REVIEW = SEND = "\x13"
 PERSON = "ana"
 SIGNS = (
-    ("Inbox, by deadline", "approval", "security: passed", "a Answer"),
+    ("Inbox, by deadline", "Publish the", "security: passed", "a Answer"),
     ("This is sent, exactly", '"decision": "approve"', PERSON, "^s Send"),
     ("Accepted: Publish the",),
     ("input.accepted", "wait.fulfilled", "step.succeeded", "output.appended", "run.succeeded"),
