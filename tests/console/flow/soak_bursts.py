@@ -40,7 +40,8 @@ class Tmux:
         return out.decode("utf-8", "replace")
 
     async def start(self, url: str, key: str, folder: Path) -> None:
-        command = shlex.join([sys.executable, "-m", "helmr.cli", "console", "--url", url])
+        console = [sys.executable, "-m", "helmr.cli", "console", "--url", url]
+        command = shlex.join([*console, "--hold", "0s"])  # a review for each kind of form
         places = {
             "HELMR_API_KEY": key,
             "XDG_STATE_HOME": str(folder),
