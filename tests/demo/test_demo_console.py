@@ -60,7 +60,11 @@ class Operator:
         ]
         place = next(number for number, row in enumerate(rows) if " Publish the " in row)
         for row in rows[1 : place + 1]:
-            await self.press("j", then="│▌" + row[2:40])
+            # Ages change meanwhile, and how much of a subject there is room for.
+            subject = re.split("  +", row[1:].split("│")[0].rstrip())[-1]
+            self.keys.append("j")
+            await self.terminal.press("j")
+            await self.terminal.shows(rf"│▌.*{re.escape(subject[:12])}")
         await self.press("a", then="( ) approve")
         await self.press(" ", then="(•) approve")
         await self.press(REVIEW, then="This is sent, exactly")

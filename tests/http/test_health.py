@@ -156,6 +156,12 @@ async def test_tasks_and_streams_are_listed(stack: Stack) -> None:
     assert code_of(await stack.http.get("/v1/tasks?cursor=x")) == "bad_cursor"
 
 
+PROBLEM = ["application/problem+json"]
+JSON = ["application/json"]
+OF_JSON_RPC = {("/mcp", "400"), ("/mcp", "404")}
+"""What the Model Context Protocol sends as an error of its own, with a status of HTTP."""
+
+
 async def test_the_document_has_every_route_and_every_status(stack: Stack) -> None:
     async with httpx.AsyncClient(base_url=stack.url) as http:
         document = (await http.get("/v1/openapi.json")).json()
@@ -167,12 +173,13 @@ async def test_the_document_has_every_route_and_every_status(stack: Stack) -> No
     expected = {(route.method, route.path) for route in ROUTES if route.path != "/v1/openapi.json"}
     assert documented == expected
     names = []
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             names.append(operation["operationId"])
             for status, response in operation["responses"].items():
                 if status >= "400" and operation["operationId"] != "readyz":
-                    assert list(response["content"]) == ["application/problem+json"]
+                    errors = PROBLEM if (path, status) not in OF_JSON_RPC else PROBLEM + JSON
+                    assert list(response["content"]) == errors
     assert len(names) == len(set(names))
     assert "HTTPValidationError" not in str(document)
     start = document["paths"]["/v1/sessions"]["post"]

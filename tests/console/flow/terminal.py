@@ -120,6 +120,13 @@ class Terminal:
         except TimeoutError:
             raise AssertionError(f"{text!r} is not on:\n{self.text()}") from None
 
+    async def shows(self, pattern: str) -> None:
+        """Return when a line of the screen has what this regular expression says."""
+        try:
+            await until(lambda: re.search(pattern, self.text()) is not None)
+        except TimeoutError:
+            raise AssertionError(f"{pattern!r} is not on:\n{self.text()}") from None
+
     async def comes_to(self, text: str, *, within_s: float) -> None:
         """Return when this is on the screen; fails at once if the command ends before."""
         try:
