@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from helmr import ids
-from helmr.client.calls import Call
-from helmr.client.operations import get_call, list_call, post_call
+from helmr.client.calls import Call, get_call, list_call, post_call
 from helmr.durations import Duration, seconds
 from helmr.models import (
     ApiKeyInfo,

@@ -14,7 +14,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from helmr.errors import SchemaMismatch
+from helmr import ids
+from helmr.errors import SchemaMismatch, UsageError
+from helmr.models import LIST_LIMIT_MAX, Page
 
 T = TypeVar("T")
 
@@ -123,3 +125,65 @@ def json_body(parts: Mapping[str, Any]) -> bytes:
             f"the data has no JSON form: {error}",
             hint="Send JSON values, pydantic models or dataclasses.",
         ) from error
+
+
+_PAGE: Any = Page
+"""For page shapes that are made at run time."""
+
+
+def get_call(path: str, shape: type[T]) -> Call[T]:
+    """A GET of one object."""
+    return Call(method="GET", path=path, reply=reads(shape))
+
+
+def list_call(
+    path: str,
+    item: type[T],
+    given: Mapping[str, Any],
+    *,
+    limit: int | None,
+    cursor: str | None,
+    bearer: str | None = None,
+) -> Call[Page[T]]:
+    """A GET of one page of a list."""
+    if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
+        raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
+    wanted = {**given, "limit": limit, "cursor": cursor}
+    params = tuple(
+        (name, str(value))
+        for name, values in wanted.items()
+        if values is not None
+        for value in (values if isinstance(values, list) else (values,))
+    )
+    return Call(
+        method="GET",
+        path=path,
+        reply=reads(_PAGE[item]),
+        params=params,
+        bearer=bearer,
+    )
+
+
+def post_call(
+    path: str,
+    shape: Any,
+    parts: Mapping[str, Any] | None,
+    operation_id: str | None,
+    *,
+    bearer: str | None = None,
+    method: str = "POST",
+) -> Call[Any]:
+    """A call that changes something; a repeated one acts once."""
+    return Call(
+        method=method,
+        path=path,
+        reply=reads(shape),
+        body=None if parts is None else json_body(parts),
+        operation_id=operation_or_new(operation_id),
+        bearer=bearer,
+    )
+
+
+def operation_or_new(operation_id: str | None) -> str:
+    """The id under which a change acts once: the given one, or a new one."""
+    return operation_id if operation_id is not None else ids.new_id(ids.OPERATION)

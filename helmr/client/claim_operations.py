@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from helmr import ids
-from helmr.client.calls import Call
-from helmr.client.operations import post_call
+from helmr.client.calls import Call, post_call
 from helmr.durations import Duration, seconds
 from helmr.models import AssignReceipt, ClaimReceipt
 

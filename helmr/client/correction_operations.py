@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from helmr import ids
-from helmr.client.calls import Call, json_body, reads
-from helmr.client.operations import UNSET, check_session_id, post_call
+from helmr.client.calls import Call, json_body, post_call, reads
+from helmr.client.operations import UNSET, check_session_id
 from helmr.models import RewindPreview, RunInfo, StartReceipt
 
 

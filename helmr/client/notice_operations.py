@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from helmr.client.calls import Call
-from helmr.client.operations import list_call, post_call
+from helmr.client.calls import Call, list_call, post_call
 from helmr.errors import UsageError
 from helmr.models import (
     NOTICE_TARGET_NAME,

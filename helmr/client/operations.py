@@ -10,11 +10,21 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from helmr import ids, wait_details
-from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, json_body, reads
+from helmr.client.calls import (
+    READ_TIMEOUT_S,
+    Call,
+    Download,
+    Feed,
+    get_call,
+    json_body,
+    list_call,
+    operation_or_new,
+    post_call,
+    reads,
+)
 from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
-    LIST_LIMIT_MAX,
     QUERY_TIMEOUT_S,
     AnswerLinkInfo,
     AnswerLinkReceipt,
@@ -86,7 +96,7 @@ def start(
         path="/v1/sessions",
         reply=reads(StartReceipt),
         body=json_body(parts),
-        operation_id=_operation(operation_id),
+        operation_id=operation_or_new(operation_id),
         read_timeout_s=READ_TIMEOUT_S + held_s,
     )
 
@@ -420,67 +430,6 @@ def pick_session(page: Page[SessionInfo], external_id: str) -> SessionInfo:
         raise SessionNotFound(f"no session has the external id {external_id!r}")
     is_open = (one for one in page.items if one.status is SessionStatus.OPEN)
     return next(is_open, max(page.items, key=lambda one: one.created_at))
-
-
-_PAGE: Any = Page
-"""For page shapes that are made at run time."""
-
-
-def get_call(path: str, shape: type[T]) -> Call[T]:
-    """A GET of one object."""
-    return Call(method="GET", path=path, reply=reads(shape))
-
-
-def list_call(
-    path: str,
-    item: type[T],
-    given: Mapping[str, Any],
-    *,
-    limit: int | None,
-    cursor: str | None,
-    bearer: str | None = None,
-) -> Call[Page[T]]:
-    """A GET of one page of a list."""
-    if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
-        raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
-    wanted = {**given, "limit": limit, "cursor": cursor}
-    params = tuple(
-        (name, str(value))
-        for name, values in wanted.items()
-        if values is not None
-        for value in (values if isinstance(values, list) else (values,))
-    )
-    return Call(
-        method="GET",
-        path=path,
-        reply=reads(_PAGE[item]),
-        params=params,
-        bearer=bearer,
-    )
-
-
-def post_call(
-    path: str,
-    shape: Any,
-    parts: Mapping[str, Any] | None,
-    operation_id: str | None,
-    *,
-    bearer: str | None = None,
-    method: str = "POST",
-) -> Call[Any]:
-    """A call that changes something; a repeated one acts once."""
-    return Call(
-        method=method,
-        path=path,
-        reply=reads(shape),
-        body=None if parts is None else json_body(parts),
-        operation_id=_operation(operation_id),
-        bearer=bearer,
-    )
-
-
-def _operation(operation_id: str | None) -> str:
-    return operation_id if operation_id is not None else ids.new_id(ids.OPERATION)
 
 
 def _session(value: str) -> str:

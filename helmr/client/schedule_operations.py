@@ -6,8 +6,8 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from helmr.client.calls import Call
-from helmr.client.operations import get_call, list_call, post_call, task_id
+from helmr.client.calls import Call, get_call, list_call, post_call
+from helmr.client.operations import task_id
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition
 from helmr.models import (
