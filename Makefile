@@ -5,6 +5,7 @@
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
+#   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
 #   make up      a runtime in the foreground with the example tasks
@@ -22,6 +23,7 @@ PYTEST_ARGS ?=
 MODEL_ARGS ?=
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+HISTORY_ARGS ?= run
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +36,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model bench scale soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories bench scale soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -103,6 +105,10 @@ soak: $(VENV)/.stamp-dev
 # Seeded histories of the whole system in one process: SIMULATE_ARGS="--seconds 3600", or the line that a failure printed.
 simulate: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.simulation --probes $(SIMULATE_ARGS)
+
+# Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
+histories: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.histories $(HISTORY_ARGS)
 
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev

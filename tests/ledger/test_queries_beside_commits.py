@@ -48,7 +48,7 @@ async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helmr_runtime.ledger.duck.query.LEAVE_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("helmr_runtime.ledger.duck.database.QUERY_CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("helmr_runtime.ledger.duck.database.CLOSE_TIMEOUT_S", 0.1)
     ledger = await open_ledger(path, clock=clock)
     queries = ledger._database._query_connection
     assert queries is not None

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +56,7 @@ class LiveRuntime:
         also: More task files.
         beside: Modules that they import.
         modules: More task modules, of this checkout, by their dotted names.
+        environ: Of its processes, besides this one's.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class LiveRuntime:
         linger: str = "30s",
         port: int = 0,
         in_process: bool = False,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self._environ = dict(environ or {})
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)
@@ -112,6 +115,7 @@ class LiveRuntime:
             "HELMR_TEST_MARKS": str(self.marks),
             "XDG_STATE_HOME": str(self.folder / "state"),
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            **self._environ,
         }
         if self._has_modules:
             paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])

@@ -11,7 +11,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,8 +57,8 @@ _UNITS = {"MB": 10**6, "GB": 10**9}
 SPILL_MAX = "1GB"
 """Most that the engine may write beside the file when memory is short; a query can't fill the disk."""
 
-QUERY_CLOSE_TIMEOUT_S = 5.0
-"""How long closing waits for an interrupted query to leave the engine."""
+CLOSE_TIMEOUT_S = 5.0
+"""How long closing waits for an interrupted query or read to leave the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,50 @@ def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
     return stored
 
 
+class _Readers:
+    """The cursors of reading threads, and which are at work: the engine closes nothing that is busy."""
+
+    def __init__(self) -> None:
+        self._mine = threading.local()
+        self._cursors: set[Connection] = set()
+        self._changed = threading.Condition()
+        self.busy_count = 0
+        self._is_closing = False
+
+    @contextmanager
+    def cursor(self, make: Callable[[], Connection]) -> Iterator[Connection]:
+        """This thread's cursor, made if it has none that is open."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closing)
+            self.busy_count += 1
+        try:
+            cursor: Connection | None = getattr(self._mine, "cursor", None)
+            if cursor is None or cursor not in self._cursors:
+                cursor = self._mine.cursor = make()
+                self._cursors.add(cursor)
+            yield cursor
+        finally:
+            with self._changed:
+                self.busy_count -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End what reads, and close every cursor. One that can't be interrupted in time is left to its thread."""
+        with self._changed:
+            self._is_closing = True
+            for cursor in self._cursors:
+                cursor.interrupt()
+            has_left = self._changed.wait_for(lambda: not self.busy_count, CLOSE_TIMEOUT_S)
+            cursors, self._cursors = self._cursors, set()
+            if has_left:
+                for cursor in cursors:
+                    cursor.close()
+            else:
+                logger.warning("a read that can't be interrupted still holds the ledger's file")
+            self._is_closing = False
+            self._changed.notify_all()
+
+
 class Database:
     """One ledger file, held by this process.
 
@@ -136,8 +180,7 @@ class Database:
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
         self._connection: Connection | None = None
-        self._cursors = threading.local()
-        self._generation = 0
+        self._readers = _Readers()
         self._query_connection: Connection | None = None
         self._query_lock = threading.Lock()
         self._left_open: Connection | None = None
@@ -282,10 +325,8 @@ class Database:
 
     def reading(self, read: Callable[[Reader], T]) -> T:
         """Run a short read on this thread's own cursor."""
-        if getattr(self._cursors, "generation", None) != self._generation:
-            self._cursors.reader = Reader(self.writer.cursor(), self._open_body)
-            self._cursors.generation = self._generation
-        return read(self._cursors.reader)
+        with self._readers.cursor(lambda: self.writer.cursor()) as cursor:
+            return read(Reader(cursor, self._open_body))
 
     def querying(self, query: Callable[[Connection], T]) -> T:
         """Run a query of somebody's own, for as long as it takes, on the connection that is kept for them.
@@ -303,6 +344,11 @@ class Database:
             finally:
                 if self._left_open is not None:
                     self._left_open.close()
+
+    @property
+    def reading_count(self) -> int:
+        """How many threads read now."""
+        return self._readers.busy_count
 
     def interrupt_query(self) -> None:
         """End the query that runs, if one does, where the engine next looks; callable from any thread."""
@@ -343,17 +389,18 @@ class Database:
         connection.execute("SET lock_configuration = true")
         self._query_connection = queries
         self._connection = connection
-        self._generation += 1
 
     def _disconnect(self) -> None:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        # Readers' cursors hold the instance open; after this they fail and are made anew.
-        self._generation += 1
+        # One cursor that is left keeps the instance, and whoever connects again gets the same one: after a fatal
+        # error one that refuses everything.
+        self._readers.close()
         self._left_open = connection
         if self._end_queries():
-            connection.close()
+            with suppress(ENGINE_ERROR):  # a read that could not be ended; it was told
+                connection.close()
             self._left_open = None
 
     def _end_queries(self) -> bool:
@@ -363,7 +410,7 @@ class Database:
         """
         self.interrupt_query()
         queries, self._query_connection = self._query_connection, None
-        if not self._query_lock.acquire(timeout=QUERY_CLOSE_TIMEOUT_S):
+        if not self._query_lock.acquire(timeout=CLOSE_TIMEOUT_S):
             logger.warning(
                 "a query that can't be interrupted still runs; its file closes when it ends"
             )

@@ -1,0 +1,344 @@
+"""Clients that do at random what people and programs do, and write down what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from helmr import auth, ids
+from helmr.client import AsyncClient
+from helmr.client.retry import Retry
+from helmr.errors import HelmrError, TokenExhausted
+from helmr.models import LIST_LIMIT_MAX
+from tests.histories.history import Call, Kind, Outcome
+
+STREAM = "numbers"
+WAITS = 12
+"""Of each session; then another is started."""
+USES_MAX = 4
+CALL_S = 10.0
+"""Then a caller gives up and knows nothing."""
+AFTER_UNKNOWN_S = (0.1, 0.8)
+"""A pause, or what is down fills the history."""
+REPEATED_MAX = 400
+"""So many operations are remembered, to be repeated."""
+
+Do = Callable[[], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Place:
+    """A session that the clients know.
+
+    Args:
+        session_id: Its id.
+        run_id: Its only run.
+        public_id: The id of its public token.
+        secret: That token.
+        token_id: A token to be completed.
+    """
+
+    session_id: str
+    run_id: str
+    public_id: str
+    secret: str
+    token_id: str
+    wait_id: str | None = None
+
+    @property
+    def stream(self) -> str:
+        """What its log is called in the history."""
+        return f"{self.session_id}/{STREAM}"
+
+
+@dataclass(slots=True)
+class World:
+    """What all clients share.
+
+    Args:
+        seed: Of everything that is drawn.
+        sessions: How many are live at once.
+    """
+
+    seed: int
+    sessions: int
+    calls: list[Call] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    left: list[Place] = field(default_factory=list)
+    """Sessions that have ended, or were given up."""
+    repeatable: list[tuple[Call, Do]] = field(default_factory=list)
+    values: itertools.count[int] = field(default_factory=itertools.count)
+
+
+class HistoryClient:
+    """One client: makes one call at a time.
+
+    Args:
+        number: Its number in the history.
+        url: Where the runtime is, or what stands before it.
+        key: An admin's.
+        world: What it shares.
+    """
+
+    def __init__(self, number: int, url: str, key: str, world: World) -> None:
+        self.number = number
+        self._client = AsyncClient(url=url, key=key, retry=Retry(tries_max=1))
+        self._world = world
+        self._random = random.Random(f"{world.seed}-{number}")
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    async def live(self, is_over: Callable[[], bool]) -> None:
+        """Do one thing after the other."""
+        while not is_over():
+            if len(self._world.places) < self._world.sessions:
+                await self._begin()
+                continue
+            await self._act(self._random.choice(self._world.places))
+
+    async def _act(self, place: Place) -> None:
+        draw = self._random.random()
+        if draw < 0.20:
+            await self.send(place)
+        elif draw < 0.45:
+            await self.answer(place)
+        elif draw < 0.55:
+            await self.use(place)
+        elif draw < 0.62:
+            await self.complete(place)
+        elif draw < 0.72 and self._world.repeatable:
+            await self.repeat()
+        elif draw < 0.82:
+            await self.read_log(place)
+        elif draw < 0.97:
+            await self.read_wait(place)
+        else:
+            await self.read_token(place)
+
+    # --- what is written ------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Start a session; one that is not known to be there is not used."""
+        try:
+            async with asyncio.timeout(CALL_S):
+                started = await self._client.sessions.start("takes", WAITS)
+                scope = auth.send_to(STREAM, session=started.id)
+                public = await self._client.auth.create_public_token(scope=scope, max_uses=USES_MAX)
+                token = await self._client.tokens.create(schema={"type": "integer"})
+        except (HelmrError, TimeoutError):
+            await asyncio.sleep(0.2)
+            return
+        self._world.places.append(
+            Place(
+                session_id=started.id,
+                run_id=started.started_run.id,
+                public_id=public.id,
+                secret=public.public_access_token,
+                token_id=token.id,
+            )
+        )
+
+    async def send(self, place: Place) -> None:
+        """Append a number."""
+        value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
+        log = self._client.sessions.open(place.session_id).input(STREAM)
+
+        async def do() -> Any:
+            receipt = await log.send(value, operation_id=operation)
+            return {"seq": receipt.seq}
+
+        await self._write(do, Kind.SEND, place.stream, operation, value)
+
+    async def use(self, place: Place) -> None:
+        """Append a number with the public token."""
+        value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
+        log = self._client.sessions.open(place.session_id).input(STREAM)
+
+        async def do() -> Any:
+            receipt = await log.send(
+                value, public_access_token=place.secret, operation_id=operation
+            )
+            return {"seq": receipt.seq}
+
+        await self._write(do, Kind.USE, place.stream, operation, value, beside=place.public_id)
+
+    async def answer(self, place: Place) -> None:
+        """Answer the wait that was pending when it was last looked at."""
+        wait_id = place.wait_id
+        if wait_id is None:
+            await self.read_wait(place)
+            return
+        value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
+
+        async def do() -> Any:
+            receipt = await self._client.waits.answer(wait_id, value, operation_id=operation)
+            return {"seq": receipt.seq}  # type: ignore[union-attr]
+
+        await self._write(do, Kind.ANSWER, wait_id, operation, value, beside=place.stream)
+
+    async def complete(self, place: Place) -> None:
+        """Complete the session's token."""
+        value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
+
+        async def do() -> Any:
+            receipt = await self._client.tokens.complete(
+                place.token_id, value, operation_id=operation
+            )
+            return {"outcome": receipt.outcome}
+
+        await self._write(do, Kind.COMPLETE, place.token_id, operation, value)
+
+    async def repeat(self) -> None:
+        """Make an earlier call again, with its operation id."""
+        before, do = self._random.choice(self._world.repeatable)
+        await self._write(
+            do, before.kind, before.target, before.operation, before.value, beside=before.beside
+        )
+
+    async def _write(
+        self, do: Do, kind: Kind, target: str, operation: str, value: int, *, beside: str = ""
+    ) -> None:
+        call = await self._called(do, kind, target, operation=operation, value=value, beside=beside)
+        known = self._world.repeatable
+        if len(known) < REPEATED_MAX:
+            known.append((call, do))
+        else:
+            known[self._random.randrange(REPEATED_MAX)] = (call, do)
+
+    # --- what is read ---------------------------------------------------------------------------
+
+    async def read_log(self, place: Place) -> None:
+        """Read all of a stream, in one page."""
+        log = self._client.sessions.open(place.session_id).input(STREAM)
+
+        async def do() -> Any:
+            page = await log.page(limit=LIST_LIMIT_MAX)
+            assert page.next_cursor is None
+            return [[one.seq, one.data, one.consumed_by] for one in page.items]
+
+        await self._called(do, Kind.READ_LOG, place.stream)
+
+    async def read_wait(self, place: Place) -> None:
+        """Look at the wait that was pending, and which one is now."""
+
+        async def session() -> Any:
+            info = await self._client.sessions.open(place.session_id).get()
+            place.wait_id = info.wait.id if info.wait is not None else None
+            return info.status.value
+
+        wait_id = place.wait_id
+        try:
+            async with asyncio.timeout(CALL_S):
+                run = await self._client.runs.get(place.run_id)
+                await session()
+        except (HelmrError, TimeoutError):
+            return
+        if run.status.is_final and place in self._world.places:
+            self._world.places.remove(place)
+            self._world.left.append(place)
+        if wait_id is None:
+            return
+
+        async def do() -> Any:
+            return {"status": (await self._client.waits.get(wait_id)).status.value}
+
+        await self._called(do, Kind.READ_WAIT, wait_id)
+
+    async def read_token(self, place: Place) -> None:
+        """Look at the session's token."""
+
+        async def do() -> Any:
+            token = await self._client.tokens.get(place.token_id)
+            return {"status": token.status.value, "value": token.data}
+
+        await self._called(do, Kind.READ_TOKEN, place.token_id)
+
+    async def read_uses(self, known: set[str]) -> None:
+        """How much of each public token is used."""
+        began_ns = time.monotonic_ns()
+        shown = [one async for one in self._client.auth.list(limit=200) if one.id in known]
+        ended_ns = time.monotonic_ns()
+        for one in shown:
+            told = json.dumps({"uses": one.uses, "max": one.max_uses})
+            self._world.calls.append(
+                Call(
+                    client=self.number, kind=Kind.READ_USES, target=one.id, began_ns=began_ns,
+                    ended_ns=ended_ns, outcome=Outcome.OK, reply=told,
+                )
+            )  # fmt: skip
+
+    async def unsettled(self, places: Sequence[Place]) -> list[Place]:
+        """Those whose run could go on: it neither has ended nor waits with every record of its stream taken."""
+        found = []
+        for place in places:
+            session = self._client.sessions.open(place.session_id)
+            try:
+                async with asyncio.timeout(CALL_S):
+                    run = await self._client.runs.get(place.run_id)
+                    info = await session.get()
+                    page = await session.input(STREAM).page(limit=LIST_LIMIT_MAX)
+            except (HelmrError, TimeoutError):
+                found.append(place)
+                continue
+            is_idle = info.wait is not None and all(one.consumed_by for one in page.items)
+            if not (run.status.is_final or is_idle):
+                found.append(place)
+        return found
+
+    async def read_run(self, place: Place, ran: Callable[[str], list[int]]) -> None:
+        """What a run's journal says, and what its code did.
+
+        Args:
+            place: Its session.
+            ran: When the body of the step with this key began, in ns since 1970; each time that it did.
+        """
+
+        async def do() -> Any:
+            waits, took, keys, steps = [], [], {}, []
+            async for entry in self._client.sessions.open(place.session_id).transcript():
+                if entry.kind == "wait.opened":
+                    waits.append(entry.body["wait_id"])
+                elif entry.kind == "step.started":
+                    keys[entry.op] = entry.body["step_key"]
+                elif entry.kind == "step.succeeded":
+                    took.append(entry.body["value"])
+                    recorded_ns = int(entry.recorded_at.timestamp() * 1e9)
+                    steps.append([keys[entry.op], recorded_ns, ran(keys[entry.op])])
+            return {"stream": place.stream, "waits": waits, "took": took, "steps": steps}
+
+        await self._called(do, Kind.READ_RUN, place.run_id)
+
+    async def _called(
+        self, do: Do, kind: Kind, target: str, *, operation: str = "", value: int = -1,
+        beside: str = "",
+    ) -> Call:  # fmt: skip
+        began_ns, reply = time.monotonic_ns(), None
+        try:
+            async with asyncio.timeout(CALL_S):
+                reply = await do()
+            outcome = Outcome.OK
+        except TokenExhausted:
+            outcome, reply = Outcome.REFUSED, {"spent": True}
+        except HelmrError as error:
+            is_refusal = 400 <= error.status < 500
+            outcome = Outcome.REFUSED if is_refusal else Outcome.UNKNOWN
+            reply = {"code": error.code}
+        except TimeoutError:
+            outcome = Outcome.UNKNOWN
+        call = Call(
+            client=self.number, kind=kind, target=target, beside=beside, operation=operation,
+            value=value, began_ns=began_ns, ended_ns=time.monotonic_ns(), outcome=outcome,
+            reply=json.dumps(reply),
+        )  # fmt: skip
+        self._world.calls.append(call)
+        if outcome is Outcome.UNKNOWN:
+            await asyncio.sleep(self._random.uniform(*AFTER_UNKNOWN_S))
+        return call

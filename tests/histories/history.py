@@ -1,0 +1,112 @@
+"""What clients did and were told, with times: one row for each call, kept in a Parquet file.
+
+A row is written when its call has ended or was given up, so a file holds whole calls only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow
+import pyarrow.parquet
+
+from helmr import jsonio
+
+
+class Outcome(StrEnum):
+    """What the caller knows of a call."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """It was told that nothing happened."""
+    UNKNOWN = "unknown"
+    """It was told nothing, or that nobody knows: it may have happened, or happen yet."""
+
+
+class Kind(StrEnum):
+    """What a call does."""
+
+    SEND = "send"
+    ANSWER = "answer"
+    USE = "use"
+    """A send with a public token."""
+    COMPLETE = "complete"
+    READ_LOG = "read_log"
+    READ_WAIT = "read_wait"
+    READ_TOKEN = "read_token"
+    READ_USES = "read_uses"
+    READ_RUN = "read_run"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call.
+
+    Args:
+        client: Who made it; one client makes one call at a time.
+        kind: What it does.
+        target: On what: a stream as `session/stream`, or the id of a wait, token, public token or run; of a fault,
+            what it hit.
+        beside: Of an answer, the stream; of a use, the public token.
+        operation: The operation id; equal for a call that is repeated.
+        value: What it carries, unique to its operation.
+        began_ns: When it was sent, by one clock for all.
+        ended_ns: When its reply was there; of an unknown one, when the caller gave up.
+        outcome: What the caller knows.
+        reply: JSON of what it was told, in the shapes of `checker.py`.
+    """
+
+    client: int
+    kind: Kind
+    target: str
+    beside: str = ""
+    operation: str = ""
+    value: int = -1
+    began_ns: int
+    ended_ns: int
+    outcome: Outcome
+    reply: str = "null"
+
+    @property
+    def told(self) -> Any:
+        """The reply."""
+        return jsonio.loads(self.reply)
+
+
+COLUMNS = tuple(field.name for field in fields(Call))
+
+
+def write(calls: Iterable[Call], path: Path) -> None:
+    """Keep a history."""
+    rows = [astuple(call) for call in calls]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
+    table = {
+        name: [str(value) if isinstance(value, StrEnum) else value for value in column]
+        for name, column in zip(COLUMNS, columns, strict=True)
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), path, compression="zstd")
+
+
+def read(path: Path) -> list[Call]:
+    """A kept history, in the order in which its calls began."""
+    with duckdb.connect() as database:
+        relation = database.execute(
+            f"SELECT {', '.join(COLUMNS)} FROM read_parquet(?) ORDER BY began_ns", [str(path)]
+        )
+        rows = relation.fetchall()
+    return [
+        Call(
+            **{
+                **dict(zip(COLUMNS, row, strict=True)),
+                "kind": Kind(row[COLUMNS.index("kind")]),
+                "outcome": Outcome(row[COLUMNS.index("outcome")]),
+            }
+        )
+        for row in rows
+    ]

@@ -1,0 +1,31 @@
+"""What sessions do while their histories are taken: they wait for numbers, and step after each."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from helmr import step, step_key, streams, task
+
+MARKS = Path(os.environ.get("HELMR_TEST_MARKS", "."))
+
+numbers = streams.input("numbers", schema=int)
+
+
+@step
+async def noted(number: int) -> int:
+    """Says in a file that its body ran, and when: processes here die without a word."""
+    with (MARKS / f"step-{step_key()}").open("a") as file:
+        file.write(f"{time.time_ns()}\n")
+    return number
+
+
+@task
+async def takes(count: int) -> list[int]:
+    """Takes so many numbers."""
+    taken = []
+    for _ in range(count):
+        number = await numbers.wait(subject="A number?").unwrap()
+        taken.append(await noted(number))
+    return taken

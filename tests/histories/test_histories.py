@@ -1,0 +1,47 @@
+"""Short histories of real runtimes under faults; `make histories` takes long ones."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.histories import checker
+from tests.histories.history import Call, Kind, Outcome
+from tests.histories.taking import Plan, Taken, take
+
+pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
+WRITES = (Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE)
+
+
+def taken(plan: Plan) -> Taken:
+    """A history; Ray's sockets need a shorter path than pytest's folders have."""
+    with tempfile.TemporaryDirectory(prefix="hh-") as folder:
+        return asyncio.run(take(Path(folder), plan))
+
+
+def acknowledged(calls: list[Call]) -> Counter[Kind]:
+    """How many calls of each kind were."""
+    return Counter(call.kind for call in calls if call.outcome is Outcome.OK)
+
+
+@pytest.mark.timeout(240)
+def test_a_runtime_in_one_process_keeps_its_promises_under_faults() -> None:
+    found = taken(Plan(seconds=8, clients=8, sessions=12, in_process=True))
+    assert checker.check(found.calls) == []
+    assert found.unfinished == 0
+    assert found.faults.total() > 0
+    assert all(acknowledged(found.calls)[kind] for kind in WRITES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_runtime_of_many_processes_keeps_its_promises_under_faults() -> None:
+    found = taken(Plan(seconds=90, seed=3))
+    assert checker.check(found.calls) == []
+    assert found.unfinished == 0
+    assert len(found.faults) > 3
+    assert all(acknowledged(found.calls)[kind] for kind in WRITES)
