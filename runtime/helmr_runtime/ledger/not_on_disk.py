@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from helmr.errors import BadQuery, BadRequest
 from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.ports import CopiedRows
 
 
 class NotOnDisk:
-    """Refuses SQL and backups."""
+    """Refuses SQL, backups and pruning."""
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:
         """Refused with `BadQuery`: there is no SQL here."""
@@ -26,3 +27,7 @@ class NotOnDisk:
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """Refused, as `backup_header` is."""
         raise BadRequest("sessions in a test's memory can't be backed up")
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Refused with `BadRequest`: what is only in memory goes with it."""
+        raise BadRequest("sessions in a test's memory can't be pruned", hint="Prune a runtime.")

@@ -167,10 +167,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class CopiedRows:
-    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends."""
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends.
+
+    Attributes:
+        pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied
+            up to an offset before it may lack entries in the middle of sessions.
+    """
 
     through: int
     rows: tuple[bytes, ...]
+    pruned_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

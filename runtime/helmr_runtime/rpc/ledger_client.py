@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
@@ -304,6 +305,14 @@ class LedgerClient(Protocol):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
+        ...
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove the next page of old sessions that are over, or count them all (S-69).
+
+        Raises:
+            StoreUnavailable: A backup is being read, or the archive can't be written.
+        """
         ...
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:

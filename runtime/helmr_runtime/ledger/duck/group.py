@@ -315,6 +315,8 @@ class GroupCommit:
         saved = len(appends.holdings)
         for write in writes:
             appends.entries += write.entries
+            if write.removal is not None:
+                appends.removals.append(write.removal)
             self._append_flush(appends, write)
         await self.run_in_writer(self._write, appends)
         self.checkpoints.add(appends.checkpoints)
@@ -393,6 +395,8 @@ class GroupCommit:
             self.index.settle(head, now, flush=write.flush)
             if head is not self.index.nil:
                 self.projector.touch(head)
+            if write.removal is not None:
+                self.recent.forget_through(write.removal.last_offset)
             if write.stored is not None:
                 write.stored(write)
         self.projector.tick_soon()

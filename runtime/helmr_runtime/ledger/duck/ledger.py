@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
@@ -39,6 +41,7 @@ from helmr_runtime.ledger.duck.jobs import (
     StartJob,
     unplaced,
 )
+from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import Restored, read_head
@@ -46,7 +49,8 @@ from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import OPERATIONS_MAX, LedgerIndex
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATIONS_MAX
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
@@ -86,6 +90,7 @@ class DuckLedger(ReadableLedger):
         own = AuthoredEntries(chain)
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
+        self._pruner = Pruner(self.read, self._group, clock, database.path.parent)
         self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
@@ -310,7 +315,12 @@ class DuckLedger(ReadableLedger):
         return BackupHeader(version, *numbers, self._chain.encrypts)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        return await self.read(copied_rows, after, through)
+        self._pruner.copy_was_read()
+        page = await self.read(copied_rows, after, through)
+        return replace(page, pruned_offset=self.index.pruned_offset)
+
+    async def prune(self, prune: Prune) -> Pruned:
+        return await self._pruner.prune(prune)
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.

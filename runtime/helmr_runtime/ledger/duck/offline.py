@@ -73,6 +73,9 @@ _INSERT_CHECKPOINTS = """
 INSERT INTO checkpoints SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]), unnest($4::VARCHAR[])
 """
 
+KNOWN_GAPS = "known_gaps"
+"""The row of `meta` that says how many entries lack for good."""
+
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 """What the engine says of a full disk; it has no class for that."""
 
@@ -136,6 +139,11 @@ class StoredLedger:
     def encrypts(self) -> bool:
         """Whether bodies of new entries are sealed."""
         return bool(self.meta.get(ENCRYPTS, 0))
+
+    @property
+    def known_gaps(self) -> int:
+        """How many entries lack that no `sessions.pruned` names: an operator had that one dropped."""
+        return self.meta.get(KNOWN_GAPS, 0)
 
     def header(self, version: str) -> BackupHeader:
         """What a backup of it begins with."""
@@ -281,10 +289,18 @@ class NewLedger:
         if self._untabled >= TABLES_EVERY:
             self._write_tables()
 
-    def finish(self, header: BackupHeader) -> None:
-        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry."""
+    def finish(self, header: BackupHeader, *, forgives_gaps: bool = False) -> None:
+        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry.
+
+        Args:
+            header: What entries do not say.
+            forgives_gaps: That entries lack which nobody has pruned is no damage, now and later.
+        """
         self._write_tables()
         meta = {"openings": header.openings, ENCRYPTS: int(header.encrypts)}
+        if forgives_gaps:
+            index = self.refold.index
+            meta[KNOWN_GAPS] = index.head_offset - self.refold.entries - index.pruned_entries
         for name, number in meta.items():
             self._connection.execute(
                 "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",

@@ -24,7 +24,8 @@ from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.tokens import chain_keys, restore_facts
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, PendingWait, checkpointed
-from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
+from helmr_runtime.ledger.index import MARKS, LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATION_AGE
 from helmr_runtime.ledger.projection import Projection
 
 ENCRYPTS = "encrypts_payloads"
@@ -120,7 +121,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
-    index.catalog_offset, index.notices_offset = meta["catalog_offset"], meta["notices_offset"]
+    for name in MARKS:
+        setattr(index, name, meta.get(name, getattr(index, name)))
     index.head_offset = meta["projected_offset"]
     _nil_head(reader, index, meta["nil_offset"])
     holdings = {
@@ -132,7 +134,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
     for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
-        index.remember_operation(operation_id, offset, rows.time_of(recorded_us), now)
+        index.operations.remember(operation_id, offset, rows.time_of(recorded_us), now)
     restored = Restored(
         index=index,
         projection=Projection(through=meta["projected_offset"]),
