@@ -30,6 +30,7 @@ from helmr.cli import (
     notices,
     output,
     printing,
+    pruning,
     public_token,
     query,
     run,
@@ -99,6 +100,7 @@ for _module in (
     listening,
     query,
     toolbox,
+    pruning,
 ):
     _module.register(app)
 for _module in (session_file, what_if):

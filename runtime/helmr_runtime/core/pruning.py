@@ -53,6 +53,14 @@ class Prune:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long sessions that are over are kept, and whether they are written to Parquet before they go."""
+
+    closed_after_s: float
+    archive: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What was removed, or would be.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helmr.errors import BadQuery, BadRequest
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.pruning import Prune, Pruned
-from helmr_runtime.ports import CopiedRows
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 
 
 class NotOnDisk:
@@ -27,6 +27,10 @@ class NotOnDisk:
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """Refused, as `backup_header` is."""
         raise BadRequest("sessions in a test's memory can't be backed up")
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        """Refused, as `backup_header` is."""
+        raise BadRequest("sessions in a test's memory can't be followed", hint="Follow a runtime.")
 
     async def prune(self, prune: Prune) -> Pruned:
         """Refused with `BadRequest`: what is only in memory goes with it."""

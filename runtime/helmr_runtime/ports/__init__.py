@@ -165,20 +165,6 @@ class Started:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedRows:
-    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends.
-
-    Attributes:
-        pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied
-            up to an offset before it may lack entries in the middle of sessions.
-    """
-
-    through: int
-    rows: tuple[bytes, ...]
-    pruned_offset: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
     """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told.

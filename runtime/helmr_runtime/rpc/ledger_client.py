@@ -16,7 +16,12 @@ from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import ClaimsKept, CopiedRows, Loaded, StartSession
+from helmr_runtime.ports import (
+    ClaimsKept,
+    Loaded,
+    StartSession,
+)
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -305,6 +310,14 @@ class LedgerClient(Protocol):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
+        ...
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        """What a follower lacks, as far as a page goes.
+
+        Raises:
+            LedgerDiverged: The follower's entries are not this ledger's.
+        """
         ...
 
     async def prune(self, prune: Prune) -> Pruned:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,17 +17,15 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
-from helmr_runtime.ledger.duck.copying import copied_rows
+from helmr_runtime.ledger.duck.copied_ledger import CopiedLedger
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
@@ -45,18 +42,15 @@ from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import Restored, read_head
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.known_operations import OPERATIONS_MAX
-from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
-    CopiedRows,
     Flush,
     KnownKey,
     Loaded,
@@ -75,7 +69,7 @@ EPOCHS_PER_OPENING = 1_000_000
 epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 
-class DuckLedger(ReadableLedger):
+class DuckLedger(CopiedLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.duck.open.open_ledger`."""
 
     def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
@@ -83,14 +77,15 @@ class DuckLedger(ReadableLedger):
         self._database = database
         self._clock = clock
         self._chain = chain
-        self._openings = restored.openings
+        self.encrypts = chain.encrypts
+        self.openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
         self._is_closed = False
         own = AuthoredEntries(chain)
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
-        self._pruner = Pruner(self.read, self._group, clock, database.path.parent)
+        self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
         self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
@@ -154,7 +149,7 @@ class DuckLedger(ReadableLedger):
         will be refused for its epoch.
         """
         head = await self._quiet_head(session_id)
-        floor = self._openings * EPOCHS_PER_OPENING
+        floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
         self._group.held_changed(head)
         try:
@@ -309,18 +304,6 @@ class DuckLedger(ReadableLedger):
         return await self._queries.run(
             sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
         )
-
-    async def backup_header(self, version: str) -> BackupHeader:
-        numbers = len(MIGRATIONS), self.index.head_offset, self._openings
-        return BackupHeader(version, *numbers, self._chain.encrypts)
-
-    async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        self._pruner.copy_was_read()
-        page = await self.read(copied_rows, after, through)
-        return replace(page, pruned_offset=self.index.pruned_offset)
-
-    async def prune(self, prune: Prune) -> Pruned:
-        return await self._pruner.prune(prune)
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.

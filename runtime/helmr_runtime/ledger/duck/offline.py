@@ -38,7 +38,7 @@ from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.duck.refold import Refold
 from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate
 from helmr_runtime.ledger.duck.table_writer import project
-from helmr_runtime.ports import CopiedRows
+from helmr_runtime.ports.copies import CopiedRows
 from helmr_runtime.security.keys import KeyRing
 
 TABLES_EVERY = 100_000
