@@ -20,6 +20,7 @@ from helmr.cli import (
     demo,
     dev,
     down,
+    following,
     input,
     key,
     listening,
@@ -101,6 +102,7 @@ for _module in (
     query,
     toolbox,
     pruning,
+    following,
 ):
     _module.register(app)
 for _module in (session_file, what_if):

@@ -159,6 +159,7 @@ class AsyncClient:
         nil_offset: int = 0,
         nil_hash: str | None = None,
         wait: Duration = 0,
+        follower: str | None = None,
     ) -> CopyPage:
         """What a follower of the ledger lacks, a page of it; for an admin (S-68).
 
@@ -168,13 +169,14 @@ class AsyncClient:
             nil_offset: Feed offset of its last entry of the nil session; that is never pruned.
             nil_hash: That one's hash.
             wait: How long to wait for the first entry, at most 20 s.
+            follower: Its name, by which `/readyz` and `/metrics` say how far it is.
 
         Raises:
             LedgerDiverged: The follower's entries are not this ledger's.
         """
         wait_s = seconds(wait, allow_zero=True)
         return await self._transport.call(
-            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s)
+            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s, follower)
         )
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:

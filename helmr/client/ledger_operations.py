@@ -23,10 +23,16 @@ def prune(
 
 
 def read_copy(
-    after: int, hash: str | None, nil_offset: int, nil_hash: str | None, wait_s: float
+    after: int,
+    hash: str | None,
+    nil_offset: int,
+    nil_hash: str | None,
+    wait_s: float,
+    follower: str | None,
 ) -> Call[CopyPage]:
     """GET /v1/ledger/entries."""
     named = {"hash": hash, "nil_offset": nil_offset or None, "nil_hash": nil_hash}
+    named["follower"] = follower
     params = [(name, str(value)) for name, value in named.items() if value is not None]
     return Call(
         method="GET",

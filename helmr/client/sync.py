@@ -160,6 +160,7 @@ class Client:
         nil_offset: int = 0,
         nil_hash: str | None = None,
         wait: Duration = 0,
+        follower: str | None = None,
     ) -> CopyPage:
         """What a follower of the ledger lacks, a page of it; for an admin (S-68).
 
@@ -169,13 +170,14 @@ class Client:
             nil_offset: Feed offset of its last entry of the nil session; that is never pruned.
             nil_hash: That one's hash.
             wait: How long to wait for the first entry, at most 20 s.
+            follower: Its name, by which `/readyz` and `/metrics` say how far it is.
 
         Raises:
             LedgerDiverged: The follower's entries are not this ledger's.
         """
         wait_s = seconds(wait, allow_zero=True)
         return self._transport.call(
-            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s)
+            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s, follower)
         )
 
     def events(self, *, after: int | None = None) -> Generator[EntryInfo, None, None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from helmr.errors import BadQuery, BadRequest
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.pruning import Prune, Pruned
@@ -31,6 +33,13 @@ class NotOnDisk:
     async def copied_page(self, position: CopyPosition) -> CopiedPage:
         """Refused, as `backup_header` is."""
         raise BadRequest("sessions in a test's memory can't be followed", hint="Follow a runtime.")
+
+    async def stamp(self) -> str | None:
+        """None: no copy of it was ever promoted."""
+        return None
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        """Nothing: it has no copies."""
 
     async def prune(self, prune: Prune) -> Pruned:
         """Refused with `BadRequest`: what is only in memory goes with it."""

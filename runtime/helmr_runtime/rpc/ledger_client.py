@@ -320,6 +320,23 @@ class LedgerClient(Protocol):
         """
         ...
 
+    async def stamp(self) -> str | None:
+        """What proves this ledger's generation (`security.generations`); None before its first promotion.
+
+        Raises:
+            LedgerSuperseded: A later one was met.
+        """
+        ...
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        """Somebody has met ledgers with these stamps. If one is this ledger's, promoted, nothing is acknowledged here
+        any more (S-68).
+
+        Raises:
+            LedgerSuperseded: So it is, now or already.
+        """
+        ...
+
     async def prune(self, prune: Prune) -> Pruned:
         """Remove the next page of old sessions that are over, or count them all (S-69).
 

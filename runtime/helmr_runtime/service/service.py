@@ -126,7 +126,7 @@ class Service:
         self.schedules = Schedules(ledger, self.router, self.catalog, self.sessions, repeats)
         self.session_files = SessionFiles(ledger, self.catalog, version)
         self.backups = Backups(ledger, version)
-        self.copies = Copies(ledger)
+        self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
@@ -146,6 +146,7 @@ class Service:
             clock,
             host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
             is_published=is_published,
+            followers=self.copies.followers,
         )
 
     def watch(self, call: Callable[[FeedItem], None]) -> None:

@@ -8,7 +8,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from helmr.models import CopyPage, PruneReceipt, PruneRequest
+from helmr.models import (
+    NOTICE_TARGET_NAME,
+    NOTICE_TARGET_NAME_MAX,
+    CopyPage,
+    PruneReceipt,
+    PruneRequest,
+)
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import SEQ_MAX, CallerDep, Query, ServiceDep, json_response
 from helmr_runtime.ports.copies import CopyPosition
@@ -32,6 +38,12 @@ class CopyQuery(BaseModel):
     )
     nil_hash: str | None = Field(default=None, pattern=HASH)
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_MAX_S)
+    follower: str | None = Field(
+        default=None,
+        max_length=NOTICE_TARGET_NAME_MAX,
+        pattern=NOTICE_TARGET_NAME,
+        description="By which `/readyz` and `/metrics` say how far it is.",
+    )
 
 
 @router.post(
@@ -50,5 +62,5 @@ async def read_ledger_entries(
 ) -> Response:
     """Read what a follower of the ledger lacks: entries as they are stored, in feed order, and their checkpoints."""
     position = CopyPosition(where.after, where.hash, where.nil_offset, where.nil_hash)
-    pieces = await service.copies.page(position, where.wait_s)
+    pieces = await service.copies.page(position, where.wait_s, where.follower)
     return Response(pieces, media_type="application/json", headers={"Cache-Control": "no-store"})

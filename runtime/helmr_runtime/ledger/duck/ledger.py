@@ -41,7 +41,7 @@ from helmr_runtime.ledger.duck.jobs import (
 from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
-from helmr_runtime.ledger.duck.recovery import Restored, read_head
+from helmr_runtime.ledger.duck.recovery import SUPERSEDED, Restored, read_head
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
@@ -57,6 +57,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
+from helmr_runtime.security.keys import KeyRing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,6 +149,7 @@ class DuckLedger(CopiedLedger):
         A commit of the session that is on its way to disk is waited for; one that is only queued
         will be refused for its epoch.
         """
+        self._check_current()
         head = await self._quiet_head(session_id)
         floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
@@ -320,6 +322,18 @@ class DuckLedger(CopiedLedger):
             )
         return count
 
+    @property
+    def ring(self) -> KeyRing | None:
+        return self._chain.ring
+
+    def _check_current(self) -> None:
+        if self._group.superseded is not None:
+            raise self._group.superseded
+
+    async def _supersede(self, generation: int) -> None:
+        self._group.supersede(generation)
+        await self._group.run_in_writer(self._database.set_number, SUPERSEDED, generation)
+
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
         loop = asyncio.get_running_loop()
@@ -417,14 +431,14 @@ class DuckLedger(CopiedLedger):
 
 
 def _stats(group: GroupCommit, room: Mapping[str, int]) -> dict[str, Any]:
-    index = group.index
+    index, stopped = group.index, group.broken or group.superseded
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
         **room,
         **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
-        "failure": group.broken.message if group.broken is not None else group.failure,
+        "failure": stopped.message if stopped is not None else group.failure,
         "counts": index.counts(),
         "waiting_held_since": iso_or_none(index.waiting_held_since()),
     }

@@ -280,11 +280,8 @@ class NewLedger:
         """Take entries, and the checkpoints that cover them; raises as `Refold.add`."""
         named = {(session, offset) for offset, session, _, _ in checkpoints}
         self.refold.add(entries, named)
-        if entries:
-            self._connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
-        if checkpoints:
-            self._connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
-            self.checkpoints += len(checkpoints)
+        insert_rows(self._connection, entries, checkpoints)
+        self.checkpoints += len(checkpoints)
         self._untabled += len(entries)
         if self._untabled >= TABLES_EVERY:
             self._write_tables()
@@ -329,14 +326,31 @@ class NewLedger:
 @contextmanager
 def new_ledger(path: Path, keys: Keys, now: datetime) -> Iterator[NewLedger]:
     """A ledger's file to be written; there is none yet."""
-    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
-    try:
+    with connected(path) as connection:
         path.chmod(0o600)
-        connection.execute("SET GLOBAL TimeZone = 'UTC'")
         migrate(connection)
         yield NewLedger(path, connection, Refold(keys.open_body(), keys.chain_key, now))
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Connection]:
+    """A file of the engine, to be written."""
+    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
+    try:
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        yield connection
     finally:
         connection.close()
+
+
+def insert_rows(
+    connection: Connection, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]
+) -> None:
+    """Append entries and checkpoints, in the open transaction if there is one."""
+    if entries:
+        connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
+    if checkpoints:
+        connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
 
 
 def entry_row_of(values: Sequence[Any]) -> rows.Row:

@@ -31,6 +31,9 @@ from helmr_runtime.ledger.projection import Projection
 ENCRYPTS = "encrypts_payloads"
 """The row of `meta` that says whether new bodies are sealed; none means that they are not."""
 
+SUPERSEDED = "superseded_by"
+"""The row of `meta` with the generation of a promoted follower that this ledger has met."""
+
 CHUNK = 10_000
 """Entries folded at a time."""
 
@@ -100,6 +103,8 @@ class Restored:
     openings: int
     nil_offset: int
     encrypts: bool = False
+    follows: bool = False
+    superseded_by: int = 0
     marks: dict[str, int] = field(default_factory=dict)
 
 
@@ -143,6 +148,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
         openings=meta["openings"],
         nil_offset=meta["nil_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
+        follows=bool(meta.get("follows", 0)),
+        superseded_by=meta.get(SUPERSEDED, 0),
     )
     _saved_since(reader, restored)
     _fold_rest(reader, restored, now)
