@@ -1,12 +1,17 @@
-"""`helmr.toml`: what a runtime is told that is too long for a command line; today its notice targets."""
+"""`helmr.toml`: what a runtime is told that is too long for a command line: notice targets, retention."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helmr.errors import UsageError
+from helmr import durations
+from helmr.errors import BadDuration, UsageError
+from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
+
+if TYPE_CHECKING:
+    from helmr_runtime.core.pruning import Retention
 
 CONFIG_NAME = "helmr.toml"
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -21,6 +26,43 @@ def notices_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], 
     Raises:
         UsageError: The file was named and is not there, or it can't be read, or says something else.
     """
+    found, path = _read(config, data_dir)
+    return found.get("notices", {}), path
+
+
+def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
+    """What the table `[retention]` says, or None without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it can't be kept to.
+    """
+    from helmr_runtime.core.pruning import Retention
+
+    found, path = _read(config, data_dir)
+    table = found.get("retention")
+    if table is None:
+        return None
+    known = {"closed_after", "archive"}
+    if not isinstance(table, dict) or not {"closed_after"} <= table.keys() <= known:
+        raise UsageError(
+            f"{path}: [retention] holds `closed_after` and maybe `archive`",
+            hint='`closed_after = "90d"`, `archive = false` to write no Parquet files.',
+        )
+    closed_after, archive = table["closed_after"], table.get("archive", True)
+    if not isinstance(closed_after, str) or not isinstance(archive, bool):
+        raise UsageError(
+            f'{path}: `closed_after` is a duration like "90d", `archive` true or false'
+        )
+    try:
+        closed_after_s = durations.seconds(closed_after)
+    except BadDuration as error:
+        raise UsageError(f"{path}: closed_after: {error.message}") from error
+    if not PRUNE_AGE_MIN_S <= closed_after_s <= PRUNE_AGE_MAX_S:
+        raise UsageError(f"{path}: closed_after is at least 1d and at most 100 years")
+    return Retention(closed_after_s=closed_after_s, archive=archive)
+
+
+def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
     path = config if config is not None else data_dir.absolute().parent / CONFIG_NAME
     try:
         with path.open("rb") as file:
@@ -32,10 +74,10 @@ def notices_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], 
         raise UsageError(f"--config {path}: there is no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} can't be read: {error}") from error
-    unknown = sorted(found.keys() - {"notices"})
+    unknown = sorted(found.keys() - {"notices", "retention"})
     if unknown:
         raise UsageError(
             f"{path}: {unknown[0]!r} is nothing that Helmr knows",
-            hint="Notice targets stand in tables [notices.NAME].",
+            hint="Notice targets stand in tables [notices.NAME], retention in [retention].",
         )
-    return found.get("notices", {}), str(path)
+    return found, str(path)

@@ -54,5 +54,6 @@ def dev(
         in_process=True,
         reloads=True,
         notices=read_targets(*config.notices_table(None, place)),
+        retention=config.retention_of(None, place),
     )
     raise typer.Exit(run_up(options))

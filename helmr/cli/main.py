@@ -20,6 +20,7 @@ from helmr.cli import (
     demo,
     dev,
     down,
+    following,
     input,
     key,
     listening,
@@ -30,6 +31,7 @@ from helmr.cli import (
     notices,
     output,
     printing,
+    pruning,
     public_token,
     query,
     run,
@@ -99,6 +101,8 @@ for _module in (
     listening,
     query,
     toolbox,
+    pruning,
+    following,
 ):
     _module.register(app)
 for _module in (session_file, what_if):

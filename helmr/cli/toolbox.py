@@ -122,9 +122,9 @@ def restore(
     with extras.needed("runtime"):
         from helmr_runtime.toolbox.restore import restore as restore_backup
 
-    ring_file = (RING_NAME, _read_keys(keys)) if keys is not None else None
+    ring_file = (RING_NAME, read_keys(keys)) if keys is not None else None
     path = cli.data_dir.absolute() / LEDGER_NAME
-    made = restore_backup(_existing(source), path, _keys(keys, None), ring_file, clock.now())
+    made = restore_backup(_existing(source), path, keys_of(keys, None), ring_file, clock.now())
     _show_audit(made.checked, json, f"restored to {cli.data_dir}, and checked")
 
 
@@ -153,12 +153,12 @@ def verify(
             tempfile.TemporaryDirectory(prefix="helmr-verify-") as folder,
             _existing(source).open("rb") as lines,
         ):
-            found = build(Path(folder) / LEDGER_NAME, lines, _keys(keys, None), now).checked
+            found = build(Path(folder) / LEDGER_NAME, lines, keys_of(keys, None), now).checked
         _show_audit(found, json, f"{source} is whole")
         return
-    data_dir = _stopped(cli)
-    with _locked(data_dir), stored_ledger(data_dir / LEDGER_NAME) as ledger:
-        found = audit(ledger, _keys(keys, data_dir), now)
+    data_dir = stopped_data_dir(cli)
+    with locked(data_dir), stored_ledger(data_dir / LEDGER_NAME) as ledger:
+        found = audit(ledger, keys_of(keys, data_dir), now)
     _show_audit(found, json, f"{data_dir} is whole")
 
 
@@ -188,11 +188,11 @@ def repair(
     with extras.needed("runtime"):
         from helmr_runtime.toolbox.repair import repair as repair_ledger
 
-    data_dir = _stopped(cli)
-    with _locked(data_dir):
+    data_dir = stopped_data_dir(cli)
+    with locked(data_dir):
         done = repair_ledger(
             data_dir / LEDGER_NAME,
-            _keys(keys, data_dir),
+            keys_of(keys, data_dir),
             clock.now(),
             drop_from=drop_from,
             without_checkpoints=without_checkpoints,
@@ -221,7 +221,7 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
     try:
         client = cli.client()
     except RuntimeNotFound:
-        if _nearest(cli) is None:
+        if nearest(cli) is None:
             raise
     else:
         with client:
@@ -230,28 +230,28 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
     with extras.needed("runtime"):
         from helmr_runtime.process.startup import version
         from helmr_runtime.toolbox.backup import stored_backup
-    data_dir = _stopped(cli)
-    with _locked(data_dir):
+    data_dir = stopped_data_dir(cli)
+    with locked(data_dir):
         yield stored_backup(data_dir / LEDGER_NAME, version())
 
 
 @contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
+def locked(data_dir: Path) -> Iterator[None]:
     from helmr_runtime.process.startup import lock
 
     with lock(data_dir, printing.note):
         yield
 
 
-def _nearest(cli: Cli) -> Path | None:
+def nearest(cli: Cli) -> Path | None:
     from helmr.client.discovery import nearest_data_dir
 
     data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
     return data_dir if data_dir is not None and (data_dir / LEDGER_NAME).is_file() else None
 
 
-def _stopped(cli: Cli) -> Path:
-    data_dir = _nearest(cli)
+def stopped_data_dir(cli: Cli) -> Path:
+    data_dir = nearest(cli)
     if data_dir is None:
         raise UsageError("there is no ledger here", hint="Name the data directory: --data-dir DIR.")
     return data_dir.absolute()
@@ -263,13 +263,13 @@ def _existing(source: Path) -> Path:
     return source
 
 
-def _keys(named: Path | None, data_dir: Path | None) -> Keys:
+def keys_of(named: Path | None, data_dir: Path | None) -> Keys:
     """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
     from helmr_runtime.ledger.duck.offline import Keys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 
     if named is not None:
-        _read_keys(named)
+        read_keys(named)
         return Keys(read_key_ring(named, {}))
     if data_dir is None and not os.environ.get(ENVIRONMENT_NAME):
         return Keys(None)
@@ -279,7 +279,7 @@ def _keys(named: Path | None, data_dir: Path | None) -> Keys:
 def _keys_to_copy(cli: Cli) -> bytes:
     from helmr_runtime.security.keys import key_ring_text
 
-    ring = _keys(None, _nearest(cli)).ring
+    ring = keys_of(None, nearest(cli)).ring
     if ring is None:
         raise UsageError(
             "there are no master keys here",
@@ -288,7 +288,7 @@ def _keys_to_copy(cli: Cli) -> bytes:
     return key_ring_text(ring)
 
 
-def _read_keys(file: Path) -> bytes:
+def read_keys(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
             return opened.read(KEYS_BYTES_MAX + 1)

@@ -243,6 +243,7 @@ def up(
             else None
         ),
         notices=read_targets(*config_file.notices_table(config, place)),
+        retention=config_file.retention_of(config, place),
     )
     raise typer.Exit(run_up(options))
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from helmr.client import correction_operations, operations, waiting
+from helmr.client import correction_operations, ledger_operations, operations, waiting
 from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
 from helmr.client.aio_notices import AsyncNotices
 from helmr.client.aio_schedules import AsyncSchedules
@@ -28,11 +28,13 @@ from helmr.client.http import AsyncHttpTransport
 from helmr.client.paging import all_pages_async
 from helmr.client.retry import Retry
 from helmr.client.waiting import Until
-from helmr.durations import Duration
+from helmr.durations import Duration, seconds
 from helmr.models import (
+    CopyPage,
     EntryInfo,
     Health,
     Page,
+    PruneReceipt,
     RewindPreview,
     RunInfo,
     RunJournal,
@@ -122,7 +124,60 @@ class AsyncClient:
         Raises:
             Unavailable: The end did not come; the pieces so far are no backup.
         """
-        return self._transport.download(operations.read_backup())
+        return self._transport.download(ledger_operations.read_backup())
+
+    async def prune(
+        self,
+        older_than: Duration,
+        *,
+        archive: bool = True,
+        dry_run: bool = False,
+        reason: str | None = None,
+    ) -> PruneReceipt:
+        """Take sessions out of the ledger that are over and so old, a page of them; for an admin (S-69).
+
+        Call it until the receipt says `is_last`. An entry of the feed says which are gone, who asked and why.
+
+        Args:
+            older_than: How long ago their last entry was written; at least a day.
+            archive: Write them to a Parquet file in the data directory before.
+            dry_run: Remove nothing, count all that would go.
+            reason: What the entry says.
+
+        Raises:
+            StoreUnavailable: A backup is being read, or the archive can't be written.
+        """
+        return await self._transport.call(
+            ledger_operations.prune(older_than, archive=archive, dry_run=dry_run, reason=reason)
+        )
+
+    async def copy(
+        self,
+        after: int = 0,
+        *,
+        hash: str | None = None,
+        nil_offset: int = 0,
+        nil_hash: str | None = None,
+        wait: Duration = 0,
+        follower: str | None = None,
+    ) -> CopyPage:
+        """What a follower of the ledger lacks, a page of it; for an admin (S-68).
+
+        Args:
+            after: Feed offset of the follower's last entry, 0 if it has none.
+            hash: That entry's hash, in hex.
+            nil_offset: Feed offset of its last entry of the nil session; that is never pruned.
+            nil_hash: That one's hash.
+            wait: How long to wait for the first entry, at most 20 s.
+            follower: Its name, by which `/readyz` and `/metrics` say how far it is.
+
+        Raises:
+            LedgerDiverged: The follower's entries are not this ledger's.
+        """
+        wait_s = seconds(wait, allow_zero=True)
+        return await self._transport.call(
+            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s, follower)
+        )
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.

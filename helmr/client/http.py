@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from helmr.client import carriers, problems
+from helmr.client import carriers, generations, problems
 from helmr.client._httpx import httpx
 from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T
 from helmr.client.endpoint import Endpoint
@@ -249,6 +249,7 @@ class HttpTransport:
         http = self._open()
         with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
             response = http.request(call.method, call.path, **_request(call))
+        generations.KNOWN.met(response.headers)
         return problems.answer(call, response, url=self.endpoint.url)
 
     def _open(self) -> httpx.Client:
@@ -341,6 +342,7 @@ class AsyncHttpTransport:
         http = self._open()
         with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
             response = await http.request(call.method, call.path, **_request(call))
+        generations.KNOWN.met(response.headers)
         return problems.answer(call, response, url=self.endpoint.url)
 
     def _open(self) -> httpx.AsyncClient:
@@ -412,7 +414,7 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    headers = dict(call.headers)
+    headers = {**generations.KNOWN.headers(), **dict(call.headers)}
     if call.body is not None:
         headers["Content-Type"] = "application/json"
     if call.accept is not None:

@@ -385,11 +385,6 @@ def list_streams(*, limit: int | None = None, cursor: str | None = None) -> Call
     return list_call("/v1/streams", StreamInfo, {}, limit=limit, cursor=cursor)
 
 
-def read_backup() -> Download:
-    """GET /v1/backup."""
-    return Download(path="/v1/backup", media_type="application/jsonl")
-
-
 def query(sql: str, *, limit: int | None) -> Call[QueryResult]:
     """POST /v1/query; as Arrow if pyarrow is there to read it."""
     parts: dict[str, Any] = {"sql": sql}

@@ -316,6 +316,18 @@ class IdempotencyConflict(Conflict):
     """The idempotency key was used with other data (S-26)."""
 
 
+class LedgerDiverged(Conflict):
+    """A follower's ledger is no earlier state of its primary's: it is another one, or went another way (S-68)."""
+
+    default_hint = "Follow into an empty directory; `helmr promote --compare` shows what two ledgers differ in."
+
+
+class LedgerSuperseded(Conflict):
+    """A follower of this ledger was promoted: nothing is acknowledged here any more (S-68)."""
+
+    default_hint = "Use the address of the promoted runtime, and stop this one."
+
+
 class OperationConflict(Conflict):
     """The operation id was used with another request (S-61)."""
 

@@ -8,6 +8,7 @@ from helmr.models.answers import *
 from helmr.models.chunks import *
 from helmr.models.corrections import *
 from helmr.models.journals import *
+from helmr.models.ledgers import *
 from helmr.models.limits import *
 from helmr.models.notices import *
 from helmr.models.people import *

@@ -35,6 +35,12 @@ PERSON_MAX = 200
 REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
+PRUNE_AGE_MIN_S = 86_400.0
+"""Youngest that a session which is over may be when it is pruned, in seconds: repeated operations are known so long."""
+
+PRUNE_AGE_MAX_S = 100 * 366 * 86_400.0
+"""And oldest."""
+
 CHILDREN_AWAITED_MAX = 1_000
 """Child sessions that one wait may be on (S-91)."""
 

@@ -15,6 +15,8 @@ from helmr.models.limits import (
     NAME_MAX,
     OP_MAX,
     PERSON_MAX,
+    PRUNE_AGE_MAX_S,
+    PRUNE_AGE_MIN_S,
     QUERY_ROWS_DEFAULT,
     QUERY_ROWS_MAX,
     QUERY_TEXT_MAX,
@@ -146,6 +148,15 @@ class QueryRequest(Request):
 
     sql: str = Field(min_length=1, max_length=QUERY_TEXT_MAX)
     limit: int = Field(default=QUERY_ROWS_DEFAULT, ge=1, le=QUERY_ROWS_MAX)
+
+
+class PruneRequest(Request):
+    """POST /v1/prune."""
+
+    older_than_s: float = Field(ge=PRUNE_AGE_MIN_S, le=PRUNE_AGE_MAX_S)
+    archive: bool = True
+    dry_run: bool = False
+    reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)
 
 
 class VerifyRequest(Request):

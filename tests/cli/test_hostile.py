@@ -87,6 +87,7 @@ NOT_WALKED = {
     "restore": "reads a backup; says only numbers and places: tests/toolbox/test_commands.py",
     "verify": "as restore",
     "repair": "as restore",
+    "prune": "as restore",
     "session export": "writes a file for programs: JSON, in which controls are escaped",
     "session replay": "as session verify",
     "session what-if": "as session verify",

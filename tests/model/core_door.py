@@ -169,7 +169,7 @@ class CoreDoor:
 
     def known(self, operation: Operation | None, principal: Principal) -> dict[str, Any] | None:
         """The first receipt of a repeated operation."""
-        offset = self.index.known_operation(operation.id) if operation is not None else None
+        offset = self.index.operations.offset_of(operation.id) if operation is not None else None
         if offset is None or operation is None:
             return None
         first = FirstReceipt.of(self.feed[offset - 1])

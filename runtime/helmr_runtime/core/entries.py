@@ -61,7 +61,8 @@ clock.read         now                                   op, opened and outcome 
 peek.read          stream record_seqs[]                  op, opened and outcome in one
 history.read       stream through_seq                    op, opened and outcome in one
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*    see the modules that own them
+token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*, sessions.pruned, ledger.promoted
+                   see the modules that own them
 ```
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
@@ -138,6 +139,8 @@ class EntryKind(StrEnum):
     SCHEDULE_SKIPPED = "schedule.skipped"
     SCHEDULE_DELETED = "schedule.deleted"
     NOTICES_MOVED = "notices.moved"
+    SESSIONS_PRUNED = "sessions.pruned"
+    LEDGER_PROMOTED = "ledger.promoted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,9 @@ class BodyCipher(Protocol):
         ...
 
 
+NEVER_SEALED = frozenset({EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED})
+"""What a copy of the ledger acts on that is kept without keys; ids and numbers, and an operator's reason."""
+
 GENESIS = b"\x00" * 32
 """The hash before a session's first entry."""
 
@@ -283,7 +289,7 @@ def stamp(
 ) -> Entry:
     """Give a draft its place: seq, time, the text to store, and the hash over all of it."""
     body_json = body_text(draft.body)
-    if cipher is not None:
+    if cipher is not None and draft.kind not in NEVER_SEALED:
         clear = {name: draft.body[name] for name in LOOKUP_KEYS if name in draft.body}
         body_json = cipher.seal(body_json, seq=seq, kind=draft.kind.value, clear=clear)
     return Entry(

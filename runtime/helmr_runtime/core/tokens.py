@@ -37,6 +37,7 @@ from helmr_runtime.core.children import CHILD_ENDS, outcome_of
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.notices import MoveNotices
+from helmr_runtime.core.promotion import Promote
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
@@ -253,6 +254,7 @@ LedgerCommand = (
     | PauseSchedule
     | DeleteSchedule
     | MoveNotices
+    | Promote
 )
 """What the ledger may be asked to write into the nil session."""
 

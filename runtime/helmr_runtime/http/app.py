@@ -24,6 +24,7 @@ from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import openapi
 from helmr_runtime.http.access import Access, Authenticator, Trusting
+from helmr_runtime.http.generations import Generations
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.paths import Paths
 from helmr_runtime.http.problems import no_route, problem_response
@@ -36,6 +37,7 @@ from helmr_runtime.http.routes import (
     desk,
     health,
     keys,
+    ledgers,
     links,
     mcp,
     notices,
@@ -69,6 +71,7 @@ ROUTERS = (
     notices.router,
     queries.router,
     backups.router,
+    ledgers.router,
     mcp.router,
     catalog.router,
     health.router,
@@ -103,6 +106,7 @@ class GatewayApp:
         self.service = service
         self.settings = settings
         self.metrics = Metrics()
+        self.generations = Generations(service.copies)
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         access = Access(

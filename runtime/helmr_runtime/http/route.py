@@ -57,6 +57,7 @@ class ServedRoute:
     async def answer(self, request: Request) -> Response:
         """The answer to a request whose path and method are this route's, also when it is refused or fails."""
         response = await self._answer(request)
+        request.app.generations.tell(response)
         if self._scope is not None:
             origin = request.headers.get("origin")
             response.headers.update(answer_headers(public_token_of(request), origin))
@@ -69,6 +70,7 @@ class ServedRoute:
                 request.state.principal = await authenticator.authenticate(
                     request, self._need, self._scope
                 )
+                await request.app.generations.meet(request)
             body = {}
             if self._body is not None:
                 name, model = self._body

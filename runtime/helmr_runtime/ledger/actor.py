@@ -17,11 +17,13 @@ from typing import Any
 
 from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.pruning import Retention
 from helmr_runtime.ledger.duck.database import Settings
 from helmr_runtime.ledger.duck.jobs import ChainKey
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger, plain_chain
 from helmr_runtime.ledger.key_keeper import KeyKeeper
+from helmr_runtime.ledger.retention import Retainer
 from helmr_runtime.ports import Ledger
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.rpc.proxies import methods_of
@@ -52,6 +54,7 @@ class LedgerActor(KeyKeeper):
         ring: The master keys: new chains and the secrets of tokens are derived from them.
         encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
+        retention: How long sessions that are over are kept; None keeps them.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LedgerActor(KeyKeeper):
         ring: KeyRing | None = None,
         encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
+        retention: Retention | None = None,
     ) -> None:
         super().__init__(ring)
         self._path = path
@@ -75,6 +79,8 @@ class LedgerActor(KeyKeeper):
         self._ledger: DuckLedger | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
+        self._retention = retention
+        self._retaining: asyncio.Task[None] | None = None
 
     def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if method not in METHODS:
@@ -94,6 +100,9 @@ class LedgerActor(KeyKeeper):
 
     async def close(self) -> None:
         """Write what is queued and close the file. Later calls are refused."""
+        if self._retaining is not None:
+            self._retaining.cancel()
+            await asyncio.wait([self._retaining])
         async with self._opening:
             self._is_closed = True
             if self._ledger is not None:
@@ -113,7 +122,13 @@ class LedgerActor(KeyKeeper):
                 await broken.close()
             if self._ledger is None:
                 self._ledger = await self._open_patiently()
+                self._begin_retaining()
             return self._ledger
+
+    def _begin_retaining(self) -> None:
+        if self._retention is not None and self._retaining is None:
+            retainer = Retainer(self._retention, partial(self._call, "prune"), self._clock)
+            self._retaining = asyncio.create_task(retainer.run(), name="retention")
 
     async def _open_patiently(self) -> DuckLedger:
         until = _now_s() + self._lock_patience_s

@@ -38,7 +38,8 @@ from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex, digest
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.known_operations import digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
 
@@ -107,9 +108,9 @@ class StartMatch:
 def find_start(index: LedgerIndex, start: StartSession) -> StartMatch | None:
     """What of the index's operations, keys and open sessions this start repeats."""
     if start.operation is not None:
-        known = index.operations.get(digest(start.operation.id))
+        known = index.operations.offset_of(start.operation.id)
         if known is not None:
-            return StartMatch("operation", known[0])
+            return StartMatch("operation", known)
     if start.idempotency_key is not None:
         session_id = index.start_keys.get(digest(key_hash(start.idempotency_key)))
         if session_id is not None:

@@ -33,6 +33,7 @@ from helmr_runtime.core.commands import Command, TokenEnded
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.notices import MoveNotices
+from helmr_runtime.core.promotion import Promote
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -113,6 +114,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({SCHEDULES})
         case MoveNotices():
             return frozenset({"notices"})
+        case Promote():
+            return frozenset({"generation"})
 
 
 def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
@@ -177,6 +180,9 @@ def decide(
         case MoveNotices(positions=positions):
             body = {"positions": dict(positions)}
             return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
+        case Promote():
+            generation = index.generation + 1
+            return Decided((fact.draft(generation),), {"generation": generation})
 
 
 def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:

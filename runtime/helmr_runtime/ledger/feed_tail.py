@@ -41,6 +41,12 @@ class FeedTail:
         last = min(next(reversed(self._entries)), feed_offset + limit)
         return [self._entries[offset] for offset in range(feed_offset + 1, last + 1)]
 
+    def forget_through(self, feed_offset: int) -> None:
+        """Drop what is not behind that offset: some of it was pruned, and what stays here has no gaps."""
+        while self._entries and next(iter(self._entries)) <= feed_offset:
+            _, dropped = self._entries.popitem(last=False)
+            self._text -= len(dropped.body_json)
+
     def split(self, offsets: Iterable[int]) -> tuple[dict[int, Entry], list[int]]:
         """Those that are here, and the offsets of those that must be read."""
         found: dict[int, Entry] = {}

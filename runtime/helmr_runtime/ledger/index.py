@@ -9,17 +9,17 @@ Invariants: S-2, S-14, S-40 (preconditions of token waits), S-61, S-62, S-63.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from helmr.errors import Moved
 from helmr.ids import NIL_SESSION, new_id
 from helmr.models import Activity, SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.heads import (
     Head,
     alarm_of,
@@ -29,6 +29,7 @@ from helmr_runtime.ledger.heads import (
     lost_steps,
 )
 from helmr_runtime.ledger.keys import KeyIndex
+from helmr_runtime.ledger.known_operations import KnownOperations, digest
 from helmr_runtime.ledger.open_names import OpenNames
 from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
@@ -44,12 +45,6 @@ from helmr_runtime.ports import (
     TokenNotCompleted,
     TokenOpen,
 )
-
-OPERATION_AGE = timedelta(hours=24)
-"""How long a repeated operation is known (S-61)."""
-
-OPERATIONS_MAX = 1_000_000
-"""Operation ids kept in memory, about 150 MB; the ledger's table answers for older ones of the same day."""
 
 ENDED_HEADS_MAX = 10_000
 """Ended sessions whose head stays in memory."""
@@ -90,6 +85,9 @@ class OperationKnown:
     feed_offset: int
 
 
+MARKS = ("catalog_offset", "notices_offset", "pruned_offset", "pruned_entries", "generation")
+"""Attributes of the index; 0 and, of `generation`, 1 where nothing was said yet."""
+
 _OF_PENDING_WAITS = frozenset(
     {
         EntryKind.WAIT_OPENED,
@@ -104,11 +102,6 @@ _OF_PENDING_WAITS = frozenset(
 Verdict = Accepted | AlreadyStored | NeedsLookup | OperationKnown | Declined | Refused
 
 
-def digest(text: str) -> bytes:
-    """How external ids, keys and operation ids are kept in memory: 16 bytes however long they are."""
-    return hashlib.sha256(text.encode("utf-8")).digest()[:16]
-
-
 class LedgerIndex:
     """The ledger's memory. Not for concurrent use."""
 
@@ -116,13 +109,17 @@ class LedgerIndex:
         self.nil = Head(NIL_SESSION)
         self.heads: dict[str, Head] = {NIL_SESSION: self.nil}
         self.head_offset = 0
-        self.operations: OrderedDict[bytes, tuple[int, datetime]] = OrderedDict()
+        self.operations = KnownOperations()
         self.names = OpenNames(self.heads)
         self.start_keys: dict[bytes, str] = {}
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.schedules = ScheduleIndex()
         self.open_count = self.catalog_offset = self.notices_offset = 0
+        self.pruned_offset = self.pruned_entries = 0
+        """Of the newest `sessions.pruned`; and how many entries they all have removed."""
+        self.generation = 1
+        """One more with each promotion (S-68)."""
         self.work = WorkList(self.heads, self.tokens)
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}
@@ -156,8 +153,8 @@ class LedgerIndex:
     def _declines(self, precondition: Precondition) -> OperationKnown | Declined | None:
         match precondition:
             case OperationUnused(operation):
-                known = self.operations.get(digest(operation.id))
-                return None if known is None else OperationKnown(precondition, known[0])
+                known = self.operations.offset_of(operation.id)
+                return None if known is None else OperationKnown(precondition, known)
             case TokenOpen(awaits):
                 facts = self.tokens.ended_facts(awaits)
                 return Declined(precondition=precondition, facts=facts) if facts else None
@@ -174,6 +171,10 @@ class LedgerIndex:
         if wait is None or wait.due_at is None or token is None:
             return True
         return wait.rung_at is None and not _is_completed_before(token, wait.due_at)
+
+    def marks(self) -> dict[str, int]:
+        """Numbers that facts of the nil session have left, by the names that the tables have them under."""
+        return {name: getattr(self, name) for name in MARKS}
 
     # --- applying what is stored ----------------------------------------------------------------
 
@@ -197,6 +198,10 @@ class LedgerIndex:
             self.catalog_offset = entry.feed_offset
         elif entry.kind is EntryKind.NOTICES_MOVED:
             self.notices_offset = entry.feed_offset
+        elif entry.kind is EntryKind.LEDGER_PROMOTED:
+            self.generation = entry.body["generation"]
+        elif entry.kind is EntryKind.SESSIONS_PRUNED:
+            self._prune(entry, entry.feed_offset, now)
         elif "wait_id" in entry.body and entry.kind not in _OF_PENDING_WAITS:
             self.work.delivered(entry.body["wait_id"])
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
@@ -208,7 +213,7 @@ class LedgerIndex:
                 self.end_child(child_id, now)
         operation = entry.body.get("operation")
         if operation is not None:
-            self.remember_operation(operation["id"], entry.feed_offset, entry.recorded_at, now)
+            self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at, now)
         return head
 
     def settle(self, head: Head, now: datetime, *, flush: Flush | None = None) -> None:
@@ -229,22 +234,18 @@ class LedgerIndex:
                 head.held_by = None
         self.reindex(head, now)
 
-    def known_operation(self, operation_id: str) -> int | None:
-        """Feed offset of the entry that carries an operation's receipt."""
-        known = self.operations.get(digest(operation_id))
-        return known[0] if known is not None else None
-
-    def remember_operation(
-        self, operation_id: str, feed_offset: int, recorded_at: datetime, now: datetime
-    ) -> None:
-        """Know an accepted operation for a day (S-61)."""
-        self.operations[digest(operation_id)] = (feed_offset, recorded_at)
-        oldest_at = now - OPERATION_AGE
-        while self.operations:
-            _, known_at = next(iter(self.operations.values()))
-            if known_at >= oldest_at and len(self.operations) <= OPERATIONS_MAX:
-                break
-            self.operations.popitem(last=False)
+    def _prune(self, pruned: Entry, feed_offset: int, now: datetime) -> None:
+        """Forget sessions that were over, and all that was theirs (S-69)."""
+        gone = frozenset(sessions_of(pruned.body))
+        self.pruned_offset = feed_offset
+        self.pruned_entries += pruned.body["entries"]
+        self.operations.forget_old(now)
+        self.tokens.forget(gone)
+        self.keys.forget(gone)
+        for session_id in gone:
+            head = self.heads.get(session_id)
+            if head is not None:
+                self._forget(head)
 
     def admit(
         self, head: Head, now: datetime, *, external_id: str | None, start_key: str | None
@@ -270,10 +271,15 @@ class LedgerIndex:
             head = self.heads[session_id]
             if head.is_held or head.has_active_run or keeps(session_id):
                 continue
-            del self._ended[session_id], self.heads[session_id]
-            self.work.set_ready(head, False)
-            if head.start_key is not None:
-                self.start_keys.pop(head.start_key, None)
+            self._forget(head)
+
+    def _forget(self, head: Head) -> None:
+        """Of a session that is over."""
+        del self.heads[head.session_id]
+        self._ended.pop(head.session_id, None)
+        self.work.set_ready(head, False)
+        if head.start_key is not None:
+            self.start_keys.pop(head.start_key, None)
 
     def _name(self, head: Head, external_id: str | None, start_key: str | None) -> None:
         if external_id is not None:

@@ -8,6 +8,7 @@ Invariants: S-45 (what `token.complete` ones have left), S-46, S-53.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -140,11 +141,19 @@ class KeyIndex:
             token = owned.token
             is_dead = token.revoked_at is not None or token.expires_at <= now
             if is_dead and token.id not in self.touched_public:
-                del self.public_tokens[token.id], self._public_by_hash[token.secret_hash]
-                self._of_session.get(owned.session_id, set()).discard(token.id)
-                self._forget_link(token)
+                self._forget(owned)
 
-    def _forget_link(self, token: PublicToken) -> None:
+    def forget(self, sessions: Collection[str]) -> None:
+        """Forget the public tokens of sessions that were pruned."""
+        for owned in [one for one in self.public_tokens.values() if one.session_id in sessions]:
+            self._forget(owned)
+            self.touched_public.discard(owned.token.id)
+            self._of_session.pop(owned.session_id, None)
+
+    def _forget(self, owned: OwnedPublicToken) -> None:
+        token = owned.token
+        del self.public_tokens[token.id], self._public_by_hash[token.secret_hash]
+        self._of_session.get(owned.session_id, set()).discard(token.id)
         wait_id = token.scope.wait_id
         if wait_id is not None:
             self._of_wait[wait_id].discard(token.id)

@@ -245,7 +245,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
-        if known := self.index.known_operation(fork.operation.id):
+        if known := self.index.operations.offset_of(fork.operation.id):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))
         origin, cipher = self.entries_of(fork.origin_id), self._bodies.cipher(fork.session_id)
@@ -253,7 +253,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         operation = fact.operation
-        known = self.index.known_operation(operation.id) if operation is not None else None
+        known = self.index.operations.offset_of(operation.id) if operation is not None else None
         if known is not None:
             return repeated(fact, self.recent(known))
         token_id = token_of(fact)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from helmr.errors import BadQuery, BadRequest
 from helmr_runtime.core.backup_file import BackupHeader
-from helmr_runtime.ports import CopiedRows
+from helmr_runtime.core.pruning import Prune, Pruned
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 
 
 class NotOnDisk:
-    """Refuses SQL and backups."""
+    """Refuses SQL, backups and pruning."""
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:
         """Refused with `BadQuery`: there is no SQL here."""
@@ -26,3 +29,18 @@ class NotOnDisk:
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """Refused, as `backup_header` is."""
         raise BadRequest("sessions in a test's memory can't be backed up")
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        """Refused, as `backup_header` is."""
+        raise BadRequest("sessions in a test's memory can't be followed", hint="Follow a runtime.")
+
+    async def stamp(self) -> str | None:
+        """None: no copy of it was ever promoted."""
+        return None
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        """Nothing: it has no copies."""
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Refused with `BadRequest`: what is only in memory goes with it."""
+        raise BadRequest("sessions in a test's memory can't be pruned", hint="Prune a runtime.")

@@ -18,6 +18,7 @@ from helmr.ids import NIL_SESSION
 from helmr.models import WaitPriority, WaitStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.heads import Head
 
 
@@ -166,6 +167,7 @@ class Projection:
         touched: Sessions whose numbers changed; the rows are made from their heads when written.
         token_tags: JSON text of the tags of new tokens; their other columns are in the index.
         chains: New sessions, and the id of the master key that their hash chain begins with.
+        pruned: Sessions whose rows are to go.
     """
 
     through: int = 0
@@ -180,6 +182,7 @@ class Projection:
     send_keys: dict[tuple[str, str, str], SendKeyRow] = field(default_factory=dict)
     token_tags: dict[str, str] = field(default_factory=dict)
     chains: dict[str, str] = field(default_factory=dict)
+    pruned: list[str] = field(default_factory=list)
 
     def fold(self, entry: Entry, head: Head) -> None:
         """Fold one stored entry, after its session's head."""
@@ -207,6 +210,8 @@ class Projection:
                 self.token_tags[entry.body["token_id"]] = tags
             case EntryKind.INPUT_ACCEPTED:
                 self._input_accepted(entry, entry.feed_offset)
+            case EntryKind.SESSIONS_PRUNED:
+                self.pruned += sessions_of(entry.body)
             case _:
                 pass
         if entry.seq == 1 and head.key_id is not None:

@@ -107,7 +107,7 @@ class ReadableLedger(LedgerNumbers):
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:
         """An accepted operation of the last day (S-61)."""
-        offset = self.index.known_operation(operation_id)
+        offset = self.index.operations.offset_of(operation_id)
         if offset is None:
             offset = await self.operation(operation_id)
         return FirstReceipt.of(await self.entry(offset)) if offset is not None else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -306,6 +306,14 @@ class TokenIndex:
             if not token.waits and token_id not in self.touched:
                 del self._tokens[token_id], self._ended[token_id]
                 self._by_callback.pop(token.callback_hash, None)
+
+    def forget(self, sessions: Collection[str]) -> None:
+        """Forget the tokens of sessions that were pruned, and those among them that were children."""
+        for token in [one for one in self._tokens.values() if one.session_id in sessions]:
+            del self._tokens[token.id]
+            self._ended.pop(token.id, None)
+            self._by_callback.pop(token.callback_hash, None)
+            self.touched.discard(token.id)
 
     # --- expiry -----------------------------------------------------------------------------------
 

@@ -165,14 +165,6 @@ class Started:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedRows:
-    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends."""
-
-    through: int
-    rows: tuple[bytes, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
     """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told.

@@ -170,6 +170,7 @@ def _spec(
         traces=options.traces,
         json_logs=options.json_logs,
         notices=to_json(options.notices),
+        retention=options.retention,
     )
 
 

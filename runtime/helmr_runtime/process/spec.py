@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helmr_runtime.core.pruning import Retention
 from helmr_runtime.process.ensured import Ensured
 
 LEDGER_NAME = "ledger.duckdb"
@@ -43,6 +44,7 @@ class RuntimeSpec:
         json_logs: Their log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
+        retention: How long sessions that are over are kept; None keeps them.
     """
 
     data_dir: str
@@ -69,6 +71,7 @@ class RuntimeSpec:
     json_logs: bool = False
     ensured: Ensured | None = None
     notices: Mapping[str, Any] = field(default_factory=dict)
+    retention: Retention | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

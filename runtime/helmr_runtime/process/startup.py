@@ -29,6 +29,7 @@ from helmr.models import Catalog
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.core.pruning import Retention
 from helmr_runtime.ledger.duck.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, to_json
 from helmr_runtime.process import orphans, pointer_files
@@ -80,6 +81,7 @@ class UpOptions:
         reloads: Start it again when a task file changes; only in one process.
         ensured: A session that is started with it unless it is open.
         notices: Who is told that something waits; their secrets are looked for before it starts.
+        retention: How long sessions that are over are kept; None keeps them.
     """
 
     tasks: tuple[str, ...]
@@ -104,6 +106,7 @@ class UpOptions:
     reloads: bool = False
     ensured: Ensured | None = None
     notices: tuple[Target, ...] = ()
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -273,6 +276,7 @@ def make_spec(
         json_logs=options.json_logs,
         ensured=options.ensured,
         notices=to_json(options.notices),
+        retention=options.retention,
     )
 
 

@@ -12,10 +12,16 @@ from typing import Any, Protocol
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports import ClaimsKept, CopiedRows, Loaded, StartSession
+from helmr_runtime.ports import (
+    ClaimsKept,
+    Loaded,
+    StartSession,
+)
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
@@ -304,6 +310,39 @@ class LedgerClient(Protocol):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
+        ...
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        """What a follower lacks, as far as a page goes.
+
+        Raises:
+            LedgerDiverged: The follower's entries are not this ledger's.
+        """
+        ...
+
+    async def stamp(self) -> str | None:
+        """What proves this ledger's generation (`security.generations`); None before its first promotion.
+
+        Raises:
+            LedgerSuperseded: A later one was met.
+        """
+        ...
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        """Somebody has met ledgers with these stamps. If one is this ledger's, promoted, nothing is acknowledged here
+        any more (S-68).
+
+        Raises:
+            LedgerSuperseded: So it is, now or already.
+        """
+        ...
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove the next page of old sessions that are over, or count them all (S-69).
+
+        Raises:
+            StoreUnavailable: A backup is being read, or the archive can't be written.
+        """
         ...
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:

@@ -161,6 +161,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/streams", Need.READ),
     Route("POST", "/v1/query", Need.QUERY),
     Route("GET", "/v1/backup", Need.ADMINISTER),
+    Route("GET", "/v1/ledger/entries", Need.ADMINISTER),
+    Route("POST", "/v1/prune", Need.ADMINISTER),
     Route("POST", "/mcp", Need.TOOLS),
     Route("GET", "/v1/openapi.json", Need.NOTHING),
     Route("GET", "/healthz", Need.NOTHING),

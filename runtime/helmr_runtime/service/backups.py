@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from helmr.errors import StoreUnavailable
 from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
 from helmr_runtime.rpc.ledger_client import LedgerClient
 
@@ -32,6 +33,9 @@ class Backups:
         after = 0
         while after < header.through:
             page = await self._ledger.copied_rows(after, header.through)
+            if page.pruned_offset > header.through:
+                # What was copied before may lack the rest of a session.
+                raise StoreUnavailable("sessions were pruned meanwhile: begin the backup again")
             after = page.through
             yield writer.rows(page.rows)
         yield writer.footer()

@@ -53,6 +53,7 @@ class State(StrEnum):
     RESUMES_FAILING = "resumes_failing"
     CODE_MISSING = "code_missing"
     CLOCK_STEPPED = "clock_stepped"
+    FOLLOWER_BEHIND = "follower_behind"
 
 
 OF_POOL = {

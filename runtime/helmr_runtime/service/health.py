@@ -21,6 +21,7 @@ from helmr_runtime.service.degraded import (
     troubles,
 )
 from helmr_runtime.service.feed import FeedHub
+from helmr_runtime.service.followers import Followers
 from helmr_runtime.service.introduction import Introduction
 
 ANSWER_TIMEOUT_S = 2.0
@@ -42,6 +43,7 @@ class HealthView:
         *,
         host: Introduction,
         is_published: Callable[[], bool],
+        followers: Followers,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
@@ -50,6 +52,7 @@ class HealthView:
         self._clock = clock
         self._host = host
         self._is_published = is_published
+        self._followers = followers
         self._was_published = False
         self.clock_watch = ClockWatch(clock)
 
@@ -99,6 +102,7 @@ class HealthView:
             blocked, _ = await _asked("ledger", reading)
         stepped = self.clock_watch.look()
         found = troubles(ledger, pool, self._clock.now(), blocked=blocked.get("items", ()))
+        found += self._followers.troubles()
         return [*found, stepped] if stepped is not None else found
 
 

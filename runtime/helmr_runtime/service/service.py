@@ -16,6 +16,7 @@ from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
 from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
+from helmr_runtime.service.copies import Copies
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.desk import Desk
 from helmr_runtime.service.events import Events
@@ -48,7 +49,7 @@ GUEST_CATALOG_AGE_S = 2.0
 
 
 class Service:
-    """The operations by noun: `sessions`, `session_files`, `backups`, `runs`, `waits`, `links`, `tokens`,
+    """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `links`, `tokens`,
     `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`.
 
     Args:
@@ -125,6 +126,7 @@ class Service:
         self.schedules = Schedules(ledger, self.router, self.catalog, self.sessions, repeats)
         self.session_files = SessionFiles(ledger, self.catalog, version)
         self.backups = Backups(ledger, version)
+        self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
@@ -144,6 +146,7 @@ class Service:
             clock,
             host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
             is_published=is_published,
+            followers=self.copies.followers,
         )
 
     def watch(self, call: Callable[[FeedItem], None]) -> None:

@@ -143,7 +143,7 @@ def _write(
                 stored = old.checkpoints(chunk[0][0] - 1, chunk[-1][0])
                 checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
             ledger.add(chunk, checkpoints)
-        ledger.finish(replace(old.header(""), through=through))
+        ledger.finish(replace(old.header(""), through=through), forgives_gaps=True)
     with stored_ledger(fresh) as made:
         return audit(made, keys, now)
 

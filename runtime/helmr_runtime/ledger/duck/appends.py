@@ -1,4 +1,4 @@
-"""One transaction of the ledger: entries, checkpoints and holdings appended, nothing updated.
+"""One transaction of the ledger: entries, checkpoints and holdings appended, nothing updated; pruned sessions removed.
 
 One statement for each table. Its cost is that of being read and planned, whatever it appends: a few rows as VALUES take
 two thirds of what `unnest` takes, and two hundred eight times as much.
@@ -13,6 +13,7 @@ from itertools import chain
 import duckdb
 
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.duck.removing import Removal, remove
 from helmr_runtime.ledger.duck.rows import Row, columns, entry_row, uuid_of
 
 VALUES_MAX = 8
@@ -77,16 +78,18 @@ class LeaseRow:
 
 @dataclass(slots=True)
 class Appends:
-    """What one transaction appends. Entries have their feed offsets."""
+    """What one transaction appends, and which sessions it removes. Entries have their feed offsets."""
 
     entries: list[Entry] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     holdings: list[LeaseRow] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
 
     @property
     def is_one_statement(self) -> bool:
-        """Only one table is appended to."""
-        return sum(map(bool, (self.entries, self.checkpoints, self.holdings))) == 1
+        """Only one table is appended to, and nothing else is done."""
+        appended = sum(map(bool, (self.entries, self.checkpoints, self.holdings)))
+        return appended == 1 and not self.removals
 
 
 def append(connection: duckdb.DuckDBPyConnection, appends: Appends) -> None:
@@ -98,6 +101,8 @@ def append(connection: duckdb.DuckDBPyConnection, appends: Appends) -> None:
         CHECKPOINTS.append(connection, rows)
     if appends.holdings:
         append_holdings(connection, appends.holdings)
+    for removal in appends.removals:
+        remove(connection, removal)
 
 
 def append_holdings(connection: duckdb.DuckDBPyConnection, holdings: Sequence[LeaseRow]) -> None:

@@ -26,7 +26,7 @@ from helmr_runtime.ledger.duck.offline import CheckpointRow, Keys, StoredLedger
 from helmr_runtime.ledger.duck.recovery import uncollected
 from helmr_runtime.ledger.duck.refold import Refold
 from helmr_runtime.ledger.duck.table_writer import project
-from helmr_runtime.ledger.index import OPERATION_AGE
+from helmr_runtime.ledger.known_operations import OPERATION_AGE
 
 TABLES: Mapping[str, str] = {
     "sessions": "session",
@@ -37,6 +37,7 @@ TABLES: Mapping[str, str] = {
     "api_keys": "api_key",
     "chains": "session",
     "send_keys": "session",
+    "schedules": "name",
 }
 """The tables that entries alone decide, and the column that a bad row is named by."""
 
@@ -51,6 +52,9 @@ _PREFIXES = {
     "public_token": ids.PUBLIC_TOKEN,
     "api_key": ids.API_KEY,
 }
+_META_UNSAID = {"pruned_offset": 0, "pruned_entries": 0, "generation": 1}
+"""What a ledger means that was last written by a Helmr that did not know these."""
+
 _TAILS = """
 SELECT s.session FROM stored.sessions s
 LEFT JOIN stored.checkpoints c ON c.session = s.session AND c.feed_offset = s.checkpoint_offset
@@ -103,9 +107,10 @@ def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
     refold = Refold(keys.open_body(), keys.chain_key, now)
     _fold(ledger, refold, 0, found.projected)
     project(ledger.connection, refold.tables())
-    _compare_tables(ledger, refold, now)
+    _compare_tables(ledger, now)
     _fold(ledger, refold, found.projected, found.through)
     found.entries, found.sessions = refold.entries, refold.sessions
+    _check_gaps(ledger, found, refold.index.pruned_entries)
     for (offset, session, seq, _), what in bad_checkpoints(ledger, keys, found.through):
         found.checkpoints += 1
         if what is None:
@@ -128,18 +133,29 @@ def _fold(ledger: StoredLedger, refold: Refold, after: int, through: int) -> Non
         refold.add(chunk, ledger.checkpointed(chunk[0][0] - 1, chunk[-1][0]))
 
 
+def _check_gaps(ledger: StoredLedger, found: Audit, pruned: int) -> None:
+    """Whole sessions can be gone without a trace in other chains; what is gone must have been pruned."""
+    gone = found.through - found.entries
+    if gone != pruned + ledger.known_gaps:
+        raise LedgerDamaged(f"the feed lacks {gone} entries, and {pruned} were pruned")
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _compare_tables(ledger: StoredLedger, refold: Refold, now: datetime) -> None:
-    if refold.index.head_offset != ledger.projected_offset:
+def _compare_tables(ledger: StoredLedger, now: datetime) -> None:
+    # The entry there may be gone: pruned, before the tables were written again.
+    if ledger.projected_offset > ledger.head_offset:
         raise LedgerDamaged(
             f"the tables show feed offset {ledger.projected_offset}, and there is no such entry",
             table="meta",
         )
     folded = ledger.connection.execute("SELECT name, number FROM main.meta").fetchall()
     for name, number in folded:
-        if name != "openings" and ledger.meta.get(name) != number:
+        if (
+            name not in ("openings", "projected_offset")
+            and ledger.meta.get(name, _META_UNSAID.get(name)) != number
+        ):
             raise LedgerDamaged(f"table meta, row {name}: not what the entries say", table="meta")
     for table, key in TABLES.items():
         _compare(ledger, table, key)

@@ -88,7 +88,13 @@ class BatchBuilder:
         nil = current.nil or self._index.nil
         entries = self._own.facts(nil, facts.drafts, facts.at)
         current.nil = placed_behind(nil, entries)
-        return Write(nil.session_id, entries, stored=facts.stored, failed=facts.failed)
+        return Write(
+            nil.session_id,
+            entries,
+            removal=facts.removal,
+            stored=facts.stored,
+            failed=facts.failed,
+        )
 
     # --- what is due ------------------------------------------------------------------------------
 

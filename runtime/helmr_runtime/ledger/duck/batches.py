@@ -9,6 +9,7 @@ from typing import Protocol
 
 from helmr.errors import HelmrError
 from helmr_runtime.core.entries import Draft, Entry
+from helmr_runtime.ledger.duck.removing import Removal
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ports import Flush
 
@@ -23,11 +24,12 @@ DUE_MAX = 2_000
 
 @dataclass(slots=True)
 class Write:
-    """What a job wants stored: entries of one session, and what its flush says beside them."""
+    """What a job wants stored: entries of one session, what its flush says beside them, and what is to be removed."""
 
     session_id: str
     entries: tuple[Entry, ...]
     flush: Flush | None = None
+    removal: Removal | None = None
     stored: Callable[[Write], None] | None = None
     failed: Callable[[HelmrError], None] | None = None
 
@@ -48,6 +50,7 @@ class Facts:
 
     drafts: Sequence[Draft]
     at: datetime
+    removal: Removal | None = None
     stored: Callable[[Write], None] | None = None
     failed: Callable[[HelmrError], None] | None = None
 

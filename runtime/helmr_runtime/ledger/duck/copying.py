@@ -6,8 +6,9 @@ that a commit waits for no more than a cursor does.
 
 from __future__ import annotations
 
+from helmr.errors import LedgerDiverged
 from helmr_runtime.ledger.duck.database import Reader
-from helmr_runtime.ports import CopiedRows
+from helmr_runtime.ports.copies import CopiedRows, CopyPosition
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 2_000_000
@@ -21,6 +22,7 @@ SELECT feed_offset, sum(size_bytes) FROM (
     SELECT feed_offset, strlen(body) FROM checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
 ) GROUP BY feed_offset ORDER BY feed_offset
 """
+_HASHES = "SELECT feed_offset, lower(hex(hash)) FROM entries WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))"
 _ROWS = """
 SELECT line FROM (
     SELECT feed_offset, 0 AS place, rowid AS number, json_array('e', feed_offset, session::VARCHAR, seq,
@@ -55,3 +57,36 @@ def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
         reached = bound
     found = reader.execute(_ROWS, [after, reached]).fetchall()
     return CopiedRows(reached, tuple(line.encode() for (line,) in found))
+
+
+def copied_page(reader: Reader, position: CopyPosition, head: int) -> CopiedRows:
+    """What is behind a follower's last entry, as far as a page goes.
+
+    Raises:
+        LedgerDiverged: That entry is not this ledger's.
+    """
+    _check_position(reader, position, head)
+    return copied_rows(reader, position.offset, head)
+
+
+def _check_position(reader: Reader, position: CopyPosition, head: int) -> None:
+    if position.offset == 0:
+        return
+    places = [position.offset, position.nil_offset]
+    found = dict(reader.execute(_HASHES, [places]).fetchall())
+    last, nil = found.get(position.offset), found.get(position.nil_offset)
+    is_pruned = last is None and position.offset < head and nil is not None
+    if last == position.hash or (is_pruned and nil == position.nil_hash):
+        return
+    raise LedgerDiverged(
+        f"the follower's entry {position.offset} is not this ledger's", feed_offset=position.offset
+    )
+
+
+def pruned_behind(reader: Reader, offset: int) -> int | None:
+    """Feed offset of the newest `sessions.pruned` behind another."""
+    found = reader.execute(
+        "SELECT max(feed_offset) FROM entries WHERE feed_offset > $1 AND kind = 'sessions.pruned'",
+        [offset],
+    ).fetchone()
+    return found[0] if found is not None else None

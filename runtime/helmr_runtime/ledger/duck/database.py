@@ -275,6 +275,15 @@ class Database:
         ).fetchone()
         return int(row[0]) if row is not None else 0
 
+    def set_number(self, name: str, number: int) -> None:
+        """Have `meta` say so, in the writer's thread."""
+        self.require_open()
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
+                [name, number],
+            )
+
     def size_bytes(self) -> int:
         """Bytes of the file and its write-ahead log."""
         files = (self.path, self.path.with_name(self.path.name + ".wal"))

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import DataError, HelmrError, StoreUnavailable
+from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, append
@@ -86,6 +86,9 @@ class GroupCommit:
         self._due_asked = False
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
+        self.superseded: LedgerSuperseded | None = None
+        if restored.superseded_by > self.index.generation:
+            self.supersede(restored.superseded_by)
         self._closing = False
         self._alarm: Timer | None = None
         self._rings_at = clock.now()
@@ -99,11 +102,21 @@ class GroupCommit:
         """Queue a job; it is answered when it is on disk, or told why not."""
         if self.broken is not None:
             job.fail(self.broken)
+        elif self.superseded is not None:
+            job.fail(self.superseded)
         elif self._closing or len(self._queue) >= QUEUE_MAX:
             job.fail(StoreUnavailable("the ledger takes no more commits now", retry_after_s=1))
         else:
             self._queue.append(job)
             self._wake.set()
+
+    def supersede(self, generation: int) -> None:
+        """A follower was promoted: nothing is acknowledged any more, and nothing done when its time comes (S-68)."""
+        self.superseded = LedgerSuperseded(
+            f"this ledger was superseded by its generation {generation}", generation=generation
+        )
+        while self._queue:
+            self._queue.popleft().fail(self.superseded)
 
     def facts_now(self) -> datetime:
         """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
@@ -168,7 +181,7 @@ class GroupCommit:
     def _arm(self) -> None:
         """Ring when the next unheld session is due, and now and then, should the clock have jumped."""
         due_at = self.index.next_due_at()
-        if due_at is None or self._closing:
+        if due_at is None or self._closing or self.superseded is not None:
             return
         now = self._clock.now()
         rings_at = min(max(due_at, self._due_not_before or due_at), now + RECHECK_EVERY)
@@ -241,7 +254,8 @@ class GroupCommit:
 
     async def _gather(self, current: Batch) -> None:
         blocked = await self._builder.jobs(current, self._queue)
-        if not self._due_asked:
+        if not self._due_asked or self.superseded is not None:
+            self._due_asked = False
             return
         now = self._clock.now()
         self._due_asked = False
@@ -315,6 +329,8 @@ class GroupCommit:
         saved = len(appends.holdings)
         for write in writes:
             appends.entries += write.entries
+            if write.removal is not None:
+                appends.removals.append(write.removal)
             self._append_flush(appends, write)
         await self.run_in_writer(self._write, appends)
         self.checkpoints.add(appends.checkpoints)
@@ -393,6 +409,8 @@ class GroupCommit:
             self.index.settle(head, now, flush=write.flush)
             if head is not self.index.nil:
                 self.projector.touch(head)
+            if write.removal is not None:
+                self.recent.forget_through(write.removal.last_offset)
             if write.stored is not None:
                 write.stored(write)
         self.projector.tick_soon()

@@ -43,8 +43,8 @@ from helmr_runtime.ledger.index import (
     LedgerIndex,
     NeedsLookup,
     OperationKnown,
-    digest,
 )
+from helmr_runtime.ledger.known_operations import digest
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
     CommitReply,
@@ -282,7 +282,7 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
     async def prepare(self) -> Write | None:
         """Answer a repeated fork, else copy."""
         fork = self._fork
-        offset = self._index.known_operation(fork.operation.id)
+        offset = self._index.operations.offset_of(fork.operation.id)
         if offset is None:
             offset = await self._lookups.operation(fork.operation.id)
         if offset is not None:
@@ -407,7 +407,7 @@ class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
         """Answer a repeated operation, else decide."""
         fact = self._fact
         if fact.operation is not None:
-            offset = self._index.known_operation(fact.operation.id)
+            offset = self._index.operations.offset_of(fact.operation.id)
             if offset is None:
                 offset = await self._lookups.operation(fact.operation.id)
             if offset is not None:

@@ -17,7 +17,6 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
@@ -26,7 +25,7 @@ from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
-from helmr_runtime.ledger.duck.copying import copied_rows
+from helmr_runtime.ledger.duck.copied_ledger import CopiedLedger
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
@@ -39,26 +38,26 @@ from helmr_runtime.ledger.duck.jobs import (
     StartJob,
     unplaced,
 )
+from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
-from helmr_runtime.ledger.duck.recovery import Restored, read_head
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ledger.duck.recovery import SUPERSEDED, Restored, read_head
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import OPERATIONS_MAX, LedgerIndex
-from helmr_runtime.ledger.readable import ReadableLedger
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATIONS_MAX
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
-    CopiedRows,
     Flush,
     KnownKey,
     Loaded,
     Started,
     StartSession,
 )
+from helmr_runtime.security.keys import KeyRing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +70,7 @@ EPOCHS_PER_OPENING = 1_000_000
 epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 
-class DuckLedger(ReadableLedger):
+class DuckLedger(CopiedLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.duck.open.open_ledger`."""
 
     def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
@@ -79,13 +78,15 @@ class DuckLedger(ReadableLedger):
         self._database = database
         self._clock = clock
         self._chain = chain
-        self._openings = restored.openings
+        self.encrypts = chain.encrypts
+        self.openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
         self._is_closed = False
         own = AuthoredEntries(chain)
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
+        self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
         self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
@@ -148,8 +149,9 @@ class DuckLedger(ReadableLedger):
         A commit of the session that is on its way to disk is waited for; one that is only queued
         will be refused for its epoch.
         """
+        self._check_current()
         head = await self._quiet_head(session_id)
-        floor = self._openings * EPOCHS_PER_OPENING
+        floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
         self._group.held_changed(head)
         try:
@@ -305,13 +307,6 @@ class DuckLedger(ReadableLedger):
             sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
         )
 
-    async def backup_header(self, version: str) -> BackupHeader:
-        numbers = len(MIGRATIONS), self.index.head_offset, self._openings
-        return BackupHeader(version, *numbers, self._chain.encrypts)
-
-    async def copied_rows(self, after: int, through: int) -> CopiedRows:
-        return await self.read(copied_rows, after, through)
-
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.
 
@@ -326,6 +321,18 @@ class DuckLedger(ReadableLedger):
                 f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
             )
         return count
+
+    @property
+    def ring(self) -> KeyRing | None:
+        return self._chain.ring
+
+    def _check_current(self) -> None:
+        if self._group.superseded is not None:
+            raise self._group.superseded
+
+    async def _supersede(self, generation: int) -> None:
+        self._group.supersede(generation)
+        await self._group.run_in_writer(self._database.set_number, SUPERSEDED, generation)
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
@@ -424,14 +431,14 @@ class DuckLedger(ReadableLedger):
 
 
 def _stats(group: GroupCommit, room: Mapping[str, int]) -> dict[str, Any]:
-    index = group.index
+    index, stopped = group.index, group.broken or group.superseded
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
         **room,
         **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
-        "failure": group.broken.message if group.broken is not None else group.failure,
+        "failure": stopped.message if stopped is not None else group.failure,
         "counts": index.counts(),
         "waiting_held_since": iso_or_none(index.waiting_held_since()),
     }

@@ -38,7 +38,7 @@ from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.duck.refold import Refold
 from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate
 from helmr_runtime.ledger.duck.table_writer import project
-from helmr_runtime.ports import CopiedRows
+from helmr_runtime.ports.copies import CopiedRows
 from helmr_runtime.security.keys import KeyRing
 
 TABLES_EVERY = 100_000
@@ -72,6 +72,9 @@ INSERT INTO entries SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::
 _INSERT_CHECKPOINTS = """
 INSERT INTO checkpoints SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]), unnest($4::VARCHAR[])
 """
+
+KNOWN_GAPS = "known_gaps"
+"""The row of `meta` that says how many entries lack for good."""
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 """What the engine says of a full disk; it has no class for that."""
@@ -136,6 +139,11 @@ class StoredLedger:
     def encrypts(self) -> bool:
         """Whether bodies of new entries are sealed."""
         return bool(self.meta.get(ENCRYPTS, 0))
+
+    @property
+    def known_gaps(self) -> int:
+        """How many entries lack that no `sessions.pruned` names: an operator had that one dropped."""
+        return self.meta.get(KNOWN_GAPS, 0)
 
     def header(self, version: str) -> BackupHeader:
         """What a backup of it begins with."""
@@ -272,19 +280,24 @@ class NewLedger:
         """Take entries, and the checkpoints that cover them; raises as `Refold.add`."""
         named = {(session, offset) for offset, session, _, _ in checkpoints}
         self.refold.add(entries, named)
-        if entries:
-            self._connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
-        if checkpoints:
-            self._connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
-            self.checkpoints += len(checkpoints)
+        insert_rows(self._connection, entries, checkpoints)
+        self.checkpoints += len(checkpoints)
         self._untabled += len(entries)
         if self._untabled >= TABLES_EVERY:
             self._write_tables()
 
-    def finish(self, header: BackupHeader) -> None:
-        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry."""
+    def finish(self, header: BackupHeader, *, forgives_gaps: bool = False) -> None:
+        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry.
+
+        Args:
+            header: What entries do not say.
+            forgives_gaps: That entries lack which nobody has pruned is no damage, now and later.
+        """
         self._write_tables()
         meta = {"openings": header.openings, ENCRYPTS: int(header.encrypts)}
+        if forgives_gaps:
+            index = self.refold.index
+            meta[KNOWN_GAPS] = index.head_offset - self.refold.entries - index.pruned_entries
         for name, number in meta.items():
             self._connection.execute(
                 "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
@@ -313,14 +326,31 @@ class NewLedger:
 @contextmanager
 def new_ledger(path: Path, keys: Keys, now: datetime) -> Iterator[NewLedger]:
     """A ledger's file to be written; there is none yet."""
-    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
-    try:
+    with connected(path) as connection:
         path.chmod(0o600)
-        connection.execute("SET GLOBAL TimeZone = 'UTC'")
         migrate(connection)
         yield NewLedger(path, connection, Refold(keys.open_body(), keys.chain_key, now))
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Connection]:
+    """A file of the engine, to be written."""
+    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
+    try:
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        yield connection
     finally:
         connection.close()
+
+
+def insert_rows(
+    connection: Connection, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]
+) -> None:
+    """Append entries and checkpoints, in the open transaction if there is one."""
+    if entries:
+        connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
+    if checkpoints:
+        connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
 
 
 def entry_row_of(values: Sequence[Any]) -> rows.Row:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable
+from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable, UsageError
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.bodies import Bodies
@@ -38,6 +38,7 @@ async def open_ledger(
     chain_key: ChainKey = plain_chain,
     ring: KeyRing | None = None,
     encrypts: bool | None = None,
+    promotes: bool = False,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory.
 
@@ -48,11 +49,13 @@ async def open_ledger(
         chain_key: The key of chains that name no master key.
         ring: The master keys.
         encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
+        promotes: Open a follower's file too.
 
     Raises:
         MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
+        UsageError: It follows another.
         DataError: The engine finds it damaged.
         StoreUnavailable: It can't be opened now.
     """
@@ -63,6 +66,11 @@ async def open_ledger(
         database.open()
         try:
             restored = restore(database.writers_reader, now)
+            if restored.follows and not promotes:
+                raise UsageError(
+                    f"the ledger in {path.parent} follows another",
+                    hint="`helmr promote --fenced` ends that, once its primary is stopped for good.",
+                )
             if encrypts is not None:
                 restored.encrypts = encrypts
             if restored.encrypts and ring is None:

@@ -22,7 +22,8 @@ from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.table_writer import Tables, project
 from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATION_AGE
 from helmr_runtime.ledger.projection import Projection, session_numbers
 from helmr_runtime.ledger.unwritten import Unwritten
 
@@ -215,8 +216,7 @@ class Projector:
             meta={
                 "projected_offset": written.through,
                 "nil_offset": index.nil.last_offset,
-                "catalog_offset": index.catalog_offset,
-                "notices_offset": index.notices_offset,
+                **index.marks(),
             },
             facts=touched.rows(written.token_tags, written.chains),
             holdings=tuple(self.unsaved),

@@ -15,6 +15,9 @@ from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, link
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.rows import id_of, time_of, uuid_of
 
+FEED_WIDTH_MAX = 20_000
+"""Feed offsets that one read of the feed looks through at most; where most was pruned few of them have entries."""
+
 CHAIN_CHUNK = 10_000
 """Entries of a session checked at a time."""
 
@@ -49,11 +52,29 @@ def problem_of(problems: dict[int, str], *offsets: int | None) -> str | None:
 
 
 def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
-    """The feed behind an offset."""
-    return reader.entries(
-        "SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset",
-        [offset, offset + limit],
-    )
+    """The feed behind an offset, as many as there are up to `limit`.
+
+    Pruned sessions have left gaps in it. The bounds of each read keep it cheap wherever it is: a scan that sorted
+    everything behind the offset would not be.
+    """
+    found: list[Entry] = []
+    width = limit
+    while len(found) < limit:
+        found += reader.entries(
+            "SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset",
+            [offset, offset + width],
+        )
+        offset += width
+        if len(found) >= limit:
+            break
+        row = reader.execute(
+            "SELECT min(feed_offset) FROM entries WHERE feed_offset > $1", [offset]
+        ).fetchone()
+        if row is None or row[0] is None:
+            break
+        offset = int(row[0]) - 1
+        width = min(2 * width, FEED_WIDTH_MAX)
+    return found[:limit]
 
 
 def checkpoint_at(reader: Reader, session_id: str, offset: int) -> tuple[int, str] | None:

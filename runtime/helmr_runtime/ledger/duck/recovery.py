@@ -24,11 +24,15 @@ from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.tokens import chain_keys, restore_facts
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, PendingWait, checkpointed
-from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
+from helmr_runtime.ledger.index import MARKS, LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATION_AGE
 from helmr_runtime.ledger.projection import Projection
 
 ENCRYPTS = "encrypts_payloads"
 """The row of `meta` that says whether new bodies are sealed; none means that they are not."""
+
+SUPERSEDED = "superseded_by"
+"""The row of `meta` with the generation of a promoted follower that this ledger has met."""
 
 CHUNK = 10_000
 """Entries folded at a time."""
@@ -99,6 +103,8 @@ class Restored:
     openings: int
     nil_offset: int
     encrypts: bool = False
+    follows: bool = False
+    superseded_by: int = 0
     marks: dict[str, int] = field(default_factory=dict)
 
 
@@ -120,7 +126,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
-    index.catalog_offset, index.notices_offset = meta["catalog_offset"], meta["notices_offset"]
+    for name in MARKS:
+        setattr(index, name, meta.get(name, getattr(index, name)))
     index.head_offset = meta["projected_offset"]
     _nil_head(reader, index, meta["nil_offset"])
     holdings = {
@@ -132,7 +139,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
     for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
-        index.remember_operation(operation_id, offset, rows.time_of(recorded_us), now)
+        index.operations.remember(operation_id, offset, rows.time_of(recorded_us), now)
     restored = Restored(
         index=index,
         projection=Projection(through=meta["projected_offset"]),
@@ -141,6 +148,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
         openings=meta["openings"],
         nil_offset=meta["nil_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
+        follows=bool(meta.get("follows", 0)),
+        superseded_by=meta.get(SUPERSEDED, 0),
     )
     _saved_since(reader, restored)
     _fold_rest(reader, restored, now)

@@ -21,7 +21,8 @@ from helmr_runtime.ledger.duck.reads import linked
 from helmr_runtime.ledger.duck.table_writer import Tables
 from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import checkpointed
-from helmr_runtime.ledger.index import OPERATION_AGE, LedgerIndex
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.known_operations import OPERATION_AGE
 from helmr_runtime.ledger.projection import Projection, session_numbers
 
 ChainKeyOf = Callable[[str, str | None], bytes | None]
@@ -79,8 +80,7 @@ class Refold:
             meta={
                 "projected_offset": written.through,
                 "nil_offset": index.nil.last_offset,
-                "catalog_offset": index.catalog_offset,
-                "notices_offset": index.notices_offset,
+                **index.marks(),
             },
             facts=touched.rows(written.token_tags, written.chains),
         )

@@ -10,6 +10,7 @@ import duckdb
 
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.appends import LeaseRow, append_holdings
+from helmr_runtime.ledger.duck.removing import remove_rows
 from helmr_runtime.ledger.duck.tokens import FactRows, project_facts
 from helmr_runtime.ledger.projection import Projection, SessionNumbers
 
@@ -83,9 +84,8 @@ INSERT INTO send_keys SELECT unnest($1::UUID[]), unnest($2::VARCHAR[]), unnest($
     unnest($4::VARCHAR[]), unnest($5::BIGINT[])
 """
 _UPDATE_META = """
-UPDATE meta SET number = u.number
-FROM (SELECT unnest($1::VARCHAR[]) AS name, unnest($2::BIGINT[]) AS number) AS u
-WHERE meta.name = u.name
+INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])
+ON CONFLICT (name) DO UPDATE SET number = excluded.number
 """
 
 
@@ -120,6 +120,8 @@ def project(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     _waits(connection, tables.projection)
     _keys(connection, tables)
     project_facts(connection, tables.facts)
+    if tables.projection.pruned:
+        remove_rows(connection, [rows.uuid_of(one) for one in tables.projection.pruned])
     connection.execute(_UPDATE_META, [list(tables.meta), list(tables.meta.values())])
     if tables.held is not None:
         connection.execute("DELETE FROM holdings")

@@ -18,4 +18,5 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
         clock=SystemClock(),
         ring=read_key_ring(spec.ring_path, os.environ),
         encrypts=spec.encrypts,
+        retention=spec.retention,
     )

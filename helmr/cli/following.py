@@ -1,0 +1,224 @@
+"""`helmr follow` and `helmr promote`: a copy of a ledger that is kept up, and becomes the ledger when it must."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from helmr.cli import clock, extras, printing
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.key import RING_NAME
+from helmr.cli.toolbox import KeysFile, keys_of, locked, read_keys, stopped_data_dir
+from helmr.cli.up import LEDGER_NAME
+from helmr.errors import Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from helmr.client import Client
+    from helmr.models import CopyPage
+    from helmr_runtime.ledger.duck.followed import FollowedLedger
+
+WAIT_S = 10.0
+"""How long one call waits for the next entry."""
+
+SAY_EVERY_S = 10.0
+PAUSE_S = 1.0
+"""Between tries while the primary does not answer."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "follow", examples=FOLLOW_EXAMPLES)(follow)
+    command(app, "promote", examples=PROMOTE_EXAMPLES)(promote)
+
+
+FOLLOW_EXAMPLES = """\
+helmr follow --into /other/disk/copy --url https://helmr.example.com --key-file admin.key
+helmr follow --into /other/disk/copy --once"""
+PROMOTE_EXAMPLES = """\
+helmr promote --fenced --data-dir /other/disk/copy --keys /somewhere/else/master-keys.json
+helmr promote --compare /old/disk/.helmr --data-dir /other/disk/copy"""
+
+
+def follow(
+    cli: Cli,
+    into: Annotated[
+        Path,
+        typer.Option(
+            "--into", metavar="DIR", help="The directory to keep; made if it is not there."
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="By which the primary tells of it; this machine's name."
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when it has all.")] = False,
+    json: Json = False,
+) -> None:
+    """Keep a copy of a runtime's ledger up to date, in another directory; needs the role admin.
+
+    What it has stored is on disk. It may be ended or killed at any time, and goes on where it was. It holds no keys:
+    `helmr promote` needs them.
+    """
+    with extras.needed("runtime"):
+        from helmr_runtime.ledger.duck.followed import followed_ledger
+
+    path = into.absolute() / LEDGER_NAME
+    named = name or _machine_name()
+    with (
+        _until_ended() as ended,
+        cli.client() as client,
+        followed_ledger(path, makes=True) as followed,
+    ):
+        said_at_s = 0.0
+        while not ended.is_set():
+            page = _next(client, followed, named, once=once)
+            if page is None:
+                ended.wait(PAUSE_S)
+                continue
+            followed.apply(page)
+            at = followed.position.offset
+            is_level = page.through >= page.head
+            if time.monotonic() - said_at_s >= SAY_EVERY_S or (once and is_level):
+                said_at_s = time.monotonic()
+                _say(at, page.head - page.through, json)
+            if once and is_level and followed.is_whole:
+                return
+
+
+def promote(
+    cli: Cli,
+    fenced: Annotated[
+        bool,
+        typer.Option("--fenced", help="You know that the primary is stopped, and stays so."),
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare",
+            metavar="OLD_DIR",
+            help="Print what the old primary has acknowledged and this ledger lacks; changes nothing.",
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="What the ledger's entry says.")
+    ] = None,
+    keys: KeysFile = None,
+    json: Json = False,
+) -> None:
+    """Make a follower's directory (--data-dir) the ledger: check all of it, and have it go on by itself.
+
+    The old primary acknowledges nothing more as soon as a client that has met the new one speaks to it. What it had
+    acknowledged that the follower had not got yet is not here: --compare prints it.
+    """
+    data_dir = stopped_data_dir(cli)
+    if compare is not None:
+        _compare(data_dir, compare.absolute(), json)
+        return
+    if not fenced:
+        raise UsageError(
+            "a ledger is promoted only where its primary can't acknowledge anything any more",
+            hint="Stop the old runtime for good, then say so with --fenced.",
+        )
+    with extras.needed("runtime"):
+        from helmr_runtime.clock import SystemClock
+        from helmr_runtime.process.orphans import write_private
+        from helmr_runtime.toolbox.promote import promote as promote_ledger
+
+    ring_text = read_keys(keys) if keys is not None else None
+    with locked(data_dir):
+        ring = keys_of(keys, data_dir)
+        path = data_dir / LEDGER_NAME
+        if ring_text is not None and not (data_dir / RING_NAME).exists():
+            write_private(data_dir / RING_NAME, ring_text.decode("utf-8"))
+        done = asyncio.run(promote_ledger(path, ring, SystemClock(), reason))
+    if json:
+        printing.write_json(asdict(done))
+        return
+    printing.fields(list(asdict(done).items()))
+    printing.note(
+        f"helmr: start it with `helmr up --data-dir {data_dir}`; everything up to {done.after} is here"
+    )
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _next(client: Client, followed: FollowedLedger, name: str, *, once: bool) -> CopyPage | None:
+    """The next page; None if the primary does not answer now."""
+    at = followed.position
+    try:
+        return client.copy(
+            at.offset,
+            hash=at.hash,
+            nil_offset=at.nil_offset,
+            nil_hash=at.nil_hash,
+            wait=0 if once else WAIT_S,
+            follower=name,
+        )
+    except Unavailable as error:
+        if once:
+            raise
+        printing.note(f"helmr: at {at.offset}; the primary does not answer: {error.message}")
+        return None
+
+
+def _say(offset: int, lag: int, json: bool) -> None:
+    if json:
+        printing.write_json({"offset": offset, "lag": lag, "at": clock.now().isoformat()})
+    else:
+        printing.note(f"helmr: at {offset}, {lag} behind")
+
+
+def _compare(data_dir: Path, old_dir: Path, json: bool) -> None:
+    with extras.needed("runtime"):
+        from helmr_runtime.ledger.duck.offline import stored_ledger
+        from helmr_runtime.toolbox.promote import difference, lost_entries
+
+    with (
+        stored_ledger(data_dir / LEDGER_NAME) as promoted,
+        stored_ledger(old_dir / LEDGER_NAME) as old,
+    ):
+        found = difference(promoted, old)
+        lost = list(lost_entries(old, found.after))
+    if json:
+        printing.write_json({**asdict(found), "entries": lost})
+        return
+    columns = ("OFFSET", "RECORDED", "SESSION", "SEQ", "KIND")
+    names = ("feed_offset", "recorded_at", "session_id", "seq", "kind")
+    printing.table(columns, [tuple(entry[name] for name in names) for entry in lost])
+    alike = "the same" if found.is_same else "NOT the same: these are two ledgers"
+    printing.note(
+        f"helmr: up to {found.after} they are {alike}; {found.lost} entries are only in {old_dir}"
+    )
+
+
+def _machine_name() -> str:
+    letters = (one if one.isascii() and one.isalnum() else "-" for one in socket.gethostname())
+    return "".join(letters).strip("-")[:64] or "follower"
+
+
+@contextmanager
+def _until_ended() -> Iterator[threading.Event]:
+    """Set when the process is asked to end; a page that is being stored is stored whole."""
+    ended = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

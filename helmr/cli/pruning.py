@@ -1,0 +1,132 @@
+"""`helmr prune`: old sessions that are over leave the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from helmr import durations
+from helmr.cli import extras, printing
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.toolbox import keys_of, locked, nearest, stopped_data_dir
+from helmr.cli.up import LEDGER_NAME
+from helmr.errors import RuntimeNotFound
+from helmr.models import PruneReceipt
+
+BETWEEN_PAGES_S = 0.05
+"""So that commits come between."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "prune", examples=EXAMPLES)(prune)
+
+
+EXAMPLES = """\
+helmr prune --older-than 90d --dry-run
+helmr prune --older-than 90d --reason "kept for a quarter\""""
+
+
+def prune(
+    cli: Cli,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="DURATION",
+            help="How long ago a session's last entry was written, as in `90d`; at least a day.",
+        ),
+    ],
+    archive: Annotated[
+        bool,
+        typer.Option(
+            "--archive/--no-archive",
+            help="Write them to Parquet files in the data directory's folder `pruned` before.",
+        ),
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; say how many would go.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="What the ledger's entry says.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Remove sessions that are over and old from the ledger, of a runtime or of a data directory; needs the role admin.
+
+    Parents and children go together. What stays although it is old: docs/toolbox.md.
+    """
+    age_s = durations.seconds(older_than)
+    sessions = entries = 0
+    archives: list[str] = []
+    for page in _pages(cli, age_s, archive=archive, dry_run=dry_run, reason=reason):
+        sessions += page.sessions
+        entries += page.entries
+        archives += [page.archive] if page.archive is not None else []
+    found = {"sessions": sessions, "entries": entries, "archives": archives}
+    if json:
+        printing.write_json({**found, "dry_run": dry_run})
+        return
+    printing.fields([("sessions", sessions), ("entries", entries), ("archives", len(archives))])
+    if dry_run:
+        printing.note("helmr: nothing was removed")
+
+
+def _pages(
+    cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
+) -> Iterator[PruneReceipt]:
+    """Of the runtime that is meant, or of its data directory when it is stopped."""
+    try:
+        client = cli.client()
+    except RuntimeNotFound:
+        if nearest(cli) is None:
+            raise
+        yield from _stored(cli, age_s, archive=archive, dry_run=dry_run, reason=reason)
+        return
+    with client:
+        while True:
+            page = client.prune(age_s, archive=archive, dry_run=dry_run, reason=reason)
+            yield page
+            if page.is_last:
+                return
+            time.sleep(BETWEEN_PAGES_S)
+
+
+def _stored(
+    cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
+) -> list[PruneReceipt]:
+    with extras.needed("runtime"):
+        from helmr_runtime.clock import SystemClock
+        from helmr_runtime.core.entries import Principal
+        from helmr_runtime.core.pruning import Prune
+        from helmr_runtime.toolbox.prune import prune_stored
+
+    wanted = Prune(
+        principal=Principal("runtime", name="helmr prune"),
+        age=timedelta(seconds=age_s),
+        is_archived=archive,
+        is_rehearsed=dry_run,
+        reason=reason,
+    )
+    data_dir = stopped_data_dir(cli)
+    ring = keys_of(None, data_dir).ring
+
+    async def pages() -> list[PruneReceipt]:
+        found = prune_stored(data_dir / LEDGER_NAME, ring, SystemClock(), wanted)
+        return [
+            PruneReceipt(
+                sessions=page.sessions,
+                entries=page.entries,
+                is_last=page.is_last,
+                archive=page.archive,
+            )
+            async for page in found
+        ]
+
+    with locked(data_dir):
+        return asyncio.run(pages())

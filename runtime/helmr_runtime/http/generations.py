@@ -1,0 +1,54 @@
+"""The header by which clients carry the generation of a promoted ledger to the one that it has left behind (S-68)."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from helmr.client.generations import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
+from helmr.errors import LedgerSuperseded, Unavailable
+from helmr_runtime.service.copies import Copies
+
+logger = logging.getLogger(__name__)
+
+
+class Generations:
+    """What this gateway's ledger is told, and what it says of itself."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._stamp: str | None = None
+        self._is_known = False
+        self._superseded: LedgerSuperseded | None = None
+
+    async def meet(self, request: Request) -> None:
+        """Tell the ledger what an authenticated client has met, if it says anything.
+
+        Raises:
+            Unavailable: The ledger does not answer; the client tries again.
+            LedgerSuperseded: It has a successor, and this request may change something.
+        """
+        try:
+            if self._superseded is None:
+                await self._meet(request)
+        except LedgerSuperseded as error:
+            self._superseded = error
+        if self._superseded is not None and request.method not in ("GET", "HEAD"):
+            raise self._superseded
+
+    async def _meet(self, request: Request) -> None:
+        said = request.headers.get(HEADER)
+        if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
+            await self._copies.meet([stamp.strip() for stamp in said.split(",")])
+        if not self._is_known:
+            with suppress(Unavailable):  # asked again at the next request
+                self._stamp = await self._copies.stamp()
+                self._is_known = True
+
+    def tell(self, response: Response) -> None:
+        """Have an answer say which generation this ledger is of."""
+        if self._stamp is not None:
+            response.headers[HEADER] = self._stamp

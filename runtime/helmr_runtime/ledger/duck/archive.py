@@ -1,0 +1,69 @@
+"""Pruned sessions as Parquet files: their entries as the ledger had them, sealed bodies sealed (S-69)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from helmr import ids
+from helmr.errors import StoreUnavailable
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.files import sync_directory
+from helmr_runtime.ledger.duck.removing import Removal
+from helmr_runtime.ledger.duck.rows import columns, id_of, id_or_none, uuid_of
+
+FOLDER = "pruned"
+"""In the data directory."""
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "256MB",
+    "threads": "1",
+}
+_ENTRIES = """
+SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hex(hash)
+FROM entries WHERE feed_offset BETWEEN $1 AND $2 AND session IN (SELECT unnest($3::UUID[])) ORDER BY feed_offset
+"""
+_MADE = """
+CREATE TABLE archived AS SELECT unnest($1::BIGINT[]) AS feed_offset, unnest($2::VARCHAR[]) AS session,
+    unnest($3::INTEGER[]) AS seq, make_timestamptz(unnest($4::BIGINT[])) AS recorded_at,
+    unnest($5::VARCHAR[]) AS kind, unnest($6::VARCHAR[]) AS run, unnest($7::INTEGER[]) AS op,
+    unnest($8::VARCHAR[]) AS principal, unnest($9::VARCHAR[]) AS body, unnest($10::VARCHAR[]) AS hash
+"""
+
+
+def write(reader: Reader, folder: Path, removal: Removal) -> str:
+    """Write the entries of sessions that are to go to a file of their own, and to disk; returns its name.
+
+    The ledger's own engine may not write files; another one in memory does.
+
+    Raises:
+        StoreUnavailable: It can't be written.
+    """
+    gone = [uuid_of(session) for session in removal.sessions]
+    found = reader.execute(_ENTRIES, [removal.first_offset, removal.last_offset, gone]).fetchall()
+    named = [
+        (row[0], id_of(ids.SESSION, row[1]), *row[2:5], id_or_none(ids.RUN, row[5]), *row[6:])
+        for row in found
+    ]
+    name = f"{removal.first_offset:012}-{removal.last_offset:012}-{len(gone)}.parquet"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        part = folder / f".{name}.part"
+        with duckdb.connect(":memory:", config={**_CONFIG}) as scratch:
+            scratch.execute("SET TimeZone = 'UTC'")
+            scratch.execute(_MADE, columns(named, 10))
+            quoted = str(part).replace("'", "''")
+            scratch.execute(f"COPY archived TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
+        part.chmod(0o600)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(folder / name)
+        sync_directory(folder)
+    except (OSError, duckdb.Error) as error:
+        said = str(error).splitlines()[0]
+        raise StoreUnavailable(f"the archive {folder} can't be written: {said}") from error
+    return name

@@ -1,0 +1,103 @@
+"""A ledger as a whole: copied to a backup or a follower, and pruned, while it works (S-66, S-68, S-69)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from helmr.ids import NIL_SESSION
+from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.pruning import Prune, Pruned
+from helmr_runtime.ledger.duck.copying import copied_page, copied_rows, pruned_behind
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.pruning import Pruner
+from helmr_runtime.ledger.duck.reads import hash_at
+from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ledger.readable import ReadableLedger
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
+from helmr_runtime.security.generations import LEDGER_CHARS, make_stamp, proven_generation
+from helmr_runtime.security.keys import KeyRing
+
+T = TypeVar("T")
+
+
+class CopiedLedger(ReadableLedger):
+    """The part of a ledger over a file that is asked for all of it.
+
+    Attributes:
+        pruner: Removes old sessions.
+        openings: How often the file was opened.
+        encrypts: Whether bodies of new entries are sealed.
+    """
+
+    pruner: Pruner
+    openings: int
+    encrypts: bool
+
+    @property
+    @abstractmethod
+    def ring(self) -> KeyRing | None:
+        """The master keys."""
+
+    @abstractmethod
+    async def _reading(self, run: Callable[[Reader], T]) -> T:
+        """Run a short query on a reader's cursor."""
+
+    @abstractmethod
+    def _check_current(self) -> None:
+        """Return unless a later generation was met; raises LedgerSuperseded."""
+
+    @abstractmethod
+    async def _supersede(self, generation: int) -> None:
+        """Acknowledge nothing from now on, also after another opening."""
+
+    async def stamp(self) -> str | None:
+        self._check_current()
+        if self.index.generation == 1 or self.ring is None:
+            return None
+        return make_stamp(self.ring, await self._ledger_id(), self.index.generation)
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        ledger_id = await self._ledger_id()
+        met = max((proven_generation(self.ring, ledger_id, one) for one in stamps), default=0)
+        if met > self.index.generation:
+            await self._supersede(met)
+        self._check_current()
+
+    async def _ledger_id(self) -> str:
+        """The same in every copy of a ledger: of the hash of its first entry, which is never pruned."""
+        found = await self._reading(lambda reader: hash_at(reader, NIL_SESSION, 1, 0))
+        return found[1].hex()[:LEDGER_CHARS] if found is not None else ""
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        numbers = len(MIGRATIONS), self.index.head_offset, self.openings
+        return BackupHeader(version, *numbers, self.encrypts)
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        self.pruner.copy_was_read()
+        return await self._copied(lambda reader: copied_rows(reader, after, through))
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        head = self.index.head_offset
+        return CopiedPage(
+            copied=await self._copied(lambda reader: copied_page(reader, position, head)),
+            head=head,
+            openings=self.openings,
+            encrypts=self.encrypts,
+            generation=self.index.generation,
+        )
+
+    async def _copied(self, read: Callable[[Reader], CopiedRows]) -> CopiedRows:
+        """A page, and whether sessions have gone by the time that it was read: it may lack a part of them."""
+        known, head = self.index.pruned_offset, self.index.head_offset
+
+        def run(reader: Reader) -> CopiedRows:
+            page = read(reader)
+            return replace(page, pruned_offset=pruned_behind(reader, head) or known)
+
+        return await self._reading(run)
+
+    async def prune(self, prune: Prune) -> Pruned:
+        return await self.pruner.prune(prune)

@@ -1,0 +1,187 @@
+"""Old sessions leave the ledger a page at a time, each in one short transaction, while it works (S-69).
+
+What is over is chosen so that nothing which stays refers to what goes: families of parents and children go together,
+children first; a session stays while a token of it is pending, while it is the last that a schedule has started, and
+while a token of another is to be answered by a schema that its wait has given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from helmr import ids
+from helmr.errors import StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.pruning import ENTRIES_MAX, SESSIONS_MAX, Prune, Pruned, pruned_draft
+from helmr_runtime.ledger.duck import archive, rows
+from helmr_runtime.ledger.duck.batches import Facts
+from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.group import GroupCommit
+from helmr_runtime.ledger.duck.jobs import PendingJob
+from helmr_runtime.ledger.duck.removing import Removal
+
+COPY_PATIENCE_S = 10.0
+"""A backup that has not asked for its next page for so long does not hold up pruning any more."""
+
+_OLD = """
+WITH RECURSIVE
+old AS (
+    SELECT session, created_offset, last_offset, next_seq - 1 AS count FROM sessions
+    WHERE status <> 'open' AND activity = 'idle' AND updated_at < $1
+),
+linked AS (
+    SELECT session AS one, parent AS other FROM sessions WHERE parent IS NOT NULL
+    UNION ALL
+    SELECT parent, session FROM sessions WHERE parent IS NOT NULL
+),
+kept AS (
+    SELECT session FROM schedules WHERE session IS NOT NULL
+    UNION SELECT session FROM tokens WHERE parent IS NULL AND status = 'pending'
+    UNION SELECT e.session FROM tokens t JOIN entries e ON e.feed_offset = t.pin_offset WHERE t.pin_offset > 0
+    UNION SELECT one FROM linked SEMI JOIN sessions s ON s.session = one ANTI JOIN old o ON o.session = one
+    UNION SELECT other FROM kept JOIN linked ON one = kept.session
+)
+SELECT {columns} FROM old ANTI JOIN kept USING (session)
+"""
+_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $2"
+"""The newest first: a child is made after its parent, whose entries may have ended it."""
+
+_COUNT = _OLD.format(columns="count(*), sum(count)")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Sessions that are to go in one transaction."""
+
+    removal: Removal
+    last_offsets: tuple[int, ...]
+    entries: int
+
+
+def count(reader: Reader, before: datetime) -> tuple[int, int]:
+    """How many sessions may go whose last entry is older, and how many entries they have."""
+    found = reader.execute(_COUNT, [before]).fetchone()
+    assert found is not None
+    return int(found[0]), int(found[1] or 0)
+
+
+def page(reader: Reader, before: datetime) -> Page | None:
+    """The next ones that may go; None if there are none."""
+    taken: list[Any] = []
+    entries = 0
+    for row in reader.execute(_PAGE, [before, SESSIONS_MAX]).fetchall():
+        if taken and entries + row[3] > ENTRIES_MAX:
+            break
+        taken.append(row)
+        entries += row[3]
+    if not taken:
+        return None
+    removal = Removal(
+        sessions=tuple(rows.id_of(ids.SESSION, row[0]) for row in taken),
+        first_offset=min(row[1] for row in taken),
+        last_offset=max(row[2] for row in taken),
+    )
+    return Page(removal, tuple(row[2] for row in taken), entries)
+
+
+class PruneJob(PendingJob[bool]):
+    """Removes a page, unless one of its sessions has gone on since it was read: then the answer is False."""
+
+    def __init__(self, prune: Prune, found: Page, archived: str | None, group: GroupCommit) -> None:
+        super().__init__()
+        self.keys: frozenset[Hashable] = frozenset(found.removal.sessions)
+        self._prune = prune
+        self._page = found
+        self._archived = archived
+        self._group = group
+
+    async def prepare(self) -> Facts | None:
+        """Look once more, in memory."""
+        removal = self._page.removal
+        if not all(map(self._is_as_read, removal.sessions, self._page.last_offsets)):
+            self.answer(False)
+            return None
+        draft = pruned_draft(self._prune, removal.sessions, self._page.entries, self._archived)
+        return Facts(
+            (draft,),
+            self._group.facts_now(),
+            removal=removal,
+            stored=lambda _: self.answer(True),
+            failed=self.fail,
+        )
+
+    def _is_as_read(self, session_id: str, last_offset: int) -> bool:
+        if session_id in self._group.projector.projection.touched:
+            return False
+        head = self._group.index.heads.get(session_id)
+        return head is None or (not head.is_held and head.last_offset == last_offset)
+
+
+class Pruner:
+    """Prunes one ledger.
+
+    Args:
+        read: Runs a query on a reader's cursor.
+        group: The writer.
+        clock: Tells the time.
+        data_dir: Where the archive's folder is.
+    """
+
+    def __init__(
+        self,
+        read: Callable[..., Awaitable[Any]],
+        group: GroupCommit,
+        clock: Clock,
+        data_dir: Path,
+    ) -> None:
+        self._read = read
+        self._group = group
+        self._clock = clock
+        self._folder = data_dir / archive.FOLDER
+        self._copied_at_s: float | None = None
+
+    def copy_was_read(self) -> None:
+        """A backup is under way; what it has yet to copy stays for now."""
+        self._copied_at_s = self._clock.elapsed_s()
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove one page, or count all.
+
+        Raises:
+            StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
+        """
+        before = self._clock.now() - prune.age
+        await self._group.project()
+        if prune.is_rehearsed:
+            sessions, entries = await self._read(count, before)
+            return Pruned(sessions=sessions, entries=entries, is_last=True)
+        self._check_copies()
+        found: Page | None = await self._read(page, before)
+        if found is None:
+            return Pruned(sessions=0, entries=0, is_last=True)
+        archived = None
+        if prune.is_archived:
+            archived = await self._read(archive.write, self._folder, found.removal)
+        job = PruneJob(prune, found, archived, self._group)
+        self._group.submit(job)
+        if not await job.future:
+            return Pruned(sessions=0, entries=0, is_last=False)
+        return Pruned(
+            sessions=len(found.removal.sessions),
+            entries=found.entries,
+            is_last=False,
+            archive=archived,
+        )
+
+    def _check_copies(self) -> None:
+        if self._copied_at_s is None:
+            return
+        rest_s = self._copied_at_s + COPY_PATIENCE_S - self._clock.elapsed_s()
+        if rest_s > 0:
+            raise StoreUnavailable(
+                "a backup is being read; sessions are pruned after it", retry_after_s=rest_s
+            )

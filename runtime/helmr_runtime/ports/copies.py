@@ -1,0 +1,45 @@
+"""What crosses when a ledger is copied as a whole: to a backup, to a follower (S-66, S-68)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends.
+
+    Attributes:
+        pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied
+            up to an offset before it may lack entries in the middle of sessions.
+    """
+
+    through: int
+    rows: tuple[bytes, ...]
+    pruned_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPosition:
+    """How far a follower is: its last entry, and its last of the nil session, which is never pruned (S-68).
+
+    Attributes:
+        offset: Feed offset, 0 before the first entry; so is `nil_offset`.
+        hash: Of that entry, in hex; so is `nil_hash`.
+    """
+
+    offset: int = 0
+    hash: str | None = None
+    nil_offset: int = 0
+    nil_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedPage:
+    """What a follower is behind by, as far as one page goes; else as `helmr.models.CopyPage` says."""
+
+    copied: CopiedRows
+    head: int
+    openings: int
+    encrypts: bool
+    generation: int
