@@ -241,6 +241,11 @@ class ClientDoor:
             "run": self.name(receipt.run_id),
         }
 
+    async def do_assign(self, *, wait: str, assignee: str | None, **more: Any) -> Reply:
+        """Say whom it concerns."""
+        receipt = await self.client.waits.assign(self.real(wait), assignee=assignee, **more)
+        return {"wait": self.name(receipt.wait_id), "assignee": receipt.assignee}
+
     async def do_run(self, *, session: str, code: Any = None, **more: Any) -> Reply:
         """The next run."""
         given = [{"code": code, "tokens": []}] if code is not None else []
@@ -270,6 +275,16 @@ class ClientDoor:
         seen = await self.client.waits.preview_amend(real, keep_answers=keep)
         found = await self.client.waits.amend(real, data, preview=seen, reason="wrong")
         return {"run": self.name(found.id)}
+
+    async def do_fork(
+        self, *, session: str, op: int, answer: tuple[Any, ...] = (), **more: Any
+    ) -> Reply:
+        """What would have been, in a session of its own."""
+        if answer:
+            more["answer"] = answer[0]
+        made = await self.session(session).fork(to_op=op, reason="what if", **more)
+        await self.fetch(made.id)
+        return {"session": self.name(made.id), "run": self.name(made.started_run.id)}
 
     async def do_note(self, *, session: str, text: str, **more: Any) -> Reply:
         """A note."""

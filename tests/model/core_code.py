@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr.schema import schema_digest
-from helmr.wait_details import NOTHING_SAID, WaitDetails
+from helmr.wait_details import WaitDetails
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind
+from helmr_runtime.core.public_tokens import Scope, ScopeType
 from helmr_runtime.core.requests import (
     ClockRequest,
     OutputRequest,
     PeekRequest,
+    PublicTokenRequest,
     StepRequest,
     TokenRequest,
     WaitRequest,
@@ -31,6 +33,7 @@ OUTCOMES = (
     EntryKind.WAIT_TIMED_OUT,
     EntryKind.WAIT_CANCELLED,
     EntryKind.TOKEN_CREATED,
+    EntryKind.PUBLIC_TOKEN_CREATED,
     EntryKind.OUTPUT_APPENDED,
     EntryKind.PEEK_READ,
     EntryKind.CLOCK_READ,
@@ -38,7 +41,23 @@ OUTCOMES = (
 
 
 INTEGER = {"type": "integer"}
-PINNED = WaitDetails(schema=INTEGER, shown_digest=schema_digest(INTEGER))
+MONTH_S = 30 * 86_400
+
+
+def details(*, pinned: bool, desk: Any) -> WaitDetails:
+    """What a wait says besides."""
+    schema = INTEGER if pinned else None
+    shown = schema_digest(INTEGER) if pinned else None
+    assignee, rungs = desk or (None, [])
+    ladder = tuple(
+        {"do": do, "after_s": after / 1000, "from": since}
+        | ({_WHAT[do]: what} if do in _WHAT else {})
+        for do, after, since, what in rungs
+    )
+    return WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, ladder=ladder)
+
+
+_WHAT = {"assign": "to", "default": "value"}
 
 
 class Code:
@@ -142,7 +161,7 @@ class Code:
                 return ["fulfilled", body["data"]]
             case EntryKind.WAIT_FULFILLED:
                 return "slept"
-            case EntryKind.TOKEN_CREATED:
+            case EntryKind.TOKEN_CREATED | EntryKind.PUBLIC_TOKEN_CREATED:
                 return "created"
             case EntryKind.OUTPUT_APPENDED:
                 return "appended"
@@ -163,6 +182,12 @@ class Code:
                 ours = [t for t in door.index.tokens if t.id.startswith(f"{self.id}.t")]
                 new = core_door.new_token(f"{self.id}.t{len(ours)}", rest[0])
                 self.write(ops.create_token(run, op, TokenRequest(new), context))
+            case "public":
+                mine = [p for p in door.index.keys.public_tokens if p.startswith(f"{self.id}.p")]
+                scope = Scope(type=ScopeType.SESSION_INPUT_SEND, session_id=self.id, stream=rest[0])
+                name = f"{self.id}.p{len(mine)}"
+                public = PublicTokenRequest(name, "test", f"hash {name}", scope, None, MONTH_S, ())
+                self.write(ops.create_public_token(run, op, public, context))
             case "step":
                 self.step(op, *rest[:2])
             case "output":
@@ -191,15 +216,19 @@ class Code:
     def open_wait(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
         """Open a wait, and tell it what has happened already."""
         door, run = self.door, self.run
-        wait_id = (
-            f"{self.id}.w{len([w for w in door.lines.waits.values() if w['session'] == self.id])}"
-        )
+        mine = [w for w in door.lines.waits.values() if w["session"] == self.id]
+        wait_id = core_door.wait_named(f"{self.id}.w{len(mine)}")
         if name == "sleep":
             ask = WaitRequest("timer", wait_id, timeout_s=rest[0] / 1000)
         elif name == "wait":
             timeout_s = rest[2] / 1000 if rest[2] is not None else None
             ask = WaitRequest(
-                "input", wait_id, stream=rest[0], correlation_id=rest[1], timeout_s=timeout_s
+                "input",
+                wait_id,
+                stream=rest[0],
+                correlation_id=rest[1],
+                timeout_s=timeout_s,
+                details=details(pinned=False, desk=rest[3]),
             )
         else:
             ask = WaitRequest(
@@ -207,7 +236,7 @@ class Code:
                 wait_id,
                 token_id=(run.payload["tokens"] if rest[0] == "given" else made)[rest[1]],
                 timeout_s=rest[2] / 1000 if rest[2] is not None else None,
-                details=PINNED if rest[3] else NOTHING_SAID,
+                details=details(pinned=rest[3], desk=rest[4]),
             )
         ended = question = None
         if ask.token_id is not None:

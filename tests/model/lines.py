@@ -66,6 +66,8 @@ class Lines:
             self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
         if kind == "token.created":
             self.name(body["token_id"], f"{mine}.t")
+        if kind == "public_token.created" and entry.op is not None:
+            self.name(body["public_token_id"], f"{mine}.p")
         if kind in (
             "run.succeeded",
             "run.failed",
@@ -109,6 +111,7 @@ def _fulfilled(lines: Lines, body: Body) -> list[Any]:
 
 
 _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
+    "session.forked": lambda _, body: [body["to_op"]],
     "session.closed": lambda _, body: [body["end_input"]],
     "note.added": lambda _, body: [body["text"]],
     "run.created": lambda _, body: [body["started_by"]["type"]],
@@ -122,6 +125,10 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "step.started": lambda _, body: [body["name"]],
     "step.succeeded": lambda _, body: [body["value"]],
     "wait.opened": Lines.opened,
+    "wait.reminded": lambda _, body: [body["rung"]],
+    "wait.assigned": lambda _, body: [
+        body.get(one) for one in ("assignee", "from_assignee", "rung")
+    ],
     "wait.fulfilled": _fulfilled,
     "wait.cancelled": lambda _, body: [body["reason"]],
     "input.accepted": Lines.accepted,

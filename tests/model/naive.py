@@ -12,7 +12,8 @@ what matters of the body, when). Left out is what says where a session lived: `r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STREAMS = ("numbers", "chat")
@@ -63,6 +64,51 @@ class Wait:
     answer: Any = None
     """The record that it took; a token wait's data in a list, if it was given to this wait only."""
     is_set_aside: bool = False
+    assignee: str | None = None
+    rungs: list[Any] = field(default_factory=list)
+    fired: list[int] = field(default_factory=list)
+    opened_at: int = 0
+    assigned_at: int | None = None
+    ends_at: int | None = None
+    """Rungs that come then or later never fire: its deadline, or its token's."""
+
+    @property
+    def next_rung(self) -> tuple[int, int] | None:
+        """When which rung of its ladder comes (S-82)."""
+        coming = []
+        for number, (_, after, since, _) in enumerate(self.rungs):
+            start = self.assigned_at if since == "assigned" else self.opened_at
+            if number not in self.fired and start is not None:
+                at = start + after
+                if self.ends_at is None or at < self.ends_at:
+                    coming.append((at, number))
+        return min(coming, default=None)
+
+    def fire(self, number: int, at: int) -> None:
+        """A rung has come; what is counted from an assignment is counted from when that was made."""
+        self.fired.append(number)
+        if self.rungs[number][0] == "assign":
+            self.assigned_at = at
+
+    def come(self, by: int) -> list[int]:
+        """The rungs that have come by then, if nobody has looked before; a default is the last."""
+        alike = replace(self, fired=[*self.fired])
+        while (found := alike.next_rung) is not None and found[0] <= by:
+            number = found[1]
+            alike.fire(number, by)
+            if self.rungs[number][0] == "default":
+                break
+        return alike.fired[len(self.fired) :]
+
+    @property
+    def default_by(self) -> int | None:
+        """When its default answers it at the latest, if everything is in time."""
+        alike = replace(self, fired=[*self.fired])
+        while (found := alike.next_rung) is not None:
+            if self.rungs[found[1]][0] == "default":
+                return found[0]
+            alike.fire(found[1], found[0])
+        return None
 
     @property
     def question(self) -> Any:
@@ -89,6 +135,7 @@ class Run:
     """Since the newest rewind."""
     outcomes: dict[int, Any] = field(default_factory=dict)
     opened: list[int] = field(default_factory=list)
+    made_public: dict[int, str] = field(default_factory=dict)
     held: list[Any] = field(default_factory=list)
     """Answers that a rewind keeps, in order: what was asked, and the record, or a token wait's data in a list."""
 
@@ -162,6 +209,10 @@ class Model:
         self.tokens: dict[str, Token] = {}
         self.public_tokens: dict[str, PublicToken] = {}
         self.operations: dict[str, tuple[Any, Receipt]] = {}
+        self.is_forgotten = False
+        """What was done is not remembered: it came to nothing."""
+        self.before: dict[tuple[str, int], Session] = {}
+        """Sessions as they were when a run asked for an op, for forks."""
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -196,12 +247,12 @@ class Model:
                 if kind == "cancel_run":  # is answered by the run as it is now
                     on_token = {"status": self.run_named(args["run"])[1].status}
                 return {**receipt, **on_token}
-            before = self.size()
+            before, self.is_forgotten = self.size(), False
             self.who = who
             receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])
-        if operation is not None and self.size() != before:
+        if operation is not None and self.size() != before and not self.is_forgotten:
             self.operations[operation] = (asked, receipt)
         return {**receipt, **on_token}
 
@@ -311,8 +362,8 @@ class Model:
         if public is not None:
             self.spend(public)
         wait = to.wait
-        if wait is not None and wait.kind != "token" and self.is_due(wait):
-            self.time_out(to, wait)
+        if wait is not None and wait.kind != "token":
+            self.pass_time(to, wait, self.now)
         receipt = self.accept(to, stream, data, correlation, self.who)
         if key is not None:
             to.keys[stream, key] = (data, receipt)
@@ -375,20 +426,50 @@ class Model:
         if one.kind == "timer":
             raise Refused("bad_request")
         if one.token is not None:
-            if self.now >= self.tokens[one.token].expires_at:
+            token = self.tokens[one.token]
+            if self.now >= token.expires_at:
                 raise Refused("wait_timed_out")
-            outcome = self.complete(self.tokens[one.token], data, self.who, None)
-            return {"token": one.token, "outcome": outcome}
+            if token.is_integer and not isinstance(data, int):
+                raise Refused("schema_mismatch")
+            if one.default_by is not None and self.now >= one.default_by:
+                raise Refused("wait_resolved")
+            if self.is_due(one):
+                raise Refused("wait_timed_out")
+            return {"token": token.id, "outcome": self.complete(token, data, self.who, None)}
         assert one.stream is not None
         if one.stream == "numbers" and not isinstance(data, int):
             raise Refused("schema_mismatch")
-        if self.is_due(one):
-            self.time_out(session, one)
+        self.pass_time(session, one, self.now)
+        if one.status != "pending":
             self.go_on(session)
-            raise Refused("wait_timed_out")
+            raise Refused("wait_timed_out" if one.status == "timed_out" else "wait_resolved")
         receipt = self.accept(session, one.stream, data, one.correlation, self.who)
         self.go_on(session)
         return receipt
+
+    def do_assign(self, *, wait: str, assignee: str | None) -> Receipt:
+        """S-72; whom it concerns already changes nothing."""
+        session, one = self.wait_named(wait)
+        if one.status == "timed_out":
+            raise Refused("wait_timed_out")
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        if one.kind == "timer":
+            raise Refused("bad_request")
+        if any(one.rungs[number][0] == "default" for number in one.come(self.now)):
+            raise Refused("wait_resolved")
+        if self.is_due(one):
+            raise Refused("wait_timed_out")
+        if session.status != "open":
+            raise Refused("session_terminal")
+        self.pass_time(session, one, self.now)
+        told = [assignee, one.assignee, None]
+        self.is_forgotten = assignee == one.assignee
+        if not self.is_forgotten:
+            one.assignee, one.assigned_at = assignee, None if assignee is None else self.now
+            run = session.run
+            self.log(session, "wait.assigned", *told, who=self.who, run=run, op=one.op)
+        return {"wait": wait, "assignee": assignee}
 
     def do_run(self, *, session: str, code: Any = None) -> Receipt:
         """S-2; without a payload the newest run's."""
@@ -450,17 +531,21 @@ class Model:
         if (is_typed or one.stream == "numbers") and not isinstance(data, int):
             raise Refused("schema_mismatch")
         self.take_back(session, one.op, keep, amended=one)
-        if one.stream is None:
-            session.run.held.insert(0, (one.question, [data]))
-        else:
-            seq = 1 + len([r for r in session.records if r.stream == one.stream])
-            record = Record(one.stream, seq, data, one.correlation, len(session.entries), True)
-            session.records.append(record)
-            session.run.held.insert(0, (one.question, record))
-            told = (one.stream, seq, data, one.correlation, "fulfilled", None)
-            self.log(session, "input.accepted", *told, who=self.who)
+        self.hold(session, one, data)
         self.go_on(session)
         return {"run": one.run}
+
+    def hold(self, session: Session, asked: Wait, data: Any) -> None:
+        """The next wait of the session that asks this has this answer."""
+        if asked.stream is None:
+            session.run.held.insert(0, (asked.question, [data]))
+            return
+        seq = 1 + len([r for r in session.records if r.stream == asked.stream])
+        record = Record(asked.stream, seq, data, asked.correlation, len(session.entries), True)
+        session.records.append(record)
+        session.run.held.insert(0, (asked.question, record))
+        told = (asked.stream, seq, data, asked.correlation, "fulfilled", None)
+        self.log(session, "input.accepted", *told, who=self.who)
 
     def check_rewindable(self, session: Session, run: Run) -> None:
         if run is not session.run:
@@ -488,6 +573,11 @@ class Model:
         run.held = [*held, *run.held] if keep else []
         outcomes = [run.outcomes.pop(op, None) for op in gone]
         made = [self.tokens[one] for one in outcomes if isinstance(one, str) and one in self.tokens]
+        made = [token for token in made if token.owner == session.id]
+        for op in gone:
+            public = self.public_tokens.get(run.made_public.pop(op, ""))
+            if public is not None and public.session == session.id:
+                public.is_revoked = True
         run.opened = [op for op in run.opened if op not in gone]
         run.attempt += 1
         run.first_attempt = run.attempt
@@ -497,6 +587,32 @@ class Model:
         for token in made:
             if token.status == "pending":
                 self.end_token(token, "cancelled", self.who)
+
+    def do_fork(self, *, session: str, op: int, answer: tuple[Any, ...] = ()) -> Receipt:
+        """S-86; the answer in a tuple of one, or none."""
+        origin = self.one(self.sessions, session)
+        if op not in origin.run.opened:
+            raise Refused("op_not_found")
+        name, run = f"s{len(self.sessions)}", origin.run
+        asked = next(
+            (w for w in origin.waits if (w.run, w.op) == (run.id, op) and not w.is_set_aside), None
+        )
+        if answer:
+            if asked is None or asked.kind == "timer":
+                raise Refused("op_not_found")
+            token = self.tokens[asked.token] if asked.token is not None else None
+            is_typed = token is not None and (token.is_integer or asked.pinned)
+            if (is_typed or asked.stream == "numbers") and not isinstance(answer[0], int):
+                raise Refused("schema_mismatch")
+        made = self.sessions[name] = copied(self.before[run.id, op], name)
+        for known in made.run.opened:
+            self.before[made.run.id, known] = copied(self.before[run.id, known], name)
+        self.log(made, "session.forked", op, who=self.who, run=made.run)
+        made.run.status = "running"
+        if answer and asked is not None:
+            self.hold(made, asked, answer[0])
+        self.go_on(made)
+        return {"session": name, "run": made.run.id}
 
     def do_note(self, *, session: str, text: str) -> Receipt:
         self.log(self.one(self.sessions, session), "note.added", text, who=self.who)
@@ -587,6 +703,9 @@ class Model:
                 self.go_on(session)
 
     def hear(self, session: Session, wait: Wait, token: Token) -> None:
+        self.climb(session, wait, token.ended_at)
+        if wait.status != "pending":
+            return
         if wait.deadline is not None and token.ended_at >= wait.deadline:
             self.time_out(session, wait)
         elif token.status == "completed":
@@ -614,8 +733,9 @@ class Model:
             self.one(self.sessions, session)
             if stream not in STREAMS:
                 raise Refused("stream_not_found")
+        made = [known for known in self.public_tokens if known.startswith("p")]
         public = PublicToken(
-            f"p{len(self.public_tokens)}",
+            f"p{len(made)}",
             session,
             stream,
             token,
@@ -660,7 +780,7 @@ class Model:
                 self.end_token(thing, "expired", RUNTIME)
             elif session is not None:
                 if isinstance(thing, Wait):
-                    self.time_out(session, thing)
+                    self.pass_time(session, thing, self.now)
                 else:
                     thing.retry_at = None
                 self.go_on(session)
@@ -671,7 +791,9 @@ class Model:
         """What the clock will ring for."""
         for session in self.sessions.values():
             wait, run = session.wait, session.run
-            if wait is not None and wait.deadline is not None:
+            if wait is not None and wait.next_rung is not None:
+                yield wait.next_rung[0], wait, session
+            elif wait is not None and wait.deadline is not None:
                 yield wait.deadline, wait, session
             if run.status == "queued" and run.retry_at is not None:
                 yield run.retry_at, run, session
@@ -681,6 +803,32 @@ class Model:
 
     def is_due(self, wait: Wait) -> bool:
         return wait.deadline is not None and self.now >= wait.deadline
+
+    def pass_time(self, session: Session, wait: Wait, at: int) -> None:
+        """What time has done to a wait by then: rungs, then its end (S-14, S-82)."""
+        self.climb(session, wait, at)
+        if wait.status == "pending" and wait.deadline is not None and at >= wait.deadline:
+            self.time_out(session, wait)
+
+    def climb(self, session: Session, wait: Wait, at: int) -> None:
+        for number in wait.come(at):
+            do, _, _, what = wait.rungs[number]
+            wait.fire(number, at)
+            if do == "default":
+                self.answer_by_default(session, wait, what)
+            elif do == "remind":
+                self.log(session, "wait.reminded", number, run=session.run, op=wait.op)
+            else:
+                told = (what, wait.assignee, number)
+                wait.assignee = what
+                self.log(session, "wait.assigned", *told, run=session.run, op=wait.op)
+
+    def answer_by_default(self, session: Session, wait: Wait, value: Any) -> None:
+        """As anybody's answer would; a token stays as it is."""
+        if wait.stream is None:
+            self.resolve(session, wait, "fulfilled", None, who=RUNTIME, gives=value)
+        else:
+            self.accept(session, wait.stream, value, wait.correlation, RUNTIME)
 
     def time_out(self, session: Session, wait: Wait) -> None:
         if wait.kind == "timer":
@@ -833,6 +981,7 @@ class Model:
     def ask(self, session: Session, run: Run, op: int, instruction: Any, made: list[str]) -> None:
         """The code asks for an op for the first time."""
         name, *rest = instruction
+        self.before[run.id, op] = like(session)
         run.opened.append(op)
         match name:
             case "wait" | "await" | "sleep":
@@ -849,6 +998,21 @@ class Model:
                 self.tokens[token.id] = token
                 run.outcomes[op] = token.id
                 self.log(session, "token.created", who=TASK, run=run, op=op)
+            case "public":
+                mine = [p for p in self.public_tokens if p.startswith(f"{session.id}.p")]
+                public = PublicToken(
+                    f"{session.id}.p{len(mine)}",
+                    session.id,
+                    rest[0],
+                    None,
+                    None,
+                    None,
+                    self.now + AFTER_PUBLIC_MS,
+                )
+                self.public_tokens[public.id] = public
+                run.made_public[op] = public.id
+                run.outcomes[op] = "created"
+                self.log(session, "public_token.created", who=TASK, run=run, op=op)
             case "step":
                 run.outcomes[op] = self.step(session, run, op, *rest[:2])
             case "output":
@@ -889,7 +1053,7 @@ class Model:
             wait.deadline = self.now + rest[0]
         else:
             wait.kind = "input" if kind == "wait" else "token"
-            wait.deadline = self.now + rest[-1] if kind == "wait" and rest[-1] else None
+            wait.deadline = self.now + rest[2] if kind == "wait" and rest[2] else None
         token = None
         if kind == "wait":
             wait.stream, wait.correlation = rest[0], rest[1]
@@ -901,6 +1065,13 @@ class Model:
             wait.pinned, wait.asks_for_one = rest[3], rest[3] or token.asks_for_one
             if rest[3] and token.status == "pending":
                 token.is_integer = True
+        if kind != "sleep" and rest[-1] is not None:
+            wait.assignee, wait.rungs = rest[-1]
+        wait.opened_at = self.now
+        wait.assigned_at = self.now if wait.assignee is not None else None
+        wait.ends_at = wait.deadline
+        if wait.deadline is None and token is not None:
+            wait.ends_at = token.expires_at
         session.waits.append(wait)
         run.status = "waiting"
         deadline = wait.deadline if wait.kind != "token" else None
@@ -923,3 +1094,47 @@ class Model:
                 self.take(session, wait, record, RUNTIME)
         if wait.kind == "input" and wait.status == "pending" and session.input_ended:
             self.resolve(session, wait, "cancelled", "input_ended", who=RUNTIME)
+
+
+OF_CLIENTS = (
+    "session.closed",
+    "public_token.created",
+    "public_token.spent",
+    "public_token.revoked",
+    "wait.reminded",
+)
+"""Entries that no fork has, unless its code asked for them."""
+
+
+def like(session: Session) -> Session:
+    """It once more, as it is now."""
+    kept = [session.entries, *(run.code for run in session.runs)]
+    alike = deepcopy(session, {id(one): one for one in kept})
+    alike.entries = list(session.entries)
+    return alike
+
+
+def copied(origin: Session, name: str) -> Session:
+    """What a fork begins with, under names of its own (S-86)."""
+
+    def own(text: Any) -> Any:
+        is_its = isinstance(text, str) and text.startswith((f"{origin.id}.r", f"{origin.id}.w"))
+        return f"{name}.{text.partition('.')[2]}" if is_its else text
+
+    made = like(origin)
+    made.entries = [
+        (kind, own(run), op, who, [own(one) for one in told], at)
+        for kind, run, op, who, told, at in origin.entries
+        if kind not in OF_CLIENTS or (kind == "public_token.created" and op is not None)
+    ]
+    made.id, made.external_id, made.key, made.tokens_made = name, None, None, 0
+    made.keys = {
+        key: (data, {part: own(text) for part, text in receipt.items()})
+        for key, (data, receipt) in origin.keys.items()
+    }
+    made.status, made.closed_by, made.input_ended = "open", None, False
+    for run in made.runs:
+        run.id = own(run.id)
+    for wait in made.waits:
+        wait.id, wait.run = own(wait.id), own(wait.run)
+    return made
