@@ -94,7 +94,8 @@ class ClientDoor:
         ending = asyncio.get_running_loop().time() + self.within_s
         while True:
             for session in model.sessions.values():
-                if len(self.lines_of(session.id)) < len(session.entries):
+                is_known = session.id in self.lines.ids  # a child, by its parent's entries
+                if is_known and len(self.lines_of(session.id)) < len(session.entries):
                     await self.fetch(self.lines.ids[session.id])
             is_there = all(
                 len(self.lines_of(one.id)) >= len(one.entries) for one in model.sessions.values()
@@ -116,7 +117,7 @@ class ClientDoor:
     async def _finish(self, model: Model) -> None:
         ending = asyncio.get_running_loop().time() + self.within_s
         while True:
-            for session_id in self.seqs:
+            for session_id in list(self.seqs):
                 await self.fetch(session_id)
             self._tokens = await self.read_tokens()
             is_there = stored_difference(model, self, 0) is None
@@ -149,12 +150,15 @@ class ClientDoor:
 
     def lines_of(self, session: str) -> list[Any]:
         """The lines of a session that the model names."""
-        return self.lines.of.get(self.lines.ids[session], [])
+        return self.lines.of.get(self.lines.ids.get(session, ""), [])
 
     async def fetch(self, session_id: str) -> None:
-        """Read what is new in a transcript."""
+        """Read what is new in a transcript, and in those of the children that it tells of first."""
         after = self.seqs.get(session_id, 0)
         async for entry in self.client.sessions.open(session_id).transcript(after=after):
+            made = entry.body.get("value") if entry.kind == "step.succeeded" else None
+            if isinstance(made, str) and made.startswith(f"{ids.SESSION}_"):
+                await self.fetch(made)
             self.lines.add(entry)
             self.seqs[session_id] = entry.seq
 

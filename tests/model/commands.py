@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.model.naive import STREAMS, TASKS, Model, PublicToken, Session, Unknown
+from tests.model.naive import STREAMS, TASKS, Model, Unknown
+from tests.model.things import PublicToken, Session
 
 PEOPLE = ("ada", "bob")
 SENTS = ("a", "b", " a ", None, None)
 HOUR_MS = 3_600_000
 SHORT_MS = 50
-PASSES_MS = 500
-"""What passes by itself between two commands of a real runtime: longer than all short timeouts of one run."""
+PASSES_MS = 5_000
+"""What passes by itself between two commands of a real runtime: longer than all short timeouts of a tree of runs."""
 
 COMMANDS = 25
 ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend")
@@ -29,6 +30,7 @@ FORKS_MAX = 3
 """More sessions than these are not forked."""
 
 CODE_MAX = 5
+CHILDREN_DEEP = 2
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,34 @@ class Generator:
 
     # --- code -------------------------------------------------------------------------------------
 
-    def code(self, given: int, depth: int = 0) -> list[Any]:
-        """A script."""
-        made = 0
+    def code(self, given: int, depth: int = 0, level: int = 0) -> list[Any]:
+        """A script. `depth`: how often it has gone on as another, `level`: of how many parents' child it is."""
+        made = children = 0
         code: list[Any] = []
-        for _ in range(self.random.randint(0, CODE_MAX)):
+        for _ in range(self.random.randint(0, CODE_MAX - level)):
             kind = self.random.choices(list(_CODE), list(_CODE.values()))[0]
             if kind == "create":
                 made += 1
+            if kind == "child":
+                if level == CHILDREN_DEEP:
+                    continue
+                children += 1
+                task, leaves = self.random.choice(TASKS), self.chance(0.3)
+                code.append([kind, task, self.code(given, depth, level + 1), leaves])
+                continue
+            if kind == "join":
+                if children:
+                    # A child's own timers may come at the same time, where that passes by itself.
+                    ends = self.random.choice([max(self.times.timeouts), None])
+                    if self.times.advances:
+                        ends = self.random.choice([self.timeout(), None])
+                    code.append([kind, self.random.randrange(children), ends, self.chance(0.6)])
+                continue
             if kind == "await" and made + given == 0:
                 kind = "wait"
             if kind == "continue":
                 if depth < 2:
-                    code.append(["continue", self.code(given, depth + 1)])
+                    code.append(["continue", self.code(given, depth + 1, level)])
                 return code
             code.append([kind, *self.arguments(kind, given, made)])
             if kind == "raise":
@@ -186,7 +203,7 @@ class Generator:
 
     def start(self) -> dict[str, Any] | None:
         """A new session, or one that is there."""
-        if len(self.model.sessions) >= SESSIONS_MAX and self.chance(0.8):
+        if len(self.model.own()) >= SESSIONS_MAX and self.chance(0.8):
             return None
         given = [t.id for t in self.model.tokens.values() if self.chance(0.5)]
         task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
@@ -285,7 +302,7 @@ class Generator:
     def fork(self) -> dict[str, Any] | None:
         """Rather of a newest run, from an op that it has; mostly with an answer, if it is a wait."""
         sessions = list(self.model.sessions.values())
-        if len(sessions) >= SESSIONS_MAX + FORKS_MAX:
+        if len(self.model.own()) >= SESSIONS_MAX + FORKS_MAX:
             return None
         begun = [one for one in sessions if one.run.opened]
         origin = self.random.choice(begun if begun and self.chance(0.9) else sessions)
@@ -408,6 +425,8 @@ _CODE = {
     "public": 3,
     "sleep": 5,
     "step": 12,
+    "child": 7,
+    "join": 12,
     "output": 6,
     "peek": 4,
     "clock": 3,

@@ -23,8 +23,10 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.models import SessionStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
@@ -102,18 +104,20 @@ class CoreDoor:
         self.feed: list[Entry] = []
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
-        self.codes: dict[str, Any] = {}
-        """What runs execute, by run id; their payloads as they were given."""
+        self.ended: set[str] = set()
+        """Children whose end everybody has been told."""
 
     def do(self, kind: str, args: dict[str, Any]) -> dict[str, Any] | str:
         """The receipt, or the code of the refusal."""
         args = dict(args)
         operation = args.pop("operation", None)
-        named = (
+        asked = (
             Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
         )
+        if "session" in args:
+            args["session"] = session_named(args["session"])
         try:
-            receipt: dict[str, Any] = getattr(self, f"do_{kind}")(named, **args)
+            receipt: dict[str, Any] = getattr(self, f"do_{kind}")(asked, **args)
         except HelmrError as error:
             return error.code
         return receipt
@@ -126,12 +130,14 @@ class CoreDoor:
 
     def transcripts(self) -> dict[str, list[Any]]:
         """The lines of each session."""
-        return self.lines.of
+        return {self.lines.names[one]: lines for one, lines in self.lines.of.items()}
 
     def tokens(self) -> dict[str, Any]:
         """What became of tokens, and the uses of public tokens."""
         found: dict[str, Any] = {}
         for token in self.index.tokens:
+            if token.parent is not None:
+                continue
             body = self.feed[token.ended_offset - 1].body if token.ended_offset else {}
             found[token.id] = [token.status.value, body.get("data")]
         for owned in self.index.keys.public_tokens.values():
@@ -199,9 +205,17 @@ class CoreDoor:
             raise decision.error
         return dict(decision.reply)
 
-    def go_on(self, session_id: str) -> None:
-        """The code runs until it waits or has ended."""
-        Code(self, session_id).go_on()
+    def go_on(self, session_id: str, *, is_due: bool = False) -> None:
+        """The code runs until it waits or has ended; who waits for children that ended with it is told."""
+        Code(self, session_id).go_on(is_due=is_due)
+        for child in [one for one in self.index.tokens if one.parent is not None]:
+            if child.is_pending or child.id in self.ended:
+                continue
+            self.ended.add(child.id)
+            self.deliver(child.id)
+            if child.is_orphan and self.states[child.id].status is SessionStatus.OPEN:
+                by = self.feed[child.ended_offset - 1].principal
+                self.command(child.id, CancelSession(principal=by))
 
     def fact(self, fact: LedgerCommand) -> dict[str, Any]:
         """Have the ledger decide; the receipt."""
@@ -219,7 +233,8 @@ class CoreDoor:
 
     def tokens_of(self, session_id: str) -> tuple[str, ...]:
         """The pending tokens that a session's code made."""
-        return tuple(t.id for t in self.index.tokens if t.session_id == session_id and t.is_pending)
+        made = (t for t in self.index.tokens if t.session_id == session_id and t.parent is None)
+        return tuple(token.id for token in made if token.is_pending)
 
     def end_of(self, token_id: str, wait_id: str) -> TokenEnded | None:
         """How a token ended, for a wait on it; None while it is pending."""
@@ -240,9 +255,9 @@ class CoreDoor:
 
     def deliver(self, token_id: str) -> None:
         """Tell all that wait on a token of its end."""
-        for session_id, state in self.states.items():
+        for session_id, state in list(self.states.items()):
             wait = state.wait
-            if wait is not None and wait.token_id == token_id:
+            if wait is not None and token_id in wait.awaits:
                 ended = self.end_of(token_id, wait.id)
                 if ended is not None:
                     self.command(session_id, ended)
@@ -267,19 +282,11 @@ class CoreDoor:
         key: str | None = None,
     ) -> dict[str, Any]:
         """As the ledger starts a session."""
-        number = len(self.states)
-        start = StartSession(
-            session_id=f"s{number}",
-            run_id=run_named(f"s{number}.r0"),
-            task=task,
-            payload={"code": code, "tokens": tokens},
+        start = replace(
+            self.start_of(self.own_name(), task, {"code": code, "tokens": tokens}),
             external_id=external_id,
-            tags=(),
-            metadata={},
             idempotency_key=key,
-            principal=CALLER,
             operation=operation,
-            request_hash=repr((task, code, tokens)),
         )
         match = find_start(self.index, start)
         if match is None or match.by != "operation":
@@ -290,12 +297,46 @@ class CoreDoor:
         if match is not None:
             found = repeated_start(start, match, self.feed[match.feed_offset - 1])
             run = named(found.run_id)
-            return {"session": found.session_id, "run": run, "created": found.created}
+            return {"session": named(found.session_id), "run": run, "created": found.created}
+        self.begin(start)
+        return {"session": named(start.session_id), "run": named(start.run_id), "created": True}
+
+    def own_name(self) -> str:
+        """What the next session of a client is called."""
+        own = [known for known in self.states if "c" not in known.partition("_")[2]]
+        return f"s{len(own)}"
+
+    def start_of(
+        self,
+        name: str,
+        task: str,
+        payload: dict[str, Any],
+        *,
+        principal: Principal = CALLER,
+        parent: Parent | None = None,
+    ) -> StartSession:
+        """A start."""
+        return StartSession(
+            session_id=session_named(name),
+            run_id=run_named(f"{name}.r0"),
+            task=task,
+            payload=payload,
+            external_id=None,
+            tags=(),
+            metadata={},
+            idempotency_key=None,
+            principal=principal,
+            operation=None,
+            request_hash=repr((task, payload)),
+            parent=parent,
+        )
+
+    def begin(self, start: StartSession) -> None:
+        """A new session, and its code goes on."""
         self.states[start.session_id] = SessionState(start.session_id)
         for entry in start_entries(start, self.now, None):
             self.store(entry)
         self.go_on(start.session_id)
-        return {"session": start.session_id, "run": named(start.run_id), "created": True}
 
     def do_send(
         self,
@@ -330,7 +371,7 @@ class CoreDoor:
 
     def next_run(self, session: str) -> str:
         """The id of the run that may follow."""
-        return run_named(f"{session}.r{self.states[session].runs_count}")
+        return run_named(f"{named(session)}.r{self.states[session].runs_count}")
 
     def do_answer(self, operation: Operation | None, *, wait: str, data: Any) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
@@ -393,7 +434,7 @@ class CoreDoor:
 
     def do_cancel_run(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
         """An ended run is answered by the service."""
-        session, run_id = run.partition(".")[0], run_named(run)
+        session, run_id = session_of(run), run_named(run)
         status = self.lines.runs[run_id]
         if status in ("succeeded", "failed", "cancelled"):
             self.known(operation, CALLER)
@@ -413,13 +454,13 @@ class CoreDoor:
     def do_retry(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
         """The next attempt."""
         command = RetryRun(principal=CALLER, operation=operation, run_id=run_named(run))
-        return {"run": named(self.command(run.partition(".")[0], command)["run_id"])}
+        return {"run": named(self.command(session_of(run), command)["run_id"])}
 
     def do_rewind(
         self, operation: Operation | None, *, run: str, op: int, keep: bool
     ) -> dict[str, Any]:
         """As was seen just before."""
-        session = run.partition(".")[0]
+        session = session_of(run)
         state = self.states[session]
         seen = plan_rewind(state, rewindable(state, run_named(run)), op, keep_answers=keep)
         command = RewindRun(
@@ -473,7 +514,7 @@ class CoreDoor:
         """As service and ledger do."""
         first = self.known(operation, CALLER)
         if first is not None:
-            return {"session": first["session_id"], "run": named(first["run_id"])}
+            return {"session": named(first["session_id"]), "run": named(first["run_id"])}
         state = self.states[session]
         if answer:
             assert state.run is not None
@@ -482,10 +523,11 @@ class CoreDoor:
             is_typed = "schema" in question or question.get("stream") == "numbers"
             if is_typed and not isinstance(answer[0], int):
                 raise SchemaMismatch(session)
-        name = f"s{len(self.states)}"
+        name = self.own_name()
+        made = session_named(name)
         asked = ForkSession(
             origin_id=session,
-            session_id=name,
+            session_id=made,
             to_op=op,
             reason="what if",
             answer=answer or None,
@@ -500,14 +542,14 @@ class CoreDoor:
             numbers[prefix] += 1
             return f"{prefix}_{name}.{prefix[0]}{numbers[prefix] - 1}"
 
-        copies = fork(origin, op, session_id=name, new_id=own)
+        copies = fork(origin, op, session_id=made, new_id=own)
         drafts = begin(origin, copies, asked)
-        self.states[name] = SessionState(name)
+        self.states[made] = SessionState(made)
         for entry in copies:
             self.store(entry)
-        self.write(name, drafts)
-        self.go_on(name)
-        return {"session": name, "run": f"{name}.r{self.states[name].runs_count - 1}"}
+        self.write(made, drafts)
+        self.go_on(made)
+        return {"session": name, "run": f"{name}.r{self.states[made].runs_count - 1}"}
 
     def check_token(self, token_id: str | None, data: Any) -> None:
         """What completes a token has to fit it."""
@@ -539,7 +581,7 @@ class CoreDoor:
         self, operation: Operation | None, *, timeout: int, is_integer: bool
     ) -> dict[str, Any]:
         """A client's token."""
-        made = len([t for t in self.index.tokens if "." not in t.id])
+        made = sum(one.id.startswith("t") for one in self.index.tokens)
         new = new_token(f"t{made}", timeout, schema={"type": "integer"} if is_integer else None)
         receipt = self.fact(CreateToken(principal=CALLER, operation=operation, new=new))
         return {"token": receipt["token_id"]}
@@ -689,7 +731,7 @@ class CoreDoor:
             if session_id == "":
                 self.expire()
             elif wait_id == "":
-                Code(self, session_id).go_on(is_due=True)
+                self.go_on(session_id, is_due=True)
             else:
                 self.command(session_id, Deadline(principal=CALLER, wait_id=wait_id))
         self.now = target
@@ -748,8 +790,18 @@ def sent(receipt: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def session_named(name: str) -> str:
+    """The id of the session that the model calls so: ids are told by what they begin with."""
+    return f"{ids.SESSION}_{name}"
+
+
+def session_of(run: str) -> str:
+    """The id of the session of a run that the model names."""
+    return session_named(run.partition(".")[0])
+
+
 def run_named(name: str) -> str:
-    """The id of the run that the model calls so; a fork's copies are told by what ids begin with."""
+    """The same of a run."""
     return f"{ids.RUN}_{name}"
 
 

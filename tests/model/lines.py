@@ -53,7 +53,8 @@ class Lines:
         if session not in self.of and kind != "session.created":
             return  # of no session
         if kind == "session.created":
-            self.name(session, "s")
+            parent = body.get("parent")
+            self.name(session, f"{self.names[parent['session_id']]}c" if parent else "s")
         mine = self.names[session]
         if kind == "run.created":
             self.name(run, f"{mine}.r")
@@ -123,7 +124,7 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "run.failed": lambda _, body: [body["error"]["type"]],
     "run.blocked": lambda _, body: [body["code"]],
     "step.started": lambda _, body: [body["name"]],
-    "step.succeeded": lambda _, body: [body["value"]],
+    "step.succeeded": lambda lines, body: [lines.names.get(body["value"], body["value"])],
     "wait.opened": Lines.opened,
     "wait.reminded": lambda _, body: [body["rung"]],
     "wait.assigned": lambda _, body: [

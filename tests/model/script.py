@@ -5,6 +5,8 @@
 ["await", "given" | "own", index, timeout_ms?, pinned, desk?]   on a token of the payload, or one made before
 ["create", timeout_ms]                           a token
 ["public", stream]                               a public token for the session itself
+["child", task, code, leaves]                    a child session, with the same tokens
+["join", index, timeout_ms?, caught]             its result; its failure raises, or is seen
 ["sleep", ms]                                    a timer
 ["step", bad_tries, bad_attempts, caught]        a step that is tried twice; it fails that often, or in those attempts
 ["output", data]   ["peek", stream]   ["clock"]
@@ -22,9 +24,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, auth, ladder, step, streams, task, timers, tokens
+from helmr import TaskContext, auth, ladder, sessions, step, streams, task, timers, tokens
 from helmr.current import current_step
-from helmr.errors import StepFailed
+from helmr.errors import ChildFailed, StepFailed
 
 numbers = streams.input("numbers", schema=int)
 chat = streams.input("chat")
@@ -53,6 +55,7 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
     """Follow the instructions; what each op gave."""
     seen: list[Any] = []
     made: list[str] = []
+    children: list[sessions.Child[list[Any]]] = []
     for name, *rest in script.code:
         match name:
             case "wait":
@@ -74,6 +77,12 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
             case "create":
                 made.append((await tokens.create(timeout=rest[0] / 1000)).id)
                 seen.append("created")
+            case "child":
+                children.append(await _started(*rest, tokens=script.tokens))
+                seen.append("started")
+            case "join":
+                index, timeout_ms, caught = rest
+                seen.append(await _joined(children[index], _seconds(timeout_ms), caught))
             case "public":
                 await auth.create_public_token(scope=auth.send_to(rest[0]))
                 seen.append("created")
@@ -108,7 +117,29 @@ async def _stepped(bad_tries: int, bad_attempts: int, caught: bool, *, attempt: 
         return "failed"
 
 
-def _told(result: Any) -> Any:
+async def _started(
+    name: str, code: list[Any], leaves: bool, *, tokens: list[str]
+) -> sessions.Child[list[Any]]:
+    chosen = next(one for one in TASKS if one.id == name)
+    return await sessions.start(
+        chosen,
+        Script(code=code, tokens=tokens),
+        on_parent_cancel="leave" if leaves else "cancel",
+    )
+
+
+async def _joined(
+    child: sessions.Child[list[Any]], timeout: float | None, caught: bool
+) -> list[Any]:
+    try:
+        return _told(await child.result(timeout=timeout))
+    except ChildFailed:
+        if not caught:
+            raise
+        return ["ChildFailed"]
+
+
+def _told(result: Any) -> list[Any]:
     if result.ok:
         return ["fulfilled", result.value]
     return [type(result.error).__name__]
