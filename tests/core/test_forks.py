@@ -10,11 +10,29 @@ import pytest
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.models import SessionStatus
 from helmr.wait_details import WaitDetails
+from helmr_runtime.core.children import CHILD_STEP
+from helmr_runtime.core.corrections import plan_rewind
+from helmr_runtime.core.decide.ops import create_public_token, create_token
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.fork import fork
+from helmr_runtime.core.public_tokens import Scope, ScopeType
+from helmr_runtime.core.requests import PublicTokenRequest, TokenRequest
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.tokens import NewToken
 from tests.core.builder import Story, journal_ops
 from tests.core.test_rewinds import amend, answered, ask, rewind, running, step, taken
+
+TOKEN = NewToken(
+    token_id="tok_1",
+    public_token_id="pat_of_tok_1",
+    key_id="k1",
+    callback_hash="a hash",
+    public_token_hash="another hash",
+    timeout_s=60,
+)
+PUBLIC = PublicTokenRequest(
+    "pat_1", "k1", "its hash", Scope(type=ScopeType.TOKEN_COMPLETE, token_id="tok_1"), 1, 60, ()
+)
 
 
 def forked(story: Story, to_op: int, name: str = "ses_fork") -> Story:
@@ -156,6 +174,45 @@ def test_an_op_that_is_not_in_the_journal():
     rewind(story, 1)
     with pytest.raises(OpNotFound):
         forked(story, 1)
+
+
+def test_names_that_begin_as_ids_do_stay_as_they_were():
+    story = running(on_idle_input="run")
+    story.succeed()
+    story.send("more")  # starts the next run
+    story.execute()
+    story.open_step(1, "run_tests")
+    story.end_step(1)
+    step(story, 2)
+    other = forked(story, 2)
+    begun = [e.body["started_by"] for e in other.entries if e.kind is EntryKind.RUN_CREATED]
+    assert [one["type"] for one in begun] == ["start", "record"]
+    (record,) = [e for e in other.entries if e.kind is EntryKind.INPUT_ACCEPTED]
+    assert begun[1]["id"] == record.body["record_id"]
+    assert other.entries[0].body["task"] == story.entries[0].body["task"]
+    names = [e.body["name"] for e in other.entries if e.kind is EntryKind.STEP_STARTED]
+    assert names == ["run_tests"]
+
+
+def test_what_the_origins_code_made_is_not_the_forks_to_end():
+    story = running()
+    story.write(
+        create_token(story.run, 1, TokenRequest(TOKEN), story.context),
+        create_public_token(story.run, 2, PUBLIC, story.context),
+    )
+    story.open_step(3, f"{CHILD_STEP}review")
+    story.end_step(3, "ses_child")
+    step(story, 4)
+    other = forked(story, 4)
+    assert {op for op, _ in journal_ops(other)} == {1, 2, 3}
+    assert not any(name in bodies(other.entries) for name in ("callback_hash", "secret_hash"))
+    mine = plan_rewind(story.state, story.run, 1)
+    assert (mine.tokens, mine.public_tokens, mine.children) == (
+        (TOKEN.token_id,), (PUBLIC.public_token_id,), ("ses_child",),
+    )  # fmt: skip
+    its = plan_rewind(other.state, other.run, 1)
+    assert its.set_aside == (1, 2, 3)
+    assert (its.tokens, its.public_tokens, its.children) == ((), (), ())
 
 
 def test_data_that_looks_like_an_id_stays_as_it_was():

@@ -188,6 +188,20 @@ def test_an_assignment_is_decided_behind_the_rungs_that_are_due() -> None:
         assign(late, "grace")
 
 
+def test_behind_a_late_assignment_an_answer_is_taken_until_the_default_that_counts_from_it() -> (
+    None
+):
+    rungs = (ladder.assign("1h", to="lead"), ladder.default("2h", "no", from_="assigned"))
+    story = asked(*rungs, assignee="ada")
+    assert hour_of(story.wait.default_at) == 3  # in time the lead has two hours from the first on
+    after(story, 2.5)  # and the clock is late: ada's two hours are over, the lead's have not begun
+    assert story.answer("yes")["outcome"] == "fulfilled"
+    late = asked(*rungs, assignee="ada")
+    assert climb(late, 2.5) == [("wait.assigned", 0)]
+    assert hour_of(late.wait.default_at) == 4.5
+    assert climb(late, 5) == [("input.accepted", None), ("wait.fulfilled", None)]
+
+
 def test_the_default_of_a_token_wait_answers_the_wait_and_leaves_the_token() -> None:
     story = asked(kind="token")
     climb(story, 5)

@@ -94,7 +94,8 @@ class ClientDoor:
         ending = asyncio.get_running_loop().time() + self.within_s
         while True:
             for session in model.sessions.values():
-                if len(self.lines_of(session.id)) < len(session.entries):
+                is_known = session.id in self.lines.ids  # a child, by its parent's entries
+                if is_known and len(self.lines_of(session.id)) < len(session.entries):
                     await self.fetch(self.lines.ids[session.id])
             is_there = all(
                 len(self.lines_of(one.id)) >= len(one.entries) for one in model.sessions.values()
@@ -116,7 +117,7 @@ class ClientDoor:
     async def _finish(self, model: Model) -> None:
         ending = asyncio.get_running_loop().time() + self.within_s
         while True:
-            for session_id in self.seqs:
+            for session_id in list(self.seqs):
                 await self.fetch(session_id)
             self._tokens = await self.read_tokens()
             is_there = stored_difference(model, self, 0) is None
@@ -149,12 +150,15 @@ class ClientDoor:
 
     def lines_of(self, session: str) -> list[Any]:
         """The lines of a session that the model names."""
-        return self.lines.of.get(self.lines.ids[session], [])
+        return self.lines.of.get(self.lines.ids.get(session, ""), [])
 
     async def fetch(self, session_id: str) -> None:
-        """Read what is new in a transcript."""
+        """Read what is new in a transcript, and in those of the children that it tells of first."""
         after = self.seqs.get(session_id, 0)
         async for entry in self.client.sessions.open(session_id).transcript(after=after):
+            made = entry.body.get("value") if entry.kind == "step.succeeded" else None
+            if isinstance(made, str) and made.startswith(f"{ids.SESSION}_"):
+                await self.fetch(made)
             self.lines.add(entry)
             self.seqs[session_id] = entry.seq
 
@@ -241,6 +245,11 @@ class ClientDoor:
             "run": self.name(receipt.run_id),
         }
 
+    async def do_assign(self, *, wait: str, assignee: str | None, **more: Any) -> Reply:
+        """Say whom it concerns."""
+        receipt = await self.client.waits.assign(self.real(wait), assignee=assignee, **more)
+        return {"wait": self.name(receipt.wait_id), "assignee": receipt.assignee}
+
     async def do_run(self, *, session: str, code: Any = None, **more: Any) -> Reply:
         """The next run."""
         given = [{"code": code, "tokens": []}] if code is not None else []
@@ -270,6 +279,16 @@ class ClientDoor:
         seen = await self.client.waits.preview_amend(real, keep_answers=keep)
         found = await self.client.waits.amend(real, data, preview=seen, reason="wrong")
         return {"run": self.name(found.id)}
+
+    async def do_fork(
+        self, *, session: str, op: int, answer: tuple[Any, ...] = (), **more: Any
+    ) -> Reply:
+        """What would have been, in a session of its own."""
+        if answer:
+            more["answer"] = answer[0]
+        made = await self.session(session).fork(to_op=op, reason="what if", **more)
+        await self.fetch(made.id)
+        return {"session": self.name(made.id), "run": self.name(made.started_run.id)}
 
     async def do_note(self, *, session: str, text: str, **more: Any) -> Reply:
         """A note."""

@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.model.naive import STREAMS, TASKS, Model, Session, Unknown
+from tests.model.naive import STREAMS, TASKS, Model, Unknown
+from tests.model.things import PublicToken, Session
 
+PEOPLE = ("ada", "bob")
 SENTS = ("a", "b", " a ", None, None)
 HOUR_MS = 3_600_000
 SHORT_MS = 50
-PASSES_MS = 500
-"""What passes by itself between two commands of a real runtime: longer than all short timeouts of one run."""
+PASSES_MS = 5_000
+"""What passes by itself between two commands of a real runtime: longer than all short timeouts of a tree of runs."""
 
 COMMANDS = 25
 ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend")
 """Commands that are not repeated; a correction begins with a look, which is refused when it is asked again."""
 
 SESSIONS_MAX = 4
+FORKS_MAX = 3
+"""More sessions than these are not forked."""
+
 CODE_MAX = 5
+CHILDREN_DEEP = 2
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,24 @@ class Times:
     Attributes:
         name: `fake`, `late` or `real`.
         timeouts: Of waits and timers, milliseconds.
+        rungs: When those of a ladder come.
         advances: How far the clock is moved; none where time passes by itself.
         is_late: The clock may also be late: time passes, and nothing rings.
     """
 
     name: str
     timeouts: tuple[int, ...]
+    rungs: tuple[int, ...]
     advances: tuple[int, ...] = ()
     is_late: bool = False
 
 
-FAKE = Times("fake", (1_000, 30_000, HOUR_MS), (0, 50, 999, 1_000, 29_000, 30_000, HOUR_MS))
-LATE = Times("late", FAKE.timeouts, FAKE.advances, is_late=True)
-REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS))
+RUNGS = (500, 1_000, 1_000, 29_000, 30_000, HOUR_MS)
+FAKE = Times(
+    "fake", (1_000, 30_000, HOUR_MS), RUNGS, (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS)
+)
+LATE = Times("late", FAKE.timeouts, RUNGS, FAKE.advances, is_late=True)
+REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS), (10, 20, HOUR_MS, HOUR_MS + 1))
 """A real runtime's timeouts: one that has passed before the next command, one that never does."""
 
 
@@ -93,19 +104,34 @@ class Generator:
 
     # --- code -------------------------------------------------------------------------------------
 
-    def code(self, given: int, depth: int = 0) -> list[Any]:
-        """A script."""
-        made = 0
+    def code(self, given: int, depth: int = 0, level: int = 0) -> list[Any]:
+        """A script. `depth`: how often it has gone on as another, `level`: of how many parents' child it is."""
+        made = children = 0
         code: list[Any] = []
-        for _ in range(self.random.randint(0, CODE_MAX)):
+        for _ in range(self.random.randint(0, CODE_MAX - level)):
             kind = self.random.choices(list(_CODE), list(_CODE.values()))[0]
             if kind == "create":
                 made += 1
+            if kind == "child":
+                if level == CHILDREN_DEEP:
+                    continue
+                children += 1
+                task, leaves = self.random.choice(TASKS), self.chance(0.3)
+                code.append([kind, task, self.code(given, depth, level + 1), leaves])
+                continue
+            if kind == "join":
+                if children:
+                    # A child's own timers may come at the same time, where that passes by itself.
+                    ends = self.random.choice([max(self.times.timeouts), None])
+                    if self.times.advances:
+                        ends = self.random.choice([self.timeout(), None])
+                    code.append([kind, self.random.randrange(children), ends, self.chance(0.6)])
+                continue
             if kind == "await" and made + given == 0:
                 kind = "wait"
             if kind == "continue":
                 if depth < 2:
-                    code.append(["continue", self.code(given, depth + 1)])
+                    code.append(["continue", self.code(given, depth + 1, level)])
                 return code
             code.append([kind, *self.arguments(kind, given, made)])
             if kind == "raise":
@@ -117,22 +143,43 @@ class Generator:
         one, timeout = self.random.choice, self.timeout
         match kind:
             case "wait":
-                return [one(STREAMS), one(["a", "b", None, None]), one([timeout(), None])]
+                stream, ends = one(STREAMS), one([timeout(), None])
+                desk = self.desk(ends, is_number=stream == "numbers")
+                return [stream, one(["a", "b", None, None]), ends, desk]
             case "await":
                 is_given = self.random.randrange(given + made) < given
                 index = self.random.randrange(given if is_given else made)
-                pinned = self.random.random() < 0.3
-                return ["given" if is_given else "own", index, one([timeout(), None]), pinned]
+                pinned, ends = self.random.random() < 0.3, one([timeout(), None])
+                desk = self.desk(ends, is_number=pinned)
+                return ["given" if is_given else "own", index, ends, pinned, desk]
             case "create" | "sleep":
                 return [timeout()]
             case "step":
                 return [one([0, 1, 2]), one([0, 0, 1, 2]), self.random.random() < 0.3]
             case "output":
                 return [self.random.randrange(3)]
-            case "peek":
+            case "peek" | "public":
                 return [one(STREAMS)]
             case _:
                 return []
+
+    def desk(self, ends: int | None, *, is_number: bool) -> Any:
+        """Whom a wait concerns, and its ladder; mostly nobody, and none."""
+        if self.chance(0.6):
+            return None
+        one = self.random.choice
+        rungs: list[Any] = []
+        for _ in range(self.random.randint(0, 3)):
+            do, after = one(["remind", "assign", "default"]), one(self.times.rungs)
+            # What is counted from an assignment depends on how late that was.
+            since = one(["opened", "assigned"]) if self.times.advances else "opened"
+            is_default = any(rung[0] == "default" for rung in rungs)
+            if do == "default" and (is_default or (ends is not None and after >= ends)):
+                do = "remind"
+            value = 1 if is_number else one([1, "x"])
+            what = {"default": value, "assign": one(PEOPLE)}.get(do)
+            rungs.append([do, after, since, what])
+        return [one([*PEOPLE, None]), rungs]
 
     def timeout(self) -> int:
         """Of a wait, a timer or a token."""
@@ -156,7 +203,7 @@ class Generator:
 
     def start(self) -> dict[str, Any] | None:
         """A new session, or one that is there."""
-        if len(self.model.sessions) >= SESSIONS_MAX and self.chance(0.8):
+        if len(self.model.own()) >= SESSIONS_MAX and self.chance(0.8):
             return None
         given = [t.id for t in self.model.tokens.values() if self.chance(0.5)]
         task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
@@ -187,7 +234,7 @@ class Generator:
             args["correlation"] = correlation
         if self.chance(0.2):
             args["key"] = f"k{self.random.randrange(2)}"
-        sending = list(self.model.public_tokens.values())
+        sending = self.public()
         if sending and self.chance(0.4):
             public = self.random.choice(sending)
             args["public"] = public.id
@@ -203,6 +250,14 @@ class Generator:
             return None
         wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
         return {"wait": wait.id, "data": self.data()}
+
+    def assign(self) -> dict[str, Any] | None:
+        """Rather a wait that is pending."""
+        answered = self.answer()
+        return answered and {
+            "wait": answered["wait"],
+            "assignee": self.random.choice([*PEOPLE, None]),
+        }
 
     def run(self) -> dict[str, Any]:
         """The next run."""
@@ -244,6 +299,19 @@ class Generator:
         wait = self.random.choice(ended if ended and self.chance(0.9) else waits)
         return {"wait": wait.id, "data": self.data(), "keep": self.chance(0.8)}
 
+    def fork(self) -> dict[str, Any] | None:
+        """Rather of a newest run, from an op that it has; mostly with an answer, if it is a wait."""
+        sessions = list(self.model.sessions.values())
+        if len(self.model.own()) >= SESSIONS_MAX + FORKS_MAX:
+            return None
+        begun = [one for one in sessions if one.run.opened]
+        origin = self.random.choice(begun if begun and self.chance(0.9) else sessions)
+        opened = origin.run.opened
+        op = self.random.choice(opened if opened and self.chance(0.9) else range(1, CODE_MAX + 1))
+        is_wait = any((w.run, w.op) == (origin.run.id, op) for w in origin.waits)
+        answer = (self.data(),) if self.chance(0.7 if is_wait else 0.1) else ()
+        return {"session": origin.id, "op": op, "answer": answer}
+
     def note(self) -> dict[str, Any]:
         """A note."""
         return {"session": self.session(), "text": "seen"}
@@ -273,7 +341,7 @@ class Generator:
         if token is None:
             return None
         args: dict[str, Any] = {"token": token, "data": self.data()}
-        public = list(self.model.public_tokens.values())
+        public = self.public()
         if public and self.chance(0.4):
             one = self.random.choice(public)
             args["public"] = one.id
@@ -305,8 +373,12 @@ class Generator:
 
     def revoke(self) -> dict[str, Any] | None:
         """Revoke one."""
-        public = list(self.model.public_tokens)
-        return {"public": self.random.choice(public)} if public else None
+        public = self.public()
+        return {"public": self.random.choice(public).id} if public else None
+
+    def public(self) -> list[PublicToken]:
+        """Those that a client made, and has the secrets of."""
+        return [one for one in self.model.public_tokens.values() if one.id.startswith("p")]
 
     def nothing(self) -> dict[str, Any]:
         """Park a session or kill what holds it."""
@@ -327,11 +399,13 @@ _WEIGHTS = {
     "start": 12,
     "send": 24,
     "answer": 14,
+    "assign": 4,
     "run": 8,
     "cancel_run": 3,
     "retry": 5,
     "rewind": 5,
     "amend": 6,
+    "fork": 5,
     "note": 2,
     "close": 3,
     "cancel": 2,
@@ -348,8 +422,11 @@ _CODE = {
     "wait": 40,
     "await": 14,
     "create": 12,
+    "public": 3,
     "sleep": 5,
     "step": 12,
+    "child": 7,
+    "join": 12,
     "output": 6,
     "peek": 4,
     "clock": 3,

@@ -92,8 +92,8 @@ def what(reply: Reply) -> str:
 def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
     """What differs of transcripts and tokens."""
     stored = door.transcripts()
-    if list(stored) != list(model.sessions):
-        return Difference(at, "the sessions", list(model.sessions), list(stored))
+    if sorted(stored) != sorted(model.sessions):
+        return Difference(at, "the sessions", sorted(model.sessions), sorted(stored))
     for session in model.sessions.values():
         lines = stored[session.id]
         entries = (

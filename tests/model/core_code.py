@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from helmr.schema import schema_digest
-from helmr.wait_details import NOTHING_SAID, WaitDetails
-from helmr_runtime.core.decide import lifecycle, ops
-from helmr_runtime.core.entries import Draft, EntryKind
+from helmr.wait_details import WaitDetails
+from helmr_runtime.core.children import Parent
+from helmr_runtime.core.decide import Context, lifecycle, ops
+from helmr_runtime.core.entries import Draft, EntryKind, task_principal
+from helmr_runtime.core.public_tokens import Scope, ScopeType
 from helmr_runtime.core.requests import (
     ClockRequest,
     OutputRequest,
     PeekRequest,
+    PublicTokenRequest,
     StepRequest,
     TokenRequest,
     WaitRequest,
@@ -31,6 +35,7 @@ OUTCOMES = (
     EntryKind.WAIT_TIMED_OUT,
     EntryKind.WAIT_CANCELLED,
     EntryKind.TOKEN_CREATED,
+    EntryKind.PUBLIC_TOKEN_CREATED,
     EntryKind.OUTPUT_APPENDED,
     EntryKind.PEEK_READ,
     EntryKind.CLOCK_READ,
@@ -38,7 +43,23 @@ OUTCOMES = (
 
 
 INTEGER = {"type": "integer"}
-PINNED = WaitDetails(schema=INTEGER, shown_digest=schema_digest(INTEGER))
+MONTH_S = 30 * 86_400
+
+
+def details(*, pinned: bool, desk: Any) -> WaitDetails:
+    """What a wait says besides."""
+    schema = INTEGER if pinned else None
+    shown = schema_digest(INTEGER) if pinned else None
+    assignee, rungs = desk or (None, [])
+    ladder = tuple(
+        {"do": do, "after_s": after / 1000, "from": since}
+        | ({_WHAT[do]: what} if do in _WHAT else {})
+        for do, after, since, what in rungs
+    )
+    return WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, ladder=ladder)
+
+
+_WHAT = {"assign": "to", "default": "value"}
 
 
 class Code:
@@ -47,6 +68,7 @@ class Code:
     def __init__(self, door: CoreDoor, session_id: str) -> None:
         self.door = door
         self.id = session_id
+        self.name = core_door.named(session_id)
 
     @property
     def state(self) -> SessionState:
@@ -81,15 +103,12 @@ class Code:
         next_run = door.next_run(self.id)
         seen: list[Any] = []
         made: list[str] = []
+        children: list[str] = []
         op = 0
         for instruction in run.payload["code"]:
             name, *rest = instruction
             if name == "raise":
-                self.write(
-                    *lifecycle.run_raised(
-                        self.state, run, error("ValueError"), None, context, next_run_id=next_run
-                    )
-                )
+                self.raise_at(None, "ValueError", context)
                 return
             if name == "continue":
                 payload = {"code": rest[0], "tokens": run.payload["tokens"]}
@@ -97,26 +116,42 @@ class Code:
                 return
             op += 1  # noqa: SIM113 - not every instruction is an op
             if self.outcome(op) is None:
-                self.ask(op, name, rest, made)
+                self.ask(op, name, rest, made, children)
             entry = self.outcome(op)
             if entry is None:
                 return
             outcome = self.told(entry)
             if name == "create":
                 made.append(entry.body["token_id"])
+            if name == "child":
+                children.append(outcome)
+                outcome = "started"
+            if outcome == "ChildFailed":
+                if not rest[2]:
+                    self.raise_at(op, "ChildFailed", context)
+                    return
+                outcome = ["ChildFailed"]
             pinned = name == "await" and rest[3] and outcome[0] == "fulfilled"
             if pinned and not isinstance(outcome[1], int):
                 self.write(lifecycle.run_blocked(run, "schema_mismatch", "does not fit", op=op))
                 return
             if outcome == "failed" and not rest[2]:
-                self.write(
-                    *lifecycle.run_raised(
-                        self.state, run, error("StepFailed"), op, context, next_run_id=next_run
-                    )
-                )
+                self.raise_at(op, "StepFailed", context)
                 return
             seen.append(outcome)
         self.write(*lifecycle.run_succeeded(self.state, run, seen, context, next_run_id=next_run))
+
+    def raise_at(self, op: int | None, kind: str, context: Context) -> None:
+        """An exception leaves the task."""
+        ended = lifecycle.run_raised(
+            self.state,
+            self.run,
+            error(kind),
+            op,
+            context,
+            next_run_id=self.door.next_run(self.id),
+        )
+        self.write(*ended)
 
     def outcome(self, op: int) -> Any:
         """The entry that has the outcome of an op, as the journal holds it."""
@@ -140,9 +175,15 @@ class Code:
                 return ["fulfilled", record.data]
             case EntryKind.WAIT_FULFILLED if "token_id" in body:
                 return ["fulfilled", body["data"]]
+            case EntryKind.WAIT_FULFILLED if "data" in body:
+                ends = {
+                    "succeeded": ["fulfilled", body["data"].get("result")],
+                    "failed": "ChildFailed",
+                }
+                return ends.get(body["data"]["status"], ["WaitCancelled"])
             case EntryKind.WAIT_FULFILLED:
                 return "slept"
-            case EntryKind.TOKEN_CREATED:
+            case EntryKind.TOKEN_CREATED | EntryKind.PUBLIC_TOKEN_CREATED:
                 return "created"
             case EntryKind.OUTPUT_APPENDED:
                 return "appended"
@@ -152,17 +193,27 @@ class Code:
             case _:
                 return "read"
 
-    def ask(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
+    def ask(
+        self, op: int, name: str, rest: list[Any], made: list[str], children: list[str]
+    ) -> None:
         """Ask for an op for the first time."""
         door, run, state = self.door, self.run, self.state
         context = door.context(state)
         match name:
-            case "wait" | "await" | "sleep":
-                self.open_wait(op, name, rest, made)
+            case "wait" | "await" | "sleep" | "join":
+                self.open_wait(op, name, rest, made, children)
+            case "child":
+                self.start(op, *rest)
             case "create":
-                ours = [t for t in door.index.tokens if t.id.startswith(f"{self.id}.t")]
-                new = core_door.new_token(f"{self.id}.t{len(ours)}", rest[0])
+                ours = [t for t in door.index.tokens if t.id.startswith(f"{self.name}.t")]
+                new = core_door.new_token(f"{self.name}.t{len(ours)}", rest[0])
                 self.write(ops.create_token(run, op, TokenRequest(new), context))
+            case "public":
+                mine = [p for p in door.index.keys.public_tokens if p.startswith(f"{self.name}.p")]
+                scope = Scope(type=ScopeType.SESSION_INPUT_SEND, session_id=self.id, stream=rest[0])
+                name = f"{self.name}.p{len(mine)}"
+                public = PublicTokenRequest(name, "test", f"hash {name}", scope, None, MONTH_S, ())
+                self.write(ops.create_public_token(run, op, public, context))
             case "step":
                 self.step(op, *rest[:2])
             case "output":
@@ -174,6 +225,19 @@ class Code:
                 self.write(ops.read_clock(run, op, ClockRequest(door.now).now))
             case _:
                 raise AssertionError(name)
+
+    def start(self, op: int, task: str, code: Any, leaves: bool) -> None:
+        """Start a child, as the step does."""
+        door, run = self.door, self.run
+        ask = StepRequest(f"sessions.start {task}", retries=1, backoff_s=0)
+        self.write(ops.open_step(self.state, run, op, ask))
+        of = Parent(session_id=self.id, run_id=run.id, op=op, attempt=run.attempt, leaves=leaves)
+        mine = [one for one in door.states if re.fullmatch(rf"{self.id}c\d+", one)]
+        name = f"{self.name}c{len(mine)}"
+        payload = {"code": code, "tokens": run.payload["tokens"]}
+        start = door.start_of(name, task, payload, principal=task_principal(run.id), parent=of)
+        door.begin(start)
+        self.write(ops.step_succeeded(run, op, start.session_id))
 
     def step(self, op: int, bad_tries: int, bad_attempts: int) -> None:
         """Try twice."""
@@ -188,18 +252,31 @@ class Code:
                 failed = ops.step_raised(run, op, ask, error("ValueError"), context, may_retry=True)
                 self.write(failed)
 
-    def open_wait(self, op: int, name: str, rest: list[Any], made: list[str]) -> None:
+    def open_wait(
+        self, op: int, name: str, rest: list[Any], made: list[str], children: list[str]
+    ) -> None:
         """Open a wait, and tell it what has happened already."""
         door, run = self.door, self.run
-        wait_id = (
-            f"{self.id}.w{len([w for w in door.lines.waits.values() if w['session'] == self.id])}"
-        )
+        mine = [w for w in door.lines.waits.values() if w["session"] == self.id]
+        wait_id = core_door.wait_named(f"{self.name}.w{len(mine)}")
         if name == "sleep":
             ask = WaitRequest("timer", wait_id, timeout_s=rest[0] / 1000)
+        elif name == "join":
+            ask = WaitRequest(
+                "session",
+                wait_id,
+                session_ids=(children[rest[0]],),
+                timeout_s=rest[1] / 1000 if rest[1] is not None else None,
+            )
         elif name == "wait":
             timeout_s = rest[2] / 1000 if rest[2] is not None else None
             ask = WaitRequest(
-                "input", wait_id, stream=rest[0], correlation_id=rest[1], timeout_s=timeout_s
+                "input",
+                wait_id,
+                stream=rest[0],
+                correlation_id=rest[1],
+                timeout_s=timeout_s,
+                details=details(pinned=False, desk=rest[3]),
             )
         else:
             ask = WaitRequest(
@@ -207,9 +284,11 @@ class Code:
                 wait_id,
                 token_id=(run.payload["tokens"] if rest[0] == "given" else made)[rest[1]],
                 timeout_s=rest[2] / 1000 if rest[2] is not None else None,
-                details=PINNED if rest[3] else NOTHING_SAID,
+                details=details(pinned=rest[3], desk=rest[4]),
             )
         ended = question = None
+        if ask.session_ids:
+            ended = door.end_of(ask.session_ids[0], wait_id)
         if ask.token_id is not None:
             token = door.index.tokens.get(ask.token_id)
             assert token is not None

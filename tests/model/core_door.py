@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from helmr import ids
 from helmr.errors import (
     HelmrError,
     SchemaMismatch,
@@ -22,12 +23,15 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.models import SessionStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
     Answer,
+    AssignWait,
     CancelRun,
     CancelSession,
     CloseSession,
@@ -42,10 +46,11 @@ from helmr_runtime.core.commands import (
     StartRun,
     TokenEnded,
 )
-from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable
+from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
 from helmr_runtime.core.decide import Context, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import Draft, Entry, Principal, from_iso, stamp
+from helmr_runtime.core.fork import ForkSession, begin, fork
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -99,18 +104,20 @@ class CoreDoor:
         self.feed: list[Entry] = []
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
-        self.codes: dict[str, Any] = {}
-        """What runs execute, by run id; their payloads as they were given."""
+        self.ended: set[str] = set()
+        """Children whose end everybody has been told."""
 
     def do(self, kind: str, args: dict[str, Any]) -> dict[str, Any] | str:
         """The receipt, or the code of the refusal."""
         args = dict(args)
         operation = args.pop("operation", None)
-        named = (
+        asked = (
             Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
         )
+        if "session" in args:
+            args["session"] = session_named(args["session"])
         try:
-            receipt: dict[str, Any] = getattr(self, f"do_{kind}")(named, **args)
+            receipt: dict[str, Any] = getattr(self, f"do_{kind}")(asked, **args)
         except HelmrError as error:
             return error.code
         return receipt
@@ -123,17 +130,19 @@ class CoreDoor:
 
     def transcripts(self) -> dict[str, list[Any]]:
         """The lines of each session."""
-        return self.lines.of
+        return {self.lines.names[one]: lines for one, lines in self.lines.of.items()}
 
     def tokens(self) -> dict[str, Any]:
         """What became of tokens, and the uses of public tokens."""
         found: dict[str, Any] = {}
         for token in self.index.tokens:
+            if token.parent is not None:
+                continue
             body = self.feed[token.ended_offset - 1].body if token.ended_offset else {}
             found[token.id] = [token.status.value, body.get("data")]
         for owned in self.index.keys.public_tokens.values():
             public = owned.token
-            if public.id.startswith("p"):
+            if not public.id.startswith("of "):
                 found[public.id] = [public.uses, public.revoked_at is not None]
         return found
 
@@ -196,9 +205,17 @@ class CoreDoor:
             raise decision.error
         return dict(decision.reply)
 
-    def go_on(self, session_id: str) -> None:
-        """The code runs until it waits or has ended."""
-        Code(self, session_id).go_on()
+    def go_on(self, session_id: str, *, is_due: bool = False) -> None:
+        """The code runs until it waits or has ended; who waits for children that ended with it is told."""
+        Code(self, session_id).go_on(is_due=is_due)
+        for child in [one for one in self.index.tokens if one.parent is not None]:
+            if child.is_pending or child.id in self.ended:
+                continue
+            self.ended.add(child.id)
+            self.deliver(child.id)
+            if child.is_orphan and self.states[child.id].status is SessionStatus.OPEN:
+                by = self.feed[child.ended_offset - 1].principal
+                self.command(child.id, CancelSession(principal=by))
 
     def fact(self, fact: LedgerCommand) -> dict[str, Any]:
         """Have the ledger decide; the receipt."""
@@ -216,7 +233,8 @@ class CoreDoor:
 
     def tokens_of(self, session_id: str) -> tuple[str, ...]:
         """The pending tokens that a session's code made."""
-        return tuple(t.id for t in self.index.tokens if t.session_id == session_id and t.is_pending)
+        made = (t for t in self.index.tokens if t.session_id == session_id and t.parent is None)
+        return tuple(token.id for token in made if token.is_pending)
 
     def end_of(self, token_id: str, wait_id: str) -> TokenEnded | None:
         """How a token ended, for a wait on it; None while it is pending."""
@@ -237,9 +255,9 @@ class CoreDoor:
 
     def deliver(self, token_id: str) -> None:
         """Tell all that wait on a token of its end."""
-        for session_id, state in self.states.items():
+        for session_id, state in list(self.states.items()):
             wait = state.wait
-            if wait is not None and wait.token_id == token_id:
+            if wait is not None and token_id in wait.awaits:
                 ended = self.end_of(token_id, wait.id)
                 if ended is not None:
                     self.command(session_id, ended)
@@ -264,19 +282,11 @@ class CoreDoor:
         key: str | None = None,
     ) -> dict[str, Any]:
         """As the ledger starts a session."""
-        number = len(self.states)
-        start = StartSession(
-            session_id=f"s{number}",
-            run_id=f"s{number}.r0",
-            task=task,
-            payload={"code": code, "tokens": tokens},
+        start = replace(
+            self.start_of(self.own_name(), task, {"code": code, "tokens": tokens}),
             external_id=external_id,
-            tags=(),
-            metadata={},
             idempotency_key=key,
-            principal=CALLER,
             operation=operation,
-            request_hash=repr((task, code, tokens)),
         )
         match = find_start(self.index, start)
         if match is None or match.by != "operation":
@@ -286,12 +296,47 @@ class CoreDoor:
             registered.task.encode_payload(start.payload)
         if match is not None:
             found = repeated_start(start, match, self.feed[match.feed_offset - 1])
-            return {"session": found.session_id, "run": found.run_id, "created": found.created}
+            run = named(found.run_id)
+            return {"session": named(found.session_id), "run": run, "created": found.created}
+        self.begin(start)
+        return {"session": named(start.session_id), "run": named(start.run_id), "created": True}
+
+    def own_name(self) -> str:
+        """What the next session of a client is called."""
+        own = [known for known in self.states if "c" not in known.partition("_")[2]]
+        return f"s{len(own)}"
+
+    def start_of(
+        self,
+        name: str,
+        task: str,
+        payload: dict[str, Any],
+        *,
+        principal: Principal = CALLER,
+        parent: Parent | None = None,
+    ) -> StartSession:
+        """A start."""
+        return StartSession(
+            session_id=session_named(name),
+            run_id=run_named(f"{name}.r0"),
+            task=task,
+            payload=payload,
+            external_id=None,
+            tags=(),
+            metadata={},
+            idempotency_key=None,
+            principal=principal,
+            operation=None,
+            request_hash=repr((task, payload)),
+            parent=parent,
+        )
+
+    def begin(self, start: StartSession) -> None:
+        """A new session, and its code goes on."""
         self.states[start.session_id] = SessionState(start.session_id)
         for entry in start_entries(start, self.now, None):
             self.store(entry)
         self.go_on(start.session_id)
-        return {"session": start.session_id, "run": start.run_id, "created": True}
 
     def do_send(
         self,
@@ -326,10 +371,11 @@ class CoreDoor:
 
     def next_run(self, session: str) -> str:
         """The id of the run that may follow."""
-        return f"{session}.r{self.states[session].runs_count}"
+        return run_named(f"{named(session)}.r{self.states[session].runs_count}")
 
     def do_answer(self, operation: Operation | None, *, wait: str, data: Any) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
+        name, wait = wait, wait_named(wait)
         about = self.lines.waits[wait]
         token = about["token_id"]
         try:
@@ -347,13 +393,31 @@ class CoreDoor:
                 operation = Operation(id=operation.id, request_hash=repr(("complete", asked)))
             if about["status"] != "pending" and not self.known(operation, CALLER):
                 raise WaitResolved(wait)
-            receipt = self.complete(operation, token, data, None)
+            answers = (about["session"], wait)
+            receipt = self.complete(operation, token, data, None, answers=answers)
         except (WaitResolved, TokenCompleted, TokenCancelled, TokenExpired) as error:
             if about["status"] == "timed_out" or isinstance(error, TokenExpired):
                 raise WaitTimedOut(wait) from error
             raise WaitResolved(wait) from error
-        run = about["run"]
-        return {"token": token, "outcome": receipt["outcome"], "wait": wait, "run": run}
+        run = named(about["run"])
+        return {"token": token, "outcome": receipt["outcome"], "wait": name, "run": run}
+
+    def do_assign(
+        self, operation: Operation | None, *, wait: str, assignee: str | None
+    ) -> dict[str, Any]:
+        """Say whom it concerns; a refusal says how the wait ended."""
+        wait_id = wait_named(wait)
+        about = self.lines.waits[wait_id]
+        command = AssignWait(
+            principal=CALLER, operation=operation, wait_id=wait_id, assignee=assignee
+        )
+        try:
+            receipt = self.command(about["session"], command)
+        except WaitResolved as error:
+            if about["status"] == "timed_out":
+                raise WaitTimedOut(wait) from error
+            raise
+        return {"wait": wait, "assignee": receipt["assignee"]}
 
     def do_run(
         self, operation: Operation | None, *, session: str, code: Any = None
@@ -366,43 +430,43 @@ class CoreDoor:
             payload={"code": code, "tokens": []},
             payload_given=code is not None,
         )
-        return {"run": self.command(session, command)["run_id"]}
+        return {"run": named(self.command(session, command)["run_id"])}
 
     def do_cancel_run(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
         """An ended run is answered by the service."""
-        session = run.partition(".")[0]
-        status = self.lines.runs[run]
+        session, run_id = session_of(run), run_named(run)
+        status = self.lines.runs[run_id]
         if status in ("succeeded", "failed", "cancelled"):
             self.known(operation, CALLER)
             return {"run": run, "status": status}
         command = CancelRun(
             principal=CALLER,
             operation=operation,
-            run_id=run,
+            run_id=run_id,
             next_run_id=self.next_run(session),
         )
         self.command(session, command)
         newest = self.states[session].run
-        is_newest = newest is not None and newest.id == run
-        now = newest.status.value if newest is not None and is_newest else self.lines.runs[run]
+        is_newest = newest is not None and newest.id == run_id
+        now = newest.status.value if newest is not None and is_newest else self.lines.runs[run_id]
         return {"run": run, "status": now}
 
     def do_retry(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
         """The next attempt."""
-        command = RetryRun(principal=CALLER, operation=operation, run_id=run)
-        return {"run": self.command(run.partition(".")[0], command)["run_id"]}
+        command = RetryRun(principal=CALLER, operation=operation, run_id=run_named(run))
+        return {"run": named(self.command(session_of(run), command)["run_id"])}
 
     def do_rewind(
         self, operation: Operation | None, *, run: str, op: int, keep: bool
     ) -> dict[str, Any]:
         """As was seen just before."""
-        session = run.partition(".")[0]
+        session = session_of(run)
         state = self.states[session]
-        seen = plan_rewind(state, rewindable(state, run), op, keep_answers=keep)
+        seen = plan_rewind(state, rewindable(state, run_named(run)), op, keep_answers=keep)
         command = RewindRun(
             principal=CALLER,
             operation=operation,
-            run_id=run,
+            run_id=run_named(run),
             to_op=op,
             reason="wrong",
             seen=seen.hash,
@@ -411,21 +475,18 @@ class CoreDoor:
         receipt = self.command(session, command)
         for token_id in seen.tokens:
             self.deliver(token_id)
-        return {"run": receipt["run_id"]}
+        return {"run": named(receipt["run_id"])}
 
     def do_amend(
         self, operation: Operation | None, *, wait: str, data: Any, keep: bool
     ) -> dict[str, Any]:
         """As the service does: what completes a token is checked by the token."""
+        wait = wait_named(wait)
         about = self.lines.waits[wait]
         state = self.states[about["session"]]
         run = rewindable(state, about["run"])
         seen = plan_amendment(state, run, wait, keep_answers=keep)
-        if about["token_id"] is not None:
-            token = self.index.tokens.get(about["token_id"])
-            assert token is not None
-            if token.schema_offsets and not isinstance(data, int):
-                raise SchemaMismatch(wait)
+        self.check_token(about["token_id"], data)
         command = AmendWait(
             principal=CALLER,
             operation=operation,
@@ -440,7 +501,61 @@ class CoreDoor:
         receipt = self.command(about["session"], command)
         for token_id in seen.tokens:
             self.deliver(token_id)
-        return {"run": receipt["run_id"]}
+        return {"run": named(receipt["run_id"])}
+
+    def do_fork(
+        self,
+        operation: Operation | None,
+        *,
+        session: str,
+        op: int,
+        answer: tuple[Any, ...] = (),
+    ) -> dict[str, Any]:
+        """As service and ledger do."""
+        first = self.known(operation, CALLER)
+        if first is not None:
+            return {"session": named(first["session_id"]), "run": named(first["run_id"])}
+        state = self.states[session]
+        if answer:
+            assert state.run is not None
+            question = wait_at(state.run, op)
+            self.check_token(question.get("token_id"), answer[0])
+            is_typed = "schema" in question or question.get("stream") == "numbers"
+            if is_typed and not isinstance(answer[0], int):
+                raise SchemaMismatch(session)
+        name = self.own_name()
+        made = session_named(name)
+        asked = ForkSession(
+            origin_id=session,
+            session_id=made,
+            to_op=op,
+            reason="what if",
+            answer=answer or None,
+            record_id=f"rec_{len(self.feed)}",
+            principal=CALLER,
+            operation=operation or Operation(id=f"fork {name}", request_hash=""),
+        )
+        origin = [entry for entry in self.feed if entry.session_id == session]
+        numbers: Counter[str] = Counter()
+
+        def own(prefix: str) -> str:
+            numbers[prefix] += 1
+            return f"{prefix}_{name}.{prefix[0]}{numbers[prefix] - 1}"
+
+        copies = fork(origin, op, session_id=made, new_id=own)
+        drafts = begin(origin, copies, asked)
+        self.states[made] = SessionState(made)
+        for entry in copies:
+            self.store(entry)
+        self.write(made, drafts)
+        self.go_on(made)
+        return {"session": name, "run": f"{name}.r{self.states[made].runs_count - 1}"}
+
+    def check_token(self, token_id: str | None, data: Any) -> None:
+        """What completes a token has to fit it."""
+        token = self.index.tokens.get(token_id) if token_id is not None else None
+        if token is not None and token.schema_offsets and not isinstance(data, int):
+            raise SchemaMismatch(token_id or "")
 
     def do_note(self, operation: Operation | None, *, session: str, text: str) -> dict[str, Any]:
         """A note."""
@@ -466,7 +581,7 @@ class CoreDoor:
         self, operation: Operation | None, *, timeout: int, is_integer: bool
     ) -> dict[str, Any]:
         """A client's token."""
-        made = len([t for t in self.index.tokens if "." not in t.id])
+        made = sum(one.id.startswith("t") for one in self.index.tokens)
         new = new_token(f"t{made}", timeout, schema={"type": "integer"} if is_integer else None)
         receipt = self.fact(CreateToken(principal=CALLER, operation=operation, new=new))
         return {"token": receipt["token_id"]}
@@ -481,7 +596,13 @@ class CoreDoor:
         return {"token": token, "outcome": self.complete(operation, token, data, public)["outcome"]}
 
     def complete(
-        self, operation: Operation | None, token_id: str, data: Any, public: str | None
+        self,
+        operation: Operation | None,
+        token_id: str,
+        data: Any,
+        public: str | None,
+        *,
+        answers: tuple[str, str] | None = None,
     ) -> dict[str, Any]:
         """Check the data by the token's schemas, then ask the ledger, as the service does."""
         principal = Principal("public_token", public) if public is not None else CALLER
@@ -494,6 +615,7 @@ class CoreDoor:
             data=data,
             checked=token.schema_offsets,
             public_token_id=public,
+            answers=answers,
         )
         is_new = self.known(operation, principal) is None
         is_live = token.is_pending and self.now < token.expires_at
@@ -609,7 +731,7 @@ class CoreDoor:
             if session_id == "":
                 self.expire()
             elif wait_id == "":
-                Code(self, session_id).go_on(is_due=True)
+                self.go_on(session_id, is_due=True)
             else:
                 self.command(session_id, Deadline(principal=CALLER, wait_id=wait_id))
         self.now = target
@@ -618,8 +740,8 @@ class CoreDoor:
     def dues(self) -> Iterator[tuple[datetime, str, str]]:
         """What a clock rings for: (when, session, wait)."""
         for session_id, state in self.states.items():
-            if state.wait is not None and state.wait.deadline_at is not None:
-                yield state.wait.deadline_at, session_id, state.wait.id
+            if state.wait is not None and state.wait.due_at is not None:
+                yield state.wait.due_at, session_id, state.wait.id
             elif state.run is not None and state.run.retry_at is not None:
                 yield state.run.retry_at, session_id, ""
         expiry = self.index.tokens.next_expiry_at()
@@ -663,9 +785,34 @@ def sent(receipt: dict[str, Any]) -> dict[str, Any]:
         "record": f"{receipt['stream']}#{receipt['seq']}",
         "outcome": receipt["outcome"],
         "duplicate": receipt["duplicate"],
-        "wait": receipt["wait_id"],
-        "run": receipt["run_id"],
+        "wait": named(receipt["wait_id"]),
+        "run": named(receipt["run_id"]),
     }
+
+
+def session_named(name: str) -> str:
+    """The id of the session that the model calls so: ids are told by what they begin with."""
+    return f"{ids.SESSION}_{name}"
+
+
+def session_of(run: str) -> str:
+    """The id of the session of a run that the model names."""
+    return session_named(run.partition(".")[0])
+
+
+def run_named(name: str) -> str:
+    """The same of a run."""
+    return f"{ids.RUN}_{name}"
+
+
+def wait_named(name: str) -> str:
+    """And of a wait."""
+    return f"{ids.WAIT}_{name}"
+
+
+def named(identity: str | None) -> str | None:
+    """What the model calls it."""
+    return identity.partition("_")[2] if identity is not None else None
 
 
 def _asked(args: dict[str, Any]) -> Any:

@@ -53,7 +53,8 @@ class Lines:
         if session not in self.of and kind != "session.created":
             return  # of no session
         if kind == "session.created":
-            self.name(session, "s")
+            parent = body.get("parent")
+            self.name(session, f"{self.names[parent['session_id']]}c" if parent else "s")
         mine = self.names[session]
         if kind == "run.created":
             self.name(run, f"{mine}.r")
@@ -66,6 +67,8 @@ class Lines:
             self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
         if kind == "token.created":
             self.name(body["token_id"], f"{mine}.t")
+        if kind == "public_token.created" and entry.op is not None:
+            self.name(body["public_token_id"], f"{mine}.p")
         if kind in (
             "run.succeeded",
             "run.failed",
@@ -109,6 +112,7 @@ def _fulfilled(lines: Lines, body: Body) -> list[Any]:
 
 
 _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
+    "session.forked": lambda _, body: [body["to_op"]],
     "session.closed": lambda _, body: [body["end_input"]],
     "note.added": lambda _, body: [body["text"]],
     "run.created": lambda _, body: [body["started_by"]["type"]],
@@ -120,8 +124,12 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "run.failed": lambda _, body: [body["error"]["type"]],
     "run.blocked": lambda _, body: [body["code"]],
     "step.started": lambda _, body: [body["name"]],
-    "step.succeeded": lambda _, body: [body["value"]],
+    "step.succeeded": lambda lines, body: [lines.names.get(body["value"], body["value"])],
     "wait.opened": Lines.opened,
+    "wait.reminded": lambda _, body: [body["rung"]],
+    "wait.assigned": lambda _, body: [
+        body.get(one) for one in ("assignee", "from_assignee", "rung")
+    ],
     "wait.fulfilled": _fulfilled,
     "wait.cancelled": lambda _, body: [body["reason"]],
     "input.accepted": Lines.accepted,

@@ -1,9 +1,10 @@
 """The contract once more, from the rules alone: lists searched from the front, no index, no fold, no replay log.
 
-Nothing of the runtime is imported. Time is a number of milliseconds. Ids are names: `s0` the first session, `s0.r1` its
-second run, `s0.w3` its fourth wait, `s0.t0` the first token that its code made, `t0` the first of a client, `p0` the
-first public token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome
-is recorded gives it, the first without one is asked for.
+Nothing of the runtime is imported. Time is a number of milliseconds. Ids are names: `s0` the first session of a
+client, `s0c0` the first child that its code started, `s0.r1` its second run, `s0.w3` its fourth wait, `s0.t0` the first
+token that its code made and `s0.p0` the first public token, `t0` the first token of a client, `p0` its first public
+token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome is recorded
+gives it, the first without one is asked for.
 
 `do` gives the receipt or the code of the refusal, `entries` of a session are its transcript: (kind, run, op, who,
 what matters of the body, when). Left out is what says where a session lived: `run.resumed`, `run.actor_died`.
@@ -11,9 +12,27 @@ what matters of the body, when). Left out is what says where a session lived: `r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from tests.model.things import (
+    CALLER,
+    RUNTIME,
+    TASK,
+    End,
+    Parent,
+    PublicToken,
+    Receipt,
+    Record,
+    Run,
+    Session,
+    Token,
+    Wait,
+    Who,
+    copied,
+    like,
+)
 
 STREAMS = ("numbers", "chat")
 RETRIES = {"retries": 2}
@@ -21,10 +40,6 @@ BACKOFF_MS = 50
 AFTER_PUBLIC_MS = 30 * 86_400_000
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 TASKS = ("keeps", "runs", "rejects", "closes", "retries")
-CALLER, RUNTIME, TASK = ("caller", None), ("runtime", None), ("task", None)
-
-Who = tuple[str, str | None]
-Receipt = dict[str, Any]
 
 
 class Refused(Exception):
@@ -33,123 +48,6 @@ class Refused(Exception):
 
 class Unknown(Exception):
     """The sequence names what is not there: a shrunk one may."""
-
-
-@dataclass
-class Record:
-    stream: str
-    seq: int
-    data: Any
-    correlation: str | None
-    at_entry: int
-    is_taken: bool = False
-    has_started_run: bool = False
-
-
-@dataclass
-class Wait:
-    id: str
-    run: str
-    op: int
-    kind: str
-    stream: str | None
-    correlation: str | None
-    token: str | None
-    deadline: int | None
-    status: str = "pending"
-    pinned: bool = False
-    asks_for_one: bool = False
-    """For an integer, as people are shown."""
-    answer: Any = None
-    """The record that it took; a token wait's data in a list, if it was given to this wait only."""
-    is_set_aside: bool = False
-
-    @property
-    def question(self) -> Any:
-        """What people are shown (S-70)."""
-        return (self.kind, self.stream, self.correlation, self.asks_for_one)
-
-    def takes(self, stream: str, correlation: str | None) -> bool:
-        """S-23."""
-        return self.stream == stream and self.correlation in (None, correlation)
-
-
-@dataclass
-class Run:
-    id: str
-    code: list[Any]
-    tokens: list[str]
-    at_entry: int
-    attempt: int = 1
-    status: str = "queued"
-    is_started: bool = False
-    retry_at: int | None = None
-    failed_op: int | None = None
-    first_attempt: int = 1
-    """Since the newest rewind."""
-    outcomes: dict[int, Any] = field(default_factory=dict)
-    opened: list[int] = field(default_factory=list)
-    held: list[Any] = field(default_factory=list)
-    """Answers that a rewind keeps, in order: what was asked, and the record, or a token wait's data in a list."""
-
-    @property
-    def is_active(self) -> bool:
-        return self.status in ("queued", "running", "waiting", "blocked")
-
-
-@dataclass
-class Session:
-    id: str
-    task: str
-    external_id: str | None
-    key: str | None
-    asked: Any
-    status: str = "open"
-    input_ended: bool = False
-    closed_by: str | None = None
-    runs: list[Run] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
-    keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
-    tokens_made: int = 0
-    entries: list[Any] = field(default_factory=list)
-
-    @property
-    def run(self) -> Run:
-        return self.runs[-1]
-
-    @property
-    def wait(self) -> Wait | None:
-        return next((w for w in self.waits if w.status == "pending"), None)
-
-
-@dataclass
-class Token:
-    id: str
-    owner: str | None
-    expires_at: int
-    is_integer: bool
-    """What completes it has to be one."""
-    asks_for_one: bool
-    """And whoever is asked is told so; else only a wait on it does."""
-    status: str = "pending"
-    data: Any = None
-    ended_at: int = 0
-    ended_by: Who = RUNTIME
-
-
-@dataclass
-class PublicToken:
-    id: str
-    session: str | None
-    stream: str | None
-    token: str | None
-    correlation: str | None
-    max_uses: int | None
-    expires_at: int
-    uses: int = 0
-    is_revoked: bool = False
 
 
 class Model:
@@ -162,6 +60,10 @@ class Model:
         self.tokens: dict[str, Token] = {}
         self.public_tokens: dict[str, PublicToken] = {}
         self.operations: dict[str, tuple[Any, Receipt]] = {}
+        self.is_forgotten = False
+        """What was done is not remembered: it came to nothing."""
+        self.before: dict[tuple[str, int], Session] = {}
+        """Sessions as they were when a run asked for an op, for forks."""
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -196,12 +98,12 @@ class Model:
                 if kind == "cancel_run":  # is answered by the run as it is now
                     on_token = {"status": self.run_named(args["run"])[1].status}
                 return {**receipt, **on_token}
-            before = self.size()
+            before, self.is_forgotten = self.size(), False
             self.who = who
             receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])
-        if operation is not None and self.size() != before:
+        if operation is not None and self.size() != before and not self.is_forgotten:
             self.operations[operation] = (asked, receipt)
         return {**receipt, **on_token}
 
@@ -283,12 +185,20 @@ class Model:
                 if session.asked != asked:
                     raise Refused("external_id_conflict")
                 return {"session": session.id, "run": session.run.id, "created": False}
-        session = Session(f"s{len(self.sessions)}", task, external_id, key, asked)
-        self.sessions[session.id] = session
-        self.log(session, "session.created", who=self.who)
-        run = self.new_run(session, code, tokens, "start", self.who)
-        self.go_on(session)
+        session = Session(f"s{len(self.own())}", task, external_id, key, asked)
+        run = self.begin(session, code, tokens, self.who)
         return {"session": session.id, "run": run.id, "created": True}
+
+    def own(self) -> list[Session]:
+        """The sessions that clients made."""
+        return [one for one in self.sessions.values() if one.parent is None]
+
+    def begin(self, session: Session, code: list[Any], tokens: list[str], who: Who) -> Run:
+        self.sessions[session.id] = session
+        self.log(session, "session.created", who=who)
+        run = self.new_run(session, code, tokens, "start", who)
+        self.go_on(session)
+        return run
 
     def do_send(
         self,
@@ -311,8 +221,8 @@ class Model:
         if public is not None:
             self.spend(public)
         wait = to.wait
-        if wait is not None and wait.kind != "token" and self.is_due(wait):
-            self.time_out(to, wait)
+        if wait is not None and wait.kind not in ("token", "session"):
+            self.pass_time(to, wait, self.now)
         receipt = self.accept(to, stream, data, correlation, self.who)
         if key is not None:
             to.keys[stream, key] = (data, receipt)
@@ -372,23 +282,53 @@ class Model:
             raise Refused("wait_timed_out")
         if one.status != "pending":
             raise Refused("wait_resolved")
-        if one.kind == "timer":
+        if one.kind in ("timer", "session"):
             raise Refused("bad_request")
         if one.token is not None:
-            if self.now >= self.tokens[one.token].expires_at:
+            token = self.tokens[one.token]
+            if self.now >= token.expires_at:
                 raise Refused("wait_timed_out")
-            outcome = self.complete(self.tokens[one.token], data, self.who, None)
-            return {"token": one.token, "outcome": outcome}
+            if token.is_integer and not isinstance(data, int):
+                raise Refused("schema_mismatch")
+            if one.default_by is not None and self.now >= one.default_by:
+                raise Refused("wait_resolved")
+            if self.is_due(one):
+                raise Refused("wait_timed_out")
+            return {"token": token.id, "outcome": self.complete(token, data, self.who, None)}
         assert one.stream is not None
         if one.stream == "numbers" and not isinstance(data, int):
             raise Refused("schema_mismatch")
-        if self.is_due(one):
-            self.time_out(session, one)
+        self.pass_time(session, one, self.now)
+        if one.status != "pending":
             self.go_on(session)
-            raise Refused("wait_timed_out")
+            raise Refused("wait_timed_out" if one.status == "timed_out" else "wait_resolved")
         receipt = self.accept(session, one.stream, data, one.correlation, self.who)
         self.go_on(session)
         return receipt
+
+    def do_assign(self, *, wait: str, assignee: str | None) -> Receipt:
+        """S-72; whom it concerns already changes nothing."""
+        session, one = self.wait_named(wait)
+        if one.status == "timed_out":
+            raise Refused("wait_timed_out")
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        if one.kind in ("timer", "session"):
+            raise Refused("bad_request")
+        if any(one.rungs[number][0] == "default" for number in one.come(self.now)):
+            raise Refused("wait_resolved")
+        if self.is_due(one):
+            raise Refused("wait_timed_out")
+        if session.status != "open":
+            raise Refused("session_terminal")
+        self.pass_time(session, one, self.now)
+        told = [assignee, one.assignee, None]
+        self.is_forgotten = assignee == one.assignee
+        if not self.is_forgotten:
+            one.assignee, one.assigned_at = assignee, None if assignee is None else self.now
+            run = session.run
+            self.log(session, "wait.assigned", *told, who=self.who, run=run, op=one.op)
+        return {"wait": wait, "assignee": assignee}
 
     def do_run(self, *, session: str, code: Any = None) -> Receipt:
         """S-2; without a payload the newest run's."""
@@ -443,24 +383,29 @@ class Model:
         session, one = self.wait_named(wait)
         self.check_rewindable(session, next(r for r in session.runs if r.id == one.run))
         is_there = one.op in session.run.opened and not one.is_set_aside
-        if not is_there or one.kind == "timer" or one.status not in ("fulfilled", "timed_out"):
+        is_asked = one.kind in ("input", "token")
+        if not is_there or not is_asked or one.status not in ("fulfilled", "timed_out"):
             raise Refused("wait_not_amendable")
         token = self.tokens[one.token] if one.token is not None else None
         is_typed = token is not None and (token.is_integer or one.pinned)
         if (is_typed or one.stream == "numbers") and not isinstance(data, int):
             raise Refused("schema_mismatch")
         self.take_back(session, one.op, keep, amended=one)
-        if one.stream is None:
-            session.run.held.insert(0, (one.question, [data]))
-        else:
-            seq = 1 + len([r for r in session.records if r.stream == one.stream])
-            record = Record(one.stream, seq, data, one.correlation, len(session.entries), True)
-            session.records.append(record)
-            session.run.held.insert(0, (one.question, record))
-            told = (one.stream, seq, data, one.correlation, "fulfilled", None)
-            self.log(session, "input.accepted", *told, who=self.who)
+        self.hold(session, one, data)
         self.go_on(session)
         return {"run": one.run}
+
+    def hold(self, session: Session, asked: Wait, data: Any) -> None:
+        """The next wait of the session that asks this has this answer."""
+        if asked.stream is None:
+            session.run.held.insert(0, (asked.question, [data]))
+            return
+        seq = 1 + len([r for r in session.records if r.stream == asked.stream])
+        record = Record(asked.stream, seq, data, asked.correlation, len(session.entries), True)
+        session.records.append(record)
+        session.run.held.insert(0, (asked.question, record))
+        told = (asked.stream, seq, data, asked.correlation, "fulfilled", None)
+        self.log(session, "input.accepted", *told, who=self.who)
 
     def check_rewindable(self, session: Session, run: Run) -> None:
         if run is not session.run:
@@ -488,6 +433,11 @@ class Model:
         run.held = [*held, *run.held] if keep else []
         outcomes = [run.outcomes.pop(op, None) for op in gone]
         made = [self.tokens[one] for one in outcomes if isinstance(one, str) and one in self.tokens]
+        made = [token for token in made if token.owner == session.id]
+        for op in gone:
+            public = self.public_tokens.get(run.made_public.pop(op, ""))
+            if public is not None and public.session == session.id:
+                public.is_revoked = True
         run.opened = [op for op in run.opened if op not in gone]
         run.attempt += 1
         run.first_attempt = run.attempt
@@ -497,6 +447,33 @@ class Model:
         for token in made:
             if token.status == "pending":
                 self.end_token(token, "cancelled", self.who)
+        self.end_children(session, self.who, lambda of: of.run == run.id and of.op in gone)
+
+    def do_fork(self, *, session: str, op: int, answer: tuple[Any, ...] = ()) -> Receipt:
+        """S-86; the answer in a tuple of one, or none."""
+        origin = self.one(self.sessions, session)
+        if op not in origin.run.opened:
+            raise Refused("op_not_found")
+        name, run = f"s{len(self.own())}", origin.run
+        asked = next(
+            (w for w in origin.waits if (w.run, w.op) == (run.id, op) and not w.is_set_aside), None
+        )
+        if answer:
+            if asked is None or asked.kind not in ("input", "token"):
+                raise Refused("op_not_found")
+            token = self.tokens[asked.token] if asked.token is not None else None
+            is_typed = token is not None and (token.is_integer or asked.pinned)
+            if (is_typed or asked.stream == "numbers") and not isinstance(answer[0], int):
+                raise Refused("schema_mismatch")
+        made = self.sessions[name] = copied(self.before[run.id, op], name)
+        for known in made.run.opened:
+            self.before[made.run.id, known] = copied(self.before[run.id, known], name)
+        self.log(made, "session.forked", op, who=self.who, run=made.run)
+        made.run.status = "running"
+        if answer and asked is not None:
+            self.hold(made, asked, answer[0])
+        self.go_on(made)
+        return {"session": name, "run": made.run.id}
 
     def do_note(self, *, session: str, text: str) -> Receipt:
         self.log(self.one(self.sessions, session), "note.added", text, who=self.who)
@@ -518,22 +495,55 @@ class Model:
         return {"status": "closed"}
 
     def do_cancel(self, *, session: str) -> Receipt:
-        """S-6: with its run, its wait, the tokens that its code made and its public tokens."""
         one = self.one(self.sessions, session)
-        if one.status != "open":
-            return {"status": one.status}
+        if one.status == "open":
+            self.cancel(one, self.who)
+        return {"status": one.status}
+
+    def cancel(self, one: Session, who: Who) -> None:
+        """S-6: with its run, its wait, its children, the tokens that its code made and its public tokens."""
         if one.run.is_active:
             self.end_ops(one)
             one.run.status = "cancelled"
-            self.log(one, "run.cancelled", who=self.who, run=one.run)
+            self.log(one, "run.cancelled", who=who, run=one.run)
+            self.end_for_others(one, End(self.now, who, ["WaitCancelled"]))
         one.status = "cancelled"
-        self.log(one, "session.cancelled", who=self.who)
+        self.log(one, "session.cancelled", who=who)
         for public in self.public_tokens.values():
             public.is_revoked = public.is_revoked or public.session == one.id
         for token in list(self.tokens.values()):
             if token.owner == one.id and token.status == "pending":
-                self.end_token(token, "cancelled", self.who)
-        return {"status": "cancelled"}
+                self.end_token(token, "cancelled", who)
+        self.end_children(one, who, lambda of: not of.leaves)
+
+    # --- children ---------------------------------------------------------------------------------
+
+    def end_children(self, of: Session, who: Who, wanted: Callable[[Parent], bool]) -> None:
+        """For their parent they have ended; what takes anything more is cancelled."""
+        for child in list(self.sessions.values()):
+            is_its = child.parent is not None and child.parent.session == of.id
+            if is_its and child.end is None and child.parent is not None and wanted(child.parent):
+                self.end_for_others(child, End(self.now, who, ["WaitCancelled"]))
+                if child.status == "open":
+                    self.cancel(child, who)
+
+    def end_for_others(self, child: Session, end: End) -> None:
+        """Its first end counts."""
+        if child.parent is None or child.end is not None:
+            return
+        child.end = end
+        for session in list(self.sessions.values()):
+            wait = session.wait
+            if wait is not None and wait.child == child.id:
+                self.hear_child(session, wait, end)
+                self.go_on(session)
+
+    def hear_child(self, session: Session, wait: Wait, end: End) -> None:
+        if wait.deadline is not None and end.at >= wait.deadline:
+            self.time_out(session, wait)
+        else:
+            self.resolve(session, wait, "fulfilled", None, who=end.who)
+            session.run.outcomes[wait.op] = end.told
 
     # --- tokens -----------------------------------------------------------------------------------
 
@@ -580,13 +590,16 @@ class Model:
     def end_token(self, token: Token, status: str, who: Who) -> None:
         """It ends, and every wait on it (S-40); one whose deadline passed before has timed out (S-14)."""
         token.status, token.ended_at, token.ended_by = status, self.now, who
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             wait = session.wait
             if wait is not None and wait.token == token.id:
                 self.hear(session, wait, token)
                 self.go_on(session)
 
     def hear(self, session: Session, wait: Wait, token: Token) -> None:
+        self.climb(session, wait, token.ended_at)
+        if wait.status != "pending":
+            return
         if wait.deadline is not None and token.ended_at >= wait.deadline:
             self.time_out(session, wait)
         elif token.status == "completed":
@@ -614,8 +627,9 @@ class Model:
             self.one(self.sessions, session)
             if stream not in STREAMS:
                 raise Refused("stream_not_found")
+        made = [known for known in self.public_tokens if known.startswith("p")]
         public = PublicToken(
-            f"p{len(self.public_tokens)}",
+            f"p{len(made)}",
             session,
             stream,
             token,
@@ -660,7 +674,7 @@ class Model:
                 self.end_token(thing, "expired", RUNTIME)
             elif session is not None:
                 if isinstance(thing, Wait):
-                    self.time_out(session, thing)
+                    self.pass_time(session, thing, self.now)
                 else:
                     thing.retry_at = None
                 self.go_on(session)
@@ -671,7 +685,9 @@ class Model:
         """What the clock will ring for."""
         for session in self.sessions.values():
             wait, run = session.wait, session.run
-            if wait is not None and wait.deadline is not None:
+            if wait is not None and wait.next_rung is not None:
+                yield wait.next_rung[0], wait, session
+            elif wait is not None and wait.deadline is not None:
                 yield wait.deadline, wait, session
             if run.status == "queued" and run.retry_at is not None:
                 yield run.retry_at, run, session
@@ -681,6 +697,32 @@ class Model:
 
     def is_due(self, wait: Wait) -> bool:
         return wait.deadline is not None and self.now >= wait.deadline
+
+    def pass_time(self, session: Session, wait: Wait, at: int) -> None:
+        """What time has done to a wait by then: rungs, then its end (S-14, S-82)."""
+        self.climb(session, wait, at)
+        if wait.status == "pending" and wait.deadline is not None and at >= wait.deadline:
+            self.time_out(session, wait)
+
+    def climb(self, session: Session, wait: Wait, at: int) -> None:
+        for number in wait.come(at):
+            do, _, _, what = wait.rungs[number]
+            wait.fire(number, at)
+            if do == "default":
+                self.answer_by_default(session, wait, what)
+            elif do == "remind":
+                self.log(session, "wait.reminded", number, run=session.run, op=wait.op)
+            else:
+                told = (what, wait.assignee, number)
+                wait.assignee = what
+                self.log(session, "wait.assigned", *told, run=session.run, op=wait.op)
+
+    def answer_by_default(self, session: Session, wait: Wait, value: Any) -> None:
+        """As anybody's answer would; a token stays as it is."""
+        if wait.stream is None:
+            self.resolve(session, wait, "fulfilled", None, who=RUNTIME, gives=value)
+        else:
+            self.accept(session, wait.stream, value, wait.correlation, RUNTIME)
 
     def time_out(self, session: Session, wait: Wait) -> None:
         if wait.kind == "timer":
@@ -748,6 +790,10 @@ class Model:
         run = session.run
         run.status, run.retry_at = status, None
         self.log(session, f"run.{status}", *what, who=who, run=run)
+        told = {"failed": "ChildFailed", "cancelled": ["WaitCancelled"]}
+        self.end_for_others(session, End(self.now, who, told.get(status, ["fulfilled", *what])))
+        if status == "cancelled":
+            self.end_children(session, who, lambda of: of.run == run.id and not of.leaves)
         if session.status != "open":
             return
         if session.task == "closes":
@@ -795,6 +841,7 @@ class Model:
         run.status = "running"
         seen: list[Any] = []
         made: list[str] = []
+        children: list[str] = []
         op = 0
         for instruction in run.code:
             if instruction[0] == "raise":
@@ -807,13 +854,21 @@ class Model:
                 return
             op += 1  # noqa: SIM113 - not every instruction is an op
             if op not in run.outcomes:
-                self.ask(session, run, op, instruction, made)
+                self.ask(session, run, op, instruction, made, children)
             if op not in run.outcomes:
                 return
             outcome = run.outcomes[op]
             if instruction[0] == "create":
                 made.append(outcome)
                 outcome = "created"
+            if instruction[0] == "child":
+                children.append(outcome)
+                outcome = "started"
+            if outcome == "ChildFailed":
+                if not instruction[3]:
+                    self.fail(session, "ChildFailed", op)
+                    return
+                outcome = ["ChildFailed"]
             if instruction[0] == "await" and self.is_unreadable(instruction, outcome):
                 run.status = "blocked"
                 self.log(session, "run.blocked", "schema_mismatch", run=run)
@@ -830,13 +885,35 @@ class Model:
             instruction[4] and outcome[0] == "fulfilled" and not isinstance(outcome[1], int)
         )
 
-    def ask(self, session: Session, run: Run, op: int, instruction: Any, made: list[str]) -> None:
+    def ask(
+        self,
+        session: Session,
+        run: Run,
+        op: int,
+        instruction: Any,
+        made: list[str],
+        children: list[str],
+    ) -> None:
         """The code asks for an op for the first time."""
         name, *rest = instruction
+        self.before[run.id, op] = like(session)
         run.opened.append(op)
         match name:
-            case "wait" | "await" | "sleep":
-                self.open_wait(session, run, op, instruction, made)
+            case "wait" | "await" | "sleep" | "join":
+                self.open_wait(session, run, op, instruction, made, children)
+            case "child":
+                started = [one for one in self.sessions if re.fullmatch(rf"{session.id}c\d+", one)]
+                child = f"{session.id}c{len(started)}"
+                self.log(
+                    session, "step.started", f"sessions.start {rest[0]}", who=TASK, run=run, op=op
+                )
+                asked = (rest[0], rest[1], run.tokens)
+                parent = Parent(session.id, run.id, op, rest[2])
+                run.outcomes[op] = child
+                self.log(session, "step.succeeded", child, who=TASK, run=run, op=op)
+                self.begin(
+                    Session(child, rest[0], None, None, asked, parent), rest[1], run.tokens, TASK
+                )
             case "create":
                 token = Token(
                     f"{session.id}.t{session.tokens_made}",
@@ -849,6 +926,21 @@ class Model:
                 self.tokens[token.id] = token
                 run.outcomes[op] = token.id
                 self.log(session, "token.created", who=TASK, run=run, op=op)
+            case "public":
+                mine = [p for p in self.public_tokens if p.startswith(f"{session.id}.p")]
+                public = PublicToken(
+                    f"{session.id}.p{len(mine)}",
+                    session.id,
+                    rest[0],
+                    None,
+                    None,
+                    None,
+                    self.now + AFTER_PUBLIC_MS,
+                )
+                self.public_tokens[public.id] = public
+                run.made_public[op] = public.id
+                run.outcomes[op] = "created"
+                self.log(session, "public_token.created", who=TASK, run=run, op=op)
             case "step":
                 run.outcomes[op] = self.step(session, run, op, *rest[:2])
             case "output":
@@ -879,7 +971,13 @@ class Model:
         return "failed"
 
     def open_wait(
-        self, session: Session, run: Run, op: int, instruction: Any, made: list[str]
+        self,
+        session: Session,
+        run: Run,
+        op: int,
+        instruction: Any,
+        made: list[str],
+        children: list[str],
     ) -> None:
         """S-10 to S-16: what is there already satisfies it at once."""
         kind, *rest = instruction
@@ -887,9 +985,12 @@ class Model:
         wait = Wait(name, run.id, op, "timer", None, None, None, None)
         if kind == "sleep":
             wait.deadline = self.now + rest[0]
+        elif kind == "join":
+            wait.kind, wait.child = "session", children[rest[0]]
+            wait.deadline = self.now + rest[1] if rest[1] else None
         else:
             wait.kind = "input" if kind == "wait" else "token"
-            wait.deadline = self.now + rest[-1] if kind == "wait" and rest[-1] else None
+            wait.deadline = self.now + rest[2] if kind == "wait" and rest[2] else None
         token = None
         if kind == "wait":
             wait.stream, wait.correlation = rest[0], rest[1]
@@ -901,6 +1002,13 @@ class Model:
             wait.pinned, wait.asks_for_one = rest[3], rest[3] or token.asks_for_one
             if rest[3] and token.status == "pending":
                 token.is_integer = True
+        if kind in ("wait", "await") and rest[-1] is not None:
+            wait.assignee, wait.rungs = rest[-1]
+        wait.opened_at = self.now
+        wait.assigned_at = self.now if wait.assignee is not None else None
+        wait.ends_at = wait.deadline
+        if wait.deadline is None and token is not None:
+            wait.ends_at = token.expires_at
         session.waits.append(wait)
         run.status = "waiting"
         deadline = wait.deadline if wait.kind != "token" else None
@@ -917,6 +1025,9 @@ class Model:
         elif token is not None and token.status != "pending":
             wait.deadline = None
             self.hear(session, wait, token)
+        elif wait.child is not None and (end := self.sessions[wait.child].end) is not None:
+            wait.deadline = None
+            self.hear_child(session, wait, end)
         for record in session.records:
             is_there = wait.kind == "input" and not record.is_taken and wait.status == "pending"
             if is_there and wait.takes(record.stream, record.correlation):

@@ -1,9 +1,12 @@
 """Tasks whose payload is their code: a list of instructions, so that a few tasks cover what task code may ask for.
 
 ```
-["wait", stream, correlation_id?, timeout_ms?]   a wait on input
-["await", "given" | "own", index, timeout_ms?, pinned]   a wait on a token of the payload, or one made before
+["wait", stream, correlation_id?, timeout_ms?, desk?]   a wait on input
+["await", "given" | "own", index, timeout_ms?, pinned, desk?]   on a token of the payload, or one made before
 ["create", timeout_ms]                           a token
+["public", stream]                               a public token for the session itself
+["child", task, code, leaves]                    a child session, with the same tokens
+["join", index, timeout_ms?, caught]             its result; its failure raises, or is seen
 ["sleep", ms]                                    a timer
 ["step", bad_tries, bad_attempts, caught]        a step that is tried twice; it fails that often, or in those attempts
 ["output", data]   ["peek", stream]   ["clock"]
@@ -11,7 +14,8 @@
 ["continue", code]                               `continue_as`
 ```
 
-What the code saw of each op is its result.
+What the code saw of each op is its result. A desk is [assignee?, rungs], a rung
+[remind | assign | default, after_ms, opened | assigned, assignee or value].
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, step, streams, task, timers, tokens
+from helmr import TaskContext, auth, ladder, sessions, step, streams, task, timers, tokens
 from helmr.current import current_step
-from helmr.errors import StepFailed
+from helmr.errors import ChildFailed, StepFailed
 
 numbers = streams.input("numbers", schema=int)
 chat = streams.input("chat")
@@ -51,22 +55,36 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
     """Follow the instructions; what each op gave."""
     seen: list[Any] = []
     made: list[str] = []
+    children: list[sessions.Child[list[Any]]] = []
     for name, *rest in script.code:
         match name:
             case "wait":
-                stream, correlation_id, timeout_ms = rest
+                stream, correlation_id, timeout_ms, desk = rest
                 result = await INPUTS[stream].wait(
-                    correlation_id=correlation_id, timeout=_seconds(timeout_ms)
+                    correlation_id=correlation_id, timeout=_seconds(timeout_ms), **_desk(desk)
                 )
                 seen.append(_told(result))
             case "await":
-                whose, index, timeout_ms, pinned = rest
+                whose, index, timeout_ms, pinned, desk = rest
                 token_id = (script.tokens if whose == "given" else made)[index]
-                schema = int if pinned else None
-                result = await tokens.wait(token_id, schema=schema, timeout=_seconds(timeout_ms))
+                result = await tokens.wait(
+                    token_id,
+                    schema=int if pinned else None,
+                    timeout=_seconds(timeout_ms),
+                    **_desk(desk),
+                )
                 seen.append(_told(result))
             case "create":
                 made.append((await tokens.create(timeout=rest[0] / 1000)).id)
+                seen.append("created")
+            case "child":
+                children.append(await _started(*rest, tokens=script.tokens))
+                seen.append("started")
+            case "join":
+                index, timeout_ms, caught = rest
+                seen.append(await _joined(children[index], _seconds(timeout_ms), caught))
+            case "public":
+                await auth.create_public_token(scope=auth.send_to(rest[0]))
                 seen.append("created")
             case "sleep":
                 await timers.sleep(rest[0] / 1000)
@@ -99,10 +117,50 @@ async def _stepped(bad_tries: int, bad_attempts: int, caught: bool, *, attempt: 
         return "failed"
 
 
-def _told(result: Any) -> Any:
+async def _started(
+    name: str, code: list[Any], leaves: bool, *, tokens: list[str]
+) -> sessions.Child[list[Any]]:
+    chosen = next(one for one in TASKS if one.id == name)
+    return await sessions.start(
+        chosen,
+        Script(code=code, tokens=tokens),
+        on_parent_cancel="leave" if leaves else "cancel",
+    )
+
+
+async def _joined(
+    child: sessions.Child[list[Any]], timeout: float | None, caught: bool
+) -> list[Any]:
+    try:
+        return _told(await child.result(timeout=timeout))
+    except ChildFailed:
+        if not caught:
+            raise
+        return ["ChildFailed"]
+
+
+def _told(result: Any) -> list[Any]:
     if result.ok:
         return ["fulfilled", result.value]
     return [type(result.error).__name__]
+
+
+def _desk(desk: list[Any] | None) -> Any:
+    """The options of a wait that somebody is to see to."""
+    if desk is None:
+        return {}
+    assignee, rungs = desk
+    return {"assignee": assignee, "ladder": [_rung(*one) for one in rungs]}
+
+
+def _rung(do: str, after_ms: int, from_: Any, what: Any) -> ladder.Rung:
+    match do:
+        case "remind":
+            return ladder.remind(after_ms / 1000, from_=from_)
+        case "assign":
+            return ladder.assign(after_ms / 1000, to=what, from_=from_)
+        case _:
+            return ladder.default(after_ms / 1000, what, from_=from_)
 
 
 def _seconds(ms: int | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helmr import TaskContext, step, streams, task, tokens
+from helmr import TaskContext, auth, step, streams, task, tokens
 from helmr.errors import SchemaMismatch, SessionTerminal, WaitNotAmendable, WaitResolved
 from helmr.models import RunStatus
 from helmr.testing import Harness, HarnessSession
@@ -354,3 +354,50 @@ async def test_tokens_of_what_was_taken_back_end_with_it(harness) -> None:
         await session.amend(first, "b")
         assert (await h.ledger.get_token(made))["status"] == "cancelled"
         assert len(h.ledger.index.tokens) == 2
+
+
+@task
+async def links(payload: Any) -> Any:
+    """Makes a token and a public token, then asks by both an input and the token."""
+    made = await tokens.create(timeout="1h")
+    await auth.create_public_token(scope=auth.send_to(answers))
+    await do("told")
+    first = await answers.wait(subject="first?").unwrap()
+    return [first, await tokens.wait(made.id, schema=int).unwrap()]
+
+
+async def test_a_fork_finds_what_its_origins_code_made_and_ends_none_of_it(harness) -> None:
+    async with harness(links) as h:
+        session = await h.start("links")
+        opened = await session.wait()
+        other = await fork(h, session, wait_id=opened["wait_id"], answer="b")
+        [token] = h.ledger.index.tokens
+        second = await other.wait()
+        assert (second["token_id"], did) == (token.id, {"told": 1})
+        await other.rewind(to_op=1)
+        assert (did, token.is_pending) == ({"told": 2}, True)
+        assert [one.token.revoked_at for one in h.ledger.index.keys.public_tokens.values()] == [
+            None
+        ] * 4
+        await session.answer("a")
+        await h.complete_token(token.id, 3)
+        assert await session.result() == ["a", 3]
+        assert await other.wait() is not None
+
+
+async def test_an_answer_that_forks_fits_the_waits_own_schema(harness) -> None:
+    @task(id="late")
+    async def late(payload: Any) -> Any:
+        made = await tokens.create(timeout="1h")
+        await answers.wait(subject="completed?").unwrap()
+        return (await tokens.wait(made.id, schema=int)).value
+
+    async with harness(late) as h:
+        session = await h.start("late")
+        [token] = h.ledger.index.tokens
+        await h.complete_token(token.id, 3)  # before anybody says that it is to be a number
+        await session.answer("yes")
+        assert await session.result() == 3
+        with pytest.raises(SchemaMismatch):
+            await fork(h, session, to_op=3, answer="four")
+        assert await (await fork(h, session, to_op=3, answer=4)).result() == 4

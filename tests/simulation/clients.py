@@ -61,6 +61,9 @@ WEIGHTS = {
     "rewind": 5,
     "amend": 9,
     "fork": 3,
+    "pause": 1,
+    "resume": 2,
+    "run_schedule": 1,
     "again": 10,
 }
 """How often each kind of command comes."""
@@ -120,6 +123,10 @@ class Gateway:
                 return await service.corrections.amend(caller, target, AmendRequest(**parts))
             case "fork":
                 return await service.corrections.fork(caller, target, ForkRequest(**parts))
+            case "pause" | "resume":
+                return await service.schedules.set_paused(caller, target, kind == "pause")
+            case "run_schedule":
+                return await service.schedules.run(caller, target)
             case "waits":
                 return (await service.waits.list()).items
             case "runs":
@@ -218,6 +225,8 @@ class Clients:
                 if not runs:
                     return None
                 target = random.choice(runs).id
+            case "pause" | "resume" | "run_schedule":
+                target = random.choice(("rounds", "watches"))
             case "amend":
                 return await self._amendment(random)
             case "rewind" | "fork":
@@ -366,7 +375,7 @@ class Clients:
         match asked.kind:
             case "start":
                 self._sessions.append((receipt.session.id, asked.parts["task"]))
-            case "fork":
+            case "fork" | "run_schedule":
                 self._sessions.append((receipt.session.id, receipt.session.task))
             case "answer" if getattr(receipt, "outcome", None) == "completed":
                 self._world.invariants.answered(asked.target)
@@ -396,8 +405,13 @@ class Clients:
     # --- at the end -----------------------------------------------------------------------------------
 
     async def _answer_all(self) -> None:
-        """Every wait is answered until no run is left."""
+        """What is due by the clock begins, then nothing more does; every wait is answered until no run is left."""
         random = self._world.random("the end")
+        schedules = self._world.invariants.schedules
+        while schedules.behind(self._world.clock.now()) is not None:
+            await asyncio.sleep(0.1)
+        for name in schedules.by_name:
+            await self._tell(Asked("pause", ALICE, ids.new_id(ids.OPERATION), name, {}))
         while self.under_way or self._world.check_quiet() is not None:
             waits = await self._read("waits")
             for wait in waits:
@@ -441,6 +455,8 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
             return getattr(receipt, "outcome", None) not in ("already_completed",)
         case "note" | "make_token" | "share" | "start_run" | "rewind" | "amend" | "fork":
             return True
+        case "run_schedule":
+            return bool(receipt.created)
         case _:
             return False
 
@@ -448,7 +464,7 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
 def _core(asked: Asked, receipt: Any) -> Any:
     """What of an answer is the receipt: the rest is how things stand now."""
     match asked.kind:
-        case "start" | "fork":
+        case "start" | "fork" | "run_schedule":
             return receipt.session.id, receipt.run.id, receipt.created
         case "make_token" | "share" | "start_run" | "rewind" | "amend":
             return receipt.id

@@ -25,6 +25,7 @@ from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
 from tests.simulation.counts import Counts
+from tests.simulation.schedules import Schedules
 
 WAIT_ENDS = {
     EntryKind.WAIT_FULFILLED: "fulfilled",
@@ -144,6 +145,7 @@ class Invariants:
         """Waits on tokens that clients were told to have answered."""
         self.suspect: Counter[str] = Counter()
         """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
+        self.schedules = Schedules(counts, self._check)
         self._owners: dict[tuple[str, int], str] = {}
         self._given_up: set[str] = set()
 
@@ -216,6 +218,7 @@ class Invariants:
             self._check(operation["id"] not in self.operations, "S-61", f"{where}: twice done")
             self.operations[operation["id"]] = entry
         self.counts.reached(f"entry:{entry.kind.value}")
+        self.schedules.entry(entry)
         self._session_entry(session, entry)
         if entry.run_id is not None:
             self._run_entry(session, session.runs.setdefault(entry.run_id, Run()), entry)

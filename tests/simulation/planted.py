@@ -24,6 +24,7 @@ from helmr_runtime.directory.failover import Failover
 from helmr_runtime.ledger import commands
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Committed, Flush
@@ -250,6 +251,37 @@ def _copied_step_forgotten() -> AbstractContextManager[object]:
     return mock.patch.object(fork, "_copies", without)
 
 
+# --- what schedules rely on ----------------------------------------------------------------------------
+
+
+def _due_time_done_by_the_index_only() -> AbstractContextManager[object]:
+    """A ledger that starts does not read from the first entries of sessions which due times they end."""
+    restore = MemoryLedger._restore
+
+    def reads_without(self: MemoryLedger) -> None:
+        apply = ScheduleIndex.apply
+
+        def facts_only(index: ScheduleIndex, entry: Entry) -> None:
+            if entry.kind is not EntryKind.SESSION_CREATED:
+                apply(index, entry)
+
+        with mock.patch.object(ScheduleIndex, "apply", facts_only):
+            restore(self)
+
+    return mock.patch.object(MemoryLedger, "_restore", reads_without)
+
+
+def _schedule_not_armed_after_a_restart() -> AbstractContextManager[object]:
+    """A schedule's next due time is looked at when it is written or was due, and not when a ledger starts."""
+    restore = MemoryLedger._restore
+
+    def forgets(self: MemoryLedger) -> None:
+        with mock.patch.object(ScheduleIndex, "_arm"):
+            restore(self)
+
+    return mock.patch.object(MemoryLedger, "_restore", forgets)
+
+
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
@@ -273,6 +305,8 @@ BUGS: dict[str, Bug] = {
     "kept-for-another": _kept_for_another_question,
     "rewound-goes-on": _rewound_code_not_severed,
     "copied-step-forgotten": _copied_step_forgotten,
+    "schedule-twice": _due_time_done_by_the_index_only,
+    "schedule-not-rearmed": _schedule_not_armed_after_a_restart,
 }
 
 

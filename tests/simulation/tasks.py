@@ -171,6 +171,19 @@ async def patient(payload: Any, ctx: TaskContext) -> int:
     return await act(first.value if first.ok and second.ok else 0)
 
 
+@task(every="5s", overlap="allow")
+async def rounds(payload: Any, ctx: TaskContext) -> int:
+    """By the clock, whatever became of the one before."""
+    return await act(1)
+
+
+@task(every="8s")
+async def watches(payload: Any, ctx: TaskContext) -> int:
+    """By the clock, unless the one before is still at it."""
+    found = await orders.wait(timeout="12s")
+    return await act(found.value if found.ok else 0)
+
+
 @task(isolated=True)
 async def alone(payload: Any, ctx: TaskContext) -> int:
     """In a host of its own."""
@@ -212,6 +225,8 @@ TASKS = (
     branches,
     goes_on,
     listens,
+    rounds,
+    watches,
     alone,
     deadly,
     thinks,

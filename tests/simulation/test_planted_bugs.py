@@ -30,6 +30,8 @@ RULES = {
     "released-run-forgotten": {"S-63"},
     "released-unwritten": {"S-60", "S-63"},
     "rewound-goes-on": {"S-63"},
+    "schedule-not-rearmed": {"S-63"},
+    "schedule-twice": {"S-93"},
     "stale-load": {"S-62", "S-63"},
     "step-early": {"S-32"},
     "suspects-together": {"S-3"},

@@ -7,8 +7,8 @@ from typing import Any
 from helmr import step, step_key, streams, task
 
 MARKS = Path(os.environ.get("HELMR_TEST_MARKS", "."))
-WORDING = MARKS / "wording"
-"""If it is there, the third question reads otherwise: code that was changed."""
+WORDING = "{name}-wording"
+"""If that mark is there, the third question reads otherwise: code that was changed."""
 
 answers = streams.input("answers", schema=str)
 chat = streams.input("chat", schema=str)
@@ -32,7 +32,7 @@ async def asks_thrice(name: str) -> list[str]:
     await act(f"{name}-2")
     said.append(await answers.wait(subject="second?").unwrap())
     await act(f"{name}-3")
-    third = "third, really?" if WORDING.exists() else "third?"
+    third = "third, really?" if (MARKS / WORDING.format(name=name)).exists() else "third?"
     said.append(await answers.wait(subject=third).unwrap())
     await act(f"{name}-4")
     await act(f"{name}-5")

@@ -128,8 +128,11 @@ def plan_rewind(
     held = (*taken, *run.held) if keep_answers else ()
     kept = {one.wait_id for one in taken}
     waits = [e for e in entries if e.kind is EntryKind.WAIT_OPENED]
-    made = [e for e in entries if e.kind is EntryKind.TOKEN_CREATED]
-    public = [e for e in entries if e.kind is EntryKind.PUBLIC_TOKEN_CREATED]
+    own = [
+        e for e in entries if "copied_from" not in e.body
+    ]  # what a fork's origin made stays its own (S-86)
+    made = [e for e in own if e.kind is EntryKind.TOKEN_CREATED]
+    public = [e for e in own if e.kind is EntryKind.PUBLIC_TOKEN_CREATED]
     outputs = [e for e in entries if e.kind is EntryKind.OUTPUT_APPENDED]
     return Rewind(
         to_op=to_op,
@@ -139,7 +142,7 @@ def plan_rewind(
         steps=tuple(_step(state, run, e) for e in entries if e.kind is EntryKind.STEP_STARTED),
         tokens=tuple(e.body["token_id"] for e in made),
         public_tokens=tuple(e.body["public_token_id"] for e in public),
-        children=() if keep_children else tuple(_children(entries)),
+        children=() if keep_children else tuple(_children(own)),
         outputs=tuple(
             {"op": e.op, "stream": e.body["stream"], "seq": e.body["stream_seq"]} for e in outputs
         ),

@@ -1,8 +1,8 @@
 """A fork: a new session that begins with copies of another's entries up to an op (S-86). Pure.
 
 Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
-secrets' hashes, public tokens, the external id, that it was closed; runs, waits and records get ids of their own,
-tokens stay the origin's.
+secrets' hashes, public tokens that clients made, the external id, that it was closed; runs, waits and records get ids
+of their own. Tokens, public tokens and children that code made stay the origin's.
 An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
 """
 
@@ -32,7 +32,6 @@ from helmr_runtime.core.wait_record import mode_of
 NOT_COPIED = frozenset(
     {
         EntryKind.SESSION_CLOSED,  # a run goes on after it, and nobody could answer its fork
-        EntryKind.PUBLIC_TOKEN_CREATED,
         EntryKind.PUBLIC_TOKEN_SPENT,
         EntryKind.PUBLIC_TOKEN_REVOKED,
         EntryKind.WAIT_CLAIMED,
@@ -49,7 +48,7 @@ KEYS_LEFT_OUT = frozenset(
         "chain_key_id",
         "callback_hash",
         "public_token_hash",
-        "public_token_id",
+        "secret_hash",
         "verify",
     }
 )
@@ -75,8 +74,6 @@ USERS_DATA = frozenset(
     }
 )
 """Keys whose values are copied as they are, whatever they look like."""
-
-_OWN_PREFIXES = (ids.RUN, ids.WAIT, ids.RECORD)
 
 NewId = Callable[[str], str]
 
@@ -149,11 +146,11 @@ def fork(
     copied = [
         e
         for e in entries[: opened[0] - 1]
-        if e.kind not in NOT_COPIED
-        and not (e.run_id == run.id and e.op in since and e.seq >= since[e.op])
+        if _is_copied(e) and not (e.run_id == run.id and e.op in since and e.seq >= since[e.op])
     ]
     origin = {"session_id": whole.id, "seq": cut.seq, "hash": cut.last_hash.hex()}
-    return _copies(copied, run.id, origin, session_id, new_id, key, key_id, cipher)
+    names = _Names(entries, new_id)
+    return _copies(copied, run.id, origin, session_id, names, key, key_id, cipher)
 
 
 def begin(
@@ -196,6 +193,13 @@ def begin(
     return (forked, accepted_for(question, given, data, amends, principal))
 
 
+def _is_copied(entry: Entry) -> bool:
+    """Not what is the origin's own, unless its code asked for it: a replay finds each op that it comes by."""
+    if entry.kind is EntryKind.PUBLIC_TOKEN_CREATED:
+        return entry.op is not None
+    return entry.kind not in NOT_COPIED
+
+
 def _folded(entries: Sequence[Entry]) -> SessionState:
     state = SessionState(entries[0].session_id)
     for entry in entries:
@@ -208,12 +212,11 @@ def _copies(
     newest_run_id: str,
     origin: Mapping[str, Any],
     session_id: str,
-    new_id: NewId,
+    names: _Names,
     key: bytes | None,
     key_id: str | None,
     cipher: BodyCipher | None,
 ) -> tuple[Entry, ...]:
-    names = _Names(new_id)
     made: list[Entry] = []
     previous = GENESIS
     for seq, entry in enumerate(copied, start=1):
@@ -242,19 +245,28 @@ def _copies(
 
 
 class _Names:
-    """New ids for what the origin's entries name, the same one each time."""
+    """New ids for what the origin's entries name, the same one each time.
 
-    def __init__(self, new_id: NewId) -> None:
+    Args:
+        entries: The origin's. What they say to be a run, a wait or a record is one, and no text that looks like it.
+        new_id: Makes ids of a prefix.
+    """
+
+    def __init__(self, entries: Sequence[Entry], new_id: NewId) -> None:
         self._new_id = new_id
         self._known: dict[str, str] = {}
+        self._own = {
+            identity
+            for entry in entries
+            for identity in (entry.run_id, entry.body.get("wait_id"), entry.body.get("record_id"))
+        }
 
     def of(self, identity: str) -> str:
         """The fork's id for one of the origin's runs, waits or records; any other text as it is."""
-        prefix = identity.partition("_")[0]
-        if prefix not in _OWN_PREFIXES:
+        if identity not in self._own:
             return identity
         if identity not in self._known:
-            self._known[identity] = self._new_id(prefix)
+            self._known[identity] = self._new_id(identity.partition("_")[0])
         return self._known[identity]
 
     def renamed(self, body: Mapping[str, Any]) -> dict[str, Any]:

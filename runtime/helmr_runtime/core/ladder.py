@@ -67,9 +67,14 @@ class Ladder:
 
     @property
     def default_at(self) -> datetime | None:
-        """When the default answers, as things are: nobody can then."""
-        numbers = (n for n, rung in enumerate(self.rungs) if rung["do"] == "default")
-        return next((self.time_of(number) for number in numbers), None)
+        """When the default answers if every rung before it comes in time: nobody can then."""
+        climbed = self
+        while (found := climbed.next()) is not None:
+            at, number = found
+            if self.rungs[number]["do"] == "default":
+                return at
+            climbed = climbed.fires(number, at)
+        return None
 
     def fires(self, number: int, at: datetime) -> Ladder:
         """The ladder once that rung has fired."""

@@ -277,9 +277,12 @@ def _patch_marked(state: SessionState, entry: Entry) -> None:
 
 
 def _public_token_created(state: SessionState, entry: Entry) -> None:
-    token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
-    if token.scope.session_id == state.id:
-        state.public_tokens[token.id] = token.to_json()
+    if (
+        "copied_from" not in entry.body
+    ):  # it is another session's, and its secret is not known here (S-86)
+        token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
+        if token.scope.session_id == state.id:
+            state.public_tokens[token.id] = token.to_json()
     if entry.op is not None:
         _instant(state, entry)
 

@@ -201,11 +201,10 @@ class Corrections:
         if size_bytes > VALUE_BYTES_MAX:
             raise TooLarge(f"an answer of {size_bytes} bytes; at most {VALUE_BYTES_MAX} (S-28)")
         question = wait_at(run, to_op)
+        schema = question.get("schema")
         if "token_id" in question:
             check(await self._ledger.get_token(question["token_id"]), data)
-            return
-        schema = question.get("schema")
-        if schema is None:
+        elif schema is None:
             schema = await self._catalog.input_schema(state.task, question["stream"])
         if schema is not None:
             data_schema(schema).check(data)

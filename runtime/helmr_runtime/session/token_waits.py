@@ -14,7 +14,7 @@ from helmr.errors import Moved
 from helmr_runtime.core.commands import Command, Deadline, TokenEnded
 from helmr_runtime.core.decide import Decision, decide, ops
 from helmr_runtime.core.decide.passing import is_ended
-from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
+from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.ports import Declined, Ledger, Precondition, TokenNotCompleted, TokenOpen
@@ -73,7 +73,10 @@ class TokenWaits:
         if not decision.drafts:
             return decision
         guards: tuple[Precondition, ...] = ()
-        if is_ended(decision.drafts) and (ends_at := wait.default_at or wait.deadline_at):
+        if is_ended(decision.drafts):
+            is_over = decision.drafts[-1].kind is EntryKind.WAIT_TIMED_OUT
+            ends_at = wait.deadline_at if is_over else wait.default_at
+            assert ends_at is not None
             guards = (TokenNotCompleted(wait.awaits, ends_at),)
         async with log.exclusive():
             if log.is_over:

@@ -27,7 +27,7 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops, public_tokens
 from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.passing import is_ended, passed
-from helmr_runtime.core.entries import iso
+from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.state import SessionState
 
 
@@ -53,7 +53,7 @@ def _deadline(state: SessionState, command: Deadline, context: Context) -> Decis
         return Decision(reply={"status": "resolved"})
     drafts = passed(state, context)
     if is_ended(drafts):
-        is_default = wait.default_at is not None and context.now >= wait.default_at
+        is_default = wait.kind != "timer" and drafts[-1].kind is EntryKind.WAIT_FULFILLED
         return Decision(drafts, {"status": "resolved" if is_default else "timed_out"})
     return Decision(drafts, {"status": "pending", "due_at": iso(wait.due_at)})
 

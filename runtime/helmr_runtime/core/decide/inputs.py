@@ -110,7 +110,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     if wait.kind != "input" or wait.stream is None:
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no data answers")
     before = passed(state, context)
-    late = too_late(wait, context.now, state.id)
+    late = too_late(wait, before, context.now, state.id)
     if late is not None:
         return Decision(before, error=late)
     require_open(state)
@@ -135,11 +135,11 @@ def assign(state: SessionState, command: AssignWait, context: Context) -> Decisi
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ("input", "token"):
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns nobody")
-    late = too_late(wait, context.now, state.id)
+    before, was, ladder = passed(state, context), wait.assignee, wait.ladder
+    late = too_late(wait, before, context.now, state.id)
     if late is not None:
         raise late
     require_open(state)
-    before, was, ladder = passed(state, context), wait.assignee, wait.ladder
     for number, climbed in ladder.due(context.now) if ladder is not None else ():
         was, ladder = climbed.rungs[number].get("to", was), climbed
     body: dict[str, Any] = {"wait_id": wait.id}

@@ -57,23 +57,25 @@ def is_ended(drafts: Sequence[Draft]) -> bool:
     return bool(drafts) and drafts[-1].kind in WAIT_OUTCOMES
 
 
-def too_late(wait: Wait, now: datetime, session_id: str) -> HelmrError | None:
-    """What an answer is told that comes when time has ended the wait; None if it has not."""
-    default_at = wait.default_at
-    if default_at is not None and now >= default_at:
-        return WaitResolved(
-            f"{wait.id} was answered by its ladder's default at {iso(default_at)}; nothing was stored",
-            hint="Send the data as input if the session should have it anyway.",
-            session_id=session_id,
-        )
-    if wait.is_over(now):
+def too_late(
+    wait: Wait, drafts: Sequence[Draft], now: datetime, session_id: str
+) -> HelmrError | None:
+    """What an answer is told that comes when time has ended the wait, as `passed` says; None if it has not."""
+    if not is_ended(drafts):
+        return None
+    hint = "Send the data as input if the session should have it anyway."
+    if drafts[-1].kind is EntryKind.WAIT_TIMED_OUT:
         assert wait.deadline_at is not None
         return WaitTimedOut(
             f"{wait.id} timed out at {iso(wait.deadline_at)}; the answer was not stored",
-            hint="Send the data as input if the session should have it anyway.",
+            hint=hint,
             session_id=session_id,
         )
-    return None
+    return WaitResolved(
+        f"{wait.id} was answered by its ladder's default at {iso(wait.default_at or now)}; nothing was stored",
+        hint=hint,
+        session_id=session_id,
+    )
 
 
 def _assigned(

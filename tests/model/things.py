@@ -1,0 +1,239 @@
+"""What the naive model has: sessions with their runs, records and waits, and tokens, as lists of plain values."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Who = tuple[str, str | None]
+Receipt = dict[str, Any]
+CALLER, RUNTIME, TASK = ("caller", None), ("runtime", None), ("task", None)
+
+
+@dataclass
+class Record:
+    stream: str
+    seq: int
+    data: Any
+    correlation: str | None
+    at_entry: int
+    is_taken: bool = False
+    has_started_run: bool = False
+
+
+@dataclass
+class Wait:
+    id: str
+    run: str
+    op: int
+    kind: str
+    stream: str | None
+    correlation: str | None
+    token: str | None
+    deadline: int | None
+    child: str | None = None
+    status: str = "pending"
+    pinned: bool = False
+    asks_for_one: bool = False
+    """For an integer, as people are shown."""
+    answer: Any = None
+    """The record that it took; a token wait's data in a list, if it was given to this wait only."""
+    is_set_aside: bool = False
+    assignee: str | None = None
+    rungs: list[Any] = field(default_factory=list)
+    fired: list[int] = field(default_factory=list)
+    opened_at: int = 0
+    assigned_at: int | None = None
+    ends_at: int | None = None
+    """Rungs that come then or later never fire: its deadline, or its token's."""
+
+    @property
+    def next_rung(self) -> tuple[int, int] | None:
+        """When which rung of its ladder comes (S-82)."""
+        coming = []
+        for number, (_, after, since, _) in enumerate(self.rungs):
+            start = self.assigned_at if since == "assigned" else self.opened_at
+            if number not in self.fired and start is not None:
+                at = start + after
+                if self.ends_at is None or at < self.ends_at:
+                    coming.append((at, number))
+        return min(coming, default=None)
+
+    def fire(self, number: int, at: int) -> None:
+        """A rung has come; what is counted from an assignment is counted from when that was made."""
+        self.fired.append(number)
+        if self.rungs[number][0] == "assign":
+            self.assigned_at = at
+
+    def come(self, by: int) -> list[int]:
+        """The rungs that have come by then, if nobody has looked before; a default is the last."""
+        alike = replace(self, fired=[*self.fired])
+        while (found := alike.next_rung) is not None and found[0] <= by:
+            number = found[1]
+            alike.fire(number, by)
+            if self.rungs[number][0] == "default":
+                break
+        return alike.fired[len(self.fired) :]
+
+    @property
+    def default_by(self) -> int | None:
+        """When its default answers it at the latest, if everything is in time."""
+        alike = replace(self, fired=[*self.fired])
+        while (found := alike.next_rung) is not None:
+            if self.rungs[found[1]][0] == "default":
+                return found[0]
+            alike.fire(found[1], found[0])
+        return None
+
+    @property
+    def question(self) -> Any:
+        """What people are shown (S-70)."""
+        return (self.kind, self.stream, self.correlation, self.asks_for_one)
+
+    def takes(self, stream: str, correlation: str | None) -> bool:
+        """S-23."""
+        return self.stream == stream and self.correlation in (None, correlation)
+
+
+@dataclass
+class Run:
+    id: str
+    code: list[Any]
+    tokens: list[str]
+    at_entry: int
+    attempt: int = 1
+    status: str = "queued"
+    is_started: bool = False
+    retry_at: int | None = None
+    failed_op: int | None = None
+    first_attempt: int = 1
+    """Since the newest rewind."""
+    outcomes: dict[int, Any] = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
+    made_public: dict[int, str] = field(default_factory=dict)
+    held: list[Any] = field(default_factory=list)
+    """Answers that a rewind keeps, in order: what was asked, and the record, or a token wait's data in a list."""
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ("queued", "running", "waiting", "blocked")
+
+
+@dataclass
+class Parent:
+    session: str
+    run: str
+    op: int
+    leaves: bool
+
+
+@dataclass
+class End:
+    at: int
+    who: Who
+    told: Any
+    """What the wait of a parent gives: a failure is no list."""
+
+
+@dataclass
+class Session:
+    id: str
+    task: str
+    external_id: str | None
+    key: str | None
+    asked: Any
+    parent: Parent | None = None
+    end: End | None = None
+    """How it ended for its parent, and whoever else waits for it (S-91)."""
+    status: str = "open"
+    input_ended: bool = False
+    closed_by: str | None = None
+    runs: list[Run] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
+    tokens_made: int = 0
+    entries: list[Any] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        return self.runs[-1]
+
+    @property
+    def wait(self) -> Wait | None:
+        return next((w for w in self.waits if w.status == "pending"), None)
+
+
+@dataclass
+class Token:
+    id: str
+    owner: str | None
+    expires_at: int
+    is_integer: bool
+    """What completes it has to be one."""
+    asks_for_one: bool
+    """And whoever is asked is told so; else only a wait on it does."""
+    status: str = "pending"
+    data: Any = None
+    ended_at: int = 0
+    ended_by: Who = RUNTIME
+
+
+@dataclass
+class PublicToken:
+    id: str
+    session: str | None
+    stream: str | None
+    token: str | None
+    correlation: str | None
+    max_uses: int | None
+    expires_at: int
+    uses: int = 0
+    is_revoked: bool = False
+
+
+OF_CLIENTS = (
+    "session.closed",
+    "public_token.created",
+    "public_token.spent",
+    "public_token.revoked",
+    "wait.reminded",
+)
+"""Entries that no fork has, unless its code asked for them."""
+
+
+def like(session: Session) -> Session:
+    """It once more, as it is now."""
+    kept = [session.entries, *(run.code for run in session.runs)]
+    alike = deepcopy(session, {id(one): one for one in kept})
+    alike.entries = list(session.entries)
+    return alike
+
+
+def copied(origin: Session, name: str) -> Session:
+    """What a fork begins with, under names of its own (S-86)."""
+
+    def own(text: Any) -> Any:
+        is_its = isinstance(text, str) and text.startswith((f"{origin.id}.r", f"{origin.id}.w"))
+        return f"{name}.{text.partition('.')[2]}" if is_its else text
+
+    made = like(origin)
+    made.entries = [
+        (kind, own(run), op, who, [own(one) for one in told], at)
+        for kind, run, op, who, told, at in origin.entries
+        if kind not in OF_CLIENTS or (kind == "public_token.created" and op is not None)
+    ]
+    made.id, made.external_id, made.key, made.tokens_made = name, None, None, 0
+    made.keys = {
+        key: (data, {part: own(text) for part, text in receipt.items()})
+        for key, (data, receipt) in origin.keys.items()
+    }
+    made.status, made.closed_by, made.input_ended = "open", None, False
+    made.parent = made.end = None
+    for run in made.runs:
+        run.id = own(run.id)
+    for wait in made.waits:
+        wait.id, wait.run = own(wait.id), own(wait.run)
+    return made
