@@ -5,7 +5,19 @@ Every schema gives a form: what can't be asked as fields is one field for JSON, 
 Texts out of a schema are session data; who shows them makes them safe.
 """
 
-from helmr.forms.model import MISSING, Choice, Field, Form, Kind, Missing, Schema, Variant, plain
+from helmr.forms.model import (
+    FIELDS_MAX,
+    MISSING,
+    ROWS_MAX,
+    Choice,
+    Field,
+    Form,
+    Kind,
+    Missing,
+    Schema,
+    Variant,
+    plain,
+)
 from helmr.forms.reader import form_of, schema_hash
 from helmr.forms.values import (
     Blank,
@@ -17,13 +29,20 @@ from helmr.forms.values import (
     example,
     fill,
     first_cells,
+    places,
+    present,
     pretty,
     problem,
     redacted,
+    room,
+    row_ids,
+    with_rows,
 )
 
 __all__ = [
+    "FIELDS_MAX",
     "MISSING",
+    "ROWS_MAX",
     "Blank",
     "Built",
     "Cell",
@@ -41,9 +60,14 @@ __all__ = [
     "fill",
     "first_cells",
     "form_of",
+    "places",
     "plain",
+    "present",
     "pretty",
     "problem",
     "redacted",
+    "room",
+    "row_ids",
     "schema_hash",
+    "with_rows",
 ]

@@ -25,8 +25,7 @@ from helmr.forms import (
     form_of,
     redacted,
 )
-from helmr.forms.model import json_text
-from helmr.forms.reader import FIELDS_MAX
+from helmr.forms.model import FIELDS_MAX, json_text
 from helmr.jsonio import loads
 from helmr_console.widgets.form import SchemaForm
 from helmr_runtime.http.answer_page import build_form
@@ -181,7 +180,7 @@ def test_what_has_no_widget_is_json() -> None:
     assert form_of(None).root.kind is Kind.JSON
     assert form_of(True).root.kind is Kind.JSON
     assert kinds(dict[str, int]) == {"$": Kind.JSON}
-    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.JSON}
+    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.ROWS}
     assert kinds(int | str) == {"$": Kind.UNION, "$@0": Kind.INTEGER, "$@1": Kind.LONG}
     assert kinds(str) == {"$": Kind.LONG}
     assert kinds(Literal["a", "b"]) == {"$": Kind.CHOICE}
@@ -365,7 +364,11 @@ def test_a_form_begins_with_what_fits_of_its_initial_value() -> None:
         (False, "nothing fits it"),
         ({"$ref": "#"}, "it refers to itself"),
         ({"$ref": "https://example.com/schema"}, "it refers to what is not here"),
-        ({"type": "array", "items": {"type": "object"}}, "it is a list of more than plain values"),
+        (
+            {"type": "array", "items": {"type": "object"}},
+            "of its items: it says nothing of its fields",
+        ),
+        ({"type": "array", "prefixItems": [{}]}, "it is a list whose places differ"),
         ({"type": "object"}, "it says nothing of its fields"),
         ({"enum": []}, "it has no choices, or more than 500"),
         ({"anyOf": [ADDRESS], "minProperties": 1}, "it has rules that fields can't show"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.forms import Kind
-from helmr.forms.reader import FIELDS_MAX
+from helmr.forms.model import FIELDS_MAX
 from helmr_runtime.http.answer_page import (
     PageState,
     build_form,
