@@ -144,6 +144,10 @@ def field_prompt(asked: Question, questions: Questions) -> str:
     if isinstance(asked, Offer):
         return f"{one_line(asked.label, 200)}: may be left out; y fills, Enter goes on [y] "
     name = one_line(asked.label, 100)
+    if asked.kind is Kind.ROWS:
+        rows = one_line(kept_text(asked, questions.cells.get(asked.key, ())), 200)
+        takes = f" ({asked.range_text()})" if asked.range_text() else ""
+        return f"{name}{takes}: {rows}; y adds a row, Enter goes on [y] "
     how = _how(asked, questions.form)
     kept = one_line(kept_text(asked, questions.cells.get(asked.key, "")), 200)
     return f"{name}{f' ({how})' if how else ''}{f' [{kept}]' if kept else ''}: "

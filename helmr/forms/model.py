@@ -175,6 +175,14 @@ class Field:
             yield from child.leaves(templates=templates)
 
 
+def every_field(field: Field) -> Iterator[Field]:
+    """It and every field in it, groups, variants and the templates of rows too, outer before inner."""
+    yield field
+    inner = [field.item] if field.kind is Kind.ROWS and field.item is not None else []
+    for child in (*inner, *field.children, *(variant.field for variant in field.variants)):
+        yield from every_field(child)
+
+
 def _placed(field: Field, depth: int, number: int) -> Field:
     """A template and what is in it, as the row of this id of a list at this depth."""
     path = (*field.path[:depth], number, *field.path[depth + 1 :])

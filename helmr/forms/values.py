@@ -118,11 +118,16 @@ def build(form: Form, cells: Mapping[str, Cell]) -> Built:
     return Built(None if data is MISSING else data, problems)
 
 
+def alone(item: Field, cell: Cell) -> Built:
+    """The JSON that this cell of this field says, looked at alone: of a list of rows or a union, not what is in it."""
+    problems: dict[str, str] = {}
+    data = _value(item, {item.key: cell}, problems)
+    return Built(None if data is MISSING else data, problems)
+
+
 def problem(item: Field, cell: Cell) -> str:
     """What is wrong with this cell of this field, looked at alone; empty if nothing is."""
-    problems: dict[str, str] = {}
-    _value(item, {item.key: cell}, problems)
-    return problems.get(item.key, "")
+    return alone(item, cell).problems.get(item.key, "")
 
 
 def fill(form: Form, data: Any) -> Cells | None:
@@ -145,8 +150,8 @@ def carry(old: Form, cells: Mapping[str, Cell], new: Form) -> tuple[Cells, list[
     result, dropped = first_cells(new), []
     begun = first_cells(old)
     for item in present(old.root, cells):
-        cell = cells.get(item.key, begun.get(item.key, _first(item)))
-        if cell == begun.get(item.key, _first(item)):
+        cell = cells.get(item.key, begun.get(item.key, first_cell(item)))
+        if cell == begun.get(item.key, first_cell(item)):
             continue
         place = next((one for one in present(new.root, result) if one.key == item.key), None)
         if place is not None and place.kind is item.kind and place.choices == item.choices:
@@ -173,7 +178,7 @@ def pretty(value: Any) -> str:
 def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> Any:
     if item.kind is Kind.CONST:
         return item.choices[0].value
-    cell = cells.get(item.key, MISSING if item.kind is Kind.GROUP else _first(item))
+    cell = cells.get(item.key, MISSING if item.kind is Kind.GROUP else first_cell(item))
     if cell is Blank.NOT_SENT:
         if item.required:
             problems[item.key] = "needed"
@@ -198,7 +203,7 @@ def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> 
 def _group(
     item: Field, cells: Mapping[str, Cell], problems: dict[str, str], *, is_asked: bool
 ) -> Any:
-    is_untouched = all(_cell_of(one, cells) == _first(one) for one in present(item, cells))
+    is_untouched = all(_cell_of(one, cells) == first_cell(one) for one in present(item, cells))
     if is_untouched and not is_asked and item.path and item.may_be_left_out:
         # So its needed fields are not missed.
         return None if item.required else MISSING
@@ -375,7 +380,8 @@ def _says(item: Field, cells: Cells, data: Any) -> bool:
 # --- helpers ------------------------------------------------------------------------------------
 
 
-def _first(item: Field) -> Cell:
+def first_cell(item: Field) -> Cell:
+    """How a field of a form without an initial value begins."""
     if not item.required or item.nullable:
         return Blank.NOT_SENT
     if item.kind in (Kind.LONG, Kind.TEXT, Kind.LINES):
@@ -388,7 +394,7 @@ def _first(item: Field) -> Cell:
 
 
 def _cell_of(item: Field, cells: Mapping[str, Cell]) -> Cell:
-    return cells.get(item.key, _first(item))
+    return cells.get(item.key, first_cell(item))
 
 
 def _redact(data: Any, path: Path, hidden: set[Path]) -> Any:
