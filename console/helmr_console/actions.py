@@ -235,6 +235,10 @@ ACTIONS: tuple[Action, ...] = (
            "Group by stream, task, tag or assignee, or not at all. Space on a heading marks its group."),
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
+    Action("filter.pick", _W, ("f",), "Filters",
+           "Pick a filter by its name: mine, unassigned, and those that were saved."),
+    Action("filter.save", _W, ("F",), "Save filter",
+           "Keep the filter that holds under a name; without one, forget the one of a name."),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
     Action("claim", Scope.DESK, ("c",), "Claim",

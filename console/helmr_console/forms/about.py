@@ -29,7 +29,7 @@ _TAKES = {
     Kind.DATETIME: "a date and time with its zone",
     Kind.DURATION: "a span of time",
     Kind.LINES: "a list, each line one of its items; tab leaves it, F4 opens it in $EDITOR",
-    Kind.ROWS: "enter on its last line adds a row; in a row ^o adds one behind it, ^g takes it away, ^up and ^down move it",
+    Kind.ROWS: "enter on the last line adds a row; in a row ^o adds one behind it, ^g takes it away, ^up ^down move it",
     Kind.JSON: "any JSON that fits its schema; tab leaves it, F4 opens it in $EDITOR",
     Kind.CONST: "always the same; there is nothing to enter",
 }
