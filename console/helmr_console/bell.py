@@ -57,7 +57,7 @@ class Bell:
             return
         self._quiet_until_s = now_s + QUIET_S
         if self._notices.bell:
-            self._app.bell()
+            self._write("\a")
         if self._notices.osc is not None:
             text = one_line(f"Helmr: {views.subject_of(wait)}", TEXT_CHARS)
             self._write(notification(self._notices.osc, text, in_tmux=self._in_tmux))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 from textual.app import App, SuspendNotSupported
 
 from helmr.client.aio import AsyncClient
-from helmr.drafts import DraftStore
+from helmr.drafts import AnswerDraft, DraftStore
 from helmr.editor import EditorFailed, edit
-from helmr.models import EntryInfo
+from helmr.last_answers import LastAnswers
+from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
 from helmr.safe_text import one_line
 from helmr.snoozes import Snoozes
@@ -94,6 +96,7 @@ class Console:
         self.drafts = DraftStore(options.state_folder / "drafts")
         self.snoozed = Snoozed(Snoozes(options.state_folder / "snoozed"), self.store.now)
         self.identity = one_line(options.identity, 60)
+        self.last_answers = LastAnswers(options.state_folder / "answers", options.identity)
         self.profile = options.profile
         """With the filters that were saved since."""
         self._bell = Bell(
@@ -167,6 +170,11 @@ class Console:
         for screen in self.screens():
             screen.store_changed()
 
+    def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
+        """This answer was accepted: forms of waits alike can be filled with it."""
+        keeping = asyncio.to_thread(self.last_answers.keep, wait, draft)
+        self.background.start(keeping, group="last")
+
     def hold(self, sending: Sending) -> None:
         """It was confirmed: it leaves when its time has passed, unless it is taken back."""
         self.background.start(self.outbox.hold(sending), group="held")
@@ -208,14 +216,15 @@ class Console:
 
     # --- filters by name
 
-    def save_filter(self, name: str, text: str) -> None:
+    async def save_filter(self, name: str, text: str) -> None:
         """Keep a filter of the inbox under this name, in the profile's file; an empty one forgets it.
 
         Raises:
             UsageError, BadFilter: It can't be kept under this name, or is no filter.
             OSError: It can't be written.
         """
-        save_filter(saved_path(self.options.state_folder, self.profile.name), name, text)
+        path = saved_path(self.options.state_folder, self.profile.name)
+        await asyncio.to_thread(save_filter, path, name, text)
         others = {key: one for key, one in self.profile.filters.items() if key != name}
         kept = {**others, name: text.strip()} if text.strip() else others
         self.profile = replace(self.profile, filters=kept)

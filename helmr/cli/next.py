@@ -148,12 +148,16 @@ def ask(
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
     from helmr.drafts import DraftStore
+    from helmr.last_answers import LastAnswers
     from helmr.state_dir import state_folder
 
-    drafts = DraftStore(state_folder(os.environ) / "drafts")
+    folder = state_folder(os.environ)
+    drafts = DraftStore(folder / "drafts")
+    last = LastAnswers(folder / "answers", cli.on_behalf_of or os.environ.get("USER") or "")
     Answering(
         client,
         drafts,
+        last,
         snoozes(),
         waits,
         me=cli.on_behalf_of,

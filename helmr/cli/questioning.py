@@ -29,6 +29,7 @@ class Key:
 
 KEYS = (
     Key("k", "keep", "answer as the draft says"),
+    Key("l", "last", "fill in what you answered to a wait like this one last; k then answers so"),
     Key("e", "edit", "write the whole answer in $EDITOR"),
     Key("s", "skip", "go on; what was entered is kept as a draft"),
     Key("u", "undo", "take back the answer that was given last, as long as it is held"),
@@ -111,7 +112,7 @@ def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: 
         offered = [f"{ANSWER} answer"]
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
     offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
-    return f"[{', '.join([*offered, 'c', 'd', 'z', '?', 'q'])}] "
+    return f"[{', '.join([*offered, 'l', 'c', 'd', 'z', '?', 'q'])}] "
 
 
 def show_help(questions: Questions) -> None:

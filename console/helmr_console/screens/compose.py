@@ -267,7 +267,7 @@ class ComposeScreen(SubmitScreen):
         if self.form is not None and self.submission.phase is SendPhase.FORM:
             self._say_why_not(self.form.move_row(by))
 
-    def on_schema_form_refused(self, event: SchemaForm.Refused) -> None:
+    def on_row_actions_refused(self, event: SchemaForm.Refused) -> None:
         """A row that could not be added."""
         event.stop()
         self._say_why_not(event.why)

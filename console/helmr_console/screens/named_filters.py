@@ -85,9 +85,12 @@ class SaveFilterScreen(ConsoleScreen):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter keeps it."""
         event.stop()
-        name = self.field.value.strip()
+        saving = self._save(self.field.value.strip())
+        self.console.background.start(saving, group="filter", holds_keys=True)
+
+    async def _save(self, name: str) -> None:
         try:
-            self.console.save_filter(name, self.text)
+            await self.console.save_filter(name, self.text)
         except HelmrError as error:
             self._refuse(error.message)
         except OSError as error:

@@ -22,10 +22,11 @@ from helmr_console.forms import check
 from helmr_console.forms.about import default_text
 from helmr_console.widgets.field_row import FieldRow
 from helmr_console.widgets.fields import SafeText
-from helmr_console.widgets.list_field import AddRow, ListField, RowBox
+from helmr_console.widgets.list_field import ListField
+from helmr_console.widgets.row_actions import RowActions
 
 
-class SchemaForm(Vertical):
+class SchemaForm(RowActions):
     """The fields of a schema and, behind F2, its JSON."""
 
     DEFAULT_CSS = """
@@ -42,13 +43,6 @@ class SchemaForm(Vertical):
 
     class Changed(Message):
         """The answer is another."""
-
-    class Refused(Message):
-        """A row can't be added; `why` says why."""
-
-        def __init__(self, why: str) -> None:
-            super().__init__()
-            self.why = why
 
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
         super().__init__()
@@ -239,63 +233,6 @@ class SchemaForm(Vertical):
             if _seen(row) and (text := default_text(row.field, row.cell))
         ]
 
-    # --- the rows of lists
-
-    def focused_list(self) -> tuple[ListField, RowBox | None] | None:
-        """The innermost list in which the focus is, and its row; no row on the line that adds one."""
-        focus = self.screen.focused
-        if focus is None or self.is_raw:
-            return None
-        around = next((one for one in focus.ancestors if isinstance(one, ListField)), None)
-        return (around, around.box_around(focus)) if around is not None else None
-
-    async def add_row(self) -> str:
-        """A row behind the one in which the focus is, or at the end, and the focus into it; returns why not, if not."""
-        found = self.focused_list()
-        if found is None:
-            return "no list has the focus"
-        field, box = found
-        why_not = forms.room(self.form, field.field, self.cells())
-        if why_not:
-            return f"{why_not}; F2 takes it as JSON" if "shows" in why_not else why_not
-        added = await field.add(box)
-        self._show_variants()
-        self._focus_row(field, added)
-        return ""
-
-    async def remove_row(self) -> str:
-        """Without the row in which the focus is, or the last one; returns why not, if not."""
-        found = self.focused_list()
-        field, box = found if found is not None else (None, None)
-        if field is not None and box is None and field.numbers:
-            box = field.box(field.numbers[-1])
-        if field is None or box is None:
-            return "no row has the focus"
-        is_inside = found is not None and found[1] is not None
-        left = await field.take_away(box)
-        self._focus_row(field, left if is_inside else None)
-        return ""
-
-    def move_row(self, by: int) -> str:
-        """The row in which the focus is, a place down (1) or up (-1); returns why not, if not."""
-        found = self.focused_list()
-        if found is None or found[1] is None:
-            return "no row has the focus"
-        return "" if found[0].move(found[1], by) else "it is there already"
-
-    def _focus_row(self, field: ListField, box: RowBox | None) -> None:
-        editors = box.editors() if box is not None else []
-        target = editors[0] if editors else field.editor
-        if target is not None:
-            target.focus()
-
-    async def on_add_row_pressed(self, event: AddRow.Pressed) -> None:
-        """Enter on the last line of a list."""
-        event.stop()
-        why_not = await self.add_row()
-        if why_not:
-            self.post_message(self.Refused(why_not))
-
     # --- parts
 
     def _open_raw(self, text: str) -> None:
@@ -357,6 +294,10 @@ class SchemaForm(Vertical):
 
     def _judge(self, field: Field, cell: Cell) -> str:
         return check.problem(field, cell, self.form.schema)
+
+    def rows_changed(self) -> None:
+        """A row came: of its unions nothing is chosen yet."""
+        self._show_variants()
 
     def _show_variants(self) -> None:
         for key, boxes in self._variants.items():

@@ -63,7 +63,7 @@ class Json(BaseModel):
 class Item(BaseModel):
     sku: str = Field(max_length=20)
     qty: int = Field(ge=1)
-    checks: list[bool] = []
+    checks: list[bool] = Field(default=[], max_length=2)
 
 
 class Rows(BaseModel):
