@@ -56,6 +56,7 @@ class Context:
     marked: int = 0
     pending: int = 0
     field: bool = False
+    in_list: bool = False
     batch_running: bool = False
     discardable: bool = False
     composing: bool = False
@@ -136,6 +137,7 @@ _needs_marks = _needs("marked", "nothing is marked: space marks")
 _needs_pending = _needs("pending", "nothing is new")
 _needs_session = _needs("session_status", "no session is selected")
 _needs_field = _needs("field", "no field has the focus")
+_needs_list = _needs("in_list", "no list of rows has the focus")
 _needs_typed = _needs("discardable", "nothing has been typed")
 _needs_held = _needs("held", "nothing is held: what was confirmed has been sent")
 _needs_batch = _needs("batch_running", "nothing is being sent")
@@ -233,6 +235,10 @@ ACTIONS: tuple[Action, ...] = (
            "Group by stream, task, tag or assignee, or not at all. Space on a heading marks its group."),
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
+    Action("filter.pick", _W, ("f",), "Filters",
+           "Pick a filter by its name: mine, unassigned, and those that were saved."),
+    Action("filter.save", _W, ("F",), "Save filter",
+           "Keep the filter that holds under a name; without one, forget the one of a name."),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
     Action("claim", Scope.DESK, ("c",), "Claim",
@@ -303,9 +309,22 @@ ACTIONS: tuple[Action, ...] = (
     Action("reset", _F, ("ctrl+r",), "Reset",
            "Put back what the field was before anything was typed, in this form or its draft.", 60,
            reason=_needs_field),
+    Action("row.add", _F, ("ctrl+o",), "Add row",
+           "In a list of rows: one more behind this one.", 22, reason=_needs_list,
+           shown_when=lambda context: context.in_list),
+    Action("row.remove", _F, ("ctrl+g",), "Remove row",
+           "In a list of rows: take this one away; on the line below them, the last one.", 23,
+           reason=_needs_list, shown_when=lambda context: context.in_list),
+    Action("row.up", _F, ("ctrl+up", "alt+up"), "Row up",
+           "In a list of rows: this one a place up.", reason=_needs_list),
+    Action("row.down", _F, ("ctrl+down", "alt+down"), "Row down",
+           "In a list of rows: this one a place down.", reason=_needs_list),
     Action("discard", _F, ("f9",), "Discard",
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed),
+    Action("as.last", Scope.ANSWER, ("ctrl+l",), "As last time",
+           "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 36,
+           shown_when=lambda context: not context.reviewing),
     Action("rehearse", Scope.ANSWER, ("ctrl+t",), "What if",
            "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
            shown_when=lambda context: not context.reviewing),

@@ -6,24 +6,20 @@ theme = "helmr-light"
 identity = "ana"  # who answers are recorded for; $USER without it
 [keys]
 answer = "A"  # an action's id and its keys, comma-separated
-[filters]
-urgent = "due<10m"  # offered among the commands
 ```
+
+Filters, notices and profiles stand in it too: `helmr.profiles` reads them.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from helmr.errors import UsageError
+from helmr.profiles import Profile, read_profile, read_settings, texts
 from helmr_console.actions import BY_ID
 from helmr_console.themes import DEFAULT_THEME, THEMES
-
-CONFIG_BYTES_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +30,20 @@ class Config:
     theme: str = DEFAULT_THEME
     identity: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
-    filters: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
 
-def read_config(path: Path) -> Config:
+def read_config(environ: Mapping[str, str], profile: str | None = None) -> Config:
     """The file's settings; without a file the defaults.
 
+    Args:
+        profile: Instead of the one that the file names.
+
     Raises:
-        UsageError: The file can't be read, or names a theme or action that there is not.
+        UsageError: The file can't be read, or names a theme, profile or action that there is not.
     """
-    try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise UsageError(f"{path} is over {CONFIG_BYTES_MAX} bytes")
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Config()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    keys = _texts(found.get("keys"), path, "keys")
+    found, path = read_settings(environ)
+    keys = texts(found.get("keys"), path, "keys")
     unknown = sorted(set(keys) - set(BY_ID))
     if unknown:
         raise UsageError(
@@ -63,7 +55,7 @@ def read_config(path: Path) -> Config:
         theme=check_theme(str(found.get("theme", DEFAULT_THEME))),
         identity=str(found.get("identity", "")),
         keys=keys,
-        filters=_texts(found.get("filters"), path, "filters"),
+        profile=read_profile(environ, profile),
     )
 
 
@@ -76,11 +68,3 @@ def check_theme(name: str) -> str:
     if name not in THEMES:
         raise UsageError(f"there is no theme {name!r}", hint=f"Themes: {', '.join(THEMES)}.")
     return name
-
-
-def _texts(found: Any, path: Path, name: str) -> dict[str, str]:
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise UsageError(f"{path}: [{name}] holds texts only")
-    return {str(key): str(value) for key, value in found.items()}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App, SuspendNotSupported
 
 from helmr.client.aio import AsyncClient
-from helmr.drafts import DraftStore
+from helmr.drafts import AnswerDraft, DraftStore
 from helmr.editor import EditorFailed, edit
-from helmr.models import EntryInfo
+from helmr.last_answers import LastAnswers
+from helmr.models import EntryInfo, WaitInfo
+from helmr.profiles import Profile, save_filter, saved_path
 from helmr.safe_text import one_line
 from helmr.snoozes import Snoozes
 from helmr_console.actions import Context, key_name
 from helmr_console.background import Background
+from helmr_console.bell import Bell
 from helmr_console.clock import Clock, ServerClock, SystemClock
 from helmr_console.freshness import LinkState
 from helmr_console.keys import Keys
@@ -46,7 +50,7 @@ class Options:
     name: str = ""
     identity: str = "you"
     keys: Mapping[str, str] = field(default_factory=dict)
-    filters: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
     state_folder: Path = Path(".helmr-console")
     environ: Mapping[str, str] = field(default_factory=dict)
     handle_signals: bool = False
@@ -92,6 +96,12 @@ class Console:
         self.drafts = DraftStore(options.state_folder / "drafts")
         self.snoozed = Snoozed(Snoozes(options.state_folder / "snoozed"), self.store.now)
         self.identity = one_line(options.identity, 60)
+        self.last_answers = LastAnswers(options.state_folder / "answers", options.identity)
+        self.profile = options.profile
+        """With the filters that were saved since."""
+        self._bell = Bell(
+            app, options.profile.notices, self.store, options.identity, options.environ
+        )
         self.key_names = {
             action_id: " ".join(key_name(key) for key in keys.split(",")[:1])
             for action_id, keys in options.keys.items()
@@ -140,6 +150,7 @@ class Console:
     def _changed(self, entry: EntryInfo | None) -> None:
         if entry is not None:
             self._coming.append(entry)
+            self._bell.heard(entry)
         if not self._flush_set:
             self._flush_set = True
             self._app.set_timer(COALESCE_S, self._show_changes)
@@ -158,6 +169,11 @@ class Console:
         self.store.answered(wait_id)
         for screen in self.screens():
             screen.store_changed()
+
+    def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
+        """This answer was accepted: forms of waits alike can be filled with it."""
+        keeping = asyncio.to_thread(self.last_answers.keep, wait, draft)
+        self.background.start(keeping, group="last")
 
     def hold(self, sending: Sending) -> None:
         """It was confirmed: it leaves when its time has passed, unless it is taken back."""
@@ -197,6 +213,21 @@ class Console:
 
     def _keys_left_out(self, count: int) -> None:
         self._say_error(f"The console was not ready; {count} key(s) typed meanwhile were left out")
+
+    # --- filters by name
+
+    async def save_filter(self, name: str, text: str) -> None:
+        """Keep a filter of the inbox under this name, in the profile's file; an empty one forgets it.
+
+        Raises:
+            UsageError, BadFilter: It can't be kept under this name, or is no filter.
+            OSError: It can't be written.
+        """
+        path = saved_path(self.options.state_folder, self.profile.name)
+        await asyncio.to_thread(save_filter, path, name, text)
+        others = {key: one for key, one in self.profile.filters.items() if key != name}
+        kept = {**others, name: text.strip()} if text.strip() else others
+        self.profile = replace(self.profile, filters=kept)
 
     # --- where it stands
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from helmr.drafts import AnswerDraft
 from helmr.errors import HelmrError, OperationConflict
+from helmr.forms import form_of, redacted
+from helmr.forms.model import json_text
 from helmr.models import WaitInfo
 from helmr.safe_text import one_line
 from helmr_console import views
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome, Result, of_error, of_receipt
 from helmr_console.permits import Permit, Refused, permit
+from helmr_console.reads import answer_of
 
 
 class HeldSend:
@@ -69,8 +72,25 @@ class HeldSend:
                 f"{outcome.result.value}: {self.title}; {'; '.join(outcome.lines)}", "information"
             )
             self._console.answered(self._wait.id)
+            self._console.keep_as_last(self._wait, self._draft)
         else:
+            said += await self._theirs(outcome)
             self._refused(said, "warning" if outcome.is_open else "error")
+
+    async def _theirs(self, outcome: Outcome) -> str:
+        """What another answered first; empty if nobody did, or it can't be told."""
+        theirs = outcome.theirs
+        if outcome.result is not Result.RESOLVED:
+            return ""
+        try:
+            if theirs is None:
+                theirs = await answer_of(self._console.client, self._wait)
+        except HelmrError:
+            return ""
+        if theirs is None:
+            return ""
+        hidden = redacted(form_of(self._wait.json_schema), theirs)
+        return f"; theirs: {one_line(json_text(hidden), 200)}"
 
     def _permit(self) -> Permit:
         console = self._console

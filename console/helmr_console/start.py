@@ -20,7 +20,7 @@ from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
 from helmr.held import HOLD_S
 from helmr.safe_text import one_line
-from helmr.state_dir import config_folder, state_folder
+from helmr.state_dir import state_folder
 from helmr_console.app import ConsoleApp
 from helmr_console.config import check_theme, read_config
 from helmr_console.console import Options
@@ -40,6 +40,7 @@ def main(
     theme: str | None = None,
     check: bool = False,
     hold_s: float = HOLD_S,
+    profile: str | None = None,
 ) -> int:
     """Run the console until the operator leaves; the exit code.
 
@@ -51,12 +52,13 @@ def main(
         theme: Instead of the config's.
         check: Only say what there is, and end.
         hold_s: How long what was confirmed can be taken back.
+        profile: Instead of the config's.
 
     Raises:
-        UsageError: The config can't be read, there is no such theme, or this is no terminal.
+        UsageError: The config can't be read, there is no such theme or profile, or this is no terminal.
     """
     environ = dict(os.environ)
-    config = read_config(config_folder(environ) / "console.toml")
+    config = read_config(environ, profile)
     chosen = check_theme(theme) if theme is not None else config.theme
     identity = on_behalf_of or config.identity or environ.get("USER") or "operator"
     if check:
@@ -75,7 +77,7 @@ def main(
         name=config.name,
         identity=identity,
         keys=config.keys,
-        filters=config.filters,
+        profile=config.profile,
         state_folder=state_folder(environ),
         environ=environ,
         handle_signals=True,

@@ -48,6 +48,7 @@ from helmr.forms import (
 )
 from helmr.forms.questions import Questions, labels, place_of
 from helmr.held import Held
+from helmr.last_answers import LastAnswers
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line, typed
 from helmr.snoozes import Snoozes
@@ -79,6 +80,7 @@ class Answering:
     Args:
         client: Reads waits and sends answers.
         drafts: Where what was entered is kept until it is accepted.
+        last: Where accepted answers are kept for the next time.
         snoozes: Where it is kept what was put off.
         waits: The waits to ask, most urgent first; asked for again when all of them were.
         me: On whose behalf is answered.
@@ -91,6 +93,7 @@ class Answering:
         self,
         client: Client,
         drafts: DraftStore,
+        last: LastAnswers,
         snoozes: Snoozes,
         waits: List,
         *,
@@ -101,6 +104,7 @@ class Answering:
     ) -> None:
         self._client = client
         self._drafts = drafts
+        self._last = last
         self._waits = waits
         self._held: Held[Answer] = Held(hold_s)
         self._lines = Lines(self._send_due)
@@ -115,6 +119,7 @@ class Answering:
         self._silent: list[str] | None = None
         self._acts: dict[str, Callable[[Asking], None]] = {
             "k": self._keep,
+            "l": self._as_last,
             "e": self._edit,
             "s": self._skip,
             "c": self._desk.claim,
@@ -258,6 +263,16 @@ class Answering:
         else:
             self._hold_if_whole(asking)
 
+    def _as_last(self, asking: Asking) -> None:
+        """As the last answer to a wait alike; `k` then answers so."""
+        cells = self._last.cells(asking.wait, asking.form)
+        if cells is None:
+            printing.write("  you answered nothing like this before on this machine")
+            return
+        asking.questions = Questions(asking.form, cells)
+        asking.raw = None
+        printing.write(f"  as last time: {_entered(asking)}; k answers so, a asks with it")
+
     def _edit(self, asking: Asking) -> None:
         """The whole answer in the editor; what is held goes on leaving meanwhile."""
         text, suffix = asking.text()
@@ -383,8 +398,16 @@ class Answering:
             self._refused(answer, error)
             return
         self._drafts.discard(answer.wait.id)
+        self._keep_as_last(answer)
         self._accepted += 1
         self._say(f"accepted: {_about(answer.wait)} · {_receipt(receipt)}")
+
+    def _keep_as_last(self, answer: Answer) -> None:
+        """The console fills forms of waits alike with it."""
+        try:
+            self._last.keep(answer.wait, answer.draft)
+        except OSError as error:
+            printing.note(f"the answer can't be kept for the next time: {error.strerror or error}")
 
     def _refused(self, answer: Answer, error: HelmrError) -> None:
         """Nothing was stored, or nobody knows: say so, and keep what was entered."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helmr.drafts import AnswerDraft
-from helmr.forms import Built, Form, Kind, first_cells, pretty
+from helmr.forms import Built, Form, Kind, first_cells, present, pretty
 from helmr.forms.questions import Questions
 from helmr.forms.template import template
 from helmr.models import WaitInfo
@@ -62,12 +62,14 @@ class Asking:
 
     def draft(self) -> AnswerDraft:
         """What is kept of it, without secrets."""
-        secrets = {one.key for one in self.form.leaves() if one.kind is Kind.SECRET}
+        cells = self.questions.cells
+        there = present(self.form.root, cells)
+        secrets = {one.key for one in there if one.kind is Kind.SECRET}
         return AnswerDraft(
             wait_id=self.wait.id,
             schema_hash=self.form.schema_hash,
-            cells={key: cell for key, cell in self.questions.cells.items() if key not in secrets},
-            raw=None if secrets else self.raw,
+            cells={key: cell for key, cell in cells.items() if key not in secrets},
+            raw=None if self.form.has_secret else self.raw,
             operation_id=self.operation_id,
             schema=self.form.schema,
         )

@@ -8,6 +8,7 @@ import typer
 
 from helmr.cli import extras, next
 from helmr.cli.app import Cli, command
+from helmr.cli.filtering import Profile
 from helmr.held import HOLD_S
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
@@ -43,6 +44,7 @@ def console(
     theme: Theme = None,
     check: Check = False,
     hold: Hold = None,
+    profile: Profile = None,
 ) -> None:
     """Open the console: see every open wait and answer it."""
     hold_s = next.hold_seconds(hold, otherwise=HOLD_S)
@@ -56,5 +58,6 @@ def console(
         theme=theme,
         check=check,
         hold_s=hold_s,
+        profile=profile,
     )
     raise typer.Exit(code)

@@ -8,8 +8,9 @@ import typer
 
 from helmr import filters
 from helmr.cli import describe, printing
-from helmr.cli.app import Cli, Filter, command
+from helmr.cli.app import Cli, command
 from helmr.cli.clock import now
+from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
 from helmr.models import WaitKind
 from helmr.notice_events import EventName, event_name
@@ -45,6 +46,7 @@ def listen(
         typer.Option(metavar="EVENT", help="Only this, e.g. wait.opened; may be given again."),
     ] = None,
     filter_: Filter = None,
+    profile: Profile = None,
     after: Annotated[
         int | None,
         typer.Option(min=0, metavar="OFFSET", help="Begin after this feed offset; else now."),
@@ -52,7 +54,7 @@ def listen(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="A JSON object per line.")] = False,
 ) -> None:
     """Be told as lines what notice targets are told, until Ctrl-C."""
-    wanted, names = _filter(cli, filter_), _names(event or [])
+    wanted, names = waits_filter(cli, filter_, profile), _names(event or [])
     with cli.client(is_patient=True) as client:
         for entry in client.events(after=after):
             name = event_name(entry.kind, entry.body)
@@ -71,12 +73,13 @@ def listen(
 def waiting(
     cli: Cli,
     filter_: Filter = None,
+    profile: Profile = None,
     count: Annotated[
         bool, typer.Option("--count", help="Only the number, for a status line.")
     ] = False,
 ) -> None:
     """Say in one line what waits for people."""
-    wanted = _filter(cli, filter_)
+    wanted = waits_filter(cli, filter_, profile)
     with cli.client() as client:
         found: list[Any] = []
         cursor, has_more = None, True
@@ -98,13 +101,6 @@ def waiting(
     if ends:
         text += f", the next deadline {printing.distance(min(ends))}"
     printing.write(text)
-
-
-def _filter(cli: Cli, text: str | None) -> filters.Filter:
-    wanted = filters.parse(text or "", filters.WAIT_FIELDS)
-    if wanted.asks_who and cli.on_behalf_of is None:
-        raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
-    return wanted
 
 
 def _names(given: list[str]) -> frozenset[EventName]:

@@ -11,8 +11,9 @@ import typer
 
 from helmr import durations, filters
 from helmr.cli import finding
-from helmr.cli.app import Cli, Filter, command
+from helmr.cli.app import Cli, command
 from helmr.cli.clock import now
+from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
 from helmr.held import HOLD_S, HOLD_S_MAX
 
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "next",
-        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --hold 10s",
+        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --hold 10s\nhelmr next --filter mine",
     )(next_)
 
 
@@ -58,6 +59,7 @@ def next_(
     ] = None,
     assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     filter_: Filter = None,
+    profile: Profile = None,
     hold: Hold = None,
     override_claim: Annotated[
         bool,
@@ -65,7 +67,7 @@ def next_(
     ] = False,
 ) -> None:
     """Ask one wait after the other, soonest deadline first: answer, skip or edit each by a key."""
-    wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
+    wanted = waits_filter(cli, filter_, profile)
     hold_s = hold_seconds(hold, otherwise=HOLD_S)
     require_terminal()
     with cli.client() as client:
@@ -146,12 +148,16 @@ def ask(
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
     from helmr.drafts import DraftStore
+    from helmr.last_answers import LastAnswers
     from helmr.state_dir import state_folder
 
-    drafts = DraftStore(state_folder(os.environ) / "drafts")
+    folder = state_folder(os.environ)
+    drafts = DraftStore(folder / "drafts")
+    last = LastAnswers(folder / "answers", cli.on_behalf_of or os.environ.get("USER") or "")
     Answering(
         client,
         drafts,
+        last,
         snoozes(),
         waits,
         me=cli.on_behalf_of,

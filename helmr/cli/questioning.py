@@ -29,6 +29,7 @@ class Key:
 
 KEYS = (
     Key("k", "keep", "answer as the draft says"),
+    Key("l", "last", "fill in what you answered to a wait like this one last; k then answers so"),
     Key("e", "edit", "write the whole answer in $EDITOR"),
     Key("s", "skip", "go on; what was entered is kept as a draft"),
     Key("u", "undo", "take back the answer that was given last, as long as it is held"),
@@ -111,7 +112,7 @@ def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: 
         offered = [f"{ANSWER} answer"]
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
     offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
-    return f"[{', '.join([*offered, 'c', 'd', 'z', '?', 'q'])}] "
+    return f"[{', '.join([*offered, 'l', 'c', 'd', 'z', '?', 'q'])}] "
 
 
 def show_help(questions: Questions) -> None:
@@ -144,6 +145,10 @@ def field_prompt(asked: Question, questions: Questions) -> str:
     if isinstance(asked, Offer):
         return f"{one_line(asked.label, 200)}: may be left out; y fills, Enter goes on [y] "
     name = one_line(asked.label, 100)
+    if asked.kind is Kind.ROWS:
+        rows = one_line(kept_text(asked, questions.cells.get(asked.key, ())), 200)
+        takes = f" ({asked.range_text()})" if asked.range_text() else ""
+        return f"{name}{takes}: {rows}; y adds a row, Enter goes on [y] "
     how = _how(asked, questions.form)
     kept = one_line(kept_text(asked, questions.cells.get(asked.key, "")), 200)
     return f"{name}{f' ({how})' if how else ''}{f' [{kept}]' if kept else ''}: "

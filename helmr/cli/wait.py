@@ -18,8 +18,9 @@ from helmr.cli import (
     printing,
     reading,
 )
-from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
 from helmr.models import AnswerLinkInfo, Page
 from helmr.wait_words import rehearsal_end
@@ -57,16 +58,15 @@ def list_(
     ] = None,
     assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     filter_: Filter = None,
+    profile: Profile = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
     json: Json = False,
 ) -> None:
     """List waits, soonest deadline first."""
-    wanted = filters.parse(filter_ or "", filters.WAIT_FIELDS)
+    wanted = waits_filter(cli, filter_, profile)
     me = cli.on_behalf_of
-    if wanted.asks_who and me is None:
-        raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
     snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}
     with cli.client() as client:
         session = finding.session(client, session) if session is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any, Final
 
@@ -28,12 +28,24 @@ class Kind(StrEnum):
     DATETIME = "date and time"
     DURATION = "duration"
     LINES = "one per line"
+    ROWS = "rows"
     CONST = "fixed"
     GROUP = "group"
     UNION = "one kind of"
     JSON = "JSON"
 
 
+ROW: Final = -1
+"""Stands in paths for the row of a list that is not any certain one: that of its template."""
+FIELDS_MAX = 150
+"""Fields of a form, those of its rows counted. A console takes 1.3 s of CPU to draw as many."""
+ROWS_MAX = 50
+"""Rows of one list."""
+
+Path = tuple[str | int, ...]
+"""Where a value goes: names of properties and, in a list, the ids of rows, which stay theirs when rows move."""
+
+LISTS = (Kind.MULTI, Kind.LINES, Kind.ROWS)
 _WRITTEN = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.JSON)
 
 
@@ -80,11 +92,11 @@ class Field:
     """One thing to enter. `path` is where its value goes; the root's is empty.
 
     `length_min` and `length_max` count characters of a text, items of a list. `choices` of a fixed field hold its
-    value. `item` is what each line of `Kind.LINES` is. `branch` names the variants around it. `reason` says of
-    `Kind.JSON` why it is that: a clause about "it".
+    value. `item` is what each line of `Kind.LINES` is, and of `Kind.ROWS` the template of each row: `row` makes one
+    of it. `branch` names the variants around it. `reason` says of `Kind.JSON` why it is that: a clause about "it".
     """
 
-    path: tuple[str, ...]
+    path: Path
     label: str
     kind: Kind
     required: bool = True
@@ -108,13 +120,16 @@ class Field:
 
     @property
     def name(self) -> str:
-        """The property that holds it; `answer` at the root."""
-        return self.path[-1] if self.path else "answer"
+        """The property that holds it; `answer` at the root, `row` of a list."""
+        if not self.path:
+            return "answer"
+        return self.path[-1] if isinstance(self.path[-1], str) else "row"
 
     @property
     def key(self) -> str:
         """Names the field in its form: the path as one text, `$` for the root, `@` the union's branch."""
-        where = ".".join(escaped(part) for part in self.path) if self.path else "$"
+        parts = (escaped(one) if isinstance(one, str) else f"#{one}" for one in self.path)
+        where = ".".join(parts) if self.path else "$"
         return f"{where}@{self.branch}" if self.branch else where
 
     @property
@@ -131,7 +146,7 @@ class Field:
         """`1 to 10 EUR`, `0 to 2 of them`; empty without bounds."""
         if self.kind in (Kind.INTEGER, Kind.NUMBER):
             low, high, what = _number(self.minimum), _number(self.maximum), self.unit
-        elif self.kind in (Kind.MULTI, Kind.LINES) and (self.length_min or self.length_max):
+        elif self.kind in LISTS and (self.length_min or self.length_max):
             most = self.length_max or len(self.choices)
             low, high, what = str(self.length_min or 0), str(most or ""), "of them"
         else:
@@ -140,15 +155,50 @@ class Field:
         text = text or (f"at most {high}" if high else "")
         return f"{text} {what}".strip()
 
-    def leaves(self) -> Iterator[Field]:
-        """Every field in it that takes a value, also those of variants not chosen."""
+    def row(self, number: int) -> Field:
+        """The row of this id in a list of rows: its template, there."""
+        assert self.item is not None, "a list of rows has a template"
+        return _placed(self.item, len(self.path), number)
+
+    def leaves(self, *, templates: bool = False) -> Iterator[Field]:
+        """Every field in it that takes a value, also those of variants not chosen.
+
+        Args:
+            templates: Those of the rows that a list may get, too; else a list of rows is one field.
+        """
         if self.kind is not Kind.GROUP:
             yield self
-        for variant in self.variants:
-            for child in variant.fields:
-                yield from child.leaves()
-        for child in self.children:
-            yield from child.leaves()
+        inner = [child for variant in self.variants for child in variant.fields]
+        if templates and self.kind is Kind.ROWS and self.item is not None:
+            inner.append(self.item)
+        for child in (*inner, *self.children):
+            yield from child.leaves(templates=templates)
+
+
+def every_field(field: Field) -> Iterator[Field]:
+    """It and every field in it, groups, variants and the templates of rows too, outer before inner."""
+    yield field
+    inner = [field.item] if field.kind is Kind.ROWS and field.item is not None else []
+    for child in (*inner, *field.children, *(variant.field for variant in field.variants)):
+        yield from every_field(child)
+
+
+def _placed(field: Field, depth: int, number: int) -> Field:
+    """A template and what is in it, as the row of this id of a list at this depth."""
+    path = (*field.path[:depth], number, *field.path[depth + 1 :])
+    inner = field.item
+    return replace(
+        field,
+        path=path,
+        # What the lines of a text are stands at the text's own place.
+        item=_placed(inner, depth, number)
+        if inner is not None and field.kind is Kind.ROWS
+        else inner,
+        children=tuple(_placed(child, depth, number) for child in field.children),
+        variants=tuple(
+            replace(one, field=_placed(one.field, depth, number)) for one in field.variants
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +213,16 @@ class Form:
     @property
     def has_free_text(self) -> bool:
         """Whether a person writes something into it, and not only chooses."""
-        return any(one.kind in _WRITTEN for one in self.leaves())
+        return any(one.kind in _WRITTEN for one in self.leaves(templates=True))
 
-    def leaves(self) -> Iterator[Field]:
-        """Every field that takes a value, also those of variants not chosen."""
-        yield from self.root.leaves()
+    @property
+    def has_secret(self) -> bool:
+        """Whether anything in it is hidden while it is typed."""
+        return any(one.kind is Kind.SECRET for one in self.leaves(templates=True))
+
+    def leaves(self, *, templates: bool = False) -> Iterator[Field]:
+        """Every field that takes a value, also those of variants not chosen; `templates` as of `Field.leaves`."""
+        yield from self.root.leaves(templates=templates)
 
 
 ANYTHING = "it takes anything"
@@ -190,8 +245,8 @@ def plain(value: Any) -> str:
 
 
 def escaped(part: str) -> str:
-    """A name as part of a key: `~.@/$` are written so that no two fields share one."""
-    return re.sub(r"[~.@/$]", lambda found: f"~{'~.@/$'.index(found[0])}", part)
+    """A name as part of a key: `~.@/$#` are written so that no two fields share one."""
+    return re.sub(r"[~.@/$#]", lambda found: f"~{'~.@/$#'.index(found[0])}", part)
 
 
 def _number(value: float | None) -> str:

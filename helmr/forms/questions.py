@@ -1,16 +1,27 @@
 """A form asked line by line, for terminals that are read and not looked at: which field is next, and what a line says.
 
 What a line says becomes a cell, and what a cell says is judged by `helmr.forms.values`: forms are read in one place.
-Needed fields come first; of fields that may be left out one is asked for, several are offered as a whole.
+Needed fields come first; of fields that may be left out one is asked for, several are offered as a whole. The rows of
+a list are asked one after the other, and then whether there is one more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helmr.forms.model import MISSING, Field, Form, Kind
-from helmr.forms.values import Blank, Built, Cell, Cells, build, first_cells, problem
+from helmr.forms.values import (
+    Blank,
+    Built,
+    Cell,
+    build,
+    first_cells,
+    problem,
+    room,
+    row_ids,
+    with_rows,
+)
 
 CHOSEN = (Kind.CHOICE, Kind.BOOL, Kind.UNION)
 """Kinds of which one of several is chosen, by a key."""
@@ -38,7 +49,7 @@ class Questions:
 
     def __init__(self, form: Form, cells: Mapping[str, Cell] | None = None) -> None:
         self.form = form
-        self.cells: Cells = {**first_cells(form), **(cells or {})}
+        self.cells = with_rows(form, {**first_cells(form), **(cells or {})})
         self._lines: list[str] = []
         self._open: list[Question] = []
         self._push([form.root])
@@ -57,6 +68,8 @@ class Questions:
         asked = self._open[-1]
         if isinstance(asked, Offer):
             return self._take_offer(asked, line)
+        if asked.kind is Kind.ROWS:
+            return self._take_row(asked, line)
         if asked.kind is Kind.LINES and (line.strip() or self._lines):
             return self._take_item(asked, line)
         cell = self._cell(asked, line)
@@ -97,6 +110,29 @@ class Questions:
             return "y fills them, an empty line leaves them as they are"
         return ""
 
+    def _take_row(self, asked: Field, line: str) -> str:
+        """Whether a list gets one more row; its fields are asked next, then this again."""
+        said, rows = line.strip().lower(), row_ids(asked, self.cells[asked.key])
+        if said in ("", "n", "no"):
+            if self.cells[asked.key] is Blank.NOT_SENT and asked.required and asked.nullable:
+                self.cells[asked.key] = Blank.NULL
+            return self._put(asked, self.cells[asked.key])
+        if said == "-" and rows:
+            self.cells[asked.key] = rows[:-1]
+            return ""
+        if said not in ("y", "yes"):
+            return f"y adds a row{', - takes the last one away' if rows else ''}, Enter goes on"
+        if why_not := room(self.form, asked, self.cells):
+            return f"{why_not}; e at the question edits the whole answer"
+        added = max(rows, default=-1) + 1
+        self.cells = with_rows(self.form, {**self.cells, asked.key: (*rows, added)})
+        self._open.extend(reversed(self._of_row(asked, added)))
+        return ""
+
+    def _of_row(self, asked: Field, number: int) -> list[Question]:
+        place = row_ids(asked, self.cells[asked.key]).index(number) + 1
+        return self._ordered([_named(asked.row(number), f"{asked.label} {place}")])
+
     def _take_item(self, asked: Field, line: str) -> str:
         if line.strip():
             why = problem(asked.item, line.strip()) if asked.item is not None else ""
@@ -127,26 +163,36 @@ class Questions:
 
     def _push(self, fields: Sequence[Field]) -> None:
         """Ask for these next."""
-        self._open.extend(reversed(_ordered(fields)))
+        self._open.extend(reversed(self._ordered(fields)))
+
+    def _ordered(self, fields: Sequence[Field]) -> list[Question]:
+        """These fields in the order of asking; groups that must be there are taken apart."""
+        found: list[Question] = []
+        rest: list[Field] = []
+        for one in fields:
+            may_wait = one.may_be_left_out and bool(one.path)
+            if one.kind is Kind.GROUP and may_wait:
+                found.append(Offer(one.label, one.children, group=one))
+            elif one.kind is Kind.GROUP:
+                found += self._ordered(one.children)
+            elif one.kind is Kind.ROWS and (rows := row_ids(one, self.cells.get(one.key))):
+                found += [asked for number in rows for asked in self._of_row(one, number)]
+                found.append(one)
+            elif may_wait and one.kind is not Kind.CONST:
+                rest.append(one)
+            elif one.kind is not Kind.CONST:
+                found.append(one)
+        if len(rest) > 1:
+            return [*found, Offer(", ".join(one.label for one in rest), tuple(rest))]
+        return [*found, *rest]
 
 
-def _ordered(fields: Sequence[Field]) -> list[Question]:
-    """These fields in the order of asking; groups that must be there are taken apart."""
-    found: list[Question] = []
-    rest: list[Field] = []
-    for one in fields:
-        may_wait = one.may_be_left_out and bool(one.path)
-        if one.kind is Kind.GROUP and may_wait:
-            found.append(Offer(one.label, one.children, group=one))
-        elif one.kind is Kind.GROUP:
-            found += _ordered(one.children)
-        elif may_wait and one.kind is not Kind.CONST:
-            rest.append(one)
-        elif one.kind is not Kind.CONST:
-            found.append(one)
-    if len(rest) > 1:
-        return [*found, Offer(", ".join(one.label for one in rest), tuple(rest))]
-    return [*found, *rest]
+def _named(field: Field, name: str) -> Field:
+    """A row, and what is in it, with its place in the list before each label."""
+    if field.kind is not Kind.GROUP:
+        return replace(field, label=name)
+    parts = (replace(child, label=f"{name} {child.label}") for child in field.children)
+    return replace(field, label=name, children=tuple(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +254,8 @@ def kept_text(field: Field, cell: Cell) -> str:
         return "left out" if said is None else f"left out: {said}"
     if field.kind is Kind.SECRET:
         return "kept" if cell else ""
+    if field.kind is Kind.ROWS:
+        return f"{len(row_ids(field, cell))} rows"
     if isinstance(cell, tuple):
         return ", ".join(labels(field)[place] for place in cell) or "none of them"
     if isinstance(cell, int):

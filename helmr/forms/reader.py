@@ -1,7 +1,7 @@
 """From a JSON Schema to the fields of a form.
 
-The schema is untrusted: fields, depth and choices are bounded, references are followed only inside it and never in a
-circle. What goes over a bound is entered as JSON, and the field says why.
+The schema is untrusted: fields, depth and choices are bounded, references are followed only inside it and in a circle
+only by way of rows, each a level deeper. What goes over a bound is entered as JSON, and the field says why.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from typing import Any
 
 from helmr.forms.model import (
     ANYTHING,
+    FIELDS_MAX,
     MISSING,
+    ROW,
     Choice,
     Field,
     Form,
     Kind,
+    Path,
     Schema,
     Variant,
     escaped,
     json_text,
     plain,
 )
+from helmr.forms.values import shows
 
-FIELDS_MAX = 150
-"""A console takes 1.3 s of CPU to draw as many."""
 DEPTH_MAX = 6
-"""Groups and unions inside one another; what is deeper is entered as JSON."""
+"""Groups, unions and lists of rows inside one another; what is deeper is entered as JSON."""
+READS_MAX = 4 * FIELDS_MAX
+"""Fields that are read at all, those of rows that turn out to be too many counted."""
 CHOICES_MAX = 500
 VARIANTS_MAX = 20
 SHORT_TEXT_MAX = 120
@@ -53,7 +57,21 @@ def form_of(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
         whole = given if isinstance(given, Mapping) else {}
         reason = f"it has more than {FIELDS_MAX} fields"
         root = Field((), "answer", Kind.JSON, schema=whole, reason=reason)
-    return Form(given, root, schema_hash(given), initial)
+    return Form(given, _fitted(root, initial), schema_hash(given), initial)
+
+
+def _fitted(field: Field, initial: Any) -> Field:
+    """The field with JSON for each list that can't show, as rows, what it begins with: nothing of it gets lost."""
+    if initial is MISSING or (initial is None and field.may_be_left_out):
+        return field
+    if field.kind is Kind.GROUP and isinstance(initial, Mapping):
+        parts = (_fitted(child, initial.get(child.name, MISSING)) for child in field.children)
+        return replace(field, children=tuple(parts))
+    if field.kind is Kind.ROWS and not shows(field, initial):
+        return replace(
+            field, kind=Kind.JSON, item=None, reason="rows can't show what it begins with"
+        )
+    return field
 
 
 def schema_hash(schema: Schema | bool | None) -> str:
@@ -77,6 +95,10 @@ class _TooMany(Exception):
     """The schema asks for more fields than a person can answer."""
 
 
+_PLAIN = ("string", "integer", "number", "boolean")
+_LIST = "[]"
+"""Among references: from here on it goes on in a row, which is there only if somebody adds it."""
+
 _ANNOTATIONS = frozenset(
     {
         "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "unit",
@@ -91,12 +113,14 @@ class _Reader:
     def __init__(self, root: Schema | bool) -> None:
         self._root = root
         self._count = 0
+        self._reads = 0
+        """As `_count`, with what was given up again."""
 
     def read(
         self,
         schema: Any,
         *,
-        path: tuple[str, ...],
+        path: Path,
         refs: tuple[str, ...],
         label: str = "",
         required: bool = True,
@@ -105,12 +129,13 @@ class _Reader:
     ) -> Field:
         """One field; JSON for what can't be asked better."""
         self._count += 1
-        if self._count > FIELDS_MAX:
+        self._reads += 1
+        if self._count > FIELDS_MAX or self._reads > READS_MAX:
             raise _TooMany
         resolved, refs, nullable, reason = self._resolve(schema, refs)
         base = Field(
             path,
-            label or (path[-1] if path else "answer"),
+            label,
             Kind.JSON,
             required=required,
             nullable=nullable,
@@ -124,7 +149,7 @@ class _Reader:
             base = replace(base, label=_label(base, schema, resolved))
         if schema is not True and not isinstance(schema, Mapping):
             reason = "nothing fits it"
-        if reason or depth > DEPTH_MAX:
+        if reason or (depth > DEPTH_MAX and resolved.get("type") not in _PLAIN):
             return replace(base, reason=reason or f"it is nested more than {DEPTH_MAX} deep")
         if set(resolved) <= _ANNOTATIONS:
             return replace(base, reason=ANYTHING)
@@ -149,7 +174,7 @@ class _Reader:
             case "null":
                 return replace(base, kind=Kind.CONST, choices=(Choice(plain(None), None),))
             case "array":
-                return self._list(base, schema, refs)
+                return self._list(base, schema, depth, refs)
             case "object" | None:
                 return self._group(base, schema, depth, refs)
             case _:
@@ -178,12 +203,14 @@ class _Reader:
         )
         return replace(base, kind=Kind.GROUP, children=children)
 
-    def _list(self, base: Field, schema: Schema, refs: tuple[str, ...]) -> Field:
+    def _list(self, base: Field, schema: Schema, depth: int, refs: tuple[str, ...]) -> Field:
         items, _, nullable, reason = self._resolve(schema.get("items"), refs)
         kind: Kind | None = None
         item: Field | None = None
         choices: tuple[Choice, ...] = ()
-        if "prefixItems" in schema or nullable or reason or "const" in items:
+        if "prefixItems" in schema:
+            return replace(base, reason="it is a list whose places differ")
+        if nullable or reason or "const" in items:
             pass
         elif "enum" in items:
             choices = _choices(items["enum"])
@@ -192,7 +219,9 @@ class _Reader:
             item = self._typed(Field(base.path, base.label, Kind.JSON), items, 0, refs)
             kind = None if item.kind is Kind.SECRET else Kind.LINES
         if kind is None:
-            return replace(base, reason="it is a list of more than plain values")
+            kind, item = Kind.ROWS, self._row(base, schema.get("items"), depth, refs)
+        if item is not None and item.kind is Kind.JSON:
+            return replace(base, reason=f"of its items: {item.reason}")
         return replace(
             base,
             kind=kind,
@@ -201,6 +230,20 @@ class _Reader:
             length_min=_int(schema.get("minItems")),
             length_max=_int(schema.get("maxItems")),
         )
+
+    def _row(self, base: Field, items: Any, depth: int, refs: tuple[str, ...]) -> Field:
+        """The template of a list's rows; JSON if they would be too many fields."""
+        before = self._count
+        if self._reads > READS_MAX // 2:
+            return Field((*base.path, ROW), "row", Kind.JSON, reason="the form has many fields")
+        path = (*base.path, ROW)
+        try:
+            return self.read(
+                items, path=path, refs=(*refs, _LIST), depth=depth + 1, branch=base.branch
+            )
+        except _TooMany:
+            self._count = before
+            return Field(path, "row", Kind.JSON, reason="the form has too many fields with it")
 
     def _union(
         self, base: Field, schema: Schema, depth: int, refs: tuple[str, ...]
@@ -276,7 +319,7 @@ class _Reader:
             if "$ref" in current:
                 reference = current.pop("$ref")
                 target = find_reference(self._root, reference)
-                if reference in refs:
+                if reference in refs[len(refs) - _since_list(refs) :]:
                     return current, refs, nullable, "it refers to itself"
                 if target is True:
                     continue
@@ -292,6 +335,11 @@ class _Reader:
             else:
                 return current, refs, nullable, ""
         return current, refs, nullable, "it is wrapped too often"
+
+
+def _since_list(refs: tuple[str, ...]) -> int:
+    """How many references were followed since the innermost list."""
+    return refs[::-1].index(_LIST) if _LIST in refs else len(refs)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any] | None:

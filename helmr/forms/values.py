@@ -1,8 +1,10 @@
 """What was entered into a form, as JSON, and JSON as what would have been entered.
 
 A cell is the content of one field: a text, the number of a choice or variant, several of them, or a `Blank`. "Not
-sent", null and empty are three different answers. A group has a cell only where it is asked for as a whole: 0 sends it
-as it is, a `Blank` sends that; without a cell, one that may be left out is, as long as nothing in it was touched.
+sent", null and empty are three different answers. A list of rows holds their ids in their order; an id stays that of
+its row when others are added, taken away or moved, so what was entered into a row stays in it. A group has a cell only
+where it is asked for as a whole: 0 sends it as it is, a `Blank` sends that; without a cell, one that may be left out
+is, as long as nothing in it was touched.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import Enum
@@ -18,10 +20,12 @@ from typing import Any
 
 from helmr import durations
 from helmr.errors import BadDuration, BadJson
-from helmr.forms.model import MISSING, Field, Form, Kind, json_text
+from helmr.forms.model import FIELDS_MAX, MISSING, ROW, ROWS_MAX, Field, Form, Kind, Path, json_text
 from helmr.jsonio import loads
 
 LINES_MAX = 10_000
+FIRST_ROWS_MAX = 5
+"""So many of the rows that a list needs are there to begin with."""
 
 
 class Blank(Enum):
@@ -49,10 +53,62 @@ class _Refused(Exception):
 
 def first_cells(form: Form) -> Cells:
     """How a form begins: with what fits of its initial value, else nothing chosen or sent, required texts empty."""
-    cells = {item.key: _first(item) for item in form.leaves()}
+    cells: Cells = {}
     if form.initial is not MISSING:
         _pour(form.root, form.initial, cells)
-    return cells
+    return with_rows(form, cells)
+
+
+def with_rows(form: Form, cells: Mapping[str, Cell]) -> Cells:
+    """These cells, and how every other field begins, those of the rows that there are too."""
+    return {**cells, **{item.key: _cell_of(item, cells) for item in present(form.root, cells)}}
+
+
+def row_ids(item: Field, cell: Cell | None) -> tuple[int, ...]:
+    """The rows of a list, each once; of a cell that holds none, none."""
+    if item.kind is not Kind.ROWS or not isinstance(cell, tuple):
+        return ()
+    return tuple(dict.fromkeys(one for one in cell if one >= 0))[:ROWS_MAX]
+
+
+def present(item: Field, cells: Mapping[str, Cell]) -> Iterator[Field]:
+    """Every field in it that takes a value, also those of variants not chosen and of the rows that there are."""
+    for leaf in item.leaves():
+        yield leaf
+        for number in row_ids(leaf, _cell_of(leaf, cells)):
+            yield from present(leaf.row(number), cells)
+
+
+def room(form: Form, item: Field, cells: Mapping[str, Cell]) -> str:
+    """Why a list of rows takes no further one; empty if it does."""
+    count = len(row_ids(item, _cell_of(item, cells)))
+    if item.length_max is not None and count >= item.length_max:
+        return f"at most {item.length_max}"
+    if count >= ROWS_MAX:
+        return f"a form shows {ROWS_MAX} rows of a list"
+    row = sum(1 for _ in item.row(0).leaves())
+    if sum(1 for _ in present(form.root, cells)) + row > FIELDS_MAX:
+        return f"a form shows {FIELDS_MAX} fields"
+    return ""
+
+
+def places(form: Form, cells: Mapping[str, Cell]) -> dict[Path, Field]:
+    """The fields that take part, by where their values stand in the JSON: in lists by position, from 0.
+
+    Of a union only the chosen variant takes part. An inner field stands for a place that it shares with an outer one.
+    """
+    return dict(_places_of(form.root, cells, ()))
+
+
+def _places_of(item: Field, cells: Mapping[str, Cell], where: Path) -> Iterator[tuple[Path, Field]]:
+    yield where, item
+    cell = _cell_of(item, cells)
+    if item.kind is Kind.UNION and isinstance(cell, int) and 0 <= cell < len(item.variants):
+        yield from _places_of(item.variants[cell].field, cells, where)
+    for position, number in enumerate(row_ids(item, cell)):
+        yield from _places_of(item.row(number), cells, (*where, position))
+    for child in item.children:
+        yield from _places_of(child, cells, (*where, child.name))
 
 
 def build(form: Form, cells: Mapping[str, Cell]) -> Built:
@@ -62,40 +118,53 @@ def build(form: Form, cells: Mapping[str, Cell]) -> Built:
     return Built(None if data is MISSING else data, problems)
 
 
+def alone(item: Field, cell: Cell) -> Built:
+    """The JSON that this cell of this field says, looked at alone: of a list of rows or a union, not what is in it."""
+    problems: dict[str, str] = {}
+    data = _value(item, {item.key: cell}, problems)
+    return Built(None if data is MISSING else data, problems)
+
+
 def problem(item: Field, cell: Cell) -> str:
     """What is wrong with this cell of this field, looked at alone; empty if nothing is."""
-    problems: dict[str, str] = {}
-    _value(item, {item.key: cell}, problems)
-    return next(iter(problems.values()), "")
+    return alone(item, cell).problems.get(item.key, "")
 
 
 def fill(form: Form, data: Any) -> Cells | None:
     """Cells that build exactly this JSON; None if the form can't show it."""
-    cells = {item.key: _first(item) for item in form.leaves()}
-    if not _pour(form.root, data, cells):
+    cells: Cells = {}
+    if not _pour(form.root, data, cells) or not _says(form.root, cells, data):
         return None
-    return cells if _says(form.root, cells, data) else None
+    found = with_rows(form, cells)
+    return found if len(found) <= FIELDS_MAX else None
+
+
+def shows(item: Field, data: Any) -> bool:
+    """Whether the field can show exactly this JSON."""
+    cells: Cells = {}
+    return _pour(item, data, cells) and _says(item, cells, data) and len(cells) <= FIELDS_MAX
 
 
 def carry(old: Form, cells: Mapping[str, Cell], new: Form) -> tuple[Cells, list[str]]:
     """Take over what was typed where name and kind match; also the labels of what could not be taken over."""
     result, dropped = first_cells(new), []
-    begun, places = first_cells(old), {item.key: item for item in new.leaves()}
-    for item in old.leaves():
-        cell = cells.get(item.key, begun[item.key])
-        if cell == begun[item.key]:
+    begun = first_cells(old)
+    for item in present(old.root, cells):
+        cell = cells.get(item.key, begun.get(item.key, first_cell(item)))
+        if cell == begun.get(item.key, first_cell(item)):
             continue
-        place = places.get(item.key)
+        place = next((one for one in present(new.root, result) if one.key == item.key), None)
         if place is not None and place.kind is item.kind and place.choices == item.choices:
             result[item.key] = cell
         else:
             dropped.append(item.label)
-    return result, dropped
+    return with_rows(new, result), dropped
 
 
 def redacted(form: Form, data: Any) -> Any:
     """The JSON with secrets replaced by dots, for review and copy."""
-    return _redact(data, (), {item.path for item in form.leaves() if item.kind is Kind.SECRET})
+    hidden = {item.path for item in form.leaves(templates=True) if item.kind is Kind.SECRET}
+    return _redact(data, (), hidden)
 
 
 def pretty(value: Any) -> str:
@@ -109,7 +178,7 @@ def pretty(value: Any) -> str:
 def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> Any:
     if item.kind is Kind.CONST:
         return item.choices[0].value
-    cell = cells.get(item.key, MISSING if item.kind is Kind.GROUP else _first(item))
+    cell = cells.get(item.key, MISSING if item.kind is Kind.GROUP else first_cell(item))
     if cell is Blank.NOT_SENT:
         if item.required:
             problems[item.key] = "needed"
@@ -123,6 +192,8 @@ def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> 
     try:
         if item.kind is Kind.UNION:
             return _value(item.variants[_index(cell, item.variants)].field, cells, problems)
+        if item.kind is Kind.ROWS:
+            return _rows(item, cell, cells, problems)
         return _leaf(item, cell)
     except _Refused as refusal:
         problems[item.key] = str(refusal)
@@ -132,12 +203,19 @@ def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> 
 def _group(
     item: Field, cells: Mapping[str, Cell], problems: dict[str, str], *, is_asked: bool
 ) -> Any:
-    is_untouched = all(cells.get(leaf.key, _first(leaf)) == _first(leaf) for leaf in item.leaves())
+    is_untouched = all(_cell_of(one, cells) == first_cell(one) for one in present(item, cells))
     if is_untouched and not is_asked and item.path and item.may_be_left_out:
         # So its needed fields are not missed.
         return None if item.required else MISSING
     values = ((child.name, _value(child, cells, problems)) for child in item.children)
     return {name: value for name, value in values if value is not MISSING}
+
+
+def _rows(item: Field, cell: Any, cells: Mapping[str, Cell], problems: dict[str, str]) -> list[Any]:
+    if not isinstance(cell, tuple):
+        raise _Refused("needs rows")
+    values = [_value(item.row(number), cells, problems) for number in row_ids(item, cell)]
+    return _counted(item, values)
 
 
 def _index(cell: Any, among: tuple[Any, ...]) -> int:
@@ -253,9 +331,14 @@ def _pour(item: Field, data: Any, cells: Cells) -> bool:
     if data is None and item.nullable:
         cells[item.key] = Blank.NULL
         return True
+    if item.kind is Kind.ROWS:
+        if not isinstance(data, list) or len(data) > ROWS_MAX:
+            return False
+        cells[item.key] = tuple(range(len(data)))
+        return all(_pour(item.row(number), part, cells) for number, part in enumerate(data))
     if item.kind is Kind.UNION:
         for index, variant in enumerate(item.variants):
-            inner = {leaf.key: _first(leaf) for leaf in variant.field.leaves()}
+            inner: Cells = {}
             if _pour(variant.field, data, inner) and _says(variant.field, inner, data):
                 cells.update({**inner, item.key: index})
                 return True
@@ -297,19 +380,28 @@ def _says(item: Field, cells: Cells, data: Any) -> bool:
 # --- helpers ------------------------------------------------------------------------------------
 
 
-def _first(item: Field) -> Cell:
+def first_cell(item: Field) -> Cell:
+    """How a field of a form without an initial value begins."""
     if not item.required or item.nullable:
         return Blank.NOT_SENT
     if item.kind in (Kind.LONG, Kind.TEXT, Kind.LINES):
         return ""
     if item.kind is Kind.BOOL and item.default is not MISSING:
         return 0 if item.default is True else 1
+    if item.kind is Kind.ROWS:
+        return tuple(range(min(item.length_min or 0, FIRST_ROWS_MAX)))
     return () if item.kind is Kind.MULTI else Blank.NOT_SENT
 
 
-def _redact(data: Any, path: tuple[str, ...], hidden: set[tuple[str, ...]]) -> Any:
+def _cell_of(item: Field, cells: Mapping[str, Cell]) -> Cell:
+    return cells.get(item.key, first_cell(item))
+
+
+def _redact(data: Any, path: Path, hidden: set[Path]) -> Any:
     if path in hidden:
         return "••••••"
     if isinstance(data, dict):
         return {key: _redact(value, (*path, key), hidden) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_redact(value, (*path, ROW), hidden) for value in data]
     return data

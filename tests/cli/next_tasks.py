@@ -32,7 +32,7 @@ class Address(BaseModel):
 
 
 class Item(BaseModel):
-    sku: str
+    sku: str = Field(pattern="^[A-Z]")
     qty: int
 
 

@@ -115,7 +115,10 @@ KINDS: dict[str, tuple[str, list[tuple[str, str]], str]] = {
             ("] ", "a"),
             ("street", "Elm"),
             ("number", "{n}"),
-            ("items", '[{{"sku": "A{n}", "qty": 3}}]'),
+            ("items: 0 rows", "y"),
+            ("items 1 sku", "A{n}"),
+            ("items 1 qty", "3"),
+            ("items: 1 rows", ""),
             ("labels", "red"),
             ("labels", "soft"),
             ("labels", ""),
@@ -265,19 +268,24 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
         ("street", "Elm"),
         ("number", "x"),
         ("not a whole number", "7"),
-        ("items", '[{"sku": "A1"}]'),
+        ("items: 0 rows", "y"),
+        ("items 1 sku", "a1"),
+        ("items 1 qty", "2"),
+        ("items: 1 rows", ""),
         ("labels", ""),
     ):
         await person.reads(prompt)
         await person.types(line)
     told = await person.reads("draft restored: ")
-    assert "items.0.qty" in told
+    assert "items.0.sku" in told
     await person.reads("keep")
     await person.types("a")
     for prompt, line in (
         ("street [Elm]", ""),
         ("number (whole number) [7]", ""),
-        ("items", '[{"sku": "A1", "qty": 2}]'),
+        ("items 1 sku [a1]", "A1"),
+        ("items 1 qty (whole number) [2]", ""),
+        ("items: 1 rows", ""),
         ("labels", ""),
     ):
         await person.reads(prompt)

@@ -23,10 +23,10 @@ from helmr.forms import (
     fill,
     first_cells,
     form_of,
+    present,
     redacted,
 )
-from helmr.forms.model import json_text
-from helmr.forms.reader import FIELDS_MAX
+from helmr.forms.model import FIELDS_MAX, json_text
 from helmr.jsonio import loads
 from helmr_console.widgets.form import SchemaForm
 from helmr_runtime.http.answer_page import build_form
@@ -181,7 +181,7 @@ def test_what_has_no_widget_is_json() -> None:
     assert form_of(None).root.kind is Kind.JSON
     assert form_of(True).root.kind is Kind.JSON
     assert kinds(dict[str, int]) == {"$": Kind.JSON}
-    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.JSON}
+    assert kinds(Tree) == {"name": Kind.LONG, "children": Kind.ROWS}
     assert kinds(int | str) == {"$": Kind.UNION, "$@0": Kind.INTEGER, "$@1": Kind.LONG}
     assert kinds(str) == {"$": Kind.LONG}
     assert kinds(Literal["a", "b"]) == {"$": Kind.CHOICE}
@@ -288,6 +288,7 @@ SCHEMAS: list[Any] = [
     schema(Everything),
     schema(Decision),
     schema(Tree),
+    {"type": "array", "items": schema(Decision), "minItems": 2},
     schema(int | str),
     schema(list[str] | None),
     schema(dict[str, int]),
@@ -307,15 +308,16 @@ def test_console_and_answer_page_ask_the_same(given_schema: Any) -> None:
     page, form = build_form(given_schema), form_of(given_schema)
     assert page.model == form
     drawn = SchemaForm(form)
-    list(drawn._widgets(form.root))
+    list(drawn.widgets_of(form.root))
     halves = {inner.id for each in page.walk() if each.field.takes_anything for inner in each.inner}
     asked = [
         each.field
         for each in page.walk()
         if each.control != "group" and each.id not in halves and each.field.name != "kind"
     ]
-    assert [leaf.key for leaf in asked] == [leaf.key for leaf in form.leaves()]
-    assert set(drawn.rows) == {leaf.key for leaf in form.leaves()}
+    there = present(form.root, first_cells(form))
+    assert [leaf.key for leaf in asked] == [leaf.key for leaf in there]
+    assert set(drawn.rows) == set(first_cells(form))
 
 
 def test_no_two_fields_share_a_key() -> None:
@@ -365,7 +367,11 @@ def test_a_form_begins_with_what_fits_of_its_initial_value() -> None:
         (False, "nothing fits it"),
         ({"$ref": "#"}, "it refers to itself"),
         ({"$ref": "https://example.com/schema"}, "it refers to what is not here"),
-        ({"type": "array", "items": {"type": "object"}}, "it is a list of more than plain values"),
+        (
+            {"type": "array", "items": {"type": "object"}},
+            "of its items: it says nothing of its fields",
+        ),
+        ({"type": "array", "prefixItems": [{}]}, "it is a list whose places differ"),
         ({"type": "object"}, "it says nothing of its fields"),
         ({"enum": []}, "it has no choices, or more than 500"),
         ({"anyOf": [ADDRESS], "minProperties": 1}, "it has rules that fields can't show"),

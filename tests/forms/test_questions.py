@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
 from helmr.forms import Blank, form_of
+from helmr.forms import Field as FormField
 from helmr.forms.questions import Offer, Questions, kept_text, keys, labels, place_of
 
 
@@ -81,7 +82,7 @@ def test_the_one_field_that_may_be_left_out_is_asked_and_judged() -> None:
 def test_a_nested_order_with_lists_a_union_and_what_is_left_out() -> None:
     one = questions(Order)
     lines = ["y", "red, 3", "Ada", "Bo", "", "2026-11-24", "Elm", "11"]
-    lines += ['[{"sku": "A11", "qty": 3}]', "bank", "CH93", "n", ""]
+    lines += ["y", "A11", "3", "y", "B22", "1", "", "bank", "CH93", "n", ""]
     assert asked(one, *lines) == [""] * len(lines)
     assert one.current is None
     assert one.built().data == {
@@ -90,9 +91,39 @@ def test_a_nested_order_with_lists_a_union_and_what_is_left_out() -> None:
         "names": ["Ada", "Bo"],
         "day": "2026-11-24",
         "to": {"street": "Elm", "number": 11},
-        "items": [{"sku": "A11", "qty": 3}],
+        "items": [{"sku": "A11", "qty": 3}, {"sku": "B22", "qty": 1}],
         "pay": {"kind": "bank", "iban": "CH93"},
     }
+
+
+class Pair(BaseModel):
+    lines: list[Line] = Field(min_length=1, max_length=2)
+    flags: list[bool] | None = None
+
+
+def test_rows_are_asked_one_after_the_other_and_say_which_they_are() -> None:
+    one = questions(Pair)
+    assert isinstance(one.current, FormField)
+    assert one.current.label == "lines 1 sku"
+    assert asked(one, "A11", "3", "y") == ["", "", ""]
+    assert getattr(one.current, "label", "") == "lines 2 sku"
+    assert asked(one, "B22", "1") == ["", ""]
+    assert one.take("y") == "at most 2; e at the question edits the whole answer"
+    assert one.take("perhaps") == "y adds a row, - takes the last one away, Enter goes on"
+    assert asked(one, "-", "-") == ["", ""]
+    assert one.take("") == "at least 1"
+    assert asked(one, "y", "C33", "9", "", "y", "n", "") == [""] * 7
+    assert one.current is None
+    assert one.built().data == {"lines": [{"sku": "C33", "qty": 9}], "flags": [False]}
+
+
+def test_rows_that_were_entered_before_are_kept_by_empty_lines() -> None:
+    first = questions(Pair)
+    asked(first, "A11", "3", "y", "B22", "1", "", "")
+    again = Questions(first.form, first.cells)
+    assert asked(again, "", "", "", "", "", "") == [""] * 6
+    assert again.current is None
+    assert again.built().data == first.built().data
 
 
 def test_what_may_be_left_out_is_filled_if_somebody_wants_to() -> None:
@@ -209,5 +240,6 @@ def test_what_an_empty_line_says_is_told() -> None:
     by_name = {one.name: one for one in order.leaves()}
     assert kept_text(by_name["sure"], 1) == labels(by_name["sure"])[1]
     assert kept_text(by_name["colours"], (0, 2)) == "red, blue"
+    assert kept_text(by_name["items"], (4, 1)) == "2 rows"
     assert kept_text(by_name["remark"], Blank.NOT_SENT) == "left out"
     assert kept_text(by_name["day"], Blank.NOT_SENT) == ""

@@ -51,7 +51,7 @@ async def refund(call_ids: list[str]) -> list[Any]:
 def test_a_form_has_a_field_for_each_argument_and_starts_with_what_was_asked() -> None:
     initial = {"decision": "approve", "arguments": ASKED}
     form = form_of(approval_schema(Refund.model_json_schema()), initial=initial)
-    leaves = {".".join(leaf.path): leaf.kind for leaf in form.leaves()}
+    leaves = {leaf.key: leaf.kind for leaf in form.leaves()}
     assert leaves == {
         "decision": Kind.CHOICE,
         "arguments.customer": Kind.LONG,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from helmr.forms import MISSING, Blank, Cell, Field, Kind, example
+from helmr.forms.model import LISTS
 
 CHOICES_SHOWN = 12
 RADIO_MAX = 5
@@ -28,6 +29,7 @@ _TAKES = {
     Kind.DATETIME: "a date and time with its zone",
     Kind.DURATION: "a span of time",
     Kind.LINES: "a list, each line one of its items; tab leaves it, F4 opens it in $EDITOR",
+    Kind.ROWS: "enter on the last line adds a row; in a row ^o adds one behind it, ^g takes it away, ^up ^down move it",
     Kind.JSON: "any JSON that fits its schema; tab leaves it, F4 opens it in $EDITOR",
     Kind.CONST: "always the same; there is nothing to enter",
 }
@@ -49,7 +51,7 @@ def about(field: Field) -> Iterator[str]:
         yield f"written like {example(field.kind)}"
     if field.range_text():
         yield field.range_text()
-    is_list = field.kind in (Kind.MULTI, Kind.LINES)
+    is_list = field.kind in LISTS
     if (field.length_min or field.length_max is not None) and not is_list:
         low, high = field.length_min or 0, field.length_max
         yield f"{low} to {high} characters" if high is not None else f"at least {low} characters"
@@ -67,7 +69,7 @@ def _blank(field: Field) -> Iterator[str]:
         yield "required: the answer is not sent without it"
         return
     states = [] if field.required else ["not sent"]
-    if field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES):
+    if field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.ROWS):
         states.append("empty")
     if field.nullable:
         states.append("null")

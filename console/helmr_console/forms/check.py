@@ -15,7 +15,7 @@ from pydantic_core import SchemaValidator, core_schema
 from pydantic_core import ValidationError as CoreValidationError
 from referencing.exceptions import Unresolvable
 
-from helmr.forms import Schema
+from helmr.forms import Blank, Cell, Field, Kind, Schema, alone
 
 PROBLEMS_MAX = 50
 
@@ -32,6 +32,22 @@ def problems(schema: Schema | bool, data: Any) -> dict[str, str]:
     except (SchemaError, Unresolvable, RecursionError):
         return {}
     return found
+
+
+def problem(field: Field, cell: Cell, root: Schema | bool) -> str:
+    """What is wrong with this cell of this field, looked at alone; empty if nothing is.
+
+    Args:
+        root: The schema of the whole form, where `$ref` is looked up.
+    """
+    built = alone(field, cell)
+    if field.key in built.problems:
+        return built.problems[field.key]
+    if isinstance(cell, Blank) or field.kind in (Kind.UNION, Kind.ROWS):
+        return ""  # what is in it is judged at its own place
+    named = root if isinstance(root, Mapping) else {}
+    known = {word: named[word] for word in ("$defs", "definitions") if word in named}
+    return next(iter(problems({**known, **field.schema}, built.data).values()), "")
 
 
 def _pattern(

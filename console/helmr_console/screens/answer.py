@@ -12,20 +12,19 @@ from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import form_of, pretty, redacted
+from helmr.forms import form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
-from helmr_console import countdown, effects, safe, views
+from helmr_console import countdown, effects, rival, safe, views
 from helmr_console.actions import Scope
-from helmr_console.difflines import diff, summary
 from helmr_console.held_send import HeldSend
 from helmr_console.outbox import Sending
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Refused
 from helmr_console.reads import answer_of, tail
+from helmr_console.screens.as_last_time import AsLastTime
 from helmr_console.screens.base import bindings
-from helmr_console.screens.compose import ComposeScreen
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.details import rehearsed
@@ -44,19 +43,18 @@ from helmr_console.widgets.panes import (
 CONTEXT_ENTRIES = 30
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
-LINES_OF_THEIRS = 20
 CLAIM_RETRY = timedelta(seconds=30)
 RENEW_BEFORE = timedelta(minutes=10)
 """A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
 
 
-class AnswerScreen(ComposeScreen):
+class AnswerScreen(AsLastTime):
     """The form for exactly one wait (S-18)."""
 
     ACTION = "answer"
     AREA = "inbox"
     TITLE_TEXT = "Answer"
-    SCOPES = (*ComposeScreen.SCOPES, Scope.ANSWER)
+    SCOPES = (*AsLastTime.SCOPES, Scope.ANSWER)
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
@@ -70,6 +68,8 @@ class AnswerScreen(ComposeScreen):
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
         self._was_over = ""
+        self._theirs: list[Content] = []
+        """Another's answer that was first."""
         self.own_claim: ClaimInfo | None = None
         """One's own (S-81)."""
         self._was_claimed = False
@@ -191,7 +191,7 @@ class AnswerScreen(ComposeScreen):
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
         width = self.aside.size.width - 2
-        parts = [head("Transcript, newest last")]
+        parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(views.entry_line(entry), width) for entry in self.entries]
         beside = self.has_class("-narrow") or (
             self.wait is not None and not self._is_short(self.wait)
@@ -280,21 +280,16 @@ class AnswerScreen(ComposeScreen):
             )
 
     async def _compare(self, said: Sequence[str], role: str, theirs: Any = None) -> None:
-        """What the other answered, against what stands here; of a form that is not complete, only theirs."""
+        """What the other answered, against what stands here."""
         wait = self.now_wait()
         if theirs is None and wait is not None:
             theirs = await answer_of(self.console.client, wait)
-        if theirs is None:
+        if theirs is None or self.form is None:
             return
-        built = self.form.result() if self.form is not None else None
-        if built is None or built.problems:
-            self.tell(
-                (*said, "their answer:", *pretty(theirs).splitlines()[:LINES_OF_THEIRS]), role
-            )
-            return
-        found = diff(theirs, built.data)
-        texts = [f"{line.sign} {line.path}  {line.text}" for line in found]
-        self.tell((*said, f"their answer against yours: {summary(found)}", *texts), role)
+        form = self.form
+        self._theirs = rival.whole(form.form, theirs)
+        self.tell((*said, *rival.compared(form.form, theirs, form.result())), role)
+        self.redraw()
 
     # --- held in place of reviewed
 
@@ -389,7 +384,9 @@ class AnswerScreen(ComposeScreen):
         self.console.answered(self.wait_id)
 
     def say_accepted(self, outcome: Outcome) -> None:
-        """What was accepted, and how."""
+        """What was accepted, and how; it is kept for the next time."""
+        if self.wait is not None and self.form is not None:
+            self.console.keep_as_last(self.wait, self.draft_of(self.wait.id, None))
         what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
         self.console.say(
             f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "information"

@@ -27,7 +27,7 @@ def commands(screen: ConsoleScreen) -> Iterable[MenuItem]:
             detail = f"{console.key_names.get(action.id, action.key_text):<6} {action.help}"
             yield MenuItem(action.label, detail, partial(_perform, screen, action.id))
     if isinstance(screen, ListScreen):
-        for name, text in console.options.filters.items():
+        for name, text in screen.filters().items():
             yield MenuItem(f"filter {name}", text, partial(screen.set_filter, text))
     for wait in console.store.inbox()[:ROWS_MAX]:
         detail = f"{subject_of(wait)}  {wait.id}  {wait.correlation_id or ''}"

@@ -11,7 +11,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from helmr.drafts import AnswerDraft, beginning
-from helmr.forms import Built, Cells, Form, Kind, pretty, redacted
+from helmr.forms import Built, Cells, Form, pretty, redacted
 from helmr_console.actions import Context
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
@@ -114,12 +114,11 @@ class ComposeScreen(SubmitScreen):
         """What was entered, as the draft of this name."""
         assert self.form is not None, "something was entered"
         form = self.form.form
-        secret = any(leaf.kind is Kind.SECRET for leaf in form.leaves())
         return AnswerDraft(
             wait_id=name,
             schema_hash=form.schema_hash,
             cells=self.form.drafted(),
-            raw=None if secret else self.form.raw_text,
+            raw=None if form.has_secret else self.form.raw_text,
             operation_id=operation_id,
             schema=form.schema,
         )
@@ -162,6 +161,7 @@ class ComposeScreen(SubmitScreen):
         return replace(
             super().context(),
             field=form is not None and (form.focused_row() is not None or form.is_raw),
+            in_list=in_form and form is not None and form.focused_list() is not None,
             discardable=self._discarded is not None
             or (in_form and form is not None and form.is_touched()),
         )
@@ -244,6 +244,37 @@ class ComposeScreen(SubmitScreen):
         if row is not None:
             row.put(row.first)
             self.on_schema_form_changed()
+
+    async def do_row_add(self) -> None:
+        """A row behind this one."""
+        if self.form is not None and self.submission.phase is SendPhase.FORM:
+            self._say_why_not(await self.form.add_row())
+
+    async def do_row_remove(self) -> None:
+        """Without this row."""
+        if self.form is not None and self.submission.phase is SendPhase.FORM:
+            self._say_why_not(await self.form.remove_row())
+
+    def do_row_up(self) -> None:
+        """This row a place up."""
+        self._move_row(-1)
+
+    def do_row_down(self) -> None:
+        """This row a place down."""
+        self._move_row(1)
+
+    def _move_row(self, by: int) -> None:
+        if self.form is not None and self.submission.phase is SendPhase.FORM:
+            self._say_why_not(self.form.move_row(by))
+
+    def on_row_actions_refused(self, event: SchemaForm.Refused) -> None:
+        """A row that could not be added."""
+        event.stop()
+        self._say_why_not(event.why)
+
+    def _say_why_not(self, why_not: str) -> None:
+        if why_not:
+            self.console.say(f"Row: {why_not}", "warning")
 
     def do_discard(self) -> None:
         """The empty form, and no draft; or what was just thrown away."""

@@ -20,7 +20,7 @@ from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
 from helmr_console.screens.desk import DeskScreen
-from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.named_filters import NamedFilters
 from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -43,7 +43,7 @@ class Preview:
     entries: tuple[EntryInfo, ...]
 
 
-class InboxScreen(ListScreen, DeskScreen):
+class InboxScreen(NamedFilters, DeskScreen):
     """Where an operator spends the night."""
 
     AREA = "inbox"

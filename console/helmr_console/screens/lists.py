@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partialmethod
 from typing import ClassVar
@@ -115,6 +115,10 @@ class ListScreen(ConsoleScreen):
     def empty_text(self) -> str:
         """What stands there when nothing is to be shown."""
         return ""
+
+    def filters(self) -> Mapping[str, str]:
+        """Filters that can be used by their names."""
+        return {}
 
     def moved(self) -> None:
         """The cursor is on another row."""
@@ -290,7 +294,7 @@ class ListScreen(ConsoleScreen):
         """Show what passes; a filter that can't be read changes nothing and says why."""
         self.filter_text = text
         try:
-            self.filter = parse(text, self.FIELDS)
+            self.filter = parse(self.filters().get(text.strip(), text), self.FIELDS)
         except BadFilter as error:
             self.filter_problem = one_line(f"{error.message}. {error.hint or ''}", 200)
         else:

@@ -3,194 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Select, Static, TextArea
+from textual.widgets import Static, TextArea
 
 from helmr import forms
 from helmr.errors import BadJson
-from helmr.forms import Blank, Built, Cell, Cells, Field, Form, Kind
+from helmr.forms import Built, Cell, Cells, Field, Form, Kind
 from helmr.forms.template import template_text
 from helmr.jsonio import loads
-from helmr.safe_text import one_line, typed
+from helmr.safe_text import typed
 from helmr_console import safe
 from helmr_console.forms import check
-from helmr_console.forms.about import about, complaint, default_text, is_picked
-from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
-
-CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
-TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES)
-AREAS = (Kind.LONG, Kind.LINES, Kind.JSON)
-
-
-class FieldRow(Vertical):
-    """A field: its label, what it is now (not sent, null, so many characters), its editor and its problem."""
-
-    DEFAULT_CSS = """
-    FieldRow { height: auto; margin: 0 0 1 0; }
-    FieldRow > Static { height: auto; }
-    FieldRow > .problem { color: $c-error; display: none; }
-    FieldRow.wrong > .problem { display: block; }
-    FieldRow > Select { height: auto; }
-    """
-
-    class Changed(Message):
-        """Something was typed or chosen."""
-
-        def __init__(self, row: FieldRow) -> None:
-            super().__init__()
-            self.row = row
-
-    def __init__(self, field: Field, cell: Cell, *, first: Cell, like: str = "") -> None:
-        super().__init__()
-        self.field = field
-        self.first = first
-        self.like = like
-        self.cell: Cell = cell
-        self._label = Static(markup=False)
-        self._problem = Static(classes="problem", markup=False)
-        self.editor = _editor(field, like)
-
-    def compose(self) -> ComposeResult:
-        """Label, editor, problem."""
-        yield self._label
-        if self.editor is not None:
-            yield self.editor
-        yield self._problem
-
-    def on_mount(self) -> None:
-        """Show the first value."""
-        self.put(self.cell)
-
-    def put(self, cell: Cell) -> None:
-        """Show this value."""
-        self.cell = cell
-        with self.prevent(Input.Changed, TextArea.Changed, Select.Changed, ChoiceField.Changed):
-            self._into_editor(cell)
-        self._relabel()
-
-    def cycle_blank(self) -> None:
-        """The next of: not sent, empty, null; what the field allows."""
-        field = self.field
-        states: list[Cell] = [] if field.required else [Blank.NOT_SENT]
-        if field.kind in TEXTS:
-            states.append("")
-        if self.like:
-            states.append(forms.pretty(loads(self.like)))
-        if field.nullable:
-            states.append(Blank.NULL)
-        if not states:
-            return
-        place = states.index(self.cell) if self.cell in states else -1
-        self.put(states[(place + 1) % len(states)])
-        self.post_message(self.Changed(self))
-
-    def say(self, problem: str) -> None:
-        """Show what is wrong with this field, or nothing."""
-        self.set_class(bool(problem), "wrong")
-        self._problem.update(safe.line(f"! {problem}", limit=200) if problem else Content(""))
-
-    def focus_help(self) -> tuple[str, Sequence[str]]:
-        """What this field is and takes."""
-        return f"The field {self.field.label}", tuple(about(self.field))
-
-    def text(self) -> str | None:
-        """The text of a text field, for the editor; None for others."""
-        if isinstance(self.cell, str):
-            return self.cell
-        return "" if self.field.kind in (*TEXTS, Kind.JSON) else None
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Typed on one line."""
-        event.stop()
-        empty = not event.value and self.field.kind not in TEXTS and not self.field.required
-        self._typed(Blank.NOT_SENT if empty else event.value)
-
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Typed in several lines."""
-        event.stop()
-        text = event.text_area.text
-        empty = not text and self.field.kind is Kind.JSON and not self.field.required
-        self._typed(Blank.NOT_SENT if empty else text)
-
-    def on_select_changed(self, event: Select.Changed) -> None:
-        """Picked from a list."""
-        event.stop()
-        value = event.value
-        self._typed(value if isinstance(value, int) else Blank.NOT_SENT)
-
-    def on_choice_field_changed(self, event: ChoiceField.Changed) -> None:
-        """Chosen."""
-        event.stop()
-        chosen = sorted(event.field.chosen)
-        self._typed(tuple(chosen) if event.field.several else chosen[0])
-
-    def _typed(self, cell: Cell) -> None:
-        self.cell = cell
-        self.say(complaint(self.field, cell))
-        self._relabel()
-        self.post_message(self.Changed(self))
-
-    def _into_editor(self, cell: Cell) -> None:
-        editor = self.editor
-        if isinstance(editor, ChoiceField):
-            chosen = cell if isinstance(cell, tuple) else (cell,) if isinstance(cell, int) else ()
-            editor.set_chosen(chosen)
-        elif isinstance(editor, Select):
-            if isinstance(cell, int):
-                editor.value = cell
-            else:
-                editor.clear()
-        elif isinstance(editor, SafeInput):
-            editor.value = typed(cell)[0] if isinstance(cell, str) else ""
-            editor.cursor_position = len(editor.value)
-        elif isinstance(editor, SafeText):
-            editor.load_text(typed(cell)[0] if isinstance(cell, str) else "")
-            editor.move_cursor(editor.document.end)
-
-    def _relabel(self) -> None:
-        field = self.field
-        star = " *" if field.required else ""
-        parts: list[Any] = [safe.line(f"{field.label}{star}", "bold", limit=60)]
-        if field.description:
-            parts += [("  ", ""), safe.line(field.description, "$c-muted", limit=200)]
-        parts += [("   ", ""), safe.line(self._state(), "$c-muted", limit=120)]
-        self._label.update(Content.assemble(*parts))
-
-    def _state(self) -> str:
-        field, cell = self.field, self.cell
-        words = [] if field.required else ["optional"]
-        if isinstance(cell, Blank) and not (field.required and not field.nullable):
-            words.append(f"{cell.value}{default_text(field, cell)}")
-        elif isinstance(cell, str) and field.kind in TEXTS:
-            if not cell and not field.required:
-                words.append("sent empty")
-            if field.length_max is not None and field.kind is not Kind.LINES:
-                words.append(f"{len(cell)}/{field.length_max}")
-        elif field.kind is Kind.CONST:
-            words.append(f"always {field.choices[0].label}")
-        if is_picked(field):
-            words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
-        if field.range_text():
-            words.append(field.range_text())
-        if forms.example(field.kind):
-            words.append(f"like {forms.example(field.kind)}")
-        if field.kind in (Kind.INTEGER, Kind.NUMBER, Kind.LINES, Kind.JSON):
-            words.append(field.kind.value)
-        if self.like and not field.required:
-            words.append("^n fills in an example")
-        elif self.like:
-            words.append("^n: an example")
-        return ", ".join(words)
+from helmr_console.forms.about import default_text
+from helmr_console.widgets.field_row import FieldRow
+from helmr_console.widgets.fields import SafeText
+from helmr_console.widgets.list_field import ListField
+from helmr_console.widgets.row_actions import RowActions
 
 
-class SchemaForm(Vertical):
+class SchemaForm(RowActions):
     """The fields of a schema and, behind F2, its JSON."""
 
     DEFAULT_CSS = """
@@ -222,7 +58,7 @@ class SchemaForm(Vertical):
     def compose(self) -> ComposeResult:
         """Fields, and the JSON behind them."""
         with Vertical(id="fields"):
-            yield from self._widgets(self.form.root)
+            yield from self.widgets_of(self.form.root)
         with Vertical(id="raw"):
             yield Static(Content.styled("answer as JSON", "bold"))
             yield self._raw
@@ -283,7 +119,7 @@ class SchemaForm(Vertical):
         ]
         text = "; ".join(rest)
         self._raw_problem.update(safe.line(f"! {text}" if text else "", "$c-error", limit=300))
-        first = next((row for key, row in self.rows.items() if key in by_key), None)
+        first = next((row for row in self._in_order() if row.field.key in by_key), None)
         if not self.is_raw and first is not None and first.editor is not None:
             first.editor.focus()
         return "" if self.is_raw else text
@@ -312,10 +148,8 @@ class SchemaForm(Vertical):
         cells = forms.fill(self.form, data)
         if cells is None:
             return "the fields can't show this JSON; it can be sent as it is"
-        for key, row in self.rows.items():
-            row.put(cells.get(key, row.first))
         self.remove_class("raw")
-        self._show_variants()
+        self._show(cells)
         self.focus_first()
         self.post_message(self.Changed())
         return ""
@@ -358,7 +192,7 @@ class SchemaForm(Vertical):
         """What is entered first."""
         if self.is_raw:
             return self._raw
-        editors = (row.editor for row in self.rows.values())
+        editors = (row.editor for row in self._in_order())
         return next((one for one in editors if one is not None and one.focusable), None)
 
     def on_field_row_changed(self, event: FieldRow.Changed) -> None:
@@ -378,10 +212,7 @@ class SchemaForm(Vertical):
     def begin(self, cells: Cells, raw: str | None = None) -> None:
         """Show these instead of what is there; the first field gets the focus."""
         self.remove_class("raw")
-        for key, row in self.rows.items():
-            row.put(cells.get(key, row.first))
-            row.say("")
-        self._show_variants()
+        self._show(cells)
         if raw is not None:
             self._open_raw(raw)
             return
@@ -411,29 +242,62 @@ class SchemaForm(Vertical):
         self._raw.focus()
         self.post_message(self.Changed())
 
-    def _widgets(self, field: Field) -> Iterable[Widget]:
+    def _in_order(self) -> list[FieldRow]:
+        """The fields from top to bottom."""
+        found = forms.present(self.form.root, self.cells())
+        return [self.rows[field.key] for field in found if field.key in self.rows]
+
+    def _show(self, cells: Cells) -> None:
+        self._begun = forms.with_rows(self.form, cells)
+        for key, row in list(self.rows.items()):
+            if self.rows.get(key) is row:  # and not gone with the row of a list
+                row.put(self._begun.get(key, row.first))
+                row.say("")
+        self._show_variants()
+
+    def widgets_of(self, field: Field) -> Iterable[Widget]:
+        """What a field is entered with, its label first."""
         if field.kind is Kind.GROUP:
-            inner = [widget for child in field.children for widget in self._widgets(child)]
-            if not field.path:
+            inner = [widget for child in field.children for widget in self.widgets_of(child)]
+            # A row's number is its label, as the page itself is that of the whole.
+            if not field.path or isinstance(field.path[-1], int):
                 yield from inner
                 return
             yield Static(safe.line(field.label, "bold", limit=60))
             yield Vertical(*inner, classes="group")
             return
-        first = self._first.get(field.key, Blank.NOT_SENT)
-        like = ""
-        if field.kind is Kind.JSON and isinstance(self.form.schema, Mapping):
-            like = template_text(field.schema, self.form.schema)
-        row = FieldRow(field, self._begun.get(field.key, first), first=first, like=like)
-        self.rows[field.key] = row
+        row = self.rows[field.key] = self._row_of(field)
         yield row
         if field.kind is Kind.UNION:
             boxes = []
             for variant in field.variants:
-                inside = [widget for child in variant.fields for widget in self._widgets(child)]
+                inside = [widget for child in variant.fields for widget in self.widgets_of(child)]
                 boxes.append(Vertical(*inside, classes="group variant"))
             self._variants[field.key] = boxes
             yield from boxes
+
+    def _row_of(self, field: Field) -> FieldRow:
+        first = self._first.get(field.key, forms.first_cell(field))
+        cell = self._begun.get(field.key, first)
+        if field.kind is Kind.ROWS:
+            return ListField(field, cell, first=first, judge=self._judge, maker=self)
+        like = ""
+        if field.kind is Kind.JSON and isinstance(self.form.schema, Mapping):
+            like = template_text(field.schema, self.form.schema)
+        return FieldRow(field, cell, first=first, judge=self._judge, like=like)
+
+    def forget(self, field: Field) -> None:
+        """The row of a list and what is in it are no longer there."""
+        for one in forms.present(field, self.cells()):
+            self.rows.pop(one.key, None)
+            self._variants.pop(one.key, None)
+
+    def _judge(self, field: Field, cell: Cell) -> str:
+        return check.problem(field, cell, self.form.schema)
+
+    def rows_changed(self) -> None:
+        """A row came: of its unions nothing is chosen yet."""
+        self._show_variants()
 
     def _show_variants(self) -> None:
         for key, boxes in self._variants.items():
@@ -448,14 +312,14 @@ class SchemaForm(Vertical):
     def _key_of(self, path: str) -> str:
         if path in self.rows:
             return path
-        places = {
-            ".".join(row.field.path): key
-            for key, row in self.rows.items()
-            if row.display and _seen(row)
+        found = {
+            ".".join(str(part) for part in where): field.key
+            for where, field in forms.places(self.form, self.cells()).items()
+            if field.key in self.rows
         }
         while path:
-            if path in places:
-                return places[path]
+            if path in found:
+                return found[path]
             path = path.rpartition(".")[0]
         return "$"
 
@@ -474,26 +338,3 @@ def _escape(char: str) -> str:
 
 def _seen(row: FieldRow) -> bool:
     return all(node.display for node in row.ancestors_with_self if isinstance(node, Widget))
-
-
-def _editor(field: Field, like: str = "") -> Widget | None:
-    if field.kind is Kind.UNION:
-        return ChoiceField([variant.label for variant in field.variants])
-    if is_picked(field):
-        # As `Text`: Textual's search through the options skips what is `Content`.
-        options = [
-            (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
-        ]
-        # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
-        return Select(options, allow_blank=True, prompt="-", compact=True)
-    if field.kind in CHOICES:
-        return ChoiceField(
-            [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
-        )
-    if field.kind is Kind.CONST:
-        return None
-    if field.kind in AREAS:
-        return SafeText(
-            tab_behavior="focus", soft_wrap=True, placeholder=safe.line(like, limit=400)
-        )
-    return SafeInput(password=field.kind is Kind.SECRET, select_on_focus=False)

@@ -26,12 +26,15 @@ from helmr_runtime.http.answer_page import (
     AnswerPage,
     Form,
     PageState,
+    asks_for_rows,
     build_form,
     decode_form,
+    first_of_row,
     first_values,
     page_headers,
     page_status,
     render_page,
+    with_action,
 )
 from helmr_runtime.security.callbacks import CallbackForm
 from helmr_runtime.security.completion import data_schema
@@ -86,7 +89,7 @@ async def show(service: Service, asked: Asked) -> Response:
 
 async def submit(service: Service, asked: Asked, sent: CallbackForm, location: str) -> Response:
     """Take a form: answer and send the browser back to look, or show the page with what is wrong."""
-    page = await _page(service, asked)
+    page = await _page(service, asked, values=sent.values)
     if page.state is not PageState.OPEN or page.form is None:
         return _html(page, is_post=True)
     nonce = read_nonce(
@@ -97,8 +100,11 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
         now=service.now(),
     )
     if nonce.state is not NonceState.VALID:
-        again = await _page(service, asked, values=sent.values, is_stale=True)
-        return _html(again, is_post=True)
+        values, _ = with_action(page.form, sent.values)
+        return _html(await _page(service, asked, values=values, is_stale=True), is_post=True)
+    if asks_for_rows(sent.values):
+        values, new = with_action(page.form, sent.values)
+        return _html(await _page(service, asked, values=values, new_row=new), is_post=False)
     decoded = decode_form(page.form, sent.values)
     problems: Sequence[Problem] = decoded.problems
     if not problems and asked.schema is not None:
@@ -131,11 +137,14 @@ async def _page(
     values: Mapping[str, Sequence[str]] | None = None,
     problems: Sequence[Problem] = (),
     is_stale: bool = False,
+    new_row: str = "",
 ) -> AnswerPage:
     now = service.now()
     state = asked.state(now)
     initial = asked.initial if asked.initial is not None else MISSING
-    form = build_form(asked.schema, initial=initial) if state in _WITH_FORM else None
+    form = None
+    if state in _WITH_FORM:
+        form = build_form(asked.schema, initial=initial, values=values)
     is_open = state is PageState.OPEN and form is not None
     if values is None and form is not None:
         values = first_values(form)
@@ -148,6 +157,7 @@ async def _page(
         values=values or {},
         problems=problems,
         is_stale=is_stale,
+        focus=first_of_row(form, new_row) if form is not None and new_row else "",
     )
 
 

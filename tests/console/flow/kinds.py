@@ -12,6 +12,8 @@ from helmr import streams, task
 from helmr_runtime.catalog import Registry
 
 TAB, SPACE, RIGHT, ENTER, BLANK = "\t", " ", "\x1b[C", "\r", "\x0e"
+ROW, NO_ROW, ROW_UP = "\x0f", "\x07", "\x1b[1;5A"
+"""Adds a row behind this one, takes this one away, moves it up."""
 REVIEW = "\x13"
 FIRST_ROW = ".g"
 """Lets new rows in and goes to the first."""
@@ -53,12 +55,18 @@ class Group(BaseModel):
     remark: str = Field(max_length=40)
 
 
-class Item(BaseModel):
-    sku: str
-    qty: int
-
-
 class Json(BaseModel):
+    counts: dict[str, int]
+    remark: str = Field(max_length=40)
+
+
+class Item(BaseModel):
+    sku: str = Field(max_length=20)
+    qty: int = Field(ge=1)
+    checks: list[bool] = Field(default=[], max_length=2)
+
+
+class Rows(BaseModel):
     items: list[Item]
     remark: str = Field(max_length=40)
 
@@ -129,8 +137,20 @@ KINDS = {
     ),
     "json": Kind(
         Json,
-        f'[{{"sku": "A11", "qty": 3}}]{TAB}soon',
-        {"items": [{"sku": "A11", "qty": 3}], "remark": "soon"},
+        f'{{"A11": 3}}{TAB}soon',
+        {"counts": {"A11": 3}, "remark": "soon"},
+    ),
+    "rows": Kind(
+        Rows,
+        f"{ENTER}A11{TAB}3{ROW}B22{TAB}1{TAB}{ENTER}y{ROW}n{ROW_UP}{TAB * 3}{ROW}"
+        f"C33{NO_ROW}{ROW_UP}{TAB * 9}soon",
+        {
+            "items": [
+                {"sku": "B22", "qty": 1, "checks": [False, True]},
+                {"sku": "A11", "qty": 3},
+            ],
+            "remark": "soon",
+        },
     ),
     "optional": Kind(
         Optional,

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import time
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.forms import Kind
-from helmr.forms.reader import FIELDS_MAX
+from helmr.forms.model import FIELDS_MAX
 from helmr_runtime.http.answer_page import (
     PageState,
     build_form,
@@ -22,7 +23,7 @@ from helmr_runtime.http.answer_page import (
     render_page,
 )
 from helmr_runtime.http.answer_page.page import STYLE
-from helmr_runtime.http.answer_page.texts import clean, distance, markdown_html, moment
+from helmr_runtime.http.answer_page.texts import clean, distance, here, markdown_html, moment
 from helmr_runtime.security.schemas import DataSchema, Problem
 from helmr_runtime.service.tokens import _asker
 from tests.http.answer_page.pages import NOW, Order, page
@@ -282,7 +283,7 @@ def test_what_was_typed_comes_back_as_it_was():
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
         {"$ref": "https://example.com/schema"},
         {"type": "object", "required": ["x"], "properties": {"y": {"type": "string"}}},
-        {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+        {"type": "array", "items": {"type": "object"}},
         {"patternProperties": {"^x": {"type": "string"}}},
         False,
     ],
@@ -376,6 +377,33 @@ def test_plain_texts_lose_what_can_not_be_seen_and_nothing_else():
     assert clean("👩‍👩‍👧 فارسی می‌خواهم", 40) == "👩‍👩‍👧 فارسی می‌خواهم"
     assert clean("abcdef", 3) == "ab…"
     assert clean(7, 3) == ""
+
+
+def test_a_time_stands_in_the_zone_of_the_runtime_too(monkeypatch):
+    try:
+        monkeypatch.setenv("TZ", "UTC")
+        time.tzset()
+        assert here(NOW) == ""
+        assert "zone of the runtime" not in render_page(page())
+        monkeypatch.setenv("TZ", "XYZ-10")
+        time.tzset()
+        assert here(NOW) == "25 November, 01:30 XYZ"
+        assert here(NOW.replace(hour=3)) == "13:30 XYZ"
+        assert (
+            "26 November 2026, 15:30 UTC, 27 November, 01:30 XYZ"
+            in Document(render_page(page())).text
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_is_needed_is_marked_and_what_may_be_left_out_too():
+    schema = {"properties": {"a": {"type": "string"}, "b": {"enum": [1, 2]}}, "required": ["b"]}
+    text = " ".join(Document(render_page(page(form=build_form(schema)))).text.split())
+    assert "A (optional)" in text
+    assert "B *" in text
+    assert "What is marked * must be answered." in text
 
 
 def test_times_read_as_people_say_them():

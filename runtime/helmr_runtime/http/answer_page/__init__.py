@@ -5,8 +5,8 @@ the routes read the token, call these, and let the ledger decide.
 
 ```
 fields.py   form model → questions      decode.py   submitted form → JSON
-prefill.py  JSON → a filled-in form     texts.py    untrusted texts and Markdown made safe
-page.py     page → HTML and headers
+prefill.py  JSON → a filled-in form     rows.py     a row of a list more, or less
+texts.py    untrusted texts made safe   page.py     page → HTML and headers
 ```
 """
 
@@ -20,16 +20,20 @@ from helmr_runtime.http.answer_page.page import (
     render_page,
 )
 from helmr_runtime.http.answer_page.prefill import first_values
+from helmr_runtime.http.answer_page.rows import asks_for_rows, first_of_row, with_action
 
 __all__ = [
     "AnswerPage",
     "Decoded",
     "Form",
     "PageState",
+    "asks_for_rows",
     "build_form",
     "decode_form",
+    "first_of_row",
     "first_values",
     "page_headers",
     "page_status",
     "render_page",
+    "with_action",
 ]

@@ -7,17 +7,13 @@ schema (`helmr_runtime.security.schemas`), which has the last word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from helmr.forms import Blank, Cells, Field, Kind, build
 from helmr.forms.model import json_text
-from helmr_runtime.http.answer_page.fields import TEXT, Form, Question
+from helmr_runtime.http.answer_page.fields import TEXT, Form, Question, Values
 from helmr_runtime.security.schemas import Problem
-
-Values = Mapping[str, Sequence[str]]
-"""Submitted texts by the names of controls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +32,18 @@ def decode_form(form: Form, values: Values) -> Decoded:
     found = {key: reader.problems.get(key, text) for key, text in built.problems.items()}
     found |= reader.problems
     problems = tuple(
-        Problem(each.field.path, _sentence(each.field, found[each.field.key]))
+        Problem(each.where, _sentence(each.field, found[each.field.key]))
         for each in form.walk()
         if each.field.key in found
     )
     return Decoded(None, problems) if problems else Decoded(built.data)
+
+
+def cells_of(form: Form, values: Values) -> Cells:
+    """A submitted form as cells, whatever is wrong with it."""
+    reader = _Reader(values)
+    reader.read(form.root)
+    return reader.cells
 
 
 class _Reader:
@@ -65,6 +68,11 @@ class _Reader:
                         self.read(each)
             case "union":
                 self._union(question)
+            case "rows":
+                if question.rows or (field.required and not field.nullable):
+                    self.cells[field.key] = question.rows
+                for each in question.inner:
+                    self.read(each)
             case "options" | "select":
                 self._chosen(question)
             case "const":

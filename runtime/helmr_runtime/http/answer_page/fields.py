@@ -1,20 +1,32 @@
 """The questions of the page: the fields of a form with the texts, ids and names that HTML needs.
 
 Names of controls: `f` and the field's path and union branch; `i…` says that an optional group is included, `v…` which
-variant of a union was chosen.
+variant of a union was chosen, `r…` which rows a list has.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from helmr import forms
-from helmr.forms import MISSING, Field, Kind, Schema, form_of, plain
-from helmr.forms.model import escaped
+from helmr.forms import (
+    MISSING,
+    ROWS_MAX,
+    Cells,
+    Field,
+    Kind,
+    Schema,
+    first_cell,
+    first_cells,
+    form_of,
+    plain,
+    row_ids,
+)
+from helmr.forms.model import Path, escaped
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 
 RADIOS_MAX = 8
@@ -28,6 +40,7 @@ TEXT, JSON = "text", "json"
 _CONTROLS = {
     Kind.GROUP: "group",
     Kind.UNION: "union",
+    Kind.ROWS: "rows",
     Kind.CONST: "const",
     Kind.BOOL: "options",
     Kind.MULTI: "options",
@@ -48,17 +61,23 @@ _KIND_HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One field as the page asks it. `inner` holds a group's fields, or one for each variant of a union."""
+    """One field as the page asks it.
+
+    `inner` holds a group's fields, one for each variant of a union, or the rows of a list, whose ids are `rows`.
+    `where` is the place of its value in the JSON: as the field's path, with positions in lists.
+    """
 
     field: Field
     id: str
     label: str
+    where: Path
     hint: str = ""
     inner: tuple[Question, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def control(self) -> str:
-        """What is drawn: group, union, const, options, select, number, area, code or line."""
+        """What is drawn: group, union, rows, const, options, select, number, area, code or line."""
         if self.field.takes_anything and self.inner:
             return "union"
         if self.field.kind is Kind.CHOICE:
@@ -81,9 +100,13 @@ class Question:
         return f"v{self._place}"
 
     @property
+    def rows_name(self) -> str:
+        """The control that says which rows a list has."""
+        return rows_name(self.field)
+
+    @property
     def _place(self) -> str:
-        place = "".join(f"/{escaped(part)}" for part in self.field.path)
-        return f"{place}@{self.field.branch}" if self.field.branch else place
+        return _place(self.field)
 
     @property
     def input_type(self) -> str:
@@ -149,35 +172,93 @@ class Form:
         yield from self.root.walk()
 
 
-def build_form(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
+Values = Mapping[str, Sequence[str]]
+"""Submitted texts by the names of controls."""
+
+
+def build_form(
+    schema: Schema | bool | None, *, initial: Any = MISSING, values: Values | None = None
+) -> Form:
     """The questions that ask for a value of this schema; None asks for anything.
 
     Args:
         schema: JSON Schema.
         initial: JSON that the form starts with.
+        values: What was submitted: says which rows the lists have; without it those that the form starts with.
     """
     model = form_of(schema, initial=initial)
-    root = _question(model.root, count(1))
+    root = _Asker(values or {}, first_cells(model)).question(model.root, ())
     if root.control == "group" and not model.root.may_be_left_out:
         # The page itself is the frame of the outermost object.
         root = replace(root, label="", hint="")
     return Form(model, root)
 
 
-def _question(field: Field, ids: Iterator[int]) -> Question:
-    id_ = f"q{next(ids)}"
+def rows_name(field: Field) -> str:
+    """The control that says which rows a list has."""
+    return f"r{_place(field)}"
+
+
+def label_of(field: Field) -> str:
+    """What a field is called on the page: its label, as words where that is only a property's name."""
     label = "Your answer" if field.label == "answer" and not field.path else field.label
     label = _words(label) if label == field.name else label
-    inner = tuple(_question(child, ids) for child in field.children)
-    if field.kind is Kind.UNION:
-        # The radio that chooses a group is its label.
-        asked = (_question(variant.field, ids) for variant in field.variants)
-        inner = tuple(replace(each, label="") if each.inner else each for each in asked)
-    elif field.takes_anything:
-        text = Field(field.path, "Text", Kind.LONG, branch=f"{field.branch}/{TEXT}")
-        box = Field(field.path, "JSON", Kind.JSON, branch=f"{field.branch}/{JSON}")
-        inner = (_question(text, ids), _question(box, ids))
-    return Question(field, id_, clean(label, LABEL_CHARS_MAX) or "(no name)", _hint(field), inner)
+    return clean(label, LABEL_CHARS_MAX) or "(no name)"
+
+
+def _place(field: Field) -> str:
+    parts = (escaped(one) if isinstance(one, str) else f"#{one}" for one in field.path)
+    place = "".join(f"/{part}" for part in parts)
+    return f"{place}@{field.branch}" if field.branch else place
+
+
+class _Asker:
+    """Makes questions of fields, and rows of what was submitted, or of what the form starts with."""
+
+    def __init__(self, values: Values, cells: Cells) -> None:
+        self._values = values
+        self._cells = cells
+        self._ids = count(1)
+
+    def question(self, field: Field, where: Path) -> Question:
+        """One field as the page asks it, and those in it."""
+        made = Question(field, f"q{next(self._ids)}", label_of(field), where, _hint(field))
+        if field.kind is Kind.UNION:
+            # The radio that chooses a group is its label.
+            asked = [self.question(variant.field, where) for variant in field.variants]
+            return replace(
+                made, inner=tuple(replace(one, label="") if one.inner else one for one in asked)
+            )
+        if field.kind is Kind.ROWS:
+            return self._with_rows(made)
+        if field.takes_anything:
+            text = Field(field.path, "Text", Kind.LONG, branch=f"{field.branch}/{TEXT}")
+            box = Field(field.path, "JSON", Kind.JSON, branch=f"{field.branch}/{JSON}")
+            return replace(made, inner=(self.question(text, where), self.question(box, where)))
+        inner = (self.question(child, (*where, child.name)) for child in field.children)
+        return replace(made, inner=tuple(inner))
+
+    def _with_rows(self, made: Question) -> Question:
+        field = made.field
+        given = self._values.get(made.rows_name)
+        if given is None:
+            rows = row_ids(field, self._cells.get(field.key, first_cell(field)))
+        else:
+            rows = row_ids(field, rows_of("".join(given[:1])))
+        asked = (
+            self.question(field.row(number), (*made.where, place))
+            for place, number in enumerate(rows)
+        )
+        labelled = (
+            replace(one, label=f"{made.label} {place}") for place, one in enumerate(asked, start=1)
+        )
+        return replace(made, inner=tuple(labelled), rows=rows)
+
+
+def rows_of(text: str) -> tuple[int, ...]:
+    """The ids in `0,3,4`; nothing of a text that is something else."""
+    parts = [part for part in text.split(",")[: ROWS_MAX + 1] if part.isascii() and part.isdigit()]
+    return tuple(int(part) for part in parts if len(part) <= 6)
 
 
 def _words(name: str) -> str:

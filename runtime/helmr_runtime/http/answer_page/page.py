@@ -20,9 +20,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from helmr.forms import Kind, plain, redacted
+from helmr.forms.model import ROW, Path, every_field
 from helmr.models import SUBJECT_MAX
 from helmr_runtime.http.answer_page import texts
-from helmr_runtime.http.answer_page.fields import Form, Question
+from helmr_runtime.http.answer_page.fields import Form, Question, label_of
+from helmr_runtime.http.answer_page.rows import ACTION_FIELD, ADD, REMOVE
 from helmr_runtime.security.callbacks import NONCE_FIELD
 from helmr_runtime.security.schemas import Problem
 
@@ -63,6 +65,7 @@ class AnswerPage:
         values: What was submitted, to show it again beside its problems.
         problems: Why a submission was not taken; paths of the schema's data.
         is_stale: The page was open too long, or its questions changed: please check and send again.
+        focus: The id of the control that has the focus to begin with.
         answer: The recorded data, for RECORDED.
         ended_at, ended_by: When and by whom it was completed or cancelled.
     """
@@ -82,6 +85,7 @@ class AnswerPage:
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     is_stale: bool = False
+    focus: str = ""
     answer: Any = None
     ended_at: datetime | None = None
     ended_by: str | None = None
@@ -111,8 +115,12 @@ def render_page(page: AnswerPage) -> str:
         ladder=[texts.clean(line, SUBJECT_MAX) for line in page.ladder],
         body=texts.markdown_html(page.body) if page.body else None,
         moment=texts.moment,
+        here=texts.here,
         distance=texts.distance,
         nonce_field=NONCE_FIELD,
+        action_field=ACTION_FIELD,
+        add=ADD,
+        remove=REMOVE,
         problems=problems,
         summary=_summary(page, problems),
         values=page.values,
@@ -173,9 +181,9 @@ def _by_field(page: AnswerPage) -> dict[str, str]:
     found: dict[str, str] = {}
     if page.form is None:
         return found
-    by_path: dict[tuple[str | int, ...], Question] = {}
+    by_path: dict[Path, Question] = {}
     for each in _shown(page.form.root, page.values):
-        by_path[each.field.path] = each
+        by_path[each.where] = each
     for problem in page.problems:
         path = problem.path
         while path and path not in by_path:
@@ -216,10 +224,10 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
 
 
 def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:
-    labels: dict[tuple[str | int, ...], str] = {}
-    for each in page.form.walk() if page.form else ():
-        if each.label and each.field.kind is not Kind.JSON:
-            labels.setdefault(each.field.path, each.label)
+    labels: dict[Path, str] = {}
+    for asked in every_field(page.form.model.root) if page.form else ():
+        if asked.kind is not Kind.JSON:
+            labels.setdefault(asked.path, label_of(asked))
     labels.pop((), None)
     answer = redacted(page.form.model, page.answer) if page.form else page.answer
     rows = _rows(answer, (), labels)
@@ -228,19 +236,26 @@ def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:
     return rows
 
 
-def _rows(
-    value: Any, path: tuple[str | int, ...], labels: Mapping[tuple[str | int, ...], str]
-) -> tuple[_Row, ...]:
-    if not isinstance(value, dict):
+def _rows(value: Any, path: Path, labels: Mapping[Path, str]) -> tuple[_Row, ...]:
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        parts = [((*path, ROW), f"{place}", inner) for place, inner in enumerate(value, start=1)]
+    elif isinstance(value, dict):
+        parts = [
+            ((*path, name), _called(name, (*path, name), labels), inner)
+            for name, inner in value.items()
+        ]
+    else:
         return ()
     made = []
-    for name, inner in list(value.items())[: _ROWS_MAX + 1]:
-        place = (*path, name)
-        label = labels.get(place) or texts.clean(name, SUBJECT_MAX) or "(no name)"
+    for place, label, inner in parts[: _ROWS_MAX + 1]:
         rows = _rows(inner, place, labels) if len(place) <= 6 else ()
         text = "" if rows else texts.clean_block(_item_text(inner), _ANSWER_CHARS_MAX)
         made.append(_Row(label, text, rows))
     return tuple(made)
+
+
+def _called(name: str, place: Path, labels: Mapping[Path, str]) -> str:
+    return labels.get(place) or texts.clean(name, SUBJECT_MAX) or "(no name)"
 
 
 def _item_text(value: Any) -> str:

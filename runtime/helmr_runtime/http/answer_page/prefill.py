@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from helmr.forms import Cell, Cells, Kind, first_cells
-from helmr.forms.model import MISSING
+from helmr.forms.model import MISSING, Path
 from helmr_runtime.http.answer_page.fields import JSON, TEXT, Form, Question
 
 
@@ -24,7 +24,7 @@ def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list
     field, cell = question.field, cells.get(question.field.key)
     match question.control:
         case "group":
-            if field.may_be_left_out and isinstance(_at(initial, field.path), dict):
+            if field.may_be_left_out and isinstance(_at(initial, question.where), dict):
                 values[question.include_name] = ["1"]
             for each in question.inner:
                 _fill(each, initial, cells, values)
@@ -34,6 +34,10 @@ def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list
             if isinstance(cell, int):
                 values[question.variant_name] = [question.keys[cell]]
                 _fill(question.inner[cell], initial, cells, values)
+        case "rows":
+            values[question.rows_name] = [",".join(str(number) for number in question.rows)]
+            for each in question.inner:
+                _fill(each, initial, cells, values)
         case "const":
             pass
         case "options" | "select":
@@ -44,10 +48,13 @@ def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list
                 values[question.name] = [cell]
 
 
-def _at(initial: Any, path: tuple[str, ...]) -> Any:
+def _at(initial: Any, where: Path) -> Any:
     """What the value holds at a place; None if it has no such place."""
-    for part in path:
-        initial = initial.get(part) if isinstance(initial, dict) else None
+    for part in where:
+        if isinstance(part, int):
+            initial = initial[part] if isinstance(initial, list) and part < len(initial) else None
+        else:
+            initial = initial.get(part) if isinstance(initial, dict) else None
     return initial
 
 

@@ -105,6 +105,15 @@ def moment(at: datetime) -> str:
     return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
 
 
+def here(at: datetime) -> str:
+    """The same time in the zone of this machine: `16:30 CET`; empty where that is UTC."""
+    local = at.astimezone()
+    if not local.utcoffset():
+        return ""
+    day = "" if local.date() == at.date() else f"{local.day} {_MONTHS[local.month - 1]}, "
+    return f"{day}{local:%H:%M} {local.tzname()}"
+
+
 def distance(at: datetime, now: datetime) -> str:
     """How far a time lies ahead or back: `in 2h 5m`, `3d ago`, `now`."""
     seconds = (at - now).total_seconds()

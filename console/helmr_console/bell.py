@@ -1,0 +1,88 @@
+"""The terminal rings, or shows a notification, when a wait comes that the profile wants to be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual.app import App
+
+from helmr.filters import WAIT_FIELDS, parse, wait_facts
+from helmr.models import EntryInfo, WaitInfo, WaitKind
+from helmr.profiles import TerminalNotices
+from helmr.safe_text import one_line
+from helmr_console import views
+from helmr_console.store import Store
+
+QUIET_S = 2.0
+"""Waits that come within this time of the last ring are not told of again: a burst rings once."""
+TOLD = frozenset(("wait.opened", "wait.assigned", "wait.reminded"))
+TEXT_CHARS = 120
+
+
+class Bell:
+    """Tells through the terminal.
+
+    Args:
+        app: Whose terminal it is.
+        notices: How, and of which waits.
+        store: Where the waits are.
+        identity: Who looks, for `is:mine`.
+        environ: Says whether tmux stands between.
+    """
+
+    def __init__(
+        self,
+        app: App[Any],
+        notices: TerminalNotices,
+        store: Store,
+        identity: str,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._app = app
+        self._notices = notices
+        self._filter = parse(notices.filter, WAIT_FIELDS)
+        self._store = store
+        self._identity = identity
+        self._in_tmux = bool(environ.get("TMUX"))
+        self._quiet_until_s = 0.0
+
+    def heard(self, entry: EntryInfo) -> None:
+        """An entry that is new: tell of its wait, if it is one of those and nothing was told just now."""
+        if not self._notices or entry.kind not in TOLD:
+            return
+        wait = self._store.waits.get(str(entry.body.get("wait_id")))
+        now_s = self._store.mono()
+        if wait is None or not self._is_meant(wait) or now_s < self._quiet_until_s:
+            return
+        self._quiet_until_s = now_s + QUIET_S
+        if self._notices.bell:
+            self._write("\a")
+        if self._notices.osc is not None:
+            text = one_line(f"Helmr: {views.subject_of(wait)}", TEXT_CHARS)
+            self._write(notification(self._notices.osc, text, in_tmux=self._in_tmux))
+
+    def _is_meant(self, wait: WaitInfo) -> bool:
+        now = self._store.now()
+        facts = wait_facts(wait, now, self._identity)
+        return wait.kind is not WaitKind.TIMER and self._filter.matches(facts, now)
+
+    def _write(self, sequence: str) -> None:
+        driver = self._app._driver  # Textual has no way of its own for such a sequence
+        if driver is not None:
+            driver.write(sequence)
+            driver.flush()
+
+
+def notification(osc: int, text: str, *, in_tmux: bool) -> str:
+    """The escape sequence that shows this text as a notification.
+
+    Args:
+        osc: 9 (iTerm2, WezTerm, Windows Terminal, kitty) or 777 (urxvt, foot, Ghostty).
+        text: Without control characters.
+        in_tmux: Wrapped, so that tmux hands it on where `allow-passthrough` is on.
+    """
+    body = f"\x1b]9;{text}\x1b\\" if osc == 9 else f"\x1b]777;notify;Helmr;{text}\x1b\\"
+    if not in_tmux:
+        return body
+    return f"\x1bPtmux;{body.replace(chr(27), chr(27) * 2)}\x1b\\"

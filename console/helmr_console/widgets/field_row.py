@@ -1,0 +1,242 @@
+"""A field of a form: its label, what it is now, its editor, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input, Select, Static, TextArea
+
+from helmr import forms
+from helmr.forms import Blank, Cell, Field, Kind
+from helmr.jsonio import loads
+from helmr.safe_text import one_line, typed
+from helmr_console import safe
+from helmr_console.forms.about import about, complaint, default_text, is_picked
+from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
+
+CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
+TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES)
+AREAS = (Kind.LONG, Kind.LINES, Kind.JSON)
+
+
+Judge = Callable[[Field, Cell], str]
+"""What is wrong with this cell of this field; empty if nothing is."""
+
+
+class FieldRow(Vertical):
+    """A field: its label, what it is now (not sent, null, so many characters), its editor and its problem."""
+
+    DEFAULT_CSS = """
+    FieldRow { height: auto; margin: 0 0 1 0; }
+    FieldRow > Static { height: auto; }
+    FieldRow > .problem { color: $c-error; display: none; }
+    FieldRow.wrong > .problem { display: block; }
+    FieldRow.begun > .problem { color: $c-muted; display: block; }
+    FieldRow > Select { height: auto; }
+    """
+
+    class Changed(Message):
+        """Something was typed or chosen."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(
+        self, field: Field, cell: Cell, *, first: Cell, judge: Judge, like: str = ""
+    ) -> None:
+        super().__init__()
+        self.field = field
+        self.first = first
+        self.like = like
+        self._judge = judge
+        self.cell: Cell = cell
+        self._is_touched = False
+        self._label = Static(markup=False)
+        self._problem = Static(classes="problem", markup=False)
+        self.editor: Widget | None = self.make_editor()
+
+    def make_editor(self) -> Widget | None:
+        """What it is entered with; None for what is fixed."""
+        return _editor(self.field, self.like)
+
+    def compose(self) -> ComposeResult:
+        """Label, editor, problem."""
+        yield self._label
+        if self.editor is not None:
+            yield self.editor
+        yield self._problem
+
+    def on_mount(self) -> None:
+        """Show the first value."""
+        self.put(self.cell)
+
+    def put(self, cell: Cell) -> None:
+        """Show this value."""
+        self.cell = cell
+        with self.prevent(Input.Changed, TextArea.Changed, Select.Changed, ChoiceField.Changed):
+            self.into_editor(cell)
+        self.relabel()
+
+    def cycle_blank(self) -> None:
+        """The next of: not sent, empty, null; what the field allows."""
+        field = self.field
+        states: list[Cell] = [] if field.required else [Blank.NOT_SENT]
+        if field.kind in TEXTS:
+            states.append("")
+        if field.kind is Kind.ROWS and not field.required:
+            states.append(())
+        if self.like:
+            states.append(forms.pretty(loads(self.like)))
+        if field.nullable:
+            states.append(Blank.NULL)
+        if not states:
+            return
+        place = states.index(self.cell) if self.cell in states else -1
+        self.put(states[(place + 1) % len(states)])
+        self.say(self._judge(self.field, self.cell))
+        self.post_message(self.Changed(self))
+
+    def say(self, problem: str, *, may_be_mended: bool = False) -> None:
+        """Show what is wrong with this field, or nothing.
+
+        Args:
+            may_be_mended: By typing on: it is said quietly.
+        """
+        self.set_class(bool(problem) and not may_be_mended, "wrong")
+        self.set_class(bool(problem) and may_be_mended, "begun")
+        sign = "…" if may_be_mended else "!"
+        self._problem.update(safe.line(f"{sign} {problem}", limit=200) if problem else Content(""))
+
+    def on_descendant_blur(self) -> None:
+        """What was typed and left is as it is."""
+        if self._is_touched and self.has_class("begun"):
+            self.say(self._judge(self.field, self.cell))
+
+    def focus_help(self) -> tuple[str, Sequence[str]]:
+        """What this field is and takes."""
+        return f"The field {self.field.label}", tuple(about(self.field))
+
+    def text(self) -> str | None:
+        """The text of a text field, for the editor; None for others."""
+        if isinstance(self.cell, str):
+            return self.cell
+        return "" if self.field.kind in (*TEXTS, Kind.JSON) else None
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Typed on one line."""
+        event.stop()
+        empty = not event.value and self.field.kind not in TEXTS and not self.field.required
+        self._typed(Blank.NOT_SENT if empty else event.value)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Typed in several lines."""
+        event.stop()
+        text = event.text_area.text
+        empty = not text and self.field.kind is Kind.JSON and not self.field.required
+        self._typed(Blank.NOT_SENT if empty else text)
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Picked from a list."""
+        event.stop()
+        value = event.value
+        self._typed(value if isinstance(value, int) else Blank.NOT_SENT)
+
+    def on_choice_field_changed(self, event: ChoiceField.Changed) -> None:
+        """Chosen."""
+        event.stop()
+        chosen = sorted(event.field.chosen)
+        self._typed(tuple(chosen) if event.field.several else chosen[0])
+
+    def _typed(self, cell: Cell) -> None:
+        self.cell = cell
+        self._is_touched = True
+        may_be_mended = self.field.kind not in CHOICES and not complaint(self.field, cell)
+        self.say(self._judge(self.field, cell), may_be_mended=may_be_mended)
+        self.relabel()
+        self.post_message(self.Changed(self))
+
+    def into_editor(self, cell: Cell) -> None:
+        """Show this value in the editor."""
+        editor = self.editor
+        if isinstance(editor, ChoiceField):
+            chosen = cell if isinstance(cell, tuple) else (cell,) if isinstance(cell, int) else ()
+            editor.set_chosen(chosen)
+        elif isinstance(editor, Select):
+            if isinstance(cell, int):
+                editor.value = cell
+            else:
+                editor.clear()
+        elif isinstance(editor, SafeInput):
+            editor.value = typed(cell)[0] if isinstance(cell, str) else ""
+            editor.cursor_position = len(editor.value)
+        elif isinstance(editor, SafeText):
+            editor.load_text(typed(cell)[0] if isinstance(cell, str) else "")
+            editor.move_cursor(editor.document.end)
+
+    def relabel(self) -> None:
+        """Say what it is now."""
+        field = self.field
+        star = " *" if field.required else ""
+        parts: list[Any] = [safe.line(f"{field.label}{star}", "bold", limit=60)]
+        if field.description:
+            parts += [("  ", ""), safe.line(field.description, "$c-muted", limit=200)]
+        parts += [("   ", ""), safe.line(self.state(), "$c-muted", limit=120)]
+        self._label.update(Content.assemble(*parts))
+
+    def state(self) -> str:
+        """What its value is besides what the editor shows, and what it takes."""
+        field, cell = self.field, self.cell
+        words = [] if field.required else ["optional"]
+        if isinstance(cell, Blank) and not (field.required and not field.nullable):
+            words.append(f"{cell.value}{default_text(field, cell)}")
+        elif isinstance(cell, str) and field.kind in TEXTS:
+            if not cell and not field.required:
+                words.append("sent empty")
+            if field.length_max is not None and field.kind is not Kind.LINES:
+                words.append(f"{len(cell)}/{field.length_max}")
+        elif field.kind is Kind.CONST:
+            words.append(f"always {field.choices[0].label}")
+        if is_picked(field):
+            words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
+        if field.range_text():
+            words.append(field.range_text())
+        if forms.example(field.kind):
+            words.append(f"like {forms.example(field.kind)}")
+        if field.kind in (Kind.INTEGER, Kind.NUMBER, Kind.LINES, Kind.JSON):
+            words.append(field.kind.value)
+        if self.like and not field.required:
+            words.append("^n fills in an example")
+        elif self.like:
+            words.append("^n: an example")
+        return ", ".join(words)
+
+
+def _editor(field: Field, like: str = "") -> Widget | None:
+    if field.kind is Kind.UNION:
+        return ChoiceField([variant.label for variant in field.variants])
+    if is_picked(field):
+        # As `Text`: Textual's search through the options skips what is `Content`.
+        options = [
+            (Text(one_line(choice.label, 80)), index) for index, choice in enumerate(field.choices)
+        ]
+        # The prompt is the option for "nothing"; the search looks there too, so it holds no letter.
+        return Select(options, allow_blank=True, prompt="-", compact=True)
+    if field.kind in CHOICES:
+        return ChoiceField(
+            [choice.label for choice in field.choices], several=field.kind is Kind.MULTI
+        )
+    if field.kind is Kind.CONST:
+        return None
+    if field.kind in AREAS:
+        return SafeText(
+            tab_behavior="focus", soft_wrap=True, placeholder=safe.line(like, limit=400)
+        )
+    return SafeInput(password=field.kind is Kind.SECRET, select_on_focus=False)

@@ -1,0 +1,192 @@
+"""`ListField`: a list whose items are rows that grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from helmr.forms import Blank, Cell, Field, row_ids
+from helmr_console import safe
+from helmr_console.widgets.field_row import FieldRow, Judge
+
+
+class RowMaker(Protocol):
+    """Makes what a row consists of, and forgets it."""
+
+    def widgets_of(self, field: Field) -> Iterable[Widget]: ...
+    def forget(self, field: Field) -> None: ...
+
+
+class AddRow(Widget, can_focus=True):
+    """The last line of a list: enter or space adds a row."""
+
+    DEFAULT_CSS = """
+    AddRow { height: 1; color: $c-muted; padding: 0 1; }
+    AddRow:focus { background: $c-surface; color: $c-foreground; }
+    """
+    BINDINGS = [Binding("enter,space,plus", "press", show=False)]
+
+    class Pressed(Message):
+        """A row is to be added at the end."""
+
+    def action_press(self) -> None:
+        """Ask for one."""
+        self.post_message(self.Pressed())
+
+    def on_click(self) -> None:
+        """A click does the same."""
+        self.action_press()
+
+    def render(self) -> Content:
+        """Says without colour whether it has the focus."""
+        return Content(f"{'>' if self.has_focus else ' '}[+] add a row")
+
+
+class RowBox(Vertical):
+    """One row: which it is, and its fields."""
+
+    DEFAULT_CSS = """
+    RowBox { height: auto; border-left: solid $c-border; padding: 0 0 0 1; }
+    RowBox > .place { height: 1; color: $c-muted; }
+    RowBox FieldRow { margin: 0; }
+    """
+
+    def __init__(self, number: int, widgets: Iterable[Widget]) -> None:
+        self.place = Static(classes="place", markup=False)
+        super().__init__(self.place, *widgets)
+        self.number = number
+        """Its id in the list, which stays when it moves."""
+
+    def editors(self) -> list[Widget]:
+        """What can be entered in it, from its first field on."""
+        rows = (row.editor for row in self.query(FieldRow))
+        return [one for one in rows if one is not None and one.focusable]
+
+
+class ListField(FieldRow):
+    """A list of rows: its label, the rows, and a line that adds one. Its cell is the ids of its rows, in order.
+
+    Args:
+        maker: Of the fields of each row.
+    """
+
+    DEFAULT_CSS = """
+    ListField > .rows { height: auto; }
+    """
+
+    def __init__(
+        self, field: Field, cell: Cell, *, first: Cell, judge: Judge, maker: RowMaker
+    ) -> None:
+        super().__init__(field, cell, first=first, judge=judge)
+        self._maker = maker
+        self._boxes = {number: self._made(number) for number in row_ids(field, cell)}
+        self._rows = Vertical(*self._boxes.values(), classes="rows")
+        self._next = max(self._boxes, default=-1) + 1
+
+    def make_editor(self) -> Widget | None:
+        """The line that adds a row."""
+        return AddRow()
+
+    def compose(self) -> ComposeResult:
+        """Label, rows, the line that adds one, problem."""
+        label, *rest = super().compose()
+        yield label
+        yield self._rows
+        yield from rest
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The ids of its rows, in order."""
+        return row_ids(self.field, self.cell)
+
+    def box(self, number: int) -> RowBox:
+        """The row of this id."""
+        return self._boxes[number]
+
+    def box_around(self, widget: Widget) -> RowBox | None:
+        """The row of this list in which this is."""
+        return next((box for box in self._boxes.values() if box in widget.ancestors), None)
+
+    # --- rows come, go and move
+
+    async def add(self, after: RowBox | None) -> RowBox:
+        """A new row behind this one, or at the end."""
+        number, self._next = self._next, self._next + 1
+        at = self.numbers.index(after.number) + 1 if after is not None else len(self.numbers)
+        box = self._boxes[number] = self._made(number)
+        await self._rows.mount(box, after=after) if after is not None else await self._rows.mount(
+            box
+        )
+        self._changed((*self.numbers[:at], number, *self.numbers[at:]))
+        return box
+
+    async def take_away(self, box: RowBox) -> RowBox | None:
+        """Without this row; the one that is in its place now, or the last one."""
+        at = self.numbers.index(box.number)
+        left = tuple(number for number in self.numbers if number != box.number)
+        self._drop(box.number)
+        await box.remove()
+        self._changed(left)
+        return self._boxes[left[min(at, len(left) - 1)]] if left else None
+
+    def move(self, box: RowBox, by: int) -> bool:
+        """One place down (1) or up (-1); False if there is none."""
+        numbers = list(self.numbers)
+        at = numbers.index(box.number)
+        if not 0 <= at + by < len(numbers):
+            return False
+        other = self._boxes[numbers[at + by]]
+        if by > 0:
+            self._rows.move_child(box, after=other)
+        else:
+            self._rows.move_child(box, before=other)
+        numbers[at], numbers[at + by] = numbers[at + by], numbers[at]
+        self._changed(tuple(numbers))
+        return True
+
+    def into_editor(self, cell: Cell) -> None:
+        """The rows of this value; those that stay are as they were."""
+        wanted = row_ids(self.field, cell)
+        for number in [one for one in self._boxes if one not in wanted]:
+            self._drop(number).remove()
+        for at, number in enumerate(wanted):
+            if number not in self._boxes:
+                self._boxes[number] = self._made(number)
+                self._rows.mount(self._boxes[number])
+            elif self._rows.children[at] is not self._boxes[number]:
+                self._rows.move_child(self._boxes[number], after=len(self._rows.children) - 1)
+        self._next = max(self._next, max(wanted, default=-1) + 1)
+        self._number()
+
+    def _made(self, number: int) -> RowBox:
+        return RowBox(number, self._maker.widgets_of(self.field.row(number)))
+
+    def _drop(self, number: int) -> RowBox:
+        self._maker.forget(self.field.row(number))
+        return self._boxes.pop(number)
+
+    def _changed(self, numbers: tuple[int, ...]) -> None:
+        self._typed(numbers)
+        self._number()
+
+    def _number(self) -> None:
+        count = len(self._boxes)
+        for at, number in enumerate(self.numbers):
+            text = f"{self.field.label} {at + 1} of {count}"
+            self._boxes[number].place.update(safe.line(text, limit=80))
+
+    def state(self) -> str:
+        """How many rows, as what they are sent."""
+        if isinstance(self.cell, Blank):
+            return super().state()
+        parts = [] if self.field.required else ["optional"]
+        parts.append("sent empty" if not self.numbers else f"{len(self.numbers)} rows")
+        return ", ".join([*parts, *filter(None, [self.field.range_text()])])
