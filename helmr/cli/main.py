@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -143,10 +144,18 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+@cache
+def _command() -> typer.core.TyperGroup:
+    """The whole tree: to build it takes as long as many a command, and it is the same each time."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    return command
+
+
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command; the exit code says how it went."""
     try:
-        code: Any = app(list(arguments), prog_name="helmr", standalone_mode=False)
+        code: Any = _command().main(list(arguments), prog_name="helmr", standalone_mode=False)
         sys.stdout.flush()
     except HelmrError as error:
         if error.facts.get("connecting"):

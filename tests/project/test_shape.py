@@ -12,7 +12,7 @@ import pytest
 MODULE_LINES_MAX = 500
 CLASS_LINES_MAX = 350
 
-PACKAGES = {"helmr": "helmr", "helmr_runtime": "runtime", "helmr_console": "console"}
+PACKAGES = {"helmr": ".", "helmr_runtime": "runtime", "helmr_console": "console"}
 
 SCREENS = "helmr_console.screens"
 """A screen opens others and speaks to its app, which opens the first: Textual's way, and one thing to read."""
