@@ -60,8 +60,16 @@ def roles_text(app: App[object]) -> str:
     return "\n".join(found)
 
 
+_KEYS = re.compile(r"stp_[0-9a-f]{32}")
+
+
 def steady(text: str) -> str:
-    """The same text for every run: ids are replaced by as many x."""
+    """The same text for every run: ids are replaced by as many x, step keys by a letter for each."""
+    keys = {
+        key: letter
+        for letter, key in zip("abcdef", dict.fromkeys(_KEYS.findall(text)), strict=False)
+    }
+    text = _KEYS.sub(lambda m: f"stp_{keys.get(m[0], 'x') * 32}", text)
     text = re.sub(
         r"(ses|wait|run|rec|tok|note|op|pat|key)_[0-9a-z]{26}", lambda m: f"{m[1]}_{'x' * 26}", text
     )

@@ -548,8 +548,9 @@ class CoreDoor:
         for entry in copies:
             self.store(entry)
         self.write(made, drafts)
+        run = named(drafts[0].run_id)
         self.go_on(made)
-        return {"session": name, "run": f"{name}.r{self.states[made].runs_count - 1}"}
+        return {"session": name, "run": run}
 
     def check_token(self, token_id: str | None, data: Any) -> None:
         """What completes a token has to fit it."""

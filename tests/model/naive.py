@@ -472,8 +472,9 @@ class Model:
         made.run.status = "running"
         if answer and asked is not None:
             self.hold(made, asked, answer[0])
+        forked = made.run.id
         self.go_on(made)
-        return {"session": name, "run": made.run.id}
+        return {"session": name, "run": forked}
 
     def do_note(self, *, session: str, text: str) -> Receipt:
         self.log(self.one(self.sessions, session), "note.added", text, who=self.who)

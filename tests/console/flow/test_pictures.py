@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.console.flow.bench import Bench
+from tests.console.flow.test_corrections import at_entry, filled, picked, posted
 from tests.console.flow.test_goldens import seeded
 from tests.console.golden import steady
 
@@ -41,6 +42,25 @@ async def test_the_guides_pictures_are_those_of_the_console(
     session = await bench.on("SessionScreen")
     await bench.until(lambda: session.detail.runs and session.transcript.current is not None)
     await picture(bench, project_root, "console-session")
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
+async def test_the_picture_of_a_wrong_approval_that_is_amended(bench: Bench, project_root: Path) -> None:
+    asked = await posted(bench, subject="the review of acme/api#2204")
+    session_id = asked["session"]["id"]
+    await bench.open(size=(110, 30), name="prod-eu")
+    await at_entry(bench, session_id, "wait.fulfilled")
+    await picked(bench, "Amend answer")
+    await bench.form()
+    await bench.sees("(•) approve")
+    await bench.press("r", "ctrl+s")
+    await bench.on("CorrectionScreen")
+    await bench.sees("new key")
+    await filled(bench, "Two findings still block it.", "1")
+    await picture(bench, project_root, "console-amend")
+    await bench.press("ctrl+s")
+    run = await bench.stack.run_until(asked["run"]["id"], "succeeded")
+    assert run["result"] == {"decision": "reject"}
 
 
 async def picture(bench: Bench, root: Path, name: str) -> None:
