@@ -33,7 +33,6 @@ SESSIONS_MAX = 5_000
 ACTIVITY_MAX = 2_000
 ENDED_MAX = 1_000
 TASKS_OF_SESSIONS_MAX = 20_000
-FORKS_MAX = 5_000
 ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
 """A run goes on within a second of its answer; one that has not after this waits for something."""
@@ -87,8 +86,6 @@ class Store:
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     """Runs whose wait is over and which nobody has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
-    forks: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    """Sessions that are forks: of which session."""
     answered_on: tuple[date, int] | None = None
     """The newest day (UTC) on which people answered, and how many of its answers the feed told of."""
     first_seen_at: datetime | None = None
@@ -159,8 +156,6 @@ class Store:
         """Sessions fresh from the gateway; at most `SESSIONS_MAX` are held."""
         for session in sessions:
             self._remember_task(session.id, session.task)
-            if session.forked_from is not None:
-                self._remember_origin(session.id, {"session_id": session.forked_from.session_id})
             if session.id in self.sessions or len(self.sessions) < SESSIONS_MAX:
                 self.sessions[session.id] = session
 
@@ -171,7 +166,6 @@ class Store:
         self.feed_offset = max(self.feed_offset or 0, entry.feed_offset)
         if entry.kind == "session.created":
             self._remember_task(entry.session_id, str(entry.body.get("task", "")))
-            self._remember_origin(entry.session_id, entry.body.get("forked_from"))
         self._follow_run(entry)
         self._count(entry)
         if entry.principal.type in _PEOPLE and entry.kind in _ACTS:
@@ -224,10 +218,6 @@ class Store:
                 self.resolved.popitem(last=False)
         elif entry.kind.startswith("run."):
             self.resolved.pop(entry.run_id, None)
-
-    def forks_of(self, session_id: str) -> list[str]:
-        """The forks of a session that lists and feed told of, newest first."""
-        return [fork for fork, origin in reversed(self.forks.items()) if origin == session_id]
 
     def task_of(self, session_id: str) -> str:
         """The task of a session, empty if it was never seen."""
@@ -305,13 +295,6 @@ class Store:
         if known is None or known.json_schema is None:
             return wait
         return wait.model_copy(update={"body": known.body, "json_schema": known.json_schema})
-
-    def _remember_origin(self, session_id: str, origin: Any) -> None:
-        origin_id = _text(origin.get("session_id")) if isinstance(origin, dict) else None
-        if origin_id is not None:
-            self.forks[session_id] = origin_id
-            while len(self.forks) > FORKS_MAX:
-                self.forks.popitem(last=False)
 
     def _remember_task(self, session_id: str, task: str) -> None:
         self._task_of[session_id] = task

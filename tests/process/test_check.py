@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helmr import streams, task
+from helmr import step, streams, task
 from helmr.errors import RunNotNewest
 from helmr.models import CheckVerdict
+from helmr.tasks import Task
 from helmr.testing import Harness
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.check import RemoteJournals, check_runs
@@ -157,15 +159,54 @@ async def test_only_a_sessions_newest_run_has_a_journal() -> None:
             await client.runs.journal(first.id)
 
 
+@step
+async def prepare(number: int) -> int:
+    return number
+
+
+@step
+async def prepare_more(number: int) -> int:
+    return number
+
+
+def reviewing(*, is_new: bool) -> Task[..., Any]:
+    """Old code prepares every third number, and new code does otherwise for those that can be divided by nine."""
+
+    @task(id="review")
+    async def review(payload: int) -> str:
+        if payload % 3 == 0:
+            is_other = is_new and payload % 9 == 0
+            await (prepare_more if is_other else prepare)(payload)
+        return await approval.wait().unwrap()
+
+    return review
+
+
 @pytest.mark.long
-async def test_a_thousand_waiting_sessions_are_checked() -> None:
-    async with Harness(review) as harness:
-        for number in range(1000):
-            await harness.start(review, number, settle=number % 50 == 0)
+async def test_of_a_thousand_waiting_sessions_a_check_names_those_that_then_block() -> None:
+    old, new = reviewing(is_new=False), reviewing(is_new=True)
+    async with Harness(old) as harness:
+        started = [
+            await harness.start(old, number, settle=number % 50 == 0) for number in range(1000)
+        ]
         await harness.settle()
         journals = RemoteJournals(harness.async_client())
         began = time.monotonic(), time.process_time()
-        checks = await check_runs(journals, registry(review))
+        checks = await check_runs(journals, registry(new))
         took = time.monotonic() - began[0], time.process_time() - began[1]
-        assert [len(checks), all(c.fits for c in checks)] == [1000, True]
         assert took[1] < 30, took
+        named = {one.session_id for one in checks if not one.fits}
+        assert (len(checks), len(named)) == (1000, 112)
+        for session in started:
+            await session.park()
+        harness.deploy(new)
+        for session in started:
+            await session.answer("yes", settle=False)
+        await harness.settle()
+        runs = [(await session.state()).run for session in started]
+        blocked = {
+            session.id
+            for session, run in zip(started, runs, strict=True)
+            if run is not None and run.status.value == "blocked"
+        }
+        assert blocked == named

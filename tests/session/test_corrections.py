@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helmr import TaskContext, auth, step, streams, task, tokens
+from helmr import TaskContext, auth, step, step_key, streams, task, tokens
 from helmr.errors import SchemaMismatch, SessionTerminal, WaitNotAmendable, WaitResolved
 from helmr.models import RunStatus
 from helmr.testing import Harness, HarnessSession
@@ -401,3 +401,84 @@ async def test_an_answer_that_forks_fits_the_waits_own_schema(harness) -> None:
         with pytest.raises(SchemaMismatch):
             await fork(h, session, to_op=3, answer="four")
         assert await (await fork(h, session, to_op=3, answer=4)).result() == 4
+
+
+class Payments:
+    """A payment service that remembers keys: what is asked again under one key is the same charge."""
+
+    def __init__(self) -> None:
+        self.charges: dict[str, int] = {}
+        self.refunds: dict[str, int] = {}
+
+    def forget(self) -> None:
+        self.charges.clear()
+        self.refunds.clear()
+
+    def charge(self, key: str, amount: int) -> str:
+        assert self.charges.setdefault(key, amount) == amount
+        return key
+
+    def refund(self, charge: str, key: str) -> None:
+        self.refunds.setdefault(key, self.charges[charge])
+
+
+payments = Payments()
+
+
+@step
+async def pay(amount: int) -> str:
+    made = payments.charge(step_key(), amount)
+    if amount == STUCK:
+        began.set()
+        await held.wait()
+    return made
+
+
+@step
+async def pay_back(charge: str) -> None:
+    payments.refund(charge, step_key())
+
+
+STUCK = 13
+
+
+@task
+async def invoice(payload: Any) -> int:
+    amount = int(await answers.wait(subject="how much?").unwrap())
+    charge = await pay(amount)
+    if await answers.wait(subject="was it right?").unwrap() == "no":
+        await pay_back(charge)
+        return 0
+    return amount
+
+
+async def test_a_payment_behind_an_amended_answer_is_another_charge(harness) -> None:
+    payments.forget()
+    async with harness(invoice) as h:
+        session = await h.start("invoice")
+        await session.answer("10")
+        await session.answer("yes")
+        amount = (await waits(session))[0]
+        seen = await session.preview(wait_id=amount)
+        (step_again,) = seen.steps
+        assert list(payments.charges) == [step_again.step_key]
+        await session.amend(amount, "12")
+        assert await session.result() == 12
+        assert payments.charges == {step_again.step_key: 10, step_again.new_key: 12}
+        await session.amend((await waits(session))[-1], "no")
+        assert await session.result() == 0
+        assert list(payments.refunds.values()) == [12], "the first is still to be paid back"
+
+
+async def test_a_payment_that_was_under_way_keeps_its_key(harness) -> None:
+    payments.forget()
+    async with harness(invoice) as h:
+        session = await h.start("invoice")
+        await session.answer(str(STUCK), settle=False)
+        await began.wait()
+        (key,) = payments.charges
+        await session.rewind(to_op=2, settle=False)  # nobody knows whether it was done
+        held.set()
+        assert await session.wait() is not None
+        assert payments.charges == {key: STUCK}
+        assert await keys_of(session, "pay") == [key, key]

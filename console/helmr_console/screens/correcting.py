@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from helmr.models import SessionStatus
@@ -18,7 +19,8 @@ from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 MENU = ("amend", "rewind", "fork", "send")
 """What the menu offers, in order."""
-CHILDREN_MAX = 200
+RELATED_MAX = 200
+"""Children of a session, and forks, that are listed."""
 SCANNED_PAGES = 40
 """Newest pages that are read to know what was set aside, in a session whose run was tried more than once."""
 
@@ -107,20 +109,26 @@ class CorrectingScreen(ConsoleScreen):
         self.console.background.start(self._related(), group="related", holds_keys=True)
 
     async def _related(self) -> None:
-        """Children are asked for: of those that are not open here the console knows nothing."""
+        """Children and forks are asked for: of those that it has not seen the console knows nothing."""
         summary, own_id = self.detail.summary, self.detail.session_id
         found: list[tuple[str, str, str]] = []
         if summary is not None and summary.parent is not None:
             found.append(("parent", summary.parent.session_id, ""))
         if summary is not None and summary.forked_from is not None:
             found.append(("origin", summary.forked_from.session_id, ""))
-        page = await self.console.client.sessions.page(parent=own_id, limit=CHILDREN_MAX)
-        for child in page.items:
-            state = child.activity if child.status is SessionStatus.OPEN else child.status
-            found.append(("child", child.id, f"{child.task}  {state.value}"))
-        found += [("fork", fork, "") for fork in self.console.store.forks_of(own_id)]
+        sessions = self.console.client.sessions
+        children, forks = await asyncio.gather(
+            sessions.page(parent=own_id, limit=RELATED_MAX),
+            sessions.page(forked_from=own_id, limit=RELATED_MAX),
+        )
+        for name, page in (("child", children), ("fork", forks)):
+            for one in page.items:
+                state = one.activity if one.status is SessionStatus.OPEN else one.status
+                found.append((name, one.id, f"{one.task}  {state.value}"))
         if not found:
-            self.console.say("It has no parent, no children, and is no fork", "information")
+            self.console.say(
+                "It has no parent, no children and no forks, and is no fork", "information"
+            )
             return
         if len(found) == 1:
             self.open_session(found[0][1])
@@ -131,5 +139,7 @@ class CorrectingScreen(ConsoleScreen):
             )
             for name, session_id, about in found
         ]
-        more = f", the newest {CHILDREN_MAX} children" if page.next_cursor else ""
+        more = (
+            f", the newest {RELATED_MAX} each" if children.next_cursor or forks.next_cursor else ""
+        )
         self.app.push_screen(PickScreen(f"Related sessions{more}", choices, typed=False))

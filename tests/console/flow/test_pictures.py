@@ -45,7 +45,9 @@ async def test_the_guides_pictures_are_those_of_the_console(
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
-async def test_the_picture_of_a_wrong_approval_that_is_amended(bench: Bench, project_root: Path) -> None:
+async def test_the_picture_of_a_wrong_approval_that_is_amended(
+    bench: Bench, project_root: Path
+) -> None:
     asked = await posted(bench, subject="the review of acme/api#2204")
     session_id = asked["session"]["id"]
     await bench.open(size=(110, 30), name="prod-eu")
