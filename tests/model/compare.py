@@ -81,6 +81,9 @@ def difference(
             model.do("advance", {"ms": PASSES_MS})
         door.settle(model)
     door.finish(model)
+    if reached is not None:
+        kinds = (entry[0] for one in model.sessions.values() for entry in one.entries)
+        reached.update(f"entry:{kind}" for kind in kinds)
     return stored_difference(model, door, len(commands))
 
 

@@ -18,6 +18,9 @@ from tests.model.core_door import in_core
 SEQUENCES = 500
 SEQUENCES_LONG = 10_000
 
+ENDED = {"wait.fulfilled", "wait.timed_out", "wait.cancelled", "run.failed", "run.cancelled"}
+"""Entries whose kind the model makes of how something ended."""
+
 ANY_CORRELATION = 40
 """Sequences in which some record meets a wait for another correlation id."""
 
@@ -44,7 +47,7 @@ def test_a_core_that_mixes_up_correlation_ids_is_found_and_shown_in_a_few_comman
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_every_command_outcome_and_refusal_is_reached() -> None:
+def test_every_command_outcome_refusal_and_entry_is_reached() -> None:
     reached: Counter[str] = Counter()
     for seed in range(SEQUENCES, SEQUENCES + SEQUENCES_LONG):
         assert in_core(Generator(seed, LATE).sequence(COMMANDS), reached) is None, report(
@@ -54,6 +57,9 @@ def test_every_command_outcome_and_refusal_is_reached() -> None:
     refusals = set(re.findall(r'Refused\("(\w+)"\)', text))
     met = {name.partition(" ")[2] for name in reached}
     assert refusals | {one.value for one in SendOutcome} <= met
+    written = set(re.findall(r'self\.log\(\s*(?:\w+|self\.\w+\[.*\]),\s*"([a-z_.]+)"', text))
+    assert len(written) > 20
+    assert {f"entry:{kind}" for kind in written | ENDED} <= set(reached)
     taken = {
         kind
         for kind in kinds()
