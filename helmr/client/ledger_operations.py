@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.client.calls import READ_TIMEOUT_S, Call, Download, reads
-from helmr.client.operations import post_call
+from helmr.client.calls import READ_TIMEOUT_S, Call, Download, post_call, reads
 from helmr.durations import Duration, seconds
 from helmr.models import CopyPage, PruneReceipt
 
