@@ -427,12 +427,8 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
         ),
         "schedule.deleted": lambda: f"{get('name')} deleted",
         "notices.moved": lambda: "the positions of notice targets were stored",
-        "sessions.pruned": lambda: (
-            f"{len(body.get('sessions') or ())} old sessions removed{_because(get('reason'))}"
-        ),
-        "ledger.promoted": lambda: (
-            f"a follower was promoted: generation {get('generation')}{_because(get('reason'))}"
-        ),
+        "sessions.pruned": lambda: f"{len(get('sessions') or ())} old sessions were removed",
+        "ledger.promoted": lambda: f"a follower was promoted: generation {get('generation')}",
     }
     make = tails.get(kind)
     return make() if make is not None else f"{kind} {_json(dict(body))}"
@@ -477,10 +473,6 @@ def _scope(scope: Any) -> str:
     if not isinstance(scope, Mapping):
         return "?"
     return " ".join(str(scope[key]) for key in ("type", "stream") if scope.get(key))
-
-
-def _because(reason: Any) -> str:
-    return f": {reason}" if reason else ""
 
 
 def _ids(tasks: Any) -> str:

@@ -24,7 +24,6 @@ from helmr.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from helmr.client import Client
-    from helmr.models import CopyPage
     from helmr_runtime.ledger.duck.followed import FollowedLedger
 
 WAIT_S = 10.0
@@ -75,25 +74,18 @@ def follow(
         from helmr_runtime.ledger.duck.followed import followed_ledger
 
     path = into.absolute() / LEDGER_NAME
-    named = name or _machine_name()
-    with (
-        _until_ended() as ended,
-        cli.client() as client,
-        followed_ledger(path, makes=True) as followed,
-    ):
-        said_at_s = 0.0
+    with _until_ended() as ended, followed_ledger(path, makes=True) as followed:
+        follower = _Follower(followed, name or _machine_name(), ended, json=json)
         while not ended.is_set():
-            page = _next(client, followed, named, once=once)
-            if page is None:
+            try:
+                with cli.client() as client:  # found anew: it may have another port since
+                    follower.follow(client, once=once)
+            except Unavailable as error:
+                if once or not follower.has_met:
+                    raise
+                printing.note(f"helmr: the primary does not answer: {error.message}")
                 ended.wait(PAUSE_S)
-                continue
-            followed.apply(page)
-            at = followed.position.offset
-            is_level = page.through >= page.head
-            if time.monotonic() - said_at_s >= SAY_EVERY_S or (once and is_level):
-                said_at_s = time.monotonic()
-                _say(at, page.head - page.through, json)
-            if once and is_level and followed.is_whole:
+            if once:
                 return
 
 
@@ -155,30 +147,56 @@ def promote(
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _next(client: Client, followed: FollowedLedger, name: str, *, once: bool) -> CopyPage | None:
-    """The next page; None if the primary does not answer now."""
-    at = followed.position
-    try:
-        return client.copy(
-            at.offset,
-            hash=at.hash,
-            nil_offset=at.nil_offset,
-            nil_hash=at.nil_hash,
-            wait=0 if once else WAIT_S,
-            follower=name,
-        )
-    except Unavailable as error:
-        if once:
-            raise
-        printing.note(f"helmr: at {at.offset}; the primary does not answer: {error.message}")
-        return None
+class _Follower:
+    """Asks for pages and stores them.
 
+    Attributes:
+        has_met: A primary has answered, now or to an earlier process.
+    """
 
-def _say(offset: int, lag: int, json: bool) -> None:
-    if json:
-        printing.write_json({"offset": offset, "lag": lag, "at": clock.now().isoformat()})
-    else:
-        printing.note(f"helmr: at {offset}, {lag} behind")
+    def __init__(
+        self, followed: FollowedLedger, name: str, ended: threading.Event, *, json: bool
+    ) -> None:
+        self.has_met = followed.position.offset > 0
+        self._followed = followed
+        self._name = name
+        self._ended = ended
+        self._json = json
+        self._said_at_s = 0.0
+
+    def follow(self, client: Client, *, once: bool) -> None:
+        """Until it is to end, or has all and that was asked for.
+
+        Raises:
+            Unavailable: The primary does not answer.
+            LedgerDiverged: It has another ledger.
+        """
+        while not self._ended.is_set():
+            at = self._followed.position
+            page = client.copy(
+                at.offset,
+                hash=at.hash,
+                nil_offset=at.nil_offset,
+                nil_hash=at.nil_hash,
+                wait=0 if once else WAIT_S,
+                follower=self._name,
+            )
+            self.has_met = True
+            self._followed.apply(page)
+            has_all = page.through >= page.head and self._followed.is_whole
+            now_s = time.monotonic()
+            if now_s - self._said_at_s >= SAY_EVERY_S or (once and has_all):
+                self._said_at_s = now_s
+                self._say(max(0, page.head - page.through))
+            if once and has_all:
+                return
+
+    def _say(self, lag: int) -> None:
+        offset = self._followed.position.offset
+        if self._json:
+            printing.write_json({"offset": offset, "lag": lag, "at": clock.now().isoformat()})
+        else:
+            printing.note(f"helmr: at {offset}, {lag} behind")
 
 
 def _compare(data_dir: Path, old_dir: Path, json: bool) -> None:

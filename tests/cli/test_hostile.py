@@ -88,6 +88,8 @@ NOT_WALKED = {
     "verify": "as restore",
     "repair": "as restore",
     "prune": "as restore",
+    "follow": "says only offsets; errors are of Helmr's own words",
+    "promote": "says only offsets, ids and kinds of entries",
     "session export": "writes a file for programs: JSON, in which controls are escaped",
     "session replay": "as session verify",
     "session what-if": "as session verify",

@@ -33,6 +33,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 
 COMMANDS = {
     "": "up check dev down status logs demo console mcp next listen waiting query export backup restore verify repair "
+    "prune follow promote "
     "session run wait input output token public-token key schedule notices",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",

@@ -9,7 +9,7 @@ Invariants: S-2, S-14, S-40 (preconditions of token waits), S-61, S-62, S-63.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +17,10 @@ from itertools import islice
 
 from helmr.errors import Moved
 from helmr.ids import NIL_SESSION, new_id
-from helmr.models import Activity, SessionStatus, TokenStatus
+from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
+from helmr_runtime.ledger.census import Census
 from helmr_runtime.ledger.heads import (
     Head,
     alarm_of,
@@ -127,7 +128,7 @@ class LedgerIndex:
         self._ended_holders: OrderedDict[str, None] = OrderedDict()
         self._leader: str | None = None
         self._term: str | None = None
-        self._census: Counter[tuple[Activity, bool]] = Counter()
+        self._census = Census()
 
     # --- checking -------------------------------------------------------------------------------
 
@@ -360,7 +361,8 @@ class LedgerIndex:
         self.work.set_ready(head, is_ready(head, now))
         self._timers.arm(head, alarm_of(head, now))
         self._note_holding(head, now)
-        self._recount(head)
+        if head is not self.nil:
+            self._census.recount(head)
 
     def _note_holding(self, head: Head, now: datetime) -> None:
         """Remember since when an actor holds a session that only waits."""
@@ -435,31 +437,14 @@ class LedgerIndex:
     def counts(self) -> dict[str, int]:
         """How many open sessions there are and what they do; `parked` are those that wait unheld."""
         census = self._census
-        by_activity = {one.value: census[one, True] + census[one, False] for one in Activity}
         return {
             "open": self.open_count,
-            "held": sum(count for (_, is_held), count in census.items() if is_held),
-            "parked": census[Activity.WAITING, False],
+            "held": census.held,
+            "parked": census.parked,
             "waiting_held": len(self._waiting_held),
             **self.work.counts(),
-            **by_activity,
+            **census.by_activity(),
         }
-
-    def _recount(self, head: Head) -> None:
-        if head is self.nil:
-            return
-        counted = (
-            (head.activity, head.is_held)
-            if head.status is SessionStatus.OPEN or head.has_active_run
-            else None
-        )
-        if counted == head.counted_as:
-            return
-        if head.counted_as is not None:
-            self._census[head.counted_as] -= 1
-        if counted is not None:
-            self._census[counted] += 1
-        head.counted_as = counted
 
 
 def _follows(head: Head, flush: Flush) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import iso
 from helmr_runtime.service.degraded import State, Trouble
 
 BEHIND_FOR = timedelta(seconds=60)
@@ -53,6 +55,13 @@ class Followers:
         """Those heard of within a day, by name."""
         since = self._clock.now() - FORGOTTEN_AFTER
         return {name: one for name, one in sorted(self._known.items()) if one.seen_at >= since}
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """By name: `{offset, lag, seen_at}`."""
+        return {
+            name: {"offset": one.offset, "lag": one.lag, "seen_at": iso(one.seen_at)}
+            for name, one in self.all().items()
+        }
 
     def troubles(self) -> list[Trouble]:
         """Those that are behind."""

@@ -86,7 +86,7 @@ class HealthView:
             feed_offset=ledger.get("feed_offset"),
             counts=_counts(ledger.get("counts", {})),
             pool=dict(pool),
-            ledger=dict(ledger),
+            ledger={**ledger, "followers": self._followers.to_json()} if ledger else {},
         )
 
     async def numbers(self) -> Mapping[str, Any]:

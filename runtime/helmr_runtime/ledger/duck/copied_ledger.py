@@ -10,15 +10,17 @@ from typing import TypeVar
 from helmr.ids import NIL_SESSION
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.pruning import Prune, Pruned
+from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.duck.copying import copied_page, copied_rows, pruned_behind
-from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.database import Database, Reader
+from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.reads import hash_at
+from helmr_runtime.ledger.duck.recovery import SUPERSEDED
 from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.generations import LEDGER_CHARS, make_stamp, proven_generation
-from helmr_runtime.security.keys import KeyRing
 
 T = TypeVar("T")
 
@@ -35,33 +37,35 @@ class CopiedLedger(ReadableLedger):
     pruner: Pruner
     openings: int
     encrypts: bool
-
-    @property
-    @abstractmethod
-    def ring(self) -> KeyRing | None:
-        """The master keys."""
+    _chain: Chain
+    _database: Database
+    _group: GroupCommit
 
     @abstractmethod
     async def _reading(self, run: Callable[[Reader], T]) -> T:
         """Run a short query on a reader's cursor."""
 
-    @abstractmethod
     def _check_current(self) -> None:
         """Return unless a later generation was met; raises LedgerSuperseded."""
+        if self._group.superseded is not None:
+            raise self._group.superseded
 
-    @abstractmethod
     async def _supersede(self, generation: int) -> None:
         """Acknowledge nothing from now on, also after another opening."""
+        self._group.supersede(generation)
+        await self._group.run_in_writer(self._database.set_number, SUPERSEDED, generation)
 
     async def stamp(self) -> str | None:
         self._check_current()
-        if self.index.generation == 1 or self.ring is None:
+        if self.index.generation == 1 or self._chain.ring is None:
             return None
-        return make_stamp(self.ring, await self._ledger_id(), self.index.generation)
+        return make_stamp(self._chain.ring, await self._ledger_id(), self.index.generation)
 
     async def meet(self, stamps: Sequence[str]) -> None:
         ledger_id = await self._ledger_id()
-        met = max((proven_generation(self.ring, ledger_id, one) for one in stamps), default=0)
+        met = max(
+            (proven_generation(self._chain.ring, ledger_id, one) for one in stamps), default=0
+        )
         if met > self.index.generation:
             await self._supersede(met)
         self._check_current()

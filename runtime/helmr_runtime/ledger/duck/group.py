@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
-from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.clock import Clock
 from helmr_runtime.faults import Point, reach
+from helmr_runtime.ledger.duck.alarm import Alarm
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, append
 from helmr_runtime.ledger.duck.batch_builder import BatchBuilder
 from helmr_runtime.ledger.duck.batches import Batch, Job, Write
@@ -33,6 +34,7 @@ from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, rehearsed
 from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
 from helmr_runtime.ledger.latency import Latency
+from helmr_runtime.ports import Flush
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,6 @@ QUEUE_MAX = 20_000
 
 RETRY_DUE_AFTER = timedelta(seconds=1)
 """How long timeouts wait after a failed commit."""
-
-RECHECK_EVERY = timedelta(seconds=60)
-"""Longest time between two looks at the deadlines."""
 
 
 class GroupCommit:
@@ -90,8 +89,7 @@ class GroupCommit:
         if restored.superseded_by > self.index.generation:
             self.supersede(restored.superseded_by)
         self._closing = False
-        self._alarm: Timer | None = None
-        self._rings_at = clock.now()
+        self._alarm = Alarm(clock, self._on_alarm)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-writer")
         self._task.add_done_callback(self._ended)
         self._arm()
@@ -170,8 +168,7 @@ class GroupCommit:
                 logger.warning("the tables could not be written at close; the next open does it")
         if self._batch_over is not None:
             await asyncio.shield(self._batch_over)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         self._task.cancel()
         await asyncio.wait([self._task])
         self._fail_all(StoreUnavailable("the ledger is closing"))
@@ -179,22 +176,12 @@ class GroupCommit:
         self._thread.shutdown(wait=False)
 
     def _arm(self) -> None:
-        """Ring when the next unheld session is due, and now and then, should the clock have jumped."""
         due_at = self.index.next_due_at()
         if due_at is None or self._closing or self.superseded is not None:
             return
-        now = self._clock.now()
-        rings_at = min(max(due_at, self._due_not_before or due_at), now + RECHECK_EVERY)
-        if self._alarm is not None:
-            # One that rings sooner looks and arms again: cheaper than a new timer after every commit.
-            if self._rings_at <= rings_at:
-                return
-            self._alarm.cancel()
-        self._rings_at = rings_at
-        self._alarm = self._clock.call_at(rings_at, self._on_alarm)
+        self._alarm.arm(max(due_at, self._due_not_before or due_at))
 
     def _on_alarm(self) -> None:
-        self._alarm = None
         self._due_asked = True
         self._wake.set()
 
@@ -331,27 +318,12 @@ class GroupCommit:
             appends.entries += write.entries
             if write.removal is not None:
                 appends.removals.append(write.removal)
-            self._append_flush(appends, write)
+            if write.flush is not None:
+                _append_flush(appends, write, write.flush, self.index.heads[write.session_id])
         await self.run_in_writer(self._write, appends)
         self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
-
-    def _append_flush(self, appends: Appends, write: Write) -> None:
-        flush = write.flush
-        if flush is None:
-            return
-        head = self.index.heads[write.session_id]
-        if flush.checkpoint is not None:
-            last = write.entries[-1] if write.entries else None
-            offset = last.feed_offset if last is not None else head.last_offset
-            assert offset is not None
-            seq = last.seq if last is not None else head.next_seq - 1
-            appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
-        if flush.release:
-            appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))
-        elif flush.epoch > head.epoch:
-            appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, UNKNOWN_HOLDER))
 
     def _write(self, appends: Appends) -> None:
         """In the writer's thread: one transaction, then the head mark."""
@@ -414,3 +386,17 @@ class GroupCommit:
             if write.stored is not None:
                 write.stored(write)
         self.projector.tick_soon()
+
+
+def _append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> None:
+    """What a flush says beside its entries: its checkpoint, and who holds the session."""
+    if flush.checkpoint is not None:
+        last = write.entries[-1] if write.entries else None
+        offset = last.feed_offset if last is not None else head.last_offset
+        assert offset is not None
+        seq = last.seq if last is not None else head.next_seq - 1
+        appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
+    if flush.release:
+        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))
+    elif flush.epoch > head.epoch:
+        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, UNKNOWN_HOLDER))

@@ -41,7 +41,7 @@ from helmr_runtime.ledger.duck.jobs import (
 from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
-from helmr_runtime.ledger.duck.recovery import SUPERSEDED, Restored, read_head
+from helmr_runtime.ledger.duck.recovery import Restored, read_head
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
@@ -57,7 +57,6 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.security.keys import KeyRing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -321,18 +320,6 @@ class DuckLedger(CopiedLedger):
                 f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
             )
         return count
-
-    @property
-    def ring(self) -> KeyRing | None:
-        return self._chain.ring
-
-    def _check_current(self) -> None:
-        if self._group.superseded is not None:
-            raise self._group.superseded
-
-    async def _supersede(self, generation: int) -> None:
-        self._group.supersede(generation)
-        await self._group.run_in_writer(self._database.set_number, SUPERSEDED, generation)
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
