@@ -59,7 +59,7 @@ async def test_a_draft_brings_rows_back_in_their_order(bench: Bench) -> None:
     await bench.inbox(1)
     await bench.press("a")
     await bench.form()
-    await bench.press("enter", "A", "ctrl+o", "B", "ctrl+up", "escape")
+    await bench.press("enter", "A", "tab", "1", "ctrl+o", "B", "tab", "2", "ctrl+up", "escape")
     await bench.inbox(1)
     await bench.press("a")
     screen = await bench.form()
