@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr.forms import Blank, Cell, Cells, Form, carry, form_of
+from helmr.forms import Blank, Cell, Cells, Form, carry, form_of, revived
 from helmr.state_dir import write_private
 
 DRAFTS_MAX = 500
@@ -106,7 +106,7 @@ def beginning(draft: AnswerDraft | None, form: Form) -> Beginning:
     note = "draft restored"
     if draft.operation_id is not None:
         note = "draft restored; its last send had no answer, sending again is the same operation"
-    return Beginning(draft.cells, draft.raw, note, draft.operation_id)
+    return Beginning(revived(form, draft.cells), draft.raw, note, draft.operation_id)
 
 
 def _draft(parts: Mapping[str, Any]) -> AnswerDraft:

@@ -323,7 +323,7 @@ ACTIONS: tuple[Action, ...] = (
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed),
     Action("as.last", Scope.ANSWER, ("ctrl+l",), "As last time",
-           "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 36,
+           "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 49,
            shown_when=lambda context: not context.reviewing),
     Action("rehearse", Scope.ANSWER, ("ctrl+t",), "What if",
            "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,

@@ -17,6 +17,7 @@ from helmr.forms.values import (
     Cell,
     build,
     first_cells,
+    present,
     problem,
     room,
     row_ids,
@@ -118,6 +119,9 @@ class Questions:
                 self.cells[asked.key] = Blank.NULL
             return self._put(asked, self.cells[asked.key])
         if said == "-" and rows:
+            # What was in it must not come back in a row that is added later.
+            for one in present(asked.row(rows[-1]), dict(self.cells)):
+                self.cells.pop(one.key, None)
             self.cells[asked.key] = rows[:-1]
             return ""
         if said not in ("y", "yes"):
@@ -255,7 +259,8 @@ def kept_text(field: Field, cell: Cell) -> str:
     if field.kind is Kind.SECRET:
         return "kept" if cell else ""
     if field.kind is Kind.ROWS:
-        return f"{len(row_ids(field, cell))} rows"
+        count = len(row_ids(field, cell))
+        return f"{count} row{'' if count == 1 else 's'}"
     if isinstance(cell, tuple):
         return ", ".join(labels(field)[place] for place in cell) or "none of them"
     if isinstance(cell, int):

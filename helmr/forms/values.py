@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import Enum
@@ -159,6 +160,23 @@ def carry(old: Form, cells: Mapping[str, Cell], new: Form) -> tuple[Cells, list[
         else:
             dropped.append(item.label)
     return with_rows(new, result), dropped
+
+
+def revived(form: Form, cells: Mapping[str, Cell]) -> Cells:
+    """Cells as they were kept, with lists that were JSON when they were entered as the rows that they are now.
+
+    What no row can show of such a list is left out.
+    """
+    found = dict(cells)
+    for item in form.leaves():
+        kept = found.get(item.key)
+        if item.kind is Kind.ROWS and isinstance(kept, str):
+            del found[item.key]
+            with suppress(BadJson):
+                poured: Cells = {}
+                if _pour(item, loads(kept), poured):
+                    found |= poured
+    return found
 
 
 def redacted(form: Form, data: Any) -> Any:

@@ -118,7 +118,7 @@ KINDS: dict[str, tuple[str, list[tuple[str, str]], str]] = {
             ("items: 0 rows", "y"),
             ("items 1 sku", "A{n}"),
             ("items 1 qty", "3"),
-            ("items: 1 rows", ""),
+            ("items: 1 row;", ""),
             ("labels", "red"),
             ("labels", "soft"),
             ("labels", ""),
@@ -271,7 +271,7 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
         ("items: 0 rows", "y"),
         ("items 1 sku", "a1"),
         ("items 1 qty", "2"),
-        ("items: 1 rows", ""),
+        ("items: 1 row;", ""),
         ("labels", ""),
     ):
         await person.reads(prompt)
@@ -285,7 +285,7 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
         ("number (whole number) [7]", ""),
         ("items 1 sku [a1]", "A1"),
         ("items 1 qty (whole number) [2]", ""),
-        ("items: 1 rows", ""),
+        ("items: 1 row;", ""),
         ("labels", ""),
     ):
         await person.reads(prompt)

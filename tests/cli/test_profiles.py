@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from helmr.cli.app import Cli
+from helmr.cli.filtering import waits_filter
 from helmr.errors import BadFilter, UsageError
 from helmr.profiles import BUILT_IN, FILTERS_MAX, read_profile, save_filter, saved_path
 from helmr.state_dir import state_folder
@@ -138,3 +140,21 @@ def test_a_profile_that_there_is_not_names_those_there_are(environ: dict[str, st
     with pytest.raises(UsageError) as refused:
         read_profile(environ, "gone")
     assert refused.value.hint == "Profiles: default, oncall."
+
+
+def test_the_command_line_takes_a_filter_by_its_name(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    ana = Cli(on_behalf_of="ana")
+    assert waits_filter(ana, "urgent", None).spell() == "due<10m"
+    assert waits_filter(ana, "urgent", "oncall").spell() == "due<5m"
+    assert waits_filter(ana, "mine", None).spell() == "is:mine"
+    assert waits_filter(ana, '"urgent"', None).spell() == "urgent"
+    assert waits_filter(ana, "urgent stream:chat", None).spell() == "urgent stream:chat"
+    assert not waits_filter(ana, None, None)
+    with pytest.raises(UsageError, match="who you are"):
+        waits_filter(Cli(), "mine", None)
+    with pytest.raises(UsageError, match="no profile"):
+        waits_filter(ana, None, "gone")

@@ -115,6 +115,7 @@ def test_rows_are_asked_one_after_the_other_and_say_which_they_are() -> None:
     assert asked(one, "y", "C33", "9", "", "y", "n", "") == [""] * 7
     assert one.current is None
     assert one.built().data == {"lines": [{"sku": "C33", "qty": 9}], "flags": [False]}
+    assert "lines.#1.sku" not in one.cells
 
 
 def test_rows_that_were_entered_before_are_kept_by_empty_lines() -> None:

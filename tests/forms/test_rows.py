@@ -23,6 +23,7 @@ from helmr.forms import (
     form_of,
     places,
     redacted,
+    revived,
     room,
     with_rows,
 )
@@ -191,6 +192,18 @@ def test_rows_are_carried_to_a_newer_schema_as_far_as_they_match() -> None:
     kept, dropped = carry(form(Order), cells, form(Newer))
     assert kept["lines"] == (0, 2)
     assert set(dropped) == {"customer", "sku"}
+
+
+def test_a_list_kept_as_json_by_an_earlier_release_comes_back_as_rows() -> None:
+    order = form(Order)
+    kept: Cells = {"customer": "Ada", "lines": '[{"sku": "A1", "quantity": 2}]'}
+    found = revived(order, kept)
+    assert build(order, found).data == {
+        "customer": "Ada",
+        "lines": [{"sku": "A1", "quantity": 2}],
+    }
+    for odd in ("", "[", '[{"more": 1}]', "3"):
+        assert "lines" not in revived(order, {"customer": "Ada", "lines": odd})
 
 
 PARTS = st.lists(

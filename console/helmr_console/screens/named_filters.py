@@ -19,7 +19,7 @@ from helmr_console.actions import Scope
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.fields import PasteCut, SafeInput
 
 
 class NamedFilters(ListScreen):
@@ -99,6 +99,11 @@ class SaveFilterScreen(ConsoleScreen):
             done = "kept; f picks it" if self.text else "forgotten"
             self.console.say(f"Filter {name} {done}", "information")
             self.dismiss()
+
+    def on_paste_cut(self, event: PasteCut) -> None:
+        """Say what a paste lost."""
+        event.stop()
+        self.console.say(event.text(), "warning")
 
     def _refuse(self, why: str) -> None:
         self.problem.update(safe.line(f"! {why}", "$c-error", limit=300))

@@ -114,6 +114,9 @@ class FieldRow(Vertical):
         self.set_class(bool(problem) and may_be_mended, "begun")
         sign = "…" if may_be_mended else "!"
         self._problem.update(safe.line(f"{sign} {problem}", limit=200) if problem else Content(""))
+        if problem and self.editor is not None and self.editor.has_focus:
+            # It stands below the editor, which the screen keeps in view.
+            self.call_after_refresh(self._problem.scroll_visible, animate=False)
 
     def on_descendant_blur(self) -> None:
         """What was typed and left is as it is."""
@@ -184,12 +187,15 @@ class FieldRow(Vertical):
     def relabel(self) -> None:
         """Say what it is now."""
         field = self.field
+        is_row = bool(field.path) and isinstance(field.path[-1], int)  # it has its place as a name
         star = " *" if field.required else ""
-        parts: list[Any] = [safe.line(f"{field.label}{star}", "bold", limit=60)]
+        parts: list[Any] = [] if is_row else [safe.line(f"{field.label}{star}", "bold", limit=60)]
         if field.description:
             parts += [("  ", ""), safe.line(field.description, "$c-muted", limit=200)]
         parts += [("   ", ""), safe.line(self.state(), "$c-muted", limit=120)]
-        self._label.update(Content.assemble(*parts))
+        said = Content.assemble(*parts)
+        self._label.display = bool(said.plain.strip())
+        self._label.update(said)
 
     def state(self) -> str:
         """What its value is besides what the editor shows, and what it takes."""

@@ -92,7 +92,7 @@ class SchemaForm(RowActions):
 
     def is_touched(self) -> bool:
         """Whether anything differs from an empty form."""
-        return self.is_raw or self.cells() != forms.first_cells(self.form)
+        return self.is_raw or self.cells() != self._first
 
     def result(self) -> Built:
         """The JSON, with everything wrong by field key; the schema is checked when the fields are well."""

@@ -157,12 +157,17 @@ class ListField(FieldRow):
         wanted = row_ids(self.field, cell)
         for number in [one for one in self._boxes if one not in wanted]:
             self._drop(number).remove()
+        in_place = True
         for at, number in enumerate(wanted):
             if number not in self._boxes:
                 self._boxes[number] = self._made(number)
                 self._rows.mount(self._boxes[number])
-            elif self._rows.children[at] is not self._boxes[number]:
-                self._rows.move_child(self._boxes[number], after=len(self._rows.children) - 1)
+                continue
+            # From the first that stands elsewhere on, each goes to the end: so they end in order.
+            box, children = self._boxes[number], self._rows.children
+            in_place = in_place and children[at] is box
+            if not in_place and children[-1] is not box:
+                self._rows.move_child(box, after=children[-1])
         self._next = max(self._next, max(wanted, default=-1) + 1)
         self._number()
 
@@ -188,5 +193,6 @@ class ListField(FieldRow):
         if isinstance(self.cell, Blank):
             return super().state()
         parts = [] if self.field.required else ["optional"]
-        parts.append("sent empty" if not self.numbers else f"{len(self.numbers)} rows")
+        count = len(self.numbers)
+        parts.append("sent empty" if not count else f"{count} row{'s' if count > 1 else ''}")
         return ", ".join([*parts, *filter(None, [self.field.range_text()])])

@@ -59,7 +59,7 @@ async def test_a_draft_brings_rows_back_in_their_order(bench: Bench) -> None:
     await bench.inbox(1)
     await bench.press("a")
     await bench.form()
-    await bench.press("enter", "A", "ctrl+o", "B", "ctrl+up", "escape")
+    await bench.press("enter", "A", "tab", "1", "ctrl+o", "B", "tab", "2", "ctrl+up", "escape")
     await bench.inbox(1)
     await bench.press("a")
     screen = await bench.form()
@@ -68,10 +68,14 @@ async def test_a_draft_brings_rows_back_in_their_order(bench: Bench) -> None:
     assert screen.form.cells()["items.#1.sku"] == "B"
     await bench.press("f2")
     await bench.sees('"sku": "B"')
+    await bench.press("f2")
+    assert screen.form.cells()["items"] == (0, 1)
+    assert [box.number for box in screen.form.query("RowBox")] == [0, 1]
+    assert screen.form.cells()["items.#0.sku"] == "B"
     await bench.press("f9")
     assert screen.form.cells()["items"] == ()
     await bench.press("f9")
-    assert screen.form.cells()["items.#0.sku"] == "A"
+    assert screen.form.cells()["items.#1.sku"] == "A"
 
 
 async def test_a_misfit_in_a_row_lands_on_its_field_wherever_the_row_stands(bench: Bench) -> None:

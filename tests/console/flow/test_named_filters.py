@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from helmr.profiles import Profile, TerminalNotices
+from helmr_console.bell import notification
 from tests.console.flow.bench import Bench
 
 
@@ -90,3 +91,9 @@ async def test_without_notices_nothing_rings(bench: Bench) -> None:
     await bench.ask(subject="Publish A?", timeout="8h")
     await bench.inbox(1)
     assert "\a" not in written.parts
+
+
+def test_a_notification_is_the_sequence_of_its_code_and_wrapped_for_tmux() -> None:
+    assert notification(9, "Publish?", in_tmux=False) == "\x1b]9;Publish?\x1b\\"
+    assert notification(777, "Publish?", in_tmux=False) == ("\x1b]777;notify;Helmr;Publish?\x1b\\")
+    assert notification(9, "x", in_tmux=True) == "\x1bPtmux;\x1b\x1b]9;x\x1b\x1b\\\x1b\\"

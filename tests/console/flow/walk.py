@@ -47,6 +47,13 @@ def _steps() -> list[Step]:
         ("escape", inbox, "Inbox, by deadline"),
         ("slash paste", inbox, "0 of 3 waits"),
         ("escape", inbox, "no filter"),
+        # --- filters by name
+        ("f", pick, "no filter"),
+        ("escape", inbox, "Inbox, by deadline"),
+        ("F", "SaveFilterScreen", "forget the one named"),
+        ("paste", "SaveFilterScreen", "control characters"),
+        ("enter", "SaveFilterScreen", "a filter's name is"),
+        ("escape", inbox, "Inbox, by deadline"),
         # --- given to somebody
         ("d", "DelegateScreen", "To whom"),
         ("paste", "DelegateScreen", "control characters"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from helmr.forms import form_of
+from helmr.forms import Blank, Cell, form_of
 from helmr_console.forms.about import about
-from helmr_console.forms.check import problems
+from helmr_console.forms.check import problem, problems
 
 DECISION = {
     "type": "object",
@@ -56,3 +58,28 @@ def test_help_for_a_field_says_what_it_takes() -> None:
     assert "optional: not sent unless you fill it" in told["day"]
     assert "0 to 80 characters" in told["note"]
     assert "^n goes through not sent, empty, null: 3 different answers" in told["note"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "cell", "says"),
+    [
+        ({"type": "integer", "minimum": 10}, "1", "at least 10"),
+        ({"type": "integer", "minimum": 10}, "15", ""),
+        ({"type": "integer", "multipleOf": 5}, "7", "multiple"),
+        ({"type": "string", "pattern": "^[A-Z]", "maxLength": 5}, "a", "shape"),
+        ({"type": "string", "minLength": 3}, "ab", "at least 3"),
+        ({"type": "string", "format": "date"}, "2026-1", "write it like"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 2}, "1", "at least 2"),
+        ({"type": "array", "items": {"properties": {"a": {}}}, "minItems": 1}, (), "at least 1"),
+        ({"type": "array", "items": {"$ref": "#/$defs/t"}, "$defs": {"t": {}}}, "[", "JSON"),
+        ({"$defs": {"t": {"type": "object"}}, "$ref": "#/$defs/t"}, "[]", "must be object"),
+        ({"type": ["string", "null"]}, Blank.NULL, ""),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, 0, ""),
+    ],
+)
+def test_a_field_alone_is_judged_by_what_it_takes_and_by_its_schema(
+    schema: dict[str, Any], cell: Cell, says: str
+) -> None:
+    found = problem(form_of(schema).root, cell, schema)
+    assert says in found
+    assert bool(says) == bool(found)
