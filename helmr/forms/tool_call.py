@@ -1,4 +1,4 @@
-"""Leave for a tool's call as every face of Helmr shows it: which tool, with what, what was changed, what an answer does.
+"""Leave for a tool's call, as every face of Helmr shows it: which tool, with what, what was changed, what follows.
 
 `helmr.ask_approval` writes the wait; console, answer page and `helmr next` know it again by its schema, here.
 """
@@ -123,7 +123,7 @@ def with_fields(schema: Schema | bool, initial: Any) -> Schema | bool:
     It is for drawing a form only: what fits the call is not narrowed.
     """
     found = _read(schema, initial)
-    if found is None or isinstance(schema, bool):
+    if found is None or not found[1] or isinstance(schema, bool):
         return schema
     properties = schema["properties"]
     parts = properties[ARGUMENTS].get("anyOf")

@@ -12,7 +12,7 @@ from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import form_of, redacted
+from helmr.forms import ToolCall, form_of, redacted, tool_call
 from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
@@ -27,6 +27,7 @@ from helmr_console.screens.as_last_time import AsLastTime
 from helmr_console.screens.base import bindings
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
+from helmr_console.widgets.call import call_effects
 from helmr_console.widgets.details import rehearsed
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
@@ -178,15 +179,26 @@ class AnswerScreen(AsLastTime):
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
+        call, answer = self._call(), self.result().data
         if self.has_class("-narrow"):
-            return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
-        shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
+            if call is not None and self.submission.is_reviewing:
+                call = None  # what is sent and what it does say it below
+                wait = wait.model_copy(update={"body": None})
+            shown = asked(wait, call=call, answer=answer, lines_max=2)
+            return [*shown, *brief_facts(wait, due.text, role)]
+        brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
+        shown = asked(brief, call=call, answer=answer)
         # The review needs the room for what is sent.
         names = [] if self.submission.is_reviewing else wait_ids(wait)
         return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
-        return not wait.body or len(markdown(wait.body)) <= BODY_LINES
+        call = self._call()
+        is_told = call is not None and call.is_told_by(wait.body)
+        return not wait.body or is_told or len(markdown(wait.body)) <= BODY_LINES
+
+    def _call(self) -> ToolCall | None:
+        return tool_call(self.form.form) if self.form is not None else None
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
@@ -197,7 +209,8 @@ class AnswerScreen(AsLastTime):
             self.wait is not None and not self._is_short(self.wait)
         )
         if self.wait is not None and self.wait.body and beside:
-            parts = [*asked(self.wait), Content(""), *parts]
+            shown = asked(self.wait, call=self._call(), answer=self.result().data)
+            parts = [*shown, Content(""), *parts]
         return lines([*parts, Content(""), *self.preview()])
 
     def effects(self) -> Sequence[str]:
@@ -206,7 +219,9 @@ class AnswerScreen(AsLastTime):
             return ()
         passed = self._overrides
         over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
-        return (*over, *effects.of_answer(self.wait))
+        call = self._call()
+        called = call_effects(call, self.result().data) if call is not None else ()
+        return (*over, *called, *effects.of_answer(self.wait))
 
     def path(self) -> str:
         """Inbox > subject > Answer."""

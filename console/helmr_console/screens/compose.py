@@ -181,6 +181,7 @@ class ComposeScreen(SubmitScreen):
             self.remove_class("aside")
             self.set_focus(None)
             self.redraw()
+            self.query_one("#left").scroll_home(animate=False)  # it is read from its beginning
             self.reads_from_now()
 
     def checked(self) -> Built | None:
