@@ -18,7 +18,6 @@ from helmr_runtime.http.answer_page import (
     PageState,
     build_form,
     decode_form,
-    first_values,
     page_headers,
     page_status,
     render_page,
@@ -328,11 +327,11 @@ def test_a_recorded_answer_says_what_it_did_to_the_call(answer, said):
 
 
 def test_arguments_that_somebody_was_at_are_in_sight():
-    def is_open(**changes: object) -> bool:
+    def is_open(**changes: Any) -> bool:
         (details,) = Document(render_page(call_page(**changes))).all("details")
         return "open" in details
 
-    fresh = first_values(call_page().form)
+    fresh = call_page().values
     assert not is_open()
     assert not is_open(values={**fresh, "f/reason": ["no"]})
     assert is_open(values={**fresh, "f/arguments/amount/cents": ["1000"]})
