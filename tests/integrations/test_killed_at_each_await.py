@@ -234,7 +234,7 @@ async def test_an_agent_that_is_killed_ends_the_same_and_repeats_nothing_recorde
         assert (asked - once).total() <= 3, (killed_at, asked)
 
 
-def outcomes(entries: Entries) -> list[int | None]:
+def outcomes(entries: Entries) -> list[int]:
     """The steps that have an outcome."""
     return sorted(op or 0 for kind, op in entries if kind == "step.succeeded")
 
