@@ -41,7 +41,7 @@ SHOWN = """\
   approve: refund is called with these arguments
   decline: refund is not called; the agent is told the reason
   1 a  approve
-  2 l  decline
+  2 i  decline
 """
 
 
@@ -51,7 +51,7 @@ async def test_a_call_is_approved_with_an_argument_changed(
 ) -> None:
     receipt = await asks(stack, "call", known=known)
     await person.begins("--hold", "1s")
-    assert SHOWN in await person.reads("[1-2, a, l")
+    assert SHOWN in await person.reads("[1-2, a, i")
     await person.reads("] ")
     await person.types("a")
     await person.reads("Arguments of refund: y changes what is there, Enter goes on [y] ")
@@ -71,7 +71,7 @@ async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Per
     receipt = await asks(stack, "call")
     await person.begins("--hold", "1s")
     await person.reads("] ")
-    await person.types("l")
+    await person.types("i")
     told = await person.reads("reason")
     assert "Arguments of" not in told
     await person.reads(": ")

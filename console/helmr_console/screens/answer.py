@@ -12,7 +12,7 @@ from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import ToolCall, form_of, redacted, tool_call
+from helmr.forms import form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
@@ -37,6 +37,7 @@ from helmr_console.widgets.panes import (
     entry_content,
     head,
     lines,
+    own_text,
     wait_due,
     wait_ids,
 )
@@ -179,12 +180,11 @@ class AnswerScreen(AsLastTime):
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
-        call, answer = self._call(), self.result().data
+        call, answer = self.tool_call(), self.result().data
         if self.has_class("-narrow"):
-            if call is not None and self.submission.is_reviewing:
-                call = None  # what is sent and what it does say it below
-                wait = wait.model_copy(update={"body": None})
             shown = asked(wait, call=call, answer=answer, lines_max=2)
+            if call is not None and self.submission.is_reviewing:
+                shown = shown[:1]  # what is sent and what it does say the rest
             return [*shown, *brief_facts(wait, due.text, role)]
         brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
         shown = asked(brief, call=call, answer=answer)
@@ -193,12 +193,7 @@ class AnswerScreen(AsLastTime):
         return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
-        call = self._call()
-        is_told = call is not None and call.is_told_by(wait.body)
-        return not wait.body or is_told or len(markdown(wait.body)) <= BODY_LINES
-
-    def _call(self) -> ToolCall | None:
-        return tool_call(self.form.form) if self.form is not None else None
+        return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
@@ -209,7 +204,7 @@ class AnswerScreen(AsLastTime):
             self.wait is not None and not self._is_short(self.wait)
         )
         if self.wait is not None and self.wait.body and beside:
-            shown = asked(self.wait, call=self._call(), answer=self.result().data)
+            shown = asked(self.wait, call=self.tool_call(), answer=self.result().data)
             parts = [*shown, Content(""), *parts]
         return lines([*parts, Content(""), *self.preview()])
 
@@ -219,8 +214,7 @@ class AnswerScreen(AsLastTime):
             return ()
         passed = self._overrides
         over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
-        call = self._call()
-        called = call_effects(call, self.result().data) if call is not None else ()
+        called = call_effects(self.tool_call(), self.result().data)
         return (*over, *called, *effects.of_answer(self.wait))
 
     def path(self) -> str:

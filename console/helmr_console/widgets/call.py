@@ -37,8 +37,10 @@ def call_content(
     return [*parts, *(_row(name, width, safe.line(does)) for name, does in call.outcomes())]
 
 
-def call_effects(call: ToolCall, answer: Any) -> tuple[str, ...]:
-    """What sending this answer does to the call, a line for each value that it changes."""
+def call_effects(call: ToolCall | None, answer: Any) -> tuple[str, ...]:
+    """What sending this answer does to the call, a line for each value that it changes; nothing without a call."""
+    if call is None:
+        return ()
     changed = (f"{one_line(one.name, 60)}: {change_text(one)}" for one in call.changed(answer))
     return (one_line(call.effect(answer), 300), *changed)
 

@@ -163,13 +163,18 @@ def asked(
     parts = [safe.line(subject_of(wait), "bold")]
     if call is not None:
         parts += call_content(call, answer, rows_max=lines_max or ROWS_MAX)
-    if wait.body and not (call is not None and call.is_told_by(wait.body)):
-        body = list(markdown(wait.body))
+    if text := own_text(wait, call):
+        body = list(markdown(text))
         if lines_max is not None and len(body) > lines_max:
             rest = len(body) - lines_max
             body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
         parts += body
     return parts
+
+
+def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
+    """The wait's body, unless the card of its call says the same."""
+    return "" if call is not None and call.is_told_by(wait.body) else wait.body or ""
 
 
 def needs(form: Form) -> list[Content]:
