@@ -11,7 +11,6 @@ if answer.approved:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
@@ -19,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
-from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
+from helmr.forms.tool_call import call_body, call_schema, call_subject
 from helmr.streams import InputStream
 from helmr.turns import turn
 from helmr.wait_options import WaitOptions
@@ -46,10 +45,11 @@ class Approval(BaseModel):
         return dict(asked if self.arguments is None else self.arguments)
 
 
-def approval_schema(arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON Schema of an `Approval` of a tool whose arguments have this schema, so that a form has a field for each.
+def approval_schema(tool: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON Schema of an `Approval` of a tool's call: it names the tool, and has its arguments' own schema in it.
 
     Args:
+        tool: Its name.
         arguments: An object's JSON Schema, with its `$defs` if it has some. None allows any object.
     """
     schema = Approval.model_json_schema()
@@ -62,7 +62,7 @@ def approval_schema(arguments: Mapping[str, Any] | None = None) -> dict[str, Any
             "default": None,
             "description": schema["properties"]["arguments"]["description"],
         }
-    return schema
+    return call_schema(schema, tool)
 
 
 async def ask_approval(
@@ -101,7 +101,7 @@ async def ask_approval(
         **options,
     }
     async with turn("ask_approval()"):
-        schema: Any = approval_schema(arguments_schema)
+        schema: Any = approval_schema(tool, arguments_schema)
         result = await stream.wait(
             schema=schema,
             timeout=timeout,
@@ -113,17 +113,3 @@ async def ask_approval(
     if isinstance(result.error, WaitTimeout):
         return Approval(decision="decline", reason=UNANSWERED)
     raise result.error
-
-
-def call_subject(tool: str) -> str:
-    """The one line about a tool's call."""
-    return " ".join(f"Call {tool}?".split())[:SUBJECT_MAX]
-
-
-def call_body(tool: str, arguments: Mapping[str, Any]) -> str:
-    """The call as Markdown, cut where it is too long for a wait's body; the form has all of it."""
-    text = json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str)
-    most = BODY_MAX_BYTES - 200
-    if len(text.encode()) > most:
-        text = text.encode()[:most].decode(errors="ignore") + "\n…"
-    return f"**{tool}** is to be called with\n\n```json\n{text}\n```"

@@ -1,8 +1,8 @@
 """When schedules are due: cron expressions in a time zone, and intervals. Pure.
 
 A cron expression that names its hours is due by the zone's wall clock. A time that a clock change skips is due once,
-right behind the gap, and one that comes twice is due the first time only. One whose minutes or hours begin with `*`
-follows the time that passes instead, as cron does: every quarter of an hour stays every quarter of an hour.
+right behind the gap, and one that comes twice is due the first time only. One whose hours begin with `*` follows the
+time that passes instead, as cron does: every quarter of an hour stays every quarter of an hour.
 
 An interval is due at whole multiples of itself since 1970-01-01T00:00Z, whoever asks and whenever it was declared.
 
@@ -33,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _LOOK_BACK = timedelta(hours=1)
 _CHANGE = timedelta(hours=26)
-"""So far back it is looked for a clock change; the longest wall-clock day has 25 hours."""
+"""So far back it is looked for the clock change that made a gap: more than a gap is long, less than two are apart."""
 
 
 def timing(
@@ -123,18 +123,15 @@ def _cron_dues(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]
 
 
 def _by_wall_clock(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """The library starts by the wall clock, which behind a clock change says too little: there it starts before it."""
-    is_near = _offset(after - _CHANGE, zone) != _offset(after, zone)
-    start = after - _CHANGE if is_near else after
-    for local in CronSim(cron, start.astimezone(zone)):
-        yield local.astimezone(UTC)
+    """Each time on the wall once: the first of two, and right behind the gap where there is none."""
+    for wall in CronSim(cron, after.astimezone(zone).replace(tzinfo=None)):
+        due = wall.replace(tzinfo=zone).astimezone(UTC)
+        is_skipped = due.astimezone(zone).replace(tzinfo=None) != wall
+        yield _change_between(zone, due - _CHANGE, due) if is_skipped else due
 
 
 def _by_elapsed_time(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Wall clocks of one offset, each up to the clock change that ends it.
-
-    The library's own way over a change of half an hour, as on Lord Howe, leaves times out.
-    """
+    """Wall clocks of one offset, each up to the clock change that ends it."""
     since = after
     while True:
         offset = _offset(since, zone)
@@ -160,9 +157,8 @@ def _change_between(zone: ZoneInfo, before: datetime, behind: datetime) -> datet
 
 
 def _follows_time(cron: str) -> bool:
-    """Due by the time that passes: every so many minutes or hours."""
-    minute, hour, *_ = cron.split()
-    return minute.startswith("*") or hour.startswith("*")
+    """Due by the time that passes: in every hour, or in every so many."""
+    return cron.split()[1].startswith("*")
 
 
 def _offset(at: datetime, zone: ZoneInfo) -> timedelta:

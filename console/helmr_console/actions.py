@@ -28,6 +28,9 @@ class Scope(StrEnum):
     RUNS = "Runs"
     FORM = "In a form"
     ANSWER = "In the form of a wait"
+    SYSTEM = "System"
+    SCHEDULES = "Schedules"
+    NOTICES = "Notice targets"
     ATTEMPTS = "Attempts"
     ONE_BY_ONE = "One by one"
     BATCH = "Batch"
@@ -62,6 +65,8 @@ class Context:
     composing: bool = False
     reviewing: bool = False
     held: int = 0
+    schedule: str = ""
+    """Status of the schedule under the cursor."""
 
 
 Reason = Callable[[Context], str]
@@ -166,6 +171,15 @@ def _needs_retryable(context: Context) -> str:
             f"only failed and blocked runs can be retried; this one is {context.run_status.value}"
         )
     return "" if context.run_is_newest else "only the newest run of a session can be retried"
+
+
+def _needs_schedule(context: Context) -> str:
+    return "" if context.schedule else "no schedule is selected"
+
+
+def _needs_schedule_with_code(context: Context) -> str:
+    gone = "its code or task is not there: nothing can be started"
+    return gone if context.schedule == "gone" else _needs_schedule(context)
 
 
 _A, _L, _W, _S = Scope.ANYWHERE, Scope.LIST, Scope.WAITS, Scope.SESSION
@@ -297,6 +311,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("run.retry", _R, ("R",), "Retry run",
            "Start the next attempt of a failed or blocked run; shows what is set aside first.", 25,
            writes=True, dangerous=True, reason=_needs_retryable),
+    # --- system
+    Action("schedules", Scope.SYSTEM, ("s",), "Schedules",
+           "What starts sessions by the clock: next due, last outcome.", 20),
+    Action("notices", Scope.SYSTEM, ("n",), "Notices",
+           "Who is told that something waits, and how far each of them is.", 21),
+    Action("schedule.pause", Scope.SCHEDULES, ("P",), "Pause or resume",
+           "Pause the schedule, over restarts too, or go on with it; asks first.", 20, writes=True,
+           reason=_needs_schedule),
+    Action("schedule.run", Scope.SCHEDULES, ("R",), "Run now",
+           "Start a session as the schedule does, now; asks first.", 25, writes=True,
+           reason=_needs_schedule_with_code),
+    Action("notice.retry", Scope.NOTICES, ("R",), "Try again",
+           "Try now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
            "Show the exact JSON and what it causes; again sends. Without free text: hold it at once.", 10, writes=True),

@@ -14,8 +14,10 @@ from helmr.models import (
     AssignReceipt,
     ClaimReceipt,
     NoteReceipt,
+    NoticeRetryReceipt,
     RewindPreview,
     RunInfo,
+    ScheduleInfo,
     SendReceipt,
     SessionInfo,
     TokenAnswerReceipt,
@@ -121,6 +123,24 @@ class Writer:
     async def retry(self, permit: Permit, run_id: str, *, operation_id: str) -> RunInfo:
         """Start a run's next attempt (S-5)."""
         return await self._client.runs.retry(run_id, operation_id=operation_id)
+
+    async def pause_schedule(
+        self, permit: Permit, name: str, *, paused: bool, operation_id: str
+    ) -> ScheduleInfo:
+        """Pause a schedule or go on with it (S-93)."""
+        schedules = self._client.schedules
+        verb = schedules.pause if paused else schedules.resume
+        return await verb(name, operation_id=operation_id)
+
+    async def run_schedule(self, permit: Permit, name: str, *, operation_id: str) -> SessionInfo:
+        """Start a session as a schedule does; that session."""
+        return (await self._client.schedules.run(name, operation_id=operation_id)).session
+
+    async def retry_notices(
+        self, permit: Permit, name: str, *, operation_id: str
+    ) -> NoticeRetryReceipt:
+        """Try now what a notice target has not taken (S-84); repeating it is as good as once."""
+        return await self._client.notices.retry(name)
 
     async def rewind(
         self, permit: Permit, seen: RewindPreview, *, reason: str, operation_id: str

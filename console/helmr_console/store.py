@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from helmr.models import (
     EntryInfo,
     Health,
+    NoticeTargetInfo,
+    ScheduleInfo,
     SessionInfo,
     StreamInfo,
     TaskInfo,
@@ -82,6 +84,9 @@ class Store:
     activity: deque[EntryInfo] = field(default_factory=lambda: deque(maxlen=ACTIVITY_MAX))
     streams: list[StreamInfo] = field(default_factory=list)
     tasks: list[TaskInfo] = field(default_factory=list)
+    schedules: dict[str, ScheduleInfo] | None = None
+    targets: dict[str, NoticeTargetInfo] | None = None
+    """By name, as they were read last; None until then."""
     feed_offset: int | None = None
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     """Runs whose wait is over and which nobody has taken up since: since when."""

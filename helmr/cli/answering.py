@@ -45,6 +45,7 @@ from helmr.forms import (
     fill,
     form_of,
     redacted,
+    tool_call,
 )
 from helmr.forms.questions import Questions, labels, place_of
 from helmr.held import Held
@@ -175,7 +176,8 @@ class Answering:
         claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
         asking.is_claimed = claim is not None and claim.on_behalf_of == self._me is not None
         self._leave_out_early()
-        questioning.show_wait(wait, f"{self._asked} of {self._asked + len(self._queue)}")
+        place = f"{self._asked} of {self._asked + len(self._queue)}"
+        questioning.show_wait(wait, place, tool_call(form))
         if begun.note:
             printing.write(f"  {one_line(begun.note, None)}: {_entered(asking)}")
         questioning.show_choices(asking.questions)
@@ -359,6 +361,8 @@ class Answering:
         self._held.hold(answer, time.monotonic())
         if self._held.hold_s:
             printing.write(f"answer: {shown}")
+            if (call := tool_call(asking.form)) is not None:
+                questioning.show_changes(call, data)
             printing.write(f"sends in {self._held.hold_s:g} s · u takes it back")
         self._send_due()
         raise _Next

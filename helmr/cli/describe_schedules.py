@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helmr.cli.describe import time_and_distance, time_text, value_text
-from helmr.durations import spell
 
 if TYPE_CHECKING:
     from helmr.models import ScheduleInfo, ScheduleReceipt
@@ -20,7 +19,7 @@ def row(one: ScheduleInfo) -> tuple[object, ...]:
     return (
         one.name,
         one.status,
-        when(one),
+        one.when,
         time_text(one.next_due_at),
         time_text(one.last_due_at),
         one.last_outcome,
@@ -34,7 +33,7 @@ def fields(one: ScheduleInfo) -> Fields:
         ("schedule", one.name),
         ("status", one.status),
         ("task", one.task),
-        ("when", when(one)),
+        ("when", one.when),
         ("next due", time_and_distance(one.next_due_at)),
         ("last due", time_and_distance(one.last_due_at)),
         ("last outcome", one.last_outcome),
@@ -50,10 +49,3 @@ def fields(one: ScheduleInfo) -> Fields:
 def deleted_fields(one: ScheduleReceipt) -> Fields:
     """A schedule that is no more."""
     return [("deleted", one.name)]
-
-
-def when(one: ScheduleInfo) -> str:
-    """Its times in a few words."""
-    if one.every_s is not None:
-        return f"every {spell(one.every_s)}"
-    return f"{one.cron} ({one.zone})"

@@ -8,14 +8,14 @@ from typing import TypeGuard
 
 from helmr.cli import describe, printing
 from helmr.cli.clock import now
-from helmr.forms import Field, Form, Kind, example
+from helmr.forms import Field, Form, Kind, ToolCall, example
 from helmr.forms.questions import CHOSEN, Offer, Question, Questions, kept_text, keys, labels
 from helmr.forms.template import template_text
 from helmr.models import WaitInfo, WaitPriority
 from helmr.safe_text import json_text, one_line, plain
 
 BODY_LINES = 12
-"""So many lines of a body stand above the question; `m` shows the rest."""
+"""So many lines of a body, or arguments of a call, stand above the question; `m` shows the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,47 @@ TAKEN = frozenset(key.letter for key in KEYS)
 """No letters of choices."""
 
 
-def show_wait(wait: WaitInfo, place: str) -> None:
-    """What is asked: the question first, then what it belongs to and how long it has, then its text."""
+def show_wait(wait: WaitInfo, place: str, call: ToolCall | None = None) -> None:
+    """What is asked: the question first, then what it belongs to and how long it has, then its text.
+
+    Args:
+        wait: The wait.
+        place: Which one of how many.
+        call: The call that it asks leave for, which is shown in place of a body that says the same.
+    """
     printing.write("")
     printing.write(f"{place}  {one_line(subject(wait), None)}")
     printing.write(f"  {one_line(_facts(wait), None)}")
+    if call is not None:
+        _show_call(call)
+        if call.is_told_by(wait.body):
+            return
     lines = plain(wait.body or "", None).splitlines()
     for line in lines[:BODY_LINES]:
         printing.write(f"  {line}")
     if is_cut(wait):
         printing.write(f"  … {len(lines) - BODY_LINES} more lines: m shows them")
+
+
+def _show_call(call: ToolCall) -> None:
+    """The tool, what it is to be called with, and what each decision does, a line each."""
+    rows = [(one.name, one.now or "") for one in call.arguments()]
+    printing.write(f"  tool  {one_line(call.tool, 200)}")
+    for name, text in rows[:BODY_LINES]:
+        printing.write(f"    {one_line(name, 100)}: {one_line(text, 400)}")
+    if len(rows) > BODY_LINES:
+        printing.write(f"    … {len(rows) - BODY_LINES} more: m shows the call as JSON")
+    for decision, does in call.outcomes():
+        printing.write(f"  {decision}: {one_line(does, 300)}")
+
+
+def show_changes(call: ToolCall, answer: object) -> None:
+    """What this answer does, and each value that it changes."""
+    printing.write(f"  {one_line(call.effect(answer), 300)}")
+    for one in call.changed(answer):
+        was = "not asked for" if one.asked is None else one_line(one.asked, 200)
+        now = "left out" if one.now is None else one_line(one.now, 200)
+        printing.write(f"    {one_line(one.name, 100)}: {was} -> {now}")
 
 
 def show_body(wait: WaitInfo) -> None:
@@ -143,7 +174,9 @@ def show_field(asked: Question) -> None:
 def field_prompt(asked: Question, questions: Questions) -> str:
     """The field's name, how it is written, and what an empty line says."""
     if isinstance(asked, Offer):
-        return f"{one_line(asked.label, 200)}: may be left out; y fills, Enter goes on [y] "
+        is_begun = asked.group is not None and questions.is_begun(asked)
+        how = "y changes what is there" if is_begun else "may be left out; y fills"
+        return f"{one_line(asked.label, 200)}: {how}, Enter goes on [y] "
     name = one_line(asked.label, 100)
     if asked.kind is Kind.ROWS:
         rows = one_line(kept_text(asked, questions.cells.get(asked.key, ())), 200)

@@ -19,6 +19,7 @@ from helmr.forms.model import (
     plain,
 )
 from helmr.forms.reader import form_of, schema_hash
+from helmr.forms.tool_call import Argument, ToolCall, tool_call
 from helmr.forms.values import (
     Blank,
     Built,
@@ -46,6 +47,7 @@ __all__ = [
     "FIELDS_MAX",
     "MISSING",
     "ROWS_MAX",
+    "Argument",
     "Blank",
     "Built",
     "Cell",
@@ -56,6 +58,7 @@ __all__ = [
     "Kind",
     "Missing",
     "Schema",
+    "ToolCall",
     "Variant",
     "alone",
     "build",
@@ -75,5 +78,6 @@ __all__ = [
     "room",
     "row_ids",
     "schema_hash",
+    "tool_call",
     "with_rows",
 ]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from helmr.forms.model import MISSING, Field, Form, Kind
+from helmr.forms.tool_call import ARGUMENTS, DECISION, DECLINE, tool_call
 from helmr.forms.values import (
     Blank,
     Built,
@@ -51,6 +52,7 @@ class Questions:
     def __init__(self, form: Form, cells: Mapping[str, Cell] | None = None) -> None:
         self.form = form
         self.cells = with_rows(form, {**first_cells(form), **(cells or {})})
+        self._is_call = tool_call(form) is not None
         self._lines: list[str] = []
         self._open: list[Question] = []
         self._push([form.root])
@@ -94,7 +96,23 @@ class Questions:
         self._lines = []
         if asked.kind is Kind.UNION and isinstance(cell, int):
             self._push(asked.variants[cell].fields)
+        if self._is_call and asked.path == (DECISION,) and isinstance(cell, int):
+            self._decided(asked.choices[cell].value)
         return ""
+
+    def _decided(self, decision: object) -> None:
+        """What a tool would be called with is not asked for once its call is declined."""
+        if decision == DECLINE:
+            self._open = [
+                one
+                for one in self._open
+                if not (isinstance(one, Offer) and one.group and one.group.path == (ARGUMENTS,))
+            ]
+
+    def is_begun(self, asked: Offer) -> bool:
+        """Whether anything stands in these fields already."""
+        leaves = (leaf for one in asked.fields for leaf in one.leaves())
+        return any(self.cells.get(leaf.key) not in (None, "", Blank.NOT_SENT) for leaf in leaves)
 
     def _take_offer(self, asked: Offer, line: str) -> str:
         said = line.strip().lower()

@@ -28,6 +28,7 @@ from helmr.forms.model import (
     json_text,
     plain,
 )
+from helmr.forms.tool_call import with_fields
 from helmr.forms.values import shows
 
 DEPTH_MAX = 6
@@ -50,10 +51,9 @@ def form_of(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
         initial: JSON that the form starts with; `MISSING` for a fresh form.
     """
     given: Schema | bool = True if schema is None else schema
-    reader = _Reader(given)
-    try:
-        root = reader.read(given, path=(), refs=("#",))
-    except _TooMany:
+    drawn = with_fields(given, initial)
+    root = _root(drawn) or (_root(given) if drawn is not given else None)
+    if root is None:
         whole = given if isinstance(given, Mapping) else {}
         reason = f"it has more than {FIELDS_MAX} fields"
         root = Field((), "answer", Kind.JSON, schema=whole, reason=reason)
@@ -72,6 +72,14 @@ def _fitted(field: Field, initial: Any) -> Field:
             field, kind=Kind.JSON, item=None, reason="rows can't show what it begins with"
         )
     return field
+
+
+def _root(schema: Schema | bool) -> Field | None:
+    """The form's outermost field; None if there are more than `FIELDS_MAX` in it."""
+    try:
+        return _Reader(schema).read(schema, path=(), refs=("#",))
+    except _TooMany:
+        return None
 
 
 def schema_hash(schema: Schema | bool | None) -> str:

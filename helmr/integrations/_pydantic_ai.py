@@ -39,10 +39,11 @@ from pydantic_ai.tools import (
 from pydantic_ai.toolsets import ToolsetTool
 
 from helmr import tokens
-from helmr.approvals import UNANSWERED, Approval, ask_approval, call_body, call_subject
+from helmr.approvals import UNANSWERED, Approval, ask_approval
 from helmr.current import in_run, require_run
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
+from helmr.forms.tool_call import call_body, call_subject
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
 from helmr.turns import turn

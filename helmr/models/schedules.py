@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from helmr.durations import spell
 from helmr.models.limits import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX
 from helmr.models.people import Wire
 from helmr.models.requests import Request
@@ -58,3 +59,10 @@ class ScheduleInfo(Wire):
     last_outcome: Literal["started", "missed", "overlap"] | None = None
     last_session_id: str | None = None
     created_at: datetime
+
+    @property
+    def when(self) -> str:
+        """Its times in a few words: `every 15m`, `0 3 * * mon-fri (Europe/Berlin)`."""
+        if self.every_s is not None:
+            return f"every {spell(self.every_s)}"
+        return f"{self.cron} ({self.zone})"

@@ -18,7 +18,9 @@ from helmr.cli.main import app
 from tests.cli.test_terminal import SGR, screen
 from tests.console.flow import tasks
 from tests.hostile import HOSTILE, MARKUP, hidden
+from tests.notices.receivers import endpoint
 from tests.service.stack import Stack
+from tests.service.test_notices import Told, webhook
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
@@ -64,12 +66,26 @@ WALKED = {
     "token cancel": ["token cancel COMPLETED"],
     "public-token create": ["public-token create --session SESSION --input chat --correlation-id HOSTILE"],
     "public-token revoke": ["public-token revoke HOSTILE"],
+    "schedule list": ["schedule list"],
+    "schedule get": ["schedule get nightly", "schedule get HOSTILE"],
+    "schedule create": ["schedule create evil publish --every 1h --payload HOSTILE_JSON",
+                        "schedule create HOSTILE HOSTILE --cron HOSTILE --zone HOSTILE"],
+    "schedule pause": ["schedule pause nightly", "schedule pause HOSTILE"],
+    "schedule resume": ["schedule resume nightly", "schedule resume HOSTILE"],
+    "schedule run": ["schedule run nightly", "schedule run HOSTILE"],
+    "schedule delete": ["schedule delete evil", "schedule delete HOSTILE"],
+    "notices list": ["notices list"],
+    "notices test": ["notices test oncall", "notices test HOSTILE"],
+    "notices retry": ["notices retry oncall", "notices retry HOSTILE"],
     "key create": ["key create --role viewer --name SHORT"],
     "key revoke": ["key revoke HOSTILE"],
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
-SILENT = {"status", "token create", "session note", "session close", "run retry", "wait unlink"}
+SILENT = {
+    "status", "token create", "session note", "session close", "run retry", "wait unlink", "schedule list",
+    "notices list",
+}  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
 
 NOT_WALKED = {
@@ -95,14 +111,6 @@ NOT_WALKED = {
     "session what-if": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
     "key public": "says only public keys",
-    **{
-        f"schedule {verb}": "names are letters and digits; the payload is printed as `run get` prints it"
-        for verb in ("list", "get", "create", "pause", "resume", "run", "delete")
-    },
-    **{
-        f"notices {verb}": "names are letters and digits; errors are of Helmr's own words"
-        for verb in ("list", "test", "retry")
-    },
     "listen": "follows for ever; prints through `write_line` and `write_json`, as those that are walked do",
     "waiting": "says only numbers and times",
     "key rotate-master": "changes the keys of a data folder; says nothing of a session",
@@ -191,6 +199,8 @@ async def filled(stack: Stack) -> dict[str, str]:
     }
     await post("/v1/public-tokens", {"scope": scope})
     await post("/v1/api-keys", {"role": "viewer", "name": HOSTILE[:60]})
+    nightly = {"name": "nightly", "task": "publish", "cron": "0 3 * * *", "payload": asked}
+    await post("/v1/schedules", nightly)
     return {
         "SESSION": session,
         "FAILED": failed["session"]["id"],
@@ -211,9 +221,12 @@ async def filled(stack: Stack) -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(240)
 async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    stack = Stack(tmp_path / "data", registry=tasks.REGISTRY)
+    stack = Told(tmp_path / "data", registry=tasks.REGISTRY)
+    with endpoint(is_up=False) as hook:
+        stack.with_targets(oncall=webhook(hook))
     try:
         await stack.start(sessions_per_host=4)
         names = await filled(stack)
@@ -235,7 +248,7 @@ async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -
             json.dumps([[names.get(word, word) for word in line.split()] for line in walks])
         )
         code, text = await asyncio.to_thread(
-            screen, str(tmp_path / "walks"), env=environ, program=("-c", WALK)
+            screen, str(tmp_path / "walks"), env=environ, program=("-c", WALK), within_s=150
         )
         assert code == 0, text
         _, *parts = text.split(MARK)

@@ -40,12 +40,14 @@ def screen(
     until: str = "",
     types: str = "",
     program: Sequence[str] = COMMAND,
+    within_s: float = BOUND_S,
 ) -> tuple[int, str]:
     """Run a command in a terminal; its exit code, and what it wrote there.
 
     Args:
         until: Interrupt it once it has written this; without it, it ends by itself.
         types: What somebody types ahead.
+        within_s: Guards against one that hangs.
         program: What Python runs, if not the installed command.
     """
     master, slave = pty.openpty()
@@ -63,7 +65,7 @@ def screen(
         os.close(slave)
         os.write(master, types.encode())
         seen = b""
-        bound = time.monotonic() + BOUND_S
+        bound = time.monotonic() + within_s
         while True:
             assert time.monotonic() < bound, (arguments, seen)
             if not select.select([master], [], [], 0.1)[0]:

@@ -103,19 +103,8 @@ async def opened(url: str) -> AsyncIterator[Any]:
         await browser.close()
 
 
-async def test_words_show_as_they_come_and_the_record_takes_their_place(
-    stack: Stack, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    goes_on = threading.Event()
-
-    async def think(message: str, *, number: int, summary: str) -> str:
-        chat.replies.emit(chat.Reply(to=number, text="Hello <b>"))
-        while not goes_on.is_set():
-            await asyncio.sleep(0.01)
-        chat.replies.emit(chat.Reply(to=number, text="there"))
-        return "Hello <b>there"
-
-    monkeypatch.setattr(chat.think, "function", think)
+async def begun(stack: Stack, site: Site) -> str:
+    """A chat whose secrets the page is handed; its session."""
     body = {"task": "chat", "payload": None, "result_timeout_s": BOUND_S}
     session_id = (await stack.http.post("/v1/sessions", json=body)).json()["session"]["id"]
     site.handed = {
@@ -136,6 +125,23 @@ async def test_words_show_as_they_come_and_the_record_takes_their_place(
             stream="replies",
         ),
     }
+    return str(session_id)
+
+
+async def test_words_show_as_they_come_and_the_record_takes_their_place(
+    stack: Stack, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    async def think(message: str, *, number: int, summary: str) -> str:
+        chat.replies.emit(chat.Reply(to=number, text="Hello <b>"))
+        while not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        chat.replies.emit(chat.Reply(to=number, text="there"))
+        return "Hello <b>there"
+
+    monkeypatch.setattr(chat.think, "function", think)
+    session_id = await begun(stack, site)
     async with opened(site.origin) as tab:
         await tab.wait_for_selector("body[data-state=following]")
         await tab.get_by_label("Message").fill("hi")
@@ -147,4 +153,35 @@ async def test_words_show_as_they_come_and_the_record_takes_their_place(
         await async_api.expect(coming).to_have_text("")
         closed = await stack.http.post(f"/v1/sessions/{session_id}/close", json={"end_input": True})
         assert closed.status_code == 200
+    await until(lambda: stack.service.hub.followers == 0)
+
+
+async def test_a_thousand_chunks_a_second_show_in_order_and_none_is_stored(
+    stack: Stack, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    words = [f"{number} " for number in range(1_000)]
+
+    async def think(message: str, *, number: int, summary: str) -> str:
+        for place, word in enumerate(words):
+            chat.replies.emit(chat.Reply(to=number, text=word))
+            if place % 10 == 9:
+                await asyncio.sleep(0.01)
+        while not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        return "counted"
+
+    monkeypatch.setattr(chat.think, "function", think)
+    session_id = await begun(stack, site)
+    async with opened(site.origin) as tab:
+        await tab.wait_for_selector("body[data-state=following]")
+        await tab.get_by_label("Message").fill("count")
+        await tab.get_by_role("button", name="Send").click()
+        await async_api.expect(tab.locator("#coming")).to_have_text("".join(words).strip())
+        goes_on.set()
+        await async_api.expect(tab.locator("#said li")).to_have_text(["count", "counted"])
+        entries = await stack.http.get(f"/v1/sessions/{session_id}/transcript?limit=200")
+        assert len(entries.json()["items"]) < 20
+        assert "998" not in entries.text
+        await stack.http.post(f"/v1/sessions/{session_id}/close", json={"end_input": True})
     await until(lambda: stack.service.hub.followers == 0)

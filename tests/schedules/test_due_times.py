@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from helmr.durations import seconds
 from helmr.errors import BadDefinition, BadDuration
 from helmr.models import Timing
 from helmr.schedules import newest_due, next_due, timing
@@ -108,7 +110,7 @@ def naive_dues(
     expression: Expression, zone: ZoneInfo, start: datetime, end: datetime
 ) -> list[datetime]:
     """Every due time in (start, end], read off the clock minute by minute."""
-    if expression.minute.is_star or expression.hour.is_star:
+    if expression.hour.is_star:
         minutes = (start + n * MINUTE for n in range(1, (end - start) // MINUTE + 1))
         return [at for at in minutes if expression.fits(at.astimezone(zone))]
     found: set[datetime] = set()
@@ -174,9 +176,10 @@ def test_the_clock_changes_of_the_test_are_clock_changes() -> None:
         ("30 2 * * *", "Europe/Berlin", "03-28T12:00", ["29 03:00", "30 02:30"]),
         ("30 2 * * *", "Europe/Berlin", "10-24T12:00", ["25 02:30", "26 02:30"]),
         ("10,20 2 * * *", "Europe/Berlin", "03-28T12:00", ["29 03:00", "30 02:10"]),
+        ("*/30 2 * * *", "Europe/Berlin", "03-28T12:00", ["29 03:00", "30 02:00"]),
+        ("*/30 2 * * *", "Europe/Berlin", "10-24T12:00", ["25 02:00", "25 02:30", "26 02:00"]),
         ("15 2 * * *", "Australia/Lord_Howe", "10-03T01:00", ["04 02:30", "05 02:15"]),
         ("45 1 * * *", "Australia/Lord_Howe", "04-04T01:00", ["05 01:45", "06 01:45"]),
-        ("0 * * * *", "Europe/Berlin", "10-24T23:30", ["25 02:00", "25 02:00"]),
     ],
 )
 def test_a_skipped_time_comes_once_behind_the_gap_and_a_doubled_one_once(
@@ -184,8 +187,47 @@ def test_a_skipped_time_comes_once_behind_the_gap_and_a_doubled_one_once(
 ) -> None:
     when = timing(cron=cron, zone=zone)
     start = datetime.fromisoformat(f"2026-{day}Z")
-    found = dues(when, start, start + timedelta(days=3))[:2]
+    found = dues(when, start, start + timedelta(days=3))[: len(expected)]
     assert [at.astimezone(ZoneInfo(zone)).strftime("%d %H:%M") for at in found] == expected
+
+
+@pytest.mark.parametrize("zone", list(CHANGES))
+@pytest.mark.parametrize(
+    ("given", "apart"),
+    [
+        ({"cron": "0 * * * *"}, "1h"),
+        ({"cron": "*/15 * * * *"}, "15m"),
+        ({"cron": "* * * * *"}, "1m"),
+        ({"every": "15m"}, "15m"),
+        ({"every": "1h"}, "1h"),
+    ],
+    ids=str,
+)
+def test_what_is_due_in_every_hour_comes_as_often_around_both_clock_changes(
+    zone: str, given: dict[str, str], apart: str
+) -> None:
+    """No hour of the doubled two is silent, and none has it twice as often (S-93: by the time that passes)."""
+    when = timing(**given, zone=zone if "cron" in given else "UTC")  # type: ignore[arg-type]
+    between = timedelta(seconds=seconds(apart))
+    for change in CHANGES[zone]:
+        found = dues(when, change - timedelta(hours=3), change + timedelta(hours=3))
+        gaps = {later - earlier for earlier, later in pairwise(found)}
+        if zone == "Australia/Lord_Howe" and apart == "1h" and "cron" in given:
+            # A full hour on the wall comes half an hour late, or early, once.
+            assert gaps <= {timedelta(minutes=30), between, timedelta(minutes=90)}
+        else:
+            assert gaps == {between}
+
+
+@pytest.mark.parametrize("zone", list(CHANGES))
+def test_a_time_of_the_day_comes_once_on_each_day_of_a_year(zone: str) -> None:
+    start = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for minute in range(0, 180, 15):
+        when = timing(cron=f"{minute % 60} {minute // 60} * * *", zone=zone)
+        found = dues(when, start, start + timedelta(days=365))
+        days = [at.astimezone(ZoneInfo(zone)).date() for at in found]
+        assert len(days) == 365
+        assert all(later - earlier == timedelta(days=1) for earlier, later in pairwise(days))
 
 
 def test_an_interval_is_due_at_whole_multiples_whoever_asks() -> None:

@@ -13,7 +13,7 @@ from helmr.approvals import UNANSWERED, approval_schema
 from helmr.errors import SchemaMismatch
 from helmr.forms import form_of
 from helmr.forms.model import Kind
-from helmr.forms.values import build, first_cells
+from helmr.forms.values import build, fill, first_cells
 from helmr.testing import Harness
 
 approvals = streams.input("approvals", schema=Approval)
@@ -50,7 +50,7 @@ async def refund(call_ids: list[str]) -> list[Any]:
 
 def test_a_form_has_a_field_for_each_argument_and_starts_with_what_was_asked() -> None:
     initial = {"decision": "approve", "arguments": ASKED}
-    form = form_of(approval_schema(Refund.model_json_schema()), initial=initial)
+    form = form_of(approval_schema("refund", Refund.model_json_schema()), initial=initial)
     leaves = {leaf.key: leaf.kind for leaf in form.leaves()}
     assert leaves == {
         "decision": Kind.CHOICE,
@@ -66,10 +66,33 @@ def test_a_form_has_a_field_for_each_argument_and_starts_with_what_was_asked() -
     assert build(form, cells).data == {"decision": "approve", "arguments": edited}
 
 
-def test_a_form_without_the_tools_schema_asks_for_json() -> None:
-    form = form_of(approval_schema(), initial={"decision": "approve", "arguments": ASKED})
+def test_a_form_without_the_tools_schema_has_a_field_for_each_value_that_was_asked_for() -> None:
+    asked = {**ASKED, "urgent": True, "tags": ["a", ""], "rate": 0.5, "note": None}
+    initial = {"decision": "approve", "arguments": asked}
+    form = form_of(approval_schema("refund"), initial=initial)
+    assert {
+        ".".join(map(str, leaf.path[1:])): leaf.kind for leaf in form.leaves() if leaf.path[1:]
+    } == {
+        "customer": Kind.LONG,
+        "amount.cents": Kind.INTEGER,
+        "amount.currency": Kind.LONG,
+        "urgent": Kind.BOOL,
+        "tags": Kind.JSON,
+        "rate": Kind.NUMBER,
+        "note": Kind.JSON,
+    }
+    assert build(form, first_cells(form)).data == initial
+    # What else fits the tool can't be shown in fields, and is sent as JSON.
+    assert fill(form, {"decision": "approve", "arguments": {"other": 1}}) is None
+    assert fill(form, {"decision": "decline"}) is not None
+
+
+def test_more_arguments_than_a_form_has_fields_are_json() -> None:
+    asked = {f"n{number}": number for number in range(200)}
+    initial = {"decision": "approve", "arguments": asked}
+    form = form_of(approval_schema("count"), initial=initial)
     assert [leaf.kind for leaf in form.leaves()] == [Kind.CHOICE, Kind.JSON, Kind.LONG]
-    assert build(form, first_cells(form)).data == {"decision": "approve", "arguments": ASKED}
+    assert build(form, first_cells(form)).data == initial
 
 
 @pytest.mark.parametrize("replay_always", [False, True], ids=["once", "replayed"])

@@ -27,6 +27,7 @@ from helmr_console.screens.as_last_time import AsLastTime
 from helmr_console.screens.base import bindings
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
+from helmr_console.widgets.call import call_effects
 from helmr_console.widgets.details import rehearsed
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
@@ -36,6 +37,7 @@ from helmr_console.widgets.panes import (
     entry_content,
     head,
     lines,
+    own_text,
     wait_due,
     wait_ids,
 )
@@ -178,15 +180,20 @@ class AnswerScreen(AsLastTime):
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         due = countdown.due(wait.deadline_at, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
+        call, answer = self.tool_call(), self.result().data
         if self.has_class("-narrow"):
-            return [*asked(wait, lines_max=2), *brief_facts(wait, due.text, role)]
-        shown = asked(wait) if self._is_short(wait) else [safe.line(views.subject_of(wait), "bold")]
+            shown = asked(wait, call=call, answer=answer, lines_max=2)
+            if call is not None and self.submission.is_reviewing:
+                shown = shown[:1]  # what is sent and what it does say the rest
+            return [*shown, *brief_facts(wait, due.text, role)]
+        brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
+        shown = asked(brief, call=call, answer=answer)
         # The review needs the room for what is sent.
         names = [] if self.submission.is_reviewing else wait_ids(wait)
         return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
-        return not wait.body or len(markdown(wait.body)) <= BODY_LINES
+        return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
@@ -197,7 +204,8 @@ class AnswerScreen(AsLastTime):
             self.wait is not None and not self._is_short(self.wait)
         )
         if self.wait is not None and self.wait.body and beside:
-            parts = [*asked(self.wait), Content(""), *parts]
+            shown = asked(self.wait, call=self.tool_call(), answer=self.result().data)
+            parts = [*shown, Content(""), *parts]
         return lines([*parts, Content(""), *self.preview()])
 
     def effects(self) -> Sequence[str]:
@@ -206,7 +214,8 @@ class AnswerScreen(AsLastTime):
             return ()
         passed = self._overrides
         over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
-        return (*over, *effects.of_answer(self.wait))
+        called = call_effects(self.tool_call(), self.result().data)
+        return (*over, *called, *effects.of_answer(self.wait))
 
     def path(self) -> str:
         """Inbox > subject > Answer."""

@@ -13,13 +13,14 @@ from textual.widget import Widget
 from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
-from helmr_console import countdown, safe, views
+from helmr_console import countdown, safe, system_views, views
 from helmr_console.actions import Context, Scope
 from helmr_console.clock import SKEW_SHOWN_S
-from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
+from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
+from helmr_console.screens.system import NoticesScreen, ReadingScreen, SchedulesScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
@@ -119,14 +120,15 @@ class ActivityScreen(ListScreen):
             self.app.push_screen(copy_menu(self, items))
 
 
-class SystemScreen(ConsoleScreen):
+class SystemScreen(ReadingScreen):
     """How the runtime is, as far as it says."""
 
     AREA = "system"
-    SCOPES = (Scope.ANYWHERE,)
+    SCOPES = (Scope.ANYWHERE, Scope.SYSTEM)
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
-        "What the gateway says about itself, the feed's age, limits, and errors this console met."
+        "What the gateway says about itself, the feed's age, limits, and errors this console met. "
+        "s opens the schedules, n who is told that something waits."
     )
     DEFAULT_CSS = """
     SystemScreen #middle { layout: horizontal; height: 1fr; }
@@ -160,7 +162,16 @@ class SystemScreen(ConsoleScreen):
 
     def tick(self) -> None:
         """Ages go on."""
+        super().tick()
         self.store_changed()
+
+    def do_schedules(self) -> None:
+        """What starts sessions by the clock."""
+        self.app.push_screen(SchedulesScreen())
+
+    def do_notices(self) -> None:
+        """Who is told that something waits."""
+        self.app.push_screen(NoticesScreen())
 
     def status(self) -> tuple[Pairs, Pairs]:
         """What is wrong, first."""
@@ -210,6 +221,7 @@ class SystemScreen(ConsoleScreen):
         ):
             if value is not None:
                 parts.append(fact(name, safe.line(value, limit=200)))
+        parts += self._started_and_told()
         for title, values in (
             ("Counts", health.counts),
             ("Pool", {k: value for k, value in health.pool.items() if k not in SAID_ABOVE}),
@@ -218,6 +230,22 @@ class SystemScreen(ConsoleScreen):
             if values:
                 parts += [Content(""), head(title), *_flat(values)]
         return parts
+
+    def _started_and_told(self) -> list[Content]:
+        """Schedules and notice targets, a line each."""
+        store = self.console.store
+        if store.schedules is None or store.targets is None:
+            return []
+        return [
+            fact(
+                name,
+                Content.assemble((text, f"$c-{role}" if role else ""), (f"   {key}", "$c-muted")),
+            )
+            for name, (text, role), key in (
+                ("schedules", system_views.schedules_line(store.schedules, store.now()), "s lists"),
+                ("notices", system_views.targets_line(store.targets, store.now()), "n lists"),
+            )
+        ]
 
     def _this_side(self) -> list[Content]:
         console, store = self.console, self.console.store

@@ -11,7 +11,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from helmr.drafts import AnswerDraft, beginning
-from helmr.forms import Built, Cells, Form, pretty, redacted
+from helmr.forms import Built, Cells, Form, ToolCall, pretty, redacted, tool_call
 from helmr_console.actions import Context
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
@@ -181,6 +181,7 @@ class ComposeScreen(SubmitScreen):
             self.remove_class("aside")
             self.set_focus(None)
             self.redraw()
+            self.query_one("#left").scroll_home(animate=False)  # it is read from its beginning
             self.reads_from_now()
 
     def checked(self) -> Built | None:
@@ -197,6 +198,10 @@ class ComposeScreen(SubmitScreen):
     def result(self) -> Built:
         """The JSON of the form."""
         return self.form.result() if self.form is not None else Built()
+
+    def tool_call(self) -> ToolCall | None:
+        """The call that the form asks leave for; None if it asks for something else."""
+        return tool_call(self.form.form) if self.form is not None else None
 
     def after_refusal(self, outcome: Outcome) -> None:
         """What does not fit is said at its field."""

@@ -33,10 +33,9 @@ class ConfirmScreen(SubmitScreen):
         act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
-        given: What was in front when it was opened: session and run.
+        given: What was in front when it was opened: session and run, or schedule.
+        area: Where it was opened.
     """
-
-    AREA = "sessions"
 
     def __init__(
         self,
@@ -47,8 +46,10 @@ class ConfirmScreen(SubmitScreen):
         expect: str,
         texts: Sequence[str],
         given: Context,
+        area: str = "sessions",
     ) -> None:
         super().__init__()
+        self.AREA = area
         self.ACTION = action_id
         self.TITLE_TEXT = title
         self._act = act
@@ -98,10 +99,12 @@ class ConfirmScreen(SubmitScreen):
             self.send_now()
 
     def context(self) -> Context:
-        """Session and run as they were; freshness and mode as they are."""
+        """What was in front as it was; freshness and mode as they are."""
         given = self._given
         return replace(
             super().context(),
+            row=given.row,
+            schedule=given.schedule,
             session_status=given.session_status,
             run_status=given.run_status,
             run_is_newest=given.run_is_newest,
@@ -118,7 +121,7 @@ class ConfirmScreen(SubmitScreen):
 
     def path(self) -> str:
         """The title."""
-        return f"Sessions > {self.TITLE_TEXT}"
+        return f"{self.AREA.capitalize()} > {self.TITLE_TEXT}"
 
     async def deliver(self, permit: Permit, data: Any) -> Outcome:
         """Do it."""

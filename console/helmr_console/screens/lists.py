@@ -355,4 +355,5 @@ class ListScreen(ConsoleScreen):
         total = sum(1 for _ in self.all_keys())
         shown = len(self.list.keys)
         text = f"{shown} of {total}" if self.filter else f"{total}"
-        return ((f"{text} {self.NOUN}", "muted"),)
+        noun = self.NOUN.removesuffix("s") if total == 1 else self.NOUN
+        return ((f"{text} {noun}", "muted"),)

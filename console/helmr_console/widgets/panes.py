@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from helmr.forms import Field, Form, Kind, Schema, form_of
+from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
 from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_texts
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
-from helmr_console.views import DUE_ROLE, EntryLine, entry_line, short_id, subject_of, who
+from helmr_console.views import (
+    DUE_ROLE,
+    EntryLine,
+    entry_line,
+    initial_of,
+    short_id,
+    subject_of,
+    who,
+)
+from helmr_console.widgets.call import ROWS_MAX, call_content
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
 
@@ -139,16 +149,32 @@ def brief_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
     return [Content.assemble(*parts)]
 
 
-def asked(wait: WaitInfo, *, lines_max: int | None = None) -> list[Content]:
-    """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so."""
+def asked(
+    wait: WaitInfo,
+    *,
+    call: ToolCall | None = None,
+    answer: Any = MISSING,
+    lines_max: int | None = None,
+) -> list[Content]:
+    """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so.
+
+    A tool's call is shown as it would be under this answer, in place of a body that says only the call.
+    """
     parts = [safe.line(subject_of(wait), "bold")]
-    if wait.body:
-        body = list(markdown(wait.body))
+    if call is not None:
+        parts += call_content(call, answer, rows_max=lines_max or ROWS_MAX)
+    if text := own_text(wait, call):
+        body = list(markdown(text))
         if lines_max is not None and len(body) > lines_max:
             rest = len(body) - lines_max
             body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
         parts += body
     return parts
+
+
+def own_text(wait: WaitInfo, call: ToolCall | None) -> str:
+    """The wait's body, unless the card of its call says the same."""
+    return "" if call is not None and call.is_told_by(wait.body) else wait.body or ""
 
 
 def needs(form: Form) -> list[Content]:
@@ -208,12 +234,11 @@ def wait_content(
 ) -> Content:
     """Everything about one wait; on a narrow screen what matters first."""
     role = DUE_ROLE.get(due.urgency, "")
+    form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
+    what = asked(wait, call=tool_call(form) if form is not None else None)
     if narrow:
-        parts = [*asked(wait), *brief_facts(wait, due.text, role)]
-        return lines([*parts, *(needs(form_of(wait.json_schema)) if loaded else [])])
-    parts = [*asked(wait), Content(""), *wait_due(wait, due.text, role)]
-    if loaded:
-        parts += needs(form_of(wait.json_schema))
+        return lines([*what, *brief_facts(wait, due.text, role), *(needs(form) if form else [])])
+    parts = [*what, Content(""), *wait_due(wait, due.text, role), *(needs(form) if form else [])]
     parts += last_entries(entries, width)
     if wait.status is WaitStatus.PENDING and wait.kind.asks_people:
         parts += effect(wait)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from helmr import sessions, step, streams, task, tokens
 from helmr_runtime.catalog import Registry
+from tests.call_tasks import call
 
 
 class Ask(BaseModel):
@@ -149,7 +150,7 @@ async def delegate(ask: Ask) -> list[str]:
 
 
 REGISTRY = Registry(
-    [delegate, publish, review, order, talk, sign, pick_up, break_it],
+    [delegate, publish, review, order, talk, sign, pick_up, break_it, call],
     modules=["tests.console.flow.tasks"],
     code_hash="console-1",
 )

@@ -149,6 +149,14 @@ def _steps() -> list[Step]:
         ("Z", "ActivityScreen", "run.rewound"),
         ("Z", "ActivityScreen", "Activity, newest first"),
         ("4", "SystemScreen", "Runtime"),
+        ("s", "SchedulesScreen", "17 3 1 1 *"),
+        ("Z", "SchedulesScreen", "Payload"),
+        ("Z", "SchedulesScreen", "17 3 1 1 *"),
+        ("P", "ConfirmScreen", "Pause yearly ─"),
+        ("escape escape", "SystemScreen", "Runtime"),
+        ("n", "NoticesScreen", "Nobody is told"),
+        ("slash paste escape", "NoticesScreen", "Nobody is told"),
+        ("escape", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
 
@@ -183,6 +191,13 @@ async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, st
         json={"text": HOSTILE},
         headers={"On-Behalf-Of": quote(HOSTILE[:100])},
     )
+    yearly = {
+        "name": "yearly",
+        "task": "talk",
+        "cron": "17 3 1 1 *",
+        "payload": {"subject": HOSTILE},
+    }
+    await bench.stack.http.post("/v1/schedules", json=yearly)
     typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench)}
     return wait, typed
 

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from helmr_runtime.http.answer_page import AnswerPage, PageState, build_form
+from helmr.approvals import approval_schema
+from helmr.forms.tool_call import call_body
+from helmr_runtime.http.answer_page import AnswerPage, PageState, build_form, first_values
 
 NOW = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
 
@@ -40,6 +42,20 @@ class Order(BaseModel):
     size: int | str = 3
     extra: dict[str, int] = {}
     country: Literal["AT", "BE", "CH", "DE", "DK", "ES", "FR", "GB", "IT", "NL"]
+
+
+CALLED: dict[str, Any] = {"customer": "ada", "amount": {"cents": 4200, "currency": "EUR"}}
+
+
+def call_page(state: PageState = PageState.OPEN, **changes: Any) -> AnswerPage:
+    """A page that asks leave for the call of a tool."""
+    arguments = changes.pop("arguments", CALLED)
+    tool = changes.pop("tool", "refund")
+    form = build_form(
+        approval_schema(tool), initial={"decision": "approve", "arguments": arguments}
+    )
+    parts = {"subject": f"Call {tool}?", "body": call_body(tool, arguments), "form": form}
+    return page(state, **{**parts, "values": first_values(form), **changes})
 
 
 def page(state: PageState = PageState.OPEN, **changes: Any) -> AnswerPage:

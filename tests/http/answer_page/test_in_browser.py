@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     PageState,
-    build_form,
     decode_form,
     page_headers,
     page_status,
@@ -19,7 +19,7 @@ from helmr_runtime.http.answer_page import (
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
 from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
 from helmr_runtime.security.schemas import DataSchema
-from tests.http.answer_page.pages import NOW, Order, page
+from tests.http.answer_page.pages import NOW, Order, call_page, page
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -28,22 +28,23 @@ pytestmark = [
 ]
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 KEY = b"k" * 32
-SCHEMA = Order.model_json_schema()
 
 
 class Desk:
     """One token behind one page: what the routes and the ledger do, in memory."""
 
-    def __init__(self) -> None:
-        self.form = build_form(SCHEMA)
+    def __init__(self, shown: AnswerPage) -> None:
+        assert shown.form is not None
+        self.form = shown.form
+        self._shown = shown
         self.answer: Any = None
         self.posts = 0
 
     def show(self, **changes: Any) -> AnswerPage:
         if self.answer is not None:
-            return page(PageState.RECORDED, form=self.form, answer=self.answer, ended_at=NOW)
+            return replace(self._shown, state=PageState.RECORDED, answer=self.answer, ended_at=NOW)
         nonce = make_nonce(KEY, token_id="tok_1", binding=self.form.binding, now=NOW)
-        return page(form=self.form, nonce=nonce, **changes)
+        return replace(self._shown, nonce=nonce, **changes)
 
     def take(self, content_type: str, body: bytes) -> AnswerPage:
         self.posts += 1
@@ -52,7 +53,7 @@ class Desk:
         nonce = read_nonce(KEY, sent.nonce, token_id="tok_1", binding=self.form.binding, now=NOW)
         assert nonce.state is NonceState.VALID
         decoded = decode_form(self.form, sent.values)
-        problems = decoded.problems or DataSchema(SCHEMA).problems(decoded.value)
+        problems = decoded.problems or DataSchema(self.form.model.schema).problems(decoded.value)
         if problems:
             return self.show(values=sent.values, problems=problems)
         self.answer = decoded.value
@@ -60,8 +61,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk():
-    return Desk()
+def desk(request):
+    return Desk(getattr(request, "param", page()))
 
 
 @pytest.fixture
@@ -171,6 +172,44 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, de
     assert desk.posts == 2
 
 
+@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
+def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(tab, url, desk):
+    tab.goto(url)
+    card = tab.get_by_role("region", name="The call")
+    assert "4200" in card.inner_text()
+    assert "Decline: refund is not called; the agent is told the reason" in card.inner_text()
+    cents = tab.get_by_label("Cents")
+    assert cents.is_hidden()
+    tab.get_by_text("Change what it is called with").click()
+    cents.fill("lots")
+    tab.get_by_role("group", name="Decision").get_by_label("approve").check()
+    tab.get_by_role("button", name="Send answer").click()
+
+    assert tab.title().startswith("Error: ")
+    assert cents.is_visible()
+    assert cents.input_value() == "lots"
+    cents.fill("1000")
+    tab.get_by_role("button", name="Send answer").click()
+    assert desk.answer == {
+        "decision": "approve",
+        "arguments": {"customer": "ada", "amount": {"cents": 1000, "currency": "EUR"}},
+    }
+    assert "1000 (was 4200)" in card.inner_text()
+    assert "refund is called with 1 value changed" in card.inner_text()
+
+
+@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
+def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, desk):
+    tab.goto(url)
+    tab.get_by_role("group", name="Decision").get_by_label("decline").check()
+    tab.get_by_label("Reason").fill("too much")
+    tab.get_by_role("button", name="Send answer").click()
+    assert desk.answer["decision"] == "decline"
+    card = tab.get_by_role("region", name="The call").inner_text()
+    assert "refund is not called; the agent is told: too much" in card
+
+
+@pytest.mark.parametrize("desk", [page(), call_page()], indirect=True, ids=["order", "call"])
 def test_nothing_is_wider_than_the_screen_and_targets_are_big_enough(tab, url):
     tab.goto(url)
     width = tab.viewport_size["width"]

@@ -26,7 +26,7 @@ from helmr_runtime.http.answer_page.page import STYLE
 from helmr_runtime.http.answer_page.texts import clean, distance, here, markdown_html, moment
 from helmr_runtime.security.schemas import DataSchema, Problem
 from helmr_runtime.service.tokens import _asker
-from tests.http.answer_page.pages import NOW, Order, page
+from tests.http.answer_page.pages import CALLED, NOW, Order, call_page, page
 
 VOID = {"meta", "input", "br", "hr"}
 TAGS = {
@@ -77,6 +77,12 @@ STATES = [page(state) for state in PageState] + [
         values={"f/amount": ["x"]},
         problems=decode_form(build_form(Order.model_json_schema()), {"f/amount": ["x"]}).problems,
     ),
+    call_page(),
+    call_page(body="A text of its own."),
+    call_page(arguments={}),
+    call_page(values={"f/arguments/amount/cents": ["x"]}),
+    call_page(PageState.RECORDED, answer={"decision": "decline", "reason": "no"}),
+    call_page(PageState.OVERTAKEN, ended_at=NOW, ended_by="ana"),
 ]
 
 
@@ -250,18 +256,93 @@ def test_hostile_texts_stay_texts_everywhere(evil):
         "answer": {evil: evil, "n": {evil: [evil]}},
     }
     for state in PageState:
-        html = render_page(page(state, **shown))
-        document = Document(html)
-        assert {tag for tag, _ in document.elements} <= TAGS
-        for tag, attrs in document.elements:
-            assert not [
-                name for name in attrs if name.startswith("on") or name in ("src", "action")
-            ]
-            if tag == "a":
-                assert attrs["href"].startswith("#")
-        assert "\u202e" not in document.text
-        assert "\x1b" not in document.text
-        assert len(html) < 2_000_000
+        assert_harmless(render_page(page(state, **shown)))
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=range(len(EVIL)))
+def test_a_hostile_call_stays_a_text(evil):
+    arguments = {evil: evil, "n": {evil: [evil]}, "l": [{evil: 1}]}
+    answer = {"decision": "decline", "reason": evil, "arguments": {f"{evil}2": evil}}
+    for state in PageState:
+        assert_harmless(
+            render_page(call_page(state, tool=evil, arguments=arguments, answer=answer))
+        )
+
+
+def assert_harmless(html: str) -> None:
+    """Nothing in it acts, and nothing is hidden in it."""
+    document = Document(html)
+    assert {tag for tag, _ in document.elements} <= TAGS
+    for tag, attrs in document.elements:
+        assert not [name for name in attrs if name.startswith("on") or name in ("src", "action")]
+        if tag == "a":
+            assert attrs["href"].startswith("#")
+    assert "\u202e" not in document.text
+    assert "\x1b" not in document.text
+    assert len(html) < 2_000_000
+
+
+# --- leave for a tool's call ------------------------------------------------------------------------
+
+
+def test_a_call_is_shown_in_rows_in_place_of_its_json():
+    text = " ".join(Document(render_page(call_page())).text.split())
+    for said in (
+        "Toolrefund",
+        "amount.cents4200",
+        "Approve: refund is called with these arguments",
+        "Decline: refund is not called; the agent is told the reason",
+    ):
+        assert said in text
+    assert "is to be called with {" not in text
+    assert "Fill this in" not in text
+    own = Document(render_page(call_page(body="Mind the limit."))).text
+    assert "Mind the limit." in own
+    assert "amount.cents" in own
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"decision": "approve", "arguments": {**CALLED, "amount": {"cents": 1, "note": "x"}}},
+            [
+                "amount.cents1 (was 4200)",
+                "amount.currencyleft out (was EUR)",
+                "amount.notex (not asked for)",
+                "refund is called with 3 values changed",
+            ],
+        ),
+        ({"decision": "approve"}, ["refund is called as it was asked for"]),
+        (
+            {"decision": "decline", "reason": "too much"},
+            ["refund is not called; the agent is told: too much"],
+        ),
+    ],
+)
+def test_a_recorded_answer_says_what_it_did_to_the_call(answer, said):
+    document = Document(render_page(call_page(PageState.RECORDED, answer=answer)))
+    text = " ".join(document.text.split())
+    assert [one for one in said if one not in text] == []
+
+
+def test_arguments_that_somebody_was_at_are_in_sight():
+    def is_open(**changes: Any) -> bool:
+        (details,) = Document(render_page(call_page(**changes))).all("details")
+        return "open" in details
+
+    fresh = call_page().values
+    assert not is_open()
+    assert not is_open(values={**fresh, "f/reason": ["no"]})
+    assert is_open(values={**fresh, "f/arguments/amount/cents": ["1000"]})
+    problem = Problem(("arguments", "amount", "cents"), "must be positive")
+    assert is_open(problems=[problem])
+
+
+def test_a_call_without_arguments_has_nothing_to_change():
+    document = Document(render_page(call_page(arguments={})))
+    assert "Change what it is called with" not in document.text
+    assert "Tool" in document.text
 
 
 def test_what_was_typed_comes_back_as_it_was():

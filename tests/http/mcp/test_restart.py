@@ -14,6 +14,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
+from tests.console.flow.terminal import Terminal
 from tests.http.mcp.clients import TasksExtension, ask, begin, connected
 from tests.http.mcp.test_tasks import elicited, task_with
 from tests.stack.live import ROOT, LiveRuntime
@@ -42,13 +43,35 @@ def stdio(live: LiveRuntime) -> StdioServerParameters:
     )
 
 
+async def answered_in_console(live: LiveRuntime, text: str) -> None:
+    """The one wait there is, by keys."""
+    terminal = Terminal(120, 36)
+    try:
+        await terminal.start(live.credentials.url, live.credentials.key, live.folder)
+        await terminal.sees("1 wait")
+        await terminal.press("a")
+        await terminal.sees("What would be sent")
+        await terminal.press(text)
+        await terminal.sees(f'"{text}"')
+        await terminal.press("\x13")
+        await terminal.sees("^s sends it.")
+        await terminal.press("\x13")
+        await terminal.sees("No waits need an answer")
+        await terminal.press("q")
+        assert await terminal.ended() == 0
+    finally:
+        await terminal.close()
+
+
 async def killed_and_started(live: LiveRuntime) -> None:
     """The runtime dies, and another goes on."""
     await asyncio.to_thread(live.kill_all)
     await asyncio.to_thread(live.start)
 
 
+@pytest.mark.pty
 async def test_a_task_outlives_the_runtime_and_an_operator_answers_it(live: LiveRuntime) -> None:
+    """The operator sits at a console, on a terminal."""
     place = live.credentials
     async with connected(place.url, place.key, tasks=True, elicited=elicited) as client:
         task = await begin(client, "ask_name", {})
@@ -58,8 +81,7 @@ async def test_a_task_outlives_the_runtime_and_an_operator_answers_it(live: Live
     async with connected(place.url, place.key, tasks=True, elicited=elicited) as client:
         after = await task_with(client, task["taskId"], "input_required")
         assert after["inputRequests"] == before["inputRequests"]
-        [name] = after["inputRequests"]
-        await asyncio.to_thread(live.client.waits.answer, name.partition(".")[0], "Bob")
+        await answered_in_console(live, "Bob")
         done = await task_with(client, task["taskId"], "completed")
         assert done["result"]["content"][0]["text"] == "Hello, Bob!"
 

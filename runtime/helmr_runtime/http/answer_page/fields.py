@@ -20,13 +20,16 @@ from helmr.forms import (
     Field,
     Kind,
     Schema,
+    ToolCall,
     first_cell,
     first_cells,
     form_of,
     plain,
     row_ids,
+    tool_call,
 )
 from helmr.forms.model import Path, escaped
+from helmr.forms.tool_call import ARGUMENTS
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 
 RADIOS_MAX = 8
@@ -157,10 +160,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The questions of one form."""
+    """The questions of one form. `call` is the tool's call that it asks leave for, if it does."""
 
     model: forms.Form
     root: Question
+    call: ToolCall | None = None
 
     @property
     def binding(self) -> str:
@@ -191,7 +195,18 @@ def build_form(
     if root.control == "group" and not model.root.may_be_left_out:
         # The page itself is the frame of the outermost object.
         root = replace(root, label="", hint="")
-    return Form(model, root)
+    call = tool_call(model)
+    if call is not None:
+        root = replace(root, inner=tuple(_always_sent(each) for each in root.inner))
+    return Form(model, root, call)
+
+
+def _always_sent(question: Question) -> Question:
+    """A call's arguments need no box that says they are there: they begin as they were asked for."""
+    field = question.field
+    if field.path != (ARGUMENTS,) or field.kind is not Kind.GROUP:
+        return question
+    return replace(question, field=replace(field, required=True, nullable=False))
 
 
 def rows_name(field: Field) -> str:

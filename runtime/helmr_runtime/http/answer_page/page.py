@@ -19,10 +19,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from helmr.forms import Kind, plain, redacted
+from helmr.forms import MISSING, Kind, plain, redacted
 from helmr.forms.model import ROW, Path, every_field
 from helmr.models import SUBJECT_MAX
 from helmr_runtime.http.answer_page import texts
+from helmr_runtime.http.answer_page.call import arguments_of, call_card, is_edited
 from helmr_runtime.http.answer_page.fields import Form, Question, label_of
 from helmr_runtime.http.answer_page.rows import ACTION_FIELD, ADD, REMOVE
 from helmr_runtime.security.callbacks import NONCE_FIELD
@@ -103,6 +104,9 @@ class _Row:
 def render_page(page: AnswerPage) -> str:
     """The whole HTML document."""
     problems = _by_field(page)
+    form, is_recorded = page.form, page.state is PageState.RECORDED
+    answer = page.answer if is_recorded else MISSING
+    call = call_card(form, page.body, answer) if form is not None else None
     return _TEMPLATE.render(
         page=page,
         state=page.state.value,
@@ -113,7 +117,12 @@ def render_page(page: AnswerPage) -> str:
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         ladder=[texts.clean(line, SUBJECT_MAX) for line in page.ladder],
-        body=texts.markdown_html(page.body) if page.body else None,
+        call=call,
+        arguments=arguments_of(form) if form is not None else None,
+        is_edited=form is not None and is_edited(form, page.values, problems),
+        body=texts.markdown_html(page.body)
+        if page.body and not (call is not None and call.is_whole)
+        else None,
         moment=texts.moment,
         here=texts.here,
         distance=texts.distance,
@@ -124,7 +133,7 @@ def render_page(page: AnswerPage) -> str:
         problems=problems,
         summary=_summary(page, problems),
         values=page.values,
-        rows=_answer_rows(page) if page.state is PageState.RECORDED else (),
+        rows=_answer_rows(page) if is_recorded else (),
     )
 
 

@@ -1,0 +1,125 @@
+"""Schedules and notice targets as rows and words. Pure; errors of targets leave here as safe text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from helmr.models import NoticeTargetInfo, ScheduleInfo
+from helmr.safe_text import one_line
+from helmr_console import countdown
+from helmr_console.views import Cell, Row
+
+OUTCOMES = {
+    "started": "started",
+    "missed": "missed: no runtime was up",
+    "overlap": "skipped: the one before was active",
+}
+"""What came of a due time."""
+_SHORT = {
+    "started": ("started", "success"),
+    "missed": ("missed", "warning"),
+    "overlap": ("overlap", "warning"),
+}
+_STATES = {"active": "", "paused": "warning", "gone": "error"}
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def by_due(one: ScheduleInfo) -> tuple[datetime, str]:
+    """Sorts the next due first, what is not due last."""
+    return (one.next_due_at or _LAST, one.name)
+
+
+def schedule_row(one: ScheduleInfo, now: datetime) -> Row:
+    """due, name, task, when, last outcome, how long ago."""
+    due = countdown.due(one.next_due_at, now).text if one.status == "active" else one.status
+    text, role = _SHORT.get(one.last_outcome or "", ("never", "muted"))
+    ago = countdown.span((now - one.last_due_at).total_seconds()) if one.last_due_at else ""
+    return (
+        Cell(due, _STATES[one.status]),
+        Cell(one_line(one.name, 100)),
+        Cell(one_line(one.task, 100), "muted"),
+        Cell(one_line(one.when, 200)),
+        Cell(text, role),
+        Cell(ago, "muted"),
+    )
+
+
+def target_row(one: NoticeTargetInfo, now: datetime) -> Row:
+    """sign, name, type, queued, late, taken, failing, error."""
+    fails = one.failing_since is not None
+    return (
+        Cell("!" if fails else " ", "error"),
+        Cell(one_line(one.name, 100)),
+        Cell(one.type, "muted"),
+        Cell(str(one.queued), "warning" if one.queued else "muted"),
+        Cell(str(one.late), "warning" if one.late else "muted"),
+        Cell(_age(one.last_taken_at, now), "muted"),
+        Cell(_age(one.failing_since, now), "error"),
+        Cell(one_line(one.last_error or "", 300), "error" if fails else "muted"),
+    )
+
+
+def target_state(one: NoticeTargetInfo) -> tuple[str, str]:
+    """How it is in a few words, and the role of that."""
+    if one.failing_since is not None:
+        return "takes nothing", "error"
+    if one.late:
+        return "has some yet to take", "warning"
+    return "takes what it is told", "success"
+
+
+def pausing(one: ScheduleInfo) -> tuple[str, ...]:
+    """What pausing it does, or going on with it."""
+    if one.status == "active":
+        return (
+            f"start no session by {one.name} until it is resumed, also over restarts",
+            "the times that pass meanwhile are not missed; sessions that it started go on",
+        )
+    return (
+        f"go on with {one.name} at its next due time",
+        "what was due meanwhile is not caught up with",
+    )
+
+
+def running_now(one: ScheduleInfo) -> tuple[str, ...]:
+    """What running it now does."""
+    texts = [f"start a session of {one_line(one.task, 100)} now", "its due times stay as they are"]
+    if one.overlap == "skip":
+        texts.append("refused while the session that it started last is active")
+    return tuple(texts)
+
+
+def trying_again(one: NoticeTargetInfo) -> tuple[str, ...]:
+    """What trying a target again does."""
+    waiting = one.queued + one.late
+    return (
+        f"try now the {waiting} event{'' if waiting == 1 else 's'} that {one.name} has not taken",
+        "one that it took without saying so may reach it twice",
+    )
+
+
+def schedules_line(found: dict[str, ScheduleInfo], now: datetime) -> tuple[str, str]:
+    """All schedules in a few words, and the role of that."""
+    if not found:
+        return "none", ""
+    next_due = min((one.next_due_at for one in found.values() if one.next_due_at), default=None)
+    gone = sum(one.status == "gone" for one in found.values())
+    paused = sum(one.status == "paused" for one in found.values())
+    parts = [str(len(found)), *([f"{paused} paused"] if paused else [])]
+    parts += [f"{gone} gone"] if gone else []
+    parts += [f"next in {countdown.due(next_due, now).text}"] if next_due else []
+    return ", ".join(parts), "warning" if gone else ""
+
+
+def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str, str]:
+    """All notice targets in a few words, and the role of that."""
+    if not found:
+        return "none", ""
+    failing = [one.failing_since for one in found.values() if one.failing_since]
+    if not failing:
+        return f"{len(found)}, all take what they are told", ""
+    return f"{len(found)}, {len(failing)} failing, for {_age(min(failing), now)}", "error"
+
+
+def _age(moment: datetime | None, now: datetime) -> str:
+    return "" if moment is None else countdown.span((now - moment).total_seconds())

@@ -1,0 +1,208 @@
+"""What the System area opens: schedules that are paused and run, notice targets that are tried again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr_console.views import short_id
+from helmr_runtime.clock import FakeClock
+from tests.console.flow import tasks
+from tests.console.flow.bench import Bench
+from tests.console.flow.test_goldens import SIZES, look
+from tests.hostile import HOSTILE, hidden
+from tests.notices.receivers import Endpoint, endpoint
+from tests.service import stack as service_stack
+from tests.service.test_notices import Told, webhook
+
+
+@pytest.fixture
+def hook() -> Iterator[Endpoint]:
+    with endpoint() as one:
+        yield one
+
+
+@pytest.fixture
+async def told(
+    tmp_path: Path, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    """As `bench`, in a runtime with a notice target."""
+    clock = FakeClock(datetime(2026, 11, 24, 14, 0, tzinfo=UTC))
+    monkeypatch.setattr(service_stack, "SystemClock", lambda: clock)
+    monkeypatch.setattr("helmr.client.http.FEED_SILENCE_S", 600.0)
+    (tmp_path / "data").mkdir()
+    stack = Told(tmp_path / "data", registry=tasks.REGISTRY)
+    stack.with_targets(oncall=webhook(hook))
+    found = Bench(stack, clock, tmp_path)
+    try:
+        await stack.start(sessions_per_host=4)
+        await stack.begun()
+        yield found
+    finally:
+        await found.close()
+        await stack.stop()
+
+
+async def schedule(bench: Bench, name: str, **parts: Any) -> None:
+    given = {"name": name, "task": "talk", "every": "1h", "payload": {"subject": "Hello"}, **parts}
+    made = await bench.stack.http.post("/v1/schedules", json=given)
+    assert made.status_code == 201, made.text
+
+
+async def known(bench: Bench, name: str) -> Any:
+    return (await bench.stack.http.get(f"/v1/schedules/{name}")).json()
+
+
+async def three(bench: Bench) -> None:
+    """Three schedules, of which one has started a session and one is paused."""
+    await schedule(bench, "hourly")
+    nightly = {"cron": "0 3 * * mon-fri", "every": None, "zone": "Europe/Berlin"}
+    await schedule(bench, "nightly", **nightly, missed="skip")
+    await schedule(bench, "sweep", task="publish", every="15m")
+    await bench.stack.http.post("/v1/schedules/sweep/pause")
+    bench.clock.move_to(bench.clock.now() + timedelta(hours=1))
+
+    async def has_started() -> bool:
+        return (await known(bench, "hourly"))["last_outcome"] == "started"
+
+    await bench.until(has_started)
+
+
+async def schedules(bench: Bench, count: int, **options: Any) -> Any:
+    """The list of schedules, once it shows so many."""
+    await bench.open(**options)
+    await bench.press("4", "s")
+    screen = await bench.on("SchedulesScreen")
+    await bench.until(lambda: len(screen.list.keys) == count)
+    await bench.pilot.pause()
+    return screen
+
+
+async def test_schedules_are_listed_by_their_next_due_time_and_shown_in_full(
+    bench: Bench,
+) -> None:
+    await three(bench)
+    screen = await schedules(bench, 3)
+    assert screen.list.keys == ["hourly", "nightly", "sweep"]
+    text = bench.text()
+    assert "0 3 * * mon-fri (Europe/B" in text
+    assert "every 15m" in text
+    assert "paused" in text
+    for said in ("next due", "outcome     started", "made by     a program or person", '"Hello"'):
+        assert said in text, said
+    await bench.press("enter")
+    await bench.on("SessionScreen")
+    await bench.sees(short_id((await known(bench, "hourly"))["last_session_id"]))
+    await bench.press("escape")
+    await bench.on("SchedulesScreen")
+    await bench.press("slash", *"status:paused")
+    await bench.until(lambda: screen.list.keys == ["sweep"])
+    await bench.press("enter", "enter")
+    assert "It has started no session yet" in bench.toasts()
+
+
+async def test_a_schedule_is_paused_resumed_and_run_after_it_was_asked(bench: Bench) -> None:
+    await schedule(bench, "hourly")
+    await schedules(bench, 1)
+    for sees, verb, status in (
+        ("active", "Pause hourly", "paused"),
+        ("paused", "Resume hourly", "active"),
+    ):
+        await bench.sees(sees)
+        await bench.press("P")
+        await bench.on("ConfirmScreen")
+        await bench.sees(f"{verb} ─")
+        assert (await known(bench, "hourly"))["status"] != status
+        await bench.press("ctrl+s")
+        await bench.on("SchedulesScreen")
+        assert (await known(bench, "hourly"))["status"] == status
+    await bench.sees("next due")
+    await bench.press("R")
+    await bench.sees("start a session of talk now")
+    await bench.press("escape")
+    assert (await known(bench, "hourly"))["last_session_id"] is None
+    await bench.press("R")
+    await bench.on("ConfirmScreen")
+    await bench.press("ctrl+s")
+    await bench.on("SchedulesScreen")
+    started = (await known(bench, "hourly"))["last_session_id"]
+    assert started is not None
+    await bench.sees(started)
+    # The one that it started is active, and it lets none run beside it.
+    await bench.press("R")
+    await bench.on("ConfirmScreen")
+    await bench.press("ctrl+s")
+    await bench.sees("the session that it started last is")
+    assert (await known(bench, "hourly"))["last_session_id"] == started
+
+
+async def test_nothing_is_paused_read_only_or_without_a_row(bench: Bench) -> None:
+    await schedule(bench, "hourly")
+    await schedules(bench, 1, read_only=True)
+    await bench.press("P", "R")
+    await bench.on("SchedulesScreen")
+    assert all("read-only" in text for text in bench.toasts()[-2:])
+    await bench.press("escape", "n")
+    await bench.on("NoticesScreen")
+    await bench.sees("Nobody is told")
+
+
+async def test_a_target_that_fails_is_tried_again(told: Bench, hook: Endpoint) -> None:
+    hook.down()
+    await told.ask("talk", subject="Hello?")
+    await told.open()
+    await told.press("4")
+    await told.sees("1, 1 failing")
+    await told.press("n")
+    screen = await told.on("NoticesScreen")
+    await told.until(lambda: screen.list.keys == ["oncall"])
+    await told.sees("takes nothing")
+    for said in (
+        "queued      1, in order",
+        "failing     since 2026-11-24",
+        "events      wait.opened",
+    ):
+        assert said in told.text(), said
+    hook.up()
+    await told.press("R")
+    await told.sees("try now the 1 event that oncall has not taken")
+    assert hook.posts == []
+    await told.press("ctrl+s")
+    await told.on("NoticesScreen")
+    await told.until(lambda: hook.posts)
+    await told.press("r")
+    await told.sees("takes what it is told")
+    assert len(hook.posts) == 1
+
+
+async def test_what_a_schedule_says_never_acts_on_the_terminal(bench: Bench) -> None:
+    await schedule(bench, "hourly", payload={"subject": HOSTILE})
+    await schedules(bench, 1)
+    await bench.press("Z")
+    await bench.sees("Payload")
+    assert hidden(bench.text().replace("\n", "")) == []
+    assert bench.app.is_running
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_screens(told: Bench, hook: Endpoint, size: tuple[int, int]) -> None:
+    await three(told)
+    hook.down()
+    await told.ask("talk", subject="Hello?")
+    await schedules(told, 3, size=size, name="prod-eu")
+    tail = f"{size[0]}x{size[1]}"
+    await look(told, f"schedules-{tail}")
+    await told.press("P")
+    await told.on("ConfirmScreen")
+    await told.until(lambda: told.app.screen.submission.phase.value == "form")
+    await look(told, f"schedule-pause-{tail}")
+    await told.press("escape", "escape", "n")
+    await told.on("NoticesScreen")
+    await told.sees("takes nothing")
+    await look(told, f"notices-{tail}")
