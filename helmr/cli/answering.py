@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids, jsonio
@@ -20,49 +19,19 @@ from helmr.cli.asking import Answer, Asking
 from helmr.cli.clock import now
 from helmr.cli.desk import Desk
 from helmr.cli.lines import EndOfInput, Lines, LineTooLong
-from helmr.drafts import AnswerDraft, DraftStore, beginning
+from helmr.cli.outgoing import Outgoing, about
+from helmr.drafts import DraftStore, beginning
 from helmr.editor import EditorFailed, edit
-from helmr.errors import (
-    BadJson,
-    HelmrError,
-    NotAllowed,
-    NotFound,
-    OperationConflict,
-    OutcomeUnknown,
-    SessionTerminal,
-    TokenCancelled,
-    TokenCompleted,
-    TokenExpired,
-    Unavailable,
-    WaitClaimed,
-    WaitResolved,
-    WaitTimedOut,
-)
-from helmr.forms import (
-    MISSING,
-    Field,
-    Kind,
-    fill,
-    form_of,
-    redacted,
-    tool_call,
-)
+from helmr.errors import BadJson
+from helmr.forms import MISSING, Field, Kind, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
-from helmr.held import Held
 from helmr.last_answers import LastAnswers
-from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import WaitInfo, WaitStatus
 from helmr.safe_text import one_line, typed
 from helmr.snoozes import Snoozes
 
 if TYPE_CHECKING:
     from helmr.client import Client
-
-OVER = (WaitResolved, WaitTimedOut, TokenCompleted, TokenExpired, TokenCancelled, SessionTerminal)
-"""The wait has ended: no answer to it can be accepted any more."""
-NEVER = (*OVER, NotAllowed, NotFound, OperationConflict)
-"""What asking again can't help."""
-OPEN = (OutcomeUnknown, Unavailable)
-"""It may have been accepted: the next try is the same operation."""
 
 List = Callable[[], Iterable[WaitInfo]]
 
@@ -107,17 +76,15 @@ class Answering:
         self._drafts = drafts
         self._last = last
         self._waits = waits
-        self._held: Held[Answer] = Held(hold_s)
-        self._lines = Lines(self._send_due)
+        self._outgoing = Outgoing(client, drafts, last, hold_s=hold_s, ask_again=self._ask_again)
+        self._lines = Lines(self._outgoing.send_due)
         self._desk = Desk(client, snoozes, self._lines.ask)
         self._me = me
         self._override_claim = override_claim
         self._queue: deque[str] = deque()
         self._seen: set[str] = set()
         self._asked = 0
-        self._accepted = 0
         self._nothing = nothing
-        self._silent: list[str] | None = None
         self._acts: dict[str, Callable[[Asking], None]] = {
             "k": self._keep,
             "l": self._as_last,
@@ -145,8 +112,8 @@ class Answering:
             with suppress(EndOfInput):
                 self._wait_out()
         finally:
-            self._give_up()
-        printing.write(f"{self._accepted} accepted" if self._seen else self._nothing)
+            self._outgoing.give_up()
+        printing.write(f"{self._outgoing.accepted} accepted" if self._seen else self._nothing)
 
     # --- which
 
@@ -165,7 +132,7 @@ class Answering:
     def _one(self, wait_id: str) -> None:
         wait = self._client.waits.get(wait_id)
         if wait.status is not WaitStatus.PENDING:
-            printing.write(f"over meanwhile: {_about(wait)}")
+            printing.write(f"over meanwhile: {about(wait)}")
             return
         self._asked += 1
         form = form_of(
@@ -191,7 +158,7 @@ class Answering:
         """What was typed before a question could be read answers nothing; only u and q are heeded."""
         left_out = 0
         for line in self._lines.ready():
-            if line.strip() == "u" and len(self._held):
+            if line.strip() == "u" and len(self._outgoing.held):
                 self._take_back()
             elif line.strip() == "q":
                 raise _Leave
@@ -205,7 +172,10 @@ class Answering:
     def _key(self, asking: Asking) -> None:
         """One line at the question."""
         prompt = questioning.key_prompt(
-            asking.questions, asking.wait, has_draft=asking.has_draft, holds=bool(len(self._held))
+            asking.questions,
+            asking.wait,
+            has_draft=asking.has_draft,
+            holds=bool(len(self._outgoing.held)),
         )
         try:
             line = self._lines.ask(prompt).strip()
@@ -278,16 +248,12 @@ class Answering:
     def _edit(self, asking: Asking) -> None:
         """The whole answer in the editor; what is held goes on leaving meanwhile."""
         text, suffix = asking.text()
-        self._silent = []
         try:
-            edited = edit(text, os.environ, suffix=suffix, meanwhile=self._send_due)
+            with self._outgoing.unheard():
+                edited = edit(text, os.environ, suffix=suffix, meanwhile=self._outgoing.send_due)
         except EditorFailed as error:
-            self._say(f"  {one_line(error, 300)}")
+            printing.write(f"  {one_line(error, 300)}")
             edited = text
-        finally:
-            said, self._silent = self._silent, None
-            for line in said:
-                self._say(line)
         if edited == text:
             printing.write("  left as it was; nothing is answered")
         elif suffix == ".json":
@@ -348,7 +314,6 @@ class Answering:
 
     def _hold(self, asking: Asking, data: Any) -> None:
         draft = asking.draft()
-        self._save(draft)
         shown = questioning.answer_text(redacted(asking.form, data))
         answer = Answer(
             asking.wait,
@@ -358,128 +323,48 @@ class Answering:
             draft.operation_id or ids.new_id(ids.OPERATION),
             override_claim=self._override_claim and asking.sees_another,
         )
-        self._held.hold(answer, time.monotonic())
-        if self._held.hold_s:
+        hold_s = self._outgoing.held.hold_s
+        if hold_s:
             printing.write(f"answer: {shown}")
             if (call := tool_call(asking.form)) is not None:
                 questioning.show_changes(call, data)
-            printing.write(f"sends in {self._held.hold_s:g} s · u takes it back")
-        self._send_due()
+            printing.write(f"sends in {hold_s:g} s · u takes it back")
+        self._outgoing.hold(answer)
         raise _Next
 
     def _take_back(self) -> bool:
-        answer = self._held.take_back()
-        if answer is None:
-            return False
-        printing.write(f"taken back, nothing was sent: {_about(answer.wait)}")
-        self._ask_again(answer.wait.id)
-        return True
+        wait_id = self._outgoing.take_back()
+        if wait_id is not None:
+            self._ask_again(wait_id)
+        return wait_id is not None
 
     def _ask_again(self, wait_id: str) -> None:
         self._queue.appendleft(wait_id)
         self._asked = max(0, self._asked - 1)
 
-    def _send_due(self) -> bool:
-        """Send what is due; whether anything was said."""
-        is_first = True
-        while (answer := self._held.take_due(time.monotonic())) is not None:
-            if is_first and self._held.hold_s:
-                self._say("")  # behind the prompt
-            is_first = False
-            self._send(answer)
-        return not is_first
-
-    def _send(self, answer: Answer) -> None:
-        self._save(_tried(answer))
-        try:
-            receipt = self._client.waits.answer(
-                answer.wait.id,
-                answer.data,
-                override_claim=answer.override_claim,
-                operation_id=answer.operation_id,
-            )
-        except HelmrError as error:
-            self._refused(answer, error)
-            return
-        self._drafts.discard(answer.wait.id)
-        self._keep_as_last(answer)
-        self._accepted += 1
-        self._say(f"accepted: {_about(answer.wait)} · {_receipt(receipt)}")
-
-    def _keep_as_last(self, answer: Answer) -> None:
-        """The console fills forms of waits alike with it."""
-        try:
-            self._last.keep(answer.wait, answer.draft)
-        except OSError as error:
-            printing.note(f"the answer can't be kept for the next time: {error.strerror or error}")
-
-    def _refused(self, answer: Answer, error: HelmrError) -> None:
-        """Nothing was stored, or nobody knows: say so, and keep what was entered."""
-        word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
-        self._say(f"{word}: {_about(answer.wait)} · {printing.error_text(error)}")
-        if isinstance(error, WaitClaimed):
-            self._say("hint: c at the question takes the wait over")
-        elif error.hint:
-            self._say(f"hint: {one_line(error.hint, None)}")
-        self._say(f"your answer is kept as a draft: {answer.shown}")
-        if not isinstance(error, OPEN):
-            self._save(answer.draft)
-        if not isinstance(error, NEVER):
-            self._ask_again(answer.wait.id)
-
-    def _say(self, text: str) -> None:
-        """A line; once the editor has gone if it has the terminal now."""
-        printing.write(text) if self._silent is None else self._silent.append(text)
-
     def _wait_out(self) -> bool:
         """Let what is held leave in its time; True if something is to be asked again."""
-        if len(self._held):
-            left_s = self._held.left_s(time.monotonic()) or 0.0
+        held = self._outgoing.held
+        if len(held):
+            left_s = held.left_s(time.monotonic()) or 0.0
             printing.write(
-                f"{len(self._held)} held, sent within {left_s:.0f} s · u takes the last one back, q sends now"
+                f"{len(held)} held, sent within {left_s:.0f} s · u takes the last one back, q sends now"
             )
-        while len(self._held):
-            line = self._lines.within(self._held.leaves_in_s(time.monotonic()) or 0.0)
+        while len(held):
+            line = self._lines.within(held.leaves_in_s(time.monotonic()) or 0.0)
             if line == "u":
                 self._take_back()
             elif line == "q":
-                self._held.let_go()
-            self._send_due()
+                held.let_go()
+            self._outgoing.send_due()
         return bool(self._queue)
-
-    def _give_up(self) -> None:
-        """Whatever ends this: what has not left stays."""
-        while (answer := self._held.take_back()) is not None:
-            printing.write(f"not sent, kept as a draft: {_about(answer.wait)} · {answer.shown}")
 
     def _keep_entered(self, asking: Asking) -> None:
         if asking.has_draft:
-            self._save(asking.draft())
-
-    def _save(self, draft: AnswerDraft) -> None:
-        try:
-            self._drafts.save(draft)
-        except OSError as error:
-            printing.note(f"the draft can't be kept: {error.strerror or error}")
+            self._outgoing.save(asking.draft())
 
 
 def _entered(asking: Asking) -> str:
     if asking.raw is not None:
         return one_line(asking.raw, 400)
     return questioning.answer_text(redacted(asking.form, asking.built().data))
-
-
-def _tried(answer: Answer) -> AnswerDraft:
-    return replace(answer.draft, operation_id=answer.operation_id)
-
-
-def _about(wait: WaitInfo) -> str:
-    return one_line(questioning.subject(wait), 200)
-
-
-def _receipt(receipt: SendReceipt | TokenAnswerReceipt) -> str:
-    if isinstance(receipt, TokenAnswerReceipt):
-        return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
-    again = ", already accepted before" if receipt.duplicate else ""
-    where = one_line(receipt.stream, 60)
-    return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}"
