@@ -11,6 +11,7 @@ Source: measurements of the project: scattered updates of numbers in 100,000 row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import duckdb
 
@@ -395,6 +396,9 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     """Bring the file to the newest schema; CHECKPOINT right after, so that no DDL waits in the log.
 
+    A new file gets all of it in one transaction, which takes half the time; one that holds something, a migration in
+    each, so that what changes rows does so in bounds.
+
     Raises:
         DataError: The file was written by a newer runtime.
     """
@@ -404,9 +408,9 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             f"the ledger has schema {version}, this runtime knows {len(MIGRATIONS)}",
             hint="Run it with the newer Helmr that wrote it.",
         )
-    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+    for number in range(version + 1, len(MIGRATIONS) + 1) if version else (len(MIGRATIONS),):
         connection.begin()
-        for statement in statements:
+        for statement in chain.from_iterable(MIGRATIONS[version:number]):
             connection.execute(statement)
         connection.execute(
             "INSERT INTO meta VALUES ('schema', $1) ON CONFLICT DO UPDATE SET number = excluded.number",
@@ -414,6 +418,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
         )
         connection.commit()
         connection.execute("CHECKPOINT")
+        version = number
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int:
