@@ -165,8 +165,12 @@ async def test_many_go_in_pages(ledger: DuckLedger, clock: FakeClock) -> None:
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
         patched.setattr(pruning, "SESSIONS_MAX", 3)
+        patched.setattr(pruning, "AT_ONCE", 2)
         pages = await pruned(ledger)
     assert [page.sessions for page in pages] == [3, 3, 1]
+    said = [e for e in await ledger.entries_after(0, 1_000) if e.kind == "sessions.pruned"]
+    assert [len(entry.body["sessions"]) for entry in said] == [2, 1, 2, 1, 1]
+    assert len({entry.body["archive"] for entry in said}) == 3
 
 
 # --- what stays -----------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ from helmr_runtime.core.entries import Draft, EntryKind, Principal
 
 SESSIONS_MAX = 200
 ENTRIES_MAX = 2_000
-"""Of one transaction, unless a single session has more: commits beside it wait for it."""
+"""Of one page and its file, unless a single session has more."""
+
+AT_ONCE = 20
+"""Sessions that go in one transaction: commits beside it wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

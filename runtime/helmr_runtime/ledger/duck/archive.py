@@ -12,7 +12,7 @@ from helmr.errors import StoreUnavailable
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.files import sync_directory
 from helmr_runtime.ledger.duck.removing import Removal
-from helmr_runtime.ledger.duck.rows import columns, id_of, id_or_none, uuid_of
+from helmr_runtime.ledger.duck.rows import Row, columns, id_of, id_or_none, uuid_of
 
 FOLDER = "pruned"
 """In the data directory."""
@@ -27,12 +27,17 @@ _ENTRIES = """
 SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hex(hash)
 FROM entries WHERE feed_offset BETWEEN $1 AND $2 AND session IN (SELECT unnest($3::UUID[])) ORDER BY feed_offset
 """
-_MADE = """
-CREATE TABLE archived AS SELECT unnest($1::BIGINT[]) AS feed_offset, unnest($2::VARCHAR[]) AS session,
-    unnest($3::INTEGER[]) AS seq, make_timestamptz(unnest($4::BIGINT[])) AS recorded_at,
-    unnest($5::VARCHAR[]) AS kind, unnest($6::VARCHAR[]) AS run, unnest($7::INTEGER[]) AS op,
-    unnest($8::VARCHAR[]) AS principal, unnest($9::VARCHAR[]) AS body, unnest($10::VARCHAR[]) AS hash
+_TABLE = """
+CREATE TABLE archived (feed_offset BIGINT, session VARCHAR, seq INTEGER, recorded_at TIMESTAMPTZ, kind VARCHAR,
+    run VARCHAR, op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR)
 """
+_INSERT = """
+INSERT INTO archived SELECT unnest($1::BIGINT[]), unnest($2::VARCHAR[]), unnest($3::INTEGER[]),
+    make_timestamptz(unnest($4::BIGINT[])), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]),
+    unnest($7::INTEGER[]), unnest($8::VARCHAR[]), unnest($9::VARCHAR[]), unnest($10::VARCHAR[])
+"""
+ROWS_AT_A_TIME = 200
+"""The engine holds the interpreter's lock while it reads a call's rows; commits beside it need that too."""
 
 
 def write(reader: Reader, folder: Path, removal: Removal) -> str:
@@ -44,18 +49,16 @@ def write(reader: Reader, folder: Path, removal: Removal) -> str:
         StoreUnavailable: It can't be written.
     """
     gone = [uuid_of(session) for session in removal.sessions]
-    found = reader.execute(_ENTRIES, [removal.first_offset, removal.last_offset, gone]).fetchall()
-    named = [
-        (row[0], id_of(ids.SESSION, row[1]), *row[2:5], id_or_none(ids.RUN, row[5]), *row[6:])
-        for row in found
-    ]
+    found = reader.execute(_ENTRIES, [removal.first_offset, removal.last_offset, gone])
     name = f"{removal.first_offset:012}-{removal.last_offset:012}-{len(gone)}.parquet"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         part = folder / f".{name}.part"
         with duckdb.connect(":memory:", config={**_CONFIG}) as scratch:
             scratch.execute("SET TimeZone = 'UTC'")
-            scratch.execute(_MADE, columns(named, 10))
+            scratch.execute(_TABLE)
+            while some := found.fetchmany(ROWS_AT_A_TIME):
+                scratch.execute(_INSERT, columns(map(_named, some), 10))
             quoted = str(part).replace("'", "''")
             scratch.execute(f"COPY archived TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
         part.chmod(0o600)
@@ -67,3 +70,9 @@ def write(reader: Reader, folder: Path, removal: Removal) -> str:
         said = str(error).splitlines()[0]
         raise StoreUnavailable(f"the archive {folder} can't be written: {said}") from error
     return name
+
+
+def _named(row: Row) -> Row:
+    """The row with ids as everybody else knows them."""
+    session, run = id_of(ids.SESSION, row[1]), id_or_none(ids.RUN, row[5])
+    return (row[0], session, *row[2:5], run, *row[6:])

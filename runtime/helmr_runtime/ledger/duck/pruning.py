@@ -1,4 +1,4 @@
-"""Old sessions leave the ledger a page at a time, each in one short transaction, while it works (S-69).
+"""Old sessions leave the ledger a page at a time, in short transactions, while it works (S-69).
 
 What is over is chosen so that nothing which stays refers to what goes: families of parents and children go together,
 children first; a session stays while a token of it is pending, while it is the last that a schedule has started, and
@@ -7,16 +7,24 @@ while a token of another is to be answered by a schema that its wait has given.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from helmr import ids
 from helmr.errors import StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.pruning import ENTRIES_MAX, SESSIONS_MAX, Prune, Pruned, pruned_draft
+from helmr_runtime.core.pruning import (
+    AT_ONCE,
+    ENTRIES_MAX,
+    SESSIONS_MAX,
+    Prune,
+    Pruned,
+    pruned_draft,
+)
 from helmr_runtime.ledger.duck import archive, rows
 from helmr_runtime.ledger.duck.batches import Facts
 from helmr_runtime.ledger.duck.database import Reader
@@ -55,11 +63,37 @@ _COUNT = _OLD.format(columns="count(*), sum(count)")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Sessions that are to go in one transaction."""
+    """Sessions that are to go.
 
-    removal: Removal
-    last_offsets: tuple[int, ...]
-    entries: int
+    Attributes:
+        found: Of each its UUID, the feed offsets of its first and its last entry, and how many it has.
+    """
+
+    found: tuple[tuple[UUID, int, int, int], ...]
+
+    @property
+    def removal(self) -> Removal:
+        """What is to be done."""
+        return Removal(
+            sessions=tuple(rows.id_of(ids.SESSION, one[0]) for one in self.found),
+            first_offset=min(one[1] for one in self.found),
+            last_offset=max(one[2] for one in self.found),
+        )
+
+    @property
+    def last_offsets(self) -> tuple[int, ...]:
+        """Feed offset of each session's last entry."""
+        return tuple(one[2] for one in self.found)
+
+    @property
+    def entries(self) -> int:
+        """How many they have."""
+        return sum(one[3] for one in self.found)
+
+    def parts(self) -> Iterator[Page]:
+        """What goes in one transaction each, in order."""
+        for at in range(0, len(self.found), AT_ONCE):
+            yield Page(self.found[at : at + AT_ONCE])
 
 
 def count(reader: Reader, before: datetime) -> tuple[int, int]:
@@ -78,14 +112,7 @@ def page(reader: Reader, before: datetime) -> Page | None:
             break
         taken.append(row)
         entries += row[3]
-    if not taken:
-        return None
-    removal = Removal(
-        sessions=tuple(rows.id_of(ids.SESSION, row[0]) for row in taken),
-        first_offset=min(row[1] for row in taken),
-        last_offset=max(row[2] for row in taken),
-    )
-    return Page(removal, tuple(row[2] for row in taken), entries)
+    return Page(tuple(taken)) if taken else None
 
 
 class PruneJob(PendingJob[bool]):
@@ -166,15 +193,18 @@ class Pruner:
         archived = None
         if prune.is_archived:
             archived = await self._read(archive.write, self._folder, found.removal)
-        job = PruneJob(prune, found, archived, self._group)
-        self._group.submit(job)
-        if not await job.future:
-            return Pruned(sessions=0, entries=0, is_last=False)
+        gone: list[Page] = []
+        for part in found.parts():
+            job = PruneJob(prune, part, archived, self._group)
+            self._group.submit(job)
+            if not await job.future:
+                break
+            gone.append(part)
         return Pruned(
-            sessions=len(found.removal.sessions),
-            entries=found.entries,
+            sessions=sum(len(part.found) for part in gone),
+            entries=sum(part.entries for part in gone),
             is_last=False,
-            archive=archived,
+            archive=archived if gone else None,
         )
 
     def _check_copies(self) -> None:
