@@ -144,6 +144,17 @@ async def test_facts_about_one_thing_are_decided_in_the_order_in_which_they_came
     assert other["token_id"] != token_id
 
 
+async def test_facts_that_are_left_for_the_next_transaction_keep_their_order(duck, clock):
+    token_id = (await duck.fact(create_token()))["token_id"]
+    _, first, *others = await asyncio.gather(
+        duck.fact(create_public_token(token_id, clock.now())),
+        *(duck.fact(complete_token(token_id, n)) for n in range(5)),
+        return_exceptions=True,
+    )
+    assert first["outcome"] == "completed"
+    assert [type(one) for one in others] == [TokenCompleted] * 4
+
+
 async def test_a_stream_of_facts_does_not_keep_tokens_from_expiring(duck, clock):
     short = [(await duck.fact(create_token(timeout_s=60)))["token_id"] for _ in range(3)]
     clock.move_to(clock.now() + timedelta(seconds=60))
