@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.models.limits import (
     ASSIGNEE_MAX,
+    BATCH_ID_PATTERN,
     BODY_MAX_BYTES,
     CORRELATION_ID_MAX,
     EXTERNAL_ID_MAX,
@@ -62,6 +63,7 @@ class AnswerRequest(AnswerData):
     """POST /v1/waits/{id}/answer."""
 
     override_claim: bool = False
+    batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
 
 
 class ClaimRequest(Request):

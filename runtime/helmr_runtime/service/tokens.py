@@ -138,12 +138,14 @@ class Tokens:
         public_token_id: str | None = None,
         answers: tuple[str, str] | None = None,
         override_claim: bool = False,
+        batch_id: str | None = None,
     ) -> CompleteReceipt:
         """Complete a token; the first one wins (S-41).
 
         Args:
             answers: Session and wait, if it is the answer to a wait.
             override_claim: Whoever else is at that wait is passed over.
+            batch_id: Names the many answers that it is one of.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
@@ -167,6 +169,7 @@ class Tokens:
                 public_token_id=public_token_id,
                 answers=answers,
                 override_claim=override_claim,
+                batch_id=batch_id,
             )
 
         async def write(fact: CompleteToken) -> Json:
