@@ -76,8 +76,8 @@ async def test_a_month_with_planted_disagreements_gives_exactly_them() -> None:
             (held, {"filter": "tag:large"}),
         ):
             given: dict[str, Any] = {"since": began, **parts}
-            with harness.client() as client:
-                tried.append(await asyncio.to_thread(rules.back_test, client, rule, **given))
+            with harness.client() as reader:
+                tried.append(await asyncio.to_thread(rules.back_test, reader, rule, **given))
     whole, by_function, with_programs, later, large = tried
     found = {one.wait_id: one for one in whole.differences}
     assert found.keys() == {ids[n] for n in planted}
