@@ -7,8 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from helmr import ids
-from helmr.client.calls import READ_TIMEOUT_S, Call, json_body, reads
-from helmr.client.operations import get_call, list_call, post_call, task_id
+from helmr.client.calls import (
+    READ_TIMEOUT_S,
+    Call,
+    get_call,
+    json_body,
+    list_call,
+    post_call,
+    reads,
+)
+from helmr.client.operations import task_id
 from helmr.durations import Duration, seconds
 from helmr.models import (
     AnswerLinkInfo,
