@@ -70,7 +70,7 @@ class Batch:
     def without(self, index: int) -> Batch:
         """The batch without that item, which is left out."""
         item = self.items[index]
-        out = LeftOut(item.wait, "taken out by you")
+        out = LeftOut(item.wait, "left out by you")
         return Batch((*self.items[:index], *self.items[index + 1 :]), (*self.left_out, out))
 
     def stop(self) -> Batch:

@@ -49,8 +49,8 @@ class BatchScreen(ComposeScreen):
     TITLE_TEXT = "Answer marked waits"
     HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
-        "One answer for the marked waits that share stream and schema. ^o reads their texts, those that are unlike "
-        "the others first; ^l takes the one that is shown out. They are sent one by one; F8 stops before the next, "
+        "One answer for the marked waits that share stream and schema. ^t shows their texts, those that are unlike "
+        "the others first; ^l leaves the one that is shown out. They are sent one by one; F8 stops before the next, "
         "and what was not sent stays marked. A wait that changed meanwhile is skipped, never overwritten."
     )
 
@@ -110,7 +110,7 @@ class BatchScreen(ComposeScreen):
         ]
         unlike = sum(bool(item.unlike) for item in self.plan.items)
         if unlike:
-            said = f"  {unlike} unlike the others, first in the list: ^o reads them"
+            said = f"  {unlike} unlike the others, first in the list: ^t shows them"
             parts.append(safe.line(said, "$c-warning", limit=100))
         parts += [
             safe.line(
@@ -153,7 +153,9 @@ class BatchScreen(ComposeScreen):
     def _text_of(self, index: int) -> Content:
         """What one of the waits asks, and in what it is unlike the others."""
         item = self.plan.items[index]
-        parts = [head(f"{index + 1} of {len(self.plan.items)}; ^o reads the next, ^l takes it out")]
+        parts = [
+            head(f"{index + 1} of {len(self.plan.items)}; ^t shows the next, ^l leaves it out")
+        ]
         if item.unlike:
             parts.append(safe.line(f"unlike the others: {item.unlike}", "$c-warning", limit=200))
         parts += asked(item.wait)
@@ -204,7 +206,7 @@ class BatchScreen(ComposeScreen):
         self.redraw()
         self.aside.scroll_home(animate=False)
 
-    def do_take_out(self) -> None:
+    def do_leave_out(self) -> None:
         """Without the wait whose text is shown; the next one's is."""
         if self._looked_at is None:
             return

@@ -86,4 +86,4 @@ def test_the_unlike_come_first_and_what_is_taken_out_is_told() -> None:
     assert not any(item.unlike for item in found.items[1:])
     without = found.without(0)
     assert [item.wait.id for item in without.items] == list(NAMES)
-    assert [(out.wait.id, out.why) for out in without.left_out] == [("gus", "taken out by you")]
+    assert [(out.wait.id, out.why) for out in without.left_out] == [("gus", "left out by you")]
