@@ -71,6 +71,7 @@ WAIT_FIELDS = Fields(
         "tag",
         "assignee",
         "claimed",
+        "batch",
         "is",
     ),
     times={"due": ("deadline_at", True), "age": ("opened_at", False)},
@@ -82,6 +83,7 @@ WAIT_FIELDS = Fields(
         "priority": "priority",
         "tag": "tag",
         "assignee": "assignee",
+        "batch": "batch_id",
     },
     words={"is": ("mine", "unassigned", "claimed", "snoozed")},
 )
@@ -242,6 +244,7 @@ def wait_facts(
         "priority": wait.priority.value,
         "tag": (*wait.tags, *wait.session_tags),
         "assignee": wait.assignee,
+        "batch": wait.batch_id,
         "claimed": claim.label if claim is not None else None,
         "is": tuple(word for word, holds in said.items() if holds),
         "deadline_at": wait.deadline_at,

@@ -61,6 +61,8 @@ class Context:
     field: bool = False
     in_list: bool = False
     batch_running: bool = False
+    unsent: bool = False
+    looked_at: bool = False
     discardable: bool = False
     composing: bool = False
     reviewing: bool = False
@@ -146,6 +148,8 @@ _needs_list = _needs("in_list", "no list of rows has the focus")
 _needs_typed = _needs("discardable", "nothing has been typed")
 _needs_held = _needs("held", "nothing is held: what was confirmed has been sent")
 _needs_batch = _needs("batch_running", "nothing is being sent")
+_needs_unsent = _needs("unsent", "the batch was sent")
+_needs_looked_at = _needs("looked_at", "^t shows a text first; in the review nothing is left out")
 
 
 def _needs_open_wait(context: Context) -> str:
@@ -364,6 +368,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("skip", Scope.ONE_BY_ONE, ("s", "f8"), "Skip",
            "Go on to the next wait; what was entered is kept as a draft.", 12),
     # --- batch
+    Action("look", Scope.BATCH, ("ctrl+t",), "Text",
+           "The question and text of the next wait of the batch, those that are unlike the others first; "
+           "behind the last one the list again.", 15, reason=_needs_unsent),
+    Action("leave.out", Scope.BATCH, ("ctrl+l",), "Leave out",
+           "Leave the wait whose text is shown out of the batch.", 16, reason=_needs_looked_at,
+           shown_when=lambda context: context.looked_at),
     Action("stop", Scope.BATCH, ("f8",), "Stop",
            "Stop before the next answer.", 20, reason=_needs_batch),
 )

@@ -1,7 +1,7 @@
 """Answering many waits with one form: who is in, who is left out and why, and what became of each.
 
-A batch is what was marked and seen, never "all that match". It is sent one by one in deadline order, each with
-an operation id of its own.
+A batch is what was marked and seen, never "all that match". What is unlike the others comes first, then the soonest
+deadline; it is sent one by one, each with an operation id of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from helmr.forms import schema_hash
 from helmr.models import WaitInfo, WaitStatus
+from helmr_console.outliers import outliers
 
 BATCH_MAX = 200
 
@@ -35,6 +36,8 @@ class Item:
     wait: WaitInfo
     progress: Progress = Progress.PLANNED
     detail: str = ""
+    unlike: str = ""
+    """In what it is unlike the others; empty if it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class Batch:
         items[index] = replace(items[index], progress=progress, detail=detail)
         return replace(self, items=tuple(items))
 
+    def without(self, index: int) -> Batch:
+        """The batch without that item, which is left out."""
+        item = self.items[index]
+        out = LeftOut(item.wait, "left out by you")
+        return Batch((*self.items[:index], *self.items[index + 1 :]), (*self.left_out, out))
+
     def stop(self) -> Batch:
         """No more is sent."""
         items = (
@@ -92,7 +101,9 @@ class Batch:
 
 
 def plan(marked: Sequence[WaitInfo], lead: str | None) -> Batch:
-    """Who is answered: the waits that share kind, stream and schema with `lead`, soonest deadline first.
+    """Who is answered: the waits that share kind, stream and schema with `lead`.
+
+    Those that are unlike the others come first, then the soonest deadline.
 
     Args:
         marked: Waits in full (with their schema).
@@ -100,14 +111,17 @@ def plan(marked: Sequence[WaitInfo], lead: str | None) -> Batch:
     """
     ordered = sorted(marked, key=_order)
     first = next((wait for wait in ordered if wait.id == lead), ordered[0] if ordered else None)
-    items: list[Item] = []
+    taken: list[WaitInfo] = []
     left_out: list[LeftOut] = []
     for wait in ordered:
-        why = _why_not(wait, first, len(items))
+        why = _why_not(wait, first, len(taken))
         if why:
             left_out.append(LeftOut(wait, why))
         else:
-            items.append(Item(wait))
+            taken.append(wait)
+    unlike = outliers(taken)
+    items = [Item(wait, unlike=unlike.get(wait.id, "")) for wait in taken]
+    items.sort(key=lambda item: not item.unlike)
     return Batch(tuple(items), tuple(left_out))
 
 

@@ -64,11 +64,16 @@ class Writer:
         data: Any,
         *,
         override_claim: bool = False,
+        batch_id: str | None = None,
         operation_id: str,
     ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18)."""
         return await self._client.waits.answer(
-            wait_id, data, override_claim=override_claim, operation_id=operation_id
+            wait_id,
+            data,
+            override_claim=override_claim,
+            batch_id=batch_id,
+            operation_id=operation_id,
         )
 
     async def claim(

@@ -379,6 +379,7 @@ def _entry_text(kind: str, body: Mapping[str, Any]) -> str:
             + (f" by {get('stream')} #{n}" if (n := get("record_seq")) else "")
             + (", its ladder's default" if get("mode") == "default" else "")
             + (", an answer held for it" if get("kept_from") else "")
+            + (f", one of batch {batch}" if (batch := get("batch_id")) else "")
         ),
         "wait.claimed": lambda: f"claimed until {get('until_at')}",
         "wait.claim_ended": lambda: f"claim {get('reason')}",

@@ -219,6 +219,8 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
             ("resolved", time_and_distance(one.resolved_at)),
             ("resolved by", who(one.resolved_by)),
             *((("answered by a", one.mode.value),) if one.mode is not None else ()),
+            *((("answered with", value_text(one.answer)),) if one.status == "fulfilled" else ()),
+            *((("batch", one.batch_id),) if one.batch_id is not None else ()),
         ]
     return pairs
 

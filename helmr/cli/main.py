@@ -35,6 +35,7 @@ from helmr.cli import (
     pruning,
     public_token,
     query,
+    rule,
     run,
     schedule,
     session,
@@ -118,6 +119,7 @@ for _name, _group in (
     ("public-token", public_token.app),
     ("key", key.app),
     ("schedule", schedule.app),
+    ("rule", rule.app),
     ("notices", notices.app),
 ):
     app.add_typer(_group, name=_name)

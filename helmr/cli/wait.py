@@ -151,12 +151,19 @@ def answer(
         ),
     ] = None,
     override_claim: OverrideClaim = False,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Names the many answers that this is one of; goes with --data."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Answer exactly this wait; if it is no longer pending, nothing is stored."""
     if data is None:
-        if json:
-            raise UsageError("--json needs the answer", hint="--data JSON|@FILE|-")
+        for option, is_given in (("--json", json), ("--batch", batch is not None)):
+            if is_given:
+                raise UsageError(f"{option} needs the answer", hint="--data JSON|@FILE|-")
         next.answer(cli, wait, hold, override_claim=override_claim)
         return
     if wait is None:
@@ -168,7 +175,7 @@ def answer(
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
             time.sleep(hold_s)
-        done = client.waits.answer(wait_id, value, override_claim=override_claim)
+        done = client.waits.answer(wait_id, value, override_claim=override_claim, batch_id=batch)
     printing.show(done, describe.receipt_fields, json)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from helmr import ids
 from helmr.client.calls import Call, get_call, list_call, post_call
 from helmr.durations import Duration, seconds
+from helmr.ladder import Rung, rungs_json
 from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -19,7 +20,7 @@ from helmr.models import (
     TokenInfo,
     TokenReceipt,
 )
-from helmr.schema import json_schema
+from helmr.schema import codec_of, json_schema
 from helmr.tokens import Verify
 
 
@@ -34,12 +35,15 @@ def create_token(
     subject: str | None,
     body: str | None,
     initial: Any,
+    ladder: Iterable[Rung],
     allowed_origins: Iterable[str],
     operation_id: str | None,
 ) -> Call[TokenReceipt]:
     """POST /v1/tokens."""
+    timeout_s = seconds(timeout) if timeout is not None else None
+    rungs = rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s)
     parts: dict[str, Any] = {
-        "timeout": seconds(timeout) if timeout is not None else None,
+        "timeout": timeout_s,
         "tags": list(tags) or None,
         "metadata": dict(metadata) if metadata else None,
         "schema": json_schema(schema),
@@ -48,6 +52,7 @@ def create_token(
         "subject": subject,
         "body": body,
         "initial": initial,
+        "ladder": list(rungs) or None,
         "allowed_origins": list(allowed_origins) or None,
     }
     given = {name: value for name, value in parts.items() if value is not None}

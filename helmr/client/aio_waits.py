@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from helmr.client import claim_operations, correction_operations, operations
+from helmr.client import claim_operations, correction_operations, wait_operations
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.paging import all_pages_async
 from helmr.durations import Duration
@@ -37,7 +38,7 @@ class AsyncWaits:
         Raises:
             WaitNotFound: There is none with this id.
         """
-        return await self._transport.call(operations.get_wait(wait_id))
+        return await self._transport.call(wait_operations.get_wait(wait_id))
 
     def list(
         self,
@@ -50,6 +51,8 @@ class AsyncWaits:
         priority: str | None = None,
         tag: str | None = None,
         assignee: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[WaitInfo]:
         """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
@@ -63,6 +66,8 @@ class AsyncWaits:
             priority: `low`, `normal` or `high`.
             tag: Of the wait or of its session.
             assignee: Exactly this one.
+            batch_id: Answered as one of this batch.
+            resolved_since: Over at this time, which has a zone, or later.
             limit: Waits per page.
         """
         return all_pages_async(
@@ -75,6 +80,8 @@ class AsyncWaits:
                 priority=priority,
                 tag=tag,
                 assignee=assignee,
+                batch_id=batch_id,
+                resolved_since=resolved_since,
                 limit=limit,
                 cursor=cursor,
             )
@@ -91,12 +98,14 @@ class AsyncWaits:
         priority: str | None = None,
         tag: str | None = None,
         assignee: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
         """One page of `list`."""
         return await self._transport.call(
-            operations.list_waits(
+            wait_operations.list_waits(
                 status=status,
                 kind=kind,
                 task=task,
@@ -105,6 +114,8 @@ class AsyncWaits:
                 priority=priority,
                 tag=tag,
                 assignee=assignee,
+                batch_id=batch_id,
+                resolved_since=resolved_since,
                 limit=limit,
                 cursor=cursor,
             )
@@ -116,6 +127,7 @@ class AsyncWaits:
         data: Any,
         *,
         override_claim: bool = False,
+        batch_id: str | None = None,
         operation_id: str | None = None,
     ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18).
@@ -124,6 +136,7 @@ class AsyncWaits:
             wait_id: The wait.
             data: The answer.
             override_claim: Also if another is at it.
+            batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -134,8 +147,12 @@ class AsyncWaits:
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
         return await self._transport.call(
-            operations.answer_wait(
-                wait_id, data, override_claim=override_claim, operation_id=operation_id
+            wait_operations.answer_wait(
+                wait_id,
+                data,
+                override_claim=override_claim,
+                batch_id=batch_id,
+                operation_id=operation_id,
             )
         )
 
@@ -201,14 +218,14 @@ class AsyncWaits:
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
         """
-        call = operations.create_link(
+        call = wait_operations.create_link(
             wait_id, person=person, expires_in=expires_in, operation_id=operation_id
         )
         return await self._transport.call(call)
 
     async def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
         """The wait's links, newest first, without their URLs; revoked and expired ones too."""
-        return (await self._transport.call(operations.list_links(wait_id))).items
+        return (await self._transport.call(wait_operations.list_links(wait_id))).items
 
     async def unlink(
         self, wait_id: str, *, link_id: str, operation_id: str | None = None
@@ -218,7 +235,7 @@ class AsyncWaits:
         Raises:
             KeyNotFound: The wait has no such link.
         """
-        call = operations.revoke_link(wait_id, link_id, operation_id=operation_id)
+        call = wait_operations.revoke_link(wait_id, link_id, operation_id=operation_id)
         return await self._transport.call(call)
 
     async def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
@@ -232,7 +249,7 @@ class AsyncWaits:
             SchemaMismatch: The data does not fit.
             Overloaded: Too many are rehearsed at once.
         """
-        return await self._transport.call(operations.rehearse_answer(wait_id, data))
+        return await self._transport.call(wait_operations.rehearse_answer(wait_id, data))
 
     async def preview_amend(
         self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False

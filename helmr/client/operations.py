@@ -26,8 +26,6 @@ from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
     QUERY_TIMEOUT_S,
-    AnswerLinkInfo,
-    AnswerLinkReceipt,
     ChunkInfo,
     ChunksEnd,
     EntryInfo,
@@ -36,7 +34,6 @@ from helmr.models import (
     Page,
     QueryAnswer,
     RecordInfo,
-    Rehearsal,
     RunInfo,
     RunJournal,
     SendReceipt,
@@ -45,8 +42,6 @@ from helmr.models import (
     StartReceipt,
     StreamInfo,
     TaskInfo,
-    TokenAnswerReceipt,
-    WaitInfo,
 )
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 from helmr.tasks import AnyTask, Task
@@ -56,9 +51,6 @@ T = TypeVar("T")
 RESULT_TIMEOUT_MAX_S = 60.0
 """Longest that one start request stays open for the run's result."""
 
-
-REHEARSAL_S = 20.0
-"""A rehearsal is answered after at most so long."""
 
 UNSET: Any = wait_details.UNSET
 """An argument that was not given, where None is a value."""
@@ -299,82 +291,6 @@ def retry_run(run_id: str, *, operation_id: str | None) -> Call[RunInfo]:
     return post_call(f"{_run(run_id)}/retry", RunInfo, None, operation_id)
 
 
-def list_waits(
-    *,
-    status: str | None = None,
-    kind: str | Iterable[str] | None = None,
-    task: str | AnyTask | None = None,
-    stream: str | None = None,
-    session_id: str | None = None,
-    priority: str | None = None,
-    tag: str | None = None,
-    assignee: str | None = None,
-    limit: int | None = None,
-    cursor: str | None = None,
-) -> Call[Page[WaitInfo]]:
-    """GET /v1/waits."""
-    if session_id is not None:
-        ids.check_id(session_id, ids.SESSION)
-    given = {
-        "status": status,
-        "kind": kind if kind is None or isinstance(kind, str) else list(kind),
-        "task": task_id(task),
-        "stream": stream,
-        "session_id": session_id,
-        "priority": priority,
-        "tag": tag,
-        "assignee": assignee,
-    }
-    return list_call("/v1/waits", WaitInfo, given, limit=limit, cursor=cursor)
-
-
-def get_wait(wait_id: str) -> Call[WaitInfo]:
-    """GET /v1/waits/{id}."""
-    return get_call(_wait(wait_id), WaitInfo)
-
-
-def answer_wait(
-    wait_id: str, data: Any, *, override_claim: bool, operation_id: str | None
-) -> Call[SendReceipt | TokenAnswerReceipt]:
-    """POST /v1/waits/{id}/answer."""
-    shape = SendReceipt | TokenAnswerReceipt
-    parts = {"data": data, **({"override_claim": True} if override_claim else {})}
-    return post_call(f"{_wait(wait_id)}/answer", shape, parts, operation_id)
-
-
-def create_link(
-    wait_id: str, *, person: str, expires_in: Duration | None, operation_id: str | None
-) -> Call[AnswerLinkReceipt]:
-    """POST /v1/waits/{id}/links."""
-    parts: dict[str, Any] = {"person": person}
-    if expires_in is not None:
-        parts["expires_in"] = seconds(expires_in)
-    return post_call(f"{_wait(wait_id)}/links", AnswerLinkReceipt, parts, operation_id)
-
-
-def list_links(wait_id: str) -> Call[Page[AnswerLinkInfo]]:
-    """GET /v1/waits/{id}/links."""
-    return get_call(f"{_wait(wait_id)}/links", Page[AnswerLinkInfo])
-
-
-def revoke_link(wait_id: str, link_id: str, *, operation_id: str | None) -> Call[AnswerLinkInfo]:
-    """DELETE /v1/waits/{id}/links/{id}."""
-    path = f"{_wait(wait_id)}/links/{ids.check_id(link_id, ids.PUBLIC_TOKEN)}"
-    return post_call(path, AnswerLinkInfo, None, operation_id, method="DELETE")
-
-
-def rehearse_answer(wait_id: str, data: Any) -> Call[Rehearsal]:
-    """POST /v1/waits/{id}/rehearse."""
-    return Call(
-        method="POST",
-        path=f"{_wait(wait_id)}/rehearse",
-        reply=reads(Rehearsal),
-        body=json_body({"data": data}),
-        read_timeout_s=READ_TIMEOUT_S + REHEARSAL_S,
-        is_read=True,
-    )
-
-
 def list_tasks(*, limit: int | None = None, cursor: str | None = None) -> Call[Page[TaskInfo]]:
     """GET /v1/tasks."""
     return list_call("/v1/tasks", TaskInfo, {}, limit=limit, cursor=cursor)
@@ -433,10 +349,6 @@ def _session(value: str) -> str:
 
 def _run(run_id: str) -> str:
     return f"/v1/runs/{ids.check_id(run_id, ids.RUN)}"
-
-
-def _wait(wait_id: str) -> str:
-    return f"/v1/waits/{ids.check_id(wait_id, ids.WAIT)}"
 
 
 def _segment(name: str) -> str:

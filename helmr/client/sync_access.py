@@ -10,6 +10,7 @@ from helmr.client import access_operations as operations
 from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.durations import Duration
+from helmr.ladder import Rung
 from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -42,16 +43,20 @@ class Tokens:
         subject: str | None = None,
         body: str | None = None,
         initial: Any = None,
+        ladder: Iterable[Rung] = (),
         allowed_origins: Iterable[str] = (),
         operation_id: str | None = None,
     ) -> TokenReceipt:
         """Make a token; any task may wait on it by its id (S-40).
+
+        `ladder` is for waits on it that have neither one nor a schema of their own: see `helmr.ladder`.
 
         Returns:
             The token with its callback URL and public token, which are shown here only.
 
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+            BadLadder, SchemaMismatch: The ladder can't be climbed, or its default does not fit.
         """
         call = operations.create_token(
             timeout=timeout,
@@ -63,6 +68,7 @@ class Tokens:
             subject=subject,
             body=body,
             initial=initial,
+            ladder=ladder,
             allowed_origins=allowed_origins,
             operation_id=operation_id,
         )

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from helmr.client import claim_operations, correction_operations, operations
+from helmr.client import claim_operations, correction_operations, wait_operations
 from helmr.client.http import HttpTransport
 from helmr.client.paging import all_pages
 from helmr.durations import Duration
@@ -38,7 +39,7 @@ class Waits:
         Raises:
             WaitNotFound: There is none with this id.
         """
-        return self._transport.call(operations.get_wait(wait_id))
+        return self._transport.call(wait_operations.get_wait(wait_id))
 
     def list(
         self,
@@ -51,6 +52,8 @@ class Waits:
         priority: str | None = None,
         tag: str | None = None,
         assignee: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[WaitInfo]:
         """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
@@ -64,6 +67,8 @@ class Waits:
             priority: `low`, `normal` or `high`.
             tag: Of the wait or of its session.
             assignee: Exactly this one.
+            batch_id: Answered as one of this batch.
+            resolved_since: Over at this time, which has a zone, or later.
             limit: Waits per page.
         """
         return all_pages(
@@ -76,6 +81,8 @@ class Waits:
                 priority=priority,
                 tag=tag,
                 assignee=assignee,
+                batch_id=batch_id,
+                resolved_since=resolved_since,
                 limit=limit,
                 cursor=cursor,
             )
@@ -92,12 +99,14 @@ class Waits:
         priority: str | None = None,
         tag: str | None = None,
         assignee: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
         """One page of `list`."""
         return self._transport.call(
-            operations.list_waits(
+            wait_operations.list_waits(
                 status=status,
                 kind=kind,
                 task=task,
@@ -106,6 +115,8 @@ class Waits:
                 priority=priority,
                 tag=tag,
                 assignee=assignee,
+                batch_id=batch_id,
+                resolved_since=resolved_since,
                 limit=limit,
                 cursor=cursor,
             )
@@ -117,6 +128,7 @@ class Waits:
         data: Any,
         *,
         override_claim: bool = False,
+        batch_id: str | None = None,
         operation_id: str | None = None,
     ) -> SendReceipt | TokenAnswerReceipt:
         """Answer exactly this wait (S-18).
@@ -125,6 +137,7 @@ class Waits:
             wait_id: The wait.
             data: The answer.
             override_claim: Also if another is at it.
+            batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
@@ -135,8 +148,12 @@ class Waits:
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
         return self._transport.call(
-            operations.answer_wait(
-                wait_id, data, override_claim=override_claim, operation_id=operation_id
+            wait_operations.answer_wait(
+                wait_id,
+                data,
+                override_claim=override_claim,
+                batch_id=batch_id,
+                operation_id=operation_id,
             )
         )
 
@@ -202,14 +219,14 @@ class Waits:
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
         """
-        call = operations.create_link(
+        call = wait_operations.create_link(
             wait_id, person=person, expires_in=expires_in, operation_id=operation_id
         )
         return self._transport.call(call)
 
     def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
         """The wait's links, newest first, without their URLs; revoked and expired ones too."""
-        return (self._transport.call(operations.list_links(wait_id))).items
+        return (self._transport.call(wait_operations.list_links(wait_id))).items
 
     def unlink(
         self, wait_id: str, *, link_id: str, operation_id: str | None = None
@@ -219,7 +236,7 @@ class Waits:
         Raises:
             KeyNotFound: The wait has no such link.
         """
-        call = operations.revoke_link(wait_id, link_id, operation_id=operation_id)
+        call = wait_operations.revoke_link(wait_id, link_id, operation_id=operation_id)
         return self._transport.call(call)
 
     def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
@@ -233,7 +250,7 @@ class Waits:
             SchemaMismatch: The data does not fit.
             Overloaded: Too many are rehearsed at once.
         """
-        return self._transport.call(operations.rehearse_answer(wait_id, data))
+        return self._transport.call(wait_operations.rehearse_answer(wait_id, data))
 
     def preview_amend(
         self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random  # noqa: TID251 - given by the experiment, seeded
-from typing import Any
+from typing import Any, Literal
 
 from helmr.errors import UsageError
 from helmr.experiments.chance import NO_DELAY, Delay
@@ -25,6 +25,8 @@ class Asked:
         payload: What the session was started with, as JSON.
         deadline_at: None if it waits for ever.
         random: This operator's chance for this wait; draw from nothing else, or runs differ.
+        assignee: Whom it concerns.
+        reminders: How often its ladder has reminded; each time everybody is asked again.
     """
 
     session: int
@@ -39,6 +41,8 @@ class Asked:
     opened_at: datetime
     deadline_at: datetime | None
     random: Random = field(compare=False)
+    assignee: str | None = None
+    reminders: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Operator:
         delay: From taking a wait up to answering it, in their working time.
         hours: When they are at work; None is always.
         at_once: How many waits they have in hand at a time; None has no limit, 1 makes a queue.
+        takes: `any` wait, or only those that are `assigned` to them by this name.
 
     Raises:
         UsageError: One of them can't be.
@@ -106,6 +111,7 @@ class Operator:
     delay: Delay = NO_DELAY
     hours: WorkingHours | None = None
     at_once: int | None = None
+    takes: Literal["any", "assigned"] = "any"
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable() or len(self.name) > 100:
@@ -121,6 +127,12 @@ class Operator:
             )
         if self.at_once is not None and (type(self.at_once) is not int or self.at_once < 1):
             raise UsageError(f"at_once of {self.name} must be an int >= 1 or None")
+        if self.takes not in ("any", "assigned"):
+            raise UsageError(f"takes of {self.name} must be 'any' or 'assigned'")
+
+    def is_asked(self, assignee: str | None) -> bool:
+        """Whether a wait that concerns that one is offered to them."""
+        return self.takes == "any" or assignee == self.name
 
     def is_at_work(self, moment: datetime) -> bool:
         """True within their hours."""

@@ -47,6 +47,9 @@ WAIT_TYPES = {
     "operator": "String",
     "taken_at": "Datetime",
     "answer": "String",
+    "assignee": "String",
+    "reminders": "Int64",
+    "by_default": "Boolean",
 }
 """Columns of `Results.waits()` after the parameters."""
 

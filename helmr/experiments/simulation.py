@@ -93,6 +93,9 @@ class WaitRow:
     operator: str | None = None
     taken_at: datetime | None = None
     answer: str | None = None
+    assignee: str | None = None
+    reminders: int = 0
+    by_default: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +109,8 @@ class _Open:
     body: str | None
     correlation_id: str | None
     asked_of: set[str] = field(default_factory=set)
+    climbs: bool = False
+    """Something of its ladder is still to come."""
 
     @property
     def order(self) -> tuple[datetime, int, int]:
@@ -168,7 +173,7 @@ class Simulation:
         for_ever = sum(
             1
             for wait in self._open.values()
-            if wait.row.deadline_at is None and wait.row.operator is None
+            if wait.row.deadline_at is None and wait.row.operator is None and not wait.climbs
         )
         return alive == for_ever
 
@@ -229,8 +234,10 @@ class Simulation:
         elif kind == "wait.opened" and body["kind"] in ("input", "token"):
             row.status = "waiting"
             self._opened(row, body, recorded_at)
+        elif kind in ("wait.reminded", "wait.assigned") and body["wait_id"] in self._open:
+            self._told_again(self._open[body["wait_id"]], kind, body)
         elif kind in _WAIT_ENDS:
-            self._wait_ended(row, str(body["wait_id"]), _WAIT_ENDS[kind], recorded_at)
+            self._wait_ended(row, body, _WAIT_ENDS[kind], recorded_at)
         elif kind in _GOES_ON:
             row.status, row.ended_at, row.result, row.error = _GOES_ON[kind], None, None, None
         elif kind in _ENDS and not row.is_over:
@@ -262,6 +269,7 @@ class Simulation:
             subject=body.get("subject"),
             opened_at=recorded_at,
             deadline_at=datetime.fromisoformat(deadline) if deadline is not None else None,
+            assignee=body.get("assignee"),
         )
         self.waits.append(wait)
         assert row.session_id is not None
@@ -272,21 +280,38 @@ class Simulation:
             wait,
             body.get("body"),
             body.get("correlation_id"),
+            climbs=_climbs(body),
         )
         self._open[opened.wait_id] = opened
+        self._enqueue(opened)
+
+    def _enqueue(self, opened: _Open) -> None:
         self._queue.append(opened)
         self._queue.sort(key=lambda one: one.order)
 
+    def _told_again(self, opened: _Open, kind: str, body: Mapping[str, Any]) -> None:
+        """A reminder asks everybody again, an assignment whom it names; who has the wait in hand goes on."""
+        row, opened.climbs = opened.row, _climbs(body)
+        if kind == "wait.reminded":
+            row.reminders += 1
+            opened.asked_of.clear()
+        else:
+            row.assignee = body.get("assignee")
+            opened.asked_of.discard(row.assignee or "")
+        if row.operator is None and opened not in self._queue:
+            self._enqueue(opened)
+
     def _wait_ended(
-        self, row: SessionRow, wait_id: str, status: str, recorded_at: datetime
+        self, row: SessionRow, body: Mapping[str, Any], status: str, recorded_at: datetime
     ) -> None:
-        opened = self._open.pop(wait_id, None)
+        opened = self._open.pop(str(body["wait_id"]), None)
         if opened is None:
             return
         wait = opened.row
         wait.status, wait.ended_at = status, recorded_at
         wait.waited_s = (recorded_at - wait.opened_at).total_seconds()
-        if status != "fulfilled":
+        wait.by_default = body.get("mode") == "default"
+        if status != "fulfilled" or wait.by_default:
             wait.answer = None
         row.waited_s += wait.waited_s
         row.answered += status == "fulfilled"
@@ -314,21 +339,31 @@ class Simulation:
                 break
             self._offer(opened, at_work, now)
             at_work = [one for one in at_work if self._has_hand(one)]
-        names = {one.name for one in self._experiment.operators}
-        self._queue = [one for one in self._queue if one.asked_of < names]
+        self._queue = [one for one in self._queue if self._may_be_taken(one)]
         if self._queue:
             self._wake_for_the_next_shift(free, now)
+
+    def _may_be_taken(self, opened: _Open) -> bool:
+        """There is somebody who is asked of it and was not yet."""
+        return any(
+            one.is_asked(opened.row.assignee) and one.name not in opened.asked_of
+            for one in self._experiment.operators
+        )
 
     def _has_hand(self, operator: Operator) -> bool:
         return operator.at_once is None or self._hands[operator.name] < operator.at_once
 
     def _offer(self, opened: _Open, at_work: list[Operator], now: datetime) -> None:
         row = opened.row
-        left = [one for one in at_work if one.name not in opened.asked_of]
+        left = [
+            one for one in at_work if one.is_asked(row.assignee) and one.name not in opened.asked_of
+        ]
         draws(self._seed, "lot", row.session, row.number).shuffle(left)
         for operator in left:
             opened.asked_of.add(operator.name)
-            place = (operator.name, row.session, row.number)
+            place: tuple[str | int, ...] = (operator.name, row.session, row.number)
+            if row.reminders:
+                place = (*place, "reminded", row.reminders)
             asked = Asked(
                 session=row.session,
                 number=row.number,
@@ -342,6 +377,8 @@ class Simulation:
                 opened_at=row.opened_at,
                 deadline_at=row.deadline_at,
                 random=draws(self._seed, "policy", *place),
+                assignee=row.assignee,
+                reminders=row.reminders,
             )
             answer = operator.policy(asked)
             if answer is None:
@@ -368,6 +405,11 @@ class Simulation:
         if later is not None and later not in self._wakes:
             self._wakes.add(later)
             heapq.heappush(self._due, (later, 2, 0, 0, None))
+
+
+def _climbs(body: Mapping[str, Any]) -> bool:
+    """Whether something of a wait's ladder is to come behind an entry with that body."""
+    return "next_rung_at" in body or "default_at" in body
 
 
 def _later(moment: datetime, by_s: float, drawn: Delay) -> datetime:

@@ -183,7 +183,9 @@ class WhatIf:
         if wait is None or wait.kind not in ("input", "token"):
             return None
         entries = await session.transcript()
-        return next(e for e in reversed(entries) if e.body.get("wait_id") == wait.id)
+        return next(
+            e for e in reversed(entries) if e.kind == "wait.opened" and e.body["wait_id"] == wait.id
+        )
 
     # --- answers ------------------------------------------------------------------------------------
 
@@ -212,7 +214,10 @@ class WhatIf:
         draws(seed, "lot", session, number).shuffle(operators)
         body, now = opened.body, opened.recorded_at
         deadline = body.get("deadline_at")
+        assignee = body.get("assignee")
         for operator in operators:
+            if not operator.is_asked(assignee):
+                continue
             place = (operator.name, session, number)
             answer = operator.policy(
                 Asked(
@@ -228,6 +233,7 @@ class WhatIf:
                     opened_at=now,
                     deadline_at=datetime.fromisoformat(deadline) if deadline else None,
                     random=draws(seed, "policy", *place),
+                    assignee=assignee,
                 )
             )
             if answer is None:

@@ -16,3 +16,4 @@ from helmr.models.requests import *
 from helmr.models.schedules import *
 from helmr.models.statuses import *
 from helmr.models.timing import *
+from helmr.models.waits import *

@@ -21,6 +21,7 @@ WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64
 ASSIGNEE_MAX = 128
 LADDER_RUNGS_MAX = 20
+BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 """Limits of what a wait says about itself (S-72, S-82)."""
 
 CLAIM_S = 900.0

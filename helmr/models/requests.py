@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.models.limits import (
     ASSIGNEE_MAX,
+    BATCH_ID_PATTERN,
     BODY_MAX_BYTES,
     CORRELATION_ID_MAX,
     EXTERNAL_ID_MAX,
     IDEMPOTENCY_KEY_MAX,
+    LADDER_RUNGS_MAX,
     NAME_MAX,
     OP_MAX,
     PERSON_MAX,
@@ -62,6 +64,7 @@ class AnswerRequest(AnswerData):
     """POST /v1/waits/{id}/answer."""
 
     override_claim: bool = False
+    batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
 
 
 class ClaimRequest(Request):
@@ -167,6 +170,18 @@ class VerifyRequest(Request):
     tolerance_s: int = Field(default=300, ge=1, le=3600)
 
 
+class RungRequest(Request):
+    """A rung of a token's ladder, as waits show theirs: `to` of an `assign`, `value` of a `default`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    do: Literal["remind", "assign", "default"]
+    after_s: float = Field(gt=0)
+    from_: Literal["opened", "assigned"] = Field(default="opened", alias="from")
+    to: str | None = None
+    value: Any = None
+
+
 class TokenRequest(Request):
     """POST /v1/tokens."""
 
@@ -181,6 +196,7 @@ class TokenRequest(Request):
     subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
     body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
     initial: Any = None
+    ladder: list[RungRequest] = Field(default_factory=list, max_length=LADDER_RUNGS_MAX)
     allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
         default_factory=list, max_length=50
     )

@@ -34,7 +34,8 @@ WALKED = {
     "run list": ["run list"],
     "run get": ["run get RUN", "run get FAILED_RUN", "run get ECHO_RUN"],
     "wait list": ["wait list"],
-    "wait get": ["wait get WAIT", "wait get TOKEN_WAIT"],
+    "wait get": ["wait get WAIT", "wait get TOKEN_WAIT", "wait get ANSWERED"],
+    "rule test": ["rule test RULE", "rule test HOSTILE"],
     "output read": ["output read SESSION said", "output read SESSION SHORT"],
     "output follow": ["output follow CLOSED said"],
     "token list": ["token list"],
@@ -217,6 +218,7 @@ async def filled(stack: Stack) -> dict[str, str]:
         "HOSTILE": HOSTILE.replace("\x00", ""),  # no argument of a process holds one
         "SQL": "SELECT * FROM entries",
         "SHORT": HOSTILE[:60],
+        "RULE": r'{"filter": "", "answer": "\u001b]0;owned\u0007\u202e"}',
         "HOSTILE_JSON": '"\\u001b]0;owned\\u0007\\u202e"',
     }
 

@@ -197,6 +197,44 @@ async def test_claim_override_lapse_and_race_each_see_what_happened(stack, mia, 
     assert kinds_of(entries).index("input.accepted") > kinds_of(entries).index("wait.claimed")
 
 
+async def test_two_operators_one_wait_and_what_each_was_told(stack, mia, tom) -> None:
+    """Claim, refusal, lapse, override, race: mia's claim lapses while she is away, tom comes, both send."""
+    wait_id = await parked(stack)
+    assert (await mia.post(wait_id, "claim", expires_in="300ms")).status_code == 200
+    early = await tom.post(wait_id, "answer", **ANSWER)
+    assert (early.status_code, early.json()["code"]) == (409, "wait_claimed")
+    assert early.json()["facts"]["claim"]["on_behalf_of"] == "mia"
+    assert "mia" in early.json()["detail"]
+
+    async def is_toms() -> bool:
+        claimed = await tom.post(wait_id, "claim", expires_in="1h")
+        assert claimed.status_code in (200, 409)
+        return bool(claimed.status_code == 200)
+
+    await until(is_toms)  # without an override: hers has lapsed
+    seen = (await mia.http.get(f"/v1/waits/{wait_id}")).json()
+    assert seen["claim"]["on_behalf_of"] == "tom"
+    late = await mia.post(wait_id, "answer", data={"decision": "reject"})
+    assert (late.status_code, late.json()["facts"]["claim"]["on_behalf_of"]) == (409, "tom")
+    both = await asyncio.gather(
+        mia.post(wait_id, "answer", data={"decision": "reject"}, override_claim=True),
+        tom.post(wait_id, "answer", **ANSWER),
+    )
+    assert sorted(one.status_code for one in both) == [200, 409]
+    won, lost = sorted(both, key=lambda one: one.status_code)
+    winner, given = ("mia", "reject") if won is both[0] else ("tom", "approve")
+    facts = lost.json()["facts"]
+    assert facts["resolved_by"]["on_behalf_of"] == winner
+    assert facts["data"]["decision"] == given
+    over = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+    assert (over["answer"]["decision"], over["resolved_by"]["on_behalf_of"]) == (given, winner)
+    entries = await transcript(stack, wait_id)
+    claims = [one for one in entries if one["kind"].startswith("wait.claim")]
+    reasons = [one["body"].get("reason", one["principal"].get("on_behalf_of")) for one in claims]
+    assert reasons == ["mia", "lapsed", "tom", *(["overridden"] if winner == "mia" else [])]
+    assert [one["kind"] for one in entries].count("input.accepted") == 1
+
+
 async def test_a_claim_that_comes_while_its_session_is_taken_up_counts(stack, mia, tom) -> None:
     """A note may reach the host before the claim that came with the adoption, or after it."""
     for _ in range(10):

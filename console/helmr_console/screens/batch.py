@@ -1,4 +1,4 @@
-"""One form for several waits: what was marked and seen, sent one by one in deadline order, stoppable."""
+"""One form for several waits: what was marked and seen, each of which can be read first; sent one by one, stoppable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError, NotFound
-from helmr.forms import Built, form_of
+from helmr.forms import Built, form_of, pretty
 from helmr.models import WaitInfo
 from helmr_console import batch, countdown, safe, views
 from helmr_console.actions import Context, Scope
@@ -26,7 +26,7 @@ from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.panes import head, lines
+from helmr_console.widgets.panes import asked, head, lines
 
 _SIGN = {
     Progress.ACCEPTED: ("+", "$c-success"),
@@ -49,8 +49,9 @@ class BatchScreen(ComposeScreen):
     TITLE_TEXT = "Answer marked waits"
     HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
-        "One answer for the marked waits that share stream and schema. They are sent one by one, soonest "
-        "deadline first; F8 stops before the next. A wait that changed meanwhile is skipped, never overwritten."
+        "One answer for the marked waits that share stream and schema. ^t shows their texts, those that are unlike "
+        "the others first; ^l leaves the one that is shown out. They are sent one by one; F8 stops before the next, "
+        "and what was not sent stays marked. A wait that changed meanwhile is skipped, never overwritten."
     )
 
     def __init__(self, marked: Sequence[str], lead: str) -> None:
@@ -59,7 +60,11 @@ class BatchScreen(ComposeScreen):
         self.lead = lead
         self.plan = Batch(())
         self.ids: dict[str, str] = {}
+        self.batch_id = ids.new_id("batch")
         self.count = SafeInput(id="count", select_on_focus=False)
+        self.to_type = Static(id="to-type")
+        self._looked_at: int | None = None
+        """The item whose text is shown beside the form."""
         self._stopping = False
         self._begun = False
         self._is_held = False
@@ -80,11 +85,15 @@ class BatchScreen(ComposeScreen):
         await self.show_form(form_of(self.plan.items[0].wait.json_schema))
         await self.slot.mount(
             Vertical(
-                Static(Content(f"type {len(self.plan.items)} to confirm")),
+                self.to_type,
                 self.count,
                 id="confirm",
             )
         )
+        self._say_count()
+
+    def _say_count(self) -> None:
+        self.to_type.update(Content(f"type {len(self.plan.items)} to confirm"))
 
     def facts(self) -> Sequence[Content]:
         """Who is in and who is left out."""
@@ -99,6 +108,10 @@ class BatchScreen(ComposeScreen):
                 safe.line(stream, "bold", limit=60),
             )
         ]
+        unlike = sum(bool(item.unlike) for item in self.plan.items)
+        if unlike:
+            said = f"  {unlike} unlike the others, first in the list: ^t shows them"
+            parts.append(safe.line(said, "$c-warning", limit=100))
         parts += [
             safe.line(
                 f"  left out: {views.subject_of(out.wait)[:60]}: {out.why}", "$c-warning", limit=200
@@ -112,12 +125,14 @@ class BatchScreen(ComposeScreen):
     def effects(self) -> Sequence[str]:
         """What sending does."""
         return (
-            f"sends {len(self.plan.items)} answers one by one, soonest deadline first",
-            "F8 stops before the next; what was sent stays sent",
+            f"sends {len(self.plan.items)} answers one by one, as batch {self.batch_id}",
+            "F8 stops before the next; what was sent stays sent, the rest stays marked",
         )
 
     def context_content(self) -> Content:
-        """The items and how far each is; the JSON below."""
+        """The items and how far each is, the JSON below; or the text of one."""
+        if self._looked_at is not None and not self._begun:
+            return self._text_of(self._looked_at)
         now = self.console.store.now()
         parts = [head(self.plan.summary() if self._begun else "In this order")]
         for item in self.plan.items:
@@ -127,7 +142,27 @@ class BatchScreen(ComposeScreen):
             about = f"{sign} {due:>7}  {views.subject_of(item.wait)[:40]}"
             parts.append(safe.line(about, role, limit=100))
             parts.append(safe.line(f"           {said}", "$c-muted", limit=200))
+            if item.unlike and not self._begun:
+                parts.append(
+                    safe.line(
+                        f"           unlike the others: {item.unlike}", "$c-warning", limit=200
+                    )
+                )
         return lines([*parts, Content(""), *([] if self._begun else self.preview())])
+
+    def _text_of(self, index: int) -> Content:
+        """What one of the waits asks, and in what it is unlike the others."""
+        item = self.plan.items[index]
+        parts = [
+            head(f"{index + 1} of {len(self.plan.items)}; ^t shows the next, ^l leaves it out")
+        ]
+        if item.unlike:
+            parts.append(safe.line(f"unlike the others: {item.unlike}", "$c-warning", limit=200))
+        parts += asked(item.wait)
+        if item.wait.initial is not None:
+            parts += [Content(""), head("begins with")]
+            parts += [safe.line(text, limit=200) for text in pretty(item.wait.initial).split("\n")]
+        return lines(parts)
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """The count is the one field that is not the schema's."""
@@ -147,6 +182,8 @@ class BatchScreen(ComposeScreen):
             super().context(),
             marked=len(self.plan.items),
             batch_running=self.submission.phase is SendPhase.SENDING,
+            unsent=bool(self.plan.items) and not self._begun,
+            looked_at=self._looked_at is not None and self.submission.phase is SendPhase.FORM,
         )
 
     def result(self) -> Built:
@@ -158,6 +195,26 @@ class BatchScreen(ComposeScreen):
             self.count.focus()
             return Built(None, {"$": f"type {len(self.plan.items)} to confirm"})
         return built
+
+    def do_look(self) -> None:
+        """The next wait's text beside the form; where there is no room for both, in its place."""
+        following = 0 if self._looked_at is None else self._looked_at + 1
+        self._looked_at = following if following < len(self.plan.items) else None
+        is_aside = self.has_class("aside")
+        if self.has_class("-narrow") and is_aside != (self._looked_at is not None):
+            self.do_context()
+        self.redraw()
+        self.aside.scroll_home(animate=False)
+
+    def do_leave_out(self) -> None:
+        """Without the wait whose text is shown; the next one's is."""
+        if self._looked_at is None:
+            return
+        self.plan = self.plan.without(self._looked_at)
+        if self._looked_at >= len(self.plan.items):
+            self._looked_at = len(self.plan.items) - 1 if self.plan.items else None
+        self._say_count()
+        self.redraw()
 
     def do_stop(self) -> None:
         """No more after the one that is under way."""
@@ -216,7 +273,8 @@ class BatchScreen(ComposeScreen):
             self.console.sending -= 1
         self.submission.phase = SendPhase.FORM
         self.draft_state = self.plan.summary()
-        self.tell((self.plan.summary(), "esc goes back to the inbox"), "success")
+        told = (self.plan.summary(), f"batch {self.batch_id}", "esc goes back to the inbox")
+        self.tell(told, "success")
         self.redraw()
 
     async def _send_all(self) -> None:
@@ -240,7 +298,11 @@ class BatchScreen(ComposeScreen):
             return Progress.FAILED, str(refusal)
         try:
             receipt = await self.console.writer.answer(
-                permit, wait.id, self.submission.data, operation_id=self.ids[wait.id]
+                permit,
+                wait.id,
+                self.submission.data,
+                batch_id=self.batch_id,
+                operation_id=self.ids[wait.id],
             )
         except HelmrError as error:
             outcome = of_error(error)

@@ -59,6 +59,8 @@ class Answer(Command):
     """The answer link that it came through (S-74)."""
     override_claim: bool = False
     """Whoever else is at the wait is passed over (S-81)."""
+    batch_id: str | None = None
+    """Names the many answers that were given as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class TokenEnded(Command):
     ended_by: Principal
     mode: str | None = None
     """How its completion came (S-73)."""
+    batch_id: str | None = None
+    """The batch that its completion was one of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,9 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
                    counted_at? next_rung? next_rung_at? default_at?    of its ladder: since when it counts; what comes
                    when, as do the entries that change that. A rung is its number in the ladder
-wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? kept_from? next
+wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? batch_id? kept_from? next
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
-                   answer: given to exactly this wait (S-18); mode: how it came (S-73)
+                   answer: given to exactly this wait (S-18); mode: how it came (S-73); batch_id: one of many at once
                    data: of a token; of a child {session_id status: succeeded|failed|cancelled result? error?} (S-91)
 wait.timed_out     wait_id next
 wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancelled|superseded|

@@ -10,7 +10,7 @@ Bodies of the entries (JSON keys; `?` may be absent):
 token.created    token_id expires_at tags[] metadata{} callback_hash public_token_id public_token_hash key_id
                  schema? raw? verify?{scheme tolerance_s secret_sealed} subject? body? initial? allowed_origins?
                  operation?
-token.completed  token_id data mode nonce_id? public_token_id? overrides?{claimed_by since_at} operation?
+token.completed  token_id data mode batch_id? nonce_id? public_token_id? overrides?{claimed_by since_at} operation?
 token.expired    token_id
 token.cancelled  token_id operation?
 ```
@@ -187,6 +187,7 @@ class CompleteToken(Command):
         answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18), and
             no other is at it (S-81).
         override_claim: Whoever else is at that wait is passed over.
+        batch_id: Names the many answers that it is one of.
     """
 
     token_id: str
@@ -196,6 +197,7 @@ class CompleteToken(Command):
     public_token_id: str | None = None
     answers: tuple[str, str] | None = None
     override_claim: bool = False
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +278,7 @@ def check_completion_size(data: Any) -> None:
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     """How a token or a child session ended, from the entry that ended it: what waits and deliveries are told.
 
-    Shape: `{status, ended_at, ended_by, data?, mode?, reason?}`; `reason` of what a rewind has ended.
+    Shape: `{status, ended_at, ended_by, data?, mode?, batch_id?, reason?}`; `reason` of what a rewind has ended.
     """
     facts: dict[str, Any] = {
         "status": status,
@@ -285,8 +287,7 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     }
     if entry.kind is EntryKind.TOKEN_COMPLETED:
         facts["data"] = entry.body["data"]
-        if "mode" in entry.body:
-            facts["mode"] = entry.body["mode"]
+        facts |= {name: entry.body[name] for name in ("mode", "batch_id") if name in entry.body}
     elif entry.kind in CHILD_ENDS:
         facts["data"] = outcome_of(entry)
     elif entry.kind is EntryKind.RUN_REWOUND:

@@ -29,4 +29,5 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
         ended_at=from_iso(end["ended_at"]),
         ended_by=ended_by,
         mode=end.get("mode"),
+        batch_id=end.get("batch_id"),
     )

@@ -67,7 +67,7 @@ class LinkedWait:
             "ladder": rung_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
             "claimed_by": wait.claim.label if wait.claim is not None else None,
             "claimed_until": wait.claim.until if wait.claim is not None else None,
-            "answer": await self.service.waits.answer_to(wait.id) if is_own else None,
+            "answer": wait.answer if is_own else None,
             "ended_at": wait.resolved_at,
             "ended_by": who_answered(by.model_dump()) if by is not None else None,
         }

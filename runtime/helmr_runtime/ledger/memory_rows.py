@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.index import LedgerIndex
@@ -216,6 +216,9 @@ def _fits(wanted: Filter, info: Json) -> bool:
     """Whether an object is one of those that a filter takes."""
     given = {name: value for name, value in asdict(wanted).items() if value is not None}
     if "tag" in given and given.pop("tag") not in (*info["tags"], *info.get("session_tags", ())):
+        return False
+    since = given.pop("resolved_since", None)
+    if since is not None and (info["resolved_at"] is None or from_iso(info["resolved_at"]) < since):
         return False
     if "kinds" in given and info["kind"] not in given.pop("kinds"):
         return False

@@ -126,6 +126,7 @@ class WaitNumbers:
     next_rung: int | None = None
     next_rung_at: datetime | None = None
     default_at: datetime | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,20 +290,31 @@ class Projection:
 
     def _wait_pending(self, body: Mapping[str, Any]) -> None:
         """What is next on the wait's ladder, as the entry with that body says."""
-        times = (
+        next_rung_at, default_at = (
             from_iso(body[name]) if name in body else None
             for name in ("next_rung_at", "default_at")
         )
-        status, wait_id = WaitStatus.PENDING.value, body["wait_id"]
+        wait_id = body["wait_id"]
         self.waits[wait_id] = WaitNumbers(
-            wait_id, status, None, None, None, body.get("next_rung"), *times
+            wait_id,
+            WaitStatus.PENDING.value,
+            resolved_offset=None,
+            resolved_at=None,
+            next_rung=body.get("next_rung"),
+            next_rung_at=next_rung_at,
+            default_at=default_at,
         )
 
     def _wait_resolved(self, entry: Entry) -> None:
         wait_id = entry.body["wait_id"]
         status = _WAIT_OUTCOMES[entry.kind].value
         self.waits[wait_id] = WaitNumbers(
-            wait_id, status, entry.feed_offset, entry.recorded_at, entry.body.get("mode")
+            wait_id,
+            status,
+            entry.feed_offset,
+            entry.recorded_at,
+            entry.body.get("mode"),
+            batch_id=entry.body.get("batch_id"),
         )
 
     def _wait_assigned(self, wait_id: str, assignee: str | None) -> None:

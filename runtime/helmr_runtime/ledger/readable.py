@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import (
@@ -320,6 +321,8 @@ class ReadableLedger(LedgerNumbers):
         priority: str | None = None,
         assignee: str | None = None,
         tag: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
@@ -337,6 +340,8 @@ class ReadableLedger(LedgerNumbers):
             priority=priority,
             assignee=assignee,
             tag=tag,
+            batch_id=batch_id,
+            resolved_since=resolved_since,
         )
         found = await self._page(wanted, cursor, limit)
         return {**found, "items": [self.with_claim(one) for one in found["items"]]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from helmr_runtime.ledger.heads import Head
@@ -53,6 +54,9 @@ class WaitFilter:
     assignee: str | None = None
     tag: str | None = None
     """Of the wait or of its session."""
+    batch_id: str | None = None
+    resolved_since: datetime | None = None
+    """Over at that time or later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

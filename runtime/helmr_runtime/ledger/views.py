@@ -136,6 +136,7 @@ def wait_json(
         "resolved_at": iso_or_none(numbers.resolved_at),
         "resolved_by": dict(resolved_by) if resolved_by is not None else None,
         "mode": numbers.mode,
+        "batch_id": numbers.batch_id,
         "priority": row.priority,
         "tags": jsontext.decode(row.tags),
         "session_tags": jsontext.decode(row.session_tags),

@@ -7,6 +7,7 @@ types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from helmr_runtime.core.backup_file import BackupHeader
@@ -181,6 +182,8 @@ class LedgerClient(Protocol):
         priority: str | None = None,
         assignee: str | None = None,
         tag: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from helmr import ids
+from helmr import ids, ladder
 from helmr.current import TokenCall
 from helmr.durations import seconds
-from helmr.errors import NotReady
+from helmr.errors import BadLadder, NotReady
 from helmr.models import (
     CompleteReceipt,
     CompleteRequest,
@@ -17,10 +18,11 @@ from helmr.models import (
     TokenRequest,
     TokenStatus,
 )
+from helmr.wait_options import JSON
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
-from helmr_runtime.security.completion import complete
+from helmr_runtime.security.completion import complete, data_schema
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.signatures import Verification
@@ -65,12 +67,13 @@ class Tokens:
 
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+            BadLadder, SchemaMismatch: Its ladder can't be climbed, or its default does not fit.
         """
-        verify = request.verify
+        verify, timeout_s = request.verify, seconds(request.timeout)
         secrets = TaskSecrets(await self._keys(ids.NIL_SESSION), self._base_url)
         new = secrets.new_token(
             TokenCall(
-                timeout_s=seconds(request.timeout),
+                timeout_s=timeout_s,
                 tags=tuple(request.tags),
                 metadata=request.metadata,
                 schema=request.json_schema,
@@ -80,6 +83,7 @@ class Tokens:
                 body=request.body or None,
                 initial=request.initial,
                 allowed_origins=tuple(request.allowed_origins),
+                ladder=_ladder(request, timeout_s),
             )
         )
         # The provider's secret takes no part: even its hash would help somebody who guesses.
@@ -138,12 +142,14 @@ class Tokens:
         public_token_id: str | None = None,
         answers: tuple[str, str] | None = None,
         override_claim: bool = False,
+        batch_id: str | None = None,
     ) -> CompleteReceipt:
         """Complete a token; the first one wins (S-41).
 
         Args:
             answers: Session and wait, if it is the answer to a wait.
             override_claim: Whoever else is at that wait is passed over.
+            batch_id: Names the many answers that it is one of.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
@@ -167,6 +173,7 @@ class Tokens:
                 public_token_id=public_token_id,
                 answers=answers,
                 override_claim=override_claim,
+                batch_id=batch_id,
             )
 
         async def write(fact: CompleteToken) -> Json:
@@ -255,3 +262,30 @@ def _name(principal: Json) -> str:
     return str(
         principal.get("on_behalf_of") or principal.get("name") or principal.get("type") or ""
     )
+
+
+def _ladder(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:
+    """The rungs of a token that a client makes, checked as those of a task's.
+
+    Raises:
+        BadLadder: It can't be climbed.
+        SchemaMismatch: Its default does not fit the token's schema.
+    """
+    rungs = []
+    for rung in request.ladder:
+        given = rung.model_fields_set
+        if ("to" in given) != (rung.do == "assign") or ("value" in given) != (rung.do == "default"):
+            raise BadLadder(
+                "a rung that assigns says to whom, one that is a default says a value, others say neither",
+                hint='{"do": "assign", "after_s": 3600, "to": "lead"}',
+            )
+        match rung.do:
+            case "assign":
+                rungs.append(ladder.assign(rung.after_s, to=rung.to or "", from_=rung.from_))
+            case "default":
+                rungs.append(ladder.default(rung.after_s, rung.value, from_=rung.from_))
+                if request.json_schema is not None:
+                    data_schema(request.json_schema).check(rung.value)
+            case _:
+                rungs.append(ladder.remind(rung.after_s, from_=rung.from_))
+    return ladder.rungs_json(rungs, JSON, timeout_s)

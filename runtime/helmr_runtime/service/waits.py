@@ -71,13 +71,21 @@ class Waits:
         self._now = now
 
     async def get(self, wait_id: str) -> WaitInfo:
-        """A wait in full, with the JSON Schema that its answer must fit.
+        """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.
 
         Raises:
             WaitNotFound: No wait with that id.
         """
         ids.check_id(wait_id, ids.WAIT)
-        return await self.in_full(await self._ledger.get_wait(wait_id))
+        stored = await self._ledger.get_wait(wait_id)
+        wait = await self.in_full(stored)
+        if wait.kind not in ANSWERABLE or wait.problem is not None:
+            return wait
+        try:
+            outcome = await self._outcome(wait, stored["outcome"])
+        except (PayloadDamaged, MasterKeyMissing) as error:
+            return wait.model_copy(update={"problem": error.message})
+        return wait.model_copy(update={"answer": outcome.get("data")})
 
     async def in_full(self, wait: Json) -> WaitInfo:
         """The wait with its stream's schema, which stands in the catalog."""
@@ -109,6 +117,8 @@ class Waits:
         priority: WaitPriority | None = None,
         assignee: str | None = None,
         tag: str | None = None,
+        batch_id: str | None = None,
+        resolved_since: datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
@@ -124,6 +134,8 @@ class Waits:
             priority=priority.value if priority is not None else None,
             assignee=assignee,
             tag=tag,
+            batch_id=batch_id,
+            resolved_since=resolved_since,
             limit=limit,
             cursor=cursor,
         )
@@ -168,6 +180,7 @@ class Waits:
             data=request.data,
             link_id=link_id,
             override_claim=request.override_claim,
+            batch_id=request.batch_id,
         )
         try:
             receipt = await self._router.command(session_id, command)
@@ -249,6 +262,7 @@ class Waits:
                     public_token_id=link_id,
                     answers=(wait.session_id, wait_id),
                     override_claim=request.override_claim,
+                    batch_id=request.batch_id,
                 )
             except (WaitResolved, WaitTimedOut) as error:
                 raise await self.told(error, wait_id) from error
@@ -306,12 +320,6 @@ class Waits:
             **_facts(wait),
             **await self._outcome(wait, stored["outcome"]),
         )
-
-    async def answer_to(self, wait_id: str) -> Any:
-        """The data that fulfilled a wait; None if none did."""
-        stored = await self._ledger.get_wait(wait_id)
-        outcome = await self._outcome(await self.in_full(stored), stored["outcome"])
-        return outcome.get("data")
 
     async def _outcome(self, wait: WaitInfo, body: Json) -> dict[str, Any]:
         """What fulfilled the wait: the record and its data."""

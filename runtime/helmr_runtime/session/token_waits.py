@@ -98,4 +98,5 @@ def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> Tok
         ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,
         ended_by=Principal.from_json(facts["ended_by"]) if "ended_by" in facts else RUNTIME,
         mode=facts.get("mode"),
+        batch_id=facts.get("batch_id"),
     )

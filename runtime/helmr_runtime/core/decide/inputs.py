@@ -123,7 +123,14 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         correlation_id=wait.correlation_id,
     )
     drafts, reply = _accept(
-        state, command, accepted, context, wait, SendOutcome.FULFILLED, is_answer=True
+        state,
+        command,
+        accepted,
+        context,
+        wait,
+        SendOutcome.FULFILLED,
+        is_answer=True,
+        batch_id=command.batch_id,
     )
     return Decision((*before, *overridden, *drafts), reply)
 
@@ -227,6 +234,7 @@ def _accept(
     outcome: SendOutcome,
     *,
     is_answer: bool = False,
+    batch_id: str | None = None,
     ahead: int = 0,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
     """The record's entry, and that of the wait that takes it, if one does.
@@ -265,6 +273,7 @@ def _accept(
                     "stream": accepted.stream,
                     **({"answer": True} if is_answer else {}),
                     "mode": mode,
+                    **({"batch_id": batch_id} if batch_id is not None else {}),
                     "next": context.status_after_wait(run),
                 },
                 run_id=run.id,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from helmr.models import (
     ASSIGNEE_MAX,
+    BATCH_ID_PATTERN,
     TOKEN_TAG_MAX,
     AnswerData,
     AnswerRequest,
@@ -28,7 +29,7 @@ from helmr_runtime.service.waits import ANSWERABLE
 
 router = APIRouter(tags=["waits"])
 
-LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "on_decline"}}}
+LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "on_decline", "answer"}}}
 
 
 class WaitsQuery(ListQuery):
@@ -42,6 +43,8 @@ class WaitsQuery(ListQuery):
     priority: WaitPriority | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
     assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
+    batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
+    resolved_since: AwareDatetime | None = None
 
 
 @router.get("/v1/waits", response_model=Page[WaitInfo], responses=documented(400))

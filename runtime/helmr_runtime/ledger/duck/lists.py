@@ -197,6 +197,8 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         "AND ($11::VARCHAR IS NULL OR priority::VARCHAR = $11) "
         "AND ($12::VARCHAR IS NULL OR assignee = $12) "
         "AND ($13::VARCHAR IS NULL OR contains(tags, $13) OR contains(session_tags, $13)) "
+        "AND ($14::VARCHAR IS NULL OR batch_id = $14) "
+        "AND ($15::BIGINT IS NULL OR resolved_us >= $15) "
         "ORDER BY sort_us, wait LIMIT $9",
         [
             key[0],
@@ -212,6 +214,8 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
             wanted.priority,
             wanted.assignee,
             jsontext.encode(wanted.tag) if wanted.tag is not None else None,
+            wanted.batch_id,
+            rows.micros_or_none(wanted.resolved_since),
         ],
     ).fetchall()
     more = len(found) > limit

@@ -73,6 +73,11 @@ def time_or_none(micros: int | None) -> datetime | None:
     return time_of(micros) if micros is not None else None
 
 
+def micros_or_none(moment: datetime | None) -> int | None:
+    """A time as `epoch_us` gives it."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) if moment is not None else None
+
+
 def columns(rows: Iterable[Row], count: int) -> list[list[Any]]:
     """Rows turned into `count` columns, as `unnest` takes them."""
     turned = [list(column) for column in zip(*rows, strict=True)]
@@ -294,9 +299,9 @@ def wait_numbers_row(row: WaitNumbers) -> Row:
     return (uuid_of(row.wait_id), row.status, row.resolved_offset, row.resolved_at, row.mode)
 
 
-def wait_ladder_row(row: WaitNumbers) -> Row:
-    """The last columns of `waits`, which change while it is pending."""
-    return (row.next_rung, row.next_rung_at, row.default_at)
+def wait_newer_row(row: WaitNumbers) -> Row:
+    """The last columns of `waits`: what is next on its ladder, and the batch that its answer was one of."""
+    return (row.next_rung, row.next_rung_at, row.default_at, row.batch_id)
 
 
 def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
@@ -331,5 +336,6 @@ def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
         next_rung=row[22],
         next_rung_at=time_or_none(row[23]),
         default_at=time_or_none(row[24]),
+        batch_id=row[25],
     )
     return fixed, numbers

@@ -380,6 +380,22 @@ MIGRATION_8: Sequence[str] = (
 )
 """What of a wait's ladder comes next, and when."""
 
+MIGRATION_9: Sequence[str] = (
+    "DROP VIEW head_rows",
+    "DROP VIEW wait_rows",
+    "ALTER TABLE waits ADD COLUMN batch_id VARCHAR",
+    """
+    CREATE VIEW wait_rows AS
+    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
+        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
+        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
+        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us, batch_id
+    FROM waits
+    """,
+    HEAD_ROWS,
+)
+"""Which answers were given as one."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_1,
     MIGRATION_2,
@@ -389,6 +405,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_6,
     MIGRATION_7,
     MIGRATION_8,
+    MIGRATION_9,
 )
 """Each brings the file from its number to the next; a released one is never changed."""
 

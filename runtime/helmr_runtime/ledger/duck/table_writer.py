@@ -59,15 +59,17 @@ INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID
     unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[]),
     unnest($17::VARCHAR[])::answer_mode, unnest($18::VARCHAR[])::wait_priority, unnest($19::VARCHAR[]),
     unnest($20::VARCHAR[]), unnest($21::VARCHAR[]), unnest($22::VARCHAR[]), unnest($23::INTEGER[]),
-    unnest($24::TIMESTAMPTZ[]), unnest($25::TIMESTAMPTZ[])
+    unnest($24::TIMESTAMPTZ[]), unnest($25::TIMESTAMPTZ[]), unnest($26::VARCHAR[])
 """
 _UPDATE_WAITS = """
 UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
-    mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at
+    mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at,
+    batch_id = u.batch_id
 FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS status,
     unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at,
     unnest($5::VARCHAR[])::answer_mode AS mode, unnest($6::INTEGER[]) AS next_rung,
-    unnest($7::TIMESTAMPTZ[]) AS next_rung_at, unnest($8::TIMESTAMPTZ[]) AS default_at) AS u
+    unnest($7::TIMESTAMPTZ[]) AS next_rung_at, unnest($8::TIMESTAMPTZ[]) AS default_at,
+    unnest($9::VARCHAR[]) AS batch_id) AS u
 WHERE waits.wait = u.wait
 """
 _ASSIGN_WAITS = """
@@ -142,7 +144,7 @@ def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
         else:
             updated.append(row)
     if inserted:
-        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 25))
+        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 26))
     if updated:
         connection.execute(_UPDATE_SESSIONS, rows.columns(updated, 13))
 
@@ -166,17 +168,17 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
     new = projection.new_waits
     inserted, updated = [], []
     for numbers in projection.waits.values():
-        row, ladder = rows.wait_numbers_row(numbers), rows.wait_ladder_row(numbers)
+        row, newer = rows.wait_numbers_row(numbers), rows.wait_newer_row(numbers)
         if numbers.wait_id in new:
             fixed = new[numbers.wait_id]
             first, details = rows.new_wait_row(fixed), rows.wait_details_row(fixed)
-            inserted.append((*first, *row[1:], *details, *ladder))
+            inserted.append((*first, *row[1:], *details, *newer))
         else:
-            updated.append((*row, *ladder))
+            updated.append((*row, *newer))
     if inserted:
         connection.execute(_INSERT_WAITS, rows.columns(inserted, 25))
     if updated:
-        connection.execute(_UPDATE_WAITS, rows.columns(updated, 8))
+        connection.execute(_UPDATE_WAITS, rows.columns(updated, 9))
     if projection.assigned:
         assigned = [(rows.uuid_of(wait), name) for wait, (name,) in projection.assigned.items()]
         connection.execute(_ASSIGN_WAITS, rows.columns(assigned, 2))

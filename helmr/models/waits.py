@@ -1,0 +1,89 @@
+"""A wait as calls answer it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from helmr import markup
+from helmr.models.people import ClaimInfo, PrincipalInfo, Wire
+from helmr.models.statuses import AnswerMode, WaitKind, WaitPriority, WaitStatus
+
+
+class WaitInfo(Wire):
+    """A wait; on the first of `session_ids` to end.
+
+    Lists leave out `body`, `schema`, `initial`, `on_decline` and `answer`.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    id: str
+    session_id: str
+    run_id: str
+    task: str
+    kind: WaitKind
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: str | None = None
+    session_ids: list[str] = Field(default_factory=list)
+    subject: str | None = None
+    body: str | None = None
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    status: WaitStatus
+    opened_at: datetime
+    deadline_at: datetime | None = None
+    resolved_at: datetime | None = None
+    resolved_by: PrincipalInfo | None = None
+    mode: AnswerMode | None = None
+    """How its answer came (S-73)."""
+    batch_id: str | None = None
+    """The many answers, given as one, that its answer was one of."""
+    answer: Any = None
+    """What it was answered with; only where one wait is asked for, and null unless it is `fulfilled`."""
+    priority: WaitPriority = WaitPriority.NORMAL
+    tags: list[str] = Field(default_factory=list)
+    session_tags: list[str] = Field(default_factory=list)
+    assignee: str | None = None
+    claim: ClaimInfo | None = None
+    """Who is at it now (S-81)."""
+    initial: Any = None
+    """What a form starts with."""
+    can_decline: bool = False
+    """A decline is answered with `on_decline`."""
+    on_decline: Any = None
+    ladder: list[dict[str, Any]] = Field(default_factory=list)
+    """Rungs `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
+    next_rung: int | None = None
+    """The place in `ladder`, from 0, of the rung that comes next; None if nothing comes."""
+    next_rung_at: datetime | None = None
+    default_at: datetime | None = None
+    """When the ladder's default answers: nobody can then, or later."""
+    question_hash: str | None = None
+    """Names what the person is shown: equal for waits that ask the same."""
+    problem: str | None = None
+    """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "wait": self.id,
+            "session": self.session_id,
+            "status": self.status.value,
+            "kind": self.kind.value,
+            "stream": self.stream,
+            "correlation id": self.correlation_id,
+            "since": self.opened_at,
+            "deadline": self.deadline_at,
+            "priority": self.priority.value if self.priority is not WaitPriority.NORMAL else None,
+            "assignee": self.assignee,
+            "claimed by": self.claim.label if self.claim is not None else None,
+            "tags": [*self.tags, *self.session_tags],
+            "ended": self.resolved_at,
+            "by": self.resolved_by.label if self.resolved_by is not None else None,
+            "batch": self.batch_id,
+            "answer": markup.shape(self.json_schema),
+        }
+        title = self.subject or f"{self.task}: {self.stream or self.kind}"
+        return markup.card(title, facts, body=self.body)
