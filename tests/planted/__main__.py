@@ -14,7 +14,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tests.planted.bugs import Bug, apply, known_bugs
-from tests.planted.catching import Missed, catch, copy_sources, fault_without_patch, require_imported
+from tests.planted.catching import (
+    Missed,
+    catch,
+    copy_sources,
+    fault_without_patch,
+    require_imported,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
