@@ -98,7 +98,7 @@ async def test_lists_show_what_was_acknowledged_while_the_disk_is_full(small_dis
         found = await ledger.rows.session(hand.session_id)
         assert found is not None
         assert found["last_seq"] == acknowledged
-        page = await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
+        page = await ledger.read_tables(lists.sessions, SessionFilter(), None, 10_000)
         assert {one["id"] for one in page["items"]} == {hand.session_id, *late}
         run = await ledger.rows.run(hand.run_id)
         assert run is not None

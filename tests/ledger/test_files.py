@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 
-import duckdb
 import pytest
 
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
@@ -54,13 +52,23 @@ async def test_the_lock_is_free_after_close_and_after_a_failed_open(opener, path
 
 
 async def test_a_removed_log_is_noticed(duck, path, clock, tmp_path):
-    await running(duck, clock)
+    hand = await running(duck, clock)
+    assert await duck.verify_chain(hand.session_id) == 3  # now the database has them
     copy = killed(path, tmp_path / "killed")
     copy.with_name(copy.name + ".wal").unlink()
     with pytest.raises(LedgerBehind) as caught:
         await open_ledger(copy, clock=clock, settings=SMALL)
-    assert caught.value.facts["acknowledged_offset"] == 3
     assert ".wal" in str(caught.value.hint)
+
+
+async def test_a_removed_log_of_commits_is_noticed(duck, path, clock, tmp_path):
+    await running(duck, clock)
+    copy = killed(path, tmp_path / "killed")
+    copy.with_name(copy.name + ".commits").unlink()
+    with pytest.raises(LedgerBehind) as caught:
+        await open_ledger(copy, clock=clock, settings=SMALL)
+    assert caught.value.facts["acknowledged_offset"] == 3
+    assert ".commits" in str(caught.value.hint)
 
 
 async def test_a_removed_database_is_noticed(duck, path, clock, tmp_path):
@@ -157,39 +165,10 @@ async def test_an_open_waits_for_the_lock_of_a_dying_holder(opener, path, clock)
 async def test_the_engine_being_lost_is_healed_and_loses_nothing(duck, clock):
     hand = await running(duck, clock)
     await duck._group.run_in_writer(duck._database.writer.close)
-    flush = hand.flush(hand.step())
-    with pytest.raises(StoreUnavailable):
-        await duck.commit(flush)
-    stored = await duck.commit(flush)
+    stored = await hand.stored(hand.step())
     assert stored.first_feed_offset == 4
     assert await duck.verify_chain(hand.session_id) == hand.seq
     assert (await duck.stats())["failure"] is None
-
-
-async def test_a_commit_whose_error_hides_that_it_is_durable_is_done(duck, clock, monkeypatch):
-    """Whether it is a transaction of several statements or of one."""
-    hand = await running(duck, clock)
-    database = duck._database
-    transaction = type(database).transaction
-
-    seen = []
-
-    def durable_but_raises(self, *, is_one_statement=False):
-        @contextlib.contextmanager
-        def manager():
-            seen.append(is_one_statement)
-            with transaction(self, is_one_statement=is_one_statement) as connection:
-                yield connection
-            raise duckdb.IOException("the automatic checkpoint failed")
-
-        return manager()
-
-    monkeypatch.setattr(type(database), "transaction", durable_but_raises)
-    await hand.stored(hand.step())
-    await hand.stored(hand.step(), checkpoint=True)
-    monkeypatch.undo()
-    assert seen == [True, False]
-    assert await duck.verify_chain(hand.session_id) == hand.seq
 
 
 async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):

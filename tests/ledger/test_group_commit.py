@@ -9,7 +9,6 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import pytest
 
 from helmr import ids
@@ -17,7 +16,6 @@ from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.entries import EntryKind, from_iso
 from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
-from helmr_runtime.ledger.duck import appends as appends_module
 from helmr_runtime.ledger.duck import group, reads
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
@@ -163,30 +161,6 @@ async def test_a_stream_of_facts_does_not_keep_tokens_from_expiring(duck, clock)
     assert [(await duck.token_end(one) or {}).get("status") for one in short] == ["expired"] * 3
 
 
-async def test_facts_behind_one_that_the_engine_refuses_are_to_be_sent_again(duck, monkeypatch):
-    tokens = [(await duck.fact(create_token()))["token_id"] for _ in range(5)]
-
-    def refusing(connection, appends):
-        if any("poison" in entry.body_json for entry in appends.entries):
-            raise duckdb.ConversionException("this value can't be stored")
-        appends_module.append(connection, appends)
-
-    monkeypatch.setattr(group, "append", refusing)
-    ends = [complete_token(one, "poison" if n == 2 else n) for n, one in enumerate(tokens)]
-    replies = await asyncio.gather(*map(duck.fact, ends), return_exceptions=True)
-    monkeypatch.undo()
-    assert [isinstance(reply, StoreUnavailable) for reply in replies] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
-    for end in ends[3:]:
-        assert (await duck.fact(end))["outcome"] == "completed"
-    assert await duck.read(reads.verify_chain, ids.NIL_SESSION, 0, None) == 9
-
-
 async def test_a_session_whose_master_key_is_gone_does_not_keep_others_from_timing_out(path, clock):
     old, new = (MasterKey(name, name.encode() * 16) for name in ("k1", "k2"))
     ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old,)))
@@ -207,35 +181,6 @@ async def test_a_session_whose_master_key_is_gone_does_not_keep_others_from_timi
         while ledger.index.heads[lost.session_id].wait is not None:
             await ledger.changed(1)
     await ledger.close()
-
-
-async def test_a_flush_that_the_engine_refuses_does_not_harm_its_neighbours(
-    duck, clock, monkeypatch
-):
-    hands = [await running(duck, clock) for _ in range(5)]
-    bad = hands[2]
-
-    def refusing(connection, appends):
-        if any(entry.session_id == bad.session_id for entry in appends.entries):
-            raise duckdb.ConversionException("this value can't be stored")
-        appends_module.append(connection, appends)
-
-    monkeypatch.setattr(group, "append", refusing)
-    replies = await asyncio.gather(
-        *(hand.stored(hand.step()) for hand in hands), return_exceptions=True
-    )
-    monkeypatch.undo()
-    assert [isinstance(reply, StoreUnavailable) for reply in replies] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-    ]
-    offsets = [reply.first_feed_offset for reply in replies if isinstance(reply, Committed)]
-    assert offsets == [16, 17, 18, 19]
-    for hand in hands:
-        assert await duck.verify_chain(hand.session_id) == (3 if hand is bad else 4)
 
 
 async def test_entries_that_cannot_be_folded_are_refused_before_they_are_stored(duck, clock):

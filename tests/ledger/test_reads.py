@@ -332,6 +332,7 @@ async def test_a_whole_chain_verifies_and_a_changed_byte_is_named(duck, clock):
 async def test_a_missing_and_a_cut_entry_are_named(duck, clock):
     hand = await running(duck, clock)
     await hand.stored(hand.step(), hand.step_done(), hand.wait())
+    assert await duck.verify_chain(hand.session_id) == hand.seq  # now the database has them
     writer = duck._database.writer
     for seq in (6, 4):
         await duck._group.run_in_writer(writer.execute, "DELETE FROM entries WHERE seq = $1", [seq])

@@ -125,13 +125,14 @@ async def test_a_start_is_one_call_and_one_commit(tmp_path: Path) -> None:
         ledger = stack.ledger._ledger
         assert ledger is not None
         committed: list[list[str]] = []
-        write = ledger._group._write
+        database = ledger._group.database
+        commit = database.commit
 
         def written(appends: Any) -> None:
             committed.append([entry.kind.value for entry in appends.entries])
-            write(appends)
+            commit(appends)
 
-        ledger._group._write = written  # type: ignore[method-assign]
+        database.commit = written  # type: ignore[method-assign]
         await stack.http.get("/v1/tasks")  # the gateway keeps the catalog
         async with counted(stack) as made:
             body = {"task": "review", "payload": {"title": "News"}}

@@ -434,7 +434,8 @@ async def test_a_kill_leaves_all_or_nothing(tmp_path: Path, clock: FakeClock) ->
         await ended(ledger, clock)
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
     seen: list[Audit] = []
-    original: Callable[..., None] = ledger._group._write
+    database = ledger._group.database
+    original: Callable[..., None] = database.commit
 
     def writing(appends: Any) -> None:
         # What a kill would leave, before and after the one transaction.
@@ -445,7 +446,7 @@ async def test_a_kill_leaves_all_or_nothing(tmp_path: Path, clock: FakeClock) ->
     await ledger._group.project()
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        patched.setattr(ledger._group, "_write", writing)
+        patched.setattr(database, "commit", writing)
         assert (await ledger.prune(OLD)).sessions == 3
     await ledger.close()
     before, after = seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.toolbox.backup import stored_backup
 from helmr_runtime.toolbox.repair import KEPT, repair
-from tests.ledger.sessions import SMALL
+from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.damage import damage
 from tests.toolbox.test_verify import verified
 
@@ -61,6 +62,27 @@ async def test_a_repaired_ledger_opens(path: Path, keys: Keys, now: datetime) ->
         await ledger.load(session_id, "here")
     await ledger.close()
     verified(path, keys, now)
+
+
+async def test_what_only_the_log_has_is_kept_by_a_repair(
+    path: Path, keys: Keys, now: datetime
+) -> None:
+    ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
+    started = await ledger.start(start_of())
+    aside = path.parent.with_name("killed")
+    shutil.copytree(path.parent, aside)
+    await ledger.close()
+    killed = aside / path.name
+    entries = entries_of(killed)
+    damage(killed, random.Random(1), "waits")
+    done = repair(killed, keys, now)
+    assert (done.dropped_entries, done.kept) == (0, killed.with_name(killed.name + KEPT))
+    assert entries_of(killed) == entries
+    assert (aside / f"{killed.name}{KEPT}.commits").exists()
+    again = await open_ledger(killed, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
+    assert again.index.heads[started.session_id].next_seq == 3
+    await again.close()
+    verified(killed, keys, now)
 
 
 def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: Keys, now: datetime) -> None:

@@ -59,11 +59,24 @@ async def test_what_only_the_log_has_is_read_and_left_there(
     shutil.copytree(path.parent, aside)  # what a kill at this moment would leave
     await ledger.close()
     before = digests(aside)
-    assert f"{path.name}.wal" in before
+    assert (aside / f"{path.name}.commits").read_bytes().strip(b"\0")
     found = verified(aside / path.name, keys, now)
     assert found.through > found.projected, "the tables are behind, and that is no damage"
     assert started.created
+    rows = rows_of(aside / path.name)
     assert digests(aside) == before
+    # What is read beside the log is what a ledger holds that takes it in.
+    again = await open_ledger(
+        aside / path.name, clock=FakeClock(now), settings=SMALL, ring=keys.ring
+    )
+    await again.close()
+    assert rows_of(aside / path.name)[: len(rows)] == rows
+
+
+def rows_of(path: Path) -> list[bytes]:
+    """The rows of a backup, without what chains its lines."""
+    lines = b"".join(stored_backup(path, "1")).splitlines()
+    return [line.rsplit(b",", 1)[0] for line in lines if line.startswith((b'["e"', b'["c"'))]
 
 
 @pytest.mark.parametrize("places", PLACES)

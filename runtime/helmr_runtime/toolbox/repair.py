@@ -14,6 +14,7 @@ from uuid import UUID
 
 from helmr.errors import DataError, LedgerDamaged
 from helmr_runtime.ledger.duck.audit import Audit, audit, bad_checkpoints
+from helmr_runtime.ledger.duck.commit_log import LOG_SUFFIX
 from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, MARK_SUFFIX, sync_directory
 from helmr_runtime.ledger.duck.offline import (
     CheckpointRow,
@@ -97,7 +98,7 @@ def _require_acknowledged(old: StoredLedger) -> None:
     if mark.feed_offset and old.hash_at(mark.feed_offset) != mark.hash:
         raise LedgerDamaged(
             f"entry {mark.feed_offset} was acknowledged, and the ledger has no such entry",
-            hint=f"Put back its {WAL_SUFFIX} file or a backup; or go on without what is lost: "
+            hint=f"Put back its {WAL_SUFFIX} and {LOG_SUFFIX} files or a backup; or go on without what is lost: "
             f"`--drop-from {min(mark.feed_offset, old.head_offset + 1)}`.",
             feed_offset=mark.feed_offset,
         )
@@ -151,11 +152,11 @@ def _write(
 def _swap(path: Path, fresh: Path) -> Path:
     """Put the new file in place of the old one, which is kept under another name; returns that.
 
-    The log goes first: the engine must never find it beside the new file. Without it the head mark keeps the old file
-    from being opened, so that whatever ends this, nothing is written on half of it.
+    The logs go first: the engine must never find its own beside the new file. Without them the head mark keeps the old
+    file from being opened, so that whatever ends this, nothing is written on half of it.
     """
     kept = _free_name(path)
-    for suffix in (WAL_SUFFIX, ""):
+    for suffix in (LOG_SUFFIX, WAL_SUFFIX, ""):
         file = path.with_name(path.name + suffix)
         if file.exists():
             file.rename(kept.with_name(kept.name + suffix))
@@ -172,5 +173,5 @@ def _free_name(path: Path) -> Path:
 
 
 def _remove(fresh: Path) -> None:
-    for suffix in ("", WAL_SUFFIX, MARK_SUFFIX, LOCK_SUFFIX):
+    for suffix in ("", LOG_SUFFIX, WAL_SUFFIX, MARK_SUFFIX, LOCK_SUFFIX):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One transaction of the ledger: entries, checkpoints and holdings appended, nothing updated; pruned sessions removed.
+"""What commits append to the database: entries, checkpoints and holdings, nothing updated; pruned sessions removed.
 
 One statement for each table. Its cost is that of being read and planned, whatever it appends: a few rows as VALUES take
 two thirds of what `unnest` takes, and two hundred eight times as much.
@@ -6,7 +6,7 @@ two thirds of what `unnest` takes, and two hundred eight times as much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -46,14 +46,13 @@ class Table:
             connection.execute(self._any_count, columns(rows, self._width))
 
 
-ENTRIES = Table(
-    "entries",
-    (
-        *("BIGINT", "UUID", "INTEGER", "TIMESTAMPTZ", "VARCHAR"),
-        *("UUID", "INTEGER", "VARCHAR", "VARCHAR", "BLOB"),
-    ),
+ENTRY_TYPES = (
+    *("BIGINT", "UUID", "INTEGER", "TIMESTAMPTZ", "VARCHAR"),
+    *("UUID", "INTEGER", "VARCHAR", "VARCHAR", "BLOB"),
 )
-CHECKPOINTS = Table("checkpoints", ("BIGINT", "UUID", "INTEGER", "VARCHAR"))
+CHECKPOINT_TYPES = ("BIGINT", "UUID", "INTEGER", "VARCHAR")
+ENTRIES = Table("entries", ENTRY_TYPES)
+CHECKPOINTS = Table("checkpoints", CHECKPOINT_TYPES)
 HOLDINGS = Table("holdings", ("UUID", "BIGINT", "VARCHAR"))
 
 
@@ -78,7 +77,7 @@ class LeaseRow:
 
 @dataclass(slots=True)
 class Appends:
-    """What one transaction appends, and which sessions it removes. Entries have their feed offsets."""
+    """What one commit appends, and which sessions it removes. Entries have their feed offsets."""
 
     entries: list[Entry] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
@@ -86,23 +85,50 @@ class Appends:
     removals: list[Removal] = field(default_factory=list)
 
     @property
-    def is_one_statement(self) -> bool:
-        """Only one table is appended to, and nothing else is done."""
-        appended = sum(map(bool, (self.entries, self.checkpoints, self.holdings)))
-        return appended == 1 and not self.removals
+    def head(self) -> tuple[int, bytes] | None:
+        """Feed offset and hash of the last entry, if there is one."""
+        if not self.entries:
+            return None
+        last = self.entries[-1]
+        assert last.feed_offset is not None
+        return last.feed_offset, last.hash
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing."""
+        return not (self.entries or self.checkpoints or self.holdings or self.removals)
+
+
+def joined(parts: Iterable[Appends]) -> Appends:
+    """All of them, in order."""
+    found = Appends()
+    for part in parts:
+        found.entries += part.entries
+        found.checkpoints += part.checkpoints
+        found.holdings += part.holdings
+    return found
 
 
 def append(connection: duckdb.DuckDBPyConnection, appends: Appends) -> None:
-    """Append: in the open transaction, if there is one."""
+    """Append in the open transaction."""
     if appends.entries:
-        ENTRIES.append(connection, [entry_row(entry) for entry in appends.entries])
+        ENTRIES.append(connection, entry_rows(appends.entries))
     if appends.checkpoints:
-        rows = [(c.feed_offset, uuid_of(c.session_id), c.seq, c.body) for c in appends.checkpoints]
-        CHECKPOINTS.append(connection, rows)
+        CHECKPOINTS.append(connection, checkpoint_rows(appends.checkpoints))
     if appends.holdings:
         append_holdings(connection, appends.holdings)
     for removal in appends.removals:
         remove(connection, removal)
+
+
+def entry_rows(entries: Sequence[Entry]) -> list[Row]:
+    """Rows of `entries`."""
+    return [entry_row(entry) for entry in entries]
+
+
+def checkpoint_rows(checkpoints: Sequence[Checkpoint]) -> list[Row]:
+    """Rows of `checkpoints`."""
+    return [(c.feed_offset, uuid_of(c.session_id), c.seq, c.body) for c in checkpoints]
 
 
 def append_holdings(connection: duckdb.DuckDBPyConnection, holdings: Sequence[LeaseRow]) -> None:

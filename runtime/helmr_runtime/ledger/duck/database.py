@@ -1,4 +1,5 @@
-"""The open database: one writer connection, cursors for readers, and how it is opened, reopened and closed.
+"""The open database with its log of commits: one writer connection, cursors for readers, and how it is opened,
+reopened and closed.
 
 Every method blocks; the writer's are called in one thread (the ledger's writer), `reading` in any.
 
@@ -20,6 +21,9 @@ import duckdb
 
 from helmr.errors import LedgerBehind, MasterKeyMissing, PayloadDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.duck.appends import Appends, append
+from helmr_runtime.ledger.duck.commit_log import LOG_SUFFIX, CommitLog
+from helmr_runtime.ledger.duck.cursors import CLOSE_TIMEOUT_S, Cursors
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
     MARK_SUFFIX,
@@ -29,6 +33,7 @@ from helmr_runtime.ledger.duck.files import (
     check_is_database,
     sync_directory,
 )
+from helmr_runtime.ledger.duck.merging import Merging
 from helmr_runtime.ledger.duck.rows import OpenBody, entry_of
 from helmr_runtime.ledger.duck.schema import migrate
 
@@ -45,20 +50,10 @@ STORE_ERRORS = (duckdb.Error, OSError, StoreUnavailable)
 """Everything by which a write fails that may succeed later."""
 
 
-def is_about_data(error: Exception) -> bool:
-    """The engine refused a value, not the disk: others of the same transaction can be stored."""
-    return isinstance(error, duckdb.Error) and not isinstance(
-        error, duckdb.IOException | duckdb.FatalException | duckdb.OutOfMemoryException
-    )
-
-
 _UNITS = {"MB": 10**6, "GB": 10**9}
 
 SPILL_MAX = "1GB"
 """Most that the engine may write beside the file when memory is short; a query can't fill the disk."""
-
-CLOSE_TIMEOUT_S = 5.0
-"""How long closing waits for an interrupted query or read to leave the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,48 +115,15 @@ def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
     return stored
 
 
-class _Readers:
-    """The cursors of reading threads, and which are at work: the engine closes nothing that is busy."""
-
-    def __init__(self) -> None:
-        self._mine = threading.local()
-        self._cursors: set[Connection] = set()
-        self._changed = threading.Condition()
-        self.busy_count = 0
-        self._is_closing = False
-
-    @contextmanager
-    def cursor(self, make: Callable[[], Connection]) -> Iterator[Connection]:
-        """This thread's cursor, made if it has none that is open."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_closing)
-            self.busy_count += 1
-        try:
-            cursor: Connection | None = getattr(self._mine, "cursor", None)
-            if cursor is None or cursor not in self._cursors:
-                cursor = self._mine.cursor = make()
-                self._cursors.add(cursor)
-            yield cursor
-        finally:
-            with self._changed:
-                self.busy_count -= 1
-                self._changed.notify_all()
-
-    def close(self) -> None:
-        """End what reads, and close every cursor. One that can't be interrupted in time is left to its thread."""
-        with self._changed:
-            self._is_closing = True
-            for cursor in self._cursors:
-                cursor.interrupt()
-            has_left = self._changed.wait_for(lambda: not self.busy_count, CLOSE_TIMEOUT_S)
-            cursors, self._cursors = self._cursors, set()
-            if has_left:
-                for cursor in cursors:
-                    cursor.close()
-            else:
-                logger.warning("a read that can't be interrupted still holds the ledger's file")
-            self._is_closing = False
-            self._changed.notify_all()
+def room(path: Path) -> dict[str, int]:
+    """`{size_bytes, disk_free_bytes, disk_total_bytes}`: of the database with its logs, and of the disk under them."""
+    files = [path.with_name(path.name + suffix) for suffix in ("", ".wal", LOG_SUFFIX)]
+    disk = shutil.disk_usage(path.parent)
+    return {
+        "size_bytes": sum(file.stat().st_size for file in files if file.exists()),
+        "disk_free_bytes": disk.free,
+        "disk_total_bytes": disk.total,
+    }
 
 
 class Database:
@@ -179,8 +141,10 @@ class Database:
         self._open_body = open_body
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
+        self._log = CommitLog(path.with_name(path.name + LOG_SUFFIX))
+        self._merging = Merging(self._log)
         self._connection: Connection | None = None
-        self._readers = _Readers()
+        self._readers = Cursors()
         self._query_connection: Connection | None = None
         self._query_lock = threading.Lock()
         self._left_open: Connection | None = None
@@ -208,7 +172,7 @@ class Database:
         Raises:
             RuntimeHeld: Another runtime holds the file.
             DataError: The file is no database.
-            LedgerBehind: The file holds less than the head mark says.
+            LedgerBehind: The file holds less than the head mark says, or its log belongs to another.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.acquire()
@@ -216,8 +180,13 @@ class Database:
             check_is_database(self.path)
             mark = self.mark.read()
             self._connect()
+            self._merging.open_log(self.writer)
+            if self._log.has_unmerged:
+                self.merge()
             self._check_mark(mark)
+            self._merging.head = mark
             migrate(self.writer)
+            self._merging.own_log(self.writer)
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
             sync_directory(self.path.parent)
@@ -230,7 +199,63 @@ class Database:
         if self._connection is None:
             self.heal()
 
-    def write_mark(self, mark: HeadPosition) -> None:
+    # --- commits ----------------------------------------------------------------------------------
+
+    def is_behind(self, session_id: str | None = None) -> bool:
+        """Readers don't see everything that was committed, of that session or any; to be asked from any thread."""
+        return self._log.has_unmerged if session_id is None else self._log.lacks(session_id)
+
+    def commit(self, appends: Appends) -> None:
+        """Bring it to disk, in the log; readers see it after the next transaction or `merge`.
+
+        What removes sessions is brought into the database at once: no log can say that of what it holds.
+
+        Raises:
+            duckdb.Error, OSError, StoreUnavailable: It is not on disk.
+        """
+        head = appends.head
+        if appends.removals:
+            self._store(appends)
+        else:
+            if self._log.is_full:
+                self.merge()
+            self._log.append(appends)
+        if head is not None:
+            self._write_mark(HeadPosition(*head))
+
+    def _store(self, appends: Appends) -> None:
+        assert appends.head is not None, "the entry that says what was removed"
+        head = HeadPosition(*appends.head)
+        self.require_open()
+        try:
+            with self.transaction() as connection:
+                append(connection, appends)
+        except ENGINE_ERROR:
+            # As in `merge`.
+            self.heal()
+            if self._entry_hash(head.feed_offset) != head.hash:
+                raise
+        self._merging.head = head
+
+    def merge(self) -> None:
+        """Have readers see everything that was committed.
+
+        Raises:
+            duckdb.Error, StoreUnavailable: They don't; nothing is lost.
+        """
+        if not self._log.has_unmerged:
+            return
+        self.require_open()
+        try:
+            with self.transaction():
+                pass
+        except ENGINE_ERROR:
+            # Also a commit whose automatic checkpoint failed raises, though it is on disk.
+            self.heal()
+            if self._log.has_unmerged:
+                raise
+
+    def _write_mark(self, mark: HeadPosition) -> None:
         """Name the last durable entry. A mark that stays behind only notices less."""
         try:
             self.mark.write(mark)
@@ -250,11 +275,11 @@ class Database:
         Raises:
             LedgerBehind: What was acknowledged is not there any more.
         """
-        if self._connection is not None and self._answers():
-            return
-        self._disconnect()
-        self._connect()
-        self._check_mark(self.mark.read())
+        if self._connection is None or not self._answers():
+            self._disconnect()
+            self._connect()
+        self._merging.look(self.writer)
+        self._check_mark(self._merging.head)
 
     def _answers(self) -> bool:
         try:
@@ -262,11 +287,6 @@ class Database:
         except ENGINE_ERROR:
             return False
         return True
-
-    def head_offset(self) -> int:
-        """Feed offset of the last entry on disk."""
-        row = self.writer.execute("SELECT max(feed_offset) FROM entries").fetchone()
-        return int(row[0]) if row is not None and row[0] is not None else 0
 
     def projected_offset(self) -> int:
         """Feed offset of the last entry that the tables show."""
@@ -284,34 +304,17 @@ class Database:
                 [name, number],
             )
 
-    def size_bytes(self) -> int:
-        """Bytes of the file and its write-ahead log."""
-        files = (self.path, self.path.with_name(self.path.name + ".wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
-
-    def room(self) -> dict[str, int]:
-        """`{size_bytes, disk_free_bytes, disk_total_bytes}`: of the files, and of the disk under them."""
-        disk = shutil.disk_usage(self.path.parent)
-        return {
-            "size_bytes": self.size_bytes(),
-            "disk_free_bytes": disk.free,
-            "disk_total_bytes": disk.total,
-        }
-
     @contextmanager
-    def transaction(self, *, is_one_statement: bool = False) -> Iterator[Connection]:
-        """One transaction of the writer; on disk when the block has ended.
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer, which begins with all that was committed; on disk when the block has ended.
 
-        An error in the block rolls back. An error of the commit itself says nothing about whether
-        it is on disk; one statement is its own commit.
+        An error in the block rolls back. An error of the engine says nothing about whether it is on disk: `heal`
+        follows, which finds out.
         """
         connection = self.writer
-        if is_one_statement:
-            # To begin and to commit are statements too, a fifth of the whole.
-            yield connection
-            return
         connection.begin()
         try:
+            self._merging.move(connection)
             yield connection
         except BaseException:
             self._rollback(connection)
@@ -321,13 +324,15 @@ class Database:
         except ENGINE_ERROR:
             self._rollback(connection)
             raise
+        self._merging.moved()
 
     @contextmanager
     def taken_back(self) -> Iterator[Connection]:
-        """A transaction of the writer of which nothing stays."""
+        """As `transaction`, of which nothing stays."""
         connection = self.writer
         connection.begin()
         try:
+            self._merging.move(connection)
             yield connection
         finally:
             self._rollback(connection)
@@ -374,6 +379,7 @@ class Database:
         """Close and let go of the lock. The database checkpoints itself."""
         try:
             self._disconnect()
+            self._log.close()
             self.mark.close()
         finally:
             self._lock.release()
@@ -438,7 +444,8 @@ class Database:
         if row is None:
             raise LedgerBehind(
                 f"{self.path} ends before entry {mark.feed_offset}, which was acknowledged",
-                hint=f"Put back {self.path.name}.wal or a newer copy; don't start on this one.",
+                hint=f"Put back {self.path.name}.wal and {self._log.path.name}, or a newer copy; "
+                "don't start on this one.",
                 acknowledged_offset=mark.feed_offset,
             )
         if row != mark.hash:

@@ -21,12 +21,11 @@ from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailab
 from helmr_runtime.clock import Clock
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.duck.alarm import Alarm
-from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, append
+from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.duck.batch_builder import BatchBuilder
 from helmr_runtime.ledger.duck.batches import Batch, Job, Write
 from helmr_runtime.ledger.duck.checkpoints import RecentCheckpoints
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, STORE_ERRORS, Database, is_about_data
-from helmr_runtime.ledger.duck.files import HeadPosition
+from helmr_runtime.ledger.duck.database import STORE_ERRORS, Database
 from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
 from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
@@ -158,6 +157,25 @@ class GroupCommit:
             return await self.projector.ask(read)
         return None
 
+    async def merge(self, read: Read | None = None, of: str | None = None) -> Shown | None:
+        """Return when readers see everything that was committed before the call, of that session or any.
+
+        Args:
+            read: As `project`'s.
+
+        Raises:
+            StoreUnavailable: Nobody can be shown it now.
+        """
+        if not self.database.is_behind(of):
+            return None
+        if self.broken is not None:
+            raise self.broken
+        try:
+            await self.run_in_writer(self.database.merge)
+        except STORE_ERRORS:
+            return await self.project(read)
+        return None
+
     async def close(self) -> None:
         """Store what is queued, bring the tables up to date and close the file."""
         self._closing = True
@@ -258,10 +276,7 @@ class GroupCommit:
             reach(Point.LEDGER_BEFORE_WRITE)
             await self._commit(stamped)
         except STORE_ERRORS as error:
-            if len(stamped) > 1 and is_about_data(error):
-                await self._store_singly(current.writes)
-            else:
-                self._fail(stamped, error)
+            self._fail(stamped, error)
         else:
             self._apply(stamped)
             reach(Point.LEDGER_WRITTEN)
@@ -269,17 +284,6 @@ class GroupCommit:
         now = self._clock.now()
         for head in current.due:
             self.index.reindex(head, now)
-
-    async def _store_singly(self, writes: Iterable[Write]) -> None:
-        """The engine refused the batch: find the one it can't take, store the others."""
-        for write in writes:
-            stamped = self._stamp([write])
-            try:
-                await self._commit(stamped)
-            except STORE_ERRORS as error:
-                self._fail(stamped, error)
-            else:
-                self._apply(stamped)
 
     def _stamp(self, writes: Iterable[Write]) -> list[Write]:
         """Give the entries their feed offsets, and make sure that they can be folded once stored."""
@@ -320,33 +324,10 @@ class GroupCommit:
                 appends.removals.append(write.removal)
             if write.flush is not None:
                 _append_flush(appends, write, write.flush, self.index.heads[write.session_id])
-        await self.run_in_writer(self._write, appends)
+        await self.run_in_writer(self.database.commit, appends)
         self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
-
-    def _write(self, appends: Appends) -> None:
-        """In the writer's thread: one transaction, then the head mark."""
-        self.database.require_open()
-        try:
-            with self.database.transaction(is_one_statement=appends.is_one_statement) as connection:
-                append(connection, appends)
-        except ENGINE_ERROR:
-            # Also a commit whose automatic checkpoint failed raises, though it is on disk.
-            if not self._is_stored(appends):
-                raise
-        if appends.entries:
-            last = appends.entries[-1]
-            assert last.feed_offset is not None
-            self.database.write_mark(HeadPosition(last.feed_offset, last.hash))
-
-    def _is_stored(self, appends: Appends) -> bool:
-        self.database.heal()
-        if not appends.entries:
-            return False
-        last_offset = appends.entries[-1].feed_offset
-        assert last_offset is not None
-        return self.database.head_offset() >= last_offset
 
     def _fail(self, writes: list[Write], error: Exception) -> None:
         self._trouble(error)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from helmr.errors import ChainBroken, DataError, StoreUnavailable
@@ -26,7 +27,7 @@ from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
 from helmr_runtime.ledger.duck.copied_ledger import CopiedLedger
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader, room
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
@@ -261,15 +262,18 @@ class DuckLedger(CopiedLedger):
     async def read(
         self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a short query on a reader's cursor.
+        """Run a short query on a reader's cursor, which sees everything that was committed.
 
         Raises:
             StoreUnavailable: The engine can't answer now.
         """
-
         return await self._reading(lambda reader: query(reader, *args, **kwargs))
 
-    async def _reading(self, run: Callable[[Reader], T]) -> T:
+    async def _reading(self, run: Callable[[Reader], T], of: str | None = None) -> T:
+        shown = await self._group.merge(run, of)
+        return await self._in_reader(run) if shown is None else shown.value
+
+    async def _in_reader(self, run: Callable[[Reader], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._readers, self._database.reading, run)
@@ -285,26 +289,16 @@ class DuckLedger(CopiedLedger):
             return query(reader, *args, **kwargs)
 
         shown = await self._group.project(run)
-        if shown is None:
-            return await self._reading(run)
-        found: T = shown.value
-        return found
+        return await self._in_reader(run) if shown is None else shown.value
 
     async def query(
-        self,
-        sql: str,
-        *,
-        limit: int = QUERY_ROWS_DEFAULT,
-        timeout_s: float = QUERY_TIMEOUT_S,
+        self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, timeout_s: float = QUERY_TIMEOUT_S
     ) -> bytes:
         """Run SQL of an operator over the public views (`helmr_runtime.ledger.duck.query`), after everything
         acknowledged stands in the tables that it reads; the result as an Arrow IPC stream (`helmr.query`)."""
-        if reads_late(sql):
-            await self._group.project()
-        rows_max = max(1, min(limit, QUERY_ROWS_MAX))
-        return await self._queries.run(
-            sql, rows_max=rows_max, timeout_s=min(timeout_s, QUERY_TIMEOUT_S)
-        )
+        await (self._group.project() if reads_late(sql) else self._group.merge())
+        rows_max, timeout_s = max(1, min(limit, QUERY_ROWS_MAX)), min(timeout_s, QUERY_TIMEOUT_S)
+        return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
 
     async def verify_chain(self, session_id: str) -> int:
         """Check a session's hash chain to its last entry; returns their number.
@@ -323,9 +317,7 @@ class DuckLedger(CopiedLedger):
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
-        loop = asyncio.get_running_loop()
-        room = await loop.run_in_executor(self._readers, self._database.room)
-        return _stats(self._group, room)
+        return _stats(self._group, await asyncio.to_thread(room, self._database.path))
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
@@ -397,7 +389,8 @@ class DuckLedger(CopiedLedger):
         earlier: dict[int, str] = {}
         named: dict[int, Entry] = {}
         if missing or (head.checkpoint_offset and checkpoint is None):
-            checkpoint, earlier, named = await self.read(checkpoint_of, head, missing, bodies)
+            find = partial(checkpoint_of, head=head, missing=missing, bodies=bodies)
+            checkpoint, earlier, named = await self._reading(find, session_id)
         tail |= {offset: named[offset] for offset in missing}
         return Loaded(
             epoch=epoch,
@@ -417,12 +410,12 @@ class DuckLedger(CopiedLedger):
         )
 
 
-def _stats(group: GroupCommit, room: Mapping[str, int]) -> dict[str, Any]:
+def _stats(group: GroupCommit, sizes: Mapping[str, int]) -> dict[str, Any]:
     index, stopped = group.index, group.broken or group.superseded
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
-        **room,
+        **sizes,
         **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
         "failure": stopped.message if stopped is not None else group.failure,

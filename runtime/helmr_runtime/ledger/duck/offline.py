@@ -23,6 +23,15 @@ from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.appends import (
+    CHECKPOINT_TYPES,
+    ENTRY_TYPES,
+    Appends,
+    Table,
+    checkpoint_rows,
+    entry_rows,
+)
+from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, LOG_SUFFIX, read_unmerged
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
 from helmr_runtime.ledger.duck.files import (
@@ -75,6 +84,9 @@ INSERT INTO checkpoints SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest(
 
 KNOWN_GAPS = "known_gaps"
 """The row of `meta` that says how many entries lack for good."""
+
+LOGGED_ROWID = 2**60
+"""Of the first row that only a log has: it stands behind all that the file has."""
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 """What the engine says of a full disk; it has no class for that."""
@@ -220,8 +232,7 @@ def stored_ledger(path: Path) -> Iterator[StoredLedger]:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             migrate(connection)
             with translated(path):
-                quoted = str(path).replace("'", "''")
-                connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
+                _attach(connection, path)
                 ledger = StoredLedger(path, connection)
                 _check_schema(ledger)
                 yield ledger
@@ -229,6 +240,40 @@ def stored_ledger(path: Path) -> Iterator[StoredLedger]:
             connection.close()
     finally:
         lock.release()
+
+
+def _attach(connection: Connection, path: Path) -> None:
+    """Have the file as `stored`, with what only its log of commits has."""
+    quoted = str(path).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
+    meta = dict(connection.execute("SELECT name, number FROM stored.meta").fetchall())
+    log = path.with_name(path.name + LOG_SUFFIX)
+    appends = read_unmerged(log, meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
+    if not appends.is_empty:
+        connection.execute("DETACH stored")
+        connection.execute(f"ATTACH '{quoted}' AS file (READ_ONLY)")
+        connection.execute("ATTACH ':memory:' AS stored")
+        _lay_over(connection, appends)
+
+
+def _lay_over(connection: Connection, appends: Appends) -> None:
+    """Make views in `stored` of the tables in `file` and of rows behind theirs."""
+    logged = {
+        "entries": (ENTRY_TYPES, entry_rows(appends.entries)),
+        "checkpoints": (CHECKPOINT_TYPES, checkpoint_rows(appends.checkpoints)),
+    }
+    for name, (types, added) in logged.items():
+        connection.execute(f"CREATE TABLE stored.logged_{name} AS FROM file.{name} LIMIT 0")
+        if added:
+            Table(f"stored.logged_{name}", types).append(connection, added)
+        connection.execute(
+            f"CREATE VIEW stored.{name} AS SELECT rowid AS rowid, * FROM file.{name} "  # noqa: S608 - names of our own
+            f"UNION ALL SELECT {LOGGED_ROWID} + rowid, * FROM stored.logged_{name}"
+        )
+    tables = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'file'"
+    for (name,) in connection.execute(tables).fetchall():
+        if name not in logged:
+            connection.execute(f"CREATE VIEW stored.{name} AS FROM file.{name}")
 
 
 @contextmanager

@@ -32,6 +32,7 @@ IDS_CACHED = 16_384
 """Ids converted again and again: those of the sessions, runs and waits at work."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @lru_cache(IDS_CACHED)
@@ -66,6 +67,11 @@ def id_or_none(prefix: str, value: UUID | None) -> str | None:
 def time_of(micros: int) -> datetime:
     """The time that `epoch_us` gave."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros_of(moment: datetime) -> int:
+    """What `time_of` makes the time of again."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def time_or_none(micros: int | None) -> datetime | None:

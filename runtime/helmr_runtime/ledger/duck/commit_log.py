@@ -1,0 +1,287 @@
+"""The log of commits: what was acknowledged and does not stand in the database yet.
+
+A commit costs the database more than a millisecond of processor time, whatever it stores. So a commit is one record
+appended to this file and synced, and what the records hold is moved into the database many at a time, in one of its
+transactions, which also says up to which record (`meta`, `LOG_NUMBER`). From then on those records are nobody's, and
+the next ones are written over them from the file's beginning: a file that does not grow is synced faster.
+
+A record is a header (mark, log, number, length and checksum of the text) and a JSON text in ASCII, so that nothing that
+a text holds can pass for a header. Reading ends at the first record that is torn, or does not carry the next number: it
+is what an earlier round has left, or was never acknowledged. `log` is a number that the database has too: a file that
+belongs to another ledger is found out.
+
+Every method blocks; all are called in the ledger's writer thread, but for `has_unmerged` and `lacks`.
+
+Invariants: S-52, S-60 (on disk when `append` returns), S-65.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from helmr.errors import LedgerBehind
+from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
+from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, joined
+from helmr_runtime.ledger.duck.rows import micros_of, time_of
+from helmr_runtime.security.private_files import open_private
+
+LOG_SUFFIX = ".commits"
+LOG_ID, LOG_NUMBER = "log_id", "log_number"
+"""Rows of `meta`: whose log it is, and its last record that stands in the database."""
+
+HEADER = struct.Struct("<4sQQII")
+PLACE = struct.Struct("<QQ")
+MARK = b"\xffHL\x01"
+"""Its first byte stands in no record's text."""
+
+GROWS_BYTES = 1024 * 1024
+FULL_BYTES = 16 * 1024 * 1024
+"""So much may lie in the file; then the database has to take it before the next commit."""
+
+
+class CommitLog:
+    """One ledger's log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._id = 0
+        self._place = 0
+        """Where the next record begins."""
+        self._size = 0
+        self.number = 0
+        """Of the last record."""
+        self._unmerged: list[tuple[int, Appends]] = []
+        """The records that are not in the database, each with its number."""
+        self._sessions: set[str] = set()
+        """Whose they are."""
+
+    @property
+    def has_unmerged(self) -> bool:
+        """Something stands here and not in the database; also to be asked from other threads."""
+        return bool(self._unmerged)
+
+    def unmerged(self) -> Appends:
+        """What stands here and not in the database."""
+        return joined(appends for _, appends in self._unmerged)
+
+    def lacks(self, session_id: str) -> bool:
+        """The database lacks something of that session; also to be asked from other threads."""
+        return session_id in self._sessions
+
+    @property
+    def is_full(self) -> bool:
+        """The database has to take what is here before more can be written."""
+        return self._place >= FULL_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._size
+
+    def open(self, log_id: int, number: int) -> None:
+        """Open the file, or make it, and read the records behind that number.
+
+        Args:
+            log_id: Of the ledger's own log; 0 for one that never had one.
+            number: Of the last record that stands in the database.
+
+        Raises:
+            LedgerBehind: The file is another ledger's, or of a later state of this one.
+            OSError: It can't be opened.
+        """
+        fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
+        try:
+            self._size = os.fstat(fd).st_size
+            self._id, self.number = log_id, number
+            for found, text, end in _behind(self.path, _whole(fd, self._size), log_id, number):
+                self.number, self._place = found, end
+                self._keep(found, _read(text))
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def belongs_to(self, log_id: int) -> None:
+        """From now on records carry that number."""
+        self._id = log_id
+
+    def append(self, appends: Appends) -> None:
+        """Write a record; on disk when this returns.
+
+        Raises:
+            OSError: It is not, and the next one takes its place.
+        """
+        assert self._fd is not None
+        text = _text(appends)
+        number = self.number + 1
+        checksum = _checksum(self._id, number, text)
+        header = HEADER.pack(MARK, self._id, number, len(text), checksum)
+        end = self._place + len(header) + len(text)
+        if end > self._size:
+            size = -(-end // GROWS_BYTES) * GROWS_BYTES
+            os.posix_fallocate(self._fd, 0, size)
+            self._size = size
+        try:
+            _write(self._fd, header + text, self._place)
+            os.fdatasync(self._fd)
+        except OSError:
+            # It may be whole all the same, and a kill before the next one would have it read as acknowledged.
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, bytes(len(MARK)), self._place)
+            raise
+        self.number, self._place = number, end
+        self._keep(number, appends)
+
+    def _keep(self, number: int, appends: Appends) -> None:
+        self._unmerged.append((number, appends))
+        self._sessions.update(entry.session_id for entry in appends.entries)
+        self._sessions.update(one.session_id for one in appends.checkpoints)
+
+    def merged(self, number: int) -> None:
+        """The database has everything up to that record."""
+        self._unmerged = [one for one in self._unmerged if one[0] > number]
+        if not self._unmerged:
+            self._place = 0
+            self._sessions = set()
+            if self._fd is not None and self._size > FULL_BYTES:
+                os.ftruncate(self._fd, 0)
+                self._size = 0
+
+    def close(self) -> None:
+        """Close the file; it is empty if the database has everything."""
+        if self._fd is None:
+            return
+        if not self.has_unmerged:
+            os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+        self._fd = None
+
+
+def read_unmerged(path: Path, log_id: int, number: int) -> Appends:
+    """What a log holds that its ledger's database lacks; the file is left as it is. Raises as `CommitLog.open`."""
+    try:
+        fd = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return Appends()
+    try:
+        data = _whole(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+    return joined(_read(text) for _, text, _ in _behind(path, data, log_id, number))
+
+
+def _write(fd: int, data: bytes, place: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, place)
+        rest, place = rest[written:], place + written
+
+
+def _whole(fd: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    place = 0
+    while place < size and (part := os.pread(fd, size - place, place)):
+        parts.append(part)
+        place += len(part)
+    return b"".join(parts)
+
+
+def _behind(path: Path, data: bytes, log_id: int, number: int) -> Iterator[tuple[int, bytes, int]]:
+    """Number, text and end of each record that the ledger lacks, which has everything up to `number`.
+
+    Raises:
+        LedgerBehind: They are not that ledger's, or others lie between.
+    """
+    for found_id, found, text, end in _records(data):
+        if found_id != log_id:
+            raise LedgerBehind(
+                f"{path} is not the log of the ledger beside it",
+                hint="Put back the files that belong together, that ledger's .wal too. If it is whole without this "
+                "one, remove this one.",
+            )
+        if found > number + 1:
+            raise LedgerBehind(
+                f"{path} begins with commit {found}, and the ledger beside it ends with {number}",
+                hint="Put back a newer copy of the ledger with its log; don't start on this one.",
+            )
+        if found > number:
+            number = found
+            yield found, text, end
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
+    """Log, number, text and end of each whole record, as long as their numbers follow one another."""
+    place, expected = 0, None
+    while place + HEADER.size <= len(data):
+        mark, log_id, number, length, checksum = HEADER.unpack_from(data, place)
+        end = place + HEADER.size + length
+        text = data[place + HEADER.size : end]
+        is_next = expected is None or number == expected
+        is_whole = mark == MARK and len(text) == length
+        if not is_whole or not is_next or checksum != _checksum(log_id, number, text):
+            return
+        yield log_id, number, text, end
+        place, expected = end, number + 1
+
+
+def _checksum(log_id: int, number: int, text: bytes) -> int:
+    return zlib.crc32(text, zlib.crc32(PLACE.pack(log_id, number)))
+
+
+def _text(appends: Appends) -> bytes:
+    rows = (
+        [_entry_row(entry) for entry in appends.entries],
+        [(c.feed_offset, c.session_id, c.seq, c.body) for c in appends.checkpoints],
+        [(h.session_id, h.epoch, h.holder) for h in appends.holdings],
+    )
+    return json.dumps(rows, separators=(",", ":")).encode("ascii")
+
+
+def _read(text: bytes) -> Appends:
+    entries, checkpoints, holdings = json.loads(text)
+    return Appends(
+        entries=[_entry_of(row) for row in entries],
+        checkpoints=[Checkpoint(*row) for row in checkpoints],
+        holdings=[LeaseRow(*row) for row in holdings],
+    )
+
+
+def _entry_row(entry: Entry) -> tuple[Any, ...]:
+    return (
+        entry.feed_offset,
+        entry.session_id,
+        entry.seq,
+        micros_of(entry.recorded_at),
+        entry.kind.value,
+        entry.run_id,
+        entry.op,
+        principal_text(entry.principal),
+        entry.body_json,
+        entry.hash.hex(),
+    )
+
+
+def _entry_of(row: list[Any]) -> Entry:
+    """An entry as it is stored: its body stays closed, since only a row is made of it."""
+    offset, session_id, seq, recorded_us, kind, run_id, op, principal, body, digest = row
+    return Entry(
+        session_id=session_id,
+        seq=seq,
+        recorded_at=time_of(recorded_us),
+        kind=EntryKind(kind),
+        run_id=run_id,
+        op=op,
+        principal=Principal.from_json(json.loads(principal)),
+        body={},
+        body_json=body,
+        hash=bytes.fromhex(digest),
+        feed_offset=offset,
+    )

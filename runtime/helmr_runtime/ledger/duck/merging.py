@@ -1,0 +1,91 @@
+"""How the log of commits gets into the database: within the writer's transactions, and counted there.
+
+Invariants: S-52, S-53, S-60.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import duckdb
+
+from helmr_runtime.core.entries import GENESIS
+from helmr_runtime.ledger.duck.appends import append
+from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, CommitLog
+from helmr_runtime.ledger.duck.files import HeadPosition
+
+Connection = duckdb.DuckDBPyConnection
+
+
+class Merging:
+    """What of the log the database has.
+
+    Args:
+        log: Not open yet.
+
+    Attributes:
+        head: The last entry that the database is known to have.
+    """
+
+    def __init__(self, log: CommitLog) -> None:
+        self._log = log
+        self.head = HeadPosition(0, GENESIS)
+        self._moved: tuple[int, HeadPosition] = (0, self.head)
+        """The last record and entry that the database has once the transaction that was begun last is on disk."""
+        self._is_open = False
+        """It is not known whether that is on disk."""
+
+    def open_log(self, connection: Connection) -> None:
+        """Read what was committed and has not got into the database; raises as `CommitLog.open`."""
+        meta = _meta(connection)
+        self._log.open(meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
+
+    def own_log(self, connection: Connection) -> None:
+        """Say whose the log is, if that has not been said."""
+        log_id = _meta(connection).get(LOG_ID)
+        if log_id is None:
+            log_id = secrets.randbelow(2**62) + 1
+            connection.execute(
+                "INSERT INTO meta VALUES ($1, $2), ($3, 0)", [LOG_ID, log_id, LOG_NUMBER]
+            )
+        self._log.belongs_to(log_id)
+
+    def move(self, connection: Connection) -> None:
+        """Write what is in the log within the open transaction; `moved` follows, or `look`."""
+        if self._is_open:
+            self.look(connection)
+        self._is_open = True
+        self._moved = (self._log.number, self.head)
+        if not self._log.has_unmerged:
+            return
+        appends = self._log.unmerged()
+        append(connection, appends)
+        connection.execute(
+            "UPDATE meta SET number = $1 WHERE name = $2", [self._log.number, LOG_NUMBER]
+        )
+        if appends.head is not None:
+            self._moved = (self._log.number, HeadPosition(*appends.head))
+
+    def moved(self) -> None:
+        """That transaction is on disk."""
+        number, self.head = self._moved
+        self._log.merged(number)
+        self._is_open = False
+
+    def look(self, connection: Connection) -> None:
+        """Find out whether it is."""
+        number = _meta(connection).get(LOG_NUMBER, 0)
+        if number == self._moved[0]:
+            self.head = self._moved[1]
+        self._log.merged(number)
+        self._is_open = False
+
+
+def _meta(connection: Connection) -> dict[str, int]:
+    try:
+        found = connection.execute(
+            "SELECT name, number FROM meta WHERE name IN ($1, $2)", [LOG_ID, LOG_NUMBER]
+        ).fetchall()
+    except duckdb.CatalogException:  # a file that is being made
+        return {}
+    return dict(found)
