@@ -408,8 +408,8 @@ class Clients:
         """What is due by the clock begins, then nothing more does; every wait is answered until no run is left."""
         random = self._world.random("the end")
         schedules = self._world.invariants.schedules
-        while schedules.behind(self._world.clock.now()) is not None:
-            await asyncio.sleep(0.1)
+        while self.under_way or schedules.behind(self._world.clock.now()) is not None:
+            await asyncio.sleep(0.1)  # a command that is under way may go on with a schedule
         for name in schedules.by_name:
             await self._tell(Asked("pause", ALICE, ids.new_id(ids.OPERATION), name, {}))
         while self.under_way or self._world.check_quiet() is not None:
