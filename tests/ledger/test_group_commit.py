@@ -149,6 +149,7 @@ async def test_facts_that_are_left_for_the_next_transaction_keep_their_order(duc
         *(duck.fact(complete_token(token_id, n)) for n in range(5)),
         return_exceptions=True,
     )
+    assert not isinstance(first, BaseException)
     assert first["outcome"] == "completed"
     assert [type(one) for one in others] == [TokenCompleted] * 4
 

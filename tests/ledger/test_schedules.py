@@ -17,6 +17,7 @@ from helmr_runtime.core import schedules as core
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
+from helmr_runtime.ledger.duck.appends import Appends
 from helmr_runtime.ledger.duck.database import Database
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -370,16 +371,16 @@ async def test_a_start_that_is_not_stored_is_due_again_and_one_that_is_not(
     duck = await opener()
     await duck.write_catalog(SAME, RUNTIME)
     await duck.fact(write())
-    ordinary = Database.transaction
+    ordinary = Database.commit
     fails = [True, True]
 
-    def transaction(self: Database, **options: Any) -> Any:
+    def commit(self: Database, appends: Appends) -> None:
         if fails:
             fails.pop()
             raise OSError(28, "No space left on device")
-        return ordinary(self, **options)
+        ordinary(self, appends)
 
-    monkeypatch.setattr(Database, "transaction", transaction)
+    monkeypatch.setattr(Database, "commit", commit)
     clock.move_to(START_AT + HOUR)
     async with asyncio.timeout(10):
         while await started(duck) != ["01 13:00:00"]:

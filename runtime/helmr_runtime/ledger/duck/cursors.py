@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ Connection = duckdb.DuckDBPyConnection
 
 CLOSE_TIMEOUT_S = 5.0
 """How long closing waits for an interrupted query or read to leave the engine."""
+INTERRUPT_EVERY_S = 0.05
 
 
 class Cursors:
@@ -48,9 +50,13 @@ class Cursors:
         """End what reads, and close every cursor. One that can't be interrupted in time is left to its thread."""
         with self._changed:
             self._is_closing = True
-            for cursor in self._cursors:
-                cursor.interrupt()
-            has_left = self._changed.wait_for(lambda: not self.busy_count, CLOSE_TIMEOUT_S)
+            gives_up_at_s = time.monotonic() + CLOSE_TIMEOUT_S
+            has_left = not self.busy_count
+            while not has_left and time.monotonic() < gives_up_at_s:
+                # Again and again: what is interrupted before it has begun in the engine is not.
+                for cursor in tuple(self._cursors):
+                    cursor.interrupt()
+                has_left = self._changed.wait_for(lambda: not self.busy_count, INTERRUPT_EVERY_S)
             cursors, self._cursors = self._cursors, set()
             if has_left:
                 for cursor in cursors:
