@@ -58,7 +58,7 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     except BadDuration as error:
         raise UsageError(f"{path}: closed_after: {error.message}") from error
     if not PRUNE_AGE_MIN_S <= closed_after_s <= PRUNE_AGE_MAX_S:
-        raise UsageError(f"{path}: closed_after is at least 1d and at most 100 years")
+        raise UsageError(f"{path}: closed_after is at least 1d")
     return Retention(closed_after_s=closed_after_s, archive=archive)
 
 

@@ -39,7 +39,7 @@ REASON_MAX = 500
 PRUNE_AGE_MIN_S = 86_400.0
 """Youngest that a session which is over may be when it is pruned, in seconds: repeated operations are known so long."""
 
-PRUNE_AGE_MAX_S = 100 * 366 * 86_400.0
+PRUNE_AGE_MAX_S = 3_660 * 86_400.0
 """And oldest."""
 
 CHILDREN_AWAITED_MAX = 1_000
