@@ -8,6 +8,7 @@
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
+#   make hour    an operator's hour at the console, before the desk and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
@@ -24,6 +25,7 @@ MODEL_ARGS ?=
 BENCH_ARGS ?=
 SCALE_ARGS ?=
 HISTORY_ARGS ?= run
+HOUR_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +38,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories bench scale soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -97,6 +99,10 @@ model: $(VENV)/.stamp-dev
 # Builds ledgers in .bench/scale once and keeps them: the largest takes ten minutes or more, and 2 GB.
 scale: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
+
+# Makes a checkout of the commit before the desk in .bench once, with an environment of its own.
+hour: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.operators_hour $(HOUR_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev

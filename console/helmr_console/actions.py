@@ -60,6 +60,7 @@ class Context:
     pending: int = 0
     field: bool = False
     in_list: bool = False
+    list_below: bool = False
     batch_running: bool = False
     unsent: bool = False
     looked_at: bool = False
@@ -134,6 +135,15 @@ def key_name(key: str) -> str:
     return _NAMES.get(key, key)
 
 
+def key_while_typing(action: Action) -> str:
+    """The first key that does it while a text has the focus, as people write it; empty if all are characters."""
+    return next((key_name(key) for key in action.keys if not _is_character(key)), "")
+
+
+def _is_character(key: str) -> bool:
+    return len(key) == 1 or key == "space" or (key in _NAMES and key != "escape")
+
+
 def _needs(name: str, otherwise: str) -> Reason:
     """This part of the context, else these words."""
     return lambda context: "" if getattr(context, name) else otherwise
@@ -145,6 +155,7 @@ _needs_pending = _needs("pending", "nothing is new")
 _needs_session = _needs("session_status", "no session is selected")
 _needs_field = _needs("field", "no field has the focus")
 _needs_list = _needs("in_list", "no list of rows has the focus")
+_needs_list_below = _needs("list_below", "there is no list of rows here or below")
 _needs_typed = _needs("discardable", "nothing has been typed")
 _needs_held = _needs("held", "nothing is held: what was confirmed has been sent")
 _needs_batch = _needs("batch_running", "nothing is being sent")
@@ -341,8 +352,8 @@ ACTIONS: tuple[Action, ...] = (
            "Put back what the field was before anything was typed, in this form or its draft.", 60,
            reason=_needs_field),
     Action("row.add", _F, ("ctrl+o",), "Add row",
-           "In a list of rows: one more behind this one.", 22, reason=_needs_list,
-           shown_when=lambda context: context.in_list),
+           "One more row behind this one; above a list, one at its end.", 22, reason=_needs_list_below,
+           shown_when=lambda context: context.list_below),
     Action("row.remove", _F, ("ctrl+g",), "Remove row",
            "In a list of rows: take this one away; on the line below them, the last one.", 23,
            reason=_needs_list, shown_when=lambda context: context.in_list),

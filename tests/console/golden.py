@@ -74,6 +74,7 @@ def steady(text: str) -> str:
         r"(ses|wait|run|rec|tok|note|op|pat|key)_[0-9a-z]{26}", lambda m: f"{m[1]}_{'x' * 26}", text
     )
     text = re.sub(r"(ses|wait|run)…[0-9a-z]{7}", lambda m: f"{m[1]}…{'x' * 7}", text)
+    text = re.sub(r"stp_[0-9a-f]{32}", f"stp_{'x' * 32}", text)
     text = re.sub(r"ses_x{26}", f"ses_{'x' * 26}", text)
     return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:4356", text)
 

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static, TextArea
 
 from helmr.models import EntryInfo
 from helmr_console import actions
-from helmr_console.actions import BY_ID, Context, Scope, key_name
+from helmr_console.actions import BY_ID, Context, Scope
 from helmr_console.console import Console
 from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
@@ -173,12 +173,32 @@ class ConsoleScreen(Screen[None]):
         right = ((f"{held}  ", "accent"), *right) if held else right
         self.query_one(StatusLine).show(left, right, self.console.saying())
         offered = actions.footer(self.SCOPES, self.context())
-        self.query_one(FooterBar).show(offered, self.console.key_names, self.labels())
+        names = dict(self.console.key_names)
+        if self.is_typing:
+            # A letter is text there.
+            keys = {action.id: actions.key_while_typing(action) for action, _ in offered}
+            offered = [one for one in offered if keys[one[0].id]]
+            names = keys | names
+        self.query_one(FooterBar).show(offered, names, self.labels())
+
+    @property
+    def is_typing(self) -> bool:
+        """Whether characters are text now, and no keys."""
+        return isinstance(self.focused, Input | TextArea)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys do something now."""
+        self.refresh_bars()
+
+    def on_descendant_blur(self) -> None:
+        """Other keys do something now."""
+        self.refresh_bars()
 
     def _undo_key(self) -> str:
-        if isinstance(self.focused, Input | TextArea):
-            return key_name(BY_ID["undo"].keys[-1])  # the first one is text there
-        return self.console.key_names.get("undo", BY_ID["undo"].key_text)
+        undo = BY_ID["undo"]
+        if self.is_typing:
+            return actions.key_while_typing(undo)
+        return self.console.key_names.get(undo.id, undo.key_text)
 
     def labels(self) -> dict[str, str]:
         """Other words in the footer, by action id."""

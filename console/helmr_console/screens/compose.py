@@ -162,6 +162,7 @@ class ComposeScreen(SubmitScreen):
             super().context(),
             field=form is not None and (form.focused_row() is not None or form.is_raw),
             in_list=in_form and form is not None and form.focused_list() is not None,
+            list_below=in_form and form is not None and form.list_at_hand() is not None,
             discardable=self._discarded is not None
             or (in_form and form is not None and form.is_touched()),
         )

@@ -17,7 +17,6 @@ from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.desk import DeskScreen
 from helmr_console.submission import SendPhase
-from helmr_console.widgets.fields import ChoiceField
 from helmr_console.widgets.form import SchemaForm
 
 
@@ -56,8 +55,8 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
     HELP_TEXT = (
         "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is held for some "
         "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, c claims or "
-        "releases, d gives it to somebody, z puts it off, tab goes into a text, Esc leaves. What was "
-        "entered is kept as a draft."
+        "releases, d gives it to somebody, z puts it off. A text has the focus at once; Esc goes from it to "
+        "the keys that are letters, and from there away. What was entered is kept as a draft."
     )
 
     def __init__(self, round_: Round, wait_id: str) -> None:
@@ -71,11 +70,6 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         wait_id = round_.next(console.open_ids())
         if wait_id is not None:
             app.push_screen(cls(round_, wait_id))
-
-    def focus_form(self, form: SchemaForm) -> None:
-        """The question is read before a text is typed: only what is chosen by a key has the focus at once."""
-        if isinstance(form.first_editor(), ChoiceField):
-            form.focus_first()
 
     def needs_no_review(self, form: SchemaForm) -> bool:
         """Nothing is reviewed where everything can be taken back."""
@@ -133,6 +127,17 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
     def seen_to(self) -> None:
         """On to the next, as if it was skipped."""
         self.do_skip()
+
+    def labels(self) -> dict[str, str]:
+        """Esc gives the letters back before it leaves."""
+        return {**super().labels(), "back": "Keys"} if self.is_typing else super().labels()
+
+    def do_back(self) -> None:
+        """Out of a text, where letters are no keys; from there away."""
+        if self.is_typing and self.submission.phase is SendPhase.FORM:
+            self.set_focus(None)
+            return
+        super().do_back()
 
     def do_skip(self) -> None:
         """Keep what was entered, and go on."""

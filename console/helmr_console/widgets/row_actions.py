@@ -11,7 +11,10 @@ from helmr_console.widgets.list_field import AddRow, ListField, RowBox
 
 
 class RowActions(Vertical):
-    """A form with lists of rows. The one in which the focus is, is meant, and of nested ones the innermost."""
+    """A form with lists of rows. The one in which the focus is, is meant, and of nested ones the innermost.
+
+    Only a new row may come to a list that does not have the focus: to the next one below it.
+    """
 
     form: Form
 
@@ -42,11 +45,24 @@ class RowActions(Vertical):
         around = next((one for one in focus.ancestors if isinstance(one, ListField)), None)
         return (around, around.box_around(focus)) if around is not None else None
 
+    def list_at_hand(self) -> tuple[ListField, RowBox | None] | None:
+        """The list in which the focus is, and its row; where it is in none, the next one below it."""
+        found = self.focused_list()
+        if found is not None or self.is_raw:
+            return found
+        chain, focus = self.screen.focus_chain, self.screen.focused
+        below = chain[chain.index(focus) + 1 :] if focus in chain else chain
+        for part in below:
+            around = [one for one in part.ancestors if isinstance(one, ListField)]
+            if around:
+                return around[-1], None
+        return None
+
     async def add_row(self) -> str:
         """A row behind the one in which the focus is, or at the end, and the focus into it; returns why not, if not."""
-        found = self.focused_list()
+        found = self.list_at_hand()
         if found is None:
-            return "no list has the focus"
+            return "there is no list of rows here or below"
         field, box = found
         why_not = forms.room(self.form, field.field, self.cells())
         if why_not:
@@ -81,6 +97,8 @@ class RowActions(Vertical):
         target = editors[0] if editors else field.editor
         if target is not None:
             target.focus()
+            # Where a new row stands is known when it has been laid out.
+            self.call_after_refresh(target.scroll_visible, animate=False)
 
     async def on_add_row_pressed(self, event: AddRow.Pressed) -> None:
         """Enter on the last line of a list."""

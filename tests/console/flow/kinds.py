@@ -71,6 +71,12 @@ class Rows(BaseModel):
     remark: str = Field(max_length=40)
 
 
+class Below(BaseModel):
+    name: str = Field(max_length=40)
+    city: str = Field(max_length=40)
+    items: list[Item]
+
+
 class Optional(BaseModel):
     note: str | None = Field(default=None, max_length=40)
     reason: Literal["goodwill", "damaged"] = "goodwill"
@@ -150,6 +156,15 @@ KINDS = {
                 {"sku": "A11", "qty": 3},
             ],
             "remark": "soon",
+        },
+    ),
+    "below": Kind(
+        Below,
+        f"Elm{TAB}Bern{ROW}A11{TAB}3{ROW}B22{TAB}1",
+        {
+            "name": "Elm",
+            "city": "Bern",
+            "items": [{"sku": "A11", "qty": 3}, {"sku": "B22", "qty": 1}],
         },
     ),
     "optional": Kind(

@@ -56,12 +56,19 @@ wait for ever on a lock that one of them held."""
 
 
 class Terminal:
-    """A pseudo-terminal with a command in it. `raw` is every byte it wrote."""
+    """A pseudo-terminal with a command in it. `raw` is every byte it wrote.
 
-    def __init__(self, columns: int, lines: int) -> None:
+    Args:
+        columns: Cells of a line.
+        lines: Lines.
+        python: The interpreter that runs the command; this one if not given.
+    """
+
+    def __init__(self, columns: int, lines: int, *, python: str = sys.executable) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
-        self.raw = b""
+        self.raw = bytearray()  # a console writes megabytes; bytes would be copied for each read
+        self._python = python
         self.master, self.slave = pty.openpty()
         self._size(columns, lines)
         self.before = termios.tcgetattr(self.slave)
@@ -81,7 +88,7 @@ class Terminal:
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
         env.pop("NO_COLOR", None)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", TAKE_TERMINAL, *arguments,
+            self._python, "-c", TAKE_TERMINAL, *arguments,
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
         )  # fmt: skip
         asyncio.get_running_loop().add_reader(self.master, self._read)

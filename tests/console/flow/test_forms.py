@@ -171,3 +171,31 @@ async def test_what_a_rival_answered_is_shown_in_full_beside_a_form_half_filled(
     await bench.sees("Their answer")
     await bench.sees('"sku": "T8"')
     await bench.sees("mine")
+
+
+async def test_a_row_is_added_from_a_field_above_its_list_and_is_in_sight(bench: Bench) -> None:
+    """What is out of sight would be typed into blindly."""
+    await bench.ask("fill", kind="below")
+    await bench.open(size=(80, 24))
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.sees("^o Add row")
+    for place in (1, 2, 3):
+        await bench.press("ctrl+o")
+        await bench.sees(f"items {place} of {place}")
+        assert screen.form.focused_row().field.label == "sku"
+        await bench.until(lambda: screen.focused.region in screen.query_one("#left").region)
+    await bench.press("ctrl+g", "ctrl+g", "ctrl+g")
+    assert screen.form.cells()["items"] == ()
+
+
+async def test_a_form_without_lists_has_no_row_to_add(bench: Bench) -> None:
+    await bench.ask("fill", kind="text")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    await bench.form()
+    assert "Add row" not in bench.text()
+    await bench.press("ctrl+o")
+    await bench.sees("there is no list of rows here or below")

@@ -249,13 +249,26 @@ async def test_without_a_grace_time_everything_is_reviewed_also_one_by_one(bench
         await bench.stack.run_until(wait["run"]["id"], "succeeded")
 
 
-async def test_esc_leaves_with_a_draft_and_text_is_not_focused_first(bench: Bench) -> None:
-    wait = await bench.ask("talk")
-    await bench.open(hold_s=HOLD_S)
-    await bench.inbox(1)
+async def test_a_text_has_the_focus_at_once_and_esc_gives_the_letters_back(bench: Bench) -> None:
+    first = await bench.ask("talk", subject="First?")
+    second = await bench.ask("order", subject="Second?")
+    await bench.open(hold_s=HOLD_S, size=(120, 36))
+    inbox = await bench.inbox(2)
+    by_id = {one["id"]: one for one in (first, second)}
+    asked = [by_id[key] for key in inbox.list.keys]
     await bench.press("n")
-    screen = await form_on(bench, wait)
+    screen = await form_on(bench, asked[0])
+    await bench.press("s")
+    assert screen.form.focused_row().text() == "s", "a letter is text"
+    await bench.sees("F8 Skip")
+    await bench.sees("esc Keys")
+    assert "Delegate" not in bench.text(), "its key is a letter"
+    await bench.press("escape")
     assert screen.focused is None
-    await bench.press("tab", "h", "i", "escape")
+    await bench.sees("s Skip")
+    await bench.sees("d Delegate")
+    await bench.press("s")
+    await form_on(bench, asked[1])
+    assert drafts(bench)[asked[0]["id"]]["cells"]
+    await bench.press("escape", "escape")
     await bench.on("InboxScreen")
-    assert drafts(bench)[wait["id"]]["cells"] == {"$": "hi"}

@@ -1,0 +1,200 @@
+"""The hour itself: its plan, its figures, and short hours whose every answer is the one that was planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr_runtime.catalog import Registry
+from tests.console.flow.terminal import Terminal
+from tests.operators_hour import hour_tasks
+from tests.operators_hour.hour import Hour, one_hour
+from tests.operators_hour.operators import Handled, Lines, Now, Operator, Tally
+from tests.operators_hour.plan import SHARES, Asked, Fate, by_number, hundred
+from tests.operators_hour.report import Measured, broken_bounds, covered, measured, table
+from tests.operators_hour.runtime import Calls
+from tests.service.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = Registry(
+    [
+        hour_tasks.review,
+        hour_tasks.talk,
+        hour_tasks.refund,
+        hour_tasks.order,
+        hour_tasks.sign,
+        hour_tasks.contract,
+    ],
+    modules=["tests.operators_hour.hour_tasks"],
+    code_hash="hour-1",
+)
+BEGAN = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
+
+# --- the plan
+
+
+def test_the_hundred_are_the_same_each_time_and_of_every_kind() -> None:
+    asked = hundred()
+    assert asked == hundred()
+    assert len(asked) == len(by_number(asked)) == sum(SHARES.values()) == 100
+    assert Counter(one.kind for one in asked) == SHARES
+    assert Counter(one.fate for one in asked) == {
+        Fate.OPERATOR: 88,
+        Fate.RIVAL: 5,
+        Fate.RACED: 3,
+        Fate.EXPIRES: 4,
+    }
+    assert hundred(seed=16) != asked
+
+
+def test_a_short_hour_has_every_kind_and_every_fate() -> None:
+    asked = hundred(12)
+    assert {one.kind for one in asked} == set(SHARES)
+    assert {one.fate for one in asked} == set(Fate)
+
+
+# --- the figures
+
+
+def test_time_that_two_waits_share_counts_once() -> None:
+    assert covered([(0, 5), (3, 8), (20, 21), (4, 6)]) == 9
+    assert covered([]) == 0
+
+
+def ended(one: Asked, by: str | None, result: str | None, **changes: Any) -> dict[str, Any]:
+    """A wait as the gateway tells of it afterwards: a hundred seconds long, answered at the tenth."""
+    return {
+        "number": one.number,
+        "id": f"wait_{one.number}",
+        "status": "fulfilled" if by else "timed_out",
+        "resolved_by": {"on_behalf_of": by} if by else None,
+        "opened_at": BEGAN.isoformat(),
+        "resolved_at": (BEGAN + timedelta(seconds=10)).isoformat(),
+        "deadline_at": (BEGAN + timedelta(seconds=100)).isoformat(),
+        "result": result,
+        **changes,
+    }
+
+
+def one_of(fate: Fate) -> Asked:
+    return next(one for one in hundred() if one.fate is fate)
+
+
+def test_an_answer_counts_as_right_only_if_the_run_got_it_from_whom_it_was_planned() -> None:
+    mine, raced, legal = one_of(Fate.OPERATOR), one_of(Fate.RACED), one_of(Fate.EXPIRES)
+    plan = by_number([mine, raced, legal])
+    tally = Tally(keys=7, handled={mine.number: Handled(BEGAN.timestamp(), keys=2)})
+    right = [
+        ended(mine, "ana", mine.result),
+        ended(raced, "bo", raced.result),
+        ended(legal, None, "nothing"),
+    ]
+    found = measured(plan, tally, right, {}, outage=None)
+    assert (found.answered, found.by_others, found.expired) == (1, 1, 1)
+    assert found.wrong == []
+    assert found.keys == 7
+    assert found.handling_s == 10
+    assert measured(plan, tally, [ended(mine, "ana", "other")], {}, outage=None).wrong == [
+        mine.number
+    ]
+    assert measured(plan, tally, [ended(raced, "ana", raced.result)], {}, outage=None).wrong
+    assert measured(plan, tally, [ended(legal, "ana", "yes")], {}, outage=None).wrong
+
+
+def test_time_without_a_runtime_is_not_the_operators() -> None:
+    mine = one_of(Fate.OPERATOR)
+    began_s = BEGAN.timestamp()
+    tally = Tally(handled={mine.number: Handled(began_s)})
+    waits = [ended(mine, "ana", mine.result)]
+    outage = (began_s + 7, began_s + 30)
+    found = measured(by_number([mine]), tally, waits, {}, outage=outage)
+    assert found.handling_s == 7
+    assert found.outage_s == 23
+
+
+def test_who_is_told_in_the_last_tenth_was_told_too_late() -> None:
+    legal = one_of(Fate.EXPIRES)
+    plan, waits = by_number([legal]), [ended(legal, None, "nothing")]
+    began_s = BEGAN.timestamp()
+
+    def after(told_s: float | None, *, shown: bool = False) -> Measured:
+        tally = Tally(shown={legal.number} if shown else set())
+        told = {} if told_s is None else {f"wait_{legal.number}": began_s + told_s}
+        return measured(plan, tally, waits, told, outage=None)
+
+    assert after(89).untold == []
+    assert after(91).untold == after(None).untold == [legal.number]
+    assert after(None, shown=True).unseen == []
+
+
+def test_the_bounds_say_what_they_are_broken_by() -> None:
+    mine = one_of(Fate.OPERATOR)
+    waits = [ended(mine, "ana", mine.result)]
+    tally = Tally(keys=100, handled={mine.number: Handled(BEGAN.timestamp(), keys=4)})
+    old = measured(by_number([mine]), tally, waits, {}, outage=None)
+    half = Tally(keys=60, handled={mine.number: Handled(BEGAN.timestamp() + 4, keys=4)})
+    new = measured(by_number([mine]), half, waits, {}, outage=None)
+    assert list(broken_bounds({"before": old, "now": new}, "before", "now")) == []
+    assert list(broken_bounds({"before": old, "now": old}, "before", "now")) == [
+        "keys: 100% of before, more than 60%",
+        "handling time: 100% of before, more than 60%",
+    ]
+    assert "| **keys that are not text** | **100** | **60** |" in table({"before": old, "now": new})
+
+
+# --- hours
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime in this process."""
+    (tmp_path / "data").mkdir()
+    found = Stack(tmp_path / "data", registry=REGISTRY)
+    try:
+        await found.start(sessions_per_host=20)
+        yield found
+    finally:
+        await found.stop()
+
+
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None:
+    """Of every kind but the one that takes its time to run out."""
+    asked = [one for one in hundred(9) if one.fate is not Fate.EXPIRES]
+    terminal = Terminal(*Now.SIZE)
+    hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
+    operator = Now(terminal, hour.plan, hour)
+    try:
+        await hour.begins()
+        await operator.begins(stack.url, stack.key, tmp_path / "operator")
+        await operator.works()
+        waits = await hour.ended()
+    finally:
+        await terminal.close()
+    found = measured(hour.plan, operator.tally, waits, {}, outage=None)
+    assert found.wrong == []
+    assert found.answered + found.by_others == len(asked)
+    assert found.by_others == 2
+    mine = [one for one in asked if one.fate is Fate.OPERATOR]
+    assert sum(operator.tally.handled[one.number].keys for one in mine) <= 3 * len(mine) + 1
+
+
+@pytest.mark.long
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", [Now, Lines])
+async def test_a_hundred_with_a_restart_rivals_and_what_runs_out(
+    tmp_path: Path, way: type[Operator]
+) -> None:
+    found = await one_hour(way, ROOT, tmp_path / "hour", hundred(), has_desk=True)
+    assert found.wrong == []
+    assert found.answered + found.by_others + found.expired == 100
+    assert found.unseen, "nobody looked at the contracts"
+    assert found.untold == []
