@@ -6,6 +6,7 @@
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
+#   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
 #   make hour    an operator's hour at the console, before the desk and now; HOUR_ARGS="--waits 24", or --help
@@ -26,6 +27,7 @@ BENCH_ARGS ?=
 SCALE_ARGS ?=
 HISTORY_ARGS ?= run
 HOUR_ARGS ?=
+PLANTED_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +40,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories planted bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -115,6 +117,10 @@ simulate: $(VENV)/.stamp-dev
 # Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
 histories: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.histories $(HISTORY_ARGS)
+
+# Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
+planted: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.planted $(PLANTED_ARGS)
 
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev

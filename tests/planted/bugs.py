@@ -5,7 +5,7 @@ A patch begins with its header:
 ```
 Breaks: the promise, in a sentence.
 Caught-by: pytest tests/core/test_deadlines.py
-Caught-by: python -m tests.simulation --first 1 --total 300000 --no-shrink
+Caught-by: python -m tests.simulation --first 1 --total 100000 --no-shrink
 ```
 
 Each line of what catches it is a command that succeeds without the patch and fails with it. The diff follows, as
@@ -28,7 +28,7 @@ _HEADER = re.compile(r"^(Breaks|Caught-by): (\S.*)$")
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A planted bug. `caught_by`: the words of one command each, `pytest …` or `python -m tests.…`."""
+    """A planted bug. `caught_by`: the words of one command each, `pytest …` or `python -m tests.simulation …`."""
 
     name: str
     path: Path

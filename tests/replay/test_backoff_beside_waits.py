@@ -6,7 +6,10 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
+
 from helmr import step, streams, task
+from helmr.errors import UsageError
 from helmr.testing import Harness
 
 messages = streams.input("messages", schema=str)
@@ -46,5 +49,7 @@ async def test_a_step_whose_backoff_was_superseded_by_a_wait_is_still_tried_agai
         await until_op(1)  # the backoff, as a timer
         go_on.set()
         await until_op(2)
+        with pytest.raises(UsageError, match="can't park"):
+            await session.park()  # the next try is this host's
         await h.advance("2h")
         assert len(tries) == 2
