@@ -28,6 +28,8 @@ MAY_HOLD_ONE = {
     "*/mail/*": "an e-mail that a task sent: the demo's and the tests' outbox",
     "*/marks/mail-*-own-token": "the link that a task in the ledger of 0.1.0 sends",
     "master-keys.json": "the master keys themselves, 0600",
+    "tests/fixtures/ledger_0_1_0/secrets.json": "tracked, in a copy of the sources: what opens that ledger",
+    "tests/security/test_keys.py": "tracked, in a copy of the sources: derived from known bytes",
     "helmr-*/token": "Ray's token itself, 0600",
 }
 """Files whose purpose is to hold a secret, as patterns of their path."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COPIED = ("helmr", "runtime", "console", "tests", "pyproject.toml")
-LEFT_OUT = ("__pycache__", ".hypothesis", "ledger_0_1_0", "test_keys.py")
-"""The last two hold secrets (`tests/project/test_tracked_files.py`), of which no copy is to lie about."""
+IGNORED = shutil.ignore_patterns("__pycache__", ".hypothesis")
 IMPORTED = ("helmr", "helmr_runtime", "helmr_console", "tests.planted")
 """A package of each folder; all must come from the copy."""
 
@@ -53,7 +52,7 @@ def copy_sources(root: Path, to: Path) -> None:
     for name in COPIED:
         source = root / name
         if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            shutil.copytree(source, to / name, ignore=IGNORED)
         else:
             shutil.copy2(source, to / name)
 
