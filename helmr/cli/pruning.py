@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -108,7 +107,7 @@ def _stored(
 
     wanted = Prune(
         principal=Principal("runtime", name="helmr prune"),
-        age=timedelta(seconds=age_s),
+        age_s=age_s,
         is_archived=archive,
         is_rehearsed=dry_run,
         reason=reason,

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,10 +48,24 @@ def commit(number: int, text: str = "x") -> Appends:
     )
 
 
+LEFT_OPEN: list[CommitLog] = []
+
+
 def opened(path: Path, number: int = 0, log_id: int = LOG_ID) -> CommitLog:
     log = CommitLog(path)
     log.open(log_id, number)
+    LEFT_OPEN.append(log)
     return log
+
+
+@pytest.fixture(autouse=True)
+def none_left_open() -> Iterator[None]:
+    """Closed as the end of a process does, which empties nothing."""
+    yield
+    for log in LEFT_OPEN:
+        if log._fd is not None:
+            os.close(log._fd)
+    LEFT_OPEN.clear()
 
 
 def texts(appends: Appends) -> list[str]:

@@ -189,7 +189,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
         await going.stored(going.succeeded(), going.closed(), release=True)
         stays = await begin(primary, clock)
         clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
-        page = await primary.prune(Prune(principal=ALICE, age=MONTH))
+        page = await primary.prune(Prune(principal=ALICE, age_s=MONTH.total_seconds()))
         assert page.sessions == 1
         await begin(primary, clock)
         await catch_up(primary, followed)

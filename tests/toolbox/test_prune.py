@@ -48,7 +48,7 @@ from tests.toolbox.conftest import EARLIER
 pytestmark = pytest.mark.allows_blocking
 
 MONTH = timedelta(days=30)
-OLD = Prune(principal=ALICE, age=MONTH, reason="a month is enough")
+OLD = Prune(principal=ALICE, age_s=MONTH.total_seconds(), reason="a month is enough")
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ async def test_a_session_that_is_held_again_stays(ledger: DuckLedger, clock: Fak
 
 def test_a_day_is_the_least() -> None:
     with pytest.raises(BadRequest, match="a day"):
-        replace(OLD, age=timedelta(hours=23))
+        replace(OLD, age_s=23 * 3600.0)
     with pytest.raises(BadRequest, match="reason"):
         replace(OLD, reason="x" * 501)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from helmr.errors import BadRequest
@@ -31,7 +30,7 @@ class Prune:
     """One page of old sessions is to go.
 
     Attributes:
-        age: How long ago their last entry must have been written.
+        age_s: How long ago their last entry must have been written, in seconds.
         is_archived: They are written to a Parquet file before.
         is_rehearsed: Nothing is removed; the answer counts all pages.
 
@@ -40,13 +39,13 @@ class Prune:
     """
 
     principal: Principal
-    age: timedelta
+    age_s: float
     is_archived: bool = True
     is_rehearsed: bool = False
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        if self.age < timedelta(seconds=PRUNE_AGE_MIN_S):
+        if self.age_s < PRUNE_AGE_MIN_S:
             raise BadRequest(
                 "sessions are kept for a day after they are over",
                 hint="An operation that is repeated within a day gets its first receipt.",

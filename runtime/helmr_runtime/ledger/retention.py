@@ -36,7 +36,7 @@ class Retainer:
     ) -> None:
         self._wanted = Prune(
             principal=RUNTIME,
-            age=timedelta(seconds=retention.closed_after_s),
+            age_s=retention.closed_after_s,
             is_archived=retention.archive,
             reason="retention",
         )

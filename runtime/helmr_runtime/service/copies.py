@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from helmr.models import PruneReceipt, PruneRequest
 from helmr_runtime.clock import Clock
@@ -71,7 +70,7 @@ class Copies:
         pruned = await self._ledger.prune(
             Prune(
                 principal=caller.principal,
-                age=timedelta(seconds=request.older_than_s),
+                age_s=request.older_than_s,
                 is_archived=request.archive,
                 is_rehearsed=request.dry_run,
                 reason=request.reason,

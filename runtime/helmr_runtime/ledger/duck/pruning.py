@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -181,7 +181,7 @@ class Pruner:
         Raises:
             StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
         """
-        before = self._clock.now() - prune.age
+        before = self._clock.now() - timedelta(seconds=prune.age_s)
         await self._group.project()
         if prune.is_rehearsed:
             sessions, entries = await self._read(count, before)
