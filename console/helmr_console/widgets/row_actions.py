@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.containers import Vertical
 from textual.message import Message
+from textual.widget import Widget
 
 from helmr import forms
 from helmr.forms import Cells, Form
@@ -90,15 +91,23 @@ class RowActions(Vertical):
         found = self.focused_list()
         if found is None or found[1] is None:
             return "no row has the focus"
-        return "" if found[0].move(found[1], by) else "it is there already"
+        if not found[0].move(found[1], by):
+            return "it is there already"
+        focus = self.screen.focused
+        assert focus is not None, "it is in that row"
+        self._show_when_laid_out(focus)
+        return ""
 
     def _focus_row(self, field: ListField, box: RowBox | None) -> None:
         editors = box.editors() if box is not None else []
         target = editors[0] if editors else field.editor
         if target is not None:
             target.focus()
-            # Where a new row stands is known when it has been laid out.
-            self.call_after_refresh(target.scroll_visible, animate=False)
+            self._show_when_laid_out(target)
+
+    def _show_when_laid_out(self, target: Widget) -> None:
+        """Where rows stand, and with it what comes next at Tab, is known then; the next key waits for it."""
+        self.call_after_refresh(target.scroll_visible, animate=False)
 
     async def on_add_row_pressed(self, event: AddRow.Pressed) -> None:
         """Enter on the last line of a list."""

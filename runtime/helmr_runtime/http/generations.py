@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 
@@ -13,6 +14,8 @@ from helmr.errors import LedgerSuperseded, Unavailable
 from helmr_runtime.service.copies import Copies
 
 logger = logging.getLogger(__name__)
+
+STAMP_WITHIN_S = 0.5
 
 
 class Generations:
@@ -44,8 +47,10 @@ class Generations:
         if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
             await self._copies.meet([stamp.strip() for stamp in said.split(",")])
         if not self._is_known:
-            with suppress(Unavailable):  # asked again at the next request
-                self._stamp = await self._copies.stamp()
+            # Asked again at the next request; a ledger that is away holds up nothing that can do without it.
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(STAMP_WITHIN_S):
+                    self._stamp = await self._copies.stamp()
                 self._is_known = True
 
     def tell(self, response: Response) -> None:

@@ -177,7 +177,10 @@ class Bench:
 
     async def on(self, name: str) -> Any:
         """The screen on top, once it is of this class."""
-        await self.until(lambda: type(self.app.screen).__name__ == name)
+        try:
+            await self.until(lambda: type(self.app.screen).__name__ == name)
+        except TimeoutError:
+            raise AssertionError(f"{name} is not shown, but {self.app.screen!r}") from None
         return self.app.screen
 
     async def form(self) -> Any:

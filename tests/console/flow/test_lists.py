@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from helmr.profiles import Profile
 from helmr_console.actions import ACTIONS, BY_ID
 from tests.console.flow.bench import Bench
 
@@ -194,7 +195,7 @@ async def test_a_users_key_map_holds_and_is_shown(bench: Bench) -> None:
 
 async def test_the_palette_offers_what_can_be_done_now(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
-    await bench.open(read_only=True, filters={"urgent": "due<10m"})
+    await bench.open(read_only=True, profile=Profile(filters={"urgent": "due<10m"}))
     inbox = await bench.inbox(1)
     await bench.press("ctrl+p")
     screen = await bench.on("PickScreen")

@@ -51,6 +51,7 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         field=True,
         session_status=SessionStatus.OPEN,
         run_status=RunStatus.FAILED,
+        schedule="active",
     )
     assert action.refusal(fine) == ""
     for context, word in (
