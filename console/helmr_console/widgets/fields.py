@@ -175,6 +175,9 @@ class SafeInput(Input):
     SafeInput:focus { border: none; background: $c-cursor; }
     """
 
+    def restricted(self) -> None:
+        """What there is no room for is left out in silence: a bell means that a wait has come."""
+
     def on_paste(self, event: events.Paste) -> None:
         """Clean what the field's own handler, which Textual calls next, puts in: it takes the first line only."""
         text, dropped = typed(event.text)

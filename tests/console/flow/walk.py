@@ -191,15 +191,20 @@ async def hostile_everywhere(bench: Bench) -> tuple[dict[str, Any], dict[str, st
         json={"text": HOSTILE},
         headers={"On-Behalf-Of": quote(HOSTILE[:100])},
     )
+    await scheduled(bench, HOSTILE)
+    typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench)}
+    return wait, typed
+
+
+async def scheduled(bench: Bench, words: str) -> None:
+    """A schedule, for its list, whose sessions say these words."""
     yearly = {
         "name": "yearly",
         "task": "talk",
         "cron": "17 3 1 1 *",
-        "payload": {"subject": HOSTILE},
+        "payload": {"subject": words},
     }
-    await bench.stack.http.post("/v1/schedules", json=yearly)
-    typed = {FAILED: failed["session"]["id"], REVIEWED: await taken_back(bench)}
-    return wait, typed
+    (await bench.stack.http.post("/v1/schedules", json=yearly)).raise_for_status()
 
 
 async def taken_back(bench: Bench, words: str = HOSTILE) -> str:
