@@ -300,7 +300,7 @@ def _check_token(
     values = {read.told["value"] for read in reads if read.told["status"] == "completed"}
     values |= {one.first.value for one in winners}
     if len(values) > 1:
-        found.add("tokens", f"{token} was completed with {sorted(values)}")
+        found.add("tokens", f"{token} was completed with {sorted(map(str, values))}")
     sent = {one.first.value: one for one in completions if one.can_have_happened}
     done_ns = min((one.ended_ns for one in winners), default=math.inf)
     for read in sorted(reads, key=lambda one: one.began_ns):

@@ -20,6 +20,7 @@ from helmr.errors import (
 )
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import (
     CancelToken,
     CompleteToken,
@@ -29,6 +30,7 @@ from helmr_runtime.core.tokens import (
     RevokeApiKey,
 )
 from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ports import Committed, Declined, TokenNotCompleted, TokenOpen
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.task_secrets import TaskSecrets
@@ -107,6 +109,25 @@ async def test_one_of_many_concurrent_completions_wins(tmp_path: Path, clock: Fa
     assert len(lost) == 49
     assert {one.facts["completed_at"] for one in lost} == {won[0]["completed_at"]}
     await ledger.close()
+
+
+async def test_a_token_that_ends_while_it_is_read_is_shown_whole(
+    duck: DuckLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = SECRETS.new_token(TokenCall(timeout_s=3600))
+    token_id = str((await duck.fact(CreateToken(principal=ALICE, new=new)))["token_id"])
+    stored = duck.entry
+    ends = [completion(token_id, "yes")]
+
+    async def ends_meanwhile(feed_offset: int) -> Entry:
+        found = await stored(feed_offset)
+        if ends:
+            await duck.fact(ends.pop())
+        return found
+
+    monkeypatch.setattr(duck, "entry", ends_meanwhile)
+    read = await duck.get_token(token_id)
+    assert (read["status"], read["data"]) == ("completed", "yes")
 
 
 async def test_uses_of_a_completing_public_token_are_spent_once(

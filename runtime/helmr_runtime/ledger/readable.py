@@ -129,8 +129,11 @@ class ReadableLedger(LedgerNumbers):
 
     async def _token_in_full(self, token: Token) -> Json:
         """The token with its texts, schemas and end."""
-        offsets = (token.created_offset, token.ended_offset, token.pin_offset)
-        created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
+        while True:
+            offsets = (token.created_offset, token.ended_offset, token.pin_offset)
+            created, ended, pinned = [await self.entry(o) if o else None for o in offsets]
+            if offsets == (token.created_offset, token.ended_offset, token.pin_offset):
+                break  # else it ended meanwhile, and its status and its data would be of two times
         assert created is not None
         return token_json(token, created, ended, pinned, in_full=True)
 
