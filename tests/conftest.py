@@ -11,8 +11,6 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
-from tests.parts import FOLDERS
-
 # Also for tests that start Ray without make; the Makefile says why.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -25,18 +23,6 @@ settings.register_profile(
 settings.load_profile("helmr")
 
 pytest_plugins = ["tests.secret_search"]
-
-
-@pytest.hookimpl(tryfirst=True)  # before marks select
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, for the parts of `make test`."""
-    here = Path(__file__).parent
-    marks = {folder: name for name, folders in FOLDERS.items() for folder in folders}
-    for item in items:
-        if here in item.path.parents:
-            name = marks.get(item.path.relative_to(here).parts[0])
-            if name is not None:
-                item.add_marker(name)
 
 
 @pytest.fixture(scope="session")

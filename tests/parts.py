@@ -1,4 +1,4 @@
-"""`make test`: four pytest runs side by side.
+"""`make test`: pytest runs side by side, each with a part of the tests. Also the pytest plugin that picks a part.
 
 The tests that start whole runtimes mostly wait for processes, those of what people see wait for screens, the others
 compute; one after the other they leave a core idle. Each part has a cache of its own, and so a `--last-failed` of its
@@ -21,6 +21,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
+
+HERE = Path(__file__).parent
 DEFAULT = "not soak and not perf and not long and not extras"
 LONGER = "(long or extras) and not soak and not perf"
 """What `--all` runs too, when the parts have ended: minutes, or fresh environments."""
@@ -30,19 +33,20 @@ ALL = "--all"
 CACHE = Path(".pytest_cache")
 CODES = CACHE / "parts.json"
 """The exit code of each part of the newest run: `tests/flaky.py` reads it."""
-FOLDERS = {
-    "tours": ("demo", "docs", "examples", "notebooks"),
-    "seen": ("console", "http", "answer_page"),
-}
-"""Whose tests `tests/conftest.py` marks so: about half of those with Ray, and of those without."""
 
-PARTS = {
-    "runtimes": f"ray and not tours and {DEFAULT}",
-    "tours": f"ray and tours and {DEFAULT}",
-    "seen": f"not ray and seen and {DEFAULT}",
-    "others": f"not ray and not seen and {DEFAULT}",
+WITH_RAY = {
+    "runtimes": ("benchmarks", "cluster", "histories", "ordinary", "outside", "process"),
+    "stack": ("stack",),
+    "tours": ("demo", "docs", "examples", "notebooks"),
 }
-"""Marks of each part's tests."""
+WITHOUT_RAY = {
+    "screens": ("console",),
+    "pages": ("http", "cli", "docs"),
+    "processes": ("process", "stack", "toolbox", "operators_hour", "planted", "notebooks"),
+}
+"""The folders whose tests a part has, of those with Ray and of those without."""
+REST = "others"
+PARTS = (*WITH_RAY, *WITHOUT_RAY, REST)
 
 NONE_COLLECTED = 5
 OVERDUE = 124
@@ -56,8 +60,50 @@ def command(part: str, arguments: list[str]) -> list[str]:
     """The pytest run of a part."""
     cache = f"cache_dir={CACHE / part}"
     own = [JUNIT.sub(rf"\1-{part}\2", argument) for argument in arguments]
-    marks = {**PARTS, **AFTER}[part]
-    return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *own]
+    picked = (
+        ["-m", AFTER[part]]
+        if part in AFTER
+        else ["-m", DEFAULT, "-p", "tests.parts", f"--part={part}"]
+    )
+    return [sys.executable, "-m", "pytest", *picked, "-o", cache, *own]
+
+
+def part_of(folder: str, *, has_ray: bool) -> str:
+    """The part of a test below that folder of `tests`."""
+    tables = (WITH_RAY, WITHOUT_RAY) if has_ray else (WITHOUT_RAY,)
+    found = (part for table in tables for part, folders in table.items() if folder in folders)
+    return next(found, REST)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which part to run."""
+    parser.addoption("--part", choices=PARTS, help="run the tests of this part of `make test` only")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Read no folder none of whose tests can be of the part."""
+    wanted = config.getoption("part")
+    if wanted is None or collection_path.parent != HERE or not collection_path.is_dir():
+        return None
+    folder = collection_path.name
+    return wanted not in {part_of(folder, has_ray=has_ray) for has_ray in (True, False)} or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the part."""
+    wanted = config.getoption("part")
+    if wanted is None:
+        return
+    others = [item for item in items if _part_of(item) != wanted]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if _part_of(item) == wanted]
+
+
+def _part_of(item: pytest.Item) -> str:
+    inside = HERE in item.path.parents
+    folder = item.path.relative_to(HERE).parts[0] if inside else ""
+    return part_of(folder, has_ray=item.get_closest_marker("ray") is not None)
 
 
 def environment(part: str) -> dict[str, str]:

@@ -97,6 +97,7 @@ def test_a_cluster_without_room_for_hosts_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / ".helmr" / "joined.json").exists()
 
 
+@pytest.mark.long
 def test_a_runtime_is_started_put_right_replaced_and_ended(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client], tmp_path_factory: Any
 ) -> None:
@@ -168,6 +169,7 @@ def test_up_refused_for_a_second_data_directory_leaves_no_fresh_keys(
     assert left <= {"up.lock", "logs", "logs/up.log"}, left
 
 
+@pytest.mark.long
 def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:

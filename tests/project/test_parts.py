@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.parts import NONE_COLLECTED, OVERDUE, PARTS, command, environment, verdict, waited
+from tests.parts import (
+    HERE,
+    NONE_COLLECTED,
+    OVERDUE,
+    PARTS,
+    REST,
+    WITH_RAY,
+    WITHOUT_RAY,
+    command,
+    environment,
+    part_of,
+    verdict,
+    waited,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +73,47 @@ def test_a_part_that_takes_too_long_is_ended_and_says_so() -> None:
         assert waited(run, 0) == 0
     finally:
         run.kill()
+
+
+@pytest.mark.parametrize("has_ray", [True, False])
+def test_every_folder_of_tests_is_in_one_part(*, has_ray: bool) -> None:
+    folders = [path.name for path in HERE.iterdir() if path.is_dir() and path.name[0] not in "._"]
+    named = [
+        name for table in (WITH_RAY, WITHOUT_RAY) for names in table.values() for name in names
+    ]
+    assert set(named) <= set(folders)
+    assert {part_of(folder, has_ray=has_ray) for folder in folders} <= set(PARTS)
+    assert part_of("stack", has_ray=has_ray) == ("stack" if has_ray else "processes")
+    assert part_of("core", has_ray=has_ray) == part_of("of_tomorrow", has_ray=has_ray) == REST
+
+
+THREE = """
+import pytest
+
+@pytest.mark.ray
+def test_with_ray(): pass
+
+def test_without(): pass
+"""
+
+
+def test_a_part_runs_its_own_tests_and_reads_no_other_folder(tmp_path: Path) -> None:
+    for folder in ("stack", "core"):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        (tmp_path / "tests" / folder / f"test_{folder}.py").write_text(THREE)
+    shutil.copy(HERE / "parts.py", tmp_path / "tests" / "parts.py")
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = ray\n")
+    ran = {}
+    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    for part in PARTS:
+        told = command(part, ["-q", "--collect-only"])
+        done = subprocess.run(
+            told, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False
+        )
+        ran[part] = re.findall(r"^tests/(\w+)/.*::(\w+)$", done.stdout, flags=re.M)
+        assert done.returncode in (0, NONE_COLLECTED), done.stdout + done.stderr
+    assert ran.pop("stack") == [("stack", "test_with_ray")]
+    assert ran.pop("processes") == [("stack", "test_without")]
+    assert ran.pop(REST) == [("core", "test_with_ray"), ("core", "test_without")]
+    assert not any(ran.values())

@@ -21,7 +21,9 @@ CHILDREN = 200
 ASKING = 10
 
 
-@pytest.fixture(params=["in-process", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.fixture(
+    params=["in-process", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])]
+)
 def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveRuntime]:
     one = LiveRuntime(tmp_path, tasks=TASKS, in_process=request.param == "in-process")
     yield one.start()

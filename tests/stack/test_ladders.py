@@ -30,7 +30,7 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveRuntime
     one.stop()
 
 
-@pytest.fixture(params=["live", "parked"])
+@pytest.fixture(params=[pytest.param("live", marks=pytest.mark.long), "parked"])
 def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveRuntime]:
     """In one process, of which each kill is one of everything."""
     one = LiveRuntime(tmp_path, tasks=TASKS, in_process=True, linger=LINGERS[request.param])

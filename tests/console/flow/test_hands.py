@@ -254,7 +254,9 @@ async def test_help_is_the_last_to_leave_the_footer(bench: Bench) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
+@pytest.mark.parametrize(
+    "size", [pytest.param((120, 36), marks=pytest.mark.long), (80, 24)], ids=str
+)
 async def test_with_ascii_every_sign_on_every_screen_is_ascii(
     bench: Bench, size: tuple[int, int]
 ) -> None:

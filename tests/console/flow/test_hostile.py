@@ -37,7 +37,9 @@ def every_screen() -> set[str]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("size", [(120, 36), (80, 24)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(120, 36), pytest.param((80, 24), marks=pytest.mark.long)], ids=str
+)
 async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple[int, int]) -> None:
     """Each screen, each tab, each text that opens from it; a screen that is added has to be added to the walk."""
     wait, typed = await hostile_everywhere(bench)
