@@ -60,6 +60,8 @@ class Token:
         expires_at: Until when it can be completed.
         callback_url: Where it is completed, by a POST or on the page that it shows. A secret.
         public_access_token: Completes it and does nothing else. A secret.
+
+    In a fork, a token that its origin has made stays the origin's: both secrets are texts that open nothing.
     """
 
     def __init__(self, made: TokenMade) -> None:

@@ -12,6 +12,7 @@ from helmr import TaskContext, auth, step, step_key, streams, task, tokens
 from helmr.errors import SchemaMismatch, SessionTerminal, WaitNotAmendable, WaitResolved
 from helmr.models import RunStatus
 from helmr.testing import Harness, HarnessSession
+from helmr_runtime.security.redaction import find_secrets
 
 answers = streams.input("answers", schema=str)
 replies = streams.output("replies", schema=str)
@@ -383,6 +384,26 @@ async def test_a_fork_finds_what_its_origins_code_made_and_ends_none_of_it(harne
         await h.complete_token(token.id, 3)
         assert await session.result() == ["a", 3]
         assert await other.wait() is not None
+
+
+async def test_a_fork_gets_no_secrets_of_what_its_origin_made(harness) -> None:
+    @task(id="secretive")
+    async def secretive(payload: Any) -> list[int]:
+        made = await tokens.create(timeout="1h")
+        sender = await auth.create_public_token(scope=auth.send_to(answers))
+        await answers.wait(subject="go on?").unwrap()
+        own = await tokens.create(timeout="1h")
+        mine = made.callback_url, made.public_access_token, sender.public_access_token
+        texts = [*mine, own.callback_url, own.public_access_token]
+        return [len(list(find_secrets(text))) for text in texts]
+
+    async with harness(secretive) as h:
+        session = await h.start("secretive")
+        opened = await session.wait()
+        other = await fork(h, session, wait_id=opened["wait_id"], answer="b")
+        await session.answer("a")
+        assert await session.result() == [1, 1, 1, 1, 1]
+        assert await other.result() == [0, 0, 0, 1, 1]
 
 
 async def test_an_answer_that_forks_fits_the_waits_own_schema(harness) -> None:

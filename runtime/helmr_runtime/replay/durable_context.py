@@ -68,6 +68,10 @@ from helmr_runtime.security.completion import data_schema
 LEDGER_CALL_RETRIES = 5
 """What a task asks the ledger outlasts a restart of the ledger."""
 
+ORIGINS_URL = "http://helmr.invalid/known-to-the-session-that-this-is-a-fork-of"
+ORIGINS_SECRET = "known-to-the-session-that-this-is-a-fork-of"
+"""In place of the secrets of what a fork's origin has made: texts that open nothing and say so (S-86)."""
+
 TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
 """S-16."""
 
@@ -284,10 +288,17 @@ class DurableContext(DurableRun):
             self._emissions.emit(stream, step.op if step is not None else None, text)
 
     async def create_token(self, call: TokenCall) -> TokenMade:
-        """Make a token; a replay gets the same one with the same secrets."""
+        """Make a token; a replay gets the same one with the same secrets, a fork's none of its origin's."""
         self._asking.check_severed()
         secrets = self._require_secrets()
         made: Made = await self._asking.perform(TokenRequest(secrets.new_token(call)))
+        if made.is_copied:
+            return TokenMade(
+                id=made.id,
+                expires_at=made.expires_at,
+                callback_url=ORIGINS_URL,
+                public_access_token=ORIGINS_SECRET,
+            )
         return TokenMade(
             id=made.id,
             expires_at=made.expires_at,
@@ -296,7 +307,7 @@ class DurableContext(DurableRun):
         )
 
     async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
-        """Make a public token; a replay gets the same one with the same secret."""
+        """Make a public token; a replay gets the same one with the same secret, a fork's none of its origin's."""
         self._asking.check_severed()
         secrets = self._require_secrets()
         scope = scope_of_request(call.scope, own_session=self.session.id)
@@ -307,11 +318,8 @@ class DurableContext(DurableRun):
             public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
         )
         made: Made = await self._asking.perform(ask)
-        return PublicTokenMade(
-            id=made.id,
-            expires_at=made.expires_at,
-            public_access_token=secrets.secret("pat", made.id, made.key_id),
-        )
+        secret = ORIGINS_SECRET if made.is_copied else secrets.secret("pat", made.id, made.key_id)
+        return PublicTokenMade(id=made.id, expires_at=made.expires_at, public_access_token=secret)
 
     async def token_call(
         self, method: str, token_id: str | None, arguments: Mapping[str, Any]

@@ -49,12 +49,17 @@ class StepError:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A token or public token that was made; its secrets are derived from the id with that master key's."""
+    """A token or public token that was made; its secrets are derived from the id with that master key's.
+
+    Attributes:
+        is_copied: The session is a fork, and its origin made it: only that has the secrets (S-86).
+    """
 
     id: str
     key_id: str
     expires_at: datetime
     is_raw: bool = False
+    is_copied: bool = False
 
 
 Payload = WaitOutcome | StepValue | StepError | Made | int | list[Record]
@@ -219,12 +224,14 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
                 key_id=body["key_id"],
                 expires_at=from_iso(body["expires_at"]),
                 is_raw=bool(body.get("raw")),
+                is_copied="copied_from" in body,
             )
         case EntryKind.PUBLIC_TOKEN_CREATED:
             return Made(
                 id=body["public_token_id"],
                 key_id=body["key_id"],
                 expires_at=from_iso(body["expires_at"]),
+                is_copied="copied_from" in body,
             )
         case EntryKind.WAIT_FULFILLED:
             taken = (
