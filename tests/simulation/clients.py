@@ -13,11 +13,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids
-from helmr.errors import HelmrError, OutcomeUnknown, Overloaded, Unavailable
+from helmr.errors import HelmrError, NotFound, OutcomeUnknown, Overloaded, Unavailable
 from helmr.models import (
     AmendPreviewRequest,
     AmendRequest,
+    AnswerLinkRequest,
     AnswerRequest,
+    AssignRequest,
+    ClaimRequest,
     CloseRequest,
     CompleteRequest,
     ForkRequest,
@@ -32,41 +35,19 @@ from helmr.models import (
 )
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.rpc.protocol import GATEWAY
+from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service
 from helmr_runtime.service.caller import Caller
 from tests.simulation import tasks
+from tests.simulation.users import mix_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ALICE = Principal("api_key", "key_simulated", "alice")
+BOB = Principal("api_key", "key_other", "bob")
 TRIES = 12
 PAUSE_S = 0.3
-
-WEIGHTS = {
-    "start": 22,
-    "send": 26,
-    "answer": 22,
-    "complete": 8,
-    "make_token": 4,
-    "cancel_token": 2,
-    "cancel_run": 3,
-    "cancel_session": 1,
-    "close": 3,
-    "retry": 5,
-    "start_run": 4,
-    "note": 2,
-    "share": 3,
-    "public_send": 8,
-    "rewind": 5,
-    "amend": 9,
-    "fork": 3,
-    "pause": 1,
-    "resume": 2,
-    "run_schedule": 1,
-    "again": 10,
-}
-"""How often each kind of command comes."""
 
 
 class Gateway:
@@ -89,7 +70,7 @@ class Gateway:
                 return await service.sessions.send(
                     caller, target, stream, SendRequest(**parts), public_token_id=public
                 )
-            case "answer":
+            case "answer" | "answer_batch":
                 return await service.waits.answer(caller, target, AnswerRequest(**parts))
             case "complete":
                 return await service.tokens.complete(caller, target, CompleteRequest(**parts))
@@ -111,6 +92,18 @@ class Gateway:
                 return await service.sessions.note(caller, target, NoteRequest(**parts))
             case "share":
                 return await service.public_tokens.create(caller, PublicTokenRequest(**parts))
+            case "claim":
+                return await service.desk.claim(caller, target, ClaimRequest(**parts))
+            case "release":
+                return await service.desk.release(caller, target)
+            case "assign":
+                return await service.desk.assign(caller, target, AssignRequest(**parts))
+            case "link":
+                return await service.links.create(caller, target, AnswerLinkRequest(**parts))
+            case "revoke_link":
+                return await service.links.revoke(caller, target, parts["link_id"])
+            case "answer_link":
+                return await self._through_link(caller, target, AnswerRequest(**parts))
             case "preview_rewind":
                 return await service.corrections.preview_rewind(
                     target, RewindPreviewRequest(**parts)
@@ -133,6 +126,14 @@ class Gateway:
                 return (await service.runs.list()).items
             case _:
                 raise AssertionError(kind)
+
+    async def _through_link(self, caller: Caller, secret: str, request: AnswerRequest) -> Any:
+        """What the page behind an answer link does."""
+        link = await self._service.links.find(secret_hash(secret))
+        if link is None:
+            raise NotFound("there is nothing under this link")
+        caller = Caller(link.principal, caller.operation_id)
+        return await self._service.waits.answer(caller, link.wait_id, request, link_id=link.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,10 @@ class Clients:
         self._sessions: list[tuple[str, str]] = []
         self._tokens: list[str] = []
         self._shared: list[tuple[str, str]] = []
+        self._links: list[tuple[str, str]] = []
+        """Answer links that were made, each with its wait."""
+        name, self._mix = mix_of(world.random("mix"))
+        world.counts.reached(f"day:{name}")
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, number: int) -> None:
@@ -176,9 +181,13 @@ class Clients:
     async def _command(self, random: Random) -> None:
         self.under_way += 1
         try:
-            (kind,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            weights = self._mix.commands
+            (kind,) = random.choices(list(weights), list(weights.values()))
             if kind == "again":
                 await self._repeat(random)
+                return
+            if kind == "answer_batch":
+                await self._answer_batch(random)
                 return
             asked = await self._asked(kind, random)
             if asked is not None:
@@ -205,6 +214,27 @@ class Clients:
                 if random.random() < 0.3 and wait.deadline_at is not None:
                     await self._until_nearly(wait.deadline_at, random)
                 target, parts = wait.id, {"data": _data(wait.stream, random)}
+                principal = random.choice((ALICE, ALICE, BOB))
+            case "claim" | "release" | "assign" | "link":
+                waits = await self._read("waits")
+                if not waits:
+                    return None
+                target, parts = random.choice(waits).id, _at_desk(kind, random)
+                principal = random.choice((ALICE, BOB))
+            case "answer_link":
+                known, waits = self._world.links, self._world.invariants.waits
+                urls = list(known)[-8:]
+                if random.random() < 0.8:
+                    urls = [url for url in known if waits[known[url]].status == "pending"]
+                if not urls:
+                    return None
+                target = random.choice(urls).rpartition("/")[2]
+                parts = {"data": random.randrange(50)}
+            case "revoke_link":
+                if not self._links:
+                    return None
+                link_id, target = random.choice(self._links[-6:])
+                parts = {"link_id": link_id}
             case "complete" | "cancel_token":
                 token_ids = self._tokens[-6:] + [
                     t for t, s in list(self._world.invariants.tokens.items())[-6:] if s == "pending"
@@ -251,6 +281,15 @@ class Clients:
             case _:
                 target = session_id
         return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    async def _answer_batch(self, random: Random) -> None:
+        """Several waits with one answer, one after another, under one name."""
+        waits = [wait for wait in await self._read("waits") if wait.stream == "orders"]
+        batch_id, data = ids.new_id("batch"), random.randrange(50)
+        for wait in random.sample(waits, min(len(waits), 4)):
+            parts = {"data": data, "batch_id": batch_id}
+            operation_id = ids.new_id(ids.OPERATION)
+            await self._tell(Asked("answer_batch", ALICE, operation_id, wait.id, parts))
 
     async def _amendment(self, random: Random) -> Asked | None:
         """Another answer to one of the newest waits, mostly one that has an answer."""
@@ -311,6 +350,8 @@ class Clients:
 
     def _start(self, random: Random) -> dict[str, Any]:
         task = random.choice(tasks.TASKS).id
+        if self._mix.tasks is not None:
+            (task,) = random.choices(list(self._mix.tasks), list(self._mix.tasks.values()))
         parts: dict[str, Any] = {"task": task, "payload": None}
         if task == "token" and self._tokens and random.random() < 0.8:
             parts["payload"] = {"token_id": random.choice(self._tokens[-4:])}
@@ -383,6 +424,9 @@ class Clients:
                 self._tokens.append(receipt.id)
             case "share":
                 self._shared.append((receipt.id, asked.parts["scope"]["session"]))
+            case "link":
+                self._links.append((receipt.id, asked.target))
+                self._world.told_link(receipt.url, asked.target)
             case _:
                 pass
 
@@ -420,7 +464,7 @@ class Clients:
                     ALICE,
                     ids.new_id(ids.OPERATION),
                     wait.id,
-                    {"data": _data(wait.stream, random)},
+                    {"data": _data(wait.stream, random), "override_claim": True},
                 )
                 await self._tell(asked)
             await asyncio.sleep(1.0)
@@ -438,6 +482,19 @@ def _send(task: str, random: Random) -> dict[str, Any]:
     return {"stream": stream, "request": request}
 
 
+def _at_desk(kind: str, random: Random) -> dict[str, Any]:
+    match kind:
+        case "claim":
+            override = random.random() < 0.3
+            return {"expires_in": random.choice((2, 10, 60)), "override_claim": override}
+        case "assign":
+            return {"assignee": random.choice(("alice", "bob", "lead", None))}
+        case "link":
+            return {"person": random.choice(("Ada", "Ben")), "expires_in": random.choice((2, 600))}
+        case _:
+            return {}
+
+
 def _data(stream: str | None, random: Random) -> Any:
     if random.random() < 0.02:
         return {"fits": "nothing"}
@@ -451,9 +508,9 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
             return bool(receipt.created)
         case "send" | "public_send":
             return not receipt.duplicate
-        case "answer" | "complete":
+        case "answer" | "answer_batch" | "answer_link" | "complete":
             return getattr(receipt, "outcome", None) not in ("already_completed",)
-        case "note" | "make_token" | "share" | "start_run" | "rewind" | "amend" | "fork":
+        case "note" | "make_token" | "share" | "start_run" | "rewind" | "amend" | "fork" | "link":
             return True
         case "run_schedule":
             return bool(receipt.created)
@@ -466,7 +523,7 @@ def _core(asked: Asked, receipt: Any) -> Any:
     match asked.kind:
         case "start" | "fork" | "run_schedule":
             return receipt.session.id, receipt.run.id, receipt.created
-        case "make_token" | "share" | "start_run" | "rewind" | "amend":
+        case "make_token" | "share" | "start_run" | "rewind" | "amend" | "link":
             return receipt.id
         case _:
             return receipt.model_dump()

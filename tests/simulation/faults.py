@@ -6,6 +6,7 @@ from random import Random
 
 from helmr_runtime.faults import Point
 from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, OWN_HOST_PREFIX
+from tests.simulation.receivers import TARGETS
 from tests.simulation.scheduler import Process
 from tests.simulation.world import World
 
@@ -24,13 +25,12 @@ KINDS = [
     ("clock", 5),
     ("retire", 3),
     ("code ends host", 6),
+    ("receiver fails", 5),
+    ("disk breaks", 8),
 ]
 """Each with its weight."""
 
-POINTS = [
-    point for point in Point if point not in (Point.LEDGER_PROJECTING, Point.SESSION_CHILD_STARTED)
-]
-"""The list on which the simulated ledger writes is not projected, and no simulated task starts children."""
+POINTS = list(Point)
 
 
 def cause(world: World, kind: str, random: Random) -> None:
@@ -41,6 +41,8 @@ def cause(world: World, kind: str, random: Random) -> None:
         case "kill host" if hosts:
             world.kill(random.choice(hosts))
         case "kill ledger":
+            if random.random() < 0.3:
+                world.disk.lose_power()
             world.kill(LEDGER)
         case "kill directory":
             world.kill(DIRECTORY)
@@ -67,6 +69,12 @@ def cause(world: World, kind: str, random: Random) -> None:
             world.clock.step(random.choice((-30.0, -2.0, -0.01, 0.01, 2.0, 30.0)))
         case "retire" if hosts:
             world.retire(random.choice(hosts))
+        case "receiver fails":
+            fails_for_s = random.choice((1.0, 6.0, 25.0))
+            name = random.choice([target.name for target in TARGETS])
+            world.receivers_fail_until_s[name] = world.scheduler.now_s + fails_for_s
+        case "disk breaks":
+            world.disk.breaks = random.choice(("kill", "power", "error"))
         case "code ends host":
             world.perilous += random.choice((1, 2, 4))
         case _:

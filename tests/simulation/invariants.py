@@ -25,6 +25,8 @@ from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
 from tests.simulation.counts import Counts
+from tests.simulation.links import Links
+from tests.simulation.notices import Notices
 from tests.simulation.schedules import Schedules
 
 WAIT_ENDS = {
@@ -123,9 +125,10 @@ class Invariants:
 
     Args:
         counts: Told of the branches that only entries show.
+        told: Notice targets that are told every event.
     """
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, told: tuple[str, ...] = ()) -> None:
         self.counts = counts
         self.violation: Violation | None = None
         self.entries: list[Entry] = []
@@ -146,6 +149,10 @@ class Invariants:
         self.suspect: Counter[str] = Counter()
         """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
         self.schedules = Schedules(counts, self._check)
+        self.notices = Notices(told, counts, self._check)
+        self.links = Links(counts, self._check)
+        self.children: dict[tuple[str, int], str] = {}
+        """By run and op, the child session that was started there."""
         self._owners: dict[tuple[str, int], str] = {}
         self._given_up: set[str] = set()
 
@@ -166,6 +173,17 @@ class Invariants:
             )
             self.entries.append(entry)
             self._entry(entry)
+
+    def reopened(self, entries: Sequence[Entry]) -> None:
+        """A ledger starts: what it finds begins with all that was stored; more may be there that nobody was told of."""
+        for found, stored in zip(entries, self.entries, strict=False):
+            is_same = (found.hash, found.body_json) == (stored.hash, stored.body_json)
+            self._check(is_same, "S-60", f"entry {stored.feed_offset} is another one")
+        has_all = len(entries) >= len(self.entries)
+        self._check(has_all, "S-60", f"of {len(self.entries)} entries {len(entries)} are left")
+        if found_more := entries[len(self.entries) :]:
+            self.counts.reached("stored unheard")
+            self.stored(found_more, None)
 
     def held(self, session_id: str, epoch: int, holder: str | None) -> None:
         """The ledger gave out an epoch, or took a session back."""
@@ -219,9 +237,12 @@ class Invariants:
             self.operations[operation["id"]] = entry
         self.counts.reached(f"entry:{entry.kind.value}")
         self.schedules.entry(entry)
+        self.links.entry(entry)
         self._session_entry(session, entry)
         if entry.run_id is not None:
             self._run_entry(session, session.runs.setdefault(entry.run_id, Run()), entry)
+        wait = self.waits.get(body.get("wait_id", ""))
+        self.notices.entry(entry, wait.kind if wait is not None else None)
 
     def _session_entry(self, session: Session, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
@@ -234,6 +255,8 @@ class Invariants:
                 self.counts.reached("session opened by a rewind")
             case _ if is_copy and (kind is EntryKind.TOKEN_CREATED or kind in TOKEN_ENDS):
                 pass  # the origin's
+            case EntryKind.SESSION_CREATED if "parent" in body and not is_copy:
+                self._child(entry.session_id, body["parent"], where)
             case EntryKind.INPUT_ACCEPTED:
                 session.records[body["stream"]] += 1
                 self._check(
@@ -268,6 +291,13 @@ class Invariants:
             case _:
                 pass
 
+    def _child(self, session_id: str, parent: dict[str, Any], where: str) -> None:
+        """Each op starts one child, whatever dies meanwhile; taken back, it may start another (S-75)."""
+        key = parent["run_id"], int(parent["op"])
+        self._check(key not in self.children, "S-61", f"{where}: {self.children.get(key)} is there")
+        self.children[key] = session_id
+        self.counts.reached("child started")
+
     def _run_entry(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
         where = f"{entry.session_id} {entry.seq} {kind.value}"
@@ -296,7 +326,11 @@ class Invariants:
             )
             run.wait = body["wait_id"]
         elif kind in (EntryKind.WAIT_REMINDED, EntryKind.WAIT_ASSIGNED):
-            self._rung_fires(entry)
+            if "rung" in body:
+                self._rung_fires(entry)
+            if "counted_at" in body:
+                counted_at = from_iso(body["counted_at"]) if body.get("assignee") else None
+                self.waits[body["wait_id"]].since["assigned"] = counted_at
         elif kind in WAIT_ENDS:
             self._wait_ends(session, run, entry)
         elif kind is EntryKind.STEP_STARTED:
@@ -344,6 +378,7 @@ class Invariants:
         for op in gone:
             for known in (run.opened, run.outcomes, run.ended):
                 known.pop(op, None)
+            self.children.pop((str(entry.run_id), op), None)
         run.held = list(body["held"])
         run.status = "queued"
         self.counts.reached("amended" if "amended" in body else "rewound")
@@ -370,8 +405,6 @@ class Invariants:
         is_due = at is not None and (entry.recorded_at >= at or wait.kind == "token")
         self._check(is_due, "S-82", f"{where}: rung {number} comes at {at}")
         wait.fired.add(number)
-        if entry.kind is EntryKind.WAIT_ASSIGNED:
-            wait.since["assigned"] = from_iso(body["counted_at"])
 
     def _default_or_before(self, wait: Wait, entry: Entry) -> None:
         """A default comes at its time or later, an answer before it, whatever is heard of when (S-82)."""
@@ -418,6 +451,7 @@ class Invariants:
             is_due = due is not None and entry.recorded_at >= due
             self._check(is_due or wait.kind == "token", "S-14", f"{where}: due at {due}")
         if kind is EntryKind.WAIT_FULFILLED:
+            self.links.ends(entry)
             self._default_or_before(wait, entry)
         if kind is EntryKind.WAIT_FULFILLED and wait.kind == "input":
             is_in_time = due is None or entry.recorded_at < due or body.get("mode") == "default"

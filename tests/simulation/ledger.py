@@ -1,20 +1,33 @@
-"""The ledger's decisions over a disk that is a list, with the time that a disk takes and the ways in which it fails."""
+"""The ledger's decisions over a simulated disk, with the time that one takes and the ways in which it fails.
+
+A commit is a record of the real log of commits; now and then what that holds is moved into the database, a list. Who
+holds what is in memory until the next commit, so that a ledger that ends forgets adoptions, as a real one does.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.memory import MemoryLedger, Stored
+from helmr_runtime.ledger.duck.appends import Appends, LeaseRow
+from helmr_runtime.ledger.duck.batches import Write
+from helmr_runtime.ledger.duck.group import append_flush
+from helmr_runtime.ledger.duck.ledger import EPOCHS_PER_OPENING
+from helmr_runtime.ledger.heads import Head, rehearsed
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused
 from tests.simulation.counts import Counts
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.invariants import Invariants
+
+MOVED = 0.03
+"""Before so many commits the database takes what the log holds."""
 
 
 class SimulatedLedger(MemoryLedger):
@@ -22,12 +35,13 @@ class SimulatedLedger(MemoryLedger):
 
     Args:
         fails: The disk takes nothing now.
+        disk: Where everything is.
     """
 
     def __init__(
         self,
         clock: Clock,
-        stored: Stored,
+        disk: SimulatedDisk,
         *,
         invariants: Invariants,
         counts: Counts,
@@ -38,7 +52,13 @@ class SimulatedLedger(MemoryLedger):
         self._counts = counts
         self._random = random
         self._fails = fails
+        self._disk = disk
+        stored, self._log = disk.opened()
+        invariants.reopened(stored.entries)
         super().__init__(clock, stored)
+        self.epoch_floor = disk.database.openings * EPOCHS_PER_OPENING
+        self._unsaved: list[LeaseRow] = []
+        """Adoptions and releases that are in memory only."""
         self.before_commit = self._queued
         self.after_commit = self._written
 
@@ -76,15 +96,44 @@ class SimulatedLedger(MemoryLedger):
 
     def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
         reach(Point.LEDGER_BEFORE_WRITE)
+        self._append(entries, flush)
         placed = super()._store(entries, flush)
         self._invariants.stored(placed, flush)
         reach(Point.LEDGER_WRITTEN)
         return placed
 
+    def _append(self, entries: Sequence[Entry], flush: Flush | None) -> None:
+        """Bring them to disk.
+
+        Raises:
+            StoreUnavailable: They are not there.
+        """
+        first = len(self.stored.entries) + 1
+        placed = [replace(one, feed_offset=first + number) for number, one in enumerate(entries)]
+        session_id = flush.session_id if flush is not None else placed[0].session_id
+        head = self.index.heads.get(session_id) or Head(session_id)
+        rehearsed(head, placed)
+        appends = Appends(entries=placed, holdings=self._unsaved)
+        if flush is not None:
+            append_flush(appends, Write(session_id, tuple(placed), flush), flush, head)
+        if self._log.is_full or self._random.random() < MOVED:
+            reach(Point.LEDGER_PROJECTING)
+            self._disk.merge(self._log)
+        try:
+            self._log.append(appends)
+        except OSError as error:
+            raise StoreUnavailable(f"the ledger can't commit: {error}", retry_after_s=1) from error
+        self._unsaved = []
+
     def _held(self, head: Head) -> None:
         super()._held(head)
+        self._unsaved.append(LeaseRow(head.session_id, head.epoch, head.held_by))
         self._invariants.held(head.session_id, head.epoch, head.held_by)
 
     def _on_alarm(self) -> None:
         reach(Point.LEDGER_TIMING_OUT)
-        super()._on_alarm()
+        self._disk.may_fail = False
+        try:
+            super()._on_alarm()
+        finally:
+            self._disk.may_fail = True

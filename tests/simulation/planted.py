@@ -6,8 +6,9 @@ They are what a reader might take for superfluous. A simulator that does not fin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
@@ -15,20 +16,24 @@ from helmr.errors import HelmrError
 from helmr.errors.signals import HelmrSignal
 from helmr_runtime.core import fork
 from helmr_runtime.core.decide import ops
+from helmr_runtime.core.decide import public_tokens as deciding
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.notices import Outbox, Position
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.ledger import commands
+from helmr_runtime.ledger import commands, memory
+from helmr_runtime.ledger.authored import find_start
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.work_list import WorkList
-from helmr_runtime.ports import Committed, Flush
+from helmr_runtime.ports import Committed, Flush, StartSession
 from helmr_runtime.rpc.protocol import Failure
+from helmr_runtime.service import links
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.session_log import Phase, SessionLog
@@ -282,6 +287,47 @@ def _schedule_not_armed_after_a_restart() -> AbstractContextManager[object]:
     return mock.patch.object(MemoryLedger, "_restore", forgets)
 
 
+# --- what notices, links and children rely on ----------------------------------------------------------
+
+
+def _queued_notice_forgotten() -> AbstractContextManager[object]:
+    """The position of a notice target is what was read of the feed, whatever is still to be told."""
+    position = Outbox.position
+
+    def as_read(self: Outbox) -> Position:
+        return replace(position(self), offset=self.read_offset)
+
+    return mock.patch.object(Outbox, "position", as_read)
+
+
+def _lane_goes_on_unstored() -> AbstractContextManager[object]:
+    """What follows a notice that was passed by is told before it is stored that it was."""
+    pass_by = Outbox._pass_by
+
+    def at_once(self: Outbox, now: datetime) -> None:
+        pass_by(self, now)
+        self.passed.clear()
+
+    return mock.patch.object(Outbox, "_pass_by", at_once)
+
+
+def _dead_link_answers() -> AbstractContextManager[object]:
+    """An answer link opens its wait for ever."""
+    lives = ExitStack()
+    lives.enter_context(mock.patch.object(links, "_is_live", return_value=True))
+    lives.enter_context(mock.patch.object(deciding, "check_live", lambda token, now: token))
+    return lives
+
+
+def _child_started_again() -> AbstractContextManager[object]:
+    """The ledger does not look whether a child that is started is there already."""
+
+    def finds_none(index: LedgerIndex, start: StartSession) -> Any:
+        return find_start(index, start) if start.parent is None else None
+
+    return mock.patch.object(memory, "find_start", finds_none)
+
+
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
@@ -307,6 +353,10 @@ BUGS: dict[str, Bug] = {
     "copied-step-forgotten": _copied_step_forgotten,
     "schedule-twice": _due_time_done_by_the_index_only,
     "schedule-not-rearmed": _schedule_not_armed_after_a_restart,
+    "notice-forgotten": _queued_notice_forgotten,
+    "lane-unstored": _lane_goes_on_unstored,
+    "dead-link": _dead_link_answers,
+    "child-again": _child_started_again,
 }
 
 

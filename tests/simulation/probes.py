@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.simulation.faults import KINDS, POINTS
+from tests.simulation.users import MIXES
 
 FEWEST = 1_000_000
 """Steps of a run that has to come by all of them."""
@@ -17,6 +18,7 @@ RARE = (
     "amended",
     "answer kept",
     "blocked:actor_died",
+    "child started",
     "cut:answer",
     "cut:request",
     "death counted",
@@ -26,6 +28,10 @@ RARE = (
     "flush refused",
     "flush stored before",
     "fold compared",
+    "link revoked",
+    *(f"link:{kind}" for kind in ("input.accepted", "token.completed")),
+    *(f"notice {what}" for what in ("due soon", "late", "not taken", "passed by", "repeated")),
+    "notice taken unheard",
     "operation repeated",
     "rewound",
     "schedule caught up",
@@ -37,6 +43,8 @@ RARE = (
     "taken over by a new directory",
     *(f"entry:{kind}" for kind in ("run.attempt_failed", "run.retried", "step.abandoned")),
     "entry:session.forked",
+    *(f"entry:{kind}" for kind in ("wait.claimed", "wait.claim_ended")),
+    *(f"refused:{code}" for code in ("wait_claimed", "not_found")),
     *(f"entry:{kind}" for kind in ("step.try_failed", "token.expired", "public_token.spent")),
     *(f"killed:{kind}" for kind in ("host", "directory", "gateway", "ledger")),
     *(f"refused:{code}" for code in ("idempotency_conflict", "external_id_conflict")),
@@ -47,6 +55,7 @@ RARE = (
     "refused:token_exhausted",
     *(f"send:{outcome}" for outcome in ("buffered", "fulfilled", "late", "unmatched")),
     *(f"wait:input:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
+    *(f"wait:session:{end}" for end in ("fulfilled", "cancelled")),
     *(f"wait:token:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
     *(f"wait:timer:{end}" for end in ("fulfilled", "cancelled")),
 )
@@ -56,4 +65,5 @@ def unreached(counts: Counter[str]) -> list[str]:
     """Those that were not come by."""
     kinds = [f"fault:{kind}" for kind, _ in KINDS]
     points = [f"killed at {point.value}" for point in POINTS]
-    return [name for name in (*RARE, *kinds, *points) if not counts[name]]
+    days = [f"day:{name}" for name in MIXES]
+    return [name for name in (*RARE, *kinds, *points, *days) if not counts[name]]

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -21,6 +23,8 @@ from typeid import TypeID
 
 from helmr import ids
 from helmr_runtime import faults
+from helmr_runtime.core.notices import Pace
+from helmr_runtime.service import notice_teller
 from tests.simulation.clients import Clients
 from tests.simulation.code import code_on_lanes
 from tests.simulation.faults import KINDS, cause
@@ -30,6 +34,13 @@ from tests.simulation.world import World
 
 DRAIN_STEPS = 60_000
 """After the last fault everything is quiet within so many events."""
+
+PACE = {
+    "passed_by_after": timedelta(seconds=8),
+    "late_first": timedelta(seconds=6),
+    "late_longest": timedelta(seconds=15),
+}
+"""Of notices; shorter than a runtime's, so that outages of a virtual minute are long."""
 
 COMMAND_EVERY_S = 0.25
 FAULT_EVERY_S = 0.9
@@ -94,7 +105,9 @@ def simulate(
         world = World(seed, folder)
         _ids_from(world.random("ids"), world, stack)
         stack.enter_context(code_on_lanes())
+        stack.enter_context(world.disk.below_the_log())
         stack.enter_context(faults.passing(world.on_point))
+        stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
         world.network.watched = watch
         logging.disable(logging.CRITICAL)
         try:
@@ -137,6 +150,7 @@ def _drain(world: World, clients: Clients) -> None:
         world.step()
         if scheduler.steps % 64 == 0 and answering.done() and not clients.under_way:
             left = world.check_quiet()
+            left = left or world.invariants.notices.behind()
             if left is None:
                 world.invariants.ended()
                 return

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from helmr import TaskContext, ladder, step, step_key, streams, task, timers, tokens
+from helmr import TaskContext, ladder, sessions, step, step_key, streams, task, timers, tokens
 from helmr_runtime.catalog import Registry
 
 CODE_HASH = "simulated"
@@ -171,6 +171,34 @@ async def patient(payload: Any, ctx: TaskContext) -> int:
     return await act(first.value if first.ok and second.ok else 0)
 
 
+@task
+async def agent(payload: Any, ctx: TaskContext) -> int:
+    """Asks leave for each call of a tool, and has children do what takes long."""
+    total = 0
+    for number in range(2):
+        leave = await orders.wait(
+            timeout="25s",
+            correlation_id=f"q{number}",
+            subject=f"may tool {number} be called?",
+            priority="high",
+        )
+        total += await act(leave.value if leave.ok else number)
+    helpers = [await sessions.start(helper, number) for number in range(2)]
+    async for ended in sessions.as_ended(helpers):
+        total += ended.value if ended.ok else 1
+    return await act(total)
+
+
+@task
+async def helper(payload: Any, ctx: TaskContext) -> int:
+    """What a child does: one of two asks."""
+    total = await act(int(payload or 0))
+    if total % 2 == 0:
+        asked = await orders.wait(timeout="15s", subject="shall the helper go on?")
+        total += asked.value if asked.ok else 0
+    return await act_in_thread(total)
+
+
 @task(every="5s", overlap="allow")
 async def rounds(payload: Any, ctx: TaskContext) -> int:
     """By the clock, whatever became of the one before."""
@@ -221,6 +249,8 @@ TASKS = (
     take,
     token,
     patient,
+    agent,
+    helper,
     sleeper,
     branches,
     goes_on,

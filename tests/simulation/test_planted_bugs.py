@@ -14,7 +14,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 RULES = {
     "acknowledged-early": {"S-60", "S-63"},
+    "child-again": {"S-61"},
     "copied-step-forgotten": {"S-32"},
+    "dead-link": {"S-46"},
     "deadline-not-rearmed": {"S-63"},
     "death-not-heard": {"S-63"},
     "default-over-completion": {"S-82"},
@@ -25,7 +27,9 @@ RULES = {
     "failed-load-kept": {"S-63"},
     "kept-for-another": {"S-78"},
     "key-kept": {"S-76"},
+    "lane-unstored": {"S-84"},
     "late-answer": {"S-18"},
+    "notice-forgotten": {"S-84"},
     "not-reconciled": {"S-63"},
     "released-run-forgotten": {"S-63"},
     "released-unwritten": {"S-60", "S-63"},

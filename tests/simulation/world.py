@@ -20,7 +20,7 @@ from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.faults import Point
 from helmr_runtime.host_status import StatusFile
-from helmr_runtime.ledger.memory import TEST_RING, Stored
+from helmr_runtime.ledger.memory import TEST_RING
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, HOST_PREFIX, LEDGER, OWN_HOST_PREFIX
 from helmr_runtime.service import Service
@@ -30,9 +30,11 @@ from tests.simulation.clients import Gateway
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.code import process_here
 from tests.simulation.counts import Counts
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.network import Call, Network
+from tests.simulation.receivers import TOLD_ALL, receivers
 from tests.simulation.scheduler import Killed, Process, Scheduler
 from tests.simulation.spawner import SimulatedSpawner
 
@@ -60,13 +62,18 @@ class World:
         self.violations: list[BaseException] = []
         self.scheduler = Scheduler(self.random("schedule"), self._on_exception)
         self.clock = SimulatedClock(self.scheduler)
-        self.invariants = Invariants(self.counts)
+        self.invariants = Invariants(self.counts, TOLD_ALL)
         self.network = Network(
             self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
         self.calls = self.network.calls
-        self.stored = Stored()
+        self.disk = SimulatedDisk(self.random("breaks"), self.counts, self._ledger_dies)
         self.disk_fails_until_s = 0.0
+        self.receivers_fail_until_s: dict[str, float] = {}
+        """By notice target, until when it takes nothing."""
+        self.receiving = self.random("receiving")
+        self.links: dict[str, str] = {}
+        """URLs of answer links that somebody was told, each with its wait."""
         self.armed: dict[Point, None] = {}
         """Points at which the next process to pass ends."""
         self.perilous = 0
@@ -104,19 +111,18 @@ class World:
 
     def _boot_ledger(self) -> None:
         process = Process(LEDGER, self.scheduler)
-        is_first = not self.stored.entries
 
         async def boot() -> None:
             self.ledger = ledger = SimulatedLedger(
                 self.clock,
-                self.stored,
+                self.disk,
                 invariants=self.invariants,
                 counts=self.counts,
                 random=self._disk,
                 fails=lambda: self.scheduler.now_s < self.disk_fails_until_s,
             )
             self.network.register(LEDGER, process, ledger)
-            if is_first:
+            if not ledger.stored.entries:
                 catalog = tasks.REGISTRY.catalog().model_dump(by_alias=True)
                 await ledger.write_catalog(catalog, RUNTIME)
                 self.later(0.001, self._boot_directory)
@@ -159,6 +165,7 @@ class World:
                 version="simulated",
                 ring=TEST_RING,
                 base_url="http://simulated.test",
+                notice_targets=receivers(self),
             )
             service.start()
             self.network.register(GATEWAY, process, Gateway(service))
@@ -255,6 +262,11 @@ class World:
             process.die()
             self.network.died(process, [], "signal 9", for_good=False)
 
+    def _ledger_dies(self) -> None:
+        """The disk ends with who uses it."""
+        self.kill(LEDGER)
+        raise Killed("the disk")
+
     def on_point(self, point: Point) -> None:
         """A process passes a point of `helmr_runtime.faults`."""
         if point in self.armed:
@@ -304,6 +316,11 @@ class World:
             return
         self.violations.append(error if error is not None else RuntimeError(message))
 
+    def told_link(self, url: str | None, wait_id: str | None) -> None:
+        """Somebody has an answer link."""
+        if url is not None and wait_id is not None:
+            self.links[url] = wait_id
+
     # --- running ------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -330,6 +347,8 @@ class World:
         self.armed.clear()
         self.network.slow_until_s = self.disk_fails_until_s = 0.0
         self.perilous = 0
+        self.receivers_fail_until_s.clear()
+        self.disk.breaks = None
 
     def check_quiet(self) -> str | None:
         """What is still to be done, None if nothing is."""

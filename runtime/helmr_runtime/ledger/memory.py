@@ -104,6 +104,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
     Attributes:
         before_commit: Called with a flush before it is checked.
         after_commit: Called with a flush after it was stored and before the caller is answered.
+        epoch_floor: Epochs that are given out are no lower.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
         self.after_commit: Hook | None = None
+        self.epoch_floor = 0
         self._index = LedgerIndex()
         self._rows = MemoryRows(self.stored.entries, self._index)
         self._alarm: Timer | None = None
@@ -172,7 +174,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         term: str | None = None,
     ) -> Loaded:
         head = await self._require_head(session_id)
-        epoch = self.index.hold(head, holder, 0, self.clock.now(), term=term)
+        epoch = self.index.hold(head, holder, self.epoch_floor, self.clock.now(), term=term)
         self._held(head)
         return replace(
             self._read(head, epoch),

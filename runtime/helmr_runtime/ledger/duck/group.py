@@ -323,7 +323,7 @@ class GroupCommit:
             if write.removal is not None:
                 appends.removals.append(write.removal)
             if write.flush is not None:
-                _append_flush(appends, write, write.flush, self.index.heads[write.session_id])
+                append_flush(appends, write, write.flush, self.index.heads[write.session_id])
         await self.run_in_writer(self.database.commit, appends)
         self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
@@ -369,7 +369,7 @@ class GroupCommit:
         self.projector.tick_soon()
 
 
-def _append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> None:
+def append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> None:
     """What a flush says beside its entries: its checkpoint, and who holds the session."""
     if flush.checkpoint is not None:
         last = write.entries[-1] if write.entries else None
