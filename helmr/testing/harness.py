@@ -274,7 +274,7 @@ class Harness(HarnessTokens):
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """What is stored behind that feed offset, of all sessions, in order; the first entry's offset is 1."""
-        return self.ledger.stored.entries[after:]
+        return self.ledger.stored.entries.behind(after)
 
     # --- clients --------------------------------------------------------------------------------
 

@@ -19,10 +19,14 @@ class SimulatedClock:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._begin = BEGIN
+        self.latest = BEGIN
+        """The latest time that it has told."""
 
     def now(self) -> datetime:
         """The time."""
-        return self._begin + timedelta(seconds=self._scheduler.now_s)
+        now = self._begin + timedelta(seconds=self._scheduler.now_s)
+        self.latest = max(self.latest, now)
+        return now
 
     def call_at(self, when: datetime, call: Callable[[], None]) -> Timer:
         """Arm a timer of the running loop."""

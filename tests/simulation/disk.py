@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from helmr_runtime.ledger.duck import commit_log
 from helmr_runtime.ledger.duck.appends import Appends
 from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.memory import Stored
+from helmr_runtime.ledger.memory_pruning import KeptEntries
 from tests.simulation.counts import Counts
 
 LOG = Path("/simulated/ledger.duckdb.commits")
@@ -111,12 +112,17 @@ class SimulatedDisk:
         database.openings += 1
         log = CommitLog(LOG)
         log.open(LOG_ID, database.log_number)
-        kept = database.stored
-        stored = Stored(list(kept.entries), dict(kept.checkpoints), list(kept.holdings))
         if log.has_unmerged:
             self._counts.reached("commits read from the log")
-            add(stored, log.unmerged())
+            self.merge_found(log)
+        kept = database.stored
+        stored = Stored(KeptEntries(kept.entries), dict(kept.checkpoints), list(kept.holdings))
+        add(stored, log.unmerged())
         return stored, log
+
+    def merge_found(self, log: CommitLog) -> None:
+        """What was written and never synced may be gone yet: a ledger that starts relies on none of it."""
+        self.merge(log)
 
     def merge(self, log: CommitLog) -> None:
         """Move what is in the log into the database, in one transaction."""
@@ -125,6 +131,19 @@ class SimulatedDisk:
         self._counts.reached("commits moved into the database")
         if self.breaks in ("kill", "power") and self._random.random() < 0.5:
             self._die("between database and log")
+        log.merged(log.number)
+
+    def remove(self, log: CommitLog, appends: Appends, gone: Collection[str]) -> None:
+        """Remove sessions and store what says so, in one transaction, with all that is in the log."""
+        if self.breaks in ("kill", "power") and self._random.random() < 0.5:
+            self._die("before a removal")
+        stored = self.database.stored
+        add(stored, log.unmerged())
+        add(stored, appends)
+        stored.remove(gone)
+        self.database.log_number = log.number
+        if self.breaks in ("kill", "power"):
+            self._die("after a removal")
         log.merged(log.number)
 
     def lose_power(self) -> None:

@@ -7,13 +7,11 @@ fold of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from helmr_runtime.core.entries import (
-    GENESIS,
     Entry,
     EntryKind,
     from_iso,
@@ -25,8 +23,10 @@ from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
 from tests.simulation.counts import Counts
+from tests.simulation.folded import Run, Session, Wait, set_aside
 from tests.simulation.links import Links
 from tests.simulation.notices import Notices
+from tests.simulation.pruning import Pruning
 from tests.simulation.schedules import Schedules
 
 WAIT_ENDS = {
@@ -52,74 +52,6 @@ class Violation(AssertionError):
         self.rule = rule
 
 
-@dataclass(slots=True)
-class Wait:
-    """A wait, as its entries tell."""
-
-    session_id: str
-    run_id: str
-    op: int | None
-    kind: str
-    deadline_at: datetime | None
-    question: str | None
-    stream: str | None = None
-    token_id: str | None = None
-    status: str = "pending"
-    is_kept_for: bool = False
-    """When it opened, an answer was held for what it asks."""
-    ladder: list[dict[str, Any]] = field(default_factory=list)
-    since: dict[str, datetime | None] = field(default_factory=dict)
-    """What its rungs count from: `opened`, and `assigned`."""
-    fired: set[int] = field(default_factory=set)
-
-    def comes_at(self, number: int) -> datetime | None:
-        """When that rung fires, as things are."""
-        rung = self.ladder[number]
-        since = self.since[rung["from"]]
-        return since + timedelta(seconds=rung["after_s"]) if since is not None else None
-
-    @property
-    def default_at(self) -> datetime | None:
-        """When the default answers."""
-        numbers = [n for n, rung in enumerate(self.ladder) if rung["do"] == "default"]
-        return self.comes_at(numbers[0]) if numbers else None
-
-
-@dataclass(slots=True)
-class Run:
-    """What of a run is looked at."""
-
-    status: str = "queued"
-    opened: dict[int, int] = field(default_factory=dict)
-    """By op, the seq at which it was opened last."""
-    outcomes: dict[int, int] = field(default_factory=dict)
-    """By op, the seq of its step's outcome; without those set aside."""
-    ended: dict[int, int] = field(default_factory=dict)
-    """The same of every op."""
-    wait: str | None = None
-    keys: dict[int, str] = field(default_factory=dict)
-    """By op, the key of its step."""
-    held: list[dict[str, Any]] = field(default_factory=list)
-    """Answers that a rewind keeps, in order: each with its wait and what that asked."""
-
-
-@dataclass(slots=True)
-class Session:
-    """What of a session is looked at."""
-
-    seq: int = 0
-    hash: bytes = GENESIS
-    at: datetime | None = None
-    epoch: int = 0
-    runs: dict[str, Run] = field(default_factory=dict)
-    records: dict[str, int] = field(default_factory=Counter)
-    """By stream, how many."""
-    taken: dict[tuple[str, int], str] = field(default_factory=dict)
-    """By record, the wait that has it."""
-    status: str = "open"
-    entries: list[Entry] = field(default_factory=list)
-
-
 class Invariants:
     """The checks, and what they must remember.
 
@@ -132,6 +64,10 @@ class Invariants:
         self.counts = counts
         self.violation: Violation | None = None
         self.entries: list[Entry] = []
+        """All that are there; what was pruned has left gaps."""
+        self.head_offset = 0
+        self.is_of_today: Callable[[datetime], bool] = lambda recorded_at: True
+        """What was recorded then is known by its operation for sure."""
         self.sessions: dict[str, Session] = {}
         self.waits: dict[str, Wait] = {}
         self.tokens: dict[str, str] = {}
@@ -151,6 +87,9 @@ class Invariants:
         self.schedules = Schedules(counts, self._check)
         self.notices = Notices(told, counts, self._check)
         self.links = Links(counts, self._check)
+        self.token_owners: dict[str, str] = {}
+        """By token, the session whose transcript it was made in."""
+        self.pruning = Pruning(self, counts, self._check)
         self.children: dict[tuple[str, int], str] = {}
         """By run and op, the child session that was started there."""
         self._owners: dict[tuple[str, int], str] = {}
@@ -169,21 +108,26 @@ class Invariants:
             )
         for entry in entries:
             self._check(
-                entry.feed_offset == len(self.entries) + 1, "S-54", f"feed {entry.feed_offset}"
+                entry.feed_offset == self.head_offset + 1, "S-54", f"feed {entry.feed_offset}"
             )
+            self.head_offset += 1
             self.entries.append(entry)
             self._entry(entry)
 
     def reopened(self, entries: Sequence[Entry]) -> None:
         """A ledger starts: what it finds begins with all that was stored; more may be there that nobody was told of."""
-        for found, stored in zip(entries, self.entries, strict=False):
+        unheard = [one for one in entries if (one.feed_offset or 0) > self.head_offset]
+        pruned = [one.body["sessions"] for one in unheard if one.kind is EntryKind.SESSIONS_PRUNED]
+        gone = frozenset().union(*pruned)
+        expected = [one for one in self.entries if one.session_id not in gone]
+        has_all = len(entries) == len(expected) + len(unheard)
+        self._check(has_all, "S-60", f"of {len(expected)} entries {len(entries)} are left")
+        for found, stored in zip(entries, expected, strict=False):
             is_same = (found.hash, found.body_json) == (stored.hash, stored.body_json)
             self._check(is_same, "S-60", f"entry {stored.feed_offset} is another one")
-        has_all = len(entries) >= len(self.entries)
-        self._check(has_all, "S-60", f"of {len(self.entries)} entries {len(entries)} are left")
-        if found_more := entries[len(self.entries) :]:
+        if unheard:
             self.counts.reached("stored unheard")
-            self.stored(found_more, None)
+            self.stored(unheard, None)
 
     def held(self, session_id: str, epoch: int, holder: str | None) -> None:
         """The ledger gave out an epoch, or took a session back."""
@@ -211,6 +155,8 @@ class Invariants:
         self._check(not differing, "S-53", f"{session_id} differs in {differing}")
 
     def _entry(self, entry: Entry) -> None:
+        is_there = entry.session_id not in self.pruning.gone
+        self._check(is_there, "S-69", f"{entry.session_id} is pruned")
         session = self.sessions.setdefault(entry.session_id, Session())
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
         self._check(entry.seq == session.seq + 1, "S-50", f"{where} follows {session.seq}")
@@ -233,7 +179,9 @@ class Invariants:
         session.seq, session.hash, session.at = entry.seq, entry.hash, entry.recorded_at
         operation = body.get("operation")
         if operation is not None:
-            self._check(operation["id"] not in self.operations, "S-61", f"{where}: twice done")
+            known = self.operations.get(operation["id"])
+            is_first = known is None or not self.is_of_today(known.recorded_at)
+            self._check(is_first, "S-61", f"{where}: twice done")
             self.operations[operation["id"]] = entry
         self.counts.reached(f"entry:{entry.kind.value}")
         self.schedules.entry(entry)
@@ -249,6 +197,10 @@ class Invariants:
         where = f"{entry.session_id} {entry.seq} {kind.value}"
         is_copy = "copied_from" in body
         match kind:
+            case EntryKind.SESSIONS_PRUNED:
+                gone = self.pruning.pruned(entry)
+                self.entries = [one for one in self.entries if one.session_id not in gone]
+                self.notices.pruned(gone)
             case EntryKind.RUN_REWOUND if body.get("opens_session") and not is_copy:
                 self._check(session.status == "closed", "S-75", f"{where}: it is {session.status}")
                 session.status = "open"
@@ -272,6 +224,9 @@ class Invariants:
             case EntryKind.SESSION_CLOSED | EntryKind.SESSION_CANCELLED:
                 self._check(session.status == "open", "S-1", f"{where}: it is {session.status}")
                 session.status = kind.value.partition(".")[2]
+                if kind is EntryKind.SESSION_CANCELLED:
+                    owners = self.token_owners.items()
+                    self._cancel_tokens(one for one, by in owners if by == entry.session_id)
             case EntryKind.PUBLIC_TOKEN_CREATED:
                 self.uses_max[body["public_token_id"]] = body.get("max_uses")
             case EntryKind.PUBLIC_TOKEN_SPENT:
@@ -282,6 +237,7 @@ class Invariants:
             case EntryKind.TOKEN_CREATED:
                 self._check(body["token_id"] not in self.tokens, "S-40", f"{where}: twice")
                 self.tokens[body["token_id"]] = "pending"
+                self.token_owners[body["token_id"]] = entry.session_id
             case _ if kind in TOKEN_ENDS:
                 known = self.tokens[body["token_id"]]
                 self._check(known == "pending", "S-40", f"{where}: it is {known}")
@@ -291,9 +247,16 @@ class Invariants:
             case _:
                 pass
 
+    def _cancel_tokens(self, token_ids: Iterable[str]) -> None:
+        """Those that are pending end with their session, or with what made them."""
+        for token_id in token_ids:
+            if self.tokens[token_id] == "pending":
+                self.tokens[token_id] = "cancelled"
+
     def _child(self, session_id: str, parent: dict[str, Any], where: str) -> None:
         """Each op starts one child, whatever dies meanwhile; taken back, it may start another (S-75)."""
         key = parent["run_id"], int(parent["op"])
+        self.pruning.kin(session_id, parent["session_id"])
         self._check(key not in self.children, "S-61", f"{where}: {self.children.get(key)} is there")
         self.children[key] = session_id
         self.counts.reached("child started")
@@ -351,7 +314,7 @@ class Invariants:
         elif kind is EntryKind.SESSION_FORKED:
             run.held = [*body.get("held", ()), *run.held]
         elif kind in (EntryKind.RUN_RETRIED, EntryKind.RUN_ATTEMPT_FAILED):
-            _set_aside(run, body.get("failed_op"))
+            set_aside(run, body.get("failed_op"))
             run.status = "queued"
         elif kind in RUN_ENDS:
             self._check(run.status not in ("ended",), "S-3", f"{where}: it has ended")
@@ -379,6 +342,7 @@ class Invariants:
             for known in (run.opened, run.outcomes, run.ended):
                 known.pop(op, None)
             self.children.pop((str(entry.run_id), op), None)
+        self._cancel_tokens(body["tokens"])
         run.held = list(body["held"])
         run.status = "queued"
         self.counts.reached("amended" if "amended" in body else "rewound")
@@ -512,15 +476,3 @@ class Invariants:
         """Note what does not hold: whoever catches the error that is raised here changes nothing about it."""
         self.violation = self.violation or Violation(rule, message)
         raise self.violation
-
-
-def _set_aside(run: Run, failed_op: int | None) -> None:
-    """What a retry runs again (S-5): the op that failed, and what was opened after its outcome."""
-    if failed_op is None:
-        return
-    outcome_seq = run.ended.get(failed_op)
-    if outcome_seq is None:
-        return
-    again = {op for op, seq in run.opened.items() if seq > outcome_seq} | {failed_op}
-    for op in again:
-        run.outcomes.pop(op, None)

@@ -7,13 +7,14 @@ holds what is in memory until the next commit, so that a ledger that ends forget
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from random import Random
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.duck.appends import Appends, LeaseRow
 from helmr_runtime.ledger.duck.batches import Write
@@ -63,7 +64,7 @@ class SimulatedLedger(MemoryLedger):
         self.after_commit = self._written
 
     async def commit(self, flush: Flush) -> CommitReply:
-        offset = len(self.stored.entries)
+        offset = self.index.head_offset
         reply = await super().commit(flush)
         match reply:
             case Refused():
@@ -108,7 +109,7 @@ class SimulatedLedger(MemoryLedger):
         Raises:
             StoreUnavailable: They are not there.
         """
-        first = len(self.stored.entries) + 1
+        first = self.stored.entries.next_offset
         placed = [replace(one, feed_offset=first + number) for number, one in enumerate(entries)]
         session_id = flush.session_id if flush is not None else placed[0].session_id
         head = self.index.heads.get(session_id) or Head(session_id)
@@ -116,6 +117,10 @@ class SimulatedLedger(MemoryLedger):
         appends = Appends(entries=placed, holdings=self._unsaved)
         if flush is not None:
             append_flush(appends, Write(session_id, tuple(placed), flush), flush, head)
+        if placed and placed[0].kind is EntryKind.SESSIONS_PRUNED:
+            self._disk.remove(self._log, appends, sessions_of(placed[0].body))
+            self._unsaved = []
+            return
         if self._log.is_full or self._random.random() < MOVED:
             reach(Point.LEDGER_PROJECTING)
             self._disk.merge(self._log)
@@ -129,6 +134,14 @@ class SimulatedLedger(MemoryLedger):
         super()._held(head)
         self._unsaved.append(LeaseRow(head.session_id, head.epoch, head.held_by))
         self._invariants.held(head.session_id, head.epoch, head.held_by)
+
+    def _remove(self, gone: Collection[str]) -> None:
+        super()._remove(gone)
+        index = self.index
+        left = [one for one in gone if one in index.heads or one in self.rows._rows.new_sessions]
+        left += [token.id for token in index.tokens if token.session_id in gone]
+        left += [k for k, one in index.keys.public_tokens.items() if one.session_id in gone]
+        self._invariants.pruning.removed(gone, left)
 
     def _on_alarm(self) -> None:
         reach(Point.LEDGER_TIMING_OUT)

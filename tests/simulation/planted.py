@@ -26,10 +26,14 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.ledger import commands, memory
 from helmr_runtime.ledger.authored import find_start
+from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.memory_pruning import KeptEntries, prunable
 from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
+from helmr_runtime.ledger.tokens import TokenIndex
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Committed, Flush, StartSession
 from helmr_runtime.rpc.protocol import Failure
@@ -38,6 +42,8 @@ from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.slot import Slot
+from tests.simulation import ledger as simulated_ledger
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.network import Network
 from tests.simulation.scheduler import Process
 
@@ -328,6 +334,42 @@ def _child_started_again() -> AbstractContextManager[object]:
     return mock.patch.object(memory, "find_start", finds_none)
 
 
+# --- what pruning relies on ----------------------------------------------------------------------------
+
+
+def _pruned_family_torn() -> AbstractContextManager[object]:
+    """A session that is over is pruned whatever becomes of its parent and its children."""
+
+    def alone(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:
+        with mock.patch.object(TokenIndex, "__iter__", side_effect=lambda: iter(()), create=True):
+            return prunable(index, entries, before)
+
+    return mock.patch.object(memory, "prunable", alone)
+
+
+def _pruned_keys_stay() -> AbstractContextManager[object]:
+    """The ledger still knows public tokens of sessions that it has pruned."""
+    return mock.patch.object(KeyIndex, "forget")
+
+
+# --- what is relied on of the disk ---------------------------------------------------------------------
+
+
+def _commits_not_synced() -> AbstractContextManager[object]:
+    """A commit counts once it is written, whether or not it is on disk."""
+    return mock.patch.object(SimulatedDisk, "_fdatasync")
+
+
+def _epochs_from_what_is_stored() -> AbstractContextManager[object]:
+    """A ledger that starts gives out the epochs behind those that it finds, and forgets those that it gave out."""
+    return mock.patch.object(simulated_ledger, "EPOCHS_PER_OPENING", 0)
+
+
+def _unsynced_relied_on() -> AbstractContextManager[object]:
+    """A ledger that starts relies on what it reads in the log, which an earlier one may not have synced."""
+    return mock.patch.object(SimulatedDisk, "merge_found")
+
+
 BUGS: dict[str, Bug] = {
     "epoch-unchecked": _epoch_unchecked,
     "acknowledged-early": _acknowledged_before_the_commit,
@@ -357,6 +399,11 @@ BUGS: dict[str, Bug] = {
     "lane-unstored": _lane_goes_on_unstored,
     "dead-link": _dead_link_answers,
     "child-again": _child_started_again,
+    "commits-unsynced": _commits_not_synced,
+    "found-unsynced": _unsynced_relied_on,
+    "pruned-apart": _pruned_family_torn,
+    "pruned-keys": _pruned_keys_stay,
+    "epochs-again": _epochs_from_what_is_stored,
 }
 
 

@@ -37,6 +37,8 @@ class Schedules:
         self._counts = counts
         self._check = check
         self.by_name: dict[str, Schedule] = {}
+        self.last: dict[str, str] = {}
+        """By name, the newest session that was due."""
 
     def entry(self, entry: Entry) -> None:
         """An entry is stored."""
@@ -60,6 +62,7 @@ class Schedules:
                 if "due_at" in named:
                     self._counts.reached("schedule started")
                     self._settles(entry, named["name"], named["due_at"])
+                    self.last[named["name"]] = entry.session_id
 
     def _settles(self, entry: Entry, name: str, due_text: str) -> None:
         known, due_at = self.by_name[name], from_iso(due_text)

@@ -8,7 +8,7 @@ import random as global_random
 import tempfile
 import traceback
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -23,7 +23,9 @@ from typeid import TypeID
 
 from helmr import ids
 from helmr_runtime import faults
+from helmr_runtime.core import pruning
 from helmr_runtime.core.notices import Pace
+from helmr_runtime.ledger import known_operations
 from helmr_runtime.service import notice_teller
 from tests.simulation.clients import Clients
 from tests.simulation.code import code_on_lanes
@@ -105,6 +107,7 @@ def simulate(
         world = World(seed, folder)
         _ids_from(world.random("ids"), world, stack)
         stack.enter_context(code_on_lanes())
+        stack.enter_context(_days_of(world.day_s))
         stack.enter_context(world.disk.below_the_log())
         stack.enter_context(faults.passing(world.on_point))
         stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
@@ -156,6 +159,16 @@ def _drain(world: World, clients: Clients) -> None:
                 return
     left = world.invariants.schedules.behind(world.clock.now()) or left
     raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
+
+
+@contextmanager
+def _days_of(day_s: float) -> Iterator[None]:
+    """Meanwhile operations are known, and sessions kept, for so long."""
+    with (
+        mock.patch.object(pruning, "PRUNE_AGE_MIN_S", day_s),
+        mock.patch.object(known_operations, "OPERATION_AGE", timedelta(seconds=day_s)),
+    ):
+        yield
 
 
 def _ids_from(random: Random, world: World, stack: ExitStack) -> None:

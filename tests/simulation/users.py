@@ -101,6 +101,28 @@ MIXES: Mapping[str, Mix] = {
         },
         {"agent": 8, "helper": 1, "thinks": 2, "deadly": 1},
     ),
+    "admin": Mix(
+        {
+            "prune": 12,
+            "start": 18,
+            "close": 14,
+            "cancel_session": 6,
+            "answer": 12,
+            "send": 8,
+            "rewind": 6,
+            "amend": 5,
+            "fork": 5,
+            "retry": 3,
+            "complete": 4,
+            "make_token": 3,
+            "cancel_run": 3,
+            "share": 3,
+            "link": 3,
+            "answer_link": 3,
+            "again": 8,
+        },
+        {"goes_on": 2, "listens": 3, "thinks": 3, "take": 2, "token": 3, "agent": 2, "follows": 2},
+    ),
     "scheduler": Mix(
         {
             "pause": 4,

@@ -7,6 +7,7 @@ the processes, their threads and loops (lanes), the sockets between them (`netwo
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -26,22 +27,26 @@ from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, HOST_PREFIX, LEDGER, 
 from helmr_runtime.service import Service
 from helmr_runtime.session.host import HostActor
 from tests.simulation import tasks
-from tests.simulation.clients import Gateway
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.code import process_here
 from tests.simulation.counts import Counts
 from tests.simulation.disk import SimulatedDisk
+from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.network import Call, Network
 from tests.simulation.receivers import TOLD_ALL, receivers
 from tests.simulation.scheduler import Killed, Process, Scheduler
 from tests.simulation.spawner import SimulatedSpawner
+from tests.simulation.users import mix_of
 
 LINGER_S = 4.0
 STATUS_SLOTS = 64
 LIMITS = Limits(linger_s=LINGER_S, retire_s=20.0, start_s=20.0, shutdown_s=2.0, silent_max_s=8.0)
 """Shorter than a runtime's, so that more happens in a virtual minute."""
+
+ADMINS_DAY_S = 4.0
+"""Shorter than a day, so that sessions become old."""
 
 ROOM = 3
 HOSTS = 2
@@ -63,6 +68,10 @@ class World:
         self.scheduler = Scheduler(self.random("schedule"), self._on_exception)
         self.clock = SimulatedClock(self.scheduler)
         self.invariants = Invariants(self.counts, TOLD_ALL)
+        self.day_s = ADMINS_DAY_S if mix_of(self.random("mix"))[0] == "admin" else 86_400.0
+        """How long operations are known, and sessions kept, in seconds."""
+        self.invariants.is_of_today = self.is_of_today
+        self.invariants.pruning.day_s = self.day_s
         self.network = Network(
             self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
@@ -93,6 +102,10 @@ class World:
     def random(self, name: str) -> Random:
         """A source of its own for each purpose, so that taking one thing away leaves the others as they were."""
         return Random(f"{self.seed}/{name}")
+
+    def is_of_today(self, recorded_at: datetime) -> bool:
+        """What was recorded then is known by its operation for sure."""
+        return (self.clock.latest - recorded_at).total_seconds() < self.day_s
 
     # --- processes --------------------------------------------------------------------------------
 
@@ -263,8 +276,14 @@ class World:
             self.network.died(process, [], "signal 9", for_good=False)
 
     def _ledger_dies(self) -> None:
-        """The disk ends with who uses it."""
-        self.kill(LEDGER)
+        """The disk ends with who uses it, which may be a ledger that starts."""
+        process = process_here()
+        if self.network.process(LEDGER) is process:
+            self.kill(LEDGER)
+        else:
+            self.counts.reached("ledger ends where it starts")
+            process.die()
+            self.later(0.05 + self._disk.random() * 2.0, self._boot_ledger)
         raise Killed("the disk")
 
     def on_point(self, point: Point) -> None:

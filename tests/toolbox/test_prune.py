@@ -27,12 +27,14 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.pruning import Prune, Pruned, Retention
+from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import pruning
 from helmr_runtime.ledger.duck.audit import Audit, audit
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.retention import BETWEEN_PAGES, FIRST_AFTER
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
@@ -47,6 +49,7 @@ from tests.toolbox.conftest import EARLIER
 
 pytestmark = pytest.mark.allows_blocking
 
+AnyLedger = DuckLedger | MemoryLedger
 MONTH = timedelta(days=30)
 OLD = Prune(principal=ALICE, age_s=MONTH.total_seconds(), reason="a month is enough")
 
@@ -63,14 +66,27 @@ async def ledger(tmp_path: Path, clock: FakeClock) -> AsyncIterator[DuckLedger]:
     await opened.close()
 
 
-async def ended(ledger: DuckLedger, clock: FakeClock, **more: Any) -> Hand:
+@pytest.fixture(params=["tables", "memory"])
+async def either(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock
+) -> AsyncIterator[AnyLedger]:
+    """What stays, both ledgers decide alike."""
+    if request.param == "memory":
+        yield MemoryLedger(clock)
+        return
+    opened = await open_ledger(tmp_path / "either.duckdb", clock=clock, settings=SMALL)
+    yield opened
+    await opened.close()
+
+
+async def ended(ledger: AnyLedger, clock: FakeClock, **more: Any) -> Hand:
     """A session that has run, is closed, and that nobody holds."""
     hand = await running(ledger, clock, **more)
     await hand.stored(hand.succeeded(), hand.closed(), release=True)
     return hand
 
 
-async def pruned(ledger: DuckLedger, prune: Prune = OLD) -> list[Pruned]:
+async def pruned(ledger: AnyLedger, prune: Prune = OLD) -> list[Pruned]:
     pages: list[Pruned] = []
     while not (page := await ledger.prune(prune)).is_last:
         pages.append(page)
@@ -176,24 +192,24 @@ async def test_many_go_in_pages(ledger: DuckLedger, clock: FakeClock) -> None:
 # --- what stays -----------------------------------------------------------------------------------
 
 
-async def test_open_and_young_sessions_stay(ledger: DuckLedger, clock: FakeClock) -> None:
-    still = await running(ledger, clock)
+async def test_open_and_young_sessions_stay(either: AnyLedger, clock: FakeClock) -> None:
+    still = await running(either, clock)
     clock.move_to(clock.now() + timedelta(seconds=2))
-    young = await ended(ledger, clock)
+    young = await ended(either, clock)
     clock.move_to(clock.now() + MONTH - timedelta(seconds=1))
-    assert await pruned(ledger) == []
+    assert await pruned(either) == []
     for hand in (still, young):
-        assert (await ledger.get_session(hand.session_id))["id"] == hand.session_id
+        assert (await either.get_session(hand.session_id))["id"] == hand.session_id
 
 
-async def test_families_go_together(ledger: DuckLedger, clock: FakeClock) -> None:
-    parents = [await running(ledger, clock) for _ in range(2)]
+async def test_families_go_together(either: AnyLedger, clock: FakeClock) -> None:
+    parents = [await running(either, clock) for _ in range(2)]
     children = []
     for parent in parents:
         made_by = Parent(session_id=parent.session_id, run_id=parent.run_id, op=1, attempt=1)
         start = replace(start_of(), parent=made_by)
-        await ledger.start(start)
-        child = Hand(ledger, clock, start.session_id, start.run_id)
+        await either.start(start)
+        child = Hand(either, clock, start.session_id, start.run_id)
         await child.adopt()
         await child.stored(child.started(), child.succeeded(), child.closed(), release=True)
         children.append(child)
@@ -203,40 +219,41 @@ async def test_families_go_together(ledger: DuckLedger, clock: FakeClock) -> Non
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
         patched.setattr(pruning, "SESSIONS_MAX", 1)
-        assert [page.sessions for page in await pruned(ledger)] == [1, 1]
-    assert (await ledger.get_session(children[1].session_id))["status"] == "closed"
-    assert await ledger.token_end(children[1].session_id) is not None
+        patched.setattr(memory, "AT_ONCE", 1)
+        assert [page.sessions for page in await pruned(either)] == [1, 1]
+    assert (await either.get_session(children[1].session_id))["status"] == "closed"
+    assert await either.token_end(children[1].session_id) is not None
     for gone in (over, children[0]):
         with pytest.raises(SessionNotFound):
-            await ledger.get_session(gone.session_id)
-    assert ledger.index.tokens.get(children[0].session_id) is None
+            await either.get_session(gone.session_id)
+    assert either.index.tokens.get(children[0].session_id) is None
 
 
 async def test_a_wait_that_gave_a_token_its_schema_stays(
-    ledger: DuckLedger, clock: FakeClock
+    either: AnyLedger, clock: FakeClock
 ) -> None:
-    asked, token = await running(ledger, clock), create_token(timeout_s=90 * 86_400)
-    await ledger.fact(token)
+    asked, token = await running(either, clock), create_token(timeout_s=90 * 86_400)
+    await either.fact(token)
     wait = asked.wait(
         kind="token", token_id=token.new.token_id, stream=None, schema={"type": "integer"}
     )
     await asked.stored(wait)
-    checked = (ledger.index.head_offset,)
-    await ledger.fact(replace(complete_token(token.new.token_id, 1), checked=checked))
+    checked = (either.index.head_offset,)
+    await either.fact(replace(complete_token(token.new.token_id, 1), checked=checked))
     await asked.stored(asked.fulfilled(wait), asked.succeeded(), asked.closed(), release=True)
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
-    assert await pruned(ledger) == []
-    assert (await ledger.get_token(token.new.token_id))["status"] == "completed"
+    assert await pruned(either) == []
+    assert (await either.get_token(token.new.token_id))["status"] == "completed"
 
 
-async def test_a_session_that_is_held_again_stays(ledger: DuckLedger, clock: FakeClock) -> None:
-    hand = await ended(ledger, clock)
+async def test_a_session_that_is_held_again_stays(either: AnyLedger, clock: FakeClock) -> None:
+    hand = await ended(either, clock)
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
     await hand.adopt()
-    page = await ledger.prune(OLD)
+    page = await either.prune(OLD)
     assert (page.sessions, page.is_last) == (0, False)
     await hand.stored(release=True)
-    assert [page.sessions for page in await pruned(ledger)] == [1]
+    assert [page.sessions for page in await pruned(either)] == [1]
 
 
 def test_a_day_is_the_least() -> None:
@@ -376,7 +393,8 @@ async def test_sessions_that_went_another_way_are_damage(
         verified(tmp_path / "ledger.duckdb", clock.now())
 
 
-async def test_what_was_theirs_is_not_found_any_more(ledger: DuckLedger, clock: FakeClock) -> None:
+async def test_what_was_theirs_is_not_found_any_more(either: AnyLedger, clock: FakeClock) -> None:
+    ledger = either
     hand = await ended(ledger, clock, idempotency_key="k", external_id="x")
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
     await pruned(ledger)

@@ -6,9 +6,9 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import SessionNotFound, StoreUnavailable
@@ -16,6 +16,7 @@ from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_drafts,
@@ -55,6 +56,7 @@ from helmr_runtime.ledger.index import (
     OperationKnown,
 )
 from helmr_runtime.ledger.key_keeper import KeyKeeper
+from helmr_runtime.ledger.memory_pruning import KeptEntries, prunable
 from helmr_runtime.ledger.memory_rows import MemoryRows
 from helmr_runtime.ledger.not_on_disk import NotOnDisk
 from helmr_runtime.ledger.readable import ReadableLedger
@@ -88,9 +90,15 @@ Hook = Callable[[Flush], Awaitable[None]]
 class Stored:
     """What is on this ledger's disk."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: KeptEntries = field(default_factory=KeptEntries)
     checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
     holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
+
+    def remove(self, gone: Collection[str]) -> None:
+        """Remove everything of these sessions."""
+        self.entries.remove_sessions(gone)
+        self.checkpoints = {at: one for at, one in self.checkpoints.items() if at[0] not in gone}
+        self.holdings = [one for one in self.holdings if one[0] not in gone]
 
 
 class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
@@ -157,10 +165,10 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         return self.recent(feed_offset)
 
     def recent(self, feed_offset: int) -> Entry:
-        return self.stored.entries[feed_offset - 1]
+        return self.stored.entries.at(feed_offset)
 
     async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
-        return self.stored.entries[offset : offset + limit]
+        return self.stored.entries.behind(offset)[:limit]
 
     # --- helmr_runtime.ports.Ledger -------------------------------------------------------------------
 
@@ -269,6 +277,22 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             self._store(self._facts(decided.drafts, now))
         return decided.reply
 
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
+        now = self.clock.now()
+        before = now - timedelta(seconds=prune.age_s)
+        found = prunable(self.index, self.stored.entries, before)
+        page = found if prune.is_rehearsed else found[:AT_ONCE]
+        if not prune.is_rehearsed and any(head.is_held for head in page):
+            return Pruned(sessions=0, entries=0, is_last=False)  # it goes on
+        gone = tuple(head.session_id for head in page)
+        counted = sum(head.next_seq - 1 for head in page)
+        if gone and not prune.is_rehearsed:
+            self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
+            self._remove(frozenset(gone))
+        is_last = prune.is_rehearsed or not gone
+        return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
+
     # --- what else tests ask ----------------------------------------------------------------------
 
     def entries_of(self, session_id: str) -> list[Entry]:
@@ -341,13 +365,14 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
                 return verdict
 
     def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
-        start = len(self.stored.entries) + 1
+        start = self.stored.entries.next_offset
         placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
         session_id = flush.session_id if flush is not None else entries[0].session_id
         future = rehearsed(self.index.heads.get(session_id) or Head(session_id), placed)
         self.stored.entries += placed
         if flush is not None and flush.checkpoint is not None:
-            last = len(self.stored.entries) if placed else future.last_offset
+            last = placed[-1].feed_offset if placed else future.last_offset
+            assert last is not None
             self.stored.checkpoints[session_id, last] = flush.checkpoint
         for entry in placed:
             self._apply(entry)
@@ -358,6 +383,12 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         self._arm()
         self._changed()
         return placed
+
+    def _remove(self, gone: Collection[str]) -> None:
+        """Of sessions that are gone nothing stays."""
+        self.stored.remove(gone)
+        self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
+        self._rows = MemoryRows(self.stored.entries, self._index)
 
     def _apply(self, entry: Entry) -> None:
         self.index.apply(entry, self.clock.now())

@@ -14,6 +14,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.memory_pruning import KeptEntries
 from helmr_runtime.ledger.projection import NewRun, NewWait, Projection, session_numbers
 from helmr_runtime.ledger.row_access import (
     FAR_FUTURE_US,
@@ -38,7 +39,7 @@ class MemoryRows:
         index: The ledger's, for tokens and keys.
     """
 
-    def __init__(self, entries: list[Entry], index: LedgerIndex) -> None:
+    def __init__(self, entries: KeptEntries, index: LedgerIndex) -> None:
         self._entries = entries
         self._index = index
         self._heads: dict[str, Head] = {}
@@ -47,7 +48,7 @@ class MemoryRows:
     @property
     def _rows(self) -> Projection:
         """The rows as of now."""
-        for entry in self._entries[self._folded.through :]:
+        for entry in self._entries.behind(self._folded.through):
             head = self._heads.setdefault(entry.session_id, Head(entry.session_id))
             fold(head, entry)
             head.tail.clear()
@@ -82,7 +83,7 @@ class MemoryRows:
     def _run(self, row: NewRun) -> Json:
         numbers = self._rows.runs[row.run_id]
         ended = self._entry(numbers.outcome_offset)
-        created = self._entries[row.created_offset - 1]
+        created = self._entries.at(row.created_offset)
         return views.run_json(row, numbers, created.body, ended.body if ended is not None else None)
 
     def _wait(self, row: NewWait, *, in_full: bool) -> Json:
@@ -91,7 +92,7 @@ class MemoryRows:
         return views.wait_json(
             row,
             numbers,
-            self._entries[row.opened_offset - 1].body,
+            self._entries.at(row.opened_offset).body,
             views.principal_of(self._sent(resolved)) if resolved is not None else None,
             outcome=resolved.body if resolved is not None else None,
             in_full=in_full,
@@ -115,7 +116,7 @@ class MemoryRows:
         return token_json(token, created, ended, pinned, in_full=False)
 
     def _entry(self, feed_offset: int | None) -> Entry | None:
-        return self._entries[feed_offset - 1] if feed_offset else None
+        return self._entries.at(feed_offset) if feed_offset else None
 
     def _of(self, session_id: str, *kinds: EntryKind) -> list[Entry]:
         return [

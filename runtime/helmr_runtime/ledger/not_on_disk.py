@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from helmr.errors import BadQuery, BadRequest
 from helmr_runtime.core.backup_file import BackupHeader
-from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 
 
 class NotOnDisk:
-    """Refuses SQL, backups and pruning."""
+    """Refuses SQL, backups and followers."""
 
     async def query(self, sql: str, *, limit: int = 0) -> bytes:
         """Refused with `BadQuery`: there is no SQL here."""
@@ -40,7 +39,3 @@ class NotOnDisk:
 
     async def meet(self, stamps: Sequence[str]) -> None:
         """Nothing: it has no copies."""
-
-    async def prune(self, prune: Prune) -> Pruned:
-        """Refused with `BadRequest`: what is only in memory goes with it."""
-        raise BadRequest("sessions in a test's memory can't be pruned", hint="Prune a runtime.")
