@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from helmr import Client, step, streams, task
-from helmr.errors import UsageError
+from helmr.errors import SessionNotFound, UsageError
+from helmr.ids import NIL_SESSION
 from helmr.testing import Harness
 
 numbers = streams.input("numbers", schema=int)
@@ -112,6 +113,24 @@ async def test_a_hundred_sends_to_a_parked_session_adopt_it_once() -> None:
         receipts = await asyncio.gather(*(stream.send(number) for number in range(100)))
         assert sorted(receipt.seq for receipt in receipts) == list(range(1, 101))
         assert len(await session.result()) == 100
+
+
+async def test_old_sessions_are_pruned() -> None:
+    async with Harness(takes) as harness, harness.async_client() as client:
+        old, still = await harness.start("takes", 1), await harness.start("takes", 1)
+        await client.sessions.open(old.id).cancel()
+        await old.park()
+        await harness.advance("2d")
+        counted = await client.prune("1d", dry_run=True)
+        receipt = await client.prune("1d")
+        assert (receipt.sessions, receipt.entries) == (1, counted.entries)
+        assert (await client.prune("1d")).is_last
+        with pytest.raises(SessionNotFound):
+            await client.sessions.open(old.id).get()
+        assert [one.id async for one in client.sessions.list()] == [still.id]
+        assert {e.session_id for e in harness.entries(after=1)} <= {still.id, NIL_SESSION}
+        await client.sessions.open(still.id).input("numbers").send(7)
+        assert await still.result() == [7]
 
 
 async def test_a_blocking_client_on_the_harnesss_loop_is_refused() -> None:

@@ -19,6 +19,7 @@ from helmr_runtime.core.entries import (
     principal_text,
 )
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.ledger.memory import Stored
 from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
 from tests.core.builder import picture
@@ -114,20 +115,29 @@ class Invariants:
             self.entries.append(entry)
             self._entry(entry)
 
-    def reopened(self, entries: Sequence[Entry]) -> None:
-        """A ledger starts: what it finds begins with all that was stored; more may be there that nobody was told of."""
+    def reopened(self, stored: Stored) -> None:
+        """A ledger starts: what it finds begins with all that was stored; more may be there that nobody was told of.
+
+        Adoptions under which nothing was stored are forgotten: until somebody adopts the session again, whoever had it
+        before may go on with it.
+        """
+        entries = stored.entries
         unheard = [one for one in entries if (one.feed_offset or 0) > self.head_offset]
         pruned = [one.body["sessions"] for one in unheard if one.kind is EntryKind.SESSIONS_PRUNED]
         gone = frozenset().union(*pruned)
         expected = [one for one in self.entries if one.session_id not in gone]
         has_all = len(entries) == len(expected) + len(unheard)
         self._check(has_all, "S-60", f"of {len(expected)} entries {len(entries)} are left")
-        for found, stored in zip(entries, expected, strict=False):
-            is_same = (found.hash, found.body_json) == (stored.hash, stored.body_json)
-            self._check(is_same, "S-60", f"entry {stored.feed_offset} is another one")
+        for found, known in zip(entries, expected, strict=False):
+            is_same = (found.hash, found.body_json) == (known.hash, known.body_json)
+            self._check(is_same, "S-60", f"entry {known.feed_offset} is another one")
         if unheard:
             self.counts.reached("stored unheard")
             self.stored(unheard, None)
+        for session in self.sessions.values():
+            session.epoch = 0
+        for session_id, epoch, _ in stored.holdings:
+            self.sessions[session_id].epoch = epoch
 
     def held(self, session_id: str, epoch: int, holder: str | None) -> None:
         """The ledger gave out an epoch, or took a session back."""

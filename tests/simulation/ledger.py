@@ -55,7 +55,7 @@ class SimulatedLedger(MemoryLedger):
         self._fails = fails
         self._disk = disk
         stored, self._log = disk.opened()
-        invariants.reopened(stored.entries)
+        invariants.reopened(stored)
         super().__init__(clock, stored)
         self.epoch_floor = disk.database.openings * EPOCHS_PER_OPENING
         self._unsaved: list[LeaseRow] = []

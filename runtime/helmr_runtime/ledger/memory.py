@@ -283,8 +283,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         before = now - timedelta(seconds=prune.age_s)
         found = prunable(self.index, self.stored.entries, before)
         page = found if prune.is_rehearsed else found[:AT_ONCE]
-        if not prune.is_rehearsed and any(head.is_held for head in page):
-            return Pruned(sessions=0, entries=0, is_last=False)  # it goes on
         gone = tuple(head.session_id for head in page)
         counted = sum(head.next_seq - 1 for head in page)
         if gone and not prune.is_rehearsed:

@@ -1,7 +1,7 @@
 """Which sessions the memory ledger may remove, and the list that they leave gaps in (S-69).
 
 The rule is that of the tables (`helmr_runtime.ledger.duck.pruning`), said over the index; a test holds one against the
-other.
+other. A session that is held stays, without holding up the others: in a test nobody parks it by and by.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list
         if head is not index.nil and _is_old(head, before)
     }
     kept = {one.session_id for one in index.schedules.by_name.values() if one.session_id}
+    kept |= {one for one, head in old.items() if head.is_held}
     families: dict[str, set[str]] = {}
     for token in index.tokens:
         if token.parent is not None:
