@@ -23,8 +23,7 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck import commit_log
 from helmr_runtime.ledger.duck.appends import Appends
 from helmr_runtime.ledger.duck.commit_log import CommitLog
-from helmr_runtime.ledger.memory import Stored
-from helmr_runtime.ledger.memory_pruning import KeptEntries
+from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
 from tests.simulation.counts import Counts
 
 LOG = Path("/simulated/ledger.duckdb.commits")

@@ -6,9 +6,9 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import SessionNotFound, StoreUnavailable
@@ -16,7 +16,6 @@ from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_drafts,
@@ -55,8 +54,9 @@ from helmr_runtime.ledger.index import (
     NeedsLookup,
     OperationKnown,
 )
+from helmr_runtime.ledger.kept_entries import Stored
 from helmr_runtime.ledger.key_keeper import KeyKeeper
-from helmr_runtime.ledger.memory_pruning import KeptEntries, prunable
+from helmr_runtime.ledger.memory_pruning import MemoryPruning
 from helmr_runtime.ledger.memory_rows import MemoryRows
 from helmr_runtime.ledger.not_on_disk import NotOnDisk
 from helmr_runtime.ledger.readable import ReadableLedger
@@ -86,22 +86,7 @@ Hook = Callable[[Flush], Awaitable[None]]
 """Called around a commit; may wait, or raise what the caller shall see."""
 
 
-@dataclass(slots=True)
-class Stored:
-    """What is on this ledger's disk."""
-
-    entries: KeptEntries = field(default_factory=KeptEntries)
-    checkpoints: dict[tuple[str, int], str] = field(default_factory=dict)
-    holdings: list[tuple[str, int, str | None]] = field(default_factory=list)
-
-    def remove(self, gone: Collection[str]) -> None:
-        """Remove everything of these sessions."""
-        self.entries.remove_sessions(gone)
-        self.checkpoints = {at: one for at, one in self.checkpoints.items() if at[0] not in gone}
-        self.holdings = [one for one in self.holdings if one[0] not in gone]
-
-
-class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
+class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
     """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
@@ -277,20 +262,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             self._store(self._facts(decided.drafts, now))
         return decided.reply
 
-    async def prune(self, prune: Prune) -> Pruned:
-        """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
-        now = self.clock.now()
-        before = now - timedelta(seconds=prune.age_s)
-        found = prunable(self.index, self.stored.entries, before)
-        page = found if prune.is_rehearsed else found[:AT_ONCE]
-        gone = tuple(head.session_id for head in page)
-        counted = sum(head.next_seq - 1 for head in page)
-        if gone and not prune.is_rehearsed:
-            self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
-            self._remove(frozenset(gone))
-        is_last = prune.is_rehearsed or not gone
-        return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
-
     # --- what else tests ask ----------------------------------------------------------------------
 
     def entries_of(self, session_id: str) -> list[Entry]:
@@ -344,8 +315,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
             case Accepted():
                 entries = self._store(flush.entries, flush)
                 first = entries[0].feed_offset if entries else head.last_offset
-                assert first is not None
-                return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
+                return Committed(first_feed_offset=first or 0, next_deadline_at=next_deadline(head))
             case AlreadyStored(first):
                 return Committed(first_feed_offset=first, next_deadline_at=next_deadline(head))
             case NeedsLookup(seq, hashed, count):
@@ -370,8 +340,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         self.stored.entries += placed
         if flush is not None and flush.checkpoint is not None:
             last = placed[-1].feed_offset if placed else future.last_offset
-            assert last is not None
-            self.stored.checkpoints[session_id, last] = flush.checkpoint
+            self.stored.checkpoints[session_id, last or 0] = flush.checkpoint
         for entry in placed:
             self._apply(entry)
         head = self.index.heads[session_id]
@@ -381,12 +350,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper, NotOnDisk):
         self._arm()
         self._changed()
         return placed
-
-    def _remove(self, gone: Collection[str]) -> None:
-        """Of sessions that are gone nothing stays."""
-        self.stored.remove(gone)
-        self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
-        self._rows = MemoryRows(self.stored.entries, self._index)
 
     def _apply(self, entry: Entry) -> None:
         self.index.apply(entry, self.clock.now())

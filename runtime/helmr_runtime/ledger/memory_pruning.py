@@ -1,4 +1,4 @@
-"""Which sessions the memory ledger may remove, and the list that they leave gaps in (S-69).
+"""Which sessions the memory ledger may remove, and removing them (S-69).
 
 The rule is that of the tables (`helmr_runtime.ledger.duck.pruning`), said over the index; a test holds one against the
 other. A session that is held stays, without holding up the others: in a test nobody parks it by and by.
@@ -6,49 +6,61 @@ other. A session that is held stays, without holding up the others: in a test no
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection
-from datetime import datetime
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 
 from helmr.models import SessionStatus
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import Draft, Entry
+from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
+from helmr_runtime.ledger.memory_rows import MemoryRows
 
 
-class KeptEntries(list[Entry]):
-    """Entries in feed order. What was pruned leaves gaps: places in the list are no offsets."""
+class MemoryPruning:
+    """What of the memory ledger prunes it."""
+
+    clock: Clock
+    stored: Stored
+    _index: LedgerIndex
+    _rows: MemoryRows
+    _keys: dict[tuple[str, str, str], Entry]
 
     @property
-    def next_offset(self) -> int:
-        """Of the next entry. The last one is never pruned: it says what was."""
-        return (self[-1].feed_offset or 0) + 1 if self else 1
+    @abstractmethod
+    def index(self) -> LedgerIndex:
+        """The ledger's memory, while it lives."""
 
-    def at(self, offset: int) -> Entry:
-        """The entry with that feed offset.
+    @abstractmethod
+    def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
+        """Entries of the nil session."""
 
-        Raises:
-            KeyError: There is none.
-        """
-        place = self._place(offset)
-        if place == len(self) or self[place].feed_offset != offset:
-            raise KeyError(offset)
-        return self[place]
+    @abstractmethod
+    def _store(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Store entries."""
 
-    def behind(self, offset: int) -> list[Entry]:
-        """All behind that feed offset."""
-        return self[self._place(offset + 1) :]
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
+        now = self.clock.now()
+        before = now - timedelta(seconds=prune.age_s)
+        found = prunable(self.index, self.stored.entries, before)
+        page = found if prune.is_rehearsed else found[:AT_ONCE]
+        gone = tuple(head.session_id for head in page)
+        counted = sum(head.next_seq - 1 for head in page)
+        if gone and not prune.is_rehearsed:
+            self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
+            self._remove(frozenset(gone))
+        is_last = prune.is_rehearsed or not gone
+        return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
 
-    def remove_sessions(self, gone: Collection[str]) -> None:
-        """Remove all entries of these sessions."""
-        self[:] = [entry for entry in self if entry.session_id not in gone]
-
-    def _place(self, offset: int) -> int:
-        """Of the first entry that is not before that offset."""
-        place = offset - 1
-        if not self or self[-1].feed_offset == len(self):  # nothing is gone
-            return min(place, len(self))
-        return bisect_left(self, offset, key=lambda entry: entry.feed_offset or 0)
+    def _remove(self, gone: Collection[str]) -> None:
+        """Of sessions that are gone nothing stays."""
+        self.stored.remove(gone)
+        self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
+        self._rows = MemoryRows(self.stored.entries, self._index)
 
 
 def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:

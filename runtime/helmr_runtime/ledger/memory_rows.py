@@ -14,7 +14,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.memory_pruning import KeptEntries
+from helmr_runtime.ledger.kept_entries import KeptEntries
 from helmr_runtime.ledger.projection import NewRun, NewWait, Projection, session_numbers
 from helmr_runtime.ledger.row_access import (
     FAR_FUTURE_US,
