@@ -33,7 +33,7 @@ RARE = (
     "fold compared",
     *(f"ledger ends in a {access}" for access in ("sync", "write")),
     "link revoked",
-    *(f"link:{kind}" for kind in ("input.accepted", "token.completed")),
+    "link:input.accepted",
     *(f"notice {what}" for what in ("due soon", "late", "not taken", "passed by", "repeated")),
     "notice taken unheard",
     "operation repeated",
