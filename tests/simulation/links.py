@@ -20,6 +20,7 @@ class Link:
     is_revoked: bool = False
     answered: str | None = None
     """The wait that was answered through it."""
+    has_ended_a_wait: bool = False
 
 
 class Links:
@@ -73,5 +74,8 @@ class Links:
         if principal.type != "link" or "copied_from" in entry.body:
             return
         link = self.by_id[principal.id or ""]
+        if link.has_ended_a_wait:
+            return  # a record that was given back is free for other waits
+        link.has_ended_a_wait = True
         what = f"{principal.id} answers {entry.body['wait_id']}, and is for {link.wait_id}"
         self._check(entry.body["wait_id"] == link.wait_id, "S-74", what)
