@@ -26,6 +26,9 @@ from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSen
 BY_RAY = frozenset({"build", "forever", "spec", "wake"})
 """What is asked of an actor's process, not of the actor; `forever` tells of a death."""
 
+ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
+"""Whoever started them has them built again when they have died: nobody who calls them need wake them."""
+
 FATE_WITHIN_S = 2.0
 FATE_PAUSE_S = 0.02
 """Ray knows of a death some 10 ms after the connection's end."""
@@ -50,8 +53,13 @@ class SocketCalls(RayCalls):
 
     async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call `method` of the actor with that name (see `Calls`)."""
-        peer = await self._sockets.peer(actor) if method not in BY_RAY else None
+        if method in BY_RAY:
+            return await super().call(actor, method, *args, **kwargs)
+        peer = await self._sockets.peer(actor)
         if peer is None:
+            if actor in ONCE and self._sockets.was_here(actor):
+                # Ray would know no more, and be asked by every try of everybody while it restarts.
+                raise ActorNotFound(actor=actor, method=method)
             return await super().call(actor, method, *args, **kwargs)
         self.counter[kind_of(actor), method] += 1
         self.frames[kind_of(actor), method] += 1
@@ -69,7 +77,7 @@ class SocketCalls(RayCalls):
 
     async def _lost(self, actor: str, method: str) -> CallError:
         """What the end of a connection means: all but those that exist once stay dead."""
-        if actor not in (LEDGER, DIRECTORY, GATEWAY):
+        if actor not in ONCE:
             asking = self._fates.get(actor)
             if asking is None:
                 asking = self._fates[actor] = asyncio.create_task(self._cause_of_death(actor))
