@@ -2,8 +2,8 @@
 
 A real `helmr up` is hurt again and again while callers send: to two sessions that are live all the time, in two hosts,
 and, from the moment of the fault, one answer to a session that is parked. Told here is when the first of these three
-had an answer accepted again, and when the last. With `--before PATH`, another checkout with an environment of its own, both
-are hurt in turns, so that the figures are of one machine in one mood.
+had an answer accepted again, and when the last. With `--before PATH`, another checkout with an environment of its own,
+both are hurt in turns, so that the figures are of one machine in one mood.
 """
 
 from __future__ import annotations

@@ -158,11 +158,6 @@ class Sockets:
         """
         return self._peers.get(name) or await self._opened(name)
 
-    def was_here(self, name: str) -> bool:
-        """Whether a process of that name has listened on this machine, and left its file."""
-        path = socket_path(self._run_dir, name)
-        return path is not None and path.exists()
-
     async def _opened(self, name: str) -> Peer | None:
         opening = self._opening.get(name)
         if opening is None:
