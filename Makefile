@@ -9,6 +9,7 @@
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
+#   make availability  how long after each kind of fault answers are accepted again; AVAILABILITY_ARGS="--before PATH"
 #   make hour    an operator's hour at the console, before the desk and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
@@ -27,6 +28,7 @@ BENCH_ARGS ?=
 SCALE_ARGS ?=
 HISTORY_ARGS ?= run
 HOUR_ARGS ?=
+AVAILABILITY_ARGS ?=
 PLANTED_ARGS ?=
 
 VENV := .venv
@@ -40,7 +42,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories planted bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories planted bench scale availability hour soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -101,6 +103,10 @@ model: $(VENV)/.stamp-dev
 # Builds ledgers in .bench/scale once and keeps them: the largest takes ten minutes or more, and 2 GB.
 scale: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
+
+# A real runtime is killed and stopped, part by part, while callers send; --before alternates with another checkout.
+availability: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.benchmarks.availability $(AVAILABILITY_ARGS)
 
 # Makes a checkout of the commit before the desk in .bench once, with an environment of its own.
 hour: $(VENV)/.stamp-dev

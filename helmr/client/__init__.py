@@ -1,23 +1,27 @@
 """How programs reach a runtime: `Client` blocks, `AsyncClient` is awaited; both do the same.
 
-Importing this loads httpx and pydantic, never ray or duckdb.
+What is first used is imported, never ray or duckdb: whoever needs one module of this package does not load httpx.
 """
 
 from __future__ import annotations
 
-from helmr.client.aio import AsyncClient
-from helmr.client.aio_sessions import (
-    AsyncSessionHandle,
-    AsyncStartedSession,
-)
-from helmr.client.aio_streams import AsyncInput, AsyncOutput
-from helmr.client.discovery import find_runtime
-from helmr.client.endpoint import Endpoint
-from helmr.client.retry import Retry
-from helmr.client.sync import Client
-from helmr.client.sync_sessions import SessionHandle, StartedSession
-from helmr.client.sync_streams import Input, Output
-from helmr.query import QueryResult
+TYPE_CHECKING = False  # as in `helmr`
+if TYPE_CHECKING:
+    from typing import Any
+
+    from helmr.client.aio import AsyncClient
+    from helmr.client.aio_sessions import (
+        AsyncSessionHandle,
+        AsyncStartedSession,
+    )
+    from helmr.client.aio_streams import AsyncInput, AsyncOutput
+    from helmr.client.discovery import find_runtime
+    from helmr.client.endpoint import Endpoint
+    from helmr.client.retry import Retry
+    from helmr.client.sync import Client
+    from helmr.client.sync_sessions import SessionHandle, StartedSession
+    from helmr.client.sync_streams import Input, Output
+    from helmr.query import QueryResult
 
 __all__ = [
     "AsyncClient",
@@ -35,3 +39,36 @@ __all__ = [
     "StartedSession",
     "find_runtime",
 ]
+
+_HOMES = {
+    "AsyncClient": "aio",
+    "AsyncInput": "aio_streams",
+    "AsyncOutput": "aio_streams",
+    "AsyncSessionHandle": "aio_sessions",
+    "AsyncStartedSession": "aio_sessions",
+    "Client": "sync",
+    "Endpoint": "endpoint",
+    "Input": "sync_streams",
+    "Output": "sync_streams",
+    "QueryResult": "query",
+    "Retry": "retry",
+    "SessionHandle": "sync_sessions",
+    "StartedSession": "sync_sessions",
+    "find_runtime": "discovery",
+}
+"""Which module has what of `__all__`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'helmr.client' has no attribute {name!r}")
+    import importlib
+
+    home = "helmr.query" if name == "QueryResult" else f"helmr.client.{_HOMES[name]}"
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,11 +6,13 @@ on the machine.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
-from helmr.client._httpx import httpx
 from helmr.current import current_run
+
+if TYPE_CHECKING:
+    from helmr.client._httpx import httpx
 
 
 class Here(Protocol):

@@ -36,3 +36,26 @@ def test_room_is_what_the_nodes_offer(tmp_path: Path, monkeypatch: pytest.Monkey
     del offered["session_host"]
     with pytest.raises(UsageError, match="offers session_host"):
         Cluster(tmp_path, "127.0.0.1:1").room()
+
+
+def test_a_ray_that_can_not_be_imported_any_more_is_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes the environment of a runtime can still end it."""
+    ended: list[dict[str, bool]] = []
+
+    class Node:
+        def dead_processes(self) -> list[tuple[str, object]]:
+            return []
+
+        def kill_all_processes(self, **how: bool) -> None:
+            ended.append(how)
+
+    def shutdown() -> None:
+        raise ModuleNotFoundError("No module named 'ray.dag'")
+
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    cluster = Cluster(tmp_path)
+    cluster._node = Node()
+    cluster.stop()
+    assert ended == [{"check_alive": False, "allow_graceful": False}]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from helmr.errors import NotReady, StoreUnavailable
+from helmr.errors import Conflict, NotReady, StoreUnavailable
 from helmr_runtime.process.launch import Launch
+from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.rpc.protocol import Calls as AnyCalls
 
 
@@ -38,3 +41,41 @@ async def test_the_person_hears_once_of_a_file_that_can_not_be_opened(
     launch = Launch(cast("Any", None), cast("Any", None), calls, on_up=print, say=heard.append)
     await launch._until_answered("helmr-gateway", launch._ask_gateway)
     assert heard == said
+
+
+async def test_the_gateway_is_built_while_the_ledger_is_still_opening() -> None:
+    heard: list[str] = []
+    opened = asyncio.Event()
+
+    class Opening:
+        """A ledger that opens once the gateway is there."""
+
+        async def call(self, actor: str, method: str, *_: Any) -> Any:
+            if method == "write_catalog":
+                await opened.wait()
+            if (actor, method) == (GATEWAY, "build"):
+                opened.set()
+            hosts = {"total": 1, "starting": 0}
+            return {"hosts": hosts, "ready": True, "queue": 0, "warnings": []}
+
+    spec = cast("Any", SimpleNamespace(hosts=1, sessions_per_host=1, ensured=None))
+    catalog = cast("Any", SimpleNamespace(model_dump=lambda **_: {}))
+    calls = cast("AnyCalls", Opening())
+    launch = Launch(spec, catalog, calls, on_up=heard.append, say=lambda _: None)
+    async with asyncio.timeout(5):
+        await launch.until_ready()
+    assert heard == [LEDGER, DIRECTORY, GATEWAY]
+
+
+async def test_a_gateway_that_can_not_be_built_ends_the_start() -> None:
+    class Refusing:
+        async def call(self, actor: str, *_: Any) -> Any:
+            if actor == GATEWAY:
+                raise Conflict("something listens there")
+            return {"hosts": {"total": 1, "starting": 0}, "ready": True, "queue": 0, "warnings": []}
+
+    catalog = cast("Any", SimpleNamespace(model_dump=lambda **_: {}))
+    calls = cast("AnyCalls", Refusing())
+    spec = cast("Any", SimpleNamespace(hosts=1, sessions_per_host=1, ensured=None))
+    with pytest.raises(Conflict):
+        await Launch(spec, catalog, calls, on_up=lambda _: None, say=lambda _: None).until_ready()

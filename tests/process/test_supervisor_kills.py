@@ -98,6 +98,18 @@ def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -
     until(lambda: f"the {name.removeprefix('helmr-')} died and is back" in runtime.output())
 
 
+@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+def test_a_shared_actor_that_is_stopped_is_replaced(
+    runtime: Runtime, client: Client, name: str
+) -> None:
+    session = asked(client)
+    stopped = runtime.pids()[name]
+    os.kill(stopped, signal.SIGSTOP)
+    until(lambda: runtime.pids().get(name) not in (None, stopped))
+    answer(client, session)
+    assert_succeeds(session)
+
+
 def test_the_host_of_a_waiting_session_is_killed(client: Client) -> None:
     session = asked(client)
     os.kill(holder_pid(client, session), signal.SIGKILL)

@@ -20,7 +20,13 @@ from helmr.errors import HelmrError
 from helmr_runtime.ports import Death
 from helmr_runtime.rpc import frames, socket_client, sockets
 from helmr_runtime.rpc.frames import FrameError, Kind
-from helmr_runtime.rpc.protocol import ActorOverloaded, Failure
+from helmr_runtime.rpc.protocol import (
+    ActorNotFound,
+    ActorOverloaded,
+    ActorUnavailable,
+    Failure,
+)
+from helmr_runtime.rpc.socket_calls import SocketCalls
 from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSent, Peer, Sockets
 from helmr_runtime.rpc.sockets import OPEN_MAX, is_own_user, socket_path
 from tests.rpc.socket_target import VERSION
@@ -502,3 +508,19 @@ def received(connection: socket.socket) -> list[frames.Frame]:
     while not found:
         found.extend(reader.feed(connection.recv(65_536)))
     return found
+
+
+async def test_an_actor_that_exists_once_and_was_here_is_not_asked_for_at_ray(
+    run_dir: Path, start: Start
+) -> None:
+    calls = SocketCalls(str(run_dir), VERSION)
+    kill = start()
+    assert await calls.call(NAME, "echo", 1) == 1
+    kill.send_signal(signal.SIGKILL)
+    kill.wait()
+    with suppress(ActorUnavailable):  # the end of the connection, if it was not heard of yet
+        await calls.call(NAME, "echo", 1)
+    with pytest.raises(ActorNotFound):
+        await calls.call(NAME, "echo", 1)
+    start()
+    assert await calls.call(NAME, "echo", 2) == 2

@@ -180,3 +180,23 @@ async def test_where_nobody_kept_the_session_nothing_is_remembered() -> None:
     await router.command("ses_1", COMMAND)
     await router.command("ses_1", COMMAND)
     assert world.asked == ["directory", "directory"]
+
+
+def test_who_waits_alone_tries_again_soon_and_a_crowd_no_more_often_together() -> None:
+    router = World().router()
+    assert [router._pause_s(failed) for failed in (1, 2, 3, 9)] == [
+        0.0,
+        *[router_module.PAUSE_S] * 3,
+    ]
+    for _ in range(router_module.IN_FLIGHT_MAX):
+        router._pause_s(1)
+    assert router._pause_s(2) == router_module.PAUSE_MAX_S
+
+
+async def test_who_was_answered_or_gave_up_counts_no_more_among_those_who_try_again() -> None:
+    world = World(died(), died(), RECEIPT, *[Moved("elsewhere")] * 100)
+    router = world.router(commit_timeout_s=0.2)
+    await router.command("ses_1", COMMAND)
+    with pytest.raises(Unavailable):
+        await router.command("ses_1", COMMAND)
+    assert router._trying_again == 0

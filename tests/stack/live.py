@@ -57,6 +57,7 @@ class LiveRuntime:
         beside: Modules that they import.
         modules: More task modules, of this checkout, by their dotted names.
         environ: Of its processes, besides this one's.
+        python: The interpreter that it runs in, if not this one.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class LiveRuntime:
         port: int = 0,
         in_process: bool = False,
         environ: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.folder = folder
+        self._python = python
         self._environ = dict(environ or {})
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
@@ -122,7 +125,7 @@ class LiveRuntime:
             environment["PYTHONPATH"] = os.pathsep.join(paths)
         log = (self.folder / "up.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helmr.cli", "up", *self._arguments],
+            [self._python, "-m", "helmr.cli", "up", *self._arguments],
             cwd=self.folder,
             env=environment,
             stdout=log,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helmr.client.generations import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
-from helmr.errors import LedgerSuperseded, Unavailable
+from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.service.copies import Copies
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class Generations:
         self._copies = copies
         self._stamp: str | None = None
         self._is_known = False
+        self._asking: asyncio.Task[None] | None = None
+        self._is_first = True
         self._superseded: LedgerSuperseded | None = None
 
     async def meet(self, request: Request) -> None:
@@ -47,11 +49,25 @@ class Generations:
         if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
             await self._copies.meet([stamp.strip() for stamp in said.split(",")])
         if not self._is_known:
-            # Asked again at the next request; a ledger that is away holds up nothing that can do without it.
-            with suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(STAMP_WITHIN_S):
-                    self._stamp = await self._copies.stamp()
-                self._is_known = True
+            await self._know_stamp()
+
+    async def _know_stamp(self) -> None:
+        """Have the ledger asked, once for all requests of that time.
+
+        Only the first question is waited for: a ledger that is away holds up nothing that can do without it.
+        """
+        is_first = self._asking is None
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_stamp(), name="stamp")
+            self._is_first = is_first
+        if self._is_first:
+            await asyncio.shield(self._asking)
+
+    async def _ask_stamp(self) -> None:
+        with suppress(HelmrError, TimeoutError):
+            async with asyncio.timeout(STAMP_WITHIN_S):
+                self._stamp = await self._copies.stamp()
+            self._is_known = True
 
     def tell(self, response: Response) -> None:
         """Have an answer say which generation this ledger is of."""

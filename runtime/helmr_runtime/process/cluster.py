@@ -11,9 +11,11 @@ token in a file of its own that only this user may read.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import socket
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -24,6 +26,9 @@ import helmr_runtime
 from helmr.errors import Unavailable, UsageError
 from helmr_runtime.process.orphans import RUN_DIR_PREFIX, write_private
 from helmr_runtime.process.processes import MARKER
+from helmr_runtime.process.ray_worker import leaving_for_later
+
+logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
@@ -114,7 +119,8 @@ class Cluster:
         Raises:
             Unavailable: Ray can't be started or reached.
         """
-        import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
+        with leaving_for_later():
+            import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
         from helmr_runtime.process.without_arrow import leave_out_arrow  # noqa: PLC0415 - imports ray
 
@@ -137,6 +143,8 @@ class Cluster:
                 f"Ray can't be started: {error}" if self._address is None else str(error),
                 hint=f"Its logs are in {self._run_dir}." if self._address is None else None,
             ) from error
+        # Ray's would tell the cluster of what ends this process, and wait for ever for one that is gone.
+        sys.excepthook = sys.__excepthook__
         self.address = str(ray.get_runtime_context().gcs_address)
         return self.address
 
@@ -172,7 +180,11 @@ class Cluster:
             # Ray ends a process that tries to say goodbye to a dead node.
             atexit.unregister(ray.shutdown)
             return
-        ray.shutdown()
+        try:
+            ray.shutdown()
+        except ImportError as error:  # it imports more of itself then; its folder may be gone
+            logger.warning("Ray is not told of the end: %s", error)
+            atexit.unregister(ray.shutdown)
         if self._node is not None:
             self._node.kill_all_processes(check_alive=False, allow_graceful=False)
             self._node = None
@@ -234,6 +246,7 @@ def _start_node(temp_dir: Path) -> Any:
         RayParams(
             **params,
             node_ip_address=LOOPBACK,
+            setup_worker_path=str(Path(__file__).with_name("ray_worker.py")),
             gcs_server_port=0,
             num_cpus=None,  # the machine's: what steps hand to `@ray.remote` functions asks for one
             resources={HOST_RESOURCE: HOST_RESOURCE_COUNT},

@@ -1,7 +1,7 @@
 """Starts the actors of a runtime in order, keeps alive those that exist once, and stops them all.
 
 One call stays pending on each of ledger, directory and gateway: it fails when the actor dies, and
-asking again is what sets the restarted one up.
+asking again is what sets the restarted one up. One that is stopped keeps its connections, and so is looked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.process import processes
 from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, park_and_close
+from helmr_runtime.process.processes import Process
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.stop import Stop
@@ -59,6 +61,7 @@ class Keeper:
         self._stop = Stop(say)
         self._is_serving = False
         self._lost: str | None = None
+        self._stopped: frozenset[Process] = frozenset()
 
     async def run(self) -> int:
         """Start, serve until a signal, stop; returns the exit code.
@@ -133,10 +136,26 @@ class Keeper:
                 self._lost = "Ray has died, and the runtime with it"
                 self._stop.asked.set()
                 return
+            await asyncio.to_thread(self._end_stopped)
             try:
                 await asyncio.to_thread(self._look_after)
             except OSError as error:
                 logger.warning("the record of processes can't be written: %s", error)
+
+    def _end_stopped(self) -> None:
+        """Kill what exists once and was stopped at the last look too: it is started again, and goes on at its disk."""
+        stopped = frozenset(filter(None, map(self._stopped_process, SHARED)))
+        for one in stopped & self._stopped:
+            logger.warning("process %d was stopped; it is replaced", one.pid)
+            processes.kill(one)
+        self._stopped = stopped
+
+    def _stopped_process(self, name: str) -> Process | None:
+        try:
+            pid = int(self._spec.pid_path(name).read_text())
+        except (OSError, ValueError):
+            return None
+        return processes.process(pid) if processes.is_stopped(pid) else None
 
     # --- stop -------------------------------------------------------------------------------------
 

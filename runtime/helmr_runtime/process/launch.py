@@ -73,17 +73,26 @@ class Launch:
         """
         try:
             async with asyncio.timeout(START_WITHIN_S):
-                await self.open_ledger()
-                self._on_up(LEDGER)
-                self._on_up(DIRECTORY)
-                await self._until_answered(GATEWAY, self._ask_gateway)
-                self._on_up(GATEWAY)
-                await self.await_pool()
+                await self._start_in_order()
         except TimeoutError as error:
             raise Unavailable(
                 f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
                 hint=f"The logs are in {self._spec.logs_dir}.",
             ) from error
+
+    async def _start_in_order(self) -> None:
+        """The gateway needs nobody to be built, only to answer, and is built meanwhile."""
+        gateway = asyncio.ensure_future(self._until_answered(GATEWAY, self._ask_gateway))
+        try:
+            await self.open_ledger()
+            self._on_up(LEDGER)
+            self._on_up(DIRECTORY)
+            await gateway
+            self._on_up(GATEWAY)
+            await self.await_pool()
+        finally:
+            gateway.cancel()
+            await asyncio.gather(gateway, return_exceptions=True)
 
     async def open_ledger(self) -> None:
         """Return when it has the catalog."""

@@ -26,6 +26,13 @@ from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSen
 BY_RAY = frozenset({"build", "forever", "spec", "wake"})
 """What is asked of an actor's process, not of the actor; `forever` tells of a death."""
 
+ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
+"""Whoever started them has them built again when they have died: nobody who calls them need wake them."""
+
+AWAY_S = 5.0
+"""One of them that was here is not looked for at Ray for so long: it would know no more, and be asked by every try of
+everybody while that one restarts. Later it may be that its socket file can't be made."""
+
 FATE_WITHIN_S = 2.0
 FATE_PAUSE_S = 0.02
 """Ray knows of a death some 10 ms after the connection's end."""
@@ -46,13 +53,22 @@ class SocketCalls(RayCalls):
         super().__init__()
         self.frames: Counter[tuple[str, str]] = Counter()
         self._sockets = Sockets(run_dir, version)
+        self._here: set[str] = set()
+        self._away_since_s: dict[str, float] = {}
         self._fates: dict[str, asyncio.Task[str | None]] = {}
 
     async def call(self, actor: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call `method` of the actor with that name (see `Calls`)."""
-        peer = await self._sockets.peer(actor) if method not in BY_RAY else None
-        if peer is None:
+        if method in BY_RAY:
             return await super().call(actor, method, *args, **kwargs)
+        peer = await self._sockets.peer(actor)
+        if peer is None:
+            if self._is_coming_back(actor):
+                raise ActorNotFound(actor=actor, method=method)
+            return await super().call(actor, method, *args, **kwargs)
+        if actor in ONCE:
+            self._here.add(actor)
+            self._away_since_s.pop(actor, None)
         self.counter[kind_of(actor), method] += 1
         self.frames[kind_of(actor), method] += 1
         try:
@@ -67,9 +83,16 @@ class SocketCalls(RayCalls):
             raise answer.error()
         return answer
 
+    def _is_coming_back(self, actor: str) -> bool:
+        """Nobody is at its socket now, but was a moment ago."""
+        if actor not in self._here:
+            return False
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._away_since_s.setdefault(actor, now_s) < AWAY_S
+
     async def _lost(self, actor: str, method: str) -> CallError:
         """What the end of a connection means: all but those that exist once stay dead."""
-        if actor not in (LEDGER, DIRECTORY, GATEWAY):
+        if actor not in ONCE:
             asking = self._fates.get(actor)
             if asking is None:
                 asking = self._fates[actor] = asyncio.create_task(self._cause_of_death(actor))

@@ -40,9 +40,11 @@ parked answer a fifth call."""
 IN_FLIGHT_MAX = 1_000
 """Commands under way at once; more would wait longer than their callers do (S-64)."""
 
-PAUSE_FIRST_S = 0.05
+PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
-"""Between tries while the directory or the ledger is away."""
+TRIES_PER_S = 500
+"""While the directory or the ledger is away. Each command is tried again after the first of these times; where so many
+are that together they would be tried more often than the last says, after up to the second."""
 
 
 class Router:
@@ -68,6 +70,7 @@ class Router:
             HOSTS_KNOWN_MAX, age_max_s=HOST_KNOWN_S, monotonic=_monotonic
         )
         self.in_flight = 0
+        self._trying_again = 0
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
         """Have the command decided; returns its receipt when it is on disk (S-60).
@@ -147,7 +150,7 @@ class Router:
     async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
         """Ask again while nobody answers; the first second try is at once: only the address was old."""
         has_run = may_have_run = False
-        pause_s = 0.0
+        failed = 0
         async with self._admitted():
             try:
                 async with asyncio.timeout(self._commit_timeout_s):
@@ -162,8 +165,8 @@ class Router:
                                 raise
                         except CallError:
                             has_run = True
-                        await asyncio.sleep(pause_s)
-                        pause_s = min(PAUSE_MAX_S, max(PAUSE_FIRST_S, pause_s * 2))
+                        failed += 1
+                        await asyncio.sleep(self._pause_s(failed))
             except TimeoutError:
                 if may_have_run:
                     raise OutcomeUnknown(
@@ -173,6 +176,15 @@ class Router:
                     f"{what}: nobody could take it within {self._commit_timeout_s:g} s",
                     hint="Nothing was stored; try again.",
                 ) from None
+            finally:
+                self._trying_again -= failed > 0
+
+    def _pause_s(self, failed: int) -> float:
+        """Before the next try of a command that nobody has answered so often."""
+        if failed == 1:
+            self._trying_again += 1
+            return 0.0
+        return min(PAUSE_MAX_S, max(PAUSE_S, self._trying_again / TRIES_PER_S))
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:

@@ -25,7 +25,7 @@ the next wait).
 """
 
 RESEND_FIRST_S = 0.05
-RESEND_MAX_S = 1.0
+RESEND_MAX_S = 0.2
 
 log = logging.getLogger("helmr.session")
 

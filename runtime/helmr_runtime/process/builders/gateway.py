@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target, read_targets
 from helmr_runtime.process import pointer_files
@@ -42,6 +41,10 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
 
 def _notice_targets(spec: RuntimeSpec) -> Sequence[tuple[Target, Sender]]:
     targets = read_targets(spec.notices, "helmr.toml")
+    if not targets:
+        return []
+    from helmr_runtime.notices.senders import sender_of  # noqa: PLC0415 - most runtimes tell nobody, and mail and HTTP clients take time
+
     return [(one, sender_of(one, os.environ, SystemClock().now)) for one in targets]
 
 
