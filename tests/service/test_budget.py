@@ -15,6 +15,7 @@ import pytest
 from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import LEDGER, kind_of
+from helmr_runtime.session import committer
 from tests.service.stack import BOUND_S, Stack, until
 
 LONG_POLLS = {"chunks", "feed", "work", "watch", "ping"}
@@ -120,19 +121,38 @@ async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
         ledger._group.project = project  # type: ignore[method-assign]
 
 
+def commits_of(stack: Stack) -> list[list[str]]:
+    """The kinds of the entries of each commit from now on."""
+    ledger = stack.ledger._ledger
+    assert ledger is not None
+    committed: list[list[str]] = []
+    database = ledger._group.database
+    commit = database.commit
+
+    def written(appends: Any) -> None:
+        committed.append([entry.kind.value for entry in appends.entries])
+        commit(appends)
+
+    database.commit = written  # type: ignore[method-assign]
+    return committed
+
+
+async def test_a_run_begins_and_opens_its_first_wait_in_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine too nothing is written before the code has come to its wait.
+    monkeypatch.setattr(committer, "FLUSH_AFTER_S", BOUND_S)
+    async with running(tmp_path) as stack:
+        committed = commits_of(stack)
+        await stack.started()
+        start, first = committed
+        assert start == ["session.created", "run.created"]
+        assert first == ["run.started", "output.appended", "wait.opened"]
+
+
 async def test_a_start_is_one_call_and_one_commit(tmp_path: Path) -> None:
     async with running(tmp_path) as stack:
-        ledger = stack.ledger._ledger
-        assert ledger is not None
-        committed: list[list[str]] = []
-        database = ledger._group.database
-        commit = database.commit
-
-        def written(appends: Any) -> None:
-            committed.append([entry.kind.value for entry in appends.entries])
-            commit(appends)
-
-        database.commit = written  # type: ignore[method-assign]
+        committed = commits_of(stack)
         await stack.http.get("/v1/tasks")  # the gateway keeps the catalog
         async with counted(stack) as made:
             body = {"task": "review", "payload": {"title": "News"}}

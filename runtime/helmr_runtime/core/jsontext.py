@@ -19,6 +19,12 @@ BODY_DEPTH_MAX = DEPTH_MAX + 8
 """Deepest nesting of an entry's body, which holds such values."""
 
 
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+)
+"""What holds itself ends in a RecursionError all the same."""
+
+
 def encode(value: Any, *, depth_max: int | None = DEPTH_MAX) -> str:
     """Compact JSON text of a JSON value.
 
@@ -30,7 +36,7 @@ def encode(value: Any, *, depth_max: int | None = DEPTH_MAX) -> str:
         SchemaMismatch: NaN, an infinity, a lone surrogate, a non-JSON type, or nesting over `depth_max`.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
         text.encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaMismatch(f"not a JSON value: {error}") from error

@@ -153,16 +153,24 @@ def rehearsed(head: Head, entries: Sequence[Entry]) -> Head:
     Raises:
         DataError: They can't be folded into it.
     """
-    future = copy.copy(head)
+    future = _copied(head)
     future.tail = []  # not the head's own; nor a copy, which takes ever longer
     for entry in entries:
         fold(future, entry)
     return future
 
 
+def _copied(head: Head) -> Head:
+    """As `copy.copy`, which asks a class with slots for its whole state first: a third of the time."""
+    copied = object.__new__(Head)
+    for name in Head.__slots__:
+        setattr(copied, name, getattr(head, name))
+    return copied
+
+
 def placed_behind(head: Head, entries: Sequence[Entry]) -> Head:
     """A copy of the head whose chain goes on behind these stamped entries; they need not be stored yet."""
-    moved = copy.copy(head)
+    moved = _copied(head)
     for entry in entries:
         if entry.seq == 1:
             moved.key_id = entry.body.get("chain_key_id")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -201,13 +202,18 @@ class ReadableLedger(LedgerNumbers):
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change of the index; False if none came in time."""
         event = self._change
-        try:
+        await self._until(event.is_set, timeout_s)
+        return event.is_set()
+
+    async def _until(self, holds: Callable[[], bool], timeout_s: float) -> None:
+        """Return when it holds, which is looked at after each change of the index, or at the latest then."""
+        if holds() or timeout_s <= 0:
+            return
+        with suppress(TimeoutError):
             # Not `wait_for`, which loses a cancellation that meets the event (Python 3.11).
             async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+                while not holds():
+                    await self._change.wait()
 
     def _changed(self) -> None:
         event, self._change = self._change, asyncio.Event()
@@ -215,9 +221,7 @@ class ReadableLedger(LedgerNumbers):
 
     async def feed(self, after: int, limit: int, timeout_s: float) -> Sequence[Json]:
         """Entries behind a feed offset, as `EntryInfo` (S-54); waits for the first of them."""
-        until = _now_s() + min(timeout_s, POLL_MAX_S)
-        while self.index.head_offset <= after and (rest := until - _now_s()) > 0:
-            await self.changed(rest)
+        await self._until(lambda: self.index.head_offset > after, min(timeout_s, POLL_MAX_S))
         found = await self.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
         return [views.entry_json(entry) for entry in found]
 
@@ -227,10 +231,8 @@ class ReadableLedger(LedgerNumbers):
 
     async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
         """What has changed on the work list behind `known`, once something was added; see `WorkList.since`."""
-        until = _now_s() + min(timeout_s, POLL_MAX_S)
         work = self.index.work
-        while not work.has_news(known) and (rest := until - _now_s()) > 0:
-            await self.changed(rest)
+        await self._until(lambda: work.has_news(known), min(timeout_s, POLL_MAX_S))
         return work.since(known, self.recent)
 
     async def held(self) -> Sequence[HeldLease]:
@@ -401,7 +403,3 @@ class ReadableLedger(LedgerNumbers):
         if head is None or head is self.index.nil:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

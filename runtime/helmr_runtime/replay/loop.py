@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
+from queue import Empty, SimpleQueue
 from selectors import SelectorKey
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -43,6 +44,11 @@ class TaskLoop(asyncio.SelectorEventLoop):
     def is_expecting(self) -> bool:
         """Something can wake the loop that it knows of: a timer, a socket, a thread."""
         return self.has_threads or (self.idle is not None and self.idle.is_expecting)
+
+    def _write_to_self(self) -> None:
+        """Have the loop look at what it was given from another thread; `call_soon_threadsafe` ends here."""
+        if self.idle is None or self.idle.wake():
+            super()._write_to_self()  # type: ignore[misc]  # no stub knows it
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -98,6 +104,9 @@ class IdleSelector(selectors.DefaultSelector):
     A loop with something ready selects with a timeout of 0, else with None or more: that is the moment when the
     next outcome may be delivered without overtaking what earlier ones set off (S-30).
 
+    As long as the code has no files of its own in the loop, it waits at a queue in place of files: to wake a thread
+    up by a socket takes four system calls, and each gives the interpreter's lock away.
+
     Source: CPython, asyncio/base_events.py, `_run_once`.
     """
 
@@ -115,23 +124,53 @@ class IdleSelector(selectors.DefaultSelector):
         self._on_wake = on_wake
         self._on_silence = on_silence
         self._silence_s = silence_s
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        """Holds something when the loop was woken up since it last waited."""
+        self._is_at_files = False
+
+    @property
+    def _has_files(self) -> bool:
+        return len(self.get_map()) > SELF_PIPE_FILES
+
+    def wake(self) -> bool:
+        """End the wait, or the next one, from any thread; true if that needs the loop's own file too."""
+        if self._wakes.empty():
+            self._wakes.put(None)
+        return self._is_at_files
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """As the base class; with nothing ready the idle call comes first."""
         if timeout is not None and timeout <= 0:
-            return super().select(timeout)
-        self.is_expecting = timeout is not None or len(self.get_map()) > SELF_PIPE_FILES
+            return super().select(timeout) if self._has_files else []
+        has_files = self._has_files
+        self.is_expecting = timeout is not None or has_files
         if self._on_idle():
             return []
-        if self.is_expecting:
-            ready = super().select(timeout)
+        if has_files:
+            ready = self._select_files(timeout)
             self._on_wake()
             return ready
-        ready = super().select(self._silence_s)
+        wait_s = timeout if timeout is not None else self._silence_s
+        is_woken = self._is_woken_within(wait_s)
         self._on_wake()
-        if not ready:
+        if not is_woken and timeout is None:
             self._on_silence()
-        return ready
+        return []
+
+    def _is_woken_within(self, wait_s: float) -> bool:
+        try:
+            self._wakes.get(timeout=wait_s)
+        except Empty:
+            return False
+        return True
+
+    def _select_files(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
+        self._is_at_files = True
+        try:
+            # Who woke it up before that was said has written to no file.
+            return super().select(0 if self._is_woken_within(0) else timeout)
+        finally:
+            self._is_at_files = False
 
 
 def make_loop(

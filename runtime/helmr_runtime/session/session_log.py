@@ -250,7 +250,8 @@ class SessionLog:
 
     async def durable(self, seq: int) -> bool:
         """Wait until that seq is on disk; false if the adoption ended before."""
-        self._committer.flush_now()
+        if seq > self._committer.durable_seq:
+            self._committer.flush_now()
         return await self._committer.durable(seq)
 
     def when_durable(self, seq: int, call: Callable[[], None]) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +28,7 @@ from helmr_runtime.ledger.duck.database import STORE_ERRORS, Database
 from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
 from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
+from helmr_runtime.ledger.duck.writer_thread import WriterThread
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, rehearsed
 from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
@@ -76,7 +76,7 @@ class GroupCommit:
         self._clock = clock
         self._builder = BatchBuilder(self.index, own, climb)
         self._changed = changed
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._thread = WriterThread("ledger-writer")
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._batch: Batch | None = None
@@ -139,7 +139,7 @@ class GroupCommit:
 
     async def run_in_writer(self, call: Callable[..., Any], *args: Any) -> Any:
         """Run a blocking call in the writer's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+        return await self._thread.run(call, *args)
 
     async def project(self, read: Read | None = None) -> Shown | None:
         """Return when the tables show everything that was acknowledged before the call.
@@ -191,7 +191,7 @@ class GroupCommit:
         await asyncio.wait([self._task])
         self._fail_all(StoreUnavailable("the ledger is closing"))
         await self.run_in_writer(self.database.close)
-        self._thread.shutdown(wait=False)
+        self._thread.end()
 
     def _arm(self) -> None:
         due_at = self.index.next_due_at()
