@@ -57,6 +57,7 @@ class LiveRuntime:
         beside: Modules that they import.
         modules: More task modules, of this checkout, by their dotted names.
         environ: Of its processes, besides this one's.
+        arguments: More of `helmr up`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LiveRuntime:
         port: int = 0,
         in_process: bool = False,
         environ: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self._environ = dict(environ or {})
@@ -95,6 +97,7 @@ class LiveRuntime:
             f"--transport={TRANSPORT}",
             *([f"--host-memory={host_memory}"] if host_memory is not None else []),
             *(["--in-process"] if in_process else []),
+            *arguments,
         ]
         self._has_modules = bool(modules)
         self._process: subprocess.Popen[bytes] | None = None
