@@ -1,4 +1,4 @@
-"""`helmr.toml`: what a runtime is told that is too long for a command line: notice targets, retention."""
+"""`helmr.toml`: what a runtime is told that is too long for a command line, such as notice targets and retention."""
 
 from __future__ import annotations
 
@@ -62,6 +62,25 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     return Retention(closed_after_s=closed_after_s, archive=archive)
 
 
+def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
+    """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("otel", {})
+    known = {"traces", "metrics"}
+    if not isinstance(table, dict) or not table.keys() <= known:
+        raise UsageError(
+            f"{path}: [otel] holds `traces` and `metrics`",
+            hint="`metrics = true`; where they are sent is said by the OTEL_ variables.",
+        )
+    if not all(isinstance(value, bool) for value in table.values()):
+        raise UsageError(f"{path}: `traces` and `metrics` of [otel] are true or false")
+    return table.get("traces", False), table.get("metrics", False)
+
+
 def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
     path = config if config is not None else data_dir.absolute().parent / CONFIG_NAME
     try:
@@ -74,10 +93,11 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(f"--config {path}: there is no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} can't be read: {error}") from error
-    unknown = sorted(found.keys() - {"notices", "retention"})
+    unknown = sorted(found.keys() - {"notices", "otel", "retention"})
     if unknown:
         raise UsageError(
             f"{path}: {unknown[0]!r} is nothing that Helmr knows",
-            hint="Notice targets stand in tables [notices.NAME], retention in [retention].",
+            hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
+            "OpenTelemetry is sent in [otel].",
         )
     return found, str(path)

@@ -66,8 +66,14 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
         if "sessions_open" in health.counts:
             waits += f", {health.counts['sessions_open']} sessions open"
         pairs.append(("waits", waits))
-    pairs += [("warning", one) for one in health.warnings]
+    pairs += _wrong(health)
     return pairs
+
+
+def _wrong(health: Health) -> list[tuple[str, object]]:
+    """What is wrong in words, and by the names that `docs/monitoring.md` has."""
+    pairs: list[tuple[str, object]] = [("warning", one) for one in health.warnings]
+    return [*pairs, ("degraded", ", ".join(health.degraded))] if health.degraded else pairs
 
 
 def _queue(pool: Mapping[str, Any]) -> str:
@@ -94,7 +100,7 @@ def _fields(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
         ("found by", endpoint.found_by),
         ("ready", "yes" if health.ready else "no"),
         *(("because", reason) for reason in health.reasons),
-        *(("warning", warning) for warning in health.warnings),
+        *_wrong(health),
         ("version", health.version),
         ("pid", endpoint.pid or health.pid),
         ("data dir", health.data_dir or endpoint.data_dir),

@@ -140,11 +140,14 @@ def up(
         bool,
         typer.Option(
             "--otel",
-            help="Make OpenTelemetry traces, and send them where the OTEL_ variables say.",
+            help="Send OpenTelemetry traces and metrics where the OTEL_ variables say.",
         ),
     ] = False,
     log_format: Annotated[
-        LogFormat, typer.Option(help="What a line of its log files is.", show_default=True)
+        LogFormat,
+        typer.Option(
+            envvar="HELMR_LOG_FORMAT", help="What a line of its log files is.", show_default=True
+        ),
     ] = LogFormat.TEXT,
     transport: Annotated[
         Transport,
@@ -206,6 +209,7 @@ def up(
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
+    from helmr_runtime import tracing
     from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.ensured import Ensured
     from helmr_runtime.process.startup import UpOptions
@@ -219,6 +223,7 @@ def up(
                 hint="Run `helmr check` against it first.",
             )
         _check(named, place, is_strict=check is Check.REFUSE)
+    sends_traces, sends_metrics = config_file.otel_of(config, place)
     options = UpOptions(
         tasks=tuple(named),
         host=host,
@@ -234,7 +239,8 @@ def up(
         serves_http=http,
         trusted_proxies=proxies,
         transport=transport.value,
-        traces=otel,
+        traces=(otel or sends_traces) and not tracing.is_off("traces", os.environ),
+        metrics=(otel or sends_metrics) and not tracing.is_off("metrics", os.environ),
         json_logs=log_format is LogFormat.JSON,
         in_process=in_process,
         ensured=(

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from helmr.client import carriers, generations, problems
+from helmr.client import carriers, generations, problems, trace_context
 from helmr.client._httpx import httpx
 from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T
 from helmr.client.endpoint import Endpoint
@@ -414,7 +414,7 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    headers = {**generations.KNOWN.headers(), **dict(call.headers)}
+    headers = {**generations.KNOWN.headers(), **trace_context.headers(), **dict(call.headers)}
     if call.body is not None:
         headers["Content-Type"] = "application/json"
     if call.accept is not None:

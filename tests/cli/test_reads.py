@@ -257,8 +257,11 @@ def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
     assert ready == f"ready yes, {here.url}"
     assert queue == "queue 2 runs wait for room, the oldest for 1m 30s; 4 live, room for 0 more"
     assert waits == "waits 7 pending, 30 sessions open"
-    here.health["warnings"] = ["the queue stands still"]
-    assert helmr("status").out.splitlines()[3:] == ["warning  the queue stands still"]
+    here.health |= {"warnings": ["the queue stands still"], "degraded": ["queue_stalled"]}
+    assert helmr("status").out.splitlines()[3:] == [
+        "warning   the queue stands still",
+        "degraded  queue_stalled",
+    ]
 
 
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:

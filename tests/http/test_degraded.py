@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
+import subprocess
 import threading
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helmr import step, task
+from helmr.errors import StoreUnavailable
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ports import Released
+from helmr_runtime.ports import Pulse, Released
+from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.replay import step_loop
-from helmr_runtime.service import degraded
+from helmr_runtime.service import degraded, followers
+from helmr_runtime.session.host import HostActor
 from tests.http.scrape import scrape
 from tests.service.stack import REGISTRY, Stack, until
 
@@ -33,6 +42,12 @@ async def blocking(payload: int) -> None:
     await stands_still()
 
 
+@task(id="keeps")
+async def keeps(payload: str) -> int:
+    """Has its payload stored."""
+    return len(payload)
+
+
 async def told(stack: Stack) -> list[str]:
     """The states that `/readyz` names."""
     found: list[str] = (await stack.http.get("/readyz")).json()["degraded"]
@@ -50,14 +65,56 @@ async def test_nothing_is_wrong_with_a_fresh_runtime(stack: Stack) -> None:
     assert await told(stack) == []
 
 
-async def test_a_disk_that_is_nearly_full(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(degraded, "DISK_LOW_BYTES", 2**62)
-    monkeypatch.setattr(degraded, "DISK_LOW_SHARE", 1.0)
-    health = (await stack.http.get("/readyz")).json()
-    assert health["ready"], "it still takes what comes"
-    assert health["degraded"] == ["disk_low"]
-    assert "the disk of the data directory has" in health["warnings"][0]
-    assert (await scrape(stack))["helmr_degraded", {"state": "disk_low"}] == 1
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting is not possible here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.allows_blocking
+async def test_a_disk_that_fills_is_low_then_fails_the_ledger_and_both_are_over_with_room(
+    small_disk: Path,
+) -> None:
+    stack = Stack(small_disk, registry=Registry([keeps], modules=[__name__], code_hash="code-k"))
+    stack.service = stack.make_service(commit_timeout_s=0.5)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    ballast = small_disk / "ballast"
+    try:
+        await stack.start()
+        assert await told(stack) == []
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free - 1024**2)
+        health = (await stack.http.get("/readyz")).json()
+        assert health["ready"], "it still takes what comes"
+        assert health["degraded"] == ["disk_low"]
+        assert "the disk of the data directory has" in health["warnings"][0]
+        assert (await scrape(stack))["helmr_degraded", {"state": "disk_low"}] == 1
+
+        async def fails() -> bool:
+            body = {"task": "keeps", "payload": "x" * 200_000}
+            await stack.http.post("/v1/sessions", json=body)
+            return "ledger_failing" in await told(stack)
+
+        await until(fails)
+        refused = await stack.http.get("/readyz")
+        assert refused.status_code == 503
+        assert refused.json()["degraded"] == ["disk_low", "ledger_failing", "not_ready"]
+        assert any(reason.startswith("ledger: ") for reason in refused.json()["reasons"])
+        assert (await scrape(stack))["helmr_ledger_failing"] == 1
+        ballast.unlink()
+        await until_told(stack)
+    finally:
+        ballast.unlink(missing_ok=True)
+        await stack.stop()
 
 
 async def test_runs_that_are_blocked_for_missing_code(
@@ -109,6 +166,71 @@ async def test_a_step_that_blocks_the_loop(tmp_path: Path, monkeypatch: pytest.M
     finally:
         RELEASE.set()
         await stack.stop()
+
+
+async def test_a_host_that_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack(tmp_path, ping_every_s=0.05, silent_s=0.2)
+    speaks, ping = asyncio.Event(), HostActor.ping
+
+    async def silent(self: HostActor) -> Pulse:
+        await speaks.wait()
+        return await ping(self)
+
+    try:
+        await stack.start()
+        monkeypatch.setattr(HostActor, "ping", silent)
+        await until_told(stack, "host_silent")
+        speaks.set()
+        await until_told(stack)
+    finally:
+        await stack.stop()
+
+
+async def test_sessions_that_cannot_be_resumed(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def adopt(self: HostActor, *args: Any, **kwargs: Any) -> Any:
+        raise StoreUnavailable("the file of this session can't be read")
+
+    real = HostActor.adopt
+    monkeypatch.setattr(HostActor, "adopt", adopt)
+    await stack.http.post("/v1/sessions", json={"task": "return", "payload": 1})
+    await until_told(stack, "resumes_failing")
+    assert (await scrape(stack))["helmr_queue_failing_runs"] == 1
+    monkeypatch.setattr(HostActor, "adopt", real)
+    await until_told(stack)
+
+
+async def test_room_that_is_less_than_was_asked_for(stack: Stack) -> None:
+    assert stack.directory is not None
+    await stack.directory.set_room(1, why="threads were left behind")
+    await until_told(stack, "room_reduced")
+    await stack.directory.set_room(2, why=None)
+    await until_told(stack)
+
+
+async def test_a_follower_that_is_behind(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followers, "BEHIND_FOR", timedelta(seconds=0.3))
+    await stack.started()
+
+    async def asks(after: int) -> dict[str, Any]:
+        params: dict[str, str | int] = {"follower": "two", "after": after}
+        response = await stack.http.get("/v1/ledger/entries", params=params)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    page = await asks(0)
+    assert (await scrape(stack))["helmr_ledger_follower_lag_entries", {"follower": "two"}] > 0
+
+    async def is_behind() -> bool:
+        await asks(0)
+        return await told(stack) == ["follower_behind"]
+
+    await until(is_behind)
+    (warning,) = (await stack.http.get("/readyz")).json()["warnings"]
+    assert warning.startswith("follower two is ")
+    assert page["through"] == page["head"]
 
 
 async def test_a_host_that_retires(stack: Stack) -> None:

@@ -156,6 +156,38 @@ def test_copies_of_a_fork_were_counted_when_they_happened() -> None:
     assert "helmr_waits_opened_total" not in feed.found.labels
 
 
+def test_pruned_sessions_are_counted_with_their_entries() -> None:
+    feed = Feed()
+    feed.entry("sessions.pruned", sessions=["ses_1", "ses_2"], entries=31)
+    feed.entry("sessions.pruned", sessions=["ses_3"], entries=9)
+    assert feed.found["helmr_pruned_sessions_total"] == 3
+    assert feed.found["helmr_pruned_entries_total"] == 40
+
+
+def test_a_due_time_starts_a_session_or_is_skipped_and_a_start_by_hand_is_none() -> None:
+    feed = Feed()
+    feed.entry("session.created", schedule={"name": "nightly", "due_at": "2030-01-01T00:00:00Z"})
+    feed.entry("session.created", schedule={"name": "nightly"})
+    feed.entry("session.created", task="review")
+    feed.entry("schedule.skipped", name="nightly")
+    times = "helmr_schedule_times_total"
+    assert feed.found[times, {"outcome": "started"}] == 1
+    assert feed.found[times, {"outcome": "skipped"}] == 1
+
+
+async def test_the_log_of_commits_shows_what_the_database_has_yet_to_take(stack: Stack) -> None:
+    started = await stack.started()
+    assert (await scrape(stack))["helmr_ledger_log_bytes"] >= 0
+    answer = f"/v1/waits/{started['session']['wait']['id']}/answer"
+    await stack.http.post(answer, json={"data": {"decision": "approve"}})
+
+    async def has_some() -> bool:
+        await stack.http.post("/v1/sessions", json={"task": "return", "payload": 1})
+        return (await scrape(stack))["helmr_ledger_log_bytes"] > 0
+
+    await until(has_some)
+
+
 def test_a_backoff_is_no_wait_of_anybody() -> None:
     feed = Feed()
     feed.entry("wait.opened", kind="timer", backoff=True)

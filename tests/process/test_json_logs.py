@@ -15,13 +15,13 @@ import pytest
 
 from helmr.cli.logs import LogFile
 from helmr.current import RunRef, SessionRef, StepRef, current_run, current_step
-from helmr.ids import RUN, SESSION, new_id
+from helmr.ids import RUN, SESSION, WAIT, new_id
 from helmr_runtime.process.json_logs import PRINTED, JsonFormatter
 from helmr_runtime.process.session_output import SessionFilter, SessionStream
 from helmr_runtime.security import redaction
 
-KEYS = {"time", "level", "logger", "message", "process", "session", "run", "op"}
-SESSION_ID, RUN_ID = new_id(SESSION), new_id(RUN)
+KEYS = {"time", "level", "logger", "message", "process", "session", "run", "op", "wait", "trace"}
+SESSION_ID, RUN_ID, WAIT_ID = new_id(SESSION), new_id(RUN), new_id(WAIT)
 
 
 @contextmanager
@@ -74,10 +74,11 @@ def test_a_line_of_the_runtime_has_the_ids_that_it_names(
     written: tuple[logging.Logger, io.StringIO],
 ) -> None:
     logger, stream = written
-    logger.warning("%s: the code of %s did not end", SESSION_ID, RUN_ID)
+    logger.warning("%s: the code of %s did not end; %s stays", SESSION_ID, RUN_ID, WAIT_ID)
     logger.warning("nobody's")
     named, nobodys = lines(stream)
     assert (named["session"], named["run"], named["op"]) == (SESSION_ID, RUN_ID, None)
+    assert (named["wait"], named["trace"]) == (WAIT_ID, None)
     assert nobodys.keys() == KEYS
     assert (nobodys["session"], nobodys["run"]) == (None, None)
 

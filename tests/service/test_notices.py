@@ -17,7 +17,8 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.targets import read_targets
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.service import notice_teller
+from helmr_runtime.service import notice_teller, notices
+from tests.http.scrape import scrape
 from tests.notices.receivers import Endpoint, endpoint
 from tests.service.stack import Stack, until
 
@@ -133,6 +134,42 @@ async def test_a_wait_is_told_from_its_opening_to_its_answer(stack: Told, hook: 
     ]
     for headers, body in hook.posts:
         Verifier(KEY).verify(body, headers)
+
+
+async def test_a_target_that_takes_nothing_is_a_state_until_it_takes_again(
+    stack: Told, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "FAILING_FOR", timedelta(seconds=0.2))
+
+    async def told() -> dict[str, Any]:
+        found: dict[str, Any] = (await stack.http.get("/readyz")).json()
+        return found
+
+    async def is_told() -> bool:
+        return bool((await told())["degraded"] == ["notices_failing"])
+
+    hook.down()
+    await waiting(stack)
+    await until(is_told)
+    (warning,) = (await told())["warnings"]
+    assert warning.startswith("notice target oncall has taken nothing for ")
+    assert "1 notice waits for it (it can't be connected to)" in warning
+    oncall = {"target": "oncall"}
+    shown = await scrape(stack)
+    assert (shown["helmr_notices_failing", oncall], shown["helmr_notices_waiting", oncall]) == (
+        1,
+        1,
+    )
+    assert shown["helmr_notices_given_up_total", oncall] == 0
+    hook.up()
+    await stack.http.post("/v1/notices/oncall/retry")
+    await arrived(hook, 1)
+
+    async def is_over() -> bool:
+        return not (await told())["degraded"]
+
+    await until(is_over)
+    assert (await scrape(stack))["helmr_notices_waiting", oncall] == 0
 
 
 async def test_what_happens_while_target_and_gateway_are_down_is_told_in_order(

@@ -58,6 +58,7 @@ class LiveRuntime:
         modules: More task modules, of this checkout, by their dotted names.
         environ: Of its processes, besides this one's.
         python: The interpreter that it runs in, if not this one.
+        arguments: More of `helmr up`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LiveRuntime:
         in_process: bool = False,
         environ: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self._python = python
@@ -98,6 +100,7 @@ class LiveRuntime:
             f"--transport={TRANSPORT}",
             *([f"--host-memory={host_memory}"] if host_memory is not None else []),
             *(["--in-process"] if in_process else []),
+            *arguments,
         ]
         self._has_modules = bool(modules)
         self._process: subprocess.Popen[bytes] | None = None

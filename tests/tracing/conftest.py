@@ -15,7 +15,7 @@ from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry
 from helmr_runtime.tracing import otel
 from tests.service.stack import Stack
-from tests.tracing.tasks import broken, publish
+from tests.tracing.tasks import awaits, broken, publish
 
 
 class Seen:
@@ -66,7 +66,7 @@ def seen() -> Iterator[Seen]:
 
 
 def registry() -> Registry:
-    return Registry([publish, broken], modules=["tests.tracing.tasks"], code_hash="code-t")
+    return Registry([awaits, publish, broken], modules=["tests.tracing.tasks"], code_hash="code-t")
 
 
 @pytest.fixture

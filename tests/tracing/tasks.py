@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry import trace
 from pydantic import BaseModel
 
-from helmr import step, streams, task
+from helmr import step, streams, task, tokens
 
 
 class Draft(BaseModel):
@@ -51,3 +51,9 @@ async def fails() -> None:
 async def broken(payload: int) -> None:
     """Has a step that fails."""
     await fails()
+
+
+@task(id="awaits")
+async def awaits(token_id: str) -> str:
+    """Awaits a token that exists."""
+    return await release(await tokens.wait(token_id).unwrap())

@@ -55,6 +55,15 @@ async def test_an_answer_calls_nothing_that_makes_spans(tmp_path: Path) -> None:
     assert called == []
 
 
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+def test_opentelemetrys_own_variables_turn_a_signal_off(signal: str) -> None:
+    name = f"OTEL_{signal.upper()}_EXPORTER"
+    assert not tracing.is_off(signal, {})
+    assert not tracing.is_off(signal, {name: "otlp"})
+    assert tracing.is_off(signal, {name: "none"})
+    assert tracing.is_off(signal, {"OTEL_SDK_DISABLED": "true"})
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as raised:

@@ -74,20 +74,24 @@ async def test_an_answer_and_the_step_that_it_sets_off_are_one_picture(
     of_session = place_of(session_id, Derived("session", session_id)).trace_id
     assert seen.picture(of_session) == (
         "run publish\n"
-        "  turn publish\n"
-        "    step prepare\n"
         "  wait approval"
     )  # fmt: skip
+    (run,) = seen.named("run publish")
     asking, resuming = seen.named("turn publish")
     (wait,) = seen.named("wait approval")
     place = place_of(session_id, Derived("wait", wait_id))
     assert (_context(wait).trace_id, _context(wait).span_id) == (place.trace_id, place.span_id)
-    assert links(asking) == {"waits_for": _context(wait).span_id}
-    assert links(resuming) == {"goes_on_from": _context(wait).span_id}
+    assert links(asking) == {"waits_for": _context(wait).span_id, "run": _context(run).span_id}
+    of_run = place_of(session_id, Derived("run", run_id)).span_id
+    assert links(resuming) == {"goes_on_from": _context(wait).span_id, "run": of_run}
     assert (wait.start_time or 0) < (resuming.start_time or 0)
-    (run,) = seen.named("run publish")
     assert (run.attributes or {})["helmr.run.id"] == run_id
     (request,) = seen.named("POST /v1/sessions")
+    assert seen.picture(_context(request).trace_id) == (
+        "POST /v1/sessions\n"
+        "  turn publish\n"
+        "    step prepare"
+    )  # fmt: skip
     assert links(request) == {
         "session": place_of(session_id, Derived("session", session_id)).span_id
     }

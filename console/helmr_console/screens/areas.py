@@ -209,6 +209,11 @@ class SystemScreen(ReadingScreen):
                 for warning in (*health.warnings, self._stuck())
                 if warning
             ),
+            *(
+                [fact("degraded", safe.line(", ".join(health.degraded), "$c-warning", limit=300))]
+                if health.degraded
+                else []
+            ),
             fact("version", safe.line(health.version, limit=60)),
         ]
         if health.started_at is not None:

@@ -105,6 +105,7 @@ class DirectoryActor:
             clock=clock,
             limits=limits,
             on_adopted=self._work.taken,
+            on_released=self._work.set_off,
         )
         self._placing = Placement(
             self._pool,

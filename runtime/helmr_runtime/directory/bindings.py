@@ -43,6 +43,8 @@ class Bindings:
         pool: The hosts.
         failover: Where a holder's death goes.
         on_adopted: Called with each session that is adopted.
+        on_released: Called with each that was given up in the commit of the command that it was adopted with, and the
+            trace of that command.
 
     Attributes:
         placing: Reserves slots; set by the directory, which makes both.
@@ -59,6 +61,7 @@ class Bindings:
         clock: Clock,
         limits: Limits,
         on_adopted: Callable[[str], None],
+        on_released: Callable[[str, str | None], None],
     ) -> None:
         self.holders: dict[str, Slot] = {}
         self.isolated: set[str] = set()
@@ -68,6 +71,7 @@ class Bindings:
         self._clock = clock
         self._limits = limits
         self._on_adopted = on_adopted
+        self._on_released = on_released
         self._tasks = Tasks()
 
     async def stop(self) -> None:
@@ -151,11 +155,11 @@ class Bindings:
                 if not await self._settle_failed(slot, error):
                     raise
             else:
-                self._adopted(slot, adopted)
+                self._adopted(slot, adopted, command.trace)
                 return slot, adopted
         raise Unavailable(f"{session_id} could not be adopted", retry_after_s=1.0)
 
-    def _adopted(self, slot: Slot, adopted: Adopted) -> None:
+    def _adopted(self, slot: Slot, adopted: Adopted, trace: str | None) -> None:
         if adopted.wants_own_host:
             if len(self.isolated) >= ISOLATED_MAX:
                 self.isolated.clear()
@@ -164,6 +168,7 @@ class Bindings:
             self._failover.deaths.pop(slot.session_id, None)
             self.unbind(slot)
             self.placing.give_back(slot)
+            self._on_released(slot.session_id, trace)
         else:
             self._hold(slot, adopted.epoch)
 

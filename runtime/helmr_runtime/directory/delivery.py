@@ -22,6 +22,7 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
     assert item.wait_id is not None
     return TokenEnded(
         principal=RUNTIME,
+        trace=item.trace,
         wait_id=item.wait_id,
         token_id=item.token_id,
         status=end["status"],

@@ -146,7 +146,8 @@ class Resumption:
             if slot.is_over or not self._bindings.can_adopt(session_id):
                 self._placing.give_back(slot)
                 return
+            resume = Resume(principal=RUNTIME, trace=self._work.trace_of(session_id))
             try:
-                await self._bindings.adopt(session_id, Resume(principal=RUNTIME), place)
+                await self._bindings.adopt(session_id, resume, place)
             except HelmrError as error:
                 self._work.failed(session_id, error)

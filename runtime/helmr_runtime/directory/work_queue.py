@@ -8,6 +8,7 @@ of it.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,9 @@ KNOWN_MAX = 10_000
 """Items known here at which no more are asked for until half of them are seen to."""
 
 HALF_TRIES = 20
+
+TRACES_MAX = 1_000
+"""Commands whose trace context is remembered until their sessions go on; of more the oldest is forgotten."""
 
 FAILING_MAX = 10_000
 """Sessions remembered as failing; when there are more, all are tried again."""
@@ -74,6 +78,7 @@ class WorkQueue:
         self._deliveries: dict[str, WorkItem] = {}
         self._delivering: set[str] = set()
         self._failing: dict[str, _Failing] = {}
+        self._set_off: OrderedDict[str, str] = OrderedDict()
         self._tasks = Tasks()
 
     def start(self) -> None:
@@ -105,6 +110,20 @@ class WorkQueue:
         """A session is resumed; the ledger's next list will not have it."""
         self._runs.pop(session_id, None)
         self._failing.pop(session_id, None)
+        self._set_off.pop(session_id, None)
+
+    def set_off(self, session_id: str, trace: str | None) -> None:
+        """The session's run is about to wait for room because of a command within that trace, if any."""
+        if trace is None:
+            return
+        self._set_off[session_id] = trace
+        if len(self._set_off) > TRACES_MAX:
+            self._set_off.popitem(last=False)
+
+    def trace_of(self, session_id: str) -> str | None:
+        """What has set off what the session waits for room with, as far as anybody remembers."""
+        item = self._runs.get(session_id)
+        return self._set_off.pop(session_id, None) or (item.trace if item is not None else None)
 
     def failed(self, session_id: str, error: HelmrError) -> None:
         """Resuming a session failed; try it again later, and longer later each time."""

@@ -5,6 +5,7 @@ Invariants: a label's values are bounded: by the code (routes, streams, kinds, s
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -20,6 +21,7 @@ from prometheus_client.core import (
 
 from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
+from helmr_runtime.service import Service
 from helmr_runtime.service.degraded import State
 from helmr_runtime.service.feed import FeedItem
 
@@ -80,31 +82,19 @@ class Metrics:
         count.inc()
         time_taken.observe(seconds)
 
-    def render(
-        self,
-        health: Health,
-        numbers: Mapping[str, Any],
-        *,
-        now: datetime,
-        followers: int,
-        in_flight: int,
-        clock_steps: int,
-    ) -> bytes:
-        """Everything as text.
+    async def scraped(self, service: Service) -> tuple[CollectorRegistry, CollectorRegistry]:
+        """Everything as of now: what is counted as it happens, and what ledger and directory say when asked."""
+        health, numbers = await asyncio.gather(service.health.ready(), service.health.numbers())
+        self._followers.set(service.hub.followers)
+        self._in_flight.set(service.router.in_flight)
+        asked = CollectorRegistry(auto_describe=False)
+        steps = service.health.clock_watch.steps
+        asked.register(_Scraped(health, numbers, service.now(), steps))
+        return self._registry, asked
 
-        Args:
-            health: As `/readyz` with a key.
-            numbers: `LedgerClient.numbers`; empty while the ledger does not answer.
-            now: From which ages are counted.
-            followers: Of the feed.
-            in_flight: Commands under way.
-            clock_steps: That have been seen.
-        """
-        self._followers.set(followers)
-        self._in_flight.set(in_flight)
-        scraped = CollectorRegistry(auto_describe=False)
-        scraped.register(_Scraped(health, numbers, now, clock_steps))
-        return generate_latest(self._registry) + generate_latest(scraped)
+    async def render(self, service: Service) -> bytes:
+        """Everything as text for Prometheus."""
+        return b"".join(map(generate_latest, await self.scraped(service)))
 
 
 class EntryMetrics:
@@ -133,6 +123,18 @@ class EntryMetrics:
             "helmr_step_tries_failed",
             "Tries of steps that failed and are repeated",
             registry=registry,
+        )
+        self._due_times = Counter(
+            "helmr_schedule_times",
+            "Due times of schedules, by what came of them",
+            ["outcome"],
+            registry=registry,
+        )
+        self._pruned_sessions = Counter(
+            "helmr_pruned_sessions", "Sessions that were pruned", registry=registry
+        )
+        self._pruned_entries = Counter(
+            "helmr_pruned_entries", "Entries that they had", registry=registry
         )
         self._went_on = Histogram(
             "helmr_answer_to_run_seconds",
@@ -165,6 +167,12 @@ class EntryMetrics:
                 self._ended_at[run_id] = from_iso(item.entry["recorded_at"]), way
                 if len(self._ended_at) > ENDED_MAX:
                     self._ended_at.popitem(last=False)
+        elif kind == "sessions.pruned":
+            self._pruned_sessions.inc(len(body["sessions"]))
+            self._pruned_entries.inc(body["entries"])
+        elif kind == "schedule.skipped" or _is_due(kind, body):
+            outcome = "skipped" if kind == "schedule.skipped" else "started"
+            self._due_times.labels(outcome).inc()
         elif kind in RUN_ENDS:
             self._runs.labels(RUN_ENDS[kind]).inc()
         elif kind in STEP_ENDS:
@@ -183,8 +191,20 @@ class EntryMetrics:
         return name
 
 
+def _is_due(kind: str, body: Mapping[str, Any]) -> bool:
+    """A session that a schedule has started at its time, not somebody by hand."""
+    return kind == "session.created" and "due_at" in body.get("schedule", {})
+
+
 class _Scraped:
-    """What ledger and directory say at this scrape; a part that does not answer has no numbers."""
+    """What ledger and directory say at this scrape; a part that does not answer has no numbers.
+
+    Args:
+        health: As `/readyz` with a key.
+        numbers: `HealthView.numbers`.
+        now: From which ages are counted.
+        clock_steps: That have been seen.
+    """
 
     def __init__(
         self, health: Health, numbers: Mapping[str, Any], now: datetime, clock_steps: int
@@ -206,7 +226,8 @@ class _Scraped:
             yield from _of_pool(health.pool)
         if "feed_offset" in health.ledger:
             yield from _of_ledger(health.ledger)
-        if self._numbers:
+        yield from _of_notices(self._numbers.get("notices", {}))
+        if "waits" in self._numbers:
             yield from self._of_numbers()
 
     def _of_numbers(self) -> Iterator[Metric]:
@@ -252,6 +273,20 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
         yield _gauges(name, about, ["host"], of_hosts)
 
 
+def _of_notices(targets: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
+    for key, name, about in (
+        ("waiting", "helmr_notices_waiting", "Notices that a target has yet to take"),
+        ("failing", "helmr_notices_failing", "1 while a target does not take what it is told"),
+    ):
+        values = {(target,): numbers[key] for target, numbers in targets.items()}
+        yield _gauges(name, about, ["target"], values)
+    about = "Notices that a target has not taken for so long that they are tried no more"
+    given_up = CounterMetricFamily("helmr_notices_given_up", about, labels=["target"])
+    for target, numbers in targets.items():
+        given_up.add_metric([target], numbers["given_up"])
+    yield given_up
+
+
 def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
     counts = ledger["counts"]
     by_activity = {(activity.value,): counts[activity.value] for activity in Activity}
@@ -266,6 +301,7 @@ def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("helmr_ledger_failing", "1 while the ledger can't commit", failing)
     for key, name, about in (
         ("size_bytes", "helmr_ledger_size_bytes", "The database and its write-ahead log"),
+        ("log_bytes", "helmr_ledger_log_bytes", "Commits that the database has yet to take"),
         ("disk_free_bytes", "helmr_disk_free_bytes", "Room left on the disk of the data directory"),
         ("disk_total_bytes", "helmr_disk_size_bytes", "Its size"),
     ):

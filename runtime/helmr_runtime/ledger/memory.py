@@ -252,6 +252,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         if known is not None:
             return repeated(fact, self.recent(known))
         token_id = token_of(fact)
+        self.index.work.set_off(token_id, fact.trace)
         token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_by = (
             self.recent(token.ended_offset) if token is not None and token.ended_offset else None

@@ -95,6 +95,9 @@ class ReadableLedger(LedgerNumbers):
 
     async def start_session(self, start: StartSession) -> Json:
         """As `start`; what is then known of session and run comes with it: `{created, session, run}`."""
+        self.index.work.set_off(
+            start.session_id, start.trace
+        )  # its run may be told before this goes on
         started = await self.start(start)
         return {
             "created": started.created,

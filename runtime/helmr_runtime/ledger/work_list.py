@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +19,9 @@ WORK_ITEMS_MAX = 1_000
 
 GONE_MAX = 10_000
 """What has left the list is remembered for those who were told of it; when it is more, the oldest are forgotten."""
+
+TRACES_MAX = 1_000
+"""Calls whose trace context is remembered until what they have set off is told; of more the oldest is forgotten."""
 
 ENDS_TEXT_MAX = 64 * 1024
 """Characters of tokens' ends that one look carries; those that do not fit are asked for one by one (`token_end`)."""
@@ -42,15 +46,26 @@ class WorkList:
         """By item, the number of the change that added its delivery; as the next two in the order of the numbers."""
         self._ready: dict[str, int] = {}
         self._gone: dict[str, int] = {}
+        self._set_off: OrderedDict[str, str] = OrderedDict()
+        """By session or token, the trace of the call that what is to be seen to comes from. In memory only."""
         self._forgotten = 0
         """Up to this change it is no longer known what has left the list."""
         self._version = 0
         self._added = 0
         """The newest change that has added something."""
 
+    def set_off(self, key: str | None, trace: str | None) -> None:
+        """A call within that trace, if any, is about to start that session, or to end that token."""
+        if key is None or trace is None:
+            return
+        self._set_off[key] = trace
+        if len(self._set_off) > TRACES_MAX:
+            self._set_off.popitem(last=False)
+
     def set_ready(self, head: Head, is_ready: bool) -> None:
         """The session's run can go on once an actor takes it up, or can't (any more)."""
         if not is_ready:
+            self._set_off.pop(head.session_id, None)
             if self._ready.pop(head.session_id, None) is not None:
                 self._leaves(head.session_id)
         elif head.session_id not in self._ready:
@@ -71,6 +86,7 @@ class WorkList:
                 run_id=head.run_id,
                 wait_id=wait.id,
                 token_id=ended.id if ended is not None else wait.token_id,
+                trace=self._set_off.get(ended.id) if ended is not None else None,
             )
         )
 
@@ -144,7 +160,7 @@ class WorkList:
                     [self._deliveries[key] for key, at in deliveries if at <= until], recent
                 ),
                 *sorted(
-                    (_run_item(self._heads[key]) for key, at in runs if at <= until),
+                    (self._run_item(self._heads[key]) for key, at in runs if at <= until),
                     key=lambda item: item.queued_at,
                 ),
             ),
@@ -169,6 +185,17 @@ class WorkList:
                 room -= len(ended.body_json)
                 yield replace(item, end=end_facts(token.status.value, ended))
 
+    def _run_item(self, head: Head) -> WorkItem:
+        queued_at = head.retry_at or head.queued_at or head.last_at
+        assert queued_at is not None
+        return WorkItem(
+            kind="run",
+            session_id=head.session_id,
+            queued_at=queued_at,
+            run_id=head.run_id,
+            trace=self._set_off.get(head.session_id),
+        )
+
     def counts(self) -> dict[str, int]:
         """How many items there are of each kind."""
         return {"ready": len(self._ready), "deliveries": len(self._deliveries)}
@@ -179,9 +206,3 @@ def _behind(numbered: dict[str, int], known: int) -> list[tuple[str, int]]:
     found = list(takewhile(lambda one: one[1] > known, reversed(numbered.items())))
     found.reverse()
     return found
-
-
-def _run_item(head: Head) -> WorkItem:
-    queued_at = head.retry_at or head.queued_at or head.last_at
-    assert queued_at is not None
-    return WorkItem(kind="run", session_id=head.session_id, queued_at=queued_at, run_id=head.run_id)

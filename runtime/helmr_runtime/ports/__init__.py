@@ -154,6 +154,8 @@ class StartSession:
     """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
     schedule: Mapping[str, Any] | None = None
     """Name of the schedule that starts it, `due_at` if its time has come."""
+    trace: str | None = None
+    """As `Command.trace`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ class WorkItem:
         `delivery`: a token or a child session of a pending wait ended; `wait_id`, `token_id` are set.
         `end`: a child session that its parent has ended is to be cancelled; `token_id` is the child's id.
     end: As `token_end` gives it, unless it is large or no longer in memory: then it is to be asked for.
+    trace: What set it off, as a W3C traceparent, as far as the ledger's memory has it.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class WorkItem:
     wait_id: str | None = None
     token_id: str | None = None
     end: Mapping[str, Any] | None = None
+    trace: str | None = None
 
     @property
     def key(self) -> str:

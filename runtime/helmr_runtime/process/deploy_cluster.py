@@ -168,6 +168,7 @@ def _spec(
         trusted_proxies=options.trusted_proxies,
         transport=options.transport,
         traces=options.traces,
+        metrics=options.metrics,
         json_logs=options.json_logs,
         notices=to_json(options.notices),
         retention=options.retention,

@@ -14,11 +14,12 @@ from helmr.errors import Conflict, UsageError
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
+from helmr_runtime.http.otlp_metrics import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.rpc import descriptors, proxies
-from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.protocol import GATEWAY, Calls
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service
@@ -40,6 +41,7 @@ class GatewayActor:
         service: What the routes call; started and stopped with the server.
         settings: Keys, hosts and times.
         introduction: What it says of itself; None if no Ray job can come.
+        sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
 
     def __init__(
@@ -47,10 +49,14 @@ class GatewayActor:
         service: Service,
         settings: HttpSettings,
         introduction: Introduction | None = None,
+        *,
+        sends_metrics: bool = False,
     ) -> None:
         self._service = service
         self._settings = settings
         self._introduction = introduction
+        self._sends_metrics = sends_metrics
+        self._sender: MetricsSender | None = None
         self._server: _Server | None = None
         self._listens_on = -1
         self._serving: asyncio.Task[None] | None = None
@@ -71,8 +77,12 @@ class GatewayActor:
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         bounds = self._settings.bounds.within(files_max)
         self.connections = Connections(bounds, proxies)
+        app = GatewayApp(self._service, self._settings)
+        if self._sends_metrics:
+            self._sender = MetricsSender(app.metrics, self._service, GATEWAY)
+            await self._sender.start()
         config = uvicorn.Config(
-            behind_proxies(GatewayApp(self._service, self._settings), proxies),
+            behind_proxies(app, proxies),
             http=self.connections.protocol(),
             proxy_headers=False,  # it would believe whoever is on this machine
             access_log=False,  # paths hold secrets
@@ -102,6 +112,8 @@ class GatewayActor:
         """Take no more requests, end the event streams, let the others finish. Idempotent."""
         if self._server is not None:
             self._server.should_exit = True
+        if self._sender is not None:
+            await self._sender.stop()
         await self._service.stop()
         if self._serving is not None:
             await asyncio.wait({self._serving})
@@ -120,6 +132,7 @@ def make_gateway(
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
+    sends_metrics: bool = False,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
 
@@ -134,6 +147,7 @@ def make_gateway(
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Who is told that something waits, and how.
+        sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
     clock = SystemClock()
     introduction = Introduction(
@@ -158,7 +172,7 @@ def make_gateway(
         allowed_hosts=allowed_hosts(host, (base_url,)),
         trusted_proxies=trusted_proxies,
     )
-    return GatewayActor(service, settings, introduction)
+    return GatewayActor(service, settings, introduction, sends_metrics=sends_metrics)
 
 
 class _Server(uvicorn.Server):

@@ -8,11 +8,14 @@ recorded as the job's (`ray_job`, S-51). Master keys stay in the ledger: the job
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 
 import ray
 
+from helmr.client.inprocess import App, Message
 from helmr.errors import RuntimeNotFound, UsageError
+from helmr_runtime import tracing
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.app import GatewayApp
@@ -55,19 +58,30 @@ class JobGateway:
         self._service: Service | None = None
         self._app: GatewayApp | None = None
 
-    async def open(self) -> GatewayApp:
-        """The app.
+    async def open(self) -> App:
+        """The app, for requests whose spans are their program's own.
 
         Raises:
             RuntimeNotFound: The cluster's runtime has ended, or is only starting.
             UsageError: It is of another version: what crosses between actors may differ.
         """
         if self._app is not None:
-            return self._app
+            return self._carried
         async with self._opening:
             if self._app is None:
                 self._app = self._make(await self._introduced())
-        return self._app
+        return self._carried
+
+    async def _carried(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Serve one request, whose task is its own."""
+        assert self._app is not None
+        tracing.carry(scope["headers"])
+        await self._app(scope, receive, send)
 
     async def close(self) -> None:
         """End what follows."""

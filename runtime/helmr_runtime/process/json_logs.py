@@ -1,7 +1,8 @@
 """Log lines as JSON objects, each with the ids of what it is about.
 
-Keys, of every line: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`; `exception` where there is
-one. Ids are those of the code that logs; of a line of the runtime itself, those that its message names; else null.
+Keys, of every line: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`, `wait`, `trace`;
+`exception` where there is one. Ids are those of the code that logs; of a line of the runtime itself, those that its
+message names; else null. `trace` is that of the span below which it was logged, where spans are made.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from helmr.current import current_run, current_step
+from helmr_runtime import tracing
 
 SESSION_ID = re.compile(r"\bses_[0-9a-z]{26}\b")
 RUN_ID = re.compile(r"\brun_[0-9a-z]{26}\b")
+WAIT_ID = re.compile(r"\bwait_[0-9a-z]{26}\b")
 
 PRINTED = "print"
 """The logger of what code has printed."""
@@ -65,7 +68,15 @@ class JsonFormatter(logging.Formatter):
             "session": session_id,
             "run": run_id,
             "op": step.op if step is not None else None,
+            "wait": _first(WAIT_ID, message),
+            "trace": _trace_id(),
         }
+
+
+def _trace_id() -> str | None:
+    """The second part of a traceparent."""
+    context = tracing.current() if tracing.is_on else None
+    return context.split("-")[1] if context is not None else None
 
 
 def _first(pattern: re.Pattern[str], text: str) -> Any:

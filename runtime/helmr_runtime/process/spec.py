@@ -41,6 +41,7 @@ class RuntimeSpec:
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         traces: Its processes make spans.
+        metrics: Its gateway sends an OpenTelemetry collector what it counts.
         json_logs: Their log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
@@ -68,6 +69,7 @@ class RuntimeSpec:
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
     traces: bool = False
+    metrics: bool = False
     json_logs: bool = False
     ensured: Ensured | None = None
     notices: Mapping[str, Any] = field(default_factory=dict)

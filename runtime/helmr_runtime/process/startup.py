@@ -75,6 +75,7 @@ class UpOptions:
         trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
         traces: Make spans, and send them where the OTEL_ variables say.
+        metrics: Send what is counted there too.
         json_logs: Log files hold a JSON object a line.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
         in_process: Without Ray, in this process alone.
@@ -101,6 +102,7 @@ class UpOptions:
     trusted_proxies: tuple[str, ...] = ()
     transport: str = SOCKETS
     traces: bool = False
+    metrics: bool = False
     json_logs: bool = False
     in_process: bool = False
     reloads: bool = False
@@ -115,7 +117,7 @@ class UpOptions:
             UsageError: It is to be bounded what can't be ended, traces are wanted that nothing here can make, or a
                 notice target could not be told.
         """
-        if self.traces:
+        if self.traces or self.metrics:
             tracing.check_installed()
         if self.notices and not self.serves_http:
             raise UsageError(
@@ -273,6 +275,7 @@ def make_spec(
         trusted_proxies=options.trusted_proxies,
         transport=options.transport,
         traces=options.traces,
+        metrics=options.metrics,
         json_logs=options.json_logs,
         ensured=options.ensured,
         notices=to_json(options.notices),

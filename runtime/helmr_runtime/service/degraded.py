@@ -54,6 +54,7 @@ class State(StrEnum):
     CODE_MISSING = "code_missing"
     CLOCK_STEPPED = "clock_stepped"
     FOLLOWER_BEHIND = "follower_behind"
+    NOTICES_FAILING = "notices_failing"
 
 
 OF_POOL = {
@@ -111,7 +112,7 @@ def _disk(ledger: Mapping[str, Any]) -> Trouble | None:
     return Trouble(
         State.DISK_LOW,
         f"the disk of the data directory has {spell_bytes(free)} left of {spell_bytes(total)}; "
-        "when it is full, nothing more is accepted",
+        "when it is full, nothing more is accepted: make room on it",
     )
 
 

@@ -23,6 +23,7 @@ from helmr_runtime.service.degraded import (
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.followers import Followers
 from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.notices import Notices
 
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
@@ -44,6 +45,7 @@ class HealthView:
         host: Introduction,
         is_published: Callable[[], bool],
         followers: Followers,
+        notices: Notices,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
@@ -53,6 +55,7 @@ class HealthView:
         self._host = host
         self._is_published = is_published
         self._followers = followers
+        self._notices = notices
         self._was_published = False
         self.clock_watch = ClockWatch(clock)
 
@@ -90,9 +93,9 @@ class HealthView:
         )
 
     async def numbers(self) -> Mapping[str, Any]:
-        """The ledger's numbers for `/metrics`; none while it does not answer."""
+        """What only `/metrics` shows: those of the ledger, unless it does not answer, and `notices` by target."""
         numbers, _ = await _asked("ledger", self._ledger.numbers())
-        return numbers
+        return {**numbers, "notices": self._notices.numbers()}
 
     async def _troubles(self, ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[Trouble]:
         blocked: Mapping[str, Any] = {}
@@ -102,7 +105,7 @@ class HealthView:
             blocked, _ = await _asked("ledger", reading)
         stepped = self.clock_watch.look()
         found = troubles(ledger, pool, self._clock.now(), blocked=blocked.get("items", ()))
-        found += self._followers.troubles()
+        found += [*self._followers.troubles(), *self._notices.troubles()]
         return [*found, stepped] if stepped is not None else found
 
 

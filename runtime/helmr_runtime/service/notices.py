@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from helmr.errors import BadRequest, HelmrError, NoticeTargetNotFound, NotReady
@@ -20,6 +21,7 @@ from helmr_runtime.core.notices import MoveNotices, Position
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.service.degraded import State, Trouble
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.links import AnswerLinks
 from helmr_runtime.service.notice_teller import Teller
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 STORE_EVERY_S = 1.0
 STORE_ENTRIES = 1_000
 """A position that has moved so far is stored though nothing was told."""
+
+FAILING_FOR = timedelta(seconds=60)
+"""A target that has taken nothing for so long is told of; one that is being restarted is back by then."""
 
 LAST_STORE_S = 2.0
 """Longest that the end of the gateway waits for it."""
@@ -115,6 +120,36 @@ class Notices:
             As `test`.
         """
         return NoticeRetryReceipt(target=name, count=self._teller(name).retry())
+
+    def numbers(self) -> dict[str, dict[str, int]]:
+        """By target: `{waiting, failing, given_up}`; `waiting` are notices that it has yet to take."""
+        return {
+            name: {
+                "waiting": teller.outbox.queued + teller.outbox.late,
+                "failing": int(teller.outbox.failing_since is not None),
+                "given_up": teller.outbox.given_up,
+            }
+            for name, teller in self._tellers.items()
+        }
+
+    def troubles(self) -> Sequence[Trouble]:
+        """Targets that people rely on and that take nothing."""
+        return [Trouble(State.NOTICES_FAILING, text) for text in self._failing()]
+
+    def _failing(self) -> Iterator[str]:
+        if self._running is not None and self._running.done() and not self._running.cancelled():
+            yield "nobody is told that something waits, for a fault: see the log of helmr-gateway"
+            return
+        now = self._clock.now()
+        for name, teller in self._tellers.items():
+            since, waiting = teller.outbox.failing_since, teller.outbox.queued + teller.outbox.late
+            if since is None or now - since <= FAILING_FOR:
+                continue
+            yield (
+                f"notice target {name} has taken nothing for {(now - since).total_seconds():.0f} s, "
+                f"{waiting} {'notice waits' if waiting == 1 else 'notices wait'} for it "
+                f"({teller.outbox.last_error}): mend it, then `helmr notices retry {name}`"
+            )
 
     def _known(self) -> Mapping[str, tuple[Target, Sender]]:
         if self._targets is None:

@@ -82,8 +82,8 @@ class Router:
             HelmrError: What the session answered.
         """
 
-        if tracing.spans is not None:
-            command = replace(command, trace=tracing.spans.current())
+        if tracing.is_on:
+            command = replace(command, trace=tracing.current())
 
         async def ask() -> Mapping[str, Any]:
             reach(Point.GATEWAY_BEFORE_CALL)

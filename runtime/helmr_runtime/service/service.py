@@ -147,6 +147,7 @@ class Service:
             host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
             is_published=is_published,
             followers=self.copies.followers,
+            notices=self.notices,
         )
 
     def watch(self, call: Callable[[FeedItem], None]) -> None:

@@ -113,6 +113,7 @@ class Sessions:
             operation=operation,
             request_hash=jsontext.same_data_hash([request.task, request.payload]),
             schedule={"name": schedule} if schedule is not None else None,
+            trace=tracing.current() if tracing.is_on else None,
         )
 
         async def write() -> Json:

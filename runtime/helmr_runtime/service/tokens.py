@@ -19,6 +19,7 @@ from helmr.models import (
     TokenStatus,
 )
 from helmr.wait_options import JSON
+from helmr_runtime import tracing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
@@ -174,6 +175,7 @@ class Tokens:
                 answers=answers,
                 override_claim=override_claim,
                 batch_id=batch_id,
+                trace=tracing.current() if tracing.is_on else None,
             )
 
         async def write(fact: CompleteToken) -> Json:

@@ -51,8 +51,8 @@ class Turns:
         """What names the turn that goes on; read by the run's own thread."""
 
     def sent(self, trace: str | None) -> None:
-        """A command came, within that trace: what goes on because of it belongs there."""
-        self._sent = trace or self._sent
+        """A command came, within that trace if any: what goes on because of it belongs there."""
+        self._sent = trace
 
     def applied(self, entry: Entry) -> None:
         """An entry was added."""

@@ -6,6 +6,8 @@ Nothing of OpenTelemetry is imported until `start` is called. What a span is mad
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from helmr.errors import UsageError
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 spans: Spans | None = None
 """Makes the spans of this process; None while tracing is off."""
+
+is_on = False
+"""Whether calls of this process carry trace context; looked at before `current` is called."""
+
+caller: ContextVar[str | None] = ContextVar("helmr_caller", default=None)
+"""What names the span of the program whose requests this process carries without spans of its own (`carry`)."""
 
 
 def check_installed() -> None:
@@ -35,6 +43,13 @@ def check_installed() -> None:
             )
 
 
+def is_off(signal: str, environ: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's own variables turn a signal off, as they do for every program: `traces` or `metrics`."""
+    exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
+    is_disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return is_disabled or exporter == "none"
+
+
 def start(process: str) -> None:
     """Make spans in this process from now on, and send them where the OTEL_ variables say.
 
@@ -48,5 +63,18 @@ def start(process: str) -> None:
 
 def use(made: Spans | None) -> None:
     """Make spans with these from now on; None makes none."""
-    global spans
-    spans = made
+    global spans, is_on
+    spans, is_on = made, made is not None
+
+
+def carry(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """What the calling task asks for belongs below the span that a request's headers name, if they name one."""
+    global is_on
+    found = next((value.decode("latin-1") for key, value in headers if key == b"traceparent"), None)
+    caller.set(found)
+    is_on = is_on or found is not None
+
+
+def current() -> str | None:
+    """The W3C traceparent of the span that the calling code is below; None outside of any."""
+    return spans.current() if spans is not None else caller.get()

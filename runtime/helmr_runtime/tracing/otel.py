@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -42,6 +40,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from helmr_runtime.tracing.derived import Derived
+from helmr_runtime.tracing.resource import resource_of
 
 W3C = TraceContextTextMapPropagator()
 
@@ -131,10 +130,8 @@ class Spans:
 
     def __init__(self, processors: Iterable[SpanProcessor], process: str) -> None:
         self._ids = DerivedIds()
-        name = os.environ.get("OTEL_SERVICE_NAME", "helmr")
-        resource = Resource.create({"service.name": name, "service.instance.id": process})
         self._provider = TracerProvider(
-            id_generator=self._ids, resource=resource, shutdown_on_exit=True
+            id_generator=self._ids, resource=resource_of(process), shutdown_on_exit=True
         )
         for processor in processors:
             self._provider.add_span_processor(processor)
@@ -175,6 +172,9 @@ class Spans:
             above = W3C.extract({"traceparent": sent}, context=Context()) or above
         waited = [place_of(session_id, Derived("wait", goes_on))] if goes_on is not None else []
         links = [Link(place, {"helmr.link": "goes_on_from"}) for place in waited]
+        if sent is not None:
+            run = place_of(session_id, Derived("run", run_id))
+            links.append(Link(run, {"helmr.link": "run"}))
         attributes = {"helmr.session.id": session_id, "helmr.run.id": run_id, "helmr.task": task}
         span = self._tracer.start_span(
             f"turn {task}", above, kind=SpanKind.CONSUMER, attributes=attributes, links=links

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
@@ -54,16 +53,7 @@ async def readyz(request: Request, service: ServiceDep) -> Response:
 async def read_metrics(request: Request, service: ServiceDep) -> Response:
     """Numbers in the Prometheus text format."""
     metrics: Metrics = request.app.metrics
-    health, numbers = await asyncio.gather(service.health.ready(), service.health.numbers())
-    text = metrics.render(
-        health,
-        numbers,
-        now=service.now(),
-        followers=service.hub.followers,
-        in_flight=service.router.in_flight,
-        clock_steps=service.health.clock_watch.steps,
-    )
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    return Response(await metrics.render(service), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/openapi.json", include_in_schema=False)

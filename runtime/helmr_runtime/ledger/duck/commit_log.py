@@ -82,9 +82,9 @@ class CommitLog:
         return self._place >= FULL_BYTES
 
     @property
-    def size_bytes(self) -> int:
-        """Of the file."""
-        return self._size
+    def unmerged_bytes(self) -> int:
+        """So much of the file the database may lack; also to be asked from other threads."""
+        return self._place
 
     def open(self, log_id: int, number: int) -> None:
         """Open the file, or make it, and read the records behind that number.

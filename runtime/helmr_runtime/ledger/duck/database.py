@@ -205,6 +205,11 @@ class Database:
         """Readers don't see everything that was committed, of that session or any; to be asked from any thread."""
         return self._log.has_unmerged if session_id is None else self._log.lacks(session_id)
 
+    @property
+    def log_bytes(self) -> int:
+        """What the log of commits has for the database; to be asked from any thread."""
+        return self._log.unmerged_bytes
+
     def commit(self, appends: Appends) -> None:
         """Bring it to disk, in the log; readers see it after the next transaction or `merge`.
 

@@ -23,6 +23,7 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
+from helmr_runtime.ledger.commands import token_of
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
@@ -228,6 +229,7 @@ class DuckLedger(CopiedLedger):
         """Write a fact of the nil session; on disk when it returns."""
         if isinstance(fact, WriteSchedule):
             await asyncio.to_thread(load_zones, (fact.timing.get("zone", "UTC"),))
+        self.index.work.set_off(token_of(fact), fact.trace)
         job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
         self._group.submit(job)
         return await job.future
@@ -416,6 +418,7 @@ def _stats(group: GroupCommit, sizes: Mapping[str, int]) -> dict[str, Any]:
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
         **sizes,
+        "log_bytes": group.database.log_bytes,
         **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
         "failure": stopped.message if stopped is not None else group.failure,

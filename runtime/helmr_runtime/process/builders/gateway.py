@@ -31,6 +31,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec),
+        sends_metrics=spec.metrics,
     )
     if spec.serves_http:
         await gateway.start(spec.host, spec.port)
