@@ -6,6 +6,7 @@
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
+#   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
@@ -25,6 +26,7 @@ PYTEST_ARGS ?=
 MODEL_ARGS ?=
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+FUZZ_ARGS ?=
 HISTORY_ARGS ?= run
 HOUR_ARGS ?=
 PLANTED_ARGS ?=
@@ -40,7 +42,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories planted bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories fuzz planted bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -117,6 +119,10 @@ simulate: $(VENV)/.stamp-dev
 # Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
 histories: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.histories $(HISTORY_ARGS)
+
+# Ends with the smallest input that a parser answers with anything but a value or the error that it documents.
+fuzz: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 # Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
 planted: $(VENV)/.stamp-dev
