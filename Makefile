@@ -14,6 +14,7 @@
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
+#   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 #   make recordings  sessions of the examples, which their code has to fit
 #   make clients the blocking client from the awaited one
 #   make lint    ruff, mypy --strict, import contracts
@@ -42,7 +43,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories fuzz planted bench scale hour soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories fuzz planted bench scale hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -144,6 +145,11 @@ clients: $(VENV)/.stamp-dev
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Of all extras that a user may want; for some: .venv/bin/python -m tests.sbom runtime mcp
+sbom: $(VENV)/.stamp-dev
+	mkdir -p build
+	$(BIN)/python -m tests.sbom > build/sbom.json
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check
