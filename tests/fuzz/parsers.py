@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -306,13 +307,20 @@ def read_frames(pieces: list[bytes]) -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
+class AnyValues(FileWriter):
+    """Writes what no session file holds too: NaN."""
+
+    def _line(self, values: Any) -> bytes:
+        own = json.dumps(values if isinstance(values, dict) else {"seq": values}).encode()[:-1]
+        self._chain = hashlib.sha256(self._chain + own).digest()
+        return own + b',"chain":"' + self._chain.hex().encode() + b'"}\n'
+
+
 def session_lines(values: Sequence[Any]) -> bytes:
     """A session file of these lines' values, with a right chain."""
-    writer = FileWriter()
-    header, *entries = values
-    lines = [writer._line(header if isinstance(header, dict) else {"format": header})]
-    lines += [writer._line(one if isinstance(one, dict) else {"seq": one}) for one in entries]
-    writer._entries = len(entries)
+    writer = AnyValues()
+    lines = [writer._line(one) for one in values]
+    writer._entries = len(values) - 1
     return b"".join([*lines, writer.footer(FileSignature("ed25519:AAAA", "BBBB"))])
 
 

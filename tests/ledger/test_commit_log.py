@@ -313,7 +313,16 @@ async def test_a_clean_stop_leaves_an_empty_log(database, clock):
 
 
 @pytest.mark.parametrize(
-    "text", [b"[]", b"{}", b"[[[]], [], []]", b"[[], [[1]], []]", b"[" * 40_000, b"[1, 2, 3]"]
+    "text",
+    [
+        b"[]",
+        b"{}",
+        b"[[[]], [], []]",
+        b"[[], [[1]], []]",
+        b"[" * 40_000,
+        b"[1, 2, 3]",
+        b"[[], [], [[[], 1, null]]]",
+    ],
 )
 def test_a_whole_record_that_no_ledger_wrote_is_told(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "made.commits"

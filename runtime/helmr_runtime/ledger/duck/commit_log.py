@@ -41,6 +41,18 @@ PLACE = struct.Struct("<QQ")
 MARK = b"\xffHL\x01"
 """Its first byte stands in no record's text."""
 
+Kinds = tuple[type, ...]
+_INT, _TEXT = (int,), (str,)
+_INT_OR_NONE, _TEXT_OR_NONE = (int, type(None)), (str, type(None))
+_ENTRY: tuple[Kinds, ...] = (
+    *(_INT, _TEXT, _INT, _INT, _TEXT),  # feed offset, session, seq, time, kind
+    *(_TEXT_OR_NONE, _INT_OR_NONE),  # run, op
+    *(_TEXT, _TEXT, _TEXT),  # principal, body, hash
+)
+_CHECKPOINT: tuple[Kinds, ...] = (_INT, _TEXT, _INT, _TEXT)
+_LEASE: tuple[Kinds, ...] = (_TEXT, _INT, _TEXT_OR_NONE)
+"""What the values of a record's rows are, in their order."""
+
 GROWS_BYTES = 1024 * 1024
 FULL_BYTES = 16 * 1024 * 1024
 """So much may lie in the file; then the database has to take it before the next commit."""
@@ -250,9 +262,9 @@ def _read(path: Path, number: int, text: bytes) -> Appends:
     try:
         entries, checkpoints, holdings = json.loads(text)
         return Appends(
-            entries=[_entry_of(row) for row in entries],
-            checkpoints=[Checkpoint(*row) for row in checkpoints],
-            holdings=[LeaseRow(*row) for row in holdings],
+            entries=[_entry_of(_typed(row, _ENTRY)) for row in entries],
+            checkpoints=[Checkpoint(*_typed(row, _CHECKPOINT)) for row in checkpoints],
+            holdings=[LeaseRow(*_typed(row, _LEASE)) for row in holdings],
         )
     except (
         ValueError,
@@ -263,6 +275,12 @@ def _read(path: Path, number: int, text: bytes) -> Appends:
         RecursionError,
     ) as error:
         raise LedgerDamaged(f"{path}: commit {number} is nothing that a ledger writes") from error
+
+
+def _typed(row: list[Any], types: tuple[Kinds, ...]) -> list[Any]:
+    if not all(type(value) in kinds for value, kinds in zip(row, types, strict=True)):
+        raise TypeError("a value of another type")
+    return row
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
