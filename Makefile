@@ -6,6 +6,7 @@
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
+#   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
@@ -14,6 +15,7 @@
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
+#   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 #   make recordings  sessions of the examples, which their code has to fit
 #   make clients the blocking client from the awaited one
 #   make lint    ruff, mypy --strict, import contracts
@@ -26,6 +28,7 @@ PYTEST_ARGS ?=
 MODEL_ARGS ?=
 BENCH_ARGS ?=
 SCALE_ARGS ?=
+FUZZ_ARGS ?=
 HISTORY_ARGS ?= run
 HOUR_ARGS ?=
 AVAILABILITY_ARGS ?=
@@ -42,7 +45,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories planted bench scale availability hour soak simulate perf notebooks recordings site clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories fuzz planted bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -124,6 +127,10 @@ simulate: $(VENV)/.stamp-dev
 histories: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.histories $(HISTORY_ARGS)
 
+# Ends with the smallest input that a parser answers with anything but a value or the error that it documents.
+fuzz: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 # Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
 planted: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.planted $(PLANTED_ARGS)
@@ -144,6 +151,11 @@ clients: $(VENV)/.stamp-dev
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Of all extras that a user may want; for some: .venv/bin/python -m tests.sbom runtime mcp
+sbom: $(VENV)/.stamp-dev
+	mkdir -p build
+	$(BIN)/python -m tests.sbom > build/sbom.json
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -125,13 +125,16 @@ class Term:
     negated: bool = False
     bound_s: float = 0.0
 
-    def spell(self) -> str:
-        """The term as it would be typed."""
-        sign = "-" if self.negated else ""
-        if self.field is None:
-            value = self.values[0]
-            return sign + (f'"{value}"' if _HEAD.fullmatch(value) else _quote(value))
-        return f"{sign}{self.field}{self.op}{','.join(_quote(value) for value in self.values)}"
+    def spell(self, fields: Fields) -> str:
+        """The term as it would be typed: with as few quotes as leave it what it is."""
+        quoted = [f'"{value}"' for value in self.values]
+        some = [_quote(value) for value in self.values]
+        words = [self._word(values) for values in (self.values, some, quoted)]
+        return next((word for word in words if _reads_as(word, self, fields)), words[1])
+
+    def _word(self, values: Sequence[str]) -> str:
+        head = f"{self.field}{self.op}" if self.field is not None else ""
+        return f"{'-' if self.negated else ''}{head}{','.join(values)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ class Filter:
 
     def spell(self) -> str:
         """The filter as it would be typed, one space between terms."""
-        return " ".join(term.spell() for term in self.terms)
+        return " ".join(term.spell(self.fields) for term in self.terms)
 
     def pushed(self) -> dict[str, str]:
         """List parameters that a gateway can filter by; the rest is filtered where it is shown."""
@@ -359,6 +362,13 @@ def _equal(value: str, text: str) -> bool:
 
 def _quote(value: str) -> str:
     return f'"{value}"' if re.search(r'[\s"]', value) else value
+
+
+def _reads_as(word: str, term: Term, fields: Fields) -> bool:
+    try:
+        return [_term(one, fields) for one in _words(word)] == [term]
+    except BadFilter:
+        return False
 
 
 def _unquote(value: str) -> str:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import Any
 from helmr.errors import BadFilter, UsageError
 from helmr.filters import WAIT_FIELDS, parse
 from helmr.state_dir import config_folder, state_folder, write_private
+from helmr.toml_files import read_toml
 
 CONFIG_BYTES_MAX = 100_000
 SAVED_BYTES_MAX = 200_000
@@ -82,13 +82,9 @@ def read_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
     """
     path = config_folder(environ) / "console.toml"
     try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise UsageError(f"{path} is over {CONFIG_BYTES_MAX} bytes")
-        return tomllib.loads(path.read_text(encoding="utf-8")), path
+        return read_toml(path, bytes_max=CONFIG_BYTES_MAX), path
     except FileNotFoundError:
         return {}, path
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
 
 
 def read_profile(environ: Mapping[str, str], name: str | None = None) -> Profile:

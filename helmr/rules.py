@@ -18,7 +18,6 @@ import importlib.util
 import inspect
 import json
 import sys
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +33,7 @@ from helmr.durations import Duration
 from helmr.errors import BadDefinition, BadJson, UsageError
 from helmr.models import AnswerMode, WaitInfo, WaitStatus
 from helmr.models.people import Wire
+from helmr.toml_files import parse_toml
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -357,11 +357,9 @@ def _read(path: Path) -> bytes:
 
 def _parsed(raw: bytes, suffix: str, what: str) -> Any:
     try:
-        return jsonio.loads(raw) if suffix == ".json" else tomllib.loads(raw.decode("utf-8"))
+        return jsonio.loads(raw) if suffix == ".json" else parse_toml(raw, what)
     except BadJson as error:
         raise UsageError(f"{what} is no JSON: {error.message}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} is no TOML: {error}") from error
 
 
 def _rule_of(parts: Any, what: str, compare: tuple[str, ...]) -> Rule:

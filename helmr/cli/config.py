@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.errors import BadDuration, UsageError
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
+from helmr.toml_files import read_toml
 
 if TYPE_CHECKING:
     from helmr_runtime.core.pruning import Retention
@@ -84,15 +84,11 @@ def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
 def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
     path = config if config is not None else data_dir.absolute().parent / CONFIG_NAME
     try:
-        with path.open("rb") as file:
-            text = file.read(CONFIG_BYTES_MAX).decode("utf-8")
-        found = tomllib.loads(text)
+        found = read_toml(path, bytes_max=CONFIG_BYTES_MAX)
     except FileNotFoundError as error:
         if config is None:
             return {}, str(path)
         raise UsageError(f"--config {path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
     unknown = sorted(found.keys() - {"notices", "otel", "retention"})
     if unknown:
         raise UsageError(

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import subprocess
 import sys
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from helmr.cli import extras, looks, printing, reading
 from helmr.cli.app import Cli
 from helmr.cli.exit_codes import ExitCode
 from helmr.errors import UsageError
+from helmr.toml_files import read_toml
 
 PORT = 4356
 HOST = "127.0.0.1"
@@ -315,13 +315,10 @@ def tasks_of_project(folder: Path) -> list[str]:
     """
     path = folder / "pyproject.toml"
     try:
-        with path.open("rb") as file:
-            text = file.read(PYPROJECT_BYTES_MAX).decode("utf-8")
-        tasks = tomllib.loads(text).get("tool", {}).get("helmr", {}).get("tasks", [])
+        found = read_toml(path, bytes_max=PYPROJECT_BYTES_MAX)
+        tasks = found.get("tool", {}).get("helmr", {}).get("tasks", [])
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
     except AttributeError as error:  # [tool] or [tool.helmr] is no table
         raise UsageError(f"{path}: [tool.helmr] is no table") from error
     if not isinstance(tasks, list) or not all(isinstance(one, str) and one for one in tasks):

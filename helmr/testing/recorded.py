@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from helmr.errors import UsageError
+from helmr.errors import DataError, UsageError
 from helmr.models import RunCheck, RunStatus
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
@@ -82,10 +82,20 @@ async def check_recorded(
 
 
 def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
-    """The session's state, folded from its entries."""
+    """The session's state, folded from its entries.
+
+    Raises:
+        UsageError: One of them can't follow those before it; whoever wrote a file may have written anything.
+    """
     state = SessionState(session_id)
     for entry in entries:
-        state.apply(entry)
+        try:
+            state.apply(entry)
+        except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"entry {entry.seq} ({entry.kind.value}) can't follow those before it",
+                hint="Use the version of Helmr that wrote the file, or a newer one.",
+            ) from error
     return state
 
 

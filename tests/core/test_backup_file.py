@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from helmr.errors import LedgerDamaged, UsageError
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader, BackupWriter
 
 HEADER = BackupHeader(helmr="1.0", schema=4, through=3, openings=2, encrypts=False)
+FACTS = asdict(HEADER)
 ENTRY: list[Any] = ["e", 1, "a", 1, 5, "note.added", None, None, "{}", '{"text":"ö\\n"}', "00ff"]
 ROWS = [ENTRY, ["c", 1, "a", 1, "{}"], [*ENTRY[:1], 2, *ENTRY[2:]], [*ENTRY[:1], 3, *ENTRY[2:]]]
 
@@ -79,3 +81,14 @@ def test_what_is_no_backup_is_told() -> None:
         read(b'{"format": "helmr-session/1"}\n')
     with pytest.raises(UsageError, match="no backup"):
         read(b"")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [None, [], {}, {"helmr": "1"}, {**FACTS, "schema": "3"}, {**FACTS, "encrypts": 1}],
+    ids=str,
+)
+def test_a_header_that_somebody_made_is_told(facts: Any) -> None:
+    line = BackupWriter()._line(json.dumps(["helmr-backup/1", facts]).encode())
+    with pytest.raises(LedgerDamaged, match="line 1: it is no header"):
+        read(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from helmr import ids
 from helmr.errors import SessionFileDamaged, UsageError
+from helmr.testing import recorded
 from helmr_runtime.core.session_file import (
     FORMAT,
     FileReader,
@@ -179,6 +181,9 @@ HEADER = {
     "last_seq": 1,
     "schemas": None,
 }
+ENTRY = {
+    name: part for name, part in entry(1, {}).items() if name not in ("session_id", "feed_offset")
+}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,9 @@ HEADER = {
     [
         ([{**HEADER, "format": "helmr-session/9"}], "not of the format"),
         ([{"format": FORMAT}], "line 1: it is no header"),
+        ([{**HEADER, "session_id": 1}], "line 1: it is no header"),
+        ([{**HEADER, "last_seq": True}], "line 1: it is no header"),
+        ([HEADER, {**ENTRY, "seq": True}], "line 2: entry 1 is missing"),
         ([HEADER, {"seq": 1}], "line 2: it is neither an entry nor a footer"),
         (
             [HEADER, {"entries": 1, "end": "00", "key": "", "signature": ""}],
@@ -200,7 +208,10 @@ def test_a_file_that_somebody_made_is_refused_in_words(values: list[Any], told: 
 
 @pytest.mark.parametrize(
     "part",
-    [{"kind": "later.kind"}, {"recorded_at": "soon"}, {"principal": []}, {"recorded_at": 3}],
+    [
+        *({"kind": "later.kind"}, {"recorded_at": "soon"}, {"principal": []}, {"recorded_at": 3}),
+        *({"recorded_at": "2026-03-01"}, {"principal": {"type": 1}}, {"op": True}, {"body": []}),
+    ],
     ids=str,
 )
 def test_an_entry_of_a_newer_version_is_named(part: dict[str, Any]) -> None:
@@ -211,3 +222,17 @@ def test_an_entry_of_a_newer_version_is_named(part: dict[str, Any]) -> None:
     line = writer.entry({**entry(1, {}), **part})
     with pytest.raises(UsageError, match=r"entry 1 .* can't be read by this version"):
         read_session([header, line, writer.footer(SIGNATURE)])
+
+
+def test_an_entry_that_can_not_follow_is_named(tmp_path: Path) -> None:
+    """Whoever makes a file with a right chain may have written anything into it."""
+    opened = entry(1, {"wait_id": 1}, "wait.opened")
+    writer = FileWriter()
+    header = writer.header(
+        version="9", session_id=SESSION, task="t", code_hash="c", last_seq=1, schemas=None
+    )
+    file = tmp_path / "made.session"
+    file.write_bytes(header + writer.entry(opened) + writer.footer(SIGNATURE))
+    found = recorded.read(file)
+    with pytest.raises(UsageError, match=r"entry 1 \(wait.opened\) can't follow"):
+        recorded.state_of(found.id, found.entries)

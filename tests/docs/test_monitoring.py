@@ -20,7 +20,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 RULES = DOCS / "monitoring" / "helmr-alerts.yml"
 DASHBOARD = DOCS / "monitoring" / "helmr-dashboard.json"
 PAGE = DOCS / "monitoring.md"
-RUNBOOK = DOCS / "operations.md"
+RUNBOOK = DOCS / "runbook.md"
 
 NAME = re.compile(r"\bhelmr_[a-z_]+")
 SELECTOR = re.compile(r"(helmr_[a-z_]+)\{([^}]*)\}")

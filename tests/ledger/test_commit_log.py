@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helmr.errors import LedgerBehind, StoreUnavailable
+from helmr.errors import LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Draft, EntryKind, stamp
 from helmr_runtime.ledger.duck import commit_log
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
@@ -310,3 +310,26 @@ async def test_a_clean_stop_leaves_an_empty_log(database, clock):
     await ledger.close()
     assert database.with_name(database.name + LOG_SUFFIX).stat().st_size == 0
     assert len(in_database(database)) == hand.seq + 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]",
+        b"{}",
+        b"[[[]], [], []]",
+        b"[[], [[1]], []]",
+        b"[" * 40_000,
+        b"[1, 2, 3]",
+        b"[[], [], [[[], 1, null]]]",
+    ],
+)
+def test_a_whole_record_that_no_ledger_wrote_is_told(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "made.commits"
+    checksum = commit_log._checksum(LOG_ID, 1, text)
+    header = commit_log.HEADER.pack(commit_log.MARK, LOG_ID, 1, len(text), checksum)
+    path.write_bytes(header + text)
+    with pytest.raises(LedgerDamaged, match="commit 1 is nothing"):
+        CommitLog(path).open(LOG_ID, 0)
+    with pytest.raises(LedgerDamaged, match="commit 1 is nothing"):
+        read_unmerged(path, LOG_ID, 0)

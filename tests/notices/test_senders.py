@@ -149,6 +149,11 @@ async def test_a_name_that_changes_between_check_and_use_gains_nothing(
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
+        ("64:ff9b::5db8:d70e", True),
+        ("64:ff9b:1::a00:1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("fec0::1", False),
     ],
 )
 def test_what_a_public_address_is(address: str, public: bool) -> None:

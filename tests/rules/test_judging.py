@@ -179,7 +179,7 @@ def test_a_rule_is_read_from_text_file_or_function(tmp_path: Path, given: str) -
         ('{"filter": "", "answer": 1, "compare": "a"}', "list of field names"),
         ('{"filter": "is:mine", "answer": 1}', "can't ask is:"),
         ("missing.json", "can't be read"),
-        ("bad.toml", "no TOML"),
+        ("bad.toml", "can.t be read"),
         ("missing.py:f", "there is no file"),
         ("broken.py:f", "can't be imported: SyntaxError"),
         ("nowhere_at_all:f", "can't be imported: ModuleNotFoundError"),

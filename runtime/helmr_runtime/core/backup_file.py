@@ -32,6 +32,7 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 """More than any checkpoint of a session takes; a longer line is none of ours."""
 
 _WIDTHS = {ENTRY: 12, CHECKPOINT: 6, END: 3}
+_HEADER = {"helmr": str, "schema": int, "through": int, "openings": int, "encrypts": bool}
 _CHECK_BYTES = len(b',"00000000"]\n')
 
 
@@ -125,6 +126,8 @@ class BackupReader:
             raise UsageError(
                 f"this backup has the format {name}", hint="Use the newer Helmr that wrote it."
             )
+        if not isinstance(facts, dict) or _types(facts) != _HEADER:
+            raise self.damage("it is no header of a backup")
         self.header = BackupHeader(**facts)
 
     def rows(self) -> Iterator[list[Any]]:
@@ -180,3 +183,7 @@ class BackupReader:
         if len(array) != wanted:
             raise self.damage(f"it has {len(array)} values, not {wanted}")
         return array
+
+
+def _types(facts: dict[str, Any]) -> dict[str, type]:
+    return {name: type(fact) for name, fact in facts.items()}

@@ -41,6 +41,18 @@ _SUFFIX_BYTES = len(_BEFORE) + _HEX + len(_BEHIND)
 _HEADER = frozenset(("format", "helmr", "session_id", "task", "code_hash", "last_seq", "schemas"))
 _ENTRY = ("seq", "recorded_at", "kind", "run_id", "op", "principal", "body")
 _ENTRY_KEYS = frozenset(_ENTRY)
+_HEADER_TYPES: Mapping[str, tuple[type, ...]] = {
+    "session_id": (str,),
+    "task": (str,),
+    "last_seq": (int,),
+    "schemas": (dict, type(None)),
+}
+_ENTRY_TYPES: Mapping[str, tuple[type, ...]] = {
+    "seq": (int,),
+    "run_id": (str, type(None)),
+    "op": (int, type(None)),
+    "body": (dict,),
+}
 _FOOTER = frozenset(("entries", "end", "key", "signature"))
 
 
@@ -174,7 +186,7 @@ class FileReader:
             count += 1
             if values.keys() != _ENTRY_KEYS:
                 raise self._damaged("it is neither an entry nor a footer")
-            if values["seq"] != count:
+            if values["seq"] != count or type(values["seq"]) is not int:
                 raise self._damaged(f"entry {count} is missing here")
             yield values
         self._checked = self._read_footer(values, count)
@@ -195,7 +207,7 @@ class FileReader:
                 f"this session file is not of the format {FORMAT}",
                 hint="Use the version of Helmr that wrote it.",
             )
-        if values.keys() != _HEADER:
+        if values.keys() != _HEADER or not _has_types(values, _HEADER_TYPES):
             raise self._damaged("it is no header")
         return values
 
@@ -253,10 +265,16 @@ def entry_of(values: Mapping[str, Any], session_id: str) -> Entry:
         UsageError: It is none that this version of Helmr knows.
     """
     try:
+        recorded_at = from_iso(values["recorded_at"])
+        names = values["principal"].values()
+        if not _has_types(values, _ENTRY_TYPES) or not all(isinstance(one, str) for one in names):
+            raise TypeError("a part is of another type")
+        if recorded_at.tzinfo is None:
+            raise ValueError("the time has no zone")
         return Entry(
             session_id=session_id,
             seq=values["seq"],
-            recorded_at=from_iso(values["recorded_at"]),
+            recorded_at=recorded_at,
             kind=EntryKind(values["kind"]),
             run_id=values["run_id"],
             op=values["op"],
@@ -306,6 +324,11 @@ def read_session(lines: Iterable[bytes]) -> RecordedSession:
     session_id = str(reader.header["session_id"])
     entries = tuple(entry_of(values, session_id) for values in reader.entries())
     return RecordedSession(reader.header, entries)
+
+
+def _has_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> bool:
+    """Exactly: true is no number."""
+    return all(type(values[name]) in kinds for name, kinds in types.items())
 
 
 def _signed(header: bytes, end: str) -> bytes:

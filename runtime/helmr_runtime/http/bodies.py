@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from email.message import Message
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,9 @@ from helmr.errors import BadRequest, TooLarge, UnsupportedMedia
 from helmr.models import HTTP_BODY_BYTES_MAX
 from helmr.models import Request as RequestModel
 from helmr_runtime.http.problems import from_validation
+from helmr_runtime.security.callbacks import media_type
+
+_JSON_SUFFIX = re.compile(r"application/[!-.0-~]+\+json", re.ASCII)
 
 LONG_BYTES = 64 * 1024
 """From here on a body is parsed with the collector of cycles at rest: JSON has none, and looking for them again and
@@ -96,16 +99,9 @@ def _too_large() -> TooLarge:
 
 
 def _check_content_type(header: str | None) -> None:
-    if header == "application/json":
-        return
-    message = Message()
-    message["content-type"] = header or "none"
-    subtype = message.get_content_subtype()
-    is_json = message.get_content_maintype() == "application" and (
-        subtype == "json" or subtype.endswith("+json")
-    )
-    charset = str(message.get_param("charset", "utf-8")).lower()
-    if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
+    media, is_utf8 = media_type(header)
+    is_json = media == "application/json" or _JSON_SUFFIX.fullmatch(media) is not None
+    if not is_json or not is_utf8:
         raise UnsupportedMedia(
             f"Content-Type {(header or '')[:100]!r} is not taken",
             hint="Send Content-Type: application/json, in UTF-8.",

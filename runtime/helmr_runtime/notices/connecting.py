@@ -25,6 +25,8 @@ ANSWER_BYTES_MAX = 64 * 1024
 """A target that says more than this is read no further; its status counts all the same."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""What is given out of IPv6. Elsewhere lie old and local ways to reach IPv4 or this site: `::127.0.0.1`, `fec0::1`."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -37,6 +39,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in _UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

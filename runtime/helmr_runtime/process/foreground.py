@@ -17,7 +17,7 @@ from typing import NoReturn
 from helmr.errors import BadDefinition
 from helmr.safe_text import plain
 from helmr_runtime import tracing
-from helmr_runtime.process import pointer_files, watch_files
+from helmr_runtime.process import pointer_files, service_manager, watch_files
 from helmr_runtime.process.in_process import InProcess
 from helmr_runtime.process.json_logs import JsonFormatter
 from helmr_runtime.process.session_output import (
@@ -119,6 +119,7 @@ class _Foreground:
         try:
             if await stop.before(runtime.start()):
                 self._pointer = announce(self._options, self._claim, self._key, self._say)
+                service_manager.tell(service_manager.READY)
                 if self._options.reloads:
                     watching = asyncio.create_task(self._watch())
                     watching.add_done_callback(lambda _: stop.asked.set())

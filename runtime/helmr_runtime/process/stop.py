@@ -6,6 +6,8 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 
+from helmr_runtime.process import service_manager
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -37,6 +39,7 @@ class Stop:
             self.hurried.set()
             return
         self._say("stopping: waiting sessions are parked")
+        service_manager.tell(service_manager.STOPPING)
         self.asked.set()
 
     async def before(self, work: Awaitable[None]) -> bool:

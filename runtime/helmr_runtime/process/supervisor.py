@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from helmr.errors import HelmrError, UsageError
-from helmr_runtime.process import orphans, pointer_files, processes
+from helmr_runtime.process import orphans, pointer_files, processes, service_manager
 from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.process.deploy_cluster import join
 from helmr_runtime.process.orphans import Record
@@ -153,6 +153,7 @@ class _Run:
     def _ready(self) -> None:
         """Let local programs find this runtime."""
         self._pointer = announce(self._options, self._claim, self._key, TERMINAL.say)
+        service_manager.tell(service_manager.READY)
 
     def clean_up(self) -> None:
         """End whatever is left, and take back what pointed here."""

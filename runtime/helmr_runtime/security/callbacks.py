@@ -25,6 +25,7 @@ FORM_FIELDS_MAX = 2_000
 NONCE_FIELD = "nonce"
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
 _HINT = f'Send {_JSON} with {{"data": …}}, or open the link in a browser.'
 
 
@@ -85,17 +86,19 @@ def read_callback(
     return CallbackData(value["data"])
 
 
-def _media_type(content_type: str | None) -> str:
-    media, *parameters = [part.strip() for part in (content_type or "").split(";")]
-    charsets = [p.partition("=")[2].strip("\"' ").lower() for p in parameters if _is_charset(p)]
-    if media.lower() not in (_JSON, _FORM) or any(c not in ("utf-8", "utf8") for c in charsets):
-        shown = (content_type or "none")[:80]
+def media_type(header: str | None) -> tuple[str, bool]:
+    """Type and subtype that a Content-Type header says, in lower case, and whether the text is in UTF-8."""
+    media, *parameters = (part.strip().lower() for part in (header or "").split(";"))
+    charsets = [one.partition("=")[2].strip("\"' ") for one in parameters if one[:7] == "charset"]
+    return media, all(charset in _CHARSETS for charset in charsets)
+
+
+def _media_type(header: str | None) -> str:
+    media, is_utf8 = media_type(header)
+    if media not in (_JSON, _FORM) or not is_utf8:
+        shown = (header or "none")[:80]
         raise UnsupportedMedia(f"content type {shown!r} is not taken here", hint=_HINT)
-    return media.lower()
-
-
-def _is_charset(parameter: str) -> bool:
-    return parameter.lower().startswith("charset")
+    return media
 
 
 def _form_values(body: bytes) -> dict[str, list[str]]:

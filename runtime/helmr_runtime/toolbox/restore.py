@@ -101,7 +101,7 @@ def _copy(reader: BackupReader, ledger: NewLedger) -> None:
                 entries.append(entry_row_of(row[1:]))
             else:
                 checkpoints.append(checkpoint_row_of(row[1:]))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise reader.damage("it is no line of a backup") from error
     ledger.add(entries, checkpoints)
     if ledger.refold.index.head_offset != reader.header.through:

@@ -96,6 +96,15 @@ def test_equalities_are_pushed_to_the_gateway_and_the_rest_is_not() -> None:
     assert found.pushed() == {"status": "open", "tag": "vip"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['tag:"a,b"', 'tag:a,"b c"', 'sub"two words"', '-"due<5m"', '"-a"', '""a""', 'tag:"a, b"c'],
+)
+def test_a_filter_is_spelt_as_it_is_read(text: str) -> None:
+    found = parse(text, WAIT_FIELDS)
+    assert parse(found.spell(), WAIT_FIELDS) == found
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_and_reads_again_as_spelt(text: str) -> None:
     try:

@@ -66,5 +66,12 @@ def _check_origin(request: Request) -> None:
         OriginDenied: It is another's.
     """
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+    if origin is not None and _host_of(origin) != request.headers.get("host", ""):
         raise OriginDenied(f"pages of {origin[:100]!r} may not speak MCP with this runtime")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # a bracket that is not closed
+        return None

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import LedgerBehind
+from helmr.errors import LedgerBehind, LedgerDamaged
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, joined
 from helmr_runtime.ledger.duck.rows import micros_of, time_of
@@ -40,6 +40,18 @@ HEADER = struct.Struct("<4sQQII")
 PLACE = struct.Struct("<QQ")
 MARK = b"\xffHL\x01"
 """Its first byte stands in no record's text."""
+
+Kinds = tuple[type, ...]
+_INT, _TEXT = (int,), (str,)
+_INT_OR_NONE, _TEXT_OR_NONE = (int, type(None)), (str, type(None))
+_ENTRY: tuple[Kinds, ...] = (
+    *(_INT, _TEXT, _INT, _INT, _TEXT),  # feed offset, session, seq, time, kind
+    *(_TEXT_OR_NONE, _INT_OR_NONE),  # run, op
+    *(_TEXT, _TEXT, _TEXT),  # principal, body, hash
+)
+_CHECKPOINT: tuple[Kinds, ...] = (_INT, _TEXT, _INT, _TEXT)
+_LEASE: tuple[Kinds, ...] = (_TEXT, _INT, _TEXT_OR_NONE)
+"""What the values of a record's rows are, in their order."""
 
 GROWS_BYTES = 1024 * 1024
 FULL_BYTES = 16 * 1024 * 1024
@@ -95,6 +107,7 @@ class CommitLog:
 
         Raises:
             LedgerBehind: The file is another ledger's, or of a later state of this one.
+            LedgerDamaged: A record is whole and nothing that a ledger writes.
             OSError: It can't be opened.
         """
         fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
@@ -103,7 +116,7 @@ class CommitLog:
             self._id, self.number = log_id, number
             for found, text, end in _behind(self.path, _whole(fd, self._size), log_id, number):
                 self.number, self._place = found, end
-                self._keep(found, _read(text))
+                self._keep(found, _read(self.path, found, text))
         except BaseException:
             os.close(fd)
             raise
@@ -175,7 +188,7 @@ def read_unmerged(path: Path, log_id: int, number: int) -> Appends:
         data = _whole(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
-    return joined(_read(text) for _, text, _ in _behind(path, data, log_id, number))
+    return joined(_read(path, n, text) for n, text, _ in _behind(path, data, log_id, number))
 
 
 def _write(fd: int, data: bytes, place: int) -> None:
@@ -245,13 +258,29 @@ def _text(appends: Appends) -> bytes:
     return json.dumps(rows, separators=(",", ":")).encode("ascii")
 
 
-def _read(text: bytes) -> Appends:
-    entries, checkpoints, holdings = json.loads(text)
-    return Appends(
-        entries=[_entry_of(row) for row in entries],
-        checkpoints=[Checkpoint(*row) for row in checkpoints],
-        holdings=[LeaseRow(*row) for row in holdings],
-    )
+def _read(path: Path, number: int, text: bytes) -> Appends:
+    try:
+        entries, checkpoints, holdings = json.loads(text)
+        return Appends(
+            entries=[_entry_of(_typed(row, _ENTRY)) for row in entries],
+            checkpoints=[Checkpoint(*_typed(row, _CHECKPOINT)) for row in checkpoints],
+            holdings=[LeaseRow(*_typed(row, _LEASE)) for row in holdings],
+        )
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise LedgerDamaged(f"{path}: commit {number} is nothing that a ledger writes") from error
+
+
+def _typed(row: list[Any], types: tuple[Kinds, ...]) -> list[Any]:
+    if not all(type(value) in kinds for value, kinds in zip(row, types, strict=True)):
+        raise TypeError("a value of another type")
+    return row
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:

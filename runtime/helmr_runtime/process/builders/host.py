@@ -19,6 +19,7 @@ from helmr_runtime.process.session_output import json_formatter, tag_prints
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import Calls
 from helmr_runtime.rpc.ray import this_node
+from helmr_runtime.security.keys import ENVIRONMENT_NAME
 from helmr_runtime.session.host import HostActor
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ SWITCH_INTERVAL_S = 0.0005
 
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
     """A host; it imports the task modules when it is first asked who it is."""
+    # Of ledger and gateway, which Ray gives the same environment. What code starts or reports would carry it on.
+    os.environ.pop(ENVIRONMENT_NAME, None)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tag_prints(formatter=json_formatter(name, is_wanted=spec.json_logs))
     mark_threads()

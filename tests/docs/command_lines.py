@@ -1,0 +1,68 @@
+"""The `helmr …` lines of a page or a file, read by the command line itself."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from helmr.cli.main import app
+
+BLOCK = re.compile(r"^```\n(.*?)^```$", re.M | re.S)
+COMMANDS: Any = typer.main.get_command(app)
+INLINE = re.compile(r"`(helmr [a-z][^`]*)`")
+
+
+def lines_of(page: str) -> Iterator[list[str]]:
+    """The words of each command line in the blocks of a page."""
+    for block in BLOCK.findall(page):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("helmr "):
+                yield shlex.split(line, comments=True)
+
+
+def mentions_of(page: str) -> Iterator[list[str]]:
+    """The words of each command that a sentence names, as far as it does."""
+    for line in INLINE.findall(page):
+        yield shlex.split(line)
+
+
+def read(words: list[str]) -> None:
+    """Return if the command line takes these words: a command, its options, its arguments.
+
+    Raises:
+        click.UsageError: It does not; says why.
+        LookupError: There is no such command.
+    """
+    command, rest = found(words)
+    command.make_context(shlex.join(words), rest)
+
+
+def read_mention(words: list[str]) -> None:
+    """Return if there is that command with these options; arguments may be left out.
+
+    Raises:
+        LookupError: There is not.
+    """
+    command, rest = found(words)
+    known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    unknown = {word for word in rest if word.startswith("-")} - known
+    if unknown:
+        raise LookupError(f"{shlex.join(words)}: there is no {min(unknown)}")
+
+
+def found(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that words name, and the words behind its name.
+
+    Raises:
+        LookupError: There is none.
+    """
+    command, rest = COMMANDS, words[1:]
+    while rest and (sub := getattr(command, "commands", {}).get(rest[0])) is not None:
+        command, rest = sub, rest[1:]
+    if getattr(command, "commands", None):
+        raise LookupError(f"{shlex.join(words)}: no such command")
+    return command, rest
