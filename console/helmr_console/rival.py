@@ -7,9 +7,9 @@ from typing import Any
 
 from textual.content import Content
 
+from helmr.difflines import diff, summary
 from helmr.forms import Built, Form, pretty, redacted
 from helmr_console import safe
-from helmr_console.difflines import diff, summary
 from helmr_console.widgets.panes import head
 
 LINES_MAX = 20

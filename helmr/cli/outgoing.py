@@ -136,7 +136,7 @@ class Outgoing:
         self._drafts.discard(answer.wait.id)
         self._keep_as_last(answer)
         self.accepted += 1
-        self._say(f"accepted: {about(answer.wait)} · {_receipt(receipt)}")
+        self._say(f"accepted: {about(answer.wait)} · {receipt_text(receipt)}")
 
     def _keep_as_last(self, answer: Answer) -> None:
         """The console fills forms of waits alike with it."""
@@ -168,7 +168,8 @@ def about(wait: WaitInfo) -> str:
     return one_line(questioning.subject(wait), 200)
 
 
-def _receipt(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+def receipt_text(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+    """What an accepted answer did, in a line, safe."""
     if isinstance(receipt, TokenAnswerReceipt):
         return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
     again = ", already accepted before" if receipt.duplicate else ""

@@ -6,11 +6,11 @@ import json
 
 from textual.content import Content
 
+from helmr.difflines import diff, summary
 from helmr.forms import pretty
 from helmr.models import EntryInfo, Rehearsal, RunInfo
 from helmr.wait_words import rehearsal_end
 from helmr_console import countdown, safe, views
-from helmr_console.difflines import diff, summary
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.panes import fact, head, lines
 
