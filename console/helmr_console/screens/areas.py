@@ -13,7 +13,7 @@ from textual.widget import Widget
 from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
-from helmr_console import countdown, safe, system_views, views
+from helmr_console import countdown, entry_lines, safe, system_views, views
 from helmr_console.actions import Context, Scope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import Pairs, bindings
@@ -71,7 +71,7 @@ class ActivityScreen(ListScreen):
         entry = self._entry(key)
         if entry is None:
             return ()
-        line = views.entry_line(entry)
+        line = entry_lines.entry_line(entry)
         return (
             Cell(countdown.clock(entry.recorded_at), "muted"),
             Cell(line.by),
@@ -85,7 +85,7 @@ class ActivityScreen(ListScreen):
         entry = self._entry(key)
         if entry is None:
             return {}
-        line = views.entry_line(entry)
+        line = entry_lines.entry_line(entry)
         return {
             "by": line.by,
             "kind": entry.kind,

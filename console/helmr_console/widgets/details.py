@@ -10,7 +10,7 @@ from helmr.difflines import diff, summary
 from helmr.forms import pretty
 from helmr.models import EntryInfo, Rehearsal, RunInfo
 from helmr.wait_words import rehearsal_end
-from helmr_console import countdown, safe, views
+from helmr_console import countdown, entry_lines, safe, views
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.panes import fact, head, lines
 
@@ -20,7 +20,7 @@ ENTRY_CELLS = 64_000
 
 def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     """An entry in full, and by what it was set aside."""
-    line = views.entry_line(entry)
+    line = entry_lines.entry_line(entry)
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
         fact("at", countdown.stamp(entry.recorded_at)),
@@ -31,7 +31,11 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     if aside is not None:
         said = f"by entry {aside.seq}, {aside.by}: {aside.reason}"
         parts.append(fact("set aside", safe.line(said, "$c-warning", limit=600)))
-    parts += [Content(""), safe.text(views.entry_full(entry, ENTRY_CELLS), limit=None), Content("")]
+    parts += [
+        Content(""),
+        safe.text(entry_lines.entry_full(entry, ENTRY_CELLS), limit=None),
+        Content(""),
+    ]
     size = len(pretty(entry.body))
     parts.append(fact("size", countdown.size(size)))
     if size > ENTRY_CELLS:
