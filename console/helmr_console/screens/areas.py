@@ -19,8 +19,9 @@ from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.schedules import SchedulesScreen
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.system import NoticesScreen, ReadingScreen, SchedulesScreen
+from helmr_console.screens.system import NoticesScreen, ReadingScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
