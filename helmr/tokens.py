@@ -170,7 +170,7 @@ async def create(
 
 @overload
 def wait(
-    token_id: str,
+    token: Token | str,
     *,
     schema: type[T],
     timeout: Duration | None = None,
@@ -178,7 +178,7 @@ def wait(
 ) -> PendingWait[T]: ...
 @overload
 def wait(
-    token_id: str,
+    token: Token | str,
     *,
     schema: TypeForm[T],
     timeout: Duration | None = None,
@@ -186,14 +186,14 @@ def wait(
 ) -> PendingWait[T]: ...
 @overload
 def wait(
-    token_id: str,
+    token: Token | str,
     *,
     schema: Any = ...,
     timeout: Duration | None = None,
     **options: Unpack[WaitOptions],
 ) -> PendingWait[Any]: ...
 def wait(
-    token_id: str,
+    token: Token | str,
     *,
     schema: Any = None,
     timeout: Duration | None = None,
@@ -202,7 +202,7 @@ def wait(
     """Wait for a token's completion, whoever made it; several waits on one token all get it (S-40).
 
     Args:
-        token_id: The token. One that there is not gives `WaitCancelled` with reason `token_not_found`.
+        token: The token, or its id. One that there is not gives `WaitCancelled` with reason `token_not_found`.
         schema: Pinned: later completions must fit it, and the value is decoded by it (S-43). The newest pin counts.
         timeout: Afterwards the result has `WaitTimeout`; without it the wait lasts as long as the token.
         options: What people are told: `WaitOptions`.
@@ -211,12 +211,13 @@ def wait(
         A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value. An expired token times the wait out,
         a cancelled one cancels it.
     """
+    token_id = ids.check_id(token.id if isinstance(token, Token) else token, ids.TOKEN)
     codec = codec_of(schema, what=f"token {token_id}")
     own = json_schema(schema)
     timeout_s = seconds(timeout) if timeout is not None else None
     call = WaitCall(
         kind="token",
-        token_id=ids.check_id(token_id, ids.TOKEN),
+        token_id=token_id,
         timeout_s=timeout_s,
         details=details(
             options,

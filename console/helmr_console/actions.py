@@ -68,8 +68,10 @@ class Context:
     composing: bool = False
     reviewing: bool = False
     held: int = 0
+    lost: int = 0
     schedule: str = ""
     """Status of the schedule under the cursor."""
+    schedule_of_code: bool = False
 
 
 Reason = Callable[[Context], str]
@@ -197,6 +199,11 @@ def _needs_schedule_with_code(context: Context) -> str:
     return gone if context.schedule == "gone" else _needs_schedule(context)
 
 
+def _needs_schedule_of_its_own(context: Context) -> str:
+    in_code = "the code declares it: it goes when its task has no schedule= any more; P pauses it"
+    return in_code if context.schedule_of_code else _needs_schedule(context)
+
+
 _A, _L, _W, _S = Scope.ANYWHERE, Scope.LIST, Scope.WAITS, Scope.SESSION
 _T, _R, _F = Scope.TRANSCRIPT, Scope.RUNS, Scope.FORM
 
@@ -230,6 +237,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("undo", _A, ("u", "f5"), "Take back",
            "Take back what was confirmed last, as long as it is held: nothing of it is sent; it is a draft.", 12,
            reason=_needs_held, shown_when=lambda context: bool(context.held)),
+    Action("lost", _A, ("L",), "Lost answers",
+           "Held answers that another's was faster than: who answered what, beside yours.", 13,
+           reason=_needs("lost", "no answer of yours has lost against another's"),
+           shown_when=lambda context: bool(context.lost) and not context.composing),
     Action("theme", _A, (), "Next theme", "Change the colours."),
     Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),
     # --- lists
@@ -337,6 +348,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("schedule.run", Scope.SCHEDULES, ("R",), "Run now",
            "Start a session as the schedule does, now; asks first.", 25, writes=True,
            reason=_needs_schedule_with_code),
+    Action("schedule.new", Scope.SCHEDULES, ("n",), "New",
+           "Make a schedule: pick the task, then its form says when it is due.", 30, writes=True),
+    Action("schedule.delete", Scope.SCHEDULES, ("X",), "Delete",
+           "Delete the schedule; asks for its name. The sessions that it started stay.", 35, writes=True,
+           dangerous=True, reason=_needs_schedule_of_its_own),
     Action("notice.retry", Scope.NOTICES, ("R",), "Try again",
            "Try now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
     # --- forms

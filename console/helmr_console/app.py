@@ -25,6 +25,7 @@ from helmr_console.screens.inbox import InboxScreen
 from helmr_console.screens.overlays import PickScreen, TextScreen, help_content
 from helmr_console.screens.sessions import SessionsScreen
 from helmr_console.themes import THEMES
+from helmr_console.widgets.panes import lines
 
 CLOSE_S = 10.0
 """Longest that leaving waits for work in the background.
@@ -182,6 +183,10 @@ class ConsoleApp(App[int]):
     def do_undo(self) -> None:
         """What was confirmed last does not leave."""
         self.shared.take_back()
+
+    def do_lost(self) -> None:
+        """What others answered first, beside what was held here; the newest first."""
+        self.push_screen(TextScreen("Answers that lost", lines(list(self.shared.lost))))
 
     def do_quit(self) -> None:
         """Leave; not while something is being sent, and not unasked while something is held."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App, SuspendNotSupported
+from textual.content import Content
 
 from helmr.client.aio import AsyncClient
 from helmr.drafts import AnswerDraft, DraftStore
@@ -19,7 +20,7 @@ from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
 from helmr.safe_text import one_line
 from helmr.snoozes import Snoozes
-from helmr_console.actions import Context, key_name
+from helmr_console.actions import BY_ID, Context, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
 from helmr_console.clock import Clock, ServerClock, SystemClock
@@ -38,6 +39,7 @@ COALESCE_S = 0.05
 SAID_S = {"information": 5.0, "warning": 8.0, "error": 12.0}
 """How long the second line says something."""
 SAID_MAX = 50
+LOST_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Console:
             for action_id, keys in options.keys.items()
         }
         self.said: deque[Said] = deque(maxlen=SAID_MAX)
+        self.lost: deque[Content] = deque(maxlen=LOST_MAX)
+        """Held answers that another's was faster than, the newest first."""
         self.sending = 0
         self.outbox = Outbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
@@ -208,6 +212,10 @@ class Console:
         last = self.said[-1] if self.said else None
         return last if last is not None and self.store.mono() < last.until_s else None
 
+    def key_of(self, action_id: str) -> str:
+        """The key that does this, as people write it."""
+        return self.key_names.get(action_id) or BY_ID[action_id].key_text
+
     def _say_error(self, text: str) -> None:
         self.say(text, "error")
 
@@ -240,6 +248,7 @@ class Console:
             link_text=fresh.text(now_s),
             read_only=self.options.read_only,
             held=len(self.outbox),
+            lost=len(self.lost),
         )
 
     def header_facts(self, area: str) -> HeaderFacts:

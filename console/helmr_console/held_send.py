@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from helmr import rivals
 from helmr.drafts import AnswerDraft
 from helmr.errors import HelmrError, OperationConflict
-from helmr.forms import form_of, redacted
-from helmr.forms.model import json_text
-from helmr.models import WaitInfo
+from helmr.forms import form_of
+from helmr.models import WaitInfo, WaitStatus
 from helmr.safe_text import one_line
-from helmr_console import views
+from helmr_console import rival, views
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome, Result, of_error, of_receipt
 from helmr_console.permits import Permit, Refused, permit
@@ -54,7 +55,7 @@ class HeldSend:
         try:
             given = self._permit()
         except Refused as refusal:
-            self._refused(f"Not sent: {refusal}", "error")
+            self._refused(f"Not sent: {refusal}{await self._lost()}", "error")
             return
         self._console.sending += 1
         try:
@@ -74,23 +75,22 @@ class HeldSend:
             self._console.answered(self._wait.id)
             self._console.keep_as_last(self._wait, self._draft)
         else:
-            said += await self._theirs(outcome)
+            said += await self._lost() if outcome.result is Result.RESOLVED else ""
             self._refused(said, "warning" if outcome.is_open else "error")
 
-    async def _theirs(self, outcome: Outcome) -> str:
-        """What another answered first; empty if nobody did, or it can't be told."""
-        theirs = outcome.theirs
-        if outcome.result is not Result.RESOLVED:
+    async def _lost(self) -> str:
+        """Keep what another answered first, to be read beside this one, and say how; empty if nobody did."""
+        console, wait = self._console, await self._now_wait()
+        if wait is None or wait.status is not WaitStatus.FULFILLED:
             return ""
-        try:
+        with suppress(HelmrError):
+            theirs = wait.answer
             if theirs is None:
-                theirs = await answer_of(self._console.client, self._wait)
-        except HelmrError:
-            return ""
-        if theirs is None:
-            return ""
-        hidden = redacted(form_of(self._wait.json_schema), theirs)
-        return f"; theirs: {one_line(json_text(hidden), 200)}"
+                theirs = await answer_of(console.client, wait)
+            told = rivals.told(form_of(self._wait.json_schema), wait, theirs, self._data)
+            console.lost.appendleft(rival.lost(self.title, told, console.store.now()))
+            return f"; {console.key_of('lost')} shows theirs beside yours"
+        return ""
 
     def _permit(self) -> Permit:
         console = self._console

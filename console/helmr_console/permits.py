@@ -6,6 +6,7 @@ asks for a permit. Read-only mode and a stale picture give none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from helmr.models import (
     RewindPreview,
     RunInfo,
     ScheduleInfo,
+    ScheduleReceipt,
     SendReceipt,
     SessionInfo,
     TokenAnswerReceipt,
@@ -140,6 +142,18 @@ class Writer:
     async def run_schedule(self, permit: Permit, name: str, *, operation_id: str) -> SessionInfo:
         """Start a session as a schedule does; that session."""
         return (await self._client.schedules.run(name, operation_id=operation_id)).session
+
+    async def create_schedule(
+        self, permit: Permit, *, task: str, parts: Mapping[str, Any], operation_id: str
+    ) -> ScheduleInfo:
+        """Make a schedule; `parts` are its name, times and payload (S-93)."""
+        return await self._client.schedules.create(**parts, task=task, operation_id=operation_id)
+
+    async def delete_schedule(
+        self, permit: Permit, name: str, *, operation_id: str
+    ) -> ScheduleReceipt:
+        """Delete a schedule; the sessions that it started stay."""
+        return await self._client.schedules.delete(name, operation_id=operation_id)
 
     async def retry_notices(
         self, permit: Permit, name: str, *, operation_id: str

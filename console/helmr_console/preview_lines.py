@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from helmr.difflines import DiffLine
 from helmr.models import AskedAgain, KeptAnswer, RepeatedStep, RepeatedStepState, RewindPreview
 from helmr_console import countdown
-from helmr_console.difflines import DiffLine
 from helmr_console.views import short_id
 
 Line = tuple[str, str]

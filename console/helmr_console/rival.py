@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from textual.content import Content
 
 from helmr.forms import Built, Form, pretty, redacted
-from helmr_console import safe
-from helmr_console.difflines import diff, summary
-from helmr_console.widgets.panes import head
+from helmr.rivals import against
+from helmr_console import countdown, safe
+from helmr_console.widgets.panes import head, lines
 
 LINES_MAX = 20
 
@@ -22,12 +23,22 @@ def whole(form: Form, theirs: Any) -> list[Content]:
 
 def compared(form: Form, theirs: Any, own: Built) -> Sequence[str]:
     """Their answer against one's own; of a form that is not complete, the beginning of theirs."""
-    shown = redacted(form, theirs)
     if own.problems:
-        return ("their answer:", *_cut(pretty(shown).splitlines()))
-    found = diff(shown, redacted(form, own.data))
-    lines = [f"{line.sign} {line.path}  {line.text}" for line in found]
-    return (f"their answer against yours: {summary(found)}", *_cut(lines))
+        return ("their answer:", *_cut(pretty(redacted(form, theirs)).splitlines()))
+    summary, *rest = against(form, theirs, own.data)
+    return (summary, *_cut(rest))
+
+
+def lost(title: str, told: Sequence[str], at: datetime) -> Content:
+    """A held answer that lost, in full, for a page."""
+    return lines(
+        [
+            head(f"{countdown.clock(at)} UTC  {title}"),
+            *(safe.text(text, limit=None) for text in told),
+            safe.line("yours was not stored; it is kept as a draft", "$c-muted"),
+            Content(""),
+        ]
+    )
 
 
 def _cut(lines: list[str]) -> list[str]:

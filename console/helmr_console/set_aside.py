@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from helmr.models import EntryInfo, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
-from helmr_console.views import entry_line, who
+from helmr_console.entry_lines import entry_line
+from helmr_console.views import who
 
 REWOUND = "run.rewound"
 _ENDS = ("run.succeeded", "run.failed")

@@ -89,6 +89,14 @@ def running_now(one: ScheduleInfo) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def deleting(one: ScheduleInfo) -> tuple[str, ...]:
+    """What deleting it does."""
+    return (
+        f"end {one_line(one.name, 100)} for good: it starts no session any more",
+        "sessions that it started stay, and go on",
+    )
+
+
 def trying_again(one: NoticeTargetInfo) -> tuple[str, ...]:
     """What trying a target again does."""
     waiting = one.queued + one.late

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from helmr import rivals
 from helmr.cli import printing, questioning
 from helmr.cli.asking import Answer
 from helmr.drafts import AnswerDraft, DraftStore
@@ -30,6 +31,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.forms import form_of
 from helmr.held import Held
 from helmr.last_answers import LastAnswers
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
@@ -136,7 +138,7 @@ class Outgoing:
         self._drafts.discard(answer.wait.id)
         self._keep_as_last(answer)
         self.accepted += 1
-        self._say(f"accepted: {about(answer.wait)} · {_receipt(receipt)}")
+        self._say(f"accepted: {about(answer.wait)} · {receipt_text(receipt)}")
 
     def _keep_as_last(self, answer: Answer) -> None:
         """The console fills forms of waits alike with it."""
@@ -149,6 +151,8 @@ class Outgoing:
         """Nothing was stored, or nobody knows: say so, and keep what was entered."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
         self._say(f"{word}: {about(answer.wait)} · {printing.error_text(error)}")
+        if isinstance(error, WaitResolved | TokenCompleted):
+            self._tell_theirs(answer)
         if isinstance(error, WaitClaimed):
             self._say("hint: c at the question takes the wait over")
         elif error.hint:
@@ -159,6 +163,16 @@ class Outgoing:
         if not isinstance(error, NEVER):
             self._ask_again(answer.wait.id)
 
+    def _tell_theirs(self, answer: Answer) -> None:
+        """What another answered first, in full, and how it differs from this."""
+        with suppress(HelmrError):
+            wait = self._client.waits.get(answer.wait.id)
+            theirs = wait.answer
+            if theirs is None and wait.token_id is not None:
+                theirs = self._client.tokens.get(wait.token_id).data
+            for line in rivals.told(form_of(answer.wait.json_schema), wait, theirs, answer.data):
+                self._say(f"  {line}")
+
     def _say(self, text: str) -> None:
         printing.write(text) if self._silent is None else self._silent.append(text)
 
@@ -168,7 +182,8 @@ def about(wait: WaitInfo) -> str:
     return one_line(questioning.subject(wait), 200)
 
 
-def _receipt(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+def receipt_text(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+    """What an accepted answer did, in a line, safe."""
     if isinstance(receipt, TokenAnswerReceipt):
         return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
     again = ", already accepted before" if receipt.duplicate else ""

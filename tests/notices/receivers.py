@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import email
 import email.policy
+import ipaddress
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 WITHIN_S = 5.0
 
@@ -81,10 +89,26 @@ def endpoint(*, is_up: bool = True) -> Iterator[Endpoint]:
 
 
 class Mailbox:
-    """A real SMTP server; messages in the order that they came in."""
+    """A real SMTP server; messages in the order that they came in.
 
-    def __init__(self) -> None:
+    Args:
+        tls: Its certificate: encrypted from the first byte, or with `starttls` once it is asked for.
+        starttls: Whether it begins in the clear, and takes nothing before it is encrypted.
+        login: User and password that it wants; it takes them over an encrypted connection only.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
+    ) -> None:
         self.messages: list[EmailMessage] = []
+        self.were_encrypted: list[bool] = []
+        self._tls = tls
+        self._starttls = starttls
+        self._login = login
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -94,11 +118,23 @@ class Mailbox:
         found = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(found, EmailMessage)
         self.messages.append(found)
+        self.were_encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
         return "250 OK"
 
+    def _authenticate(self, server: Any, session: Any, envelope: Any, how: str, data: Any) -> Any:
+        assert isinstance(data, LoginPassword)
+        given = (data.login.decode(), data.password.decode())
+        return AuthResult(success=given == self._login, handled=False)
+
     def up(self) -> None:
+        asked: dict[str, Any] = {"ssl_context": self._tls}
+        if self._starttls:
+            asked = {"tls_context": self._tls, "require_starttls": True}
+        if self._login is not None:
+            # Of TLS from the first byte aiosmtpd's own check knows nothing.
+            asked |= {"authenticator": self._authenticate, "auth_require_tls": self._starttls}
         self._controller = Controller(
-            self, hostname="127.0.0.1", port=self.port, ready_timeout=30.0
+            self, hostname="127.0.0.1", port=self.port, ready_timeout=30.0, **asked
         )
         self._controller.start()
 
@@ -109,11 +145,43 @@ class Mailbox:
 
 
 @contextlib.contextmanager
-def mailbox(*, is_up: bool = True) -> Iterator[Mailbox]:
-    one = Mailbox()
+def mailbox(*, is_up: bool = True, **parts: Any) -> Iterator[Mailbox]:
+    one = Mailbox(**parts)
     if is_up:
         one.up()
     try:
         yield one
     finally:
         one.down()
+
+
+def certificate(folder: Path, address: str) -> tuple[ssl.SSLContext, Path]:
+    """A server's side of TLS with a certificate of its own for this address, and that certificate's file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "helmr tests")])
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(alternative, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
+    cert_path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_path, key_path)
+    return context, cert_path

@@ -25,7 +25,7 @@ from helmr_runtime.notices.content import Notice
 from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.sending import NotTaken, Sender
 from helmr_runtime.notices.targets import read_targets
-from tests.notices.receivers import Endpoint, Mailbox, endpoint, mailbox
+from tests.notices.receivers import Endpoint, Mailbox, certificate, endpoint, mailbox
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -232,6 +232,53 @@ async def test_a_mail_server_that_can_not_encrypt_gets_nothing_that_was_to_be(
     )
     assert "not told" not in await refusal(one)
     assert mail.messages == []
+
+
+LOGIN = ("ada", "pass word")
+
+
+def mail_to(port: int, security: str, password: str = LOGIN[1]) -> Sender:
+    return sender(
+        {"PASSWORD": password},
+        type="email",
+        host="127.0.0.1",
+        port=port,
+        security=security,
+        user=LOGIN[0],
+        password_env="PASSWORD",
+        to=["mia@example.com"],
+        private_addresses=True,
+        **{"from": "helmr@example.com"},
+    )
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_mail_goes_encrypted_to_a_server_whose_certificate_is_trusted(
+    security: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, trusted = certificate(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with mailbox(tls=tls, starttls=security == "starttls", login=LOGIN) as box:
+        assert await refusal(mail_to(box.port, security, "another")) == (
+            "it refused user and password"
+        )
+        await mail_to(box.port, security).send(notice(subject="Größe?"))
+        (message,) = box.messages
+        assert message["Subject"] == "Waits: Größe?"
+        assert box.were_encrypted == [True]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("wrong", ["unknown", "of another name"])
+async def test_a_mail_server_with_a_certificate_that_is_not_its_own_gets_nothing(
+    security: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, trusted = certificate(tmp_path, "127.0.0.1" if wrong == "unknown" else "127.0.0.2")
+    if wrong == "of another name":
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with mailbox(tls=tls, starttls=security == "starttls", login=LOGIN) as box:
+        assert "the connection failed: " in await refusal(mail_to(box.port, security))
+        assert box.messages == []
 
 
 def command(*words: str, environ: dict[str, str] | None = None, **parts: Any) -> Sender:

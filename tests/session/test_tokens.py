@@ -249,11 +249,10 @@ async def test_a_public_token_of_a_task_stands_in_its_sessions_state(harness):
 @task(id="asks")
 async def asks(payload: dict[str, Any]) -> Any:
     """Waits on a token of its own, or on that of the payload."""
-    token_id = payload.get("token_id")
-    if token_id is None:
-        made = await tokens.create(timeout="2h", subject="Let it go out?", body="# Look")
-        token_id = made.id
-    result = await tokens.wait(token_id, **payload.get("wait", {}))
+    token: tokens.Token | str | None = payload.get("token_id")
+    if token is None:
+        token = await tokens.create(timeout="2h", subject="Let it go out?", body="# Look")
+    result = await tokens.wait(token, **payload.get("wait", {}))
     return result.value if result.ok else type(result.error).__name__
 
 

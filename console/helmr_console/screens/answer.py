@@ -16,7 +16,7 @@ from helmr.forms import form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
-from helmr_console import countdown, effects, rival, safe, views
+from helmr_console import countdown, effects, entry_lines, rival, safe, views
 from helmr_console.actions import Scope
 from helmr_console.held_send import HeldSend
 from helmr_console.outbox import Sending
@@ -199,7 +199,7 @@ class AnswerScreen(AsLastTime):
         """What is asked in full, transcript, then the JSON."""
         width = self.aside.size.width - 2
         parts = [*self._theirs, head("Transcript, newest last")]
-        parts += [entry_content(views.entry_line(entry), width) for entry in self.entries]
+        parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
         beside = self.has_class("-narrow") or (
             self.wait is not None and not self._is_short(self.wait)
         )

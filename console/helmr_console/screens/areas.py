@@ -13,14 +13,15 @@ from textual.widget import Widget
 from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
-from helmr_console import countdown, safe, system_views, views
+from helmr_console import countdown, entry_lines, safe, system_views, views
 from helmr_console.actions import Context, Scope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.schedules import SchedulesScreen
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.system import NoticesScreen, ReadingScreen, SchedulesScreen
+from helmr_console.screens.system import NoticesScreen, ReadingScreen
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
@@ -71,7 +72,7 @@ class ActivityScreen(ListScreen):
         entry = self._entry(key)
         if entry is None:
             return ()
-        line = views.entry_line(entry)
+        line = entry_lines.entry_line(entry)
         return (
             Cell(countdown.clock(entry.recorded_at), "muted"),
             Cell(line.by),
@@ -85,7 +86,7 @@ class ActivityScreen(ListScreen):
         entry = self._entry(key)
         if entry is None:
             return {}
-        line = views.entry_line(entry)
+        line = entry_lines.entry_line(entry)
         return {
             "by": line.by,
             "kind": entry.kind,

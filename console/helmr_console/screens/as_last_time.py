@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from helmr.difflines import diff, summary
 from helmr.forms import Cells, redacted
 from helmr.models import WaitInfo
-from helmr_console.difflines import diff, summary
 from helmr_console.screens.compose import ComposeScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.form import SchemaForm

@@ -12,15 +12,15 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from helmr import ids
+from helmr import batches, ids
+from helmr.batches import Batch, Progress
 from helmr.errors import HelmrError, NotFound
 from helmr.forms import Built, form_of, pretty
 from helmr.models import WaitInfo
-from helmr_console import batch, countdown, safe, views
+from helmr_console import countdown, safe, views
 from helmr_console.actions import Context, Scope
-from helmr_console.batch import Batch, Progress
 from helmr_console.outbox import Sending
-from helmr_console.outcome import Result, of_error, of_receipt
+from helmr_console.outcome import of_error, of_receipt
 from helmr_console.permits import Permit, Refused
 from helmr_console.screens.base import bindings
 from helmr_console.screens.compose import ComposeScreen
@@ -56,7 +56,7 @@ class BatchScreen(ComposeScreen):
 
     def __init__(self, marked: Sequence[str], lead: str) -> None:
         super().__init__()
-        self.marked = list(marked)[: batch.BATCH_MAX]
+        self.marked = list(marked)[: batches.BATCH_MAX]
         self.lead = lead
         self.plan = Batch(())
         self.ids: dict[str, str] = {}
@@ -77,7 +77,7 @@ class BatchScreen(ComposeScreen):
                 waits.append(await self.console.client.waits.get(wait_id))
             except NotFound:
                 continue
-        self.plan = batch.plan(waits, self.lead)
+        self.plan = batches.plan(waits, self.lead)
         self.ids = {item.wait.id: ids.new_id(ids.OPERATION) for item in self.plan.items}
         if not self.plan.items:
             self.tell(("none of the marked waits can be answered any more",), "warning")
@@ -296,6 +296,8 @@ class BatchScreen(ComposeScreen):
             permit = self.permit(self.ACTION)
         except Refused as refusal:
             return Progress.FAILED, str(refusal)
+        if why := batches.changed(wait, self.console.store.wait(wait.id) or wait):
+            return Progress.SKIPPED, why
         try:
             receipt = await self.console.writer.answer(
                 permit,
@@ -307,10 +309,11 @@ class BatchScreen(ComposeScreen):
         except HelmrError as error:
             outcome = of_error(error)
             detail = outcome.lines[0] if outcome.lines else outcome.result.value
-            if outcome.is_open:
-                unknown = outcome.result is Result.UNKNOWN
-                return (Progress.UNKNOWN if unknown else Progress.FAILED), detail
-            return Progress.SKIPPED, f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
+            progress = batches.came_of(error)
+            self._stopping |= batches.meets_all(error)
+            if progress is Progress.SKIPPED:
+                detail = f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
+            return progress, detail
         self.console.answered(wait.id)
         await asyncio.to_thread(self.console.drafts.discard, wait.id)
         return Progress.ACCEPTED, of_receipt(receipt).lines[0]

@@ -105,6 +105,7 @@ class ConfirmScreen(SubmitScreen):
             super().context(),
             row=given.row,
             schedule=given.schedule,
+            schedule_of_code=given.schedule_of_code,
             session_status=given.session_status,
             run_status=given.run_status,
             run_is_newest=given.run_is_newest,

@@ -14,11 +14,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr.client.aio import AsyncClient
+from helmr.difflines import DiffLine, diff
 from helmr.errors import HelmrError, SessionChanged
 from helmr.forms import form_of
 from helmr.models import REASON_MAX, RewindPreview, WaitInfo
 from helmr_console import countdown, safe, views
-from helmr_console.difflines import DiffLine, diff
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Writer
 from helmr_console.preview_lines import Line, preview_lines, repeated

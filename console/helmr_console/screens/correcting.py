@@ -8,13 +8,13 @@ from functools import partial
 from helmr.models import SessionStatus
 from helmr.safe_text import one_line
 from helmr_console.actions import BY_ID
+from helmr_console.entry_lines import session_named_in
 from helmr_console.screens.attempts import AttemptsScreen
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.correct import AmendScreen, CorrectionScreen, forking, rewinding
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.session_detail import SessionDetail
 from helmr_console.set_aside import Place, place_of, place_of_wait
-from helmr_console.views import session_named_in
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 MENU = ("amend", "rewind", "fork", "send")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from helmr.models import EntryInfo
-from helmr_console import views
+from helmr_console import entry_lines
 from helmr_console.entry_pages import PAGE
 from helmr_console.widgets.details import ENTRY_CELLS
 from helmr_console.widgets.transcript import TranscriptView
@@ -44,6 +44,6 @@ async def find(
 def _holds(entry: EntryInfo, needle: str) -> bool:
     return (
         needle in entry.kind
-        or needle in views.entry_full(entry, ENTRY_CELLS).casefold()
-        or needle in views.entry_line(entry).text.casefold()
+        or needle in entry_lines.entry_full(entry, ENTRY_CELLS).casefold()
+        or needle in entry_lines.entry_line(entry).text.casefold()
     )

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from helmr.models import EntryInfo
 from helmr.safe_text import one_line
-from helmr_console import views
+from helmr_console import entry_lines, views
 from helmr_console.actions import Context, Scope
 from helmr_console.entry_pages import PAGE
 from helmr_console.screens import confirm
@@ -317,7 +317,7 @@ class SessionScreen(CorrectingScreen):
         entry = self.transcript.current
         if self.tabs.tab is Tab.TRANSCRIPT and entry is not None:
             items.append((f"entry {entry.seq} as JSON", entry.model_dump_json(indent=2)))
-            items.append((f"entry {entry.seq} as text", views.entry_full(entry, ENTRY_CELLS)))
+            items.append((f"entry {entry.seq} as text", entry_lines.entry_full(entry, ENTRY_CELLS)))
         run, wait = self.tabs.run, self.tabs.wait
         if run is not None:
             items.append(("run id", run.id))

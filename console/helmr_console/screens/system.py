@@ -1,40 +1,34 @@
-"""What the System area opens: the schedules, and who is told that something waits."""
+"""What the System area opens: a list that is read while one looks at it, and who is told that something waits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Generic, TypeVar
 
 from textual.content import Content
 
 from helmr.filters import Facts, Fields
-from helmr.forms import pretty
-from helmr.models import NoticeTargetInfo, ScheduleInfo
+from helmr.models import NoticeTargetInfo
 from helmr_console import countdown, safe, system_views
-from helmr_console.actions import Context, Scope
+from helmr_console.actions import Scope
 from helmr_console.reads import first
 from helmr_console.screens.base import ConsoleScreen, bindings
 from helmr_console.screens.confirm import Act, ConfirmScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
-from helmr_console.screens.session import SessionScreen
 from helmr_console.views import Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import fact, head, lines, nothing_here
+
+T = TypeVar("T")
 
 READ_EVERY_S = 5.0
 """Most of it is in no entry that the feed would tell of."""
 SCHEDULES_MAX = 1_000
 """A ledger holds no more."""
 
-SCHEDULE_FIELDS = Fields(
-    noun="schedule",
-    texts=("name", "status", "task", "when", "last"),
-    times={"due": ("due", True)},
-    pushed={},
-)
 TARGET_FIELDS = Fields(
     noun="target",
     texts=("name", "type", "error"),
@@ -86,71 +80,58 @@ class ReadingScreen(ConsoleScreen):
         """That the gateway is away is said by the header."""
 
 
-class SchedulesScreen(ListScreen, ReadingScreen):
-    """What starts sessions by the clock."""
+class SystemList(ListScreen, ReadingScreen, Generic[T]):
+    """A list that System opens: its things by name, one of them in full beside it.
 
+    Subclasses say which things there are, how one looks, and what is said where there is none.
+    """
+
+    SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE, Scope.LIST, Scope.AREA)
     AREA = "system"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.SCHEDULES)
-    BINDINGS = bindings(*SCOPES)
-    FIELDS = SCHEDULE_FIELDS
-    TITLE_TEXT = "Schedules, next due first"
-    NOUN = "schedules"
-    SORTS = ("due", "name")
-    COLUMNS = (
-        Column("due", 9),
-        Column("name", 16),
-        Column("task", 14, from_width=90),
-        Column("when", 0),
-        Column("last", 8),
-        Column("ago", 8, right=True, from_width=90),
-    )
-    HELP_TEXT = (
-        "Each schedule with its next due time. `gone` is one whose code or task is not there. "
-        "Enter opens the session that it started last. P pauses or resumes, R starts a session now."
-    )
+    PANE = ""
+    HINT = ""
+    """What the pane says where nothing is selected."""
+    NONE = ""
+    """What an empty list says."""
+    changes = False
+    """Something was done from here: what comes of it is shown at once, not as what others did."""
 
-    def all_keys(self) -> Iterable[str]:
-        """Names, in the wanted order; what is not due comes last."""
-        found = sorted((self.console.store.schedules or {}).values(), key=lambda one: one.name)
-        if self.sort == 0:
-            found.sort(key=system_views.by_due)
-        return [one.name for one in found]
+    def things(self) -> Mapping[str, T] | None:
+        """By name; None before they were read."""
+        raise NotImplementedError
+
+    def row_of(self, one: T, now: datetime) -> Row:
+        """As a row."""
+        raise NotImplementedError
+
+    def facts_of(self, one: T) -> Facts:
+        """What the filter sees."""
+        raise NotImplementedError
+
+    def content_of(self, one: T, now: datetime) -> Content:
+        """In full."""
+        raise NotImplementedError
+
+    def selected(self) -> T | None:
+        """The one under the cursor."""
+        return (self.things() or {}).get(self.list.cursor or "")
 
     def row(self, key: str) -> Row:
-        """A schedule as it is now."""
-        one = (self.console.store.schedules or {}).get(key)
-        return system_views.schedule_row(one, self.console.store.now()) if one is not None else ()
+        """One as it is now."""
+        one = (self.things() or {}).get(key)
+        return self.row_of(one, self.console.store.now()) if one is not None else ()
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
-        one = (self.console.store.schedules or {}).get(key)
-        if one is None:
-            return {}
-        return {
-            "name": one.name,
-            "status": one.status,
-            "task": one.task,
-            "when": one.when,
-            "last": one.last_outcome or "",
-            "due": one.next_due_at,
-        }
+        one = (self.things() or {}).get(key)
+        return self.facts_of(one) if one is not None else {}
 
     def empty_text(self) -> str:
-        """What no schedule says."""
-        known = self.console.store.schedules
+        """What stands there when nothing is to be shown."""
+        known = self.things()
         if known is None:
             return "Asking the gateway…"
-        if known:
-            return f"0 of {len(known)} match. esc clears the filter."
-        return "Nothing is started by the clock. helmr schedule create makes a schedule."
-
-    def _selected(self) -> ScheduleInfo | None:
-        return (self.console.store.schedules or {}).get(self.list.cursor or "")
-
-    def context(self) -> Context:
-        """Which schedule."""
-        one = self._selected()
-        return replace(super().context(), schedule=one.status if one is not None else "")
+        return f"0 of {len(known)} match. esc clears the filter." if known else self.NONE
 
     def store_changed(self) -> None:
         """The pane, too."""
@@ -158,67 +139,48 @@ class SchedulesScreen(ListScreen, ReadingScreen):
         if self.is_attached:
             self.moved()
 
+    async def _load(self) -> None:
+        await super()._load()
+        if self.changes and self.app.screen is self:
+            self.changes = False
+            self.merge()
+
     def moved(self) -> None:
         """The pane follows."""
-        one = self._selected()
-        hint = nothing_here(self.filter_text, "What a schedule starts and when is shown here.")
+        one = self.selected()
+        hint = nothing_here(self.filter_text, self.HINT)
         now = self.console.store.now()
-        self.pane.say(schedule_content(one, now) if one is not None else hint, "Schedule")
+        self.pane.say(self.content_of(one, now) if one is not None else hint, self.PANE)
 
-    def do_open(self) -> None:
-        """The session that it started last."""
-        one = self._selected()
-        if one is None:
-            return
-        if one.last_session_id is None:
-            self.console.say("It has started no session yet", "warning")
-            return
-        self.app.push_screen(SessionScreen(one.last_session_id))
-
-    def do_copy(self) -> None:
-        """What can be copied of a schedule."""
-        one = self._selected()
-        if one is not None:
-            items = [
-                ("name", one.name),
-                ("JSON", one.model_dump_json(indent=2)),
-                ("CLI command", f"helmr schedule get {one.name}"),
-            ]
-            self.app.push_screen(copy_menu(self, items))
-
-    def do_schedule_pause(self) -> None:
-        """Pause it, or go on with it."""
-        one = self._selected()
-        if one is not None:
-            pauses = one.status == "active"
-            verb = "Pause" if pauses else "Resume"
-            act = partial(self.console.writer.pause_schedule, name=one.name, paused=pauses)
-            self._confirm("schedule.pause", f"{verb} {one.name}", act, system_views.pausing(one))
-
-    def do_schedule_run(self) -> None:
-        """Start a session now."""
-        one = self._selected()
-        if one is not None:
-            act = partial(self.console.writer.run_schedule, name=one.name)
-            self._confirm("schedule.run", f"Run {one.name} now", act, system_views.running_now(one))
-
-    def _confirm(self, action_id: str, title: str, act: Act, texts: tuple[str, ...]) -> None:
+    def confirm(
+        self, action_id: str, title: str, act: Act, texts: Sequence[str], *, expect: str = ""
+    ) -> None:
+        """Say what it does, and do it if that is confirmed."""
+        self.changes = True
         self.app.push_screen(
             ConfirmScreen(
-                action_id, title, act, expect="", texts=texts, given=self.context(), area=self.AREA
+                action_id,
+                title,
+                act,
+                expect=expect,
+                texts=texts,
+                given=self.context(),
+                area=self.AREA,
             )
         )
 
 
-class NoticesScreen(ListScreen, ReadingScreen):
+class NoticesScreen(SystemList[NoticeTargetInfo]):
     """Who is told that something waits."""
 
-    AREA = "system"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.NOTICES)
+    SCOPES = (*SystemList.SCOPES, Scope.NOTICES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = TARGET_FIELDS
     TITLE_TEXT = "Notice targets"
     NOUN = "targets"
+    PANE = "Target"
+    HINT = "How far a target is, is shown here."
+    NONE = "Nobody is told: helmr.toml names no notice targets."
     COLUMNS = (
         Column("", 1),
         Column("name", 16),
@@ -236,21 +198,21 @@ class NoticesScreen(ListScreen, ReadingScreen):
 
     def all_keys(self) -> Iterable[str]:
         """Names; those that fail first."""
-        found = (self.console.store.targets or {}).values()
+        found = (self.things() or {}).values()
         return [
             one.name for one in sorted(found, key=lambda one: (not one.failing_since, one.name))
         ]
 
-    def row(self, key: str) -> Row:
-        """A target as it is now."""
-        one = (self.console.store.targets or {}).get(key)
-        return system_views.target_row(one, self.console.store.now()) if one is not None else ()
+    def things(self) -> Mapping[str, NoticeTargetInfo] | None:
+        """The targets."""
+        return self.console.store.targets
 
-    def facts(self, key: str) -> Facts:
+    def row_of(self, one: NoticeTargetInfo, now: datetime) -> Row:
+        """A target as it is now."""
+        return system_views.target_row(one, now)
+
+    def facts_of(self, one: NoticeTargetInfo) -> Facts:
         """What the filter sees."""
-        one = (self.console.store.targets or {}).get(key)
-        if one is None:
-            return {}
         return {
             "name": one.name,
             "type": one.type,
@@ -259,30 +221,9 @@ class NoticesScreen(ListScreen, ReadingScreen):
             "taken": one.last_taken_at,
         }
 
-    def empty_text(self) -> str:
-        """What no target says."""
-        known = self.console.store.targets
-        if known is None:
-            return "Asking the gateway…"
-        if known:
-            return f"0 of {len(known)} match. esc clears the filter."
-        return "Nobody is told: helmr.toml names no notice targets."
-
-    def _selected(self) -> NoticeTargetInfo | None:
-        return (self.console.store.targets or {}).get(self.list.cursor or "")
-
-    def store_changed(self) -> None:
-        """The pane, too."""
-        super().store_changed()
-        if self.is_attached:
-            self.moved()
-
-    def moved(self) -> None:
-        """The pane follows."""
-        one = self._selected()
-        hint = nothing_here(self.filter_text, "How far a target is, is shown here.")
-        now = self.console.store.now()
-        self.pane.say(target_content(one, now) if one is not None else hint, "Target")
+    def content_of(self, one: NoticeTargetInfo, now: datetime) -> Content:
+        """A target in full."""
+        return target_content(one, now)
 
     def do_open(self) -> None:
         """All there is to know stands in the pane."""
@@ -290,7 +231,7 @@ class NoticesScreen(ListScreen, ReadingScreen):
 
     def do_copy(self) -> None:
         """What can be copied of a target."""
-        one = self._selected()
+        one = self.selected()
         if one is not None:
             items = [("name", one.name), ("JSON", one.model_dump_json(indent=2))]
             items.append(("CLI command", f"helmr notices retry {one.name}"))
@@ -298,52 +239,11 @@ class NoticesScreen(ListScreen, ReadingScreen):
 
     def do_notice_retry(self) -> None:
         """Try again now."""
-        one = self._selected()
+        one = self.selected()
         if one is not None:
             act = partial(self.console.writer.retry_notices, name=one.name)
-            self.app.push_screen(
-                ConfirmScreen(
-                    "notice.retry",
-                    f"Try {one.name} again",
-                    act,
-                    expect="",
-                    texts=system_views.trying_again(one),
-                    given=self.context(),
-                    area=self.AREA,
-                )
-            )
-
-
-def schedule_content(one: ScheduleInfo, now: datetime) -> Content:
-    """A schedule in full."""
-    role = {"active": "success", "paused": "warning"}.get(one.status, "error")
-    parts = [
-        Content.assemble(
-            safe.line(one.name, "bold", limit=100), ("  ", ""), (one.status, f"bold $c-{role}")
-        ),
-        fact("task", safe.line(one.task, limit=200)),
-        fact("when", safe.line(one.when, limit=200)),
-    ]
-    if one.next_due_at is not None:
-        left = countdown.due(one.next_due_at, now).text
-        parts.append(fact("next due", f"{countdown.stamp(one.next_due_at)} (in {left})"))
-    if one.last_due_at is not None:
-        ago = countdown.ago(one.last_due_at, now)
-        parts.append(fact("last due", f"{countdown.stamp(one.last_due_at)} ({ago})"))
-    if one.last_outcome is not None:
-        parts.append(fact("outcome", system_views.OUTCOMES[one.last_outcome]))
-    if one.last_session_id is not None:
-        parts.append(fact("session", safe.line(one.last_session_id, limit=80)))
-    parts += [
-        fact("missed", one.missed),
-        fact("overlap", one.overlap),
-        fact("made by", "the code" if one.declared_in == "code" else "a program or person"),
-        fact("made at", countdown.stamp(one.created_at)),
-        Content(""),
-        head("Payload"),
-        safe.text(pretty(one.payload), limit=4_000),
-    ]
-    return lines(parts)
+            texts = system_views.trying_again(one)
+            self.confirm("notice.retry", f"Try {one.name} again", act, texts)
 
 
 def target_content(one: NoticeTargetInfo, now: datetime) -> Content:

@@ -6,21 +6,26 @@ import json
 
 from textual.content import Content
 
+from helmr.difflines import diff, summary
 from helmr.forms import pretty
 from helmr.models import EntryInfo, Rehearsal, RunInfo
 from helmr.wait_words import rehearsal_end
-from helmr_console import countdown, safe, views
-from helmr_console.difflines import diff, summary
+from helmr_console import countdown, entry_lines, safe, views
 from helmr_console.set_aside import Rewound
+from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import fact, head, lines
 
 ENTRY_CELLS = 64_000
 """Longest that an entry is shown; what is longer says so and is copied whole."""
+SAID = frozenset(("data", "value", "text"))
+"""Parts of a body that are all it has to say."""
+UNSAID = frozenset(("operation", "question_hash", "schema"))
+"""Parts that nobody reads here; they are in the JSON."""
 
 
 def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     """An entry in full, and by what it was set aside."""
-    line = views.entry_line(entry)
+    line = entry_lines.entry_line(entry)
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
         fact("at", countdown.stamp(entry.recorded_at)),
@@ -31,7 +36,7 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     if aside is not None:
         said = f"by entry {aside.seq}, {aside.by}: {aside.reason}"
         parts.append(fact("set aside", safe.line(said, "$c-warning", limit=600)))
-    parts += [Content(""), safe.text(views.entry_full(entry, ENTRY_CELLS), limit=None), Content("")]
+    parts += [Content(""), *_body(entry), Content("")]
     size = len(pretty(entry.body))
     parts.append(fact("size", countdown.size(size)))
     if size > ENTRY_CELLS:
@@ -39,6 +44,27 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
             safe.line(f"cut at {countdown.size(ENTRY_CELLS)}; y copies all of it", "$c-warning")
         )
     return lines(parts)
+
+
+def _body(entry: EntryInfo) -> list[Content]:
+    """What an entry holds: its value or text; else what it asks, drawn, and its parts by name. `y` copies the JSON."""
+    body = {name: part for name, part in entry.body.items() if name not in UNSAID}
+    if SAID & body.keys():
+        return [safe.text(entry_lines.entry_full(entry, ENTRY_CELLS), limit=None)]
+    parts = []
+    subject, text = body.pop("subject", None), body.pop("body", None)
+    if isinstance(subject, str):
+        parts.append(safe.line(subject, "bold", limit=400))
+    if isinstance(text, str):
+        parts += markdown(text)
+    if parts:
+        parts.append(Content(""))
+    for name, part in body.items():
+        is_texts = isinstance(part, list) and all(isinstance(one, str) for one in part)
+        shown = ", ".join(part) if is_texts else part if isinstance(part, str) else pretty(part)
+        label = safe.line(f"{name.replace('_', ' '):<14} ", "$c-muted", limit=80)
+        parts.append(Content.assemble(label, safe.text(shown, limit=ENTRY_CELLS)))
+    return parts
 
 
 def run_in_full(run: RunInfo) -> Content:

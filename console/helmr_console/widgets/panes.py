@@ -16,10 +16,9 @@ from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_texts
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
+from helmr_console.entry_lines import EntryLine, entry_line
 from helmr_console.views import (
     DUE_ROLE,
-    EntryLine,
-    entry_line,
     initial_of,
     short_id,
     subject_of,

@@ -22,9 +22,9 @@ from textual.strip import Strip
 
 from helmr.models import EntryInfo
 from helmr_console import countdown, look
+from helmr_console.entry_lines import EntryLine, entry_full, entry_line, set_aside_line
 from helmr_console.entry_pages import PAGE, EntryPages
 from helmr_console.set_aside import Rewinds, Rewound
-from helmr_console.views import EntryLine, entry_full, entry_line, set_aside_line
 from helmr_console.widgets.line_map import LineMap
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.selection import chosen_text, highlighted

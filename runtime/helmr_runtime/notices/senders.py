@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.message import EmailMessage
@@ -30,6 +31,9 @@ from helmr_runtime.notices.targets import (
 
 COMMAND_S = 60.0
 """Longest that a command may run; then it is killed, with all that it has started."""
+
+CLOSING_TURNS = 100
+"""Turns of the loop in which a transport sees that its socket was shut down: the next one, and some to spare."""
 
 COMMAND_ENV = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
 """What a command gets of the environment beside what its target names: secrets of the runtime may stand there too."""
@@ -123,7 +127,8 @@ class Email:
         except (aiosmtplib.SMTPException, OSError) as error:
             raise NotTaken(f"the connection failed: {type(error).__name__}") from error
         finally:
-            sock.close()
+            client.close()
+            await _close(sock)
 
     def _message(self, notice: Notice) -> EmailMessage:
         message = EmailMessage()
@@ -135,6 +140,20 @@ class Email:
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(notice.text(self._target.text))
         return message
+
+
+async def _close(sock: socket.socket) -> None:
+    """Close a socket that a transport of the loop may still have.
+
+    The transport has to let go of it first: a number that is free while the loop watches it is the next connection's.
+    """
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    for _ in range(CLOSING_TURNS):
+        if sock.fileno() == -1:
+            return
+        await asyncio.sleep(0)
+    sock.close()
 
 
 class Command:

@@ -127,8 +127,21 @@ async def test_a_rival_during_the_grace_is_told_and_the_text_is_kept(bench: Benc
     await bench.advance(6)
     await bench.until(lambda: any("Not sent" in text for text in bench.toasts()))
     told = bench.toasts()[-1]
-    assert "ben" in told
+    assert "L shows theirs beside yours" in told
     assert "mine" in told
+    await bench.sees("L Lost answers")
+    await bench.press("L")
+    await bench.on("TextScreen")
+    for said in (
+        "First?",
+        "for ben at 2026-11-24",
+        '"decision": "approve"',
+        "[-approve-][+reject+]",
+        '+ note  "mine"',
+    ):
+        assert said in bench.text(), said
+    await bench.press("escape")
+    await bench.on("InboxScreen")
     assert drafts(bench)[wait["id"]]["cells"]["note"] == "mine"
     assert [one["data"] for one in await bench.records(wait["session"]["id"])] == [APPROVE]
 
@@ -148,6 +161,7 @@ async def test_a_rival_of_whom_the_feed_has_not_told_yet(bench: Bench) -> None:
     await bench.advance(6)
     await bench.until(lambda: any("already answered" in text for text in bench.toasts()))
     assert "answered by ben" in bench.toasts()[-1]
+    assert "L shows theirs beside yours" in bench.toasts()[-1]
     kept = drafts(bench)[wait["id"]]
     assert (kept["cells"]["decision"], kept["operation_id"]) == (1, None)
 

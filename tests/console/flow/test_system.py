@@ -202,7 +202,68 @@ async def test_screens(told: Bench, hook: Endpoint, size: tuple[int, int]) -> No
     await told.on("ConfirmScreen")
     await told.until(lambda: told.app.screen.submission.phase.value == "form")
     await look(told, f"schedule-pause-{tail}")
+    await told.press("escape", "n", *"talk", "enter")
+    await told.form()
+    await told.press(*"nightly", "tab", *"0 3 * * mon-fri")
+    await told.sees("2026-11-25 03:00")
+    await look(told, f"schedule-new-{tail}")
     await told.press("escape", "escape", "n")
     await told.on("NoticesScreen")
     await told.sees("takes nothing")
     await look(told, f"notices-{tail}")
+
+
+async def test_a_schedule_is_made_by_its_form_which_says_when_it_is_due(bench: Bench) -> None:
+    await schedules(bench, 0)
+    await bench.sees("Nothing is started by the clock. n makes a schedule.")
+    await bench.press("n", *"talk", "enter")
+    await bench.form()
+    await bench.sees("not yet: say when")
+    await bench.press(*"n1", "tab", *"0 3 * *", "ctrl+s")
+    await bench.sees("neither a duration (15m) nor five fields of cron")
+    await bench.press("end", *" *")
+    await bench.sees("2026-11-25 03:00")
+    await bench.press("tab", "tab", "tab", "tab", *"Hi?", "ctrl+s")
+    await bench.sees("starts a session of talk whenever it is due, from now on")
+    assert (await bench.stack.http.get("/v1/schedules")).json()["items"] == []
+    await bench.press("ctrl+s")
+    screen = await bench.on("SchedulesScreen")
+    await bench.until(lambda: screen.list.keys == ["n1"])
+    made = await known(bench, "n1")
+    assert (made["task"], made["cron"], made["zone"]) == ("talk", "0 3 * * *", "UTC")
+    assert made["payload"]["subject"] == "Hi?"
+
+
+async def test_a_schedule_of_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
+    bench: Bench,
+) -> None:
+    await schedule(bench, "a", every="2h")
+    await schedules(bench, 1)
+    await bench.press("n", *"talk", "enter")
+    screen = await bench.form()
+    await bench.press("a", "tab", *"1h", "ctrl+s", "ctrl+s")
+    await bench.sees("Not sent")
+    assert screen.form.cells()["when"] == "1h"
+    assert (await known(bench, "a"))["every_s"] == 7200.0
+
+
+async def test_a_schedule_is_deleted_once_its_name_is_typed(bench: Bench) -> None:
+    await schedule(bench, "hourly")
+    screen = await schedules(bench, 1)
+    await bench.press("X")
+    await bench.sees("Type to confirm:  hourly")
+    await bench.press(*"hour", "ctrl+s")
+    await bench.sees("type hourly to confirm")
+    assert (await known(bench, "hourly"))["status"] == "active"
+    await bench.press(*"ly", "ctrl+s")
+    await bench.on("SchedulesScreen")
+    await bench.until(lambda: not screen.list.keys)
+    assert (await bench.stack.http.get("/v1/schedules")).json()["items"] == []
+
+
+async def test_nothing_is_made_or_deleted_read_only(bench: Bench) -> None:
+    await schedule(bench, "hourly")
+    await schedules(bench, 1, read_only=True)
+    await bench.press("n", "X")
+    await bench.on("SchedulesScreen")
+    assert all("read-only" in text for text in bench.toasts()[-2:])

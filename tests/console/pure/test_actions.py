@@ -69,6 +69,7 @@ def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
         "session.cancel",
         "session.close",
         "run.retry",
+        "schedule.delete",
     }
     assert all(a.writes for a in ACTIONS if a.dangerous)
 

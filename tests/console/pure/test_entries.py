@@ -9,7 +9,7 @@ import pytest
 
 from helmr import ids
 from helmr.models import EntryInfo, PrincipalInfo
-from helmr_console.views import entry_line
+from helmr_console.entry_lines import entry_line
 from helmr_runtime.core.entries import EntryKind
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

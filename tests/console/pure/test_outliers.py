@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helmr_console.batch import plan
-from helmr_console.outliers import outliers
+from helmr.batches import plan
+from helmr.outliers import outliers
 from tests.console.pure.test_drafts_and_batches import wait
 
 

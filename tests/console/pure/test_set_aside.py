@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helmr import ids
+from helmr.difflines import diff
 from helmr.models import (
     EntryInfo,
     PrincipalInfo,
@@ -20,7 +21,6 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr_console.attempts import attempts, beside, summary
-from helmr_console.difflines import diff
 from helmr_console.preview_lines import preview_lines, repeated
 from helmr_console.set_aside import Rewinds, place_of, place_of_wait
 

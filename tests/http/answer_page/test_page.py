@@ -133,6 +133,21 @@ def test_the_page_says_who_asks_what_and_until_when():
     assert "(in 2d)" in text
 
 
+def test_an_open_page_says_who_else_is_at_it_and_what_follows_if_nobody_answers():
+    rungs = ("remind after 10m", "default after 8h: false; next, at 26 November 2026")
+    parts: dict[str, Any] = {
+        "claimed_by": "mia <b>",
+        "claimed_until": NOW + timedelta(minutes=9),
+        "ladder": rungs,
+    }
+    text = " ".join(Document(render_page(page(**parts))).text.split())
+    assert "If nobody answersremind after 10mdefault after 8h: false; next" in text
+    assert "Somebody is at itmia <b>, until 24 November 2026, 15:39 UTC" in text
+    over = Document(render_page(page(PageState.RECORDED, **parts))).text
+    assert "Somebody is at it" not in over
+    assert "If nobody answers" not in over
+
+
 def test_only_an_open_page_has_a_form_and_its_nonce():
     for shown in STATES:
         html = render_page(shown)

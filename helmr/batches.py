@@ -1,7 +1,8 @@
-"""Answering many waits with one form: who is in, who is left out and why, and what became of each.
+"""Answering many waits with one answer: who is in, who is left out and why, and what became of each. Pure.
 
-A batch is what was marked and seen, never "all that match". What is unlike the others comes first, then the soonest
-deadline; it is sent one by one, each with an operation id of its own.
+A batch is the waits that somebody has seen, never "all that match by then". What is unlike the others comes first,
+then the soonest deadline; it is sent one by one, each with an operation id of its own, to waits that are still what
+was seen. The console and `helmr wait answer --all` have this in common.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from helmr.errors import HelmrError, OutcomeUnknown, SchemaMismatch, Unavailable
 from helmr.forms import schema_hash
 from helmr.models import WaitInfo, WaitStatus
-from helmr_console.outliers import outliers
+from helmr.outliers import outliers
 
 BATCH_MAX = 200
 
@@ -46,6 +48,8 @@ class LeftOut:
 
     wait: WaitInfo
     why: str
+    is_unlike: bool = False
+    """It asks for something else than the batch answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,9 @@ def plan(marked: Sequence[WaitInfo], lead: str | None) -> Batch:
     taken: list[WaitInfo] = []
     left_out: list[LeftOut] = []
     for wait in ordered:
-        why = _why_not(wait, first, len(taken))
-        if why:
+        if why := _why_unlike(wait, first):
+            left_out.append(LeftOut(wait, why, is_unlike=True))
+        elif why := _why_not(wait, len(taken)):
             left_out.append(LeftOut(wait, why))
         else:
             taken.append(wait)
@@ -125,13 +130,45 @@ def plan(marked: Sequence[WaitInfo], lead: str | None) -> Batch:
     return Batch(tuple(items), tuple(left_out))
 
 
-def _why_not(wait: WaitInfo, first: WaitInfo | None, taken: int) -> str:
+def changed(seen: WaitInfo, now: WaitInfo) -> str:
+    """Why a wait is no longer the one that was seen, so that the answer is not sent; empty if it is.
+
+    Args:
+        seen: As it was shown.
+        now: As it is when its answer would leave.
+    """
+    if now.status is not WaitStatus.PENDING:
+        by = f" by {now.resolved_by.label}" if now.resolved_by is not None else ""
+        return f"{now.status.value.replace('_', ' ')} meanwhile{by}"
+    if now.assignee != seen.assignee:
+        return f"given to {now.assignee or 'nobody in particular'} meanwhile"
+    return ""
+
+
+def came_of(error: HelmrError) -> Progress:
+    """What has become of an answer that was not accepted: perhaps stored, to be sent again, or of no use."""
+    if isinstance(error, OutcomeUnknown):
+        return Progress.UNKNOWN
+    return Progress.FAILED if isinstance(error, Unavailable | SchemaMismatch) else Progress.SKIPPED
+
+
+def meets_all(error: HelmrError) -> bool:
+    """Whether the other answers of the batch would be refused for the same reason: they share data and schema."""
+    return isinstance(error, SchemaMismatch)
+
+
+def _why_unlike(wait: WaitInfo, first: WaitInfo | None) -> str:
+    if wait.status is not WaitStatus.PENDING or first is None:
+        return ""
+    if (wait.kind, wait.stream) != (first.kind, first.stream):
+        return f"another stream ({wait.stream or wait.kind.value})"
+    other = schema_hash(wait.json_schema) != schema_hash(first.json_schema)
+    return "another schema" if other else ""
+
+
+def _why_not(wait: WaitInfo, taken: int) -> str:
     if wait.status is not WaitStatus.PENDING:
         return f"no longer pending: {wait.status.value}"
-    if first is not None and (wait.kind, wait.stream) != (first.kind, first.stream):
-        return f"another stream ({wait.stream or wait.kind.value})"
-    if first is not None and schema_hash(wait.json_schema) != schema_hash(first.json_schema):
-        return "another schema"
     return f"over the limit of {BATCH_MAX}" if taken >= BATCH_MAX else ""
 
 

@@ -1,0 +1,274 @@
+"""Entries of transcripts in words: one line each, or in full. Pure.
+
+`_WORDS` and `_TEXTS` at the end say a kind's word, colour and line; one that is in neither shows generically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from helmr import ids
+from helmr.forms import pretty
+from helmr.models import EntryInfo, WaitKind
+from helmr.safe_text import one_line, plain
+from helmr_console.views import LINE_CELLS, json_words, short_id, who
+
+_RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
+"""Entries that begin something and are drawn with a line."""
+
+_WORDS = {
+    "session.created": ("session", ""),
+    "session.forked": ("session", "accent"),
+    "session.closed": ("session", "warning"),
+    "session.cancelled": ("session", "warning"),
+    "note.added": ("note", "accent"),
+    "input.accepted": ("input", "accent"),
+    "input.returned": ("input", "warning"),
+    "output.appended": ("output", ""),
+    "wait.opened": ("wait", "accent"),
+    "wait.claimed": ("wait", "muted"),
+    "wait.claim_ended": ("wait", "muted"),
+    "wait.assigned": ("wait", "accent"),
+    "wait.reminded": ("wait", "warning"),
+    "wait.fulfilled": ("wait", "success"),
+    "wait.timed_out": ("wait", "warning"),
+    "wait.cancelled": ("wait", "muted"),
+    "step.started": ("step", "muted"),
+    "step.succeeded": ("step", ""),
+    "step.try_failed": ("step", "warning"),
+    "step.failed": ("step", "error"),
+    "step.abandoned": ("step", "muted"),
+    "run.failed": ("run", "error"),
+    "run.blocked": ("run", "error"),
+    "run.actor_died": ("run", "error"),
+    "run.attempt_failed": ("run", "warning"),
+    "run.succeeded": ("run", "success"),
+    "run.cancelled": ("run", "warning"),
+    "token.created": ("token", "accent"),
+    "token.completed": ("token", "success"),
+    "token.expired": ("token", "warning"),
+    "token.cancelled": ("token", "muted"),
+    "public_token.created": ("public", "accent"),
+    "public_token.spent": ("public", "muted"),
+    "public_token.revoked": ("public", "warning"),
+    "api_key.created": ("key", "accent"),
+    "api_key.revoked": ("key", "warning"),
+    "catalog.written": ("catalog", ""),
+    "schedule.written": ("schedule", "accent"),
+    "schedule.paused": ("schedule", "warning"),
+    "schedule.resumed": ("schedule", "accent"),
+    "schedule.skipped": ("schedule", "muted"),
+    "schedule.deleted": ("schedule", "warning"),
+    "notices.moved": ("notices", "muted"),
+    "sessions.pruned": ("ledger", "warning"),
+    "ledger.promoted": ("ledger", "accent"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EntryLine:
+    """One entry on one line. `rule` is drawn as a heading."""
+
+    seq: int
+    word: str
+    text: str
+    role: str
+    by: str = ""
+    rule: bool = False
+
+
+def entry_line(entry: EntryInfo) -> EntryLine:
+    """An entry in one line of words."""
+    word, role = _WORDS.get(entry.kind, (entry.kind.partition(".")[0], "muted"))
+    say = _TEXTS.get(entry.kind)
+    text = say(entry.body) if say else f"{entry.kind} {json_words(dict(entry.body))}"
+    if session_named_in(entry) is not None:
+        word, role = "session", "accent"
+    person = entry.principal.type not in ("task", "runtime")
+    return EntryLine(
+        seq=entry.seq,
+        word=one_line(word, 12),
+        text=one_line(text, LINE_CELLS),
+        role=role,
+        by=who(entry.principal) if person else "",
+        rule=entry.kind in _RULE_KINDS,
+    )
+
+
+def session_named_in(entry: EntryInfo) -> str | None:
+    """The session that an entry is about besides its own: what a step came to, as that
+    of a child's start, or the only one waited for."""
+    value = entry.body.get("value") if entry.kind == "step.succeeded" else None
+    if entry.kind == "wait.opened" and entry.body.get("kind") == WaitKind.SESSION.value:
+        found = entry.body.get("session_ids")
+        value = found[0] if isinstance(found, list) and len(found) == 1 else None
+    return value if _is_session(value) else None
+
+
+def _is_session(value: Any) -> TypeGuard[str]:
+    is_one = isinstance(value, str) and value.startswith(f"{ids.SESSION}_")
+    return is_one and ids.made_at(value) is not None
+
+
+def set_aside_line(first: int, last: int, reason: str, by: str) -> EntryLine:
+    """A folded stretch of entries that a rewind set aside, on one line."""
+    text = f"{last - first + 1} entries: {reason}"
+    return EntryLine(first, "aside", one_line(text, LINE_CELLS), "muted", by=by)
+
+
+def entry_full(entry: EntryInfo, limit: int) -> str:
+    """An entry's body to read: texts as they are, everything else as JSON; cut at `limit` cells."""
+    value = entry.body.get("data", entry.body.get("value"))
+    if entry.kind == "note.added":
+        value = entry.body.get("text")
+    if isinstance(value, str):
+        return plain(value, limit)
+    if value is not None:
+        return plain(pretty(value), limit)
+    return plain(pretty({k: v for k, v in entry.body.items() if k != "operation"}), limit)
+
+
+def _done(value: Any) -> str:
+    if _is_session(value):
+        return f"done {value}, o opens it"
+    return f"done {json_words(value)}"
+
+
+def _of_parent(parent: Any) -> str:
+    return f", child of {_short('session_id', parent)}" if isinstance(parent, Mapping) else ""
+
+
+def _opened(body: Mapping[str, Any]) -> str:
+    children = body.get("session_ids")
+    if body.get("kind") == WaitKind.SESSION.value and isinstance(children, list):
+        which = short_id(str(children[0])) if len(children) == 1 else f"{len(children)} sessions"
+        return f"waits for {which} to end"
+    what = body.get("stream") or body.get("token_id") or body.get("kind")
+    due = body.get("deadline_at")
+    tail = f", due {str(due)[11:19]}" if due else ""
+    return f"{body.get('kind')} {what} opened{tail}{_about(body)}"
+
+
+def _about(body: Mapping[str, Any]) -> str:
+    about = body.get("subject") or body.get("correlation_id")
+    return f": {about}" if about else ""
+
+
+def _coming(body: Mapping[str, Any]) -> str:
+    """When the next rung of the wait's ladder comes."""
+    return f", next rung at {at}" if (at := body.get("next_rung_at")) else ""
+
+
+def _short(key: str, body: Mapping[str, Any]) -> str:
+    return short_id(str(body.get(key, "")))
+
+
+def _scope(scope: Any) -> str:
+    if not isinstance(scope, Mapping):
+        return "?"
+    return " ".join(str(scope[key]) for key in ("type", "stream") if scope.get(key))
+
+
+def _ids(tasks: Any) -> str:
+    if not isinstance(tasks, list):
+        return ""
+    return ", ".join(str(task.get("id")) for task in tasks if isinstance(task, Mapping))
+
+
+def _error(error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return ""
+    return f"{error.get('type') or error.get('code')}: {error.get('message')}"
+
+
+def _kind(started_by: Any) -> str:
+    return str(started_by.get("type")) if isinstance(started_by, Mapping) else "?"
+
+
+_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "session.created": lambda body: f"started {body.get('task')}{_of_parent(body.get('parent'))}",
+    "session.forked": lambda body: f"forked at op {body.get('to_op')}: {body.get('reason')}",
+    "session.closed": lambda body: "closed",
+    "session.cancelled": lambda body: (
+        f"cancelled{': ' + why.replace('_', ' ') if isinstance(why := body.get('reason'), str) else ''}"
+    ),
+    "note.added": lambda body: f"{body.get('text')}",
+    "run.created": lambda body: f"run created by {_kind(body.get('started_by'))}",
+    "run.started": lambda body: f"attempt {body.get('attempt')} started",
+    "run.resumed": lambda body: "resumed",
+    "run.retried": lambda body: f"retried as attempt {body.get('attempt')}",
+    "run.rewound": lambda body: f"taken back to op {body.get('to_op')}: {body.get('reason')}",
+    "run.attempt_failed": lambda body: f"attempt failed: {_error(body.get('error'))}",
+    "run.succeeded": lambda body: f"succeeded {json_words(body.get('result'))}",
+    "run.failed": lambda body: f"failed: {_error(body.get('error'))}",
+    "run.cancelled": lambda body: f"cancelled: {body.get('reason')}",
+    "run.blocked": lambda body: f"blocked, {body.get('code')}: {body.get('message')}",
+    "run.actor_died": lambda body: f"actor died, {body.get('cause')}, count {body.get('count')}",
+    "step.started": lambda body: f"{body.get('name')} started",
+    "step.try_failed": lambda body: f"try {body.get('try')} failed: {_error(body.get('error'))}",
+    "step.succeeded": lambda body: _done(body.get("value")),
+    "step.failed": lambda body: f"failed: {_error(body.get('error'))}",
+    "step.abandoned": lambda body: f"abandoned: {body.get('reason')}",
+    "wait.opened": _opened,
+    "wait.fulfilled": lambda body: (
+        "fulfilled"
+        + (f" by {body.get('stream')} #{n}" if (n := body.get("record_seq")) else "")
+        + (", its ladder's default" if body.get("mode") == "default" else "")
+        + (", an answer held for it" if body.get("kept_from") else "")
+        + (f", one of batch {batch}" if (batch := body.get("batch_id")) else "")
+    ),
+    "wait.claimed": lambda body: f"claimed until {body.get('until_at')}",
+    "wait.claim_ended": lambda body: f"claim {body.get('reason')}",
+    "wait.assigned": lambda body: (
+        f"assigned to {body.get('assignee') or 'nobody'}"
+        + (f", before to {was}" if (was := body.get("from_assignee")) else "")
+        + (" by its ladder" if "rung" in body else "")
+        + _coming(body)
+    ),
+    "wait.reminded": lambda body: "reminded" + _coming(body),
+    "wait.timed_out": lambda body: "timed out",
+    "wait.cancelled": lambda body: f"cancelled: {body.get('reason')}",
+    "input.accepted": lambda body: (
+        f"{body.get('stream')} #{body.get('stream_seq')} {body.get('outcome')}: {json_words(body.get('data'))}"
+    ),
+    "input.returned": lambda body: (
+        f"{body.get('stream')} #{body.get('record_seq')} given back: the code gave its wait up"
+    ),
+    "output.appended": lambda body: f"{body.get('stream')}: {json_words(body.get('data'))}",
+    "clock.read": lambda body: f"now {body.get('now')}",
+    "peek.read": lambda body: f"peek at {body.get('stream')}",
+    "history.read": lambda body: f"history of {body.get('stream')}",
+    "patch.marked": lambda body: f"takes the new way of {body.get('name')}",
+    "token.created": lambda body: f"{_short('token_id', body)} created{_about(body)}",
+    "token.completed": lambda body: (
+        f"{_short('token_id', body)} completed: {json_words(body.get('data'))}"
+    ),
+    "token.expired": lambda body: f"{_short('token_id', body)} expired",
+    "token.cancelled": lambda body: f"{_short('token_id', body)} cancelled",
+    "public_token.created": lambda body: (
+        f"{_short('public_token_id', body)} created for {_scope(body.get('scope'))}, "
+        f"{body.get('max_uses') or 'any number of'} uses"
+    ),
+    "public_token.spent": lambda body: (
+        f"{_short('public_token_id', body)} used, {body.get('uses')} so far"
+    ),
+    "public_token.revoked": lambda body: f"{_short('public_token_id', body)} revoked",
+    "api_key.created": lambda body: (
+        f"{_short('key_id', body)} created: {body.get('name')}, {body.get('role')}"
+    ),
+    "api_key.revoked": lambda body: f"{_short('key_id', body)} revoked",
+    "catalog.written": lambda body: f"tasks {_ids(body.get('tasks'))}",
+    "schedule.written": lambda body: f"{body.get('name')} starts {body.get('task')}",
+    "schedule.paused": lambda body: f"{body.get('name')} paused",
+    "schedule.resumed": lambda body: f"{body.get('name')} goes on",
+    "schedule.skipped": lambda body: (
+        f"{body.get('name')} started nothing for {body.get('due_at')}: {body.get('reason')}"
+    ),
+    "schedule.deleted": lambda body: f"{body.get('name')} deleted",
+    "notices.moved": lambda body: "the positions of notice targets were stored",
+    "sessions.pruned": lambda body: f"{len(body.get('sessions') or ())} old sessions were removed",
+    "ledger.promoted": lambda body: f"a follower was promoted: generation {body.get('generation')}",
+}
+"""What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""
