@@ -36,7 +36,10 @@ class Kind(StrEnum):
     USE = "use"
     """A send with a public token."""
     COMPLETE = "complete"
+    CREATE = "create"
+    """A session, a token or a public token."""
     READ_LOG = "read_log"
+    READ_SESSION = "read_session"
     READ_WAIT = "read_wait"
     READ_TOKEN = "read_token"
     READ_USES = "read_uses"
@@ -51,8 +54,8 @@ class Call:
     Args:
         client: Who made it; one client makes one call at a time.
         kind: What it does.
-        target: On what: a stream as `session/stream`, or the id of a wait, token, public token or run; of a fault,
-            what it hit.
+        target: On what: a stream as `session/stream`, or the id of a wait, token, public token, session or run; of
+            what is created, which kind; of a fault, what it hit.
         beside: Of an answer, the stream; of a use, the public token.
         operation: The operation id; equal for a call that is repeated.
         value: What it carries, unique to its operation.
