@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _judge(path: Path) -> int:
     calls = history.read(path)
-    for line in checker.counts(calls):
+    for line in history.counts(calls):
         sys.stdout.write(f"{line}\n")
     found = checker.check(calls)
     for line in found:

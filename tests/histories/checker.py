@@ -22,9 +22,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from tests.histories.history import Call, Kind, Outcome
@@ -472,33 +471,3 @@ def _check_stays_over(session: str, reads: Sequence[Call], found: Found) -> None
     over_ns = min((read.ended_ns for read in reads if read.told["is_over"]), default=math.inf)
     if any(not read.told["is_over"] and read.began_ns > over_ns for read in reads):
         found.add("runs", f"{session}: its run was over and is not any more")
-
-
-# --- what it holds ------------------------------------------------------------------------------
-
-
-def counts(calls: Sequence[Call]) -> Iterator[str]:
-    """What a history holds, a line each."""
-    by: dict[tuple[Kind, Outcome], int] = defaultdict(int)
-    for call in calls:
-        by[call.kind, call.outcome] += 1
-    for kind in Kind:
-        parts = [f"{by[kind, outcome]:,} {outcome}" for outcome in Outcome if by[kind, outcome]]
-        if parts:
-            yield f"{kind}: {', '.join(parts)}"
-    tries: dict[str, int] = defaultdict(int)
-    for call in calls:
-        if call.operation:
-            tries[call.operation] += 1
-    yield f"operations: {len(tries):,}, repeated: {sum(count > 1 for count in tries.values()):,}"
-    gaps = sorted(
-        later.ended_ns - earlier.ended_ns
-        for earlier, later in pairwise(
-            sorted(
-                (call for call in calls if call.operation and call.outcome is Outcome.OK),
-                key=lambda one: one.ended_ns,
-            )
-        )
-    )
-    if gaps:
-        yield f"longest time without an acknowledgement: {gaps[-1] / 1e9:.1f} s"
