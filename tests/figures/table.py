@@ -11,8 +11,8 @@ from typing import Any
 from tests.figures.record import ROOT, Run
 
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN = "<!-- figures: make figures -->"
-END = "<!-- end of figures -->"
+BEGIN = "<!-- figures: make figures -->\n"
+END = "\n<!-- end of figures -->"
 NOT_YET = "not run yet"
 
 Figures = Sequence[Mapping[str, Any]]
