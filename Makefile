@@ -5,8 +5,9 @@
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-all  also the tests that take minutes or install things
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
-#   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", or "check FILE…"
+#   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
+#   make figures  the table of docs/reliability.md, from what make simulate, histories, model and planted put on record
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
@@ -45,7 +46,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories fuzz planted bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories fuzz planted figures bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -134,6 +135,10 @@ fuzz: $(VENV)/.stamp-dev
 # Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
 planted: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.planted $(PLANTED_ARGS)
+
+# What the runs with --record have written down; docs/reliability-figures.json.
+figures: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.figures
 
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev

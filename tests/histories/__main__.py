@@ -1,35 +1,82 @@
-"""`python -m tests.histories run` takes a history of a real runtime under faults; `… check FILE` judges a kept one."""
+"""`python -m tests.histories run` takes a history of a real runtime under faults, `… check FILE` judges a kept one.
+
+`… campaign` takes them one after the other until there are enough.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.histories import checker, history
+from tests.figures import record
+from tests.histories import campaign, checker, history
 from tests.histories.taking import Plan, take
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLS = 1_000_000
+HITS = 1_000
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 1 if a promise was broken."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    command = f'make histories HISTORY_ARGS="{shlex.join(given)}"'
+    match options.command:
+        case "check":
+            return max(_judge(path) for path in options.files)
+        case "campaign":
+            return _campaign(options, command)
+        case _:
+            return _run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.histories", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="take a history, keep it and check it")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--seconds", type=float, default=60.0)
-    run.add_argument("--calls", type=int, default=1_000_000)
-    run.add_argument("--clients", type=int, default=16)
-    run.add_argument("--sessions", type=int, default=40)
+    run.add_argument("--calls", type=int, default=CALLS)
     run.add_argument("--calm", action="store_true", help="do nothing to the runtime")
     run.add_argument("--in-process", action="store_true", help="a runtime of one process")
     run.add_argument("--out", type=Path, default=Path("history.parquet"))
+    many = commands.add_parser("campaign", help="take histories until there are enough, or go on")
+    many.add_argument("--calls", type=int, default=CALLS, help="in all")
+    many.add_argument("--kills", type=int, default=HITS, help="kills and pauses in all")
+    many.add_argument("--seconds", type=float, default=240.0, help="of each history")
+    many.add_argument("--folder", type=Path, default=ROOT / ".bench" / "histories")
+    many.add_argument("--record", action="store_true", help="put the sums on record when reached")
+    for one in (run, many):
+        one.add_argument("--clients", type=int, default=16)
+        one.add_argument("--sessions", type=int, default=40)
     judge = commands.add_parser("check", help="check kept histories")
     judge.add_argument("files", type=Path, nargs="+")
-    options = parser.parse_args(arguments)
-    if options.command == "check":
-        return max(_judge(path) for path in options.files)
+    return parser
+
+
+def _campaign(options: argparse.Namespace, command: str) -> int:
+    wanted = campaign.Campaign(
+        folder=options.folder,
+        calls=options.calls,
+        hits=options.kills,
+        seconds=options.seconds,
+        clients=options.clients,
+        sessions=options.sessions,
+    )
+    is_as_promised = wanted.run()
+    if options.record:
+        rows = campaign.read_rows(options.folder)
+        commits = ", ".join(sorted({row.commit for row in rows}))
+        record.put("histories", command, campaign.sums(rows), commit_=commits)
+    return 0 if is_as_promised else 1
+
+
+def _run(options: argparse.Namespace) -> int:
     plan = Plan(
         seed=options.seed,
         seconds=options.seconds,
@@ -38,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         sessions=options.sessions,
         has_faults=not options.calm,
         in_process=options.in_process,
+        logs=options.out.with_suffix(".logs"),
     )
     # Ray's sockets need a short path.
     with tempfile.TemporaryDirectory(prefix="hh-") as folder:
@@ -52,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _judge(path: Path) -> int:
     calls = history.read(path)
-    for line in checker.counts(calls):
+    for line in history.counts(calls):
         sys.stdout.write(f"{line}\n")
     found = checker.check(calls)
     for line in found:

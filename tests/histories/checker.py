@@ -8,8 +8,10 @@ Pure: calls in, sentences out. It knows nothing of how Helmr works, only what it
 - A **wait** and a **token** are registers that are written once.
 - A **public token** is a counter: accepted uses never exceed its bound, none is refused while there is room, and a
   refused use is not counted.
-- **A repeated operation** gets its first reply, and is never refused once it was acknowledged.
-- **A run** took what its waits took, in that order, and ran a step again only if its outcome was not recorded.
+- **A repeated operation** gets its first reply, and is never refused once it was acknowledged. No two create the same.
+- **A run** took what its waits took, in that order, its journal only grows, it stays over, and it ran a step again only
+  if the step's outcome was not recorded: not after the time that is written there, nor after anybody knew of a later
+  wait.
 
 For logs with unique values and registers written once, these conditions are all that linearizability asks for: where a
 record stands is its point in the order, and each read's place among them follows from what it shows.
@@ -20,14 +22,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from tests.histories.history import Call, Kind, Outcome
 
-WRITES_LOG = (Kind.SEND, Kind.ANSWER, Kind.USE)
+PROMISES = ("log", "waits", "tokens", "uses", "repeats", "creations", "runs", "steps")
+"""What each sentence begins with."""
 SHOWN = 20
 """So many sentences of each kind are told; one fault in a log makes thousands."""
 
@@ -103,19 +105,24 @@ def check(calls: Iterable[Call]) -> list[str]:
             reads[call.kind][call.target].append(call)
     operations = [Operation(tries) for tries in by_operation.values()]
     _check_repeats(operations, found)
+    _check_created(operations, found)
     writes = _by_target(operations)
     taken: dict[str, tuple[str, int]] = {}
     for stream, log in sorted(writes[Kind.SEND].items()):
         _check_log(stream, log, reads[Kind.READ_LOG][stream], taken, found)
     for stream in reads[Kind.READ_LOG].keys() - writes[Kind.SEND].keys():
         _check_log(stream, [], reads[Kind.READ_LOG][stream], taken, found)
-    _check_waits(writes[Kind.ANSWER], reads[Kind.READ_WAIT], taken, found)
+    looks = _looks_at_waits(reads)
+    _check_waits(writes[Kind.ANSWER], looks, taken, found)
     for token, completions in writes[Kind.COMPLETE].items():
         _check_token(token, completions, reads[Kind.READ_TOKEN][token], found)
     for public_token, uses in writes[Kind.USE].items():
         _check_uses(public_token, uses, reads[Kind.READ_USES][public_token], found)
+    known_ns = _known_since(writes[Kind.ANSWER], looks)
     for run, shown in reads[Kind.READ_RUN].items():
-        _check_run(run, shown, reads[Kind.READ_LOG], found)
+        _check_run(run, shown, reads[Kind.READ_LOG], known_ns, found)
+    for session, seen in reads[Kind.READ_SESSION].items():
+        _check_stays_over(session, seen, found)
     return found.lines()
 
 
@@ -133,8 +140,8 @@ def _by_target(operations: Sequence[Operation]) -> dict[Kind, dict[str, list[Ope
             case Kind.USE:
                 found[Kind.SEND][call.target].append(one)
                 found[Kind.USE][call.beside].append(one)
-            case Kind.COMPLETE:
-                found[Kind.COMPLETE][call.target].append(one)
+            case Kind.COMPLETE | Kind.CREATE:
+                found[call.kind][call.target].append(one)
             case _:
                 raise ValueError(f"{call.kind} has no operation id")
     return found
@@ -154,6 +161,17 @@ def _check_repeats(operations: Sequence[Operation], found: Found) -> None:
             found.add(
                 "repeats", f"{one.first.operation} was acknowledged, then refused: {late[0].reply}"
             )
+
+
+def _check_created(operations: Sequence[Operation], found: Found) -> None:
+    """A creation tells `{id}`."""
+    creators: dict[str, str] = {}
+    for one in operations:
+        if one.first.kind is Kind.CREATE:
+            for reply in one.replies:
+                name, operation = reply.told["id"], one.first.operation
+                if creators.setdefault(name, operation) != operation:
+                    found.add("creations", f"{name} comes from {creators[name]} and {operation}")
 
 
 # --- logs ---------------------------------------------------------------------------------------
@@ -265,13 +283,25 @@ def _check_order(stream: str, placed: Sequence[tuple[Operation, int]], found: Fo
 # --- registers ----------------------------------------------------------------------------------
 
 
+def _looks_at_waits(reads: dict[Kind, dict[str, list[Call]]]) -> dict[str, list[tuple[Call, bool]]]:
+    """By wait: reads of it, and those of its session that showed it; with whether it was pending."""
+    found: dict[str, list[tuple[Call, bool]]] = defaultdict(list)
+    for wait, looks in reads[Kind.READ_WAIT].items():
+        found[wait] += [(look, look.told["status"] == "pending") for look in looks]
+    for seen in reads[Kind.READ_SESSION].values():
+        for look in seen:
+            if (wait := look.told["wait"]) is not None:
+                found[wait].append((look, True))
+    return found
+
+
 def _check_waits(
     answers: dict[str, list[Operation]],
-    reads: dict[str, list[Call]],
+    looks: dict[str, list[tuple[Call, bool]]],
     taken: dict[str, tuple[str, int]],
     found: Found,
 ) -> None:
-    for wait in {*answers, *reads}:
+    for wait in sorted({*answers, *looks}):
         accepted = [one for one in answers.get(wait, ()) if one.replies]
         if len(accepted) > 1:
             found.add("waits", f"{wait} was answered {len(accepted)} times")
@@ -280,11 +310,12 @@ def _check_waits(
             if taken.get(wait, place) != place:
                 found.add("waits", f"{wait} was answered by {place} and took {taken[wait]}")
         done_ns = min((one.ended_ns for one in accepted), default=math.inf)
-        for read in sorted(reads.get(wait, ()), key=lambda one: one.began_ns):
-            if read.told["status"] == "pending" and read.began_ns > done_ns:
-                found.add("waits", f"{wait} is pending after it was resolved")
-            if read.told["status"] != "pending":
-                done_ns = min(done_ns, read.ended_ns)
+        seen = looks.get(wait, ())
+        done_ns = min(
+            (look.ended_ns for look, is_pending in seen if not is_pending), default=done_ns
+        )
+        if any(is_pending and look.began_ns > done_ns for look, is_pending in seen):
+            found.add("waits", f"{wait} is pending after it was resolved")
 
 
 def _check_token(
@@ -346,51 +377,97 @@ def _check_uses(
 # --- runs ---------------------------------------------------------------------------------------
 
 
-def _check_run(run: str, reads: Sequence[Call], logs: dict[str, list[Call]], found: Found) -> None:
+def _known_since(
+    answers: dict[str, list[Operation]], looks: dict[str, list[tuple[Call, bool]]]
+) -> dict[str, int]:
+    """When somebody knew of each wait: it was open by then, and what comes before it in its run was recorded."""
+    found: dict[str, int] = {}
+    for wait, operations in answers.items():
+        found[wait] = min(one.first.began_ns for one in operations)
+    for wait, seen in looks.items():
+        first_ns = min(look.ended_ns for look, _ in seen)
+        found[wait] = min(found.get(wait, first_ns), first_ns)
+    return found
+
+
+def _check_run(
+    run: str,
+    reads: Sequence[Call],
+    logs: dict[str, list[Call]],
+    known_ns: dict[str, int],
+    found: Found,
+) -> None:
     """A read of a run tells `{stream, waits, took, steps}`.
 
-    `waits` in the order they were opened, `took` what the steps behind them recorded, and of each recorded step
-    `[key, recorded_ns, began_ns…]`: when its outcome was recorded, and when its body began, each time.
+    `waits` in the order they were opened, `took` what the step behind each recorded, and of each recorded step
+    `[key, recorded_ns, began_ns…]`: when its outcome was recorded, null if no clock tells, and when its body began,
+    each time.
     """
+    stream = reads[0].told["stream"]
+    newest = max(logs.get(stream, ()), key=lambda one: len(one.told), default=None)
+    by_wait = {wait: value for _, value, wait in newest.told if wait} if newest else {}
     for read in reads:
-        told = read.told
-        newest = max(logs.get(told["stream"], ()), key=lambda one: len(one.told), default=None)
-        by_wait = {wait: value for _, value, wait in newest.told if wait} if newest else {}
-        expected = [by_wait.get(wait) for wait in told["waits"]][: len(told["took"])]
-        if told["took"] != expected:
-            found.add("runs", f"{run} took {told['took']}, its waits {expected}")
-        keys = [key for key, *_ in told["steps"]]
-        if len(set(keys)) != len(keys):
-            found.add("steps", f"{run}: a step is recorded twice")
-        for key, recorded_ns, began_ns in told["steps"]:
-            if not began_ns:
-                found.add("steps", f"{run}: {key} is recorded and never ran")
-            elif max(began_ns) > recorded_ns:
-                found.add("steps", f"{run}: {key} ran again after it was recorded")
-
-
-def counts(calls: Sequence[Call]) -> Iterator[str]:
-    """What a history holds, a line each."""
-    by: dict[tuple[Kind, Outcome], int] = defaultdict(int)
-    for call in calls:
-        by[call.kind, call.outcome] += 1
-    for kind in Kind:
-        parts = [f"{by[kind, outcome]:,} {outcome}" for outcome in Outcome if by[kind, outcome]]
-        if parts:
-            yield f"{kind}: {', '.join(parts)}"
-    tries: dict[str, int] = defaultdict(int)
-    for call in calls:
-        if call.operation:
-            tries[call.operation] += 1
-    yield f"operations: {len(tries):,}, repeated: {sum(count > 1 for count in tries.values()):,}"
-    gaps = sorted(
-        later.ended_ns - earlier.ended_ns
-        for earlier, later in pairwise(
-            sorted(
-                (call for call in calls if call.operation and call.outcome is Outcome.OK),
-                key=lambda one: one.ended_ns,
+        is_newer = newest is not None and newest.began_ns > read.ended_ns
+        for value, wait in zip(read.told["took"], read.told["waits"], strict=False):
+            shown = by_wait.get(wait)
+            # A log that was read before, or never, may not show yet what the wait took.
+            if value != shown and (shown is not None or is_newer):
+                found.add("runs", f"{run} took {value}, its {wait} {shown}")
+        if len(read.told["took"]) > len(read.told["waits"]):
+            found.add(
+                "runs", f"{run} took {read.told['took']} with {len(read.told['waits'])} waits"
             )
-        )
-    )
-    if gaps:
-        yield f"longest time without an acknowledgement: {gaps[-1] / 1e9:.1f} s"
+    _check_journal_grows(run, reads, found)
+    last = max(reads, key=lambda one: (len(one.told["steps"]), one.ended_ns)).told
+    keys = [key for key, *_ in last["steps"]]
+    if len(set(keys)) != len(keys):
+        found.add("steps", f"{run}: a step is recorded twice")
+    seen_ns = _seen_recorded(reads)
+    for place, (key, recorded_ns, began_ns) in enumerate(last["steps"]):
+        bounds = [known_ns[wait] for wait in last["waits"][place + 1 :] if wait in known_ns]
+        bounds += [bound for bound in (recorded_ns, seen_ns.get(key)) if bound is not None]
+        if not began_ns:
+            found.add("steps", f"{run}: {key} is recorded and never ran")
+        elif max(began_ns) > min(bounds, default=math.inf):
+            found.add("steps", f"{run}: {key} ran again after it was recorded")
+
+
+def _seen_recorded(reads: Sequence[Call]) -> dict[str, int]:
+    """When a read had shown each step's outcome."""
+    found: dict[str, int] = {}
+    for read in sorted(reads, key=lambda one: one.ended_ns):
+        for key, *_ in read.told["steps"]:
+            found.setdefault(key, read.ended_ns)
+    return found
+
+
+def _check_journal_grows(run: str, reads: Sequence[Call], found: Found) -> None:
+    """All reads show beginnings of one journal, and none less than one that had ended before it began."""
+
+    def shown(read: Call) -> dict[str, list[Any]]:
+        told = read.told
+        return {
+            "waits": told["waits"], "took": told["took"], "steps": [key for key, *_ in told["steps"]],
+        }  # fmt: skip
+
+    all_shown = [(read, shown(read)) for read in reads]
+    for what in ("waits", "took", "steps"):
+        longest = max((one[what] for _, one in all_shown), key=len)
+        for _, one in all_shown:
+            if one[what] != longest[: len(one[what])]:
+                found.add("runs", f"{run}: its {what} were {one[what]} and {longest}")
+        ended = sorted((read.ended_ns, len(one[what])) for read, one in all_shown)
+        most, at = 0, 0
+        for read, one in sorted(all_shown, key=lambda pair: pair[0].began_ns):
+            while ended[at][0] < read.began_ns:
+                most = max(most, ended[at][1])
+                at += 1
+            if len(one[what]) < most:
+                found.add("runs", f"{run}: {len(one[what])} {what} after {most} were shown")
+
+
+def _check_stays_over(session: str, reads: Sequence[Call], found: Found) -> None:
+    """A read of a session tells `{wait, is_over}`; nobody starts another run of it."""
+    over_ns = min((read.ended_ns for read in reads if read.told["is_over"]), default=math.inf)
+    if any(not read.told["is_over"] and read.began_ns > over_ns for read in reads):
+        found.add("runs", f"{session}: its run was over and is not any more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -13,19 +14,24 @@ from typing import Any
 
 from helmr import auth, ids
 from helmr.client import AsyncClient
+from helmr.client.endpoint import Endpoint
+from helmr.client.http import AsyncHttpTransport
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, TokenExhausted
-from helmr.models import LIST_LIMIT_MAX
+from helmr.models import LIST_LIMIT_MAX, Activity
+from tests.histories.carrier import AiohttpCarrier
 from tests.histories.history import Call, Kind, Outcome
 
 STREAM = "numbers"
-WAITS = 12
+WAITS = 20
 """Of each session; then another is started."""
-USES_MAX = 4
+USES_MAX = 8
 CALL_S = 10.0
 """Then a caller gives up and knows nothing."""
-AFTER_UNKNOWN_S = (0.1, 0.8)
-"""A pause, or what is down fills the history."""
+AFTER_UNKNOWN_S = 0.2
+AFTER_UNKNOWN_MAX_S = 2.0
+"""A pause that doubles, or what is down fills the history."""
+LIST_TRIES = 3
 REPEATED_MAX = 400
 """So many operations are remembered, to be repeated."""
 
@@ -42,6 +48,7 @@ class Place:
         public_id: The id of its public token.
         secret: That token.
         token_id: A token to be completed.
+        wait_id: The wait that was pending when it was last looked at.
     """
 
     session_id: str
@@ -74,6 +81,8 @@ class World:
     """Sessions that have ended, or were given up."""
     repeatable: list[tuple[Call, Do]] = field(default_factory=list)
     values: itertools.count[int] = field(default_factory=itertools.count)
+    accepted_ns: int = 0
+    """When the newest of the writes began that were acknowledged."""
 
 
 class HistoryClient:
@@ -84,12 +93,28 @@ class HistoryClient:
         url: Where the runtime is, or what stands before it.
         key: An admin's.
         world: What it shares.
+        ran: When the body of the step with this key began, on this process's monotonic clock; each time that it did.
+        wall_ns: What that clock shows when the runtime's wall clock shows 1970; None if that is set meanwhile.
     """
 
-    def __init__(self, number: int, url: str, key: str, world: World) -> None:
+    def __init__(
+        self,
+        number: int,
+        url: str,
+        key: str,
+        world: World,
+        ran: Callable[[str], list[int]],
+        wall_ns: int | None,
+    ) -> None:
         self.number = number
-        self._client = AsyncClient(url=url, key=key, retry=Retry(tries_max=1))
+        endpoint = Endpoint(url=url, key=key, found_by="the history")
+        self._client = AsyncClient._over(
+            AsyncHttpTransport(endpoint, retry=Retry(tries_max=1), carrier=AiohttpCarrier())
+        )
         self._world = world
+        self._ran = ran
+        self._wall_ns = wall_ns
+        self._pause_s = AFTER_UNKNOWN_S
         self._random = random.Random(f"{world.seed}-{number}")
 
     async def close(self) -> None:
@@ -106,45 +131,71 @@ class HistoryClient:
 
     async def _act(self, place: Place) -> None:
         draw = self._random.random()
-        if draw < 0.20:
+        if draw < 0.17:
             await self.send(place)
-        elif draw < 0.45:
+        elif draw < 0.42:
             await self.answer(place)
-        elif draw < 0.55:
+        elif draw < 0.52:
             await self.use(place)
-        elif draw < 0.62:
+        elif draw < 0.57:
             await self.complete(place)
-        elif draw < 0.72 and self._world.repeatable:
+        elif draw < 0.67 and self._world.repeatable:
             await self.repeat()
-        elif draw < 0.82:
+        elif draw < 0.74:
             await self.read_log(place)
+        elif draw < 0.94:
+            await self.read_session(place)
         elif draw < 0.97:
             await self.read_wait(place)
-        else:
+        elif draw < 0.995:
             await self.read_token(place)
+        else:
+            await self.read_run(place)
 
     # --- what is written ------------------------------------------------------------------------
 
     async def _begin(self) -> None:
         """Start a session; one that is not known to be there is not used."""
-        try:
-            async with asyncio.timeout(CALL_S):
-                started = await self._client.sessions.start("takes", WAITS)
-                scope = auth.send_to(STREAM, session=started.id)
-                public = await self._client.auth.create_public_token(scope=scope, max_uses=USES_MAX)
-                token = await self._client.tokens.create(schema={"type": "integer"})
-        except (HelmrError, TimeoutError):
-            await asyncio.sleep(0.2)
+        begun = ids.new_id(ids.OPERATION)
+        started: list[Any] = []
+
+        async def start() -> Any:
+            started.append(await self._client.sessions.start("takes", WAITS, operation_id=begun))
+            return {"id": started[-1].id}
+
+        await self._write(start, Kind.CREATE, "session", begun)
+        if not started:
             return
-        self._world.places.append(
-            Place(
-                session_id=started.id,
-                run_id=started.started_run.id,
-                public_id=public.id,
-                secret=public.public_access_token,
-                token_id=token.id,
+        session, public, token = started[0], list[Any](), list[Any]()
+        published, made = ids.new_id(ids.OPERATION), ids.new_id(ids.OPERATION)
+
+        async def publish() -> Any:
+            scope = auth.send_to(STREAM, session=session.id)
+            public.append(
+                await self._client.auth.create_public_token(
+                    scope=scope, max_uses=USES_MAX, operation_id=published
+                )
             )
-        )
+            return {"id": public[-1].id}
+
+        async def make() -> Any:
+            token.append(
+                await self._client.tokens.create(schema={"type": "integer"}, operation_id=made)
+            )
+            return {"id": token[-1].id}
+
+        await self._write(publish, Kind.CREATE, "public token", published)
+        await self._write(make, Kind.CREATE, "token", made)
+        if public and token:
+            self._world.places.append(
+                Place(
+                    session_id=session.id,
+                    run_id=session.started_run.id,
+                    public_id=public[0].id,
+                    secret=public[0].public_access_token,
+                    token_id=token[0].id,
+                )
+            )
 
     async def send(self, place: Place) -> None:
         """Append a number."""
@@ -174,7 +225,7 @@ class HistoryClient:
         """Answer the wait that was pending when it was last looked at."""
         wait_id = place.wait_id
         if wait_id is None:
-            await self.read_wait(place)
+            await self.read_session(place)
             return
         value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
 
@@ -204,9 +255,11 @@ class HistoryClient:
         )
 
     async def _write(
-        self, do: Do, kind: Kind, target: str, operation: str, value: int, *, beside: str = ""
+        self, do: Do, kind: Kind, target: str, operation: str, value: int = -1, *, beside: str = ""
     ) -> None:
         call = await self._called(do, kind, target, operation=operation, value=value, beside=beside)
+        if call.outcome is Outcome.OK:
+            self._world.accepted_ns = max(self._world.accepted_ns, call.began_ns)
         known = self._world.repeatable
         if len(known) < REPEATED_MAX:
             known.append((call, do))
@@ -226,25 +279,25 @@ class HistoryClient:
 
         await self._called(do, Kind.READ_LOG, place.stream)
 
-    async def read_wait(self, place: Place) -> None:
-        """Look at the wait that was pending, and which one is now."""
+    async def read_session(self, place: Place) -> None:
+        """Look which wait is pending, and whether the run is over."""
 
-        async def session() -> Any:
+        async def do() -> Any:
             info = await self._client.sessions.open(place.session_id).get()
             place.wait_id = info.wait.id if info.wait is not None else None
-            return info.status.value
+            return {"wait": place.wait_id, "is_over": info.activity is Activity.IDLE}
 
-        wait_id = place.wait_id
-        try:
-            async with asyncio.timeout(CALL_S):
-                run = await self._client.runs.get(place.run_id)
-                await session()
-        except (HelmrError, TimeoutError):
-            return
-        if run.status.is_final and place in self._world.places:
+        call = await self._called(do, Kind.READ_SESSION, place.session_id)
+        is_over = call.outcome is Outcome.OK and call.told["is_over"]
+        if is_over and place in self._world.places:
             self._world.places.remove(place)
             self._world.left.append(place)
+
+    async def read_wait(self, place: Place) -> None:
+        """Look at the wait that was pending."""
+        wait_id = place.wait_id
         if wait_id is None:
+            await self.read_session(place)
             return
 
         async def do() -> Any:
@@ -262,9 +315,19 @@ class HistoryClient:
         await self._called(do, Kind.READ_TOKEN, place.token_id)
 
     async def read_uses(self, known: set[str]) -> None:
-        """How much of each public token is used."""
-        began_ns = time.monotonic_ns()
-        shown = [one async for one in self._client.auth.list(limit=200) if one.id in known]
+        """How much of each public token is used.
+
+        Raises:
+            AssertionError: Nobody says, though nothing is done to the runtime any more.
+        """
+        for _ in range(LIST_TRIES):
+            began_ns, shown = time.monotonic_ns(), []
+            with contextlib.suppress(HelmrError, TimeoutError):
+                async with asyncio.timeout(CALL_S):
+                    shown = [one async for one in self._client.auth.list() if one.id in known]
+                break
+        else:
+            raise AssertionError("the public tokens are not listed, and the faults are over")
         ended_ns = time.monotonic_ns()
         for one in shown:
             told = json.dumps({"uses": one.uses, "max": one.max_uses})
@@ -282,24 +345,18 @@ class HistoryClient:
             session = self._client.sessions.open(place.session_id)
             try:
                 async with asyncio.timeout(CALL_S):
-                    run = await self._client.runs.get(place.run_id)
                     info = await session.get()
                     page = await session.input(STREAM).page(limit=LIST_LIMIT_MAX)
             except (HelmrError, TimeoutError):
                 found.append(place)
                 continue
-            is_idle = info.wait is not None and all(one.consumed_by for one in page.items)
-            if not (run.status.is_final or is_idle):
+            has_none = info.wait is not None and all(one.consumed_by for one in page.items)
+            if info.activity is not Activity.IDLE and not has_none:
                 found.append(place)
         return found
 
-    async def read_run(self, place: Place, ran: Callable[[str], list[int]]) -> None:
-        """What a run's journal says, and what its code did.
-
-        Args:
-            place: Its session.
-            ran: When the body of the step with this key began, in ns since 1970; each time that it did.
-        """
+    async def read_run(self, place: Place) -> None:
+        """What a run's journal says, and what its code did."""
 
         async def do() -> Any:
             waits, took, keys, steps = [], [], {}, []
@@ -310,8 +367,10 @@ class HistoryClient:
                     keys[entry.op] = entry.body["step_key"]
                 elif entry.kind == "step.succeeded":
                     took.append(entry.body["value"])
-                    recorded_ns = int(entry.recorded_at.timestamp() * 1e9)
-                    steps.append([keys[entry.op], recorded_ns, ran(keys[entry.op])])
+                    recorded_ns = None
+                    if self._wall_ns is not None:
+                        recorded_ns = int(entry.recorded_at.timestamp() * 1e9) + self._wall_ns
+                    steps.append([keys[entry.op], recorded_ns, self._ran(keys[entry.op])])
             return {"stream": place.stream, "waits": waits, "took": took, "steps": steps}
 
         await self._called(do, Kind.READ_RUN, place.run_id)
@@ -340,5 +399,8 @@ class HistoryClient:
         )  # fmt: skip
         self._world.calls.append(call)
         if outcome is Outcome.UNKNOWN:
-            await asyncio.sleep(self._random.uniform(*AFTER_UNKNOWN_S))
+            await asyncio.sleep(self._pause_s * self._random.uniform(0.5, 1.0))
+            self._pause_s = min(AFTER_UNKNOWN_MAX_S, 2 * self._pause_s)
+        else:
+            self._pause_s = AFTER_UNKNOWN_S
         return call

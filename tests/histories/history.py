@@ -5,9 +5,11 @@ A row is written when its call has ended or was given up, so a file holds whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,10 @@ class Kind(StrEnum):
     USE = "use"
     """A send with a public token."""
     COMPLETE = "complete"
+    CREATE = "create"
+    """A session, a token or a public token."""
     READ_LOG = "read_log"
+    READ_SESSION = "read_session"
     READ_WAIT = "read_wait"
     READ_TOKEN = "read_token"
     READ_USES = "read_uses"
@@ -51,8 +56,8 @@ class Call:
     Args:
         client: Who made it; one client makes one call at a time.
         kind: What it does.
-        target: On what: a stream as `session/stream`, or the id of a wait, token, public token or run; of a fault,
-            what it hit.
+        target: On what: a stream as `session/stream`, or the id of a wait, token, public token, session or run; of
+            what is created, which kind; of a fault, what it hit.
         beside: Of an answer, the stream; of a use, the public token.
         operation: The operation id; equal for a call that is repeated.
         value: What it carries, unique to its operation.
@@ -110,3 +115,30 @@ def read(path: Path) -> list[Call]:
         )
         for row in rows
     ]
+
+
+def counts(calls: Sequence[Call]) -> Iterator[str]:
+    """What a history holds, a line each."""
+    by: dict[tuple[Kind, Outcome], int] = defaultdict(int)
+    for call in calls:
+        by[call.kind, call.outcome] += 1
+    for kind in Kind:
+        parts = [f"{by[kind, outcome]:,} {outcome}" for outcome in Outcome if by[kind, outcome]]
+        if parts:
+            yield f"{kind}: {', '.join(parts)}"
+    tries: dict[str, int] = defaultdict(int)
+    for call in calls:
+        if call.operation:
+            tries[call.operation] += 1
+    yield f"operations: {len(tries):,}, repeated: {sum(count > 1 for count in tries.values()):,}"
+    gaps = sorted(
+        later.ended_ns - earlier.ended_ns
+        for earlier, later in pairwise(
+            sorted(
+                (call for call in calls if call.operation and call.outcome is Outcome.OK),
+                key=lambda one: one.ended_ns,
+            )
+        )
+    )
+    if gaps:
+        yield f"longest time without an acknowledgement: {gaps[-1] / 1e9:.1f} s"

@@ -10,76 +10,43 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.histories import garbage
+from tests.histories.clients import World
 from tests.histories.history import Call, Kind, Outcome
+from tests.histories.stepped_clock import SteppedClock
+from tests.histories.wire import Wire
 from tests.stack.live import LiveRuntime, command, kill
 
-PARTS = ("gateway", "directory", "ledger")
+PARTS = ("gateway", "directory", "ledger", "host")
 HOST_NAME = "ray::SharedHost"
-CALM_S = (0.5, 3.0)
-"""Between two faults."""
-PAUSE_S = (0.3, 4.0)
+RAY = ("gcs_server", "raylet")
+CALM_S = (0.1, 0.8)
+"""Between two faults, once a write that began after the first was acknowledged."""
+AT_ONCE = 0.25
+"""So often the next fault does not wait for that."""
+BACK_S = 180.0
+"""Within so long after a fault something is acknowledged."""
+POLL_S = 0.02
+PAUSE_S = (0.2, 1.5)
+LONG_S = (3.0, 6.0)
+"""A pause in which a process is taken for dead."""
+HOLD_S = (0.2, 2.0)
+STEP_S = 600.0
+"""The wall clock is off by so much at most."""
 DISK_MB = 192
-FULL_S = 2.0
+FULL_S = 1.0
+HITS = ("kill", "pause")
+"""What faults begin with that end or stop a process."""
 
 
-class Wire:
-    """A relay before the gateway, whose connections can be cut; finds a gateway that was started again.
-
-    Args:
-        live: The runtime behind it.
-    """
-
-    def __init__(self, live: LiveRuntime) -> None:
-        self._live = live
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-
-    def cut(self) -> int:
-        """Reset every connection, whatever is on it."""
-        writers, self._writers = self._writers, set()
-        for writer in writers:
-            writer.transport.abort()
-        return len(writers)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            address = urlsplit(self._live.credentials.url)
-            there, back = await asyncio.open_connection(address.hostname, address.port)
-            pair = {writer, back}
-            self._writers |= pair
-            await asyncio.wait(
-                [
-                    asyncio.ensure_future(self._carry(reader, back)),
-                    asyncio.ensure_future(self._carry(there, writer)),
-                ]
-            )
-            self._writers -= pair
-            back.close()
-        writer.close()
-
-    @staticmethod
-    async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+class NotBack(AssertionError):
+    """Nothing was acknowledged within the time that a runtime has to come back after a fault."""
 
 
 @contextmanager
@@ -98,60 +65,101 @@ def small_disk() -> Iterator[Path | None]:
                 subprocess.run(["umount", "-l", folder], check=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What is there to do faults with.
+
+    Args:
+        disk: A file system that holds the runtime's data and nothing else; None if there is none.
+        sync_fails: The file that makes syncing fail while it is there; None if it can't be made to.
+        clock: The runtime's wall clock; None if it can't be set.
+    """
+
+    disk: Path | None = None
+    sync_fails: Path | None = None
+    clock: SteppedClock | None = None
+
+
 class Nemesis:
     """Does one fault after the other.
 
     Args:
         live: Whom it is done to.
+        in_process: It is one process.
         wire: What clients reach it by.
-        disk: A file system that holds its data and nothing else; None if there is none.
-        sync_fails: The file that makes syncing fail while it is there; None if it can't be made to.
-        seed: Of what is drawn.
-        calls: The history, which faults are part of.
+        world: The clients', whose history faults are part of.
+        means: What there is to do it with.
     """
 
     def __init__(
-        self,
-        live: LiveRuntime,
-        wire: Wire,
-        seed: int,
-        calls: list[Call],
-        *,
-        disk: Path | None,
-        sync_fails: Path | None,
+        self, live: LiveRuntime, wire: Wire, world: World, means: Means, *, in_process: bool
     ) -> None:
         self._live = live
+        self._in_process = in_process
         self._wire = wire
-        self._disk = disk
-        self._sync_fails = sync_fails
-        self._random = random.Random(f"{seed}-nemesis")
-        self._calls = calls
-        self.done: Counter[str] = Counter()
+        self._world = world
+        self._means = means
+        self._random = random.Random(f"{world.seed}-nemesis")
 
     async def act(self, is_over: Callable[[], bool]) -> None:
-        """Until it is over."""
-        faults: list[Callable[[], Awaitable[str]]] = [
-            self._kill, self._kill, self._pause, self._pause, self._cut, self._fail, self._kill_all,
-        ]  # fmt: skip
-        if self._disk is not None:
-            faults.append(self._fill)
-        if self._sync_fails is not None:
-            faults.append(self._fail_to_sync)
+        """Until it is over.
+
+        Raises:
+            NotBack: The runtime does not come back after a fault.
+        """
+        faults = self._faults()
+        await self._back("starting", is_over)
         while not is_over():
-            await asyncio.sleep(self._random.uniform(*CALM_S))
             began_ns = time.monotonic_ns()
-            what = await self._random.choice(faults)()
-            self.done[what] += 1
-            self._calls.append(
-                Call(
-                    client=-1, kind=Kind.FAULT, target=what, began_ns=began_ns,
-                    ended_ns=time.monotonic_ns(), outcome=Outcome.OK,
-                )
-            )  # fmt: skip
+            what = await self._random.choices(list(faults), list(faults.values()))[0]()
+            if what is not None:
+                self._world.calls.append(
+                    Call(
+                        client=-1, kind=Kind.FAULT, target=what, began_ns=began_ns,
+                        ended_ns=time.monotonic_ns(), outcome=Outcome.OK,
+                    )
+                )  # fmt: skip
+                if self._random.random() >= AT_ONCE:
+                    await self._back(what, is_over)
+            await asyncio.sleep(self._random.uniform(*CALM_S))
+        if self._means.clock is not None:
+            self._means.clock.set(0.0)
+
+    def _faults(self) -> dict[Callable[[], Awaitable[str | None]], float]:
+        """Each with its weight."""
+        faults: dict[Callable[[], Awaitable[str | None]], float] = {
+            self._pause: 2.0,
+            self._pause_long: 0.5,
+            self._cut: 0.5,
+            self._hold: 0.5,
+            self._fail: 0.5,
+            self._send_garbage: 0.5,
+        }
+        if self._in_process:
+            faults[self._kill_all] = 5.0
+        else:
+            faults |= {self._kill: 5.0, self._kill_all: 0.3, self._kill_ray: 0.3}
+        if self._means.disk is not None:
+            faults[self._fill] = 0.3
+        if self._means.sync_fails is not None:
+            faults[self._fail_to_sync] = 0.5
+        if self._means.clock is not None:
+            faults[self._step] = 0.5
+        return faults
+
+    async def _back(self, what: str, is_over: Callable[[], bool]) -> None:
+        """Return when a write that began from now on was acknowledged; or at the end, when nobody writes."""
+        now_ns = time.monotonic_ns()
+        while self._world.accepted_ns < now_ns and not is_over():
+            if time.monotonic_ns() - now_ns > BACK_S * 1e9:
+                raise NotBack(f"nothing is acknowledged {BACK_S:.0f} s after: {what}")
+            await asyncio.sleep(POLL_S)
 
     def _someone(self) -> tuple[str, int] | None:
         """A part of the runtime and its process, if it has one now."""
-        kind = self._random.choice((*PARTS, "host"))
+        if self._in_process:
+            return "everything", self._live.pids()[0]
+        kind = self._random.choice(PARTS)
         try:
             if kind != "host":
                 return kind, self._live.pid_of(kind)
@@ -160,38 +168,80 @@ class Nemesis:
         except (AssertionError, IndexError):
             return None
 
-    async def _kill(self) -> str:
+    # --- processes ------------------------------------------------------------------------------
+
+    async def _kill(self) -> str | None:
         found = await asyncio.to_thread(self._someone)
         if found is None:
-            return "nothing there to hit"
+            return None
         kill(found[1])
         return f"kill {found[0]}"
 
-    async def _pause(self) -> str:
+    async def _kill_all(self) -> str:
+        await asyncio.to_thread(self._live.kill_all)
+        await asyncio.to_thread(self._live.start)
+        return "kill everything"
+
+    async def _kill_ray(self) -> str | None:
+        """Its end is the runtime's, which says so; then it is started again."""
+        server = self._random.choice(RAY)
+        found = await asyncio.to_thread(self._live.pid_running, server)
+        if found is None:
+            return None
+        kill(found)
+        await asyncio.to_thread(self._live.ended_with, "Ray has died")
+        await asyncio.to_thread(self._live.start)
+        return f"kill {server}"
+
+    async def _pause(self) -> str | None:
+        return await self._stopped("pause", self._random.uniform(*PAUSE_S))
+
+    async def _pause_long(self) -> str | None:
+        return await self._stopped("pause long", self._random.uniform(*LONG_S))
+
+    async def _stopped(self, name: str, duration_s: float) -> str | None:
         found = await asyncio.to_thread(self._someone)
         if found is None:
-            return "nothing there to hit"
+            return None
         kill(found[1], signal.SIGSTOP)
-        await asyncio.sleep(self._random.uniform(*PAUSE_S))
+        await asyncio.sleep(duration_s)
         kill(found[1], signal.SIGCONT)
-        return f"pause {found[0]}"
+        return f"{name} {found[0]}"
+
+    # --- connections ----------------------------------------------------------------------------
 
     async def _cut(self) -> str:
         self._wire.cut()
-        return "cut connections"
+        return "reset connections"
+
+    async def _hold(self) -> str:
+        await self._wire.hold(self._random.uniform(*HOLD_S))
+        return "hold connections"
+
+    async def _send_garbage(self) -> str | None:
+        try:
+            credentials = self._live.credentials
+        except OSError:
+            return None
+        address = urlsplit(credentials.url)
+        assert address.hostname is not None
+        assert address.port is not None
+        answers = await garbage.send_some(
+            address.hostname, address.port, self._random, credentials.key
+        )
+        odd = [one for one in answers if one.split()[1:2] == [b"500"]]
+        assert not odd, f"wrong bytes were answered with {odd}"
+        return "wrong bytes"
+
+    # --- disk and clock -------------------------------------------------------------------------
 
     async def _fail(self) -> str:
         (self._live.faults / "ledger.before_write").write_text("fail")
         return "fail a write"
 
-    async def _kill_all(self) -> str:
-        await asyncio.to_thread(self._live.kill_all)
-        await asyncio.to_thread(self._live.start)
-        return "kill everything, start again"
-
     async def _fill(self) -> str:
-        assert self._disk is not None
-        file = self._disk / "filler"
+        assert self._means.disk is not None
+        file = self._means.disk / "filler"
 
         def fill() -> None:
             with file.open("wb", buffering=0) as raw, contextlib.suppress(OSError):
@@ -204,8 +254,13 @@ class Nemesis:
         return "disk full"
 
     async def _fail_to_sync(self) -> str:
-        assert self._sync_fails is not None
-        self._sync_fails.touch()
+        assert self._means.sync_fails is not None
+        self._means.sync_fails.touch()
         await asyncio.sleep(self._random.uniform(*PAUSE_S))
-        self._sync_fails.unlink()
+        self._means.sync_fails.unlink()
         return "sync fails"
+
+    async def _step(self) -> str:
+        assert self._means.clock is not None
+        self._means.clock.set(self._random.uniform(-STEP_S, STEP_S))
+        return "set the clock"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import preloaded
 from tests.histories import history_tasks
 from tests.histories.clients import HistoryClient, World
-from tests.histories.history import Call
-from tests.histories.nemesis import Nemesis, Wire, small_disk
+from tests.histories.history import Call, Kind
+from tests.histories.nemesis import Means, Nemesis, small_disk
+from tests.histories.stepped_clock import SteppedClock
+from tests.histories.wire import Wire
 from tests.ledger import failing_sync
 from tests.stack.live import LiveRuntime
 
-SETTLED_S = 60.0
-"""After the last fault everything that was accepted is done within so long."""
+SETTLED_S = 180.0
+"""After the last fault everything that was accepted is done within so long; a busy machine takes a minute to start."""
 LOOKS_AT_ONCE = 8
 
 
@@ -32,6 +37,7 @@ class Plan:
         sessions: How many are live at once.
         has_faults: Whether anything is done to the runtime.
         in_process: Whether it is all in one process.
+        logs: Where the runtime's logs are kept if no history comes of it.
     """
 
     seed: int = 1
@@ -41,6 +47,7 @@ class Plan:
     sessions: int = 40
     has_faults: bool = True
     in_process: bool = False
+    logs: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +55,23 @@ class Taken:
     """A history, and what was done meanwhile."""
 
     calls: list[Call]
-    faults: Counter[str]
     unfinished: int
     """Runs that had been given all they asked for and had not ended when the history was closed."""
 
+    @property
+    def faults(self) -> Counter[str]:
+        """How often each was done."""
+        return Counter(call.target for call in self.calls if call.kind is Kind.FAULT)
+
 
 async def take(folder: Path, plan: Plan) -> Taken:
-    """Take one, in an empty folder."""
-    environ = failing_sync.library(folder) or {}
+    """Take one, in an empty folder.
+
+    Raises:
+        AssertionError: The runtime does not start, or does not come back after a fault.
+    """
+    syncing = failing_sync.library(folder) or {}
+    clock = SteppedClock.build(folder)
     with small_disk() as disk:
         live = LiveRuntime(
             disk if disk is not None else folder,
@@ -64,61 +80,72 @@ async def take(folder: Path, plan: Plan) -> Taken:
             sessions_per_host=max(2, plan.sessions // 2),
             linger="500ms",
             in_process=plan.in_process,
-            environ=environ,
+            environ=preloaded.together(syncing, clock.environ if clock is not None else {}),
         )
-        await asyncio.to_thread(live.start)
+        sync_fails = syncing.get(failing_sync.VARIABLE)
+        means = Means(
+            disk=disk,
+            sync_fails=Path(sync_fails) if sync_fails is not None else None,
+            clock=clock,
+        )
         try:
-            return await _taken(live, disk, environ.get(failing_sync.VARIABLE), plan)
+            await asyncio.to_thread(live.start)
+            return await _taken(live, means, plan)
+        except BaseException:
+            if plan.logs is not None:
+                shutil.copytree(live.data_dir / "logs", plan.logs, dirs_exist_ok=True)
+                shutil.copy(live.folder / "up.log", plan.logs)
+            raise
         finally:
             await asyncio.to_thread(live.stop)
 
 
-async def _taken(live: LiveRuntime, disk: Path | None, sync_fails: str | None, plan: Plan) -> Taken:
+async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
     world = World(plan.seed, plan.sessions)
-    ending = time.monotonic() + plan.seconds
+    wire = Wire(lambda: live.credentials.url)
+    clock_is_set = plan.has_faults and means.clock is not None
 
-    def is_over() -> bool:
-        return time.monotonic() > ending or len(world.calls) >= plan.calls
+    def ran(key: str) -> list[int]:
+        path = live.marks / f"step-{key}"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
 
-    wire = Wire(live)
     async with wire as url:
         key = live.credentials.key
-        clients = [HistoryClient(number, url, key, world) for number in range(plan.clients)]
-        nemesis = Nemesis(
-            live,
-            wire,
-            plan.seed,
-            world.calls,
-            disk=disk,
-            sync_fails=Path(sync_fails) if sync_fails is not None else None,
-        )
-        async with asyncio.TaskGroup() as group:
+        wall_ns = None if clock_is_set else time.monotonic_ns() - time.time_ns()
+        clients = [
+            HistoryClient(number, url, key, world, ran, wall_ns) for number in range(plan.clients)
+        ]
+        nemesis = Nemesis(live, wire, world, means, in_process=plan.in_process)
+        try:
+            async with asyncio.TaskGroup() as group:
+                is_over = _end(world, plan)
+                for client in clients:
+                    group.create_task(client.live(is_over))
+                if plan.has_faults:
+                    group.create_task(nemesis.act(is_over))
+            unfinished = await _look_at_all(clients[0], world)
+        finally:
             for client in clients:
-                group.create_task(client.live(is_over))
-            if plan.has_faults:
-                group.create_task(nemesis.act(is_over))
-        unfinished = await _look_at_all(clients[0], world, live.marks)
-        for client in clients:
-            await client.close()
-    return Taken(world.calls, nemesis.done, unfinished)
+                await client.close()
+    return Taken(world.calls, unfinished)
 
 
-async def _look_at_all(client: HistoryClient, world: World, marks: Path) -> int:
+def _end(world: World, plan: Plan) -> Callable[[], bool]:
+    ending = time.monotonic() + plan.seconds
+    return lambda: time.monotonic() > ending or len(world.calls) >= plan.calls
+
+
+async def _look_at_all(client: HistoryClient, world: World) -> int:
     """Read everything once more, when all that was accepted is done; how many runs it was not done for."""
     unfinished = list(world.places)
     ending = time.monotonic() + SETTLED_S
     while (unfinished := await client.unsettled(unfinished)) and time.monotonic() < ending:
         await asyncio.sleep(0.5)
-
-    def ran(key: str) -> list[int]:
-        path = marks / f"step-{key}"
-        return [int(line) for line in path.read_text().split()] if path.exists() else []
-
     places = [*world.left, *world.places]
     for begin in range(0, len(places), LOOKS_AT_ONCE):
         some = places[begin : begin + LOOKS_AT_ONCE]
+        await asyncio.gather(*(client.read_run(place) for place in some))
         await asyncio.gather(*(client.read_log(place) for place in some))
         await asyncio.gather(*(client.read_token(place) for place in some))
-        await asyncio.gather(*(client.read_run(place, ran) for place in some))
     await client.read_uses({place.public_id for place in places})
     return len(unfinished)

@@ -85,10 +85,26 @@ def uses(began: int, ended: int, count: int) -> Call:
     return call(Kind.READ_USES, "pub", began, ended, {"uses": count, "max": 2})
 
 
-def run(took: list[int], waits: list[str], *steps: tuple[str, int, list[int]]) -> Call:
+def run(
+    took: list[int],
+    waits: list[str],
+    *steps: tuple[str, int | None, list[int]],
+    began: int = 90,
+    ended: int = 91,
+) -> Call:
     """A read of a run."""
     told = {"stream": S, "waits": waits, "took": took, "steps": [list(step) for step in steps]}
-    return call(Kind.READ_RUN, "run", 90, 91, told)
+    return call(Kind.READ_RUN, "run", began, ended, told)
+
+
+def session(began: int, ended: int, wait: str | None, *, is_over: bool = False) -> Call:
+    """A read of a session."""
+    return call(Kind.READ_SESSION, "ses", began, ended, {"wait": wait, "is_over": is_over})
+
+
+def create(name: str, operation: str, began: int, ended: int) -> Call:
+    """A creation."""
+    return call(Kind.CREATE, "token", began, ended, {"id": name}, operation=operation)
 
 
 GOOD: dict[str, list[Call]] = {
@@ -110,6 +126,23 @@ GOOD: dict[str, list[Call]] = {
         token(1, 2, "pending"), token(10, 11, "completed", 1),
     ],
     "uses": [use(1, 0, 1, 1), use(2, 2, 9, None), spent(3, 10, 11), uses(12, 13, 2)],
+    "creations": [create("a", "one", 0, 1), create("b", "two", 0, 1), create("a", "one", 2, 3)],
+    "a session": [
+        session(0, 5, "wait"), answer(1, 1, 6, 1), session(2, 7, None), session(8, 9, None, is_over=True),
+        log(10, 11, (1, "wait")),
+    ],
+    "a step that ran again before it was recorded, and nobody's clock tells": [
+        answer(1, 0, 1, 1), session(50, 60, "later"), log(70, 71, (1, "wait")),
+        run([1], ["wait", "later"], ("key", None, [10, 59])),
+    ],
+    "a run whose log was read before it took": [
+        send(1, 0, 1, 1), log(2, 3, (1, None)), run([1], ["wait"], ("key", 50, [10])),
+    ],
+    "a run whose log nobody could read": [run([1], ["wait"], ("key", 50, [10]))],
+    "two reads of a run": [
+        answer(1, 0, 1, 1), log(2, 3, (1, "wait")), run([], ["wait"], began=1, ended=9),
+        run([1], ["wait"], ("key", None, [4]), began=2, ended=5),
+    ],
     "a run": [
         answer(1, 0, 1, 1), log(2, 3, (1, "wait")), run([1], ["wait"], ("key", 50, [10, 40])),
     ],
@@ -168,6 +201,11 @@ BAD: dict[str, tuple[str, list[Call]]] = {
         "uses", [use(1, 0, 1, None, outcome=Outcome.REFUSED), uses(9, 10, 1)],
     ),
     "a use not counted": ("uses", [use(1, 0, 1, 1), uses(9, 10, 0)]),
+    "a run took what the log never shows as taken": (
+        "runs",
+        [send(1, 0, 1, 1), run([1], ["wait"], ("key", 50, [10])), log(95, 96, (1, None))],
+    ),
+    "a run took without waiting": ("runs", [run([1], [], ("key", 50, [10]))]),
     "a run took another": (
         "runs", [send(1, 0, 1, 1), log(2, 3, (1, "wait")), run([2], ["wait"], ("key", 50, [10]))],
     ),
@@ -178,10 +216,60 @@ BAD: dict[str, tuple[str, list[Call]]] = {
         "steps",
         [send(1, 0, 1, 1), log(2, 3, (1, "wait")), run([1], ["wait"], ("k", 50, [10]), ("k", 60, [10]))],
     ),
+    "two created one": ("creations", [create("a", "one", 0, 1), create("a", "two", 2, 3)]),
+    "created another when it was repeated": (
+        "repeats", [create("a", "one", 0, 1), create("b", "one", 2, 3)],
+    ),
+    "its session shows it pending after it was answered": (
+        "waits", [answer(1, 0, 1, 1), session(2, 3, "wait")],
+    ),
+    "its run was over": (
+        "runs", [session(0, 1, None, is_over=True), session(2, 3, None)],
+    ),
+    "a journal that shrinks": (
+        "runs",
+        [
+            answer(1, 0, 1, 1), log(2, 3, (1, "wait")),
+            run([1], ["wait"], ("key", None, [10]), began=20, ended=21), run([], ["wait"]),
+        ],
+    ),
+    "a journal that changes": (
+        "runs", [run([], ["wait"], began=20, ended=21), run([], ["other", "third"])],
+    ),
+    "a step ran again after a read had shown its outcome": (
+        "steps",
+        [
+            answer(1, 0, 1, 1), log(2, 3, (1, "wait")),
+            run([1], ["wait"], ("key", None, [10]), began=20, ended=21),
+            run([1], ["wait"], ("key", None, [10, 60])),
+        ],
+    ),
+    "a step ran again after a later wait was seen": (
+        "steps",
+        [
+            answer(1, 0, 1, 1), session(50, 55, "later"), log(70, 71, (1, "wait")),
+            run([1], ["wait", "later"], ("key", None, [10, 60])),
+        ],
+    ),
+    "a step ran again after a later wait was answered": (
+        "steps",
+        [
+            answer(1, 0, 1, 1), answer(2, 50, 75, 2, "later"), log(80, 81, (1, "wait"), (2, "later")),
+            run([1], ["wait", "later"], ("key", None, [10, 60])),
+        ],
+    ),
+    "a bound that changes": (
+        "uses",
+        [use(1, 0, 1, 1), uses(2, 3, 1), call(Kind.READ_USES, "pub", 4, 5, {"uses": 1, "max": 3})],
+    ),
     "recorded and never run": (
         "steps", [send(1, 0, 1, 1), log(2, 3, (1, "wait")), run([1], ["wait"], ("key", 50, []))],
     ),
 }  # fmt: skip
+
+
+def test_each_kind_of_promise_is_broken_in_some_history() -> None:
+    assert {kind for kind, _ in BAD.values()} == set(checker.PROMISES)
 
 
 @pytest.mark.parametrize("name", GOOD)

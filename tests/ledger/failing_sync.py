@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests import preloaded
 
 VARIABLE = "HELMR_TEST_SYNC_FAILS"
 
 
 def library(folder: Path) -> Mapping[str, str] | None:
     """What such a process's environment needs; None where there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
+    built = preloaded.library(Path(__file__).with_name("failing_sync.c"), folder)
+    if built is None:
         return None
-    built = folder / "failing_sync.so"
-    source = Path(__file__).with_name("failing_sync.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, source, "-ldl"], check=True)
-    return {"LD_PRELOAD": str(built), VARIABLE: str(folder / "sync-fails")}
+    return {preloaded.PRELOAD: str(built), VARIABLE: str(folder / "sync-fails")}

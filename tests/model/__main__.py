@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
+from tests.figures import record
 from tests.model.commands import COMMANDS, LATE, Generator
 from tests.model.compare import report
 from tests.model.core_door import in_core
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=100_000)
     parser.add_argument("--commands", type=int, default=COMMANDS, help="of each sequence")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--record", action="store_true", help="add it to the figures on record")
     options = parser.parse_args()
     if options.seed is not None:
         found = report(options.seed, LATE, options.commands, in_core)
@@ -55,6 +57,8 @@ def main() -> int:
             reached.update(part)
             if differing:
                 sys.stdout.write(differing[0] + "\n")
+                if options.record:
+                    _record(options, sum(reached.values()), differences=len(differing))
                 pool.shutdown(cancel_futures=True)
                 return 1
     for name, count in sorted(reached.items()):
@@ -64,7 +68,17 @@ def main() -> int:
     sys.stdout.write(
         f"{options.sequences:,} sequences, {commands:,} commands, {took:.0f} s: no difference\n"
     )
+    if options.record:
+        _record(options, commands, differences=0)
     return 0
+
+
+def _record(options: argparse.Namespace, commands: int, *, differences: int) -> None:
+    given = f"--first {options.first} --sequences {options.sequences} --record"
+    figures = {
+        "sequences": options.sequences, "commands": commands, "differences": differences,
+    }  # fmt: skip
+    record.add("model", f'make model MODEL_ARGS="{given}"', figures)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from tests.figures import record
 from tests.simulation.planted import planted
 from tests.simulation.probes import FEWEST, unreached
 from tests.simulation.shrink import shrink
@@ -24,6 +25,8 @@ STEPS = 8_000
 """Of a seed, before it is brought to its end."""
 
 HASH_SEED = "PYTHONHASHSEED"
+FAULT = "fault:"
+"""What the counts of faults begin with."""
 
 
 def main(arguments: list[str]) -> int:
@@ -46,6 +49,7 @@ def main(arguments: list[str]) -> int:
         counts.update(outcome.counts)
         if outcome.failure is not None:
             _say(f"{seeds} seeds, {steps} steps")
+            _record(arguments, options, seeds, steps, counts, broken=1)
             _say(f"{outcome.rule} after {outcome.steps} steps: {outcome.failure}")
             _show(counts, options)
             only = options.only
@@ -65,6 +69,7 @@ def main(arguments: list[str]) -> int:
         f"and {cpu_s:.1f} s of processor: {steps / cpu_s:.0f} a second of it"
     )
     _show(counts, options)
+    _record(arguments, options, seeds, steps, counts, broken=0)
     missing = unreached(counts) if options.probes else []
     for name in missing:
         _say(f"never reached: {name}")
@@ -73,6 +78,34 @@ def main(arguments: list[str]) -> int:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+def _record(
+    arguments: list[str],
+    options: argparse.Namespace,
+    seeds: int,
+    steps: int,
+    counts: Counter[str],
+    *,
+    broken: int,
+) -> None:
+    """Write down what was simulated, if that is wanted; beside what was before."""
+    if not options.record:
+        return
+    times = os.times()
+    given = " ".join(one for one in arguments if one != "--probes")
+    figures = {
+        "seeds": seeds,
+        "steps": steps,
+        "cpu_s": round(times.children_user + times.children_system),
+        "faults": {
+            name.removeprefix(FAULT): count
+            for name, count in sorted(counts.items())
+            if name.startswith(FAULT)
+        },
+        "broken": broken,
+    }
+    record.add("simulation", f'make simulate SIMULATE_ARGS="{given}"', figures)
 
 
 def _show(counts: Counter[str], options: argparse.Namespace) -> None:
@@ -144,6 +177,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--probes", action="store_true", help="fail if a rare branch was not reached"
     )
     parser.add_argument("--bug", help="with a planted bug")
+    parser.add_argument("--record", action="store_true", help="add it to the figures on record")
     return parser.parse_args(arguments)
 
 

@@ -187,6 +187,17 @@ class LiveRuntime:
         self._process = None
         self._forget_client()
 
+    def ended_with(self, said: str) -> None:
+        """Wait until it has ended by itself, having said why."""
+        assert self._process is not None
+        code = self._process.wait(START_S)
+        written = (self.folder / "up.log").read_text()
+        last = written[written.rfind("Ray runs on") :]
+        assert code != 0, f"it ended well: {last}"
+        assert said in last, last
+        self._process = None
+        self._forget_client()
+
     # --- processes ------------------------------------------------------------------------------
 
     def pids(self) -> list[int]:
@@ -221,6 +232,11 @@ class LiveRuntime:
             except OSError:
                 continue
         raise AssertionError(f"no process writes {path}")
+
+    def pid_running(self, program: str) -> int | None:
+        """The process of a program of this name, of Ray's."""
+        found = (pid for pid in self.pids() if Path(command(pid).split(" ")[0]).name == program)
+        return next(found, None)
 
     # --- shorthand ------------------------------------------------------------------------------
 
