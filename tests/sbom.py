@@ -83,14 +83,14 @@ def _component(name: str, kind: str) -> dict[str, Any]:
         "version": found.version,
         "purl": _url(name),
     }
-    if summary := found.metadata.get("Summary"):
+    if summary := _said(found, "Summary"):
         made["description"] = summary
     return made | _licenses(found)
 
 
 def _licenses(found: Distribution) -> dict[str, Any]:
     """As its metadata says: an SPDX expression, else the names of its classifiers."""
-    if expression := found.metadata.get("License-Expression"):
+    if expression := _said(found, "License-Expression"):
         return {"licenses": [{"expression": expression}]}
     names = [
         one.rpartition(" :: ")[2]
@@ -98,6 +98,10 @@ def _licenses(found: Distribution) -> dict[str, Any]:
         if one.startswith("License :: ")
     ]
     return {"licenses": [{"license": {"name": name}} for name in names]} if names else {}
+
+
+def _said(found: Distribution, field: str) -> str | None:
+    return found.metadata[field] if field in found.metadata else None
 
 
 def _url(name: str) -> str:
