@@ -101,7 +101,8 @@ def _licenses(found: Distribution) -> dict[str, Any]:
 
 
 def _said(found: Distribution, field: str) -> str | None:
-    return found.metadata[field] if field in found.metadata else None
+    lines = found.metadata.get_all(field)
+    return lines[0] if lines else None
 
 
 def _url(name: str) -> str:
