@@ -206,6 +206,7 @@ async def test_screens(told: Bench, hook: Endpoint, size: tuple[int, int]) -> No
     await told.form()
     await told.press(*"nightly", "tab", *"0 3 * * mon-fri")
     await told.sees("2026-11-25 03:00")
+    await told.until(lambda: told.app.screen.draft_state == "draft saved")
     await look(told, f"schedule-new-{tail}")
     await told.press("escape", "escape", "n")
     await told.on("NoticesScreen")
