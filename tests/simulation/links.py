@@ -75,7 +75,7 @@ class Links:
             return
         link = self.by_id[principal.id or ""]
         if link.has_ended_a_wait:
-            return  # a record that was given back is free for other waits
+            return  # what a rewind gave back is free, and a completed token fulfils later waits too
         link.has_ended_a_wait = True
         what = f"{principal.id} answers {entry.body['wait_id']}, and is for {link.wait_id}"
         self._check(entry.body["wait_id"] == link.wait_id, "S-74", what)
