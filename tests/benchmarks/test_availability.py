@@ -25,6 +25,7 @@ def test_a_table_has_a_line_for_each_kind_and_checkout_with_medians_and_the_wors
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(500)
 def test_a_runtime_of_many_processes_answers_again_after_each_kind_of_fault() -> None:
     found = take(HERE, KINDS, rounds=1, in_process=False, linger="1s")

@@ -272,9 +272,10 @@ async def test_a_real_helmr_does_a_small_hot_case(tmp_path: Path) -> None:
     system = Helmr()
     try:
         await system.start(tmp_path)
-        small = replace(OPTIONS, sizes=replace(OPTIONS.sizes, hot_answers=3))
+        # As many as processor time, which is told by the hundredth of a second, can't miss.
+        small = replace(OPTIONS, sizes=replace(OPTIONS.sizes, hot_answers=30))
         found = await CASES["a"].run(system, 1, small)
-        assert found.operations == 3
+        assert found.operations == 30
         assert found.server_cpu_s > 0
         assert found.pss_bytes > 0
         assert system.settings()["hosts"].isdecimal()

@@ -374,16 +374,15 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
             self._arm()
 
     def _begun(self, start: StartSession) -> tuple[Entry, ...]:
-        cipher = self._bodies.cipher(start.session_id)
-        return start_entries(start, self.clock.now(), None, None, cipher)
+        now, cipher = self.clock.now(), self._bodies.cipher(start.session_id)
+        return start_entries(start, now, None, None, cipher)
 
     def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
         cipher = self._bodies.cipher(self.index.nil.session_id)
         return continue_head(self.index.nil, drafts, now, None, cipher)
 
     def _checkpoint(self, session_id: str, offset: int) -> str | None:
-        stored = self.stored.checkpoints.get((session_id, offset))
-        if stored is None:
+        if (stored := self.stored.checkpoints.get((session_id, offset))) is None:
             return None
         seq = self.recent(offset).seq
         return self._bodies.open_checkpoint(stored, session_id=session_id, seq=seq)
@@ -391,8 +390,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
     def _earlier(self, session_id: str, checkpoint: str | None) -> dict[int, str]:
         """The earlier checkpoints that one names."""
         offsets = pieces(checkpoint) if checkpoint is not None else ()
-        texts = {offset: self._checkpoint(session_id, offset) for offset in offsets}
-        return {offset: text for offset, text in texts.items() if text is not None}
+        texts = ((offset, self._checkpoint(session_id, offset)) for offset in offsets)
+        return {offset: text for offset, text in texts if text is not None}
 
     def _held(self, head: Head) -> None:
         self.stored.holdings.append((head.session_id, head.epoch, head.held_by))
