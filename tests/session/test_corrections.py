@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from typing import Any
 
@@ -18,15 +19,22 @@ answers = streams.input("answers", schema=str)
 replies = streams.output("replies", schema=str)
 
 did: Counter[str] = Counter()
-held = asyncio.Event()
-began = asyncio.Event()
+held = threading.Event()
+began = threading.Event()
+"""Between a test and its steps, whose loop has a thread of its own."""
+
+
+async def reached(event: threading.Event) -> None:
+    """Return when it is set, by whichever thread."""
+    while not event.is_set():
+        await asyncio.sleep(0.002)
 
 
 @pytest.fixture(autouse=True)
 def afresh() -> None:
     global held, began
     did.clear()
-    held, began = asyncio.Event(), asyncio.Event()
+    held, began = threading.Event(), threading.Event()
 
 
 @step
@@ -39,7 +47,7 @@ async def do(name: str) -> str:
 async def hold(name: str) -> str:
     did[name] += 1
     began.set()
-    await held.wait()
+    await reached(held)
     return name
 
 
@@ -200,7 +208,7 @@ async def test_code_that_executes_is_severed_and_what_it_says_is_ignored(harness
         session = await h.start("holds")
         await session.answer("a", settle=False)
         async with asyncio.timeout(10):
-            await began.wait()
+            await reached(began)
         [first] = await waits(session)
         seen = await session.preview(wait_id=first)
         assert [(one.state, one.step_key == one.new_key) for one in seen.steps] == [
@@ -451,7 +459,7 @@ async def pay(amount: int) -> str:
     made = payments.charge(step_key(), amount)
     if amount == STUCK:
         began.set()
-        await held.wait()
+        await reached(held)
     return made
 
 
@@ -496,7 +504,7 @@ async def test_a_payment_that_was_under_way_keeps_its_key(harness) -> None:
     async with harness(invoice) as h:
         session = await h.start("invoice")
         await session.answer(str(STUCK), settle=False)
-        await began.wait()
+        await reached(began)
         (key,) = payments.charges
         await session.rewind(to_op=2, settle=False)  # nobody knows whether it was done
         held.set()
