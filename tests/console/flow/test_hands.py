@@ -169,7 +169,7 @@ async def test_a_rival_noticed_early_is_shown_with_what_was_answered(bench: Benc
     await bench.sees("The wait is fulfilled by ben")
     await bench.sees(" UTC")
     await bench.sees("~ decision")
-    await bench.sees("their answer against yours: 2 changed")
+    await bench.sees("theirs against yours: 2 changed")
     assert screen.form.cells()["note"] == "mine"
 
 
