@@ -155,6 +155,7 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     assert "no runtime is running" in again.stderr
 
 
+@pytest.mark.long
 def test_up_refused_for_a_second_data_directory_leaves_no_fresh_keys(
     cluster: RayCluster, folder: Path, tmp_path: Path
 ) -> None:

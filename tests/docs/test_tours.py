@@ -181,7 +181,10 @@ def reader() -> Iterator[Reader]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("tour", sorted(TOURS))
+@pytest.mark.parametrize(
+    "tour",
+    [pytest.param(one, marks=[pytest.mark.long] * (one != "README")) for one in sorted(TOURS)],
+)
 def test_the_tour_works_as_written(reader: Reader, tour: str) -> None:
     steps = blocks(*TOURS[tour])
     assert {kind for kind, _ in steps} == {"python", "sh", "text"}

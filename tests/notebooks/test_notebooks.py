@@ -74,6 +74,7 @@ def shown(page: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_the_experiment_runs_and_repeats_itself(build: ModuleType) -> None:
     page, pictures = build.render(build.execute(NOTEBOOKS[1]), NAMES[1])

@@ -163,6 +163,7 @@ async def test_a_killed_gateway_is_shown_and_the_console_stays(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("terminal", [(120, 36)], indirect=True, ids=["120x36"])
 async def test_hostile_text_sends_no_byte_of_its_own(
