@@ -35,6 +35,7 @@ FORM_READY = "What would be sent"
 EMPTY = r"not complete yet|│ \"\" "
 """What would be sent of a form that nobody has touched; of a text that is nothing but it, an empty text."""
 FITS = "fits the schema"
+REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
@@ -61,14 +62,18 @@ class Handled:
     """What one wait cost.
 
     Attributes:
-        begun_s: When the key was pressed that brought it, by `time.time`.
-        confirmed_s: When the last key of its answer was pressed.
+        tries: By `time.time`, when the key was pressed that brought it, and when the last key of its answer; more than
+            one where an answer did not arrive, as when the runtime had died.
         keys: Keys that are not typed text.
     """
 
-    begun_s: float
-    confirmed_s: float = 0.0
+    tries: list[tuple[float, float]] = field(default_factory=list)
     keys: int = 0
+
+    def spans(self, receipt_s: float) -> list[tuple[float, float]]:
+        """When it was with the operator, the last time until its receipt."""
+        (begun_s, confirmed_s), *earlier = self.tries[::-1]
+        return [*earlier, (begun_s, max(confirmed_s, receipt_s))]
 
 
 @dataclass
@@ -140,9 +145,9 @@ class Operator:
 
     def _confirms(self, number: int) -> None:
         begun_s, keys = self._begun
-        found = self.tally.handled.setdefault(number, Handled(begun_s))
+        found = self.tally.handled.setdefault(number, Handled())
         found.keys += self.tally.keys - keys
-        found.confirmed_s = time.time()
+        found.tries.append((begun_s, time.time()))
 
 
 class ConsoleOperator(Operator):
@@ -201,8 +206,18 @@ class ConsoleOperator(Operator):
             if "typed before this could be read" in self.text():
                 await asyncio.sleep(READS_S)
                 await self.key(CTRL_S)
+            if REVIEWED in self.text():
+                await self._sends_reviewed()
             await asyncio.sleep(LOOK_EVERY_S)
         raise AssertionError(f"no question but #{after} is on:\n{self.text()}")
+
+    async def _sends_reviewed(self) -> None:
+        """What was tried before, when the runtime died over it, is reviewed once more."""
+        await asyncio.sleep(READS_S)
+        await self.key(CTRL_S)
+        async with asyncio.timeout(SEES_WITHIN_S):
+            while REVIEWED in self.text():
+                await asyncio.sleep(LOOK_EVERY_S)
 
     # --- the list
 

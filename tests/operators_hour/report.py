@@ -82,8 +82,8 @@ def measured(
                 if told.get(wait["id"], deadline_s) > last_tenth_s:
                     untold.append(one.number)
         if by == "ana" and (handled := tally.handled.get(one.number)) is not None:
-            spans.append((handled.begun_s, seconds(wait["resolved_at"])))
-            kinds[one.kind].append((handled.keys, handled.confirmed_s - handled.begun_s))
+            spans += handled.spans(seconds(wait["resolved_at"]))
+            kinds[one.kind].append((handled.keys, covered(handled.tries)))
     gone = [outage] if outage is not None else []
     by_kind = {
         kind: (len(found), mean(keys for keys, _ in found), mean(took for _, took in found))

@@ -88,7 +88,7 @@ def one_of(fate: Fate) -> Asked:
 def test_an_answer_counts_as_right_only_if_the_run_got_it_from_whom_it_was_planned() -> None:
     mine, raced, legal = one_of(Fate.OPERATOR), one_of(Fate.RACED), one_of(Fate.EXPIRES)
     plan = by_number([mine, raced, legal])
-    tally = Tally(keys=7, handled={mine.number: Handled(BEGAN.timestamp(), keys=2)})
+    tally = Tally(keys=7, handled={mine.number: Handled([tried(0, 1)], keys=2)})
     right = [
         ended(mine, "ana", mine.result),
         ended(raced, "bo", raced.result),
@@ -106,10 +106,22 @@ def test_an_answer_counts_as_right_only_if_the_run_got_it_from_whom_it_was_plann
     assert measured(plan, tally, [ended(legal, "ana", "yes")], {}, outage=None).wrong
 
 
+def tried(begun_s: float, confirmed_s: float) -> tuple[float, float]:
+    return BEGAN.timestamp() + begun_s, BEGAN.timestamp() + confirmed_s
+
+
+def test_a_wait_that_is_answered_twice_is_not_with_the_operator_between() -> None:
+    mine = one_of(Fate.OPERATOR)
+    tally = Tally(handled={mine.number: Handled([tried(-100, -98), tried(7, 8)], keys=4)})
+    found = measured(by_number([mine]), tally, [ended(mine, "ana", mine.result)], {}, outage=None)
+    assert found.handling_s == 2 + 3
+    assert found.by_kind[mine.kind] == (1, 4, 3)
+
+
 def test_time_without_a_runtime_is_not_the_operators() -> None:
     mine = one_of(Fate.OPERATOR)
     began_s = BEGAN.timestamp()
-    tally = Tally(handled={mine.number: Handled(began_s)})
+    tally = Tally(handled={mine.number: Handled([tried(0, 1)])})
     waits = [ended(mine, "ana", mine.result)]
     outage = (began_s + 7, began_s + 30)
     found = measured(by_number([mine]), tally, waits, {}, outage=outage)
@@ -135,9 +147,9 @@ def test_who_is_told_in_the_last_tenth_was_told_too_late() -> None:
 def test_the_bounds_say_what_they_are_broken_by() -> None:
     mine = one_of(Fate.OPERATOR)
     waits = [ended(mine, "ana", mine.result)]
-    tally = Tally(keys=100, handled={mine.number: Handled(BEGAN.timestamp(), keys=4)})
+    tally = Tally(keys=100, handled={mine.number: Handled([tried(0, 1)], keys=4)})
     old = measured(by_number([mine]), tally, waits, {}, outage=None)
-    half = Tally(keys=60, handled={mine.number: Handled(BEGAN.timestamp() + 4, keys=4)})
+    half = Tally(keys=60, handled={mine.number: Handled([tried(4, 5)], keys=4)})
     new = measured(by_number([mine]), half, waits, {}, outage=None)
     assert list(broken_bounds({"before": old, "now": new}, "before", "now")) == []
     assert list(broken_bounds({"before": old, "now": old}, "before", "now")) == [
