@@ -40,7 +40,7 @@ POLL_S = 20.0
 """Longest that the ledger holds one poll open."""
 
 PAUSE_FIRST_S = 0.05
-PAUSE_MAX_S = 0.2
+PAUSE_MAX_S = 1.0
 """Between polls while the ledger is away."""
 
 QUIET_S = 0.1
