@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from tests.ledger.sessions import SMALL, Hand, running
 
@@ -14,13 +15,19 @@ SESSIONS = 20
 
 
 async def main(path: Path) -> None:
-    """Twenty sessions write side by side."""
+    """Twenty sessions write side by side, while the tables are written over and over."""
     clock = SystemClock()
     ledger = await open_ledger(path, clock=clock, settings=SMALL)
     sys.stdout.write("open\n")
     sys.stdout.flush()
     hands = await asyncio.gather(*(running(ledger, clock) for _ in range(SESSIONS)))
-    await asyncio.gather(*map(write_for_ever, hands))
+    await asyncio.gather(project_for_ever(ledger), *map(write_for_ever, hands))
+
+
+async def project_for_ever(ledger: DuckLedger) -> None:
+    """What commits are beside."""
+    while True:
+        await ledger.read_tables(lambda _: None)
 
 
 async def write_for_ever(hand: Hand) -> None:

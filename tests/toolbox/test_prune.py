@@ -453,7 +453,7 @@ async def test_a_kill_leaves_all_or_nothing(tmp_path: Path, clock: FakeClock) ->
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
     seen: list[Audit] = []
     database = ledger._group.database
-    original: Callable[..., None] = database.commit
+    original: Callable[..., None] = database.store
 
     def writing(appends: Any) -> None:
         # What a kill would leave, before and after the one transaction.
@@ -464,7 +464,7 @@ async def test_a_kill_leaves_all_or_nothing(tmp_path: Path, clock: FakeClock) ->
     await ledger._group.project()
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        patched.setattr(database, "commit", writing)
+        patched.setattr(database, "store", writing)
         assert (await ledger.prune(OLD)).sessions == 3
     await ledger.close()
     before, after = seen

@@ -185,6 +185,23 @@ class Projection:
     chains: dict[str, str] = field(default_factory=dict)
     pruned: list[str] = field(default_factory=list)
 
+    def absorb(self, later: Projection) -> None:
+        """Take in what was gathered after this, as if all had been folded here."""
+        self.through = later.through
+        self.new_sessions |= later.new_sessions
+        self.touched |= later.touched
+        self.new_runs |= later.new_runs
+        self.runs |= later.runs
+        self.new_waits |= later.new_waits
+        self.waits |= later.waits
+        for wait_id, (assignee,) in later.assigned.items():
+            self._wait_assigned(wait_id, assignee)
+        self.operations += later.operations
+        self.send_keys |= later.send_keys
+        self.token_tags |= later.token_tags
+        self.chains |= later.chains
+        self.pruned += later.pruned
+
     def fold(self, entry: Entry, head: Head) -> None:
         """Fold one stored entry, after its session's head."""
         assert entry.feed_offset is not None

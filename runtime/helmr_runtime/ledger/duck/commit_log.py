@@ -10,7 +10,8 @@ a text holds can pass for a header. Reading ends at the first record that is tor
 is what an earlier round has left, or was never acknowledged. `log` is a number that the database has too: a file that
 belongs to another ledger is found out.
 
-Every method blocks; all are called in the ledger's writer thread, but for `has_unmerged` and `lacks`.
+Every method blocks. One thread appends; another one, which writes the database, asks what is `to_merge` and says
+what was `merged`, while the first goes on.
 
 Invariants: S-52, S-60 (on disk when `append` returns), S-65.
 """
@@ -21,6 +22,7 @@ import contextlib
 import json
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,8 @@ class CommitLog:
         """The records that are not in the database, each with its number."""
         self._sessions: set[str] = set()
         """Whose they are."""
+        self._lock = threading.Lock()
+        """Held by who writes to the file or changes what is unmerged."""
 
     @property
     def has_unmerged(self) -> bool:
@@ -82,7 +86,12 @@ class CommitLog:
 
     def unmerged(self) -> Appends:
         """What stands here and not in the database."""
-        return joined(appends for _, appends in self._unmerged)
+        return self.to_merge()[1]
+
+    def to_merge(self) -> tuple[int, Appends]:
+        """Number of the last record, and what stands up to it and not in the database."""
+        with self._lock:
+            return self.number, joined(appends for _, appends in self._unmerged)
 
     def lacks(self, session_id: str) -> bool:
         """The database lacks something of that session; also to be asked from other threads."""
@@ -132,8 +141,12 @@ class CommitLog:
         Raises:
             OSError: It is not, and the next one takes its place.
         """
-        assert self._fd is not None
         text = _text(appends)
+        with self._lock:
+            self._append(appends, text)
+
+    def _append(self, appends: Appends, text: bytes) -> None:
+        assert self._fd is not None
         number = self.number + 1
         checksum = _checksum(self._id, number, text)
         header = HEADER.pack(MARK, self._id, number, len(text), checksum)
@@ -155,18 +168,19 @@ class CommitLog:
 
     def _keep(self, number: int, appends: Appends) -> None:
         self._unmerged.append((number, appends))
-        self._sessions.update(entry.session_id for entry in appends.entries)
-        self._sessions.update(one.session_id for one in appends.checkpoints)
+        self._sessions |= _sessions_of(appends)
 
     def merged(self, number: int) -> None:
         """The database has everything up to that record."""
-        self._unmerged = [one for one in self._unmerged if one[0] > number]
-        if not self._unmerged:
-            self._place = 0
-            self._sessions = set()
-            if self._fd is not None and self._size > FULL_BYTES:
-                os.ftruncate(self._fd, 0)
-                self._size = 0
+        with self._lock:
+            # Others look at these without the lock: each is replaced as a whole.
+            self._unmerged = [one for one in self._unmerged if one[0] > number]
+            self._sessions = set().union(*(_sessions_of(one) for _, one in self._unmerged))
+            if not self._unmerged:
+                self._place = 0
+                if self._fd is not None and self._size > FULL_BYTES:
+                    os.ftruncate(self._fd, 0)
+                    self._size = 0
 
     def close(self) -> None:
         """Close the file; it is empty if the database has everything."""
@@ -176,6 +190,11 @@ class CommitLog:
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
         self._fd = None
+
+
+def _sessions_of(appends: Appends) -> set[str]:
+    written = {entry.session_id for entry in appends.entries}
+    return written | {checkpoint.session_id for checkpoint in appends.checkpoints}
 
 
 def read_unmerged(path: Path, log_id: int, number: int) -> Appends:

@@ -200,10 +200,16 @@ class Database:
             self.heal()
 
     # --- commits ----------------------------------------------------------------------------------
+    # `commit` may be called in a thread of its own, while the writer's does anything but `open` and `close`.
 
     def is_behind(self, session_id: str | None = None) -> bool:
         """Readers don't see everything that was committed, of that session or any; to be asked from any thread."""
         return self._log.has_unmerged if session_id is None else self._log.lacks(session_id)
+
+    @property
+    def is_log_full(self) -> bool:
+        """Nothing more can be committed before `merge`; to be asked from any thread."""
+        return self._log.is_full
 
     @property
     def log_bytes(self) -> int:
@@ -213,22 +219,21 @@ class Database:
     def commit(self, appends: Appends) -> None:
         """Bring it to disk, in the log; readers see it after the next transaction or `merge`.
 
-        What removes sessions is brought into the database at once: no log can say that of what it holds.
+        Raises:
+            OSError: It is not on disk.
+        """
+        self._log.append(appends)
+        if appends.head is not None:
+            self._write_mark(HeadPosition(*appends.head))
+
+    def store(self, appends: Appends) -> None:
+        """Bring it to disk, in the database, while nothing else commits.
+
+        That is for what removes sessions: no log can say that of what it holds.
 
         Raises:
             duckdb.Error, OSError, StoreUnavailable: It is not on disk.
         """
-        head = appends.head
-        if appends.removals:
-            self._store(appends)
-        else:
-            if self._log.is_full:
-                self.merge()
-            self._log.append(appends)
-        if head is not None:
-            self._write_mark(HeadPosition(*head))
-
-    def _store(self, appends: Appends) -> None:
         assert appends.head is not None, "the entry that says what was removed"
         head = HeadPosition(*appends.head)
         self.require_open()
@@ -241,15 +246,17 @@ class Database:
             if self._entry_hash(head.feed_offset) != head.hash:
                 raise
         self._merging.head = head
+        self._write_mark(head)
 
     def merge(self) -> None:
-        """Have readers see everything that was committed.
+        """Have readers see everything that was committed before the call.
 
         Raises:
             duckdb.Error, StoreUnavailable: They don't; nothing is lost.
         """
         if not self._log.has_unmerged:
             return
+        number = self._log.number
         self.require_open()
         try:
             with self.transaction():
@@ -257,7 +264,7 @@ class Database:
         except ENGINE_ERROR:
             # Also a commit whose automatic checkpoint failed raises, though it is on disk.
             self.heal()
-            if self._log.has_unmerged:
+            if self._merging.number < number:
                 raise
 
     def _write_mark(self, mark: HeadPosition) -> None:

@@ -1,7 +1,8 @@
-"""Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one transaction.
+"""Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one record of the log.
 
-The index is touched on the event loop only; DuckDB's writer runs in one thread. Storing comes first, applying
-after: a failed transaction leaves the index as it was. What shares a batch is decided by `batch_builder`.
+The index is touched on the event loop only; the log is written in one thread, and the database in another, so that
+commits go on while the tables are written. Storing comes first, applying after: a failed commit leaves the index as it
+was. What shares a batch is decided by `batch_builder`.
 
 Invariants: S-60 (answers follow the commit), S-62, S-65.
 """
@@ -48,7 +49,7 @@ class GroupCommit:
     """The writer of one open database and the index it keeps.
 
     Args:
-        database: Open; its writer's methods are called in this object's one thread.
+        database: Open; its writer's methods are called in this object's threads.
         restored: The ledger's memory.
         clock: Tells the time.
         own: Makes what the ledger writes of its own.
@@ -69,7 +70,7 @@ class GroupCommit:
         self.index: LedgerIndex = restored.index
         self.recent: FeedTail = restored.recent
         self.checkpoints = RecentCheckpoints()
-        self.projector = Projector(database, restored, clock, self.run_in_writer, self._wake_up)
+        self.projector = Projector(database, restored, clock, self.run_in_writer)
         self.latency = Latency()
         self.failing_since: datetime | None = None
         self.failure: str | None = None
@@ -77,6 +78,7 @@ class GroupCommit:
         self._builder = BatchBuilder(self.index, own, climb)
         self._changed = changed
         self._thread = WriterThread("ledger-writer")
+        self._log_thread = WriterThread("ledger-log")
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._batch: Batch | None = None
@@ -89,8 +91,13 @@ class GroupCommit:
             self.supersede(restored.superseded_by)
         self._closing = False
         self._alarm = Alarm(clock, self._on_alarm)
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-writer")
-        self._task.add_done_callback(self._ended)
+        loop = asyncio.get_running_loop()
+        self._tasks = (
+            loop.create_task(self._run(), name="ledger-commits"),
+            loop.create_task(self._project(), name="ledger-tables"),
+        )
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         self._arm()
 
     # --- for the ledger around it -----------------------------------------------------------------
@@ -187,11 +194,13 @@ class GroupCommit:
         if self._batch_over is not None:
             await asyncio.shield(self._batch_over)
         self._alarm.cancel()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         self._fail_all(StoreUnavailable("the ledger is closing"))
+        await self._log_thread.end()
         await self.run_in_writer(self.database.close)
-        self._thread.end()
+        await self._thread.end()
 
     def _arm(self) -> None:
         due_at = self.index.next_due_at()
@@ -203,36 +212,38 @@ class GroupCommit:
         self._due_asked = True
         self._wake.set()
 
-    # --- the loop -------------------------------------------------------------------------------
-
-    def _wake_up(self) -> None:
-        self._wake.set()
+    # --- the two loops --------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue or self._due_asked or self.projector.is_asked:
+            while self._queue or self._due_asked:
                 await self._one_batch()
-                if self.projector.is_asked:
-                    await self._project()
+                self.projector.evict()
 
     async def _project(self) -> None:
-        try:
-            reach(Point.LEDGER_PROJECTING)
-            await self.projector.run()
-        except STORE_ERRORS as error:
-            self._trouble(error)
-        else:
-            self._no_trouble()
+        while True:
+            await self.projector.asked()
+            try:
+                reach(Point.LEDGER_PROJECTING)
+                await self.projector.run()
+            except STORE_ERRORS as error:
+                self._trouble(error)
+            else:
+                self._no_trouble()
+            if self._batch is None:
+                self.projector.evict()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
         error = task.exception()
-        self.broken = (
+        self.broken = self.broken or (
             error if isinstance(error, HelmrError) else DataError(f"the ledger stopped: {error!r}")
         )
+        for other in self._tasks:
+            other.cancel()
         self._fail_all(self.broken)
 
     def _fail_all(self, error: HelmrError) -> None:
@@ -241,6 +252,9 @@ class GroupCommit:
         while self._queue:
             self._queue.popleft().fail(error)
         self.projector.stop(error)
+        self._end_batch()
+
+    def _end_batch(self) -> None:
         if self._batch_over is not None and not self._batch_over.done():
             self._batch_over.set_result(None)
 
@@ -252,7 +266,7 @@ class GroupCommit:
             if current.writes:
                 await self._store(current)
         finally:
-            self._batch_over.set_result(None)
+            self._end_batch()
         self._batch = None
         self._arm()
         self._changed()
@@ -324,7 +338,12 @@ class GroupCommit:
                 appends.removals.append(write.removal)
             if write.flush is not None:
                 append_flush(appends, write, write.flush, self.index.heads[write.session_id])
-        await self.run_in_writer(self.database.commit, appends)
+        if appends.removals:
+            await self.run_in_writer(self.database.store, appends)
+        else:
+            if self.database.is_log_full:
+                await self.run_in_writer(self.database.merge)
+            await self._log_thread.run(self.database.commit, appends)
         self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()

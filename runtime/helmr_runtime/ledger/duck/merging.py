@@ -24,11 +24,13 @@ class Merging:
         log: Not open yet.
 
     Attributes:
-        head: The last entry that the database is known to have.
+        number: The last record that the database is known to have.
+        head: The last entry that it is known to have.
     """
 
     def __init__(self, log: CommitLog) -> None:
         self._log = log
+        self.number = 0
         self.head = HeadPosition(0, GENESIS)
         self._moved: tuple[int, HeadPosition] = (0, self.head)
         """The last record and entry that the database has once the transaction that was begun last is on disk."""
@@ -38,7 +40,8 @@ class Merging:
     def open_log(self, connection: Connection) -> None:
         """Read what was committed and has not got into the database; raises as `CommitLog.open`."""
         meta = _meta(connection)
-        self._log.open(meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
+        self.number = meta.get(LOG_NUMBER, 0)
+        self._log.open(meta.get(LOG_ID, 0), self.number)
 
     def own_log(self, connection: Connection) -> None:
         """Say whose the log is, if that has not been said."""
@@ -51,33 +54,34 @@ class Merging:
         self._log.belongs_to(log_id)
 
     def move(self, connection: Connection) -> None:
-        """Write what is in the log within the open transaction; `moved` follows, or `look`."""
+        """Write what is in the log within the open transaction; `moved` follows, or `look`.
+
+        What is committed meanwhile stays in the log.
+        """
         if self._is_open:
             self.look(connection)
+        number, appends = self._log.to_merge()
         self._is_open = True
-        self._moved = (self._log.number, self.head)
-        if not self._log.has_unmerged:
+        self._moved = (number, self.head)
+        if number == self.number:
             return
-        appends = self._log.unmerged()
         append(connection, appends)
-        connection.execute(
-            "UPDATE meta SET number = $1 WHERE name = $2", [self._log.number, LOG_NUMBER]
-        )
+        connection.execute("UPDATE meta SET number = $1 WHERE name = $2", [number, LOG_NUMBER])
         if appends.head is not None:
-            self._moved = (self._log.number, HeadPosition(*appends.head))
+            self._moved = (number, HeadPosition(*appends.head))
 
     def moved(self) -> None:
         """That transaction is on disk."""
-        number, self.head = self._moved
-        self._log.merged(number)
+        self.number, self.head = self._moved
+        self._log.merged(self.number)
         self._is_open = False
 
     def look(self, connection: Connection) -> None:
         """Find out whether it is."""
-        number = _meta(connection).get(LOG_NUMBER, 0)
-        if number == self._moved[0]:
+        self.number = _meta(connection).get(LOG_NUMBER, 0)
+        if self.number == self._moved[0]:
             self.head = self._moved[1]
-        self._log.merged(number)
+        self._log.merged(self.number)
         self._is_open = False
 
 

@@ -1,6 +1,6 @@
 """When the tables are written: five seconds after a change, sooner after many, or before somebody reads them.
 
-Runs in the group commit's loop, between two rounds: what it writes is the index at one feed offset.
+What is written is the index at one feed offset; commits go on meanwhile.
 
 Invariants: S-53; everyone reads what was acknowledged, also while nothing can be written (S-65).
 """
@@ -28,7 +28,7 @@ from helmr_runtime.ledger.projection import Projection, session_numbers
 from helmr_runtime.ledger.unwritten import Unwritten
 
 PROJECT_AFTER_S = 5.0
-"""How long a change may stay out of the tables. To write them holds commits up for some 20 ms, 40 beside a query."""
+"""How long a change may stay out of the tables."""
 
 PROJECT_MANY = 1_000
 PROJECT_LOOK_S = 0.25
@@ -36,7 +36,7 @@ PROJECT_LOOK_S = 0.25
 takes."""
 
 HOLDINGS_MAX = 1_000
-"""Rows of `holdings` after which the projection replaces them by those that still hold."""
+"""Rows of `holdings` after which those go that say nothing any more."""
 
 FORGET_EVERY = timedelta(hours=1)
 """How often operations past their day are deleted."""
@@ -63,7 +63,6 @@ class Projector:
         restored: The ledger's memory.
         clock: Tells the time.
         in_writer: Runs a blocking call in the writer's thread.
-        wake: Makes the group commit's loop look at `is_asked`.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class Projector:
         restored: Restored,
         clock: Clock,
         in_writer: Callable[..., Awaitable[Any]],
-        wake: Callable[[], None],
     ) -> None:
         self.projection: Projection = restored.projection
         self.projected_offset = restored.projected_offset
@@ -82,34 +80,41 @@ class Projector:
         self._database = database
         self._clock = clock
         self._in_writer = in_writer
-        self._wake = wake
         self._asked: list[Asked] = []
+        self._wake = asyncio.Event()
         self._writing: Projection | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._due_s = 0.0
-        # Replaces the rows that earlier lives of the ledger left at the first occasion.
+        # Those that earlier lives of the ledger left go at the first occasion.
         self._holdings_rows = HOLDINGS_MAX + 1
+        self._has_written = False
         self._forget_at = clock.now()
 
-    @property
-    def is_asked(self) -> bool:
-        """Somebody waits for the tables, or it is time."""
-        return bool(self._asked)
+    async def asked(self) -> None:
+        """Return when somebody waits for the tables, or it is time; `run` follows."""
+        await self._wake.wait()
 
     @property
     def is_behind(self) -> bool:
         """Whether the tables lack something."""
-        changed = self.projection
-        is_ahead = changed.through > self.projected_offset
-        return self._writing is not None or is_ahead or bool(changed.touched or self.unsaved)
+        return self._writing is not None or self._is_ahead
+
+    @property
+    def _is_ahead(self) -> bool:
+        return self.projection.through > self.projected_offset or bool(self.projection.touched)
 
     @property
     def unwritten(self) -> Unwritten:
         """What the tables lack now; also what is on its way to them."""
-        layers = [self.projection]
-        if self._writing is not None:
-            layers.append(self._writing)
-        return Unwritten(layers, self._index.heads)
+        return Unwritten(self._layers, self._index.heads)
+
+    @property
+    def _layers(self) -> list[Projection]:
+        return [self.projection, *([self._writing] if self._writing is not None else [])]
+
+    def is_touched(self, session_id: str) -> bool:
+        """The tables lack something of that session."""
+        return any(session_id in layer.touched for layer in self._layers)
 
     def add(self, entry: Entry, head: Head) -> None:
         """Take in a stored entry, after its session's head."""
@@ -139,7 +144,7 @@ class Projector:
         """
         future: asyncio.Future[Shown | None] = asyncio.get_running_loop().create_future()
         self._asked.append((future, read))
-        self._wake()
+        self._wake.set()
         return future
 
     def tick_soon(self) -> None:
@@ -162,7 +167,8 @@ class Projector:
             duckdb.Error, OSError, StoreUnavailable: The tables can't be written; nothing is lost.
         """
         asked, self._asked = self._asked, []
-        if self.is_behind:
+        self._wake.clear()
+        if self._is_ahead:
             try:
                 await self._write()
             except STORE_ERRORS as error:
@@ -180,36 +186,36 @@ class Projector:
 
     async def _write(self) -> None:
         written, self.projection = self.projection, Projection(through=self.projection.through)
-        saved = len(self.unsaved)
         touched = Touched(self._index)
         tables = self._tables(written, touched)
         self._writing = written
         try:
             await self._in_writer(self._write_tables, tables)
         except STORE_ERRORS:
-            # Only adoptions change anything meanwhile, and they only touch.
-            written.touched |= self.projection.touched
+            written.absorb(self.projection)
             self.projection = written
             touched.give_back()
             raise
         finally:
             self._writing = None
-        self.holdings_written(saved, saved)
-        if tables.held is not None:
-            self._holdings_rows = len(tables.held)
+        if tables.forgets_holdings:
+            self._holdings_rows = 0
         self.projected_offset = written.through
-        self._index.tokens.evict()
-        self._index.keys.evict(self._clock.now())
-        self._index.evict(lambda session_id: session_id in self.projection.touched)
+        self._has_written = True
+
+    def evict(self) -> None:
+        """Forget what the tables show by now and memory has too much of; to be called while nothing is being stored."""
+        if self._has_written and self._writing is None:
+            self._has_written = False
+            self._index.tokens.evict()
+            self._index.keys.evict(self._clock.now())
+            self._index.evict(self.is_touched)
 
     def _tables(self, written: Projection, touched: Touched) -> Tables:
         index, now = self._index, self._clock.now()
         forget = now >= self._forget_at
         if forget:
             self._forget_at = now + FORGET_EVERY
-        held = None
-        if self._holdings_rows > HOLDINGS_MAX:
-            held = [LeaseRow(h.session_id, h.epoch, h.holder) for h in index.holdings()]
         return Tables(
             projection=written,
             sessions=[session_numbers(index.heads[s]) for s in sorted(written.touched)],
@@ -219,8 +225,7 @@ class Projector:
                 **index.marks(),
             },
             facts=touched.rows(written.token_tags, written.chains),
-            holdings=tuple(self.unsaved),
-            held=held,
+            forgets_holdings=self._holdings_rows > HOLDINGS_MAX,
             forget_before=now - OPERATION_AGE if forget else None,
         )
 

@@ -142,7 +142,7 @@ class PruneJob(PendingJob[bool]):
         )
 
     def _is_as_read(self, session_id: str, last_offset: int) -> bool:
-        if session_id in self._group.projector.projection.touched:
+        if self._group.projector.is_touched(session_id):
             return False
         head = self._group.index.heads.get(session_id)
         return head is None or (not head.is_held and head.last_offset == last_offset)

@@ -9,7 +9,6 @@ from datetime import datetime
 import duckdb
 
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.appends import LeaseRow, append_holdings
 from helmr_runtime.ledger.duck.removing import remove_rows
 from helmr_runtime.ledger.duck.tokens import FactRows, project_facts
 from helmr_runtime.ledger.projection import Projection, SessionNumbers
@@ -85,6 +84,11 @@ _INSERT_SEND_KEYS = """
 INSERT INTO send_keys SELECT unnest($1::UUID[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]),
     unnest($4::VARCHAR[]), unnest($5::BIGINT[])
 """
+_FORGET_HOLDINGS = """
+DELETE FROM holdings h WHERE
+    rowid < (SELECT max(rowid) FROM holdings newer WHERE newer.session = h.session)
+    OR (holder IS NULL AND epoch <= (SELECT epoch FROM sessions s WHERE s.session = h.session))
+"""
 _UPDATE_META = """
 INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])
 ON CONFLICT (name) DO UPDATE SET number = excluded.number
@@ -100,9 +104,8 @@ class Tables:
         sessions: The numbers of the touched sessions.
         facts: Tokens, public tokens, API keys.
         meta: Names and numbers of `meta`.
-        holdings: Adoptions that no commit has carried to disk yet.
-        held: If given, `holdings` is replaced by these: its history is no longer needed, as the
-            epochs stand in `sessions`.
+        forgets_holdings: Rows of `holdings` go that are not their session's newest, or say only what its row in
+            `sessions` does: that nobody holds it under that epoch.
         forget_before: If given, operations accepted before this are deleted (S-61).
     """
 
@@ -110,8 +113,7 @@ class Tables:
     sessions: Sequence[SessionNumbers]
     meta: Mapping[str, int]
     facts: FactRows = field(default_factory=FactRows)
-    holdings: Sequence[LeaseRow] = ()
-    held: Sequence[LeaseRow] | None = None
+    forgets_holdings: bool = False
     forget_before: datetime | None = None
 
 
@@ -125,11 +127,8 @@ def project(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     if tables.projection.pruned:
         remove_rows(connection, [rows.uuid_of(one) for one in tables.projection.pruned])
     connection.execute(_UPDATE_META, [list(tables.meta), list(tables.meta.values())])
-    if tables.held is not None:
-        connection.execute("DELETE FROM holdings")
-        append_holdings(connection, tables.held)
-    elif tables.holdings:
-        append_holdings(connection, tables.holdings)
+    if tables.forgets_holdings:
+        connection.execute(_FORGET_HOLDINGS)
 
 
 def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:

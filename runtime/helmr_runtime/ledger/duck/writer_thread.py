@@ -1,4 +1,4 @@
-"""The one thread in which an open ledger is written, asked from the loop."""
+"""A thread in which something of an open ledger is written, asked from the loop."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ class WriterThread:
         self._jobs.put((future, call, args))
         return future
 
-    def end(self) -> None:
-        """End when everything asked for is done."""
+    def end(self) -> asyncio.Future[None]:
+        """End; done when everything asked for is."""
         atexit.unregister(self._end_with_process)
+        ended: asyncio.Future[None] = self.run(lambda: None)
         self._jobs.put(None)
+        return ended
 
     def _end_with_process(self) -> None:
         """Nobody has closed the ledger: what was asked for is done all the same."""
