@@ -9,10 +9,11 @@ import duckdb
 import pytest
 
 from helmr_runtime.ledger.duck.appends import ENTRIES, VALUES_MAX
+from helmr_runtime.ledger.duck.batch_statement import AT_ONCE, MANY
 from helmr_runtime.ledger.duck.schema import migrate
 
 
-@pytest.mark.parametrize("count", [1, 2, VALUES_MAX, VALUES_MAX + 1, 100])
+@pytest.mark.parametrize("count", [0, 1, VALUES_MAX, VALUES_MAX + 1, MANY - 1, MANY, AT_ONCE + 1])
 @pytest.mark.parametrize("has_none", [False, True])
 def test_every_value_of_an_entry_is_stored_as_it_is(count: int, has_none: bool) -> None:
     rows = [
@@ -25,15 +26,15 @@ def test_every_value_of_an_entry_is_stored_as_it_is(count: int, has_none: bool) 
             None if has_none else UUID(int=7),
             None if has_none and number % 2 else number,
             '{"type":"runtime"}',
-            """{"text":"it's \\u0000 $1 ? 'quoted' ☃"}""" * number,
-            bytes([0, 255, number]),
+            """{"text":"it's \\u0000 $1 ? 'quoted' ☃"}""" * (number % 9),
+            bytes([0, 255, number % 256]),
         )
         for number in range(1, count + 1)
     ]
     connection = duckdb.connect()
     migrate(connection)
     connection.execute("SET TimeZone = 'UTC'")
-    ENTRIES.append(connection, rows)
+    ENTRIES.execute(connection, rows)
     stored = connection.execute("SELECT * FROM entries ORDER BY feed_offset").fetchall()
     connection.close()
     assert stored == rows

@@ -9,10 +9,11 @@ import duckdb
 
 from helmr import ids
 from helmr.errors import StoreUnavailable
+from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.files import sync_directory
 from helmr_runtime.ledger.duck.removing import Removal
-from helmr_runtime.ledger.duck.rows import Row, columns, id_of, id_or_none, uuid_of
+from helmr_runtime.ledger.duck.rows import Row, id_of, id_or_none, uuid_of
 
 FOLDER = "pruned"
 """In the data directory."""
@@ -31,11 +32,11 @@ _TABLE = """
 CREATE TABLE archived (feed_offset BIGINT, session VARCHAR, seq INTEGER, recorded_at TIMESTAMPTZ, kind VARCHAR,
     run VARCHAR, op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR)
 """
-_INSERT = """
-INSERT INTO archived SELECT unnest($1::BIGINT[]), unnest($2::VARCHAR[]), unnest($3::INTEGER[]),
-    make_timestamptz(unnest($4::BIGINT[])), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]),
-    unnest($7::INTEGER[]), unnest($8::VARCHAR[]), unnest($9::VARCHAR[]), unnest($10::VARCHAR[])
-"""
+_INSERT = BatchStatement(
+    "INSERT INTO archived SELECT * REPLACE (make_timestamptz(recorded_us) AS recorded_us) FROM ({rows})",
+    "feed_offset BIGINT, session VARCHAR, seq INTEGER, recorded_us BIGINT, kind VARCHAR, run VARCHAR, "
+    "op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR",
+)
 ROWS_AT_A_TIME = 200
 """The engine holds the interpreter's lock while it reads a call's rows; commits beside it need that too."""
 
@@ -58,7 +59,7 @@ def write(reader: Reader, folder: Path, removal: Removal) -> str:
             scratch.execute("SET TimeZone = 'UTC'")
             scratch.execute(_TABLE)
             while some := found.fetchmany(ROWS_AT_A_TIME):
-                scratch.execute(_INSERT, columns(map(_named, some), 10))
+                _INSERT.execute(scratch, [_named(row) for row in some])
             quoted = str(part).replace("'", "''")
             scratch.execute(f"COPY archived TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
         part.chmod(0o600)

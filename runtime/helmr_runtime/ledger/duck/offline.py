@@ -24,13 +24,15 @@ from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.appends import (
-    CHECKPOINT_TYPES,
-    ENTRY_TYPES,
+    CHECKPOINT_COLUMNS,
+    CHECKPOINTS,
+    ENTRY_COLUMNS,
     Appends,
     Table,
     checkpoint_rows,
     entry_rows,
 )
+from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, LOG_SUFFIX, read_unmerged
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
@@ -73,14 +75,10 @@ _CHECKPOINT_ROWS = """
 SELECT feed_offset, session, seq, body FROM stored.checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
 ORDER BY feed_offset, rowid
 """
-_INSERT_ENTRIES = """
-INSERT INTO entries SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]),
-    make_timestamptz(unnest($4::BIGINT[])), unnest($5::VARCHAR[]), unnest($6::UUID[]), unnest($7::INTEGER[]),
-    unnest($8::VARCHAR[]), unnest($9::VARCHAR[]), unnest($10::BLOB[])
-"""
-_INSERT_CHECKPOINTS = """
-INSERT INTO checkpoints SELECT unnest($1::BIGINT[]), unnest($2::UUID[]), unnest($3::INTEGER[]), unnest($4::VARCHAR[])
-"""
+_INSERT_ENTRIES = BatchStatement(
+    "INSERT INTO entries SELECT * REPLACE (make_timestamptz(recorded_us) AS recorded_us) FROM ({rows})",
+    ENTRY_COLUMNS.replace("recorded_at TIMESTAMPTZ", "recorded_us BIGINT"),
+)
 
 KNOWN_GAPS = "known_gaps"
 """The row of `meta` that says how many entries lack for good."""
@@ -259,13 +257,12 @@ def _attach(connection: Connection, path: Path) -> None:
 def _lay_over(connection: Connection, appends: Appends) -> None:
     """Make views in `stored` of the tables in `file` and of rows behind theirs."""
     logged = {
-        "entries": (ENTRY_TYPES, entry_rows(appends.entries)),
-        "checkpoints": (CHECKPOINT_TYPES, checkpoint_rows(appends.checkpoints)),
+        "entries": (ENTRY_COLUMNS, entry_rows(appends.entries)),
+        "checkpoints": (CHECKPOINT_COLUMNS, checkpoint_rows(appends.checkpoints)),
     }
-    for name, (types, added) in logged.items():
+    for name, (columns, added) in logged.items():
         connection.execute(f"CREATE TABLE stored.logged_{name} AS FROM file.{name} LIMIT 0")
-        if added:
-            Table(f"stored.logged_{name}", types).append(connection, added)
+        Table(f"stored.logged_{name}", columns).execute(connection, added)
         connection.execute(
             f"CREATE VIEW stored.{name} AS SELECT rowid AS rowid, * FROM file.{name} "  # noqa: S608 - names of our own
             f"UNION ALL SELECT {LOGGED_ROWID} + rowid, * FROM stored.logged_{name}"
@@ -392,10 +389,8 @@ def insert_rows(
     connection: Connection, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]
 ) -> None:
     """Append entries and checkpoints, in the open transaction if there is one."""
-    if entries:
-        connection.execute(_INSERT_ENTRIES, rows.columns(entries, 10))
-    if checkpoints:
-        connection.execute(_INSERT_CHECKPOINTS, rows.columns(checkpoints, 4))
+    _INSERT_ENTRIES.execute(connection, entries)
+    CHECKPOINTS.execute(connection, checkpoints)
 
 
 def entry_row_of(values: Sequence[Any]) -> rows.Row:

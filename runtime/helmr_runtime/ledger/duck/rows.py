@@ -1,11 +1,11 @@
-"""Between the store's values and DuckDB's: columns in, rows out.
+"""Between the store's values and DuckDB's.
 
 Times go in as aware datetimes and come out as microseconds, so that no session setting can shift them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -82,12 +82,6 @@ def time_or_none(micros: int | None) -> datetime | None:
 def micros_or_none(moment: datetime | None) -> int | None:
     """A time as `epoch_us` gives it."""
     return (moment - _EPOCH) // timedelta(microseconds=1) if moment is not None else None
-
-
-def columns(rows: Iterable[Row], count: int) -> list[list[Any]]:
-    """Rows turned into `count` columns, as `unnest` takes them."""
-    turned = [list(column) for column in zip(*rows, strict=True)]
-    return turned or [[] for _ in range(count)]
 
 
 def entry_row(entry: Entry) -> Row:

@@ -15,17 +15,18 @@ from helmr import ids
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.index import LedgerIndex
 
 logger = logging.getLogger(__name__)
 
 _DELETE = "DELETE FROM schedules WHERE name IN (SELECT unnest($1::VARCHAR[]))"
-_INSERT = """
-INSERT INTO schedules SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
-    unnest($4::TIMESTAMPTZ[]), unnest($5::BOOLEAN[]), unnest($6::BOOLEAN[]), unnest($7::UUID[]),
-    unnest($8::TIMESTAMPTZ[]), unnest($9::VARCHAR[])
-"""
+_INSERT = BatchStatement(
+    "INSERT INTO schedules {rows}",
+    "name VARCHAR, written_offset BIGINT, created_at TIMESTAMPTZ, settled_at TIMESTAMPTZ, paused BOOLEAN, "
+    "gone BOOLEAN, session UUID, last_due_at TIMESTAMPTZ, outcome VARCHAR",
+)
 
 
 def project_schedules(
@@ -34,8 +35,7 @@ def project_schedules(
     """Write inside the open transaction: the rows of those that are there, none of those that are not."""
     if touched:
         connection.execute(_DELETE, [list(touched)])
-    if made:
-        connection.execute(_INSERT, rows.columns(made, 9))
+    _INSERT.execute(connection, made)
 
 
 def schedule_row(schedule: Schedule) -> rows.Row:

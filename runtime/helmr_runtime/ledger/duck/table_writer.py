@@ -9,89 +9,92 @@ from datetime import datetime
 import duckdb
 
 from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.removing import remove_rows
 from helmr_runtime.ledger.duck.tokens import FactRows, project_facts
 from helmr_runtime.ledger.projection import Projection, SessionNumbers
 
-_INSERT_SESSIONS = """
-INSERT INTO sessions SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
-    unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
-    unnest($8::VARCHAR[]), unnest($9::VARCHAR[])::session_status, unnest($10::VARCHAR[])::activity,
-    unnest($11::UUID[]), unnest($12::UUID[]), unnest($13::INTEGER[]), unnest($14::BIGINT[]),
-    unnest($15::TIMESTAMPTZ[]), unnest($16::BIGINT[]), unnest($17::BIGINT[]), unnest($18::INTEGER[]),
-    unnest($19::INTEGER[]), unnest($20::BOOLEAN[]), unnest($21::UUID[]), unnest($22::INTEGER[]),
-    unnest($23::UUID[]), unnest($24::UUID[]), unnest($25::INTEGER[])
-"""
-_UPDATE_SESSIONS = """
-UPDATE sessions SET status = u.status, activity = u.activity, run = u.run, wait = u.wait,
-    next_seq = u.next_seq, last_offset = u.last_offset, updated_at = u.updated_at, epoch = u.epoch,
-    checkpoint_offset = u.checkpoint_offset, tail_count = u.tail_count, open_steps = u.open_steps,
-    has_keys = u.has_keys
-FROM (SELECT unnest($1::UUID[]) AS session, unnest($2::VARCHAR[])::session_status AS status,
-    unnest($3::VARCHAR[])::activity AS activity, unnest($4::UUID[]) AS run, unnest($5::UUID[]) AS wait,
-    unnest($6::INTEGER[]) AS next_seq, unnest($7::BIGINT[]) AS last_offset,
-    unnest($8::TIMESTAMPTZ[]) AS updated_at, unnest($9::BIGINT[]) AS epoch,
-    unnest($10::BIGINT[]) AS checkpoint_offset, unnest($11::INTEGER[]) AS tail_count,
-    unnest($12::INTEGER[]) AS open_steps, unnest($13::BOOLEAN[]) AS has_keys) AS u
-WHERE sessions.session = u.session
-"""
-_INSERT_RUNS = """
-INSERT INTO runs SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
-    unnest($4::TIMESTAMPTZ[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[])::run_status,
-    unnest($7::INTEGER[]), unnest($8::TIMESTAMPTZ[]), unnest($9::TIMESTAMPTZ[]),
-    unnest($10::TIMESTAMPTZ[]), unnest($11::BIGINT[])
-"""
-_UPDATE_RUNS = """
-UPDATE runs SET status = u.status, attempt = u.attempt, retry_at = u.retry_at, queued_at = u.queued_at,
-    ended_at = u.ended_at, outcome_offset = u.outcome_offset
-FROM (SELECT unnest($1::UUID[]) AS run, unnest($2::VARCHAR[])::run_status AS status,
-    unnest($3::INTEGER[]) AS attempt, unnest($4::TIMESTAMPTZ[]) AS retry_at,
-    unnest($5::TIMESTAMPTZ[]) AS queued_at, unnest($6::TIMESTAMPTZ[]) AS ended_at,
-    unnest($7::BIGINT[]) AS outcome_offset) AS u
-WHERE runs.run = u.run
-"""
-_INSERT_WAITS = """
-INSERT INTO waits SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::UUID[]),
-    unnest($4::INTEGER[]), unnest($5::BIGINT[]), unnest($6::TIMESTAMPTZ[]),
-    unnest($7::VARCHAR[])::awaited_kind, unnest($8::VARCHAR[]), unnest($9::VARCHAR[]),
-    unnest($10::VARCHAR[]), unnest($11::UUID[]), unnest($12::TIMESTAMPTZ[]), unnest($13::BOOLEAN[]),
-    unnest($14::VARCHAR[])::wait_status, unnest($15::BIGINT[]), unnest($16::TIMESTAMPTZ[]),
-    unnest($17::VARCHAR[])::answer_mode, unnest($18::VARCHAR[])::wait_priority, unnest($19::VARCHAR[]),
-    unnest($20::VARCHAR[]), unnest($21::VARCHAR[]), unnest($22::VARCHAR[]), unnest($23::INTEGER[]),
-    unnest($24::TIMESTAMPTZ[]), unnest($25::TIMESTAMPTZ[]), unnest($26::VARCHAR[])
-"""
-_UPDATE_WAITS = """
-UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
-    mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at,
-    batch_id = u.batch_id
-FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[])::wait_status AS status,
-    unnest($3::BIGINT[]) AS resolved_offset, unnest($4::TIMESTAMPTZ[]) AS resolved_at,
-    unnest($5::VARCHAR[])::answer_mode AS mode, unnest($6::INTEGER[]) AS next_rung,
-    unnest($7::TIMESTAMPTZ[]) AS next_rung_at, unnest($8::TIMESTAMPTZ[]) AS default_at,
-    unnest($9::VARCHAR[]) AS batch_id) AS u
-WHERE waits.wait = u.wait
-"""
-_ASSIGN_WAITS = """
-UPDATE waits SET assignee = u.assignee
-FROM (SELECT unnest($1::UUID[]) AS wait, unnest($2::VARCHAR[]) AS assignee) AS u
-WHERE waits.wait = u.wait
-"""
-_INSERT_OPERATIONS = """
-INSERT INTO operations SELECT unnest($1::VARCHAR[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
-    unnest($4::VARCHAR[]), unnest($5::TIMESTAMPTZ[])
-"""
-_INSERT_SEND_KEYS = """
-INSERT INTO send_keys SELECT unnest($1::UUID[]), unnest($2::VARCHAR[]), unnest($3::VARCHAR[]),
-    unnest($4::VARCHAR[]), unnest($5::BIGINT[])
+_SESSION_NUMBERS = (
+    "session UUID, status session_status, activity activity, run UUID, wait UUID, next_seq INTEGER, "
+    "last_offset BIGINT, updated_at TIMESTAMPTZ, epoch BIGINT, checkpoint_offset BIGINT, tail_count INTEGER, "
+    "open_steps INTEGER, has_keys BOOLEAN"
+)
+_INSERT_SESSIONS = BatchStatement(
+    "INSERT INTO sessions {rows}",
+    "session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, task VARCHAR, external_id VARCHAR, "
+    "start_key VARCHAR, tags VARCHAR, metadata VARCHAR, "
+    + _SESSION_NUMBERS.removeprefix("session UUID, ")
+    + ", origin UUID, origin_seq INTEGER, parent UUID, parent_run UUID, parent_op INTEGER",
+)
+_UPDATE_SESSIONS = BatchStatement(
+    """
+    UPDATE sessions SET status = u.status, activity = u.activity, run = u.run, wait = u.wait,
+        next_seq = u.next_seq, last_offset = u.last_offset, updated_at = u.updated_at, epoch = u.epoch,
+        checkpoint_offset = u.checkpoint_offset, tail_count = u.tail_count, open_steps = u.open_steps,
+        has_keys = u.has_keys
+    FROM ({rows}) AS u WHERE sessions.session = u.session
+    """,
+    _SESSION_NUMBERS,
+)
+_RUN_NUMBERS = (
+    "status run_status, attempt INTEGER, retry_at TIMESTAMPTZ, queued_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, "
+    "outcome_offset BIGINT"
+)
+_INSERT_RUNS = BatchStatement(
+    "INSERT INTO runs {rows}",
+    "run UUID, session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, task VARCHAR, "
+    + _RUN_NUMBERS,
+)
+_UPDATE_RUNS = BatchStatement(
+    """
+    UPDATE runs SET status = u.status, attempt = u.attempt, retry_at = u.retry_at, queued_at = u.queued_at,
+        ended_at = u.ended_at, outcome_offset = u.outcome_offset
+    FROM ({rows}) AS u WHERE runs.run = u.run
+    """,
+    "run UUID, " + _RUN_NUMBERS,
+)
+_WAIT_NUMBERS = (
+    "status wait_status, resolved_offset BIGINT, resolved_at TIMESTAMPTZ, mode answer_mode"
+)
+_WAIT_NEWER = (
+    "next_rung INTEGER, next_rung_at TIMESTAMPTZ, default_at TIMESTAMPTZ, batch_id VARCHAR"
+)
+_INSERT_WAITS = BatchStatement(
+    "INSERT INTO waits {rows}",
+    "wait UUID, session UUID, run UUID, op INTEGER, opened_offset BIGINT, opened_at TIMESTAMPTZ, "
+    "kind awaited_kind, task VARCHAR, stream VARCHAR, correlation_id VARCHAR, token UUID, "
+    f"deadline_at TIMESTAMPTZ, is_backoff BOOLEAN, {_WAIT_NUMBERS}, priority wait_priority, tags VARCHAR, "
+    f"session_tags VARCHAR, assignee VARCHAR, session_ids VARCHAR, {_WAIT_NEWER}",
+)
+_UPDATE_WAITS = BatchStatement(
+    """
+    UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
+        mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at,
+        batch_id = u.batch_id
+    FROM ({rows}) AS u WHERE waits.wait = u.wait
+    """,
+    f"wait UUID, {_WAIT_NUMBERS}, {_WAIT_NEWER}",
+)
+_ASSIGN_WAITS = BatchStatement(
+    "UPDATE waits SET assignee = u.assignee FROM ({rows}) AS u WHERE waits.wait = u.wait",
+    "wait UUID, assignee VARCHAR",
+)
+_INSERT_OPERATIONS = BatchStatement(
+    "INSERT INTO operations {rows}",
+    "id VARCHAR, session UUID, feed_offset BIGINT, request_hash VARCHAR, recorded_at TIMESTAMPTZ",
+)
+_INSERT_SEND_KEYS = BatchStatement(
+    "INSERT INTO send_keys {rows}",
+    "session UUID, stream VARCHAR, key_hash VARCHAR, data_hash VARCHAR, record_offset BIGINT",
+)
+_UPDATE_META = """
+INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])
+ON CONFLICT (name) DO UPDATE SET number = excluded.number
 """
 _FORGET_HOLDINGS = """
 DELETE FROM holdings h WHERE
     rowid < (SELECT max(rowid) FROM holdings newer WHERE newer.session = h.session)
     OR (holder IS NULL AND epoch <= (SELECT epoch FROM sessions s WHERE s.session = h.session))
-"""
-_UPDATE_META = """
-INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])
-ON CONFLICT (name) DO UPDATE SET number = excluded.number
 """
 
 
@@ -142,10 +145,8 @@ def _sessions(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
             inserted.append((*first, *row[1:], *last))
         else:
             updated.append(row)
-    if inserted:
-        connection.execute(_INSERT_SESSIONS, rows.columns(inserted, 26))
-    if updated:
-        connection.execute(_UPDATE_SESSIONS, rows.columns(updated, 13))
+    _INSERT_SESSIONS.execute(connection, inserted)
+    _UPDATE_SESSIONS.execute(connection, updated)
 
 
 def _runs(connection: duckdb.DuckDBPyConnection, projection: Projection) -> None:
@@ -157,10 +158,8 @@ def _runs(connection: duckdb.DuckDBPyConnection, projection: Projection) -> None
             inserted.append((*rows.new_run_row(new[numbers.run_id]), *row[1:]))
         else:
             updated.append(row)
-    if inserted:
-        connection.execute(_INSERT_RUNS, rows.columns(inserted, 11))
-    if updated:
-        connection.execute(_UPDATE_RUNS, rows.columns(updated, 7))
+    _INSERT_RUNS.execute(connection, inserted)
+    _UPDATE_RUNS.execute(connection, updated)
 
 
 def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> None:
@@ -174,34 +173,23 @@ def _waits(connection: duckdb.DuckDBPyConnection, projection: Projection) -> Non
             inserted.append((*first, *row[1:], *details, *newer))
         else:
             updated.append((*row, *newer))
-    if inserted:
-        connection.execute(_INSERT_WAITS, rows.columns(inserted, 25))
-    if updated:
-        connection.execute(_UPDATE_WAITS, rows.columns(updated, 9))
-    if projection.assigned:
-        assigned = [(rows.uuid_of(wait), name) for wait, (name,) in projection.assigned.items()]
-        connection.execute(_ASSIGN_WAITS, rows.columns(assigned, 2))
+    _INSERT_WAITS.execute(connection, inserted)
+    _UPDATE_WAITS.execute(connection, updated)
+    assigned = [(rows.uuid_of(wait), name) for wait, (name,) in projection.assigned.items()]
+    _ASSIGN_WAITS.execute(connection, assigned)
 
 
 def _keys(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     projection = tables.projection
     if tables.forget_before is not None:
         connection.execute("DELETE FROM operations WHERE recorded_at < $1", [tables.forget_before])
-    if projection.operations:
-        operations = [
-            (
-                o.operation_id,
-                rows.uuid_of(o.session_id),
-                o.feed_offset,
-                o.request_hash,
-                o.recorded_at,
-            )
-            for o in projection.operations
-        ]
-        connection.execute(_INSERT_OPERATIONS, rows.columns(operations, 5))
-    if projection.send_keys:
-        keys = [
-            (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.data_hash, k.record_offset)
-            for k in projection.send_keys.values()
-        ]
-        connection.execute(_INSERT_SEND_KEYS, rows.columns(keys, 5))
+    operations = [
+        (o.operation_id, rows.uuid_of(o.session_id), o.feed_offset, o.request_hash, o.recorded_at)
+        for o in projection.operations
+    ]
+    _INSERT_OPERATIONS.execute(connection, operations)
+    keys = [
+        (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.data_hash, k.record_offset)
+        for k in projection.send_keys.values()
+    ]
+    _INSERT_SEND_KEYS.execute(connection, keys)

@@ -20,6 +20,7 @@ from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.schedules import (
     project_schedules,
@@ -39,35 +40,37 @@ from helmr_runtime.ledger.tokens import Token
 
 Json = dict[str, Any]
 
-_UPSERT_TOKENS = """
-INSERT INTO tokens SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
-    unnest($4::TIMESTAMPTZ[]), unnest($5::TIMESTAMPTZ[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
-    unnest($8::BOOLEAN[]), unnest($9::VARCHAR[])::token_status, unnest($10::BIGINT[]),
-    unnest($11::TIMESTAMPTZ[]), unnest($12::BIGINT[]), unnest($13::UUID[]), unnest($14::UUID[]),
-    unnest($15::INTEGER[]), unnest($16::INTEGER[]), unnest($17::BOOLEAN[])
-ON CONFLICT (token) DO UPDATE SET status = excluded.status, ended_offset = excluded.ended_offset,
-    ended_at = excluded.ended_at, pin_offset = excluded.pin_offset
-"""
-_UPSERT_PUBLIC_TOKENS = """
-INSERT INTO public_tokens SELECT unnest($1::UUID[]), unnest($2::UUID[]), unnest($3::BIGINT[]),
-    unnest($4::TIMESTAMPTZ[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]),
-    unnest($8::VARCHAR[]), unnest($9::BIGINT[]), unnest($10::TIMESTAMPTZ[]), unnest($11::BIGINT[]),
-    unnest($12::TIMESTAMPTZ[]), unnest($13::TIMESTAMPTZ[])
-ON CONFLICT (public_token) DO UPDATE SET uses = excluded.uses, last_used_at = excluded.last_used_at,
-    revoked_at = excluded.revoked_at
-"""
-_UPSERT_API_KEYS = """
-INSERT INTO api_keys SELECT unnest($1::UUID[]), unnest($2::BIGINT[]), unnest($3::TIMESTAMPTZ[]),
-    unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::TIMESTAMPTZ[])
-ON CONFLICT (api_key) DO UPDATE SET revoked_at = excluded.revoked_at
-"""
+_UPSERT_TOKENS = BatchStatement(
+    """
+    INSERT INTO tokens {rows} ON CONFLICT (token) DO UPDATE SET status = excluded.status,
+        ended_offset = excluded.ended_offset, ended_at = excluded.ended_at, pin_offset = excluded.pin_offset
+    """,
+    "token UUID, session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, "
+    "callback_hash VARCHAR, tags VARCHAR, has_schema BOOLEAN, status token_status, ended_offset BIGINT, "
+    "ended_at TIMESTAMPTZ, pin_offset BIGINT, parent UUID, parent_run UUID, parent_op INTEGER, "
+    "parent_attempt INTEGER, leaves BOOLEAN",
+)
+_UPSERT_PUBLIC_TOKENS = BatchStatement(
+    """
+    INSERT INTO public_tokens {rows} ON CONFLICT (public_token) DO UPDATE SET uses = excluded.uses,
+        last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at
+    """,
+    "public_token UUID, session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, secret_hash VARCHAR, "
+    "scope VARCHAR, allowed_origins VARCHAR, key_id VARCHAR, max_uses BIGINT, expires_at TIMESTAMPTZ, "
+    "uses BIGINT, last_used_at TIMESTAMPTZ, revoked_at TIMESTAMPTZ",
+)
+_UPSERT_API_KEYS = BatchStatement(
+    "INSERT INTO api_keys {rows} ON CONFLICT (api_key) DO UPDATE SET revoked_at = excluded.revoked_at",
+    "api_key UUID, created_offset BIGINT, created_at TIMESTAMPTZ, secret_hash VARCHAR, role VARCHAR, "
+    "name VARCHAR, revoked_at TIMESTAMPTZ",
+)
 _LIVE_TOKENS = """
 SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))
     OR (status = 'cancelled' AND parent IS NOT NULL
         AND token IN (SELECT session FROM sessions WHERE status = 'open' OR activity <> 'idle'))
 """
 """Also children that their parents have ended, and that are not over yet."""
-_INSERT_CHAINS = "INSERT INTO chains SELECT unnest($1::UUID[]), unnest($2::VARCHAR[])"
+_INSERT_CHAINS = BatchStatement("INSERT INTO chains {rows}", "session UUID, key_id VARCHAR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +132,10 @@ class Touched:
 
 def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> None:
     """Write inside the open transaction."""
-    written = (
-        (_UPSERT_TOKENS, facts.tokens, 17),
-        (_UPSERT_PUBLIC_TOKENS, facts.public_tokens, 13),
-        (_UPSERT_API_KEYS, facts.api_keys, 7),
-        (_INSERT_CHAINS, facts.chains, 2),
-    )
-    for statement, made, count in written:
-        if made:
-            connection.execute(statement, rows.columns(made, count))
+    _UPSERT_TOKENS.execute(connection, facts.tokens)
+    _UPSERT_PUBLIC_TOKENS.execute(connection, facts.public_tokens)
+    _UPSERT_API_KEYS.execute(connection, facts.api_keys)
+    _INSERT_CHAINS.execute(connection, facts.chains)
     project_schedules(connection, facts.schedules_touched, facts.schedules)
 
 
