@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import shlex
 import sys
 import tempfile
@@ -89,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     # Ray's sockets need a short path.
     with tempfile.TemporaryDirectory(prefix="hh-") as folder:
-        taken = asyncio.run(take(Path(folder), plan))
+        taken = take(Path(folder), plan)
     history.write(taken.calls, options.out)
     for what, count in sorted(taken.faults.items()):
         sys.stdout.write(f"fault: {what}: {count}\n")

@@ -6,7 +6,6 @@ campaign can be ended at any time and goes on where it was.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import tempfile
@@ -124,7 +123,7 @@ class Campaign:
         )
         began_s = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="hh-") as folder:
-            taken = asyncio.run(take(Path(folder), plan))
+            taken = take(Path(folder), plan)
         history.write(taken.calls, self.folder / f"history-{seed:04}.parquet")
         broken = checker.check(taken.calls)
         for line in broken:

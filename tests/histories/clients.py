@@ -15,12 +15,10 @@ from typing import Any
 from helmr import auth, ids
 from helmr.client import AsyncClient
 from helmr.client.endpoint import Endpoint
-from helmr.client.http import AsyncHttpTransport
-from helmr.client.retry import Retry
 from helmr.errors import HelmrError, TokenExhausted
 from helmr.models import LIST_LIMIT_MAX, Activity
-from tests.histories.carrier import AiohttpCarrier
 from tests.histories.history import Call, Kind, Outcome
+from tests.histories.transport import LeanTransport
 
 STREAM = "numbers"
 WAITS = 20
@@ -28,9 +26,9 @@ WAITS = 20
 USES_MAX = 8
 CALL_S = 10.0
 """Then a caller gives up and knows nothing."""
-AFTER_UNKNOWN_S = 0.2
-AFTER_UNKNOWN_MAX_S = 2.0
-"""A pause that doubles, or what is down fills the history."""
+AFTER_UNKNOWN_S = 0.05
+AFTER_UNKNOWN_MAX_S = 1.0
+"""A pause that doubles, or what is down fills the history; it ends when somebody's write is acknowledged."""
 LIST_TRIES = 3
 REPEATED_MAX = 400
 """So many operations are remembered, to be repeated."""
@@ -83,6 +81,22 @@ class World:
     values: itertools.count[int] = field(default_factory=itertools.count)
     accepted_ns: int = 0
     """When the newest of the writes began that were acknowledged."""
+    pausing: list[asyncio.Future[None]] = field(default_factory=list)
+    """Clients whose last call had an unknown outcome."""
+
+    def accepted(self, call: Call) -> None:
+        """A write was acknowledged: whoever pauses goes on."""
+        self.accepted_ns = max(self.accepted_ns, call.began_ns)
+        for one in self.pausing:
+            if not one.done():
+                one.set_result(None)
+        self.pausing.clear()
+
+    async def until_accepted(self, *, within_s: float) -> None:
+        """Return when the next write is acknowledged, or after so long."""
+        one = asyncio.get_running_loop().create_future()
+        self.pausing.append(one)
+        await asyncio.wait([one], timeout=within_s)
 
 
 class HistoryClient:
@@ -108,9 +122,7 @@ class HistoryClient:
     ) -> None:
         self.number = number
         endpoint = Endpoint(url=url, key=key, found_by="the history")
-        self._client = AsyncClient._over(
-            AsyncHttpTransport(endpoint, retry=Retry(tries_max=1), carrier=AiohttpCarrier())
-        )
+        self._client = AsyncClient._over(LeanTransport(endpoint))
         self._world = world
         self._ran = ran
         self._wall_ns = wall_ns
@@ -259,7 +271,7 @@ class HistoryClient:
     ) -> None:
         call = await self._called(do, kind, target, operation=operation, value=value, beside=beside)
         if call.outcome is Outcome.OK:
-            self._world.accepted_ns = max(self._world.accepted_ns, call.began_ns)
+            self._world.accepted(call)
         known = self._world.repeatable
         if len(known) < REPEATED_MAX:
             known.append((call, do))
@@ -340,20 +352,21 @@ class HistoryClient:
 
     async def unsettled(self, places: Sequence[Place]) -> list[Place]:
         """Those whose run could go on: it neither has ended nor waits with every record of its stream taken."""
-        found = []
-        for place in places:
-            session = self._client.sessions.open(place.session_id)
-            try:
-                async with asyncio.timeout(CALL_S):
-                    info = await session.get()
-                    page = await session.input(STREAM).page(limit=LIST_LIMIT_MAX)
-            except (HelmrError, TimeoutError):
-                found.append(place)
-                continue
-            has_none = info.wait is not None and all(one.consumed_by for one in page.items)
-            if info.activity is not Activity.IDLE and not has_none:
-                found.append(place)
-        return found
+        are_settled = await asyncio.gather(*(self._is_settled(place) for place in places))
+        return [
+            place for place, is_settled in zip(places, are_settled, strict=True) if not is_settled
+        ]
+
+    async def _is_settled(self, place: Place) -> bool:
+        session = self._client.sessions.open(place.session_id)
+        try:
+            async with asyncio.timeout(CALL_S):
+                info = await session.get()
+                page = await session.input(STREAM).page(limit=LIST_LIMIT_MAX)
+        except (HelmrError, TimeoutError):
+            return False
+        has_none = info.wait is not None and all(one.consumed_by for one in page.items)
+        return info.activity is Activity.IDLE or has_none
 
     async def read_run(self, place: Place) -> None:
         """What a run's journal says, and what its code did."""
@@ -399,7 +412,8 @@ class HistoryClient:
         )  # fmt: skip
         self._world.calls.append(call)
         if outcome is Outcome.UNKNOWN:
-            await asyncio.sleep(self._pause_s * self._random.uniform(0.5, 1.0))
+            await asyncio.sleep(AFTER_UNKNOWN_S)
+            await self._world.until_accepted(within_s=self._pause_s * self._random.random())
             self._pause_s = min(AFTER_UNKNOWN_MAX_S, 2 * self._pause_s)
         else:
             self._pause_s = AFTER_UNKNOWN_S

@@ -26,7 +26,9 @@ from tests.stack.live import LiveRuntime, command, kill
 PARTS = ("gateway", "directory", "ledger", "host")
 HOST_NAME = "ray::SharedHost"
 RAY = ("gcs_server", "raylet")
-CALM_S = (0.1, 0.8)
+AT_THE_SAME_TIME = (2, 2, 3, 4)
+"""So many parts are killed together."""
+CALM_S = (0.1, 2.5)
 """Between two faults, once a write that began after the first was acknowledged."""
 AT_ONCE = 0.25
 """So often the next fault does not wait for that."""
@@ -43,6 +45,10 @@ DISK_MB = 192
 FULL_S = 1.0
 HITS = ("kill", "pause")
 """What faults begin with that end or stop a process."""
+
+Done = tuple[str, ...]
+"""What a fault was, one for each process that was hit; empty if nothing could be done."""
+Fault = Callable[[], Awaitable[Done]]
 
 
 class NotBack(AssertionError):
@@ -108,26 +114,27 @@ class Nemesis:
             NotBack: The runtime does not come back after a fault.
         """
         faults = self._faults()
+        clock = self._means.clock
         await self._back("starting", is_over)
         while not is_over():
             began_ns = time.monotonic_ns()
             what = await self._random.choices(list(faults), list(faults.values()))[0]()
-            if what is not None:
-                self._world.calls.append(
-                    Call(
-                        client=-1, kind=Kind.FAULT, target=what, began_ns=began_ns,
-                        ended_ns=time.monotonic_ns(), outcome=Outcome.OK,
-                    )
-                )  # fmt: skip
-                if self._random.random() >= AT_ONCE:
-                    await self._back(what, is_over)
+            self._world.calls += [
+                Call(
+                    client=-1, kind=Kind.FAULT, target=one, began_ns=began_ns,
+                    ended_ns=time.monotonic_ns(), outcome=Outcome.OK,
+                )
+                for one in what
+            ]  # fmt: skip
+            if what and self._random.random() >= AT_ONCE:
+                await self._back(", ".join(what), is_over)
             await asyncio.sleep(self._random.uniform(*CALM_S))
-        if self._means.clock is not None:
-            self._means.clock.set(0.0)
+        if clock is not None:
+            clock.set(0.0)
 
-    def _faults(self) -> dict[Callable[[], Awaitable[str | None]], float]:
+    def _faults(self) -> dict[Fault, float]:
         """Each with its weight."""
-        faults: dict[Callable[[], Awaitable[str | None]], float] = {
+        faults: dict[Fault, float] = {
             self._pause: 2.0,
             self._pause_long: 0.5,
             self._cut: 0.5,
@@ -138,7 +145,12 @@ class Nemesis:
         if self._in_process:
             faults[self._kill_all] = 5.0
         else:
-            faults |= {self._kill: 5.0, self._kill_all: 0.3, self._kill_ray: 0.3}
+            faults |= {
+                self._kill: 4.0,
+                self._kill_some: 1.5,
+                self._kill_all: 0.3,
+                self._kill_ray: 0.3,
+            }
         if self._means.disk is not None:
             faults[self._fill] = 0.3
         if self._means.sync_fails is not None:
@@ -159,7 +171,9 @@ class Nemesis:
         """A part of the runtime and its process, if it has one now."""
         if self._in_process:
             return "everything", self._live.pids()[0]
-        kind = self._random.choice(PARTS)
+        return self._process_of(self._random.choice(PARTS))
+
+    def _process_of(self, kind: str) -> tuple[str, int] | None:
         try:
             if kind != "host":
                 return kind, self._live.pid_of(kind)
@@ -170,59 +184,71 @@ class Nemesis:
 
     # --- processes ------------------------------------------------------------------------------
 
-    async def _kill(self) -> str | None:
+    async def _kill(self) -> Done:
         found = await asyncio.to_thread(self._someone)
         if found is None:
-            return None
+            return ()
         kill(found[1])
-        return f"kill {found[0]}"
+        return (f"kill {found[0]}",)
 
-    async def _kill_all(self) -> str:
+    async def _kill_some(self) -> Done:
+        """Several parts at the same time."""
+        kinds = self._random.sample(PARTS, self._random.choice(AT_THE_SAME_TIME))
+
+        def find() -> list[tuple[str, int]]:
+            return [found for kind in kinds if (found := self._process_of(kind)) is not None]
+
+        some = await asyncio.to_thread(find)
+        for _, pid in some:
+            kill(pid)
+        return tuple(f"kill {name}" for name, _ in some)
+
+    async def _kill_all(self) -> Done:
         await asyncio.to_thread(self._live.kill_all)
         await asyncio.to_thread(self._live.start)
-        return "kill everything"
+        return ("kill everything",)
 
-    async def _kill_ray(self) -> str | None:
+    async def _kill_ray(self) -> Done:
         """Its end is the runtime's, which says so; then it is started again."""
         server = self._random.choice(RAY)
         found = await asyncio.to_thread(self._live.pid_running, server)
         if found is None:
-            return None
+            return ()
         kill(found)
         await asyncio.to_thread(self._live.ended_with, "Ray has died")
         await asyncio.to_thread(self._live.start)
-        return f"kill {server}"
+        return (f"kill {server}",)
 
-    async def _pause(self) -> str | None:
+    async def _pause(self) -> Done:
         return await self._stopped("pause", self._random.uniform(*PAUSE_S))
 
-    async def _pause_long(self) -> str | None:
+    async def _pause_long(self) -> Done:
         return await self._stopped("pause long", self._random.uniform(*LONG_S))
 
-    async def _stopped(self, name: str, duration_s: float) -> str | None:
+    async def _stopped(self, name: str, duration_s: float) -> Done:
         found = await asyncio.to_thread(self._someone)
         if found is None:
-            return None
+            return ()
         kill(found[1], signal.SIGSTOP)
         await asyncio.sleep(duration_s)
         kill(found[1], signal.SIGCONT)
-        return f"{name} {found[0]}"
+        return (f"{name} {found[0]}",)
 
     # --- connections ----------------------------------------------------------------------------
 
-    async def _cut(self) -> str:
+    async def _cut(self) -> Done:
         self._wire.cut()
-        return "reset connections"
+        return ("reset connections",)
 
-    async def _hold(self) -> str:
+    async def _hold(self) -> Done:
         await self._wire.hold(self._random.uniform(*HOLD_S))
-        return "hold connections"
+        return ("hold connections",)
 
-    async def _send_garbage(self) -> str | None:
+    async def _send_garbage(self) -> Done:
         try:
             credentials = self._live.credentials
         except OSError:
-            return None
+            return ()
         address = urlsplit(credentials.url)
         assert address.hostname is not None
         assert address.port is not None
@@ -231,15 +257,15 @@ class Nemesis:
         )
         odd = [one for one in answers if one.split()[1:2] == [b"500"]]
         assert not odd, f"wrong bytes were answered with {odd}"
-        return "wrong bytes"
+        return ("wrong bytes",)
 
     # --- disk and clock -------------------------------------------------------------------------
 
-    async def _fail(self) -> str:
+    async def _fail(self) -> Done:
         (self._live.faults / "ledger.before_write").write_text("fail")
-        return "fail a write"
+        return ("fail a write",)
 
-    async def _fill(self) -> str:
+    async def _fill(self) -> Done:
         assert self._means.disk is not None
         file = self._means.disk / "filler"
 
@@ -251,16 +277,16 @@ class Nemesis:
         await asyncio.to_thread(fill)
         await asyncio.sleep(FULL_S)
         file.unlink()
-        return "disk full"
+        return ("disk full",)
 
-    async def _fail_to_sync(self) -> str:
+    async def _fail_to_sync(self) -> Done:
         assert self._means.sync_fails is not None
         self._means.sync_fails.touch()
         await asyncio.sleep(self._random.uniform(*PAUSE_S))
         self._means.sync_fails.unlink()
-        return "sync fails"
+        return ("sync fails",)
 
-    async def _step(self) -> str:
+    async def _step(self) -> Done:
         assert self._means.clock is not None
         self._means.clock.set(self._random.uniform(-STEP_S, STEP_S))
-        return "set the clock"
+        return ("set the clock",)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
+
 from tests import preloaded
 from tests.histories import history_tasks
 from tests.histories.clients import HistoryClient, World
@@ -22,7 +24,8 @@ from tests.stack.live import LiveRuntime
 
 SETTLED_S = 180.0
 """After the last fault everything that was accepted is done within so long; a busy machine takes a minute to start."""
-LOOKS_AT_ONCE = 8
+SETTLED_POLL_S = 0.2
+LOOKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +67,17 @@ class Taken:
         return Counter(call.target for call in self.calls if call.kind is Kind.FAULT)
 
 
-async def take(folder: Path, plan: Plan) -> Taken:
+def take(folder: Path, plan: Plan) -> Taken:
     """Take one, in an empty folder.
 
     Raises:
         AssertionError: The runtime does not start, or does not come back after a fault.
     """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_take(folder, plan))
+
+
+async def _take(folder: Path, plan: Plan) -> Taken:
     syncing = failing_sync.library(folder) or {}
     clock = SteppedClock.build(folder)
     with small_disk() as disk:
@@ -140,7 +148,7 @@ async def _look_at_all(client: HistoryClient, world: World) -> int:
     unfinished = list(world.places)
     ending = time.monotonic() + SETTLED_S
     while (unfinished := await client.unsettled(unfinished)) and time.monotonic() < ending:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(SETTLED_POLL_S)
     places = [*world.left, *world.places]
     for begin in range(0, len(places), LOOKS_AT_ONCE):
         some = places[begin : begin + LOOKS_AT_ONCE]

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvloop
 from aiohttp import web
 
+from helmr.client.calls import Call, reads
+from helmr.client.endpoint import Endpoint
+from helmr.errors import OutcomeUnknown, RuntimeNotFound, Unavailable, WaitResolved
 from tests.histories import garbage
-from tests.histories.carrier import AiohttpCarrier
 from tests.histories.stepped_clock import SteppedClock
+from tests.histories.transport import LeanTransport
 from tests.histories.wire import Wire
 
 BODY = bytes(range(256)) * 4_096
@@ -71,6 +75,11 @@ async def test_a_relay_carries_holds_and_resets() -> None:
             await _closed(writer)
 
 
+def test_a_relay_carries_under_uvloop_too() -> None:
+    """Which reads on although it is told to pause, until a connection has been made."""
+    uvloop.run(test_a_relay_carries_holds_and_resets())
+
+
 async def test_a_relay_without_a_gateway_resets() -> None:
     def nowhere() -> str:
         raise OSError("no credentials yet")
@@ -94,28 +103,82 @@ def _address(url: str) -> tuple[str, int]:
     return found.host, found.port
 
 
-async def test_a_carrier_gives_what_was_answered_and_names_what_was_not() -> None:
-    async def answer(request: web.BaseRequest) -> web.Response:
-        if request.path == "/late":
-            await asyncio.sleep(5)
-        told = {"path": request.raw_path, "sent": await request.text(), "as": request.headers["A"]}
-        return web.json_response(told, status=409)
+async def test_a_call_has_the_clients_answers_and_errors_and_keeps_its_connection() -> None:
+    served_by: set[object] = set()
 
+    async def answer(request: web.BaseRequest) -> web.Response:
+        served_by.add(request.transport)
+        if request.path == "/refused":
+            return web.json_response(
+                {"type": "about:blank", "title": "t", "status": 409, "code": "wait_resolved", "detail": "d"},
+                status=409,
+            )  # fmt: skip
+        told = [request.raw_path, await request.text(), request.headers["Operation-Id"]]
+        return web.json_response([*told, request.headers["Authorization"]])
+
+    async with answering(answer) as url:
+        transport = LeanTransport(Endpoint(url=url, key="k", found_by="a test"))
+        call = Call(
+            method="POST", path="/there", reply=reads(list[str]), params=(("x", "1/2"),),
+            body=b"body", operation_id="op",
+        )  # fmt: skip
+        assert await transport.call(call) == ["/there?x=1%2F2", "body", "op", "Bearer k"]
+        assert (await transport.call(replace(call, bearer="b")))[3] == "Bearer b"
+        with pytest.raises(WaitResolved):
+            await transport.call(replace(call, path="/refused"))
+        assert len(served_by) == 1
+        many = await asyncio.gather(*(transport.call(call) for _ in range(5)))
+        assert len(many) == len(served_by) == 5
+        await transport.close()
+
+
+async def test_a_call_without_a_whole_answer_has_an_unknown_outcome_and_is_not_made_again() -> None:
+    asked: list[bytes] = []
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1_000))
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n["half')
+        await writer.drain()
+
+    write = Call(method="POST", path="/x", reply=reads(list[str]), body=b"{}", operation_id="op")
+    async with served(half) as port:
+        endpoint = Endpoint(url=f"http://127.0.0.1:{port}", key="k", found_by="a test")
+        transport = LeanTransport(endpoint)
+        with pytest.raises(OutcomeUnknown):
+            await transport.call(write)
+        with pytest.raises(Unavailable):
+            await transport.call(Call(method="GET", path="/x", reply=reads(list[str])))
+        assert [one.split()[0] for one in asked] == [b"POST", b"GET"]
+    with pytest.raises(RuntimeNotFound):
+        await transport.call(write)
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_calls() -> None:
+    async def late(request: web.BaseRequest) -> web.Response:
+        if request.path == "/late":
+            await asyncio.sleep(0.3)
+        return web.json_response([request.path])
+
+    async with answering(late) as url:
+        transport = LeanTransport(Endpoint(url=url, key="k", found_by="a test"))
+        call = Call(method="GET", path="/late", reply=reads(list[str]))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await transport.call(call)
+        assert await transport.call(replace(call, path="/next")) == ["/next"]
+        await transport.close()
+
+
+@asynccontextmanager
+async def answering(
+    answer: Callable[[web.BaseRequest], Awaitable[web.Response]],
+) -> AsyncIterator[str]:
+    """The URL of a server that answers by this."""
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(transport=AiohttpCarrier(), headers={"A": "b"}) as client:
-        response = await client.post(f"{url}/there?x=1%2F2", content=b"body")
-        assert response.status_code == 409
-        assert json.loads(response.content) == {"path": "/there?x=1%2F2", "sent": "body", "as": "b"}
-        with pytest.raises(httpx.ReadTimeout):
-            await client.get(f"{url}/late", timeout=0.2)
-        await runner.cleanup()
-        with pytest.raises(httpx.TransportError):
-            await client.get(f"{url}/gone")
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
 
 
 SHOWS = """

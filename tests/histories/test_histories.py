@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,7 @@ WRITES = (Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE)
 def taken(plan: Plan) -> Taken:
     """A history; Ray's sockets need a shorter path than pytest's folders have."""
     with tempfile.TemporaryDirectory(prefix="hh-") as folder:
-        return asyncio.run(take(Path(folder), plan))
+        return take(Path(folder), plan)
 
 
 def acknowledged(calls: list[Call]) -> Counter[Kind]:

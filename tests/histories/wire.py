@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -83,6 +84,8 @@ class _End(asyncio.Protocol):
         self._ends = ends
         self._met = met
         self._other: _End | None = None
+        self._early = bytearray()
+        """What came before there was another end: a pause that is asked for at once, uvloop forgets."""
         self._is_held = False
         self._is_full = False
 
@@ -93,6 +96,9 @@ class _End(asyncio.Protocol):
             self.reset()
             other.reset()
             return
+        if self._early:
+            other.transport.write(bytes(self._early))
+            self._early.clear()
         self._flow()
 
     def reset(self) -> None:
@@ -114,8 +120,7 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """There it is; the one that came from a client waits for its other end."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._ends.add(self)
         if self._met is not None:
             transport.pause_reading()
@@ -123,7 +128,9 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """On to the other end."""
-        if self._other is not None:
+        if self._other is None:
+            self._early += data
+        else:
             self._other.transport.write(data)
 
     def pause_writing(self) -> None:
