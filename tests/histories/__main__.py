@@ -1,6 +1,6 @@
 """`python -m tests.histories run` takes a history of a real runtime under faults, `… check FILE` judges a kept one.
 
-`… campaign` takes them one after the other until there are enough.
+`… campaign` takes many, until there are enough.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.figures import record
 from tests.histories import campaign, checker, history
-from tests.histories.taking import Plan, take
+from tests.histories.taking import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = 1_000_000
@@ -47,11 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     many = commands.add_parser("campaign", help="take histories until there are enough, or go on")
     many.add_argument("--calls", type=int, default=CALLS, help="in all")
     many.add_argument("--kills", type=int, default=HITS, help="kills and pauses in all")
-    many.add_argument("--seconds", type=float, default=240.0, help="of each history")
+    many.add_argument("--seconds", type=float, default=300.0, help="of each history")
+    many.add_argument("--at-once", type=int, default=2, help="histories at a time")
     many.add_argument("--folder", type=Path, default=ROOT / ".bench" / "histories")
     many.add_argument("--record", action="store_true", help="put the sums on record when reached")
     for one in (run, many):
-        one.add_argument("--clients", type=int, default=16)
+        one.add_argument("--clients", type=int, default=32)
         one.add_argument("--sessions", type=int, default=40)
     judge = commands.add_parser("check", help="check kept histories")
     judge.add_argument("files", type=Path, nargs="+")
@@ -59,17 +60,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _campaign(options: argparse.Namespace, command: str) -> int:
+    folder: Path = options.folder.resolve()
     wanted = campaign.Campaign(
-        folder=options.folder,
+        folder=folder,
         calls=options.calls,
         hits=options.kills,
-        seconds=options.seconds,
-        clients=options.clients,
-        sessions=options.sessions,
+        at_once=options.at_once,
+        start=partial(
+            campaign.start,
+            folder=folder,
+            seconds=options.seconds,
+            clients=options.clients,
+            sessions=options.sessions,
+        ),
     )
     is_as_promised = wanted.run()
     if options.record:
-        rows = campaign.read_rows(options.folder)
+        rows = campaign.read_rows(folder)
         commits = ", ".join(sorted({row.commit for row in rows}))
         record.put("histories", command, campaign.sums(rows), commit_=commits)
     return 0 if is_as_promised else 1
@@ -86,20 +93,15 @@ def _run(options: argparse.Namespace) -> int:
         in_process=options.in_process,
         logs=options.out.with_suffix(".logs"),
     )
-    # Ray's sockets need a short path.
-    with tempfile.TemporaryDirectory(prefix="hh-") as folder:
-        taken = take(Path(folder), plan)
-    history.write(taken.calls, options.out)
-    for what, count in sorted(taken.faults.items()):
-        sys.stdout.write(f"fault: {what}: {count}\n")
-    if taken.unfinished:
-        sys.stdout.write(f"{taken.unfinished} runs had what they waited for and did not go on\n")
-    return max(_judge(options.out), int(bool(taken.unfinished)))
+    row = campaign.take_one(plan, options.out)
+    for line in (*campaign.table([row]), *history.longest(history.read(options.out))):
+        sys.stdout.write(f"{line}\n")
+    return 0 if row.is_as_promised else 1
 
 
 def _judge(path: Path) -> int:
     calls = history.read(path)
-    for line in history.counts(calls):
+    for line in (*history.counts(calls), *history.longest(calls)):
         sys.stdout.write(f"{line}\n")
     found = checker.check(calls)
     for line in found:

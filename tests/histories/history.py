@@ -131,6 +131,10 @@ def counts(calls: Sequence[Call]) -> Iterator[str]:
         if call.operation:
             tries[call.operation] += 1
     yield f"operations: {len(tries):,}, repeated: {sum(count > 1 for count in tries.values()):,}"
+
+
+def longest(calls: Sequence[Call]) -> Iterator[str]:
+    """The longest time without an acknowledgement, a line."""
     gaps = sorted(
         later.ended_ns - earlier.ended_ns
         for earlier, later in pairwise(

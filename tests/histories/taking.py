@@ -46,7 +46,7 @@ class Plan:
     seed: int = 1
     seconds: float = 60.0
     calls: int = 1_000_000
-    clients: int = 16
+    clients: int = 32
     sessions: int = 40
     has_faults: bool = True
     in_process: bool = False

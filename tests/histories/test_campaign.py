@@ -1,7 +1,9 @@
-"""A campaign adds up, goes on where it was, and ends at the first broken promise."""
+"""A campaign adds up, goes on where it was, ends at the first broken promise, and takes its processes with it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from tests.histories.history import Call, Kind
 from tests.histories.taking import Plan, Taken
 from tests.histories.test_checker import BAD, GOOD, call
 
+SHORT = "pass"
+LONG = "import signal; signal.sigwait([signal.SIGINT])"
+ENDS_US = f"import os, signal; os.kill(os.getppid(), signal.SIGTERM); {LONG}"
+
 
 def taken(calls: Iterable[Call]) -> Taken:
     """A history with three faults, of which two hit a process."""
@@ -21,36 +27,49 @@ def taken(calls: Iterable[Call]) -> Taken:
     return Taken([*calls, *faults], unfinished=0)
 
 
-def reached(folder: Path, *, calls: int, hits: int) -> campaign.Campaign:
-    """One that wants so much."""
-    return campaign.Campaign(
-        folder=folder, calls=calls, hits=hits, seconds=1, clients=1, sessions=1
-    )
+def python(does: str) -> subprocess.Popen[bytes]:
+    """A process in the place of one that takes a history."""
+    return subprocess.Popen([sys.executable, "-c", does])
 
 
-def gives(monkeypatch: pytest.MonkeyPatch, histories: list[Taken]) -> list[Plan]:
-    """The next histories come from here instead of a runtime; the plans they were taken by."""
-    plans: list[Plan] = []
+class Histories:
+    """What a campaign starts: each history is judged at once, by `campaign.take_one`."""
 
-    async def take(_: Path, plan: Plan) -> Taken:
-        plans.append(plan)
-        return histories[len(plans) - 1]
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, histories: list[Taken]
+    ) -> None:
+        self._folder = folder
+        self._left = list(histories)
+        self.seeds: list[int] = []
+        monkeypatch.setattr(campaign, "take", lambda _, plan: self._left.pop(0))
 
-    monkeypatch.setattr(campaign, "take", take)
-    return plans
+    def start(self, seed: int) -> subprocess.Popen[bytes]:
+        """Take the next of them."""
+        self.seeds.append(seed)
+        plan = Plan(seed=seed, in_process=campaign.is_in_process(seed))
+        campaign.take_one(plan, self._folder / f"history-{seed:04}.parquet")
+        return python(SHORT)
+
+    def reached(self, *, calls: int, hits: int, at_once: int = 1) -> bool:
+        """Run a campaign that wants so much."""
+        return campaign.Campaign(
+            folder=self._folder, calls=calls, hits=hits, at_once=at_once, start=self.start
+        ).run()
 
 
 def test_it_ends_when_there_are_enough_calls_and_kills_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans = gives(monkeypatch, [taken(GOOD["uses"])] * 4)
-    assert reached(tmp_path, calls=8, hits=3).run()
-    assert [(plan.seed, plan.in_process) for plan in plans] == [(1, False), (2, True)]
-    assert reached(tmp_path, calls=8, hits=3).run()
-    assert len(plans) == 2
-    assert reached(tmp_path, calls=8, hits=8).run()
-    assert [plan.seed for plan in plans] == [1, 2, 3, 4]
-    found = campaign.sums(campaign.read_rows(tmp_path))
+    some = Histories(tmp_path, monkeypatch, [taken(GOOD["uses"])] * 4)
+    assert some.reached(calls=8, hits=3)
+    assert some.seeds == [1, 2]
+    assert some.reached(calls=8, hits=3)
+    assert some.seeds == [1, 2]
+    assert some.reached(calls=8, hits=8)
+    assert some.seeds == [1, 2, 3, 4]
+    rows = campaign.read_rows(tmp_path)
+    assert [row.in_process for row in rows] == [False, True, False, True]
+    found = campaign.sums(rows)
     assert (found["histories"], found["calls"], found["hits"]) == (4, 16, 8)
     assert found["by_call"] == {
         "read_uses ok": 4, "use ok": 4, "use refused": 4, "use unknown": 4,
@@ -62,20 +81,71 @@ def test_it_ends_when_there_are_enough_calls_and_kills_and_goes_on_where_it_was(
     assert main(["check", str(kept)]) == 0
 
 
+def test_both_forms_of_a_runtime_have_a_third_of_the_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = Histories(tmp_path, monkeypatch, [taken(GOOD["uses"])] * 3)
+    campaign.write_row(
+        campaign.Row(
+            seed=1, in_process=False, took_s=1, commit="", calls={"send": {"ok": 99}},
+            faults={"kill host": 9}, repeated=0,
+        ),
+        tmp_path / "history-0001.parquet",
+    )  # fmt: skip
+    assert some.reached(calls=9, hits=9)
+    assert some.seeds == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("begun", "running", "seed"),
+    [
+        ((), (), 1), ((1,), (), 2), ((1, 2), (), 3), ((), (1,), 2), ((), (2,), 1),
+        ((1, 3), (2,), 5), ((1, 2), (5,), 4), ((2,), (1, 4), 3),
+    ],
+)  # fmt: skip
+def test_histories_that_are_taken_at_once_are_of_both_forms(
+    begun: tuple[int, ...], running: tuple[int, ...], seed: int
+) -> None:
+    assert campaign.next_seed(set(begun), set(running)) == seed
+
+
 def test_a_broken_promise_ends_it_and_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plans = gives(monkeypatch, [taken(GOOD["uses"]), taken(BAD["used too often"][1])])
-    assert not reached(tmp_path, calls=1_000, hits=0).run()
-    assert len(plans) == 2
-    assert not reached(tmp_path, calls=1_000, hits=0).run(), "it does not go on after that"
-    assert len(plans) == 2
+    histories = [taken(GOOD["uses"]), taken(BAD["used too often"][1])]
+    some = Histories(tmp_path, monkeypatch, histories)
+    assert not some.reached(calls=1_000, hits=0)
+    assert some.seeds == [1, 2]
+    assert not some.reached(calls=1_000, hits=0), "it does not go on after that"
+    assert some.seeds == [1, 2]
     assert campaign.sums(campaign.read_rows(tmp_path))["broken"]["uses"] == 2
     assert "BROKEN uses: pub: 3 uses were accepted" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "history-0002.parquet")]) == 1
 
 
 def test_runs_that_stand_still_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gives(monkeypatch, [Taken([], unfinished=2)])
-    assert not reached(tmp_path, calls=1, hits=0).run()
+    some = Histories(tmp_path, monkeypatch, [Taken([], unfinished=2)])
+    assert not some.reached(calls=1, hits=0)
     assert campaign.sums(campaign.read_rows(tmp_path))["unfinished"] == 2
+
+
+@pytest.mark.parametrize(
+    ("does", "raised"),
+    [("raise SystemExit(3)", AssertionError), (ENDS_US, SystemExit)],
+    ids=["one is not taken", "SIGTERM"],
+)
+def test_whatever_ends_it_ends_the_histories_that_are_being_taken(
+    tmp_path: Path, does: str, raised: type[BaseException]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(seed: int) -> subprocess.Popen[bytes]:
+        started.append(python(does if seed == 2 else LONG))
+        return started[-1]
+
+    wanted = campaign.Campaign(folder=tmp_path, calls=1, hits=1, at_once=2, start=start)
+    with pytest.raises(raised):
+        wanted.run()
+    assert len(started) == 2
+    assert all(one.returncode is not None for one in started)
+    assert campaign.read_rows(tmp_path) == []
