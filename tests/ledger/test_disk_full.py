@@ -9,15 +9,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from helmr import ids
-from helmr.errors import StoreUnavailable
+from helmr.errors import StoreUnavailable, TokenCompleted
 from helmr_runtime.ledger.duck import lists
+from helmr_runtime.ledger.duck.database import Database
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.row_access import SessionFilter
 from helmr_runtime.ports import Flush
+from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, running, start_of
 
 
@@ -125,3 +128,31 @@ async def started_while_full(ledger: DuckLedger) -> list[str]:
             except StoreUnavailable:
                 return found
             found.append(start.session_id)
+
+
+async def test_a_command_that_reads_is_decided_while_nothing_can_be_merged(
+    tmp_path: Path, clock, monkeypatch
+):
+    """The loop of the commits waits for its read, and only another can answer that while nothing is merged."""
+    path = tmp_path / "ledger.duckdb"
+    ledger = await open_ledger(path, clock=clock, settings=SMALL)
+    created = create_token()
+    token_id = created.new.token_id
+    await ledger.fact(created)
+    assert (await ledger.fact(complete_token(token_id, 1)))["outcome"] == "completed"
+    await ledger.close()
+    again = await open_ledger(path, clock=clock, settings=SMALL)  # and has forgotten the entry
+    hand = await running(again, clock)
+
+    def refused(self):
+        raise duckdb.IOException("No space left on device")
+
+    monkeypatch.setattr(Database, "merge", refused)
+    assert again._database.is_behind()
+    async with asyncio.timeout(20):
+        with pytest.raises(TokenCompleted):
+            await again.fact(complete_token(token_id, 2))
+        await hand.stored(hand.step())
+    monkeypatch.undo()
+    assert await again.verify_chain(hand.session_id) == hand.seq
+    await again.close()
