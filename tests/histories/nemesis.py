@@ -24,7 +24,8 @@ from tests.histories.wire import Wire
 from tests.stack.live import LiveRuntime, command, kill
 
 PARTS = ("gateway", "directory", "ledger", "host")
-HOST_NAME = "ray::SharedHost"
+HOST_NAME = "ray::ActorHost"
+"""What Ray calls the process of one; gateway, directory and ledger are a `SharedHost`."""
 RAY = ("gcs_server", "raylet")
 AT_THE_SAME_TIME = (2, 2, 3, 4)
 """So many parts are killed together."""

@@ -2,6 +2,9 @@
 
 One call stays pending on each of ledger, directory and gateway: it fails when the actor dies, and
 asking again is what sets the restarted one up. One that is stopped keeps its connections, and so is looked for.
+
+Ray says that a call has failed after a second of wall clock, in which it waits to hear of a death: when the clock is
+set back meanwhile, after as much more. So the process is looked for as well, and what has no answer is asked again.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from helmr_runtime.process.processes import Process
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.stop import Stop
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
+from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorUnavailable, CallError
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)
 
 RETRY_BUILD_S = 1.0
 LOOK_EVERY_S = 2.0
+DEAD_EVERY_S = 0.5
+ASK_AGAIN_S = 2.0
+"""An actor that is still being set up takes a second call well."""
 
 
 class Keeper:
@@ -107,19 +113,41 @@ class Keeper:
         while True:
             try:
                 if has_died:
-                    await self._calls.call(name, "build")
+                    async with asyncio.timeout(ASK_AGAIN_S):
+                        await self._calls.call(name, "build")
                     self._say(f"the {name.removeprefix('helmr-')} died and is back")
                     has_died = False
-                await self._calls.call(name, "forever")
+                await self._until_dead(name)
             except (ActorDied, ActorNotFound):
                 has_died = True
                 await self._recreate(name)
+            except TimeoutError:
+                logger.info(
+                    "%s was asked to be set up and has not answered: it is asked again", name
+                )
             except CallError:
                 has_died = True
                 await asyncio.sleep(RETRY_S)
             except HelmrError as error:
                 logger.warning("%s can't be set up: %s", name, error)
                 await asyncio.sleep(RETRY_BUILD_S)
+
+    async def _until_dead(self, name: str) -> None:
+        """Wait for the end of an actor's process, whoever knows of it first.
+
+        Raises:
+            CallError: It has ended.
+        """
+        one = self._process_of(name)
+        told = asyncio.ensure_future(self._calls.call(name, "forever"))
+        try:
+            while one is None or processes.is_running(one):
+                done, _ = await asyncio.wait([told], timeout=DEAD_EVERY_S)
+                if done:
+                    return told.result()
+        finally:
+            told.cancel()
+        raise ActorUnavailable(actor=name, method="forever", detail="its process has ended")
 
     async def _recreate(self, name: str) -> None:
         """Ray has given the actor up, name and all."""
@@ -151,11 +179,14 @@ class Keeper:
         self._stopped = stopped
 
     def _stopped_process(self, name: str) -> Process | None:
+        one = self._process_of(name)
+        return one if one is not None and processes.is_stopped(one.pid) else None
+
+    def _process_of(self, name: str) -> Process | None:
         try:
-            pid = int(self._spec.pid_path(name).read_text())
+            return processes.process(int(self._spec.pid_path(name).read_text()))
         except (OSError, ValueError):
             return None
-        return processes.process(pid) if processes.is_stopped(pid) else None
 
     # --- stop -------------------------------------------------------------------------------------
 
