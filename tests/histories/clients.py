@@ -27,8 +27,11 @@ USES_MAX = 8
 CALL_S = 10.0
 """Then a caller gives up and knows nothing."""
 AFTER_UNKNOWN_S = 0.05
-AFTER_UNKNOWN_MAX_S = 1.0
-"""A pause that doubles, or what is down fills the history; it ends when somebody's write is acknowledged."""
+AFTER_UNKNOWN_MAX_S = 0.5
+SOME = 16
+"""Of so many clients one asks again after a pause that doubles up to this."""
+PATIENCE_S = 5.0
+"""The others wait until somebody's write is acknowledged, but no longer: what is down would fill the history."""
 LIST_TRIES = 3
 REPEATED_MAX = 400
 """So many operations are remembered, to be repeated."""
@@ -413,7 +416,8 @@ class HistoryClient:
         self._world.calls.append(call)
         if outcome is Outcome.UNKNOWN:
             await asyncio.sleep(AFTER_UNKNOWN_S)
-            await self._world.until_accepted(within_s=self._pause_s * self._random.random())
+            longest_s = PATIENCE_S if self.number % SOME else self._pause_s
+            await self._world.until_accepted(within_s=longest_s * self._random.uniform(0.5, 1.0))
             self._pause_s = min(AFTER_UNKNOWN_MAX_S, 2 * self._pause_s)
         else:
             self._pause_s = AFTER_UNKNOWN_S

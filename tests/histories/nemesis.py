@@ -29,11 +29,11 @@ HOST_NAME = "ray::ActorHost"
 RAY = ("gcs_server", "raylet")
 AT_THE_SAME_TIME = (2, 2, 3, 4)
 """So many parts are killed together."""
-CALM_S = (0.1, 2.5)
+CALM_S = (0.1, 4.5)
 """Between two faults, once a write that began after the first was acknowledged."""
 AT_ONCE = 0.25
 """So often the next fault does not wait for that."""
-BACK_S = 180.0
+BACK_S = 60.0
 """Within so long after a fault something is acknowledged."""
 POLL_S = 0.02
 PAUSE_S = (0.2, 1.5)

@@ -123,7 +123,7 @@ class _End(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._ends.add(self)
         if self._met is not None:
-            transport.pause_reading()
+            self.transport.pause_reading()
             self._met(self)
 
     def data_received(self, data: bytes) -> None:

@@ -144,7 +144,8 @@ class Keeper:
             while one is None or processes.is_running(one):
                 done, _ = await asyncio.wait([told], timeout=DEAD_EVERY_S)
                 if done:
-                    return told.result()
+                    told.result()
+                    return
         finally:
             told.cancel()
         raise ActorUnavailable(actor=name, method="forever", detail="its process has ended")
