@@ -33,7 +33,7 @@ IN_TURNS = 2
 SHARE = 3
 """Of so many kills and pauses at least one is over Ray and one in one process."""
 POLL_S = 0.2
-END_S = 90.0
+END_S = 150.0
 """A history that is ended has stopped its runtime within so long."""
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -191,6 +191,7 @@ def start(
             cwd=ROOT,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # what ends the campaign's group reaches it once, from the campaign
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -105,7 +106,15 @@ async def _take(folder: Path, plan: Plan) -> Taken:
                 shutil.copy(live.folder / "up.log", plan.logs)
             raise
         finally:
-            await asyncio.to_thread(live.stop)
+            await asyncio.to_thread(_end, live)
+
+
+def _end(live: LiveRuntime) -> None:
+    try:
+        live.stop()
+    except subprocess.TimeoutExpired:
+        live.kill_all()  # a fault that was cut short may still be on
+        raise
 
 
 async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
@@ -126,7 +135,7 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
         nemesis = Nemesis(live, wire, world, means, in_process=plan.in_process)
         try:
             async with asyncio.TaskGroup() as group:
-                is_over = _end(world, plan)
+                is_over = _ending(world, plan)
                 for client in clients:
                     group.create_task(client.live(is_over))
                 if plan.has_faults:
@@ -138,7 +147,7 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
     return Taken(world.calls, unfinished)
 
 
-def _end(world: World, plan: Plan) -> Callable[[], bool]:
+def _ending(world: World, plan: Plan) -> Callable[[], bool]:
     ending = time.monotonic() + plan.seconds
     return lambda: time.monotonic() > ending or len(world.calls) >= plan.calls
 
