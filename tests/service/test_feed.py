@@ -79,6 +79,24 @@ async def started(log: Log) -> FeedHub:
     return hub
 
 
+async def test_followers_are_woken_in_the_order_in_which_they_joined() -> None:
+    log = Log()
+    hub = await started(log)
+    woken: list[int] = []
+
+    async def follow(number: int, follower: Follower) -> None:
+        assert await follower.take(BOUND_S)
+        woken.append(number)
+
+    followers = [hub.join("a" if number % 2 else None) for number in range(40)]
+    tasks = [asyncio.create_task(follow(*numbered)) for numbered in enumerate(followers)]
+    await asyncio.sleep(0)
+    log.append("a")
+    await asyncio.gather(*tasks)
+    assert woken == [*range(0, 40, 2), *range(1, 40, 2)]
+    await hub.stop()
+
+
 async def reach(hub: FeedHub, log: Log) -> None:
     await until(lambda: hub.offset == len(log.entries))
 

@@ -13,9 +13,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
+from unittest import mock
 
+from helmr_runtime.service import feed
 from tests.figures import record
+from tests.simulation.history import History
 from tests.simulation.planted import planted
 from tests.simulation.probes import FEWEST, unreached
 from tests.simulation.shrink import shrink
@@ -24,7 +28,6 @@ from tests.simulation.simulation import Outcome, simulate
 STEPS = 8_000
 """Of a seed, before it is brought to its end."""
 
-HASH_SEED = "PYTHONHASHSEED"
 FAULT = "fault:"
 """What the counts of faults begin with."""
 
@@ -32,13 +35,6 @@ FAULT = "fault:"
 def main(arguments: list[str]) -> int:
     """Simulate; the exit code: 0 if everything held, 1 if not, 3 if a rare branch was never reached."""
     options = _options(arguments)
-    if os.environ.get(HASH_SEED) != "0":
-        # The order of a set of strings is part of a history.
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "tests.simulation", *arguments],
-            {**os.environ, HASH_SEED: "0"},
-        )
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     steps = seeds = 0
@@ -47,6 +43,8 @@ def main(arguments: list[str]) -> int:
         seeds += 1
         steps += outcome.steps
         counts.update(outcome.counts)
+        if options.digests:
+            _say(f"{seed} {outcome.digest} after {outcome.steps} steps")
         if outcome.failure is not None:
             _say(f"{seeds} seeds, {steps} steps")
             _record(arguments, options, seeds, steps, counts, broken=1)
@@ -148,8 +146,13 @@ def forked(work: Callable[[], Outcome]) -> Outcome:
 
 
 def _one(seed: str, options: argparse.Namespace, only: list[str] | None) -> Outcome:
-    with planted(options.bug):
-        return simulate(seed, steps=options.steps, only=only, watch=options.watch)
+    with ExitStack() as stack:
+        lines = stack.enter_context(open(options.trace, "w")) if options.trace else None
+        if options.feed_pause_s:
+            stack.enter_context(mock.patch.object(feed, "PAUSE_MAX_S", options.feed_pause_s))
+        stack.enter_context(planted(options.bug))
+        history = History(lines, is_unsettled=options.unsettled)
+        return simulate(seed, steps=options.steps, only=only, watch=options.watch, history=history)
 
 
 def _seeds(options: argparse.Namespace) -> Iterator[str]:
@@ -171,6 +174,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", dest="for_s", type=float, default=0.0, help="instead of total")
     parser.add_argument("--only", type=lambda text: text.split(","), help="of the plan")
     parser.add_argument("--watch", help="print the calls that name this session")
+    parser.add_argument("--digests", action="store_true", help="print one of each seed's events")
+    parser.add_argument("--trace", help="write every event of a seed to this file")
+    parser.add_argument("--unsettled", action="store_true", help="on a machine that is busy")
+    parser.add_argument("--feed-pause", dest="feed_pause_s", type=float, help="of the feed, in s")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for less that fails")
     parser.add_argument("--counts", action="store_true", help="print what was reached how often")
     parser.add_argument(

@@ -67,6 +67,7 @@ class Invariants:
         self.entries: list[Entry] = []
         """All that are there; what was pruned has left gaps."""
         self.head_offset = 0
+        self.on_stored: Callable[[Sequence[Entry]], None] = lambda entries: None
         self.is_of_today: Callable[[datetime], bool] = lambda recorded_at: True
         """What was recorded then is known by its operation for sure."""
         self.sessions: dict[str, Session] = {}
@@ -100,6 +101,7 @@ class Invariants:
 
     def stored(self, entries: Sequence[Entry], flush: Flush | None) -> None:
         """The ledger has these entries on disk, in this order."""
+        self.on_stored(entries)
         if flush is not None:
             session = self.sessions[flush.session_id]
             self._check(

@@ -17,6 +17,8 @@ from itertools import count
 from random import Random
 from typing import Any, TypeVarTuple, Unpack
 
+from tests.simulation.history import History
+
 Ts = TypeVarTuple("Ts")
 
 STEP_S = 0.00005
@@ -187,6 +189,7 @@ class Lane(asyncio.BaseEventLoop):
     def run_next(self) -> None:
         handle = self.ready.popleft()
         if not handle._cancelled:
+            self.scheduler.history.turn(self, handle)
             handle._run()
 
     def keep(self, task: asyncio.Task[Any]) -> None:
@@ -209,13 +212,20 @@ class Scheduler:
     Args:
         random: Decides whose turn is next.
         on_exception: What a loop's exception handler is told.
+        history: Told of every turn.
     """
 
-    def __init__(self, random: Random, on_exception: Callable[[Any, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        random: Random,
+        on_exception: Callable[[Any, dict[str, Any]], None],
+        history: History,
+    ) -> None:
         self.now_s = 0.0
         self.steps = 0
         self.random = random
         self.on_exception = on_exception
+        self.history = history
         self.graveyard: list[Any] = []
         self._busy: list[Lane] = []
         self._timers: list[tuple[float, int, Lane, events.TimerHandle]] = []

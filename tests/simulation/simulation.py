@@ -30,6 +30,7 @@ from helmr_runtime.service import notice_teller
 from tests.simulation.clients import Clients
 from tests.simulation.code import code_on_lanes
 from tests.simulation.faults import KINDS, cause
+from tests.simulation.history import History
 from tests.simulation.invariants import Violation
 from tests.simulation.scheduler import Killed
 from tests.simulation.world import World
@@ -68,6 +69,8 @@ class Outcome:
     failure: str | None = None
     rule: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
+    """Of every event: a seed has one, whenever and wherever it runs."""
 
     def to_json(self) -> str:
         """For the process that asked."""
@@ -90,7 +93,12 @@ def plan(seed: str) -> Iterator[Planned]:
 
 
 def simulate(
-    seed: str, *, steps: int, only: Collection[str] | None = None, watch: str | None = None
+    seed: str,
+    *,
+    steps: int,
+    only: Collection[str] | None = None,
+    watch: str | None = None,
+    history: History | None = None,
 ) -> Outcome:
     """Run one seed for so many steps, then until it is quiet.
 
@@ -99,12 +107,14 @@ def simulate(
         steps: Events in which commands and faults come.
         only: Names of what happens of the plan; None for all of it.
         watch: Text of which every call that has it is printed, for whoever looks for a fault.
+        history: Told of all that happens; None: only its digest is of interest.
     """
     outcome = Outcome(seed)
+    history = history or History()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helmr-sim-")))
         global_random.seed(f"{seed}/global")
-        world = World(seed, folder)
+        world = World(seed, folder, history)
         _ids_from(world.random("ids"), world, stack)
         stack.enter_context(code_on_lanes())
         stack.enter_context(_days_of(world.day_s))
@@ -120,6 +130,7 @@ def simulate(
             shown = traceback.format_exception(error)
             outcome.failure = str(error) if isinstance(error, Violation) else "".join(shown)
         outcome.steps = world.scheduler.steps
+        outcome.digest = history.digest
         outcome.counts = dict(world.counts.by_name)
     return outcome
 

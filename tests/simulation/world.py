@@ -32,6 +32,7 @@ from tests.simulation.code import process_here
 from tests.simulation.counts import Counts
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.gateway import Gateway
+from tests.simulation.history import History
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.network import Call, Network
@@ -58,16 +59,18 @@ class World:
     Args:
         seed: Everything that is drawn is drawn from it.
         folder: Where status files stand.
+        history: Told of all that happens.
     """
 
-    def __init__(self, seed: str, folder: Path) -> None:
+    def __init__(self, seed: str, folder: Path, history: History) -> None:
         self.seed = seed
         self.folder = folder
         self.counts = Counts()
         self.violations: list[BaseException] = []
-        self.scheduler = Scheduler(self.random("schedule"), self._on_exception)
+        self.scheduler = Scheduler(self.random("schedule"), self._on_exception, history)
         self.clock = SimulatedClock(self.scheduler)
         self.invariants = Invariants(self.counts, TOLD_ALL)
+        self.invariants.on_stored = history.stored
         self.day_s = ADMINS_DAY_S if mix_of(self.random("mix"))[0] == "admin" else 86_400.0
         """How long operations are known, and sessions kept, in seconds."""
         self.invariants.is_of_today = self.is_of_today

@@ -167,8 +167,9 @@ class FeedHub:
         self._begun = asyncio.Event()
         self._joined = asyncio.Event()
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
-        self._all: set[Follower] = set()
-        self._by_session: dict[str, set[Follower]] = {}
+        self._all: dict[Follower, None] = {}
+        """Those of the whole feed. Whoever came first is handed an entry first, as in each of the next."""
+        self._by_session: dict[str, dict[Follower, None]] = {}
         self._offset: int | None = None
         self._complete_after = 0
         """Everything after this offset is either kept or yet to come."""
@@ -237,9 +238,9 @@ class FeedHub:
         if self.is_closed:
             follower.is_closed = True
         elif session_id is None:
-            self._all.add(follower)
+            self._all[follower] = None
         else:
-            self._by_session.setdefault(session_id, set()).add(follower)
+            self._by_session.setdefault(session_id, {})[follower] = None
         return follower
 
     def join_after(self, session_id: str | None, after: int) -> Follower | None:
@@ -259,10 +260,10 @@ class FeedHub:
 
     def leave(self, follower: Follower) -> None:
         """Hand nothing more to the follower."""
-        self._all.discard(follower)
+        self._all.pop(follower, None)
         if follower.session_id is not None:
-            some = self._by_session.get(follower.session_id, set())
-            some.discard(follower)
+            some = self._by_session.get(follower.session_id, {})
+            some.pop(follower, None)
             if not some:
                 self._by_session.pop(follower.session_id, None)
 
