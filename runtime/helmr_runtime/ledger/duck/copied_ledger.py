@@ -11,7 +11,12 @@ from helmr.ids import NIL_SESSION
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.ledger.authored import Chain
-from helmr_runtime.ledger.duck.copying import copied_page, copied_rows, pruned_behind
+from helmr_runtime.ledger.duck.copying import (
+    PAGE_ENTRIES,
+    copied_page,
+    copied_rows,
+    pruned_behind,
+)
 from helmr_runtime.ledger.duck.database import Database, Reader
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.pruning import Pruner
@@ -43,7 +48,11 @@ class CopiedLedger(ReadableLedger):
 
     @abstractmethod
     async def _reading(self, run: Callable[[Reader], T]) -> T:
-        """Run a short query on a reader's cursor."""
+        """Run a short query on a reader's cursor, which sees everything that was committed."""
+
+    @abstractmethod
+    async def _in_reader(self, run: Callable[[Reader], T]) -> T:
+        """Run a short query on a reader's cursor, which sees what the database has."""
 
     def _check_current(self) -> None:
         """Return unless a later generation was met; raises LedgerSuperseded."""
@@ -81,27 +90,38 @@ class CopiedLedger(ReadableLedger):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         self.pruner.copy_was_read()
-        return await self._copied(lambda reader: copied_rows(reader, after, through))
+        return await self._copied(after, through, lambda reader, to: copied_rows(reader, after, to))
 
     async def copied_page(self, position: CopyPosition) -> CopiedPage:
         head = self.index.head_offset
         return CopiedPage(
-            copied=await self._copied(lambda reader: copied_page(reader, position, head)),
+            copied=await self._copied(
+                position.offset, head, lambda reader, to: copied_page(reader, position, to)
+            ),
             head=head,
             openings=self.openings,
             encrypts=self.encrypts,
             generation=self.index.generation,
         )
 
-    async def _copied(self, read: Callable[[Reader], CopiedRows]) -> CopiedRows:
-        """A page, and whether sessions have gone by the time that it was read: it may lack a part of them."""
+    async def _copied(
+        self, after: int, through: int, read: Callable[[Reader, int], CopiedRows]
+    ) -> CopiedRows:
+        """A page, and whether sessions have gone by the time that it was read: it may lack a part of them.
+
+        What fills a page in the database already is read from there: to bring it what was committed since is a
+        transaction that others' commits wait for.
+        """
         known, head = self.index.pruned_offset, self.index.head_offset
+        merged = self._database.merged_offset
+        has_page = merged >= min(through, after + PAGE_ENTRIES)
+        to = min(through, merged) if has_page else through
 
         def run(reader: Reader) -> CopiedRows:
-            page = read(reader)
+            page = read(reader, to)
             return replace(page, pruned_offset=pruned_behind(reader, head) or known)
 
-        return await self._reading(run)
+        return await (self._in_reader(run) if has_page else self._reading(run))
 
     async def prune(self, prune: Prune) -> Pruned:
         return await self.pruner.prune(prune)

@@ -212,6 +212,11 @@ class Database:
         return self._log.is_full
 
     @property
+    def merged_offset(self) -> int:
+        """Feed offset of the last entry that readers see for sure; to be asked from any thread."""
+        return self._merging.head.feed_offset
+
+    @property
     def log_bytes(self) -> int:
         """What the log of commits has for the database; to be asked from any thread."""
         return self._log.unmerged_bytes
@@ -329,12 +334,12 @@ class Database:
             self._merging.move(connection)
             yield connection
         except BaseException:
-            self._rollback(connection)
+            _rollback(connection)
             raise
         try:
             connection.commit()
         except ENGINE_ERROR:
-            self._rollback(connection)
+            _rollback(connection)
             raise
         self._merging.moved()
 
@@ -347,7 +352,7 @@ class Database:
             self._merging.move(connection)
             yield connection
         finally:
-            self._rollback(connection)
+            _rollback(connection)
 
     def reading(self, read: Callable[[Reader], T]) -> T:
         """Run a short read on this thread's own cursor."""
@@ -476,10 +481,10 @@ class Database:
             return None
         return bytes(row[0]) if row is not None else None
 
-    @staticmethod
-    def _rollback(connection: Connection) -> None:
-        try:
-            connection.rollback()
-        except ENGINE_ERROR:
-            # The engine has rolled back, or is beyond it: then the ledger reopens the file.
-            return
+
+def _rollback(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except ENGINE_ERROR:
+        # The engine has rolled back, or is beyond it: then the ledger reopens the file.
+        return
