@@ -74,11 +74,29 @@ def test_an_event_that_is_not_taken_in_ten_minutes_is_passed_by_and_tried_apart(
     assert set(tried) == {1}, "the next of its session waits for it"
     assert box.late == 0
     assert box.due(now) == [], "the next goes when it is stored that this one was passed by"
-    box.stored(frozenset(box.passed))
+    box.stored(dict(box.passed))
     assert offsets(box.due(now + MINUTE)) == [2]
     assert box.late == 1
     assert box.position() == Position(1, T0, ((1, 1),))
     assert box.is_late(event(1))
+
+
+def test_what_is_passed_by_while_a_position_is_being_stored_is_not_stored_by_it() -> None:
+    box = outbox()
+    box.add(event(1), T0)
+    box.add(event(2), T0 + MINUTE)
+    box.add(event(3), T0 + 5 * MINUTE)
+    now = T0 + 10 * MINUTE
+    assert box.due(now) == []
+    position, passed = box.position(), dict(box.passed)
+    assert position.late == ((1, 1),)
+    now += MINUTE
+    box.due(now)
+    box.stored(passed)
+    assert box.position().late == ((1, 1), (2, 2))
+    assert 3 not in offsets(box.due(now)), "no stored position says that 2 was passed by"
+    box.stored(dict(box.passed))
+    assert 3 in offsets(box.due(now))
 
 
 def test_a_target_that_is_back_gets_at_once_what_it_has_missed() -> None:
@@ -243,11 +261,13 @@ def test_over_kills_every_event_arrives_and_in_order_per_session() -> None:
         got: list[Event] = []
         late: set[int | None] = set()
         now, box, stored = T0, outbox(), Position(0, T0)
+        writing = None
         box.pace = Pace(late_first=MINUTE)
         for _ in range(5_000):
             now += timedelta(seconds=rand.choice((0, 1, 5, 300)))
             if rand.random() < 0.03:  # killed: what is stored is all that is left
                 box = Outbox(stored.offset, stored.soon_at, pace=box.pace)
+                writing = None
                 for first, last in stored.late:
                     for one in events[first - 1 : last]:
                         box.add_late(one, now)
@@ -262,9 +282,12 @@ def test_over_kills_every_event_arrives_and_in_order_per_session() -> None:
                     late.add(one.offset)
                 got.append(one)
                 box.took(one, now)
-            if rand.random() < 0.5:
-                stored = box.position()
-                box.stored(frozenset(box.passed))
+            if writing is None:
+                writing = box.position(), dict(box.passed)
+            elif rand.random() < 0.5:  # to store it has taken this long
+                stored, passed = writing
+                box.stored(passed)
+                writing = None
             if stored == Position(len(events), T0):
                 break
         assert {one.offset for one in got} == {one.offset for one in events}, seed

@@ -12,7 +12,7 @@ the event is late, and the next would tell it as if it were in order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -175,8 +175,9 @@ class Outbox:
     given_up: int = 0
     failures: int = 0
     """In a row."""
-    passed: set[str] = field(default_factory=set)
-    """Sessions of which something was passed by that no stored position says yet; see `stored`."""
+    passed: dict[str, str] = field(default_factory=dict)
+    """Sessions of which something was passed by that no stored position says yet, each with the newest such event; see
+    `stored`."""
     _lanes: dict[str, deque[_Waiting]] = field(default_factory=dict)
     _late: dict[str, _Waiting] = field(default_factory=dict)
     _sending: set[str] = field(default_factory=set)
@@ -270,9 +271,14 @@ class Outbox:
         self._hurry(now)
         return self.queued + self.late
 
-    def stored(self, passed: Collection[str]) -> None:
-        """A position is stored; `passed` was copied in the same moment that it was taken in."""
-        self.passed.difference_update(passed)
+    def stored(self, passed: Mapping[str, str]) -> None:
+        """A position is stored; `passed` was copied in the same moment that it was taken in.
+
+        A session of which more was passed by since then still waits for the next position.
+        """
+        for session_id, event_id in passed.items():
+            if self.passed.get(session_id) == event_id:
+                del self.passed[session_id]
 
     def position(self) -> Position:
         """What to store: true whenever a process dies right after."""
@@ -316,7 +322,7 @@ class Outbox:
                 waiting = lane.popleft()
                 waiting.tries, waiting.next_at = 0, now + self.pace.late_pause(0)
                 self._put_late(waiting)
-                self.passed.add(session_id)
+                self.passed[session_id] = waiting.event.id
             if not lane:
                 del self._lanes[session_id]
         for event_id, waiting in list(self._late.items()):

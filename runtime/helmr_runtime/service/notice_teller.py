@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -126,7 +126,7 @@ class Teller:
         self._wake.set()
         return count
 
-    def stored(self, passed: Collection[str]) -> None:
+    def stored(self, passed: Mapping[str, str]) -> None:
         """A position is stored; see `Outbox.stored`."""
         if passed:
             self.outbox.stored(passed)

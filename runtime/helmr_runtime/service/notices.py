@@ -258,7 +258,7 @@ class Notices:
             return
         positions = self._positions()
         settled = {name: teller.settled for name, teller in self._tellers.items()}
-        passed = {name: frozenset(one.outbox.passed) for name, one in self._tellers.items()}
+        passed = {name: dict(one.outbox.passed) for name, one in self._tellers.items()}
         await self._write(positions)
         self._stored, self._settled = positions, settled
         for name, teller in self._tellers.items():
