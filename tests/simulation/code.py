@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from unittest import mock
 
 from helmr_runtime.host_status import Executing
 from helmr_runtime.replay import driver as driver_module
+from helmr_runtime.replay import ends
 from helmr_runtime.replay import step_loop as step_loop_module
 from helmr_runtime.replay import steps as steps_module
 from helmr_runtime.replay.driver import RunDriver
@@ -179,11 +181,18 @@ class LaneThread:
             self._is_over = True
 
 
+def _functions(frames: Iterable[traceback.FrameSummary]) -> list[str]:
+    """A traceback is part of an entry; in which folder the sources are, and in which line, is part of no history."""
+    return [f"  in {frame.name}\n" for frame in frames]
+
+
 @contextmanager
 def code_on_lanes() -> Iterator[None]:
     """Meanwhile runs, async steps and sync steps execute on lanes."""
     threads = SimpleNamespace(Thread=LaneThread, current_thread=lambda: LaneThread.current)
+    traces = SimpleNamespace(extract_tb=traceback.extract_tb, format_list=_functions)
     with (
+        mock.patch.object(ends, "traceback", traces),
         mock.patch.object(code_runner, "RunDriver", LaneDriver),
         mock.patch.object(driver_module, "make_loop", _make_loop),
         mock.patch.object(steps_module, "step_loop", _step_loop),

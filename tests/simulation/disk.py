@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
 from tests.simulation.counts import Counts
 
-LOG = Path("/simulated/ledger.duckdb.commits")
 LOG_ID = 7
 GROWS_BYTES = 16 * 1024
 FULL_BYTES = 64 * 1024
@@ -91,10 +90,15 @@ class SimulatedDisk:
     """One ledger's files. What is planned to break does at one of the next accesses.
 
     Args:
+        number: Of each disk another.
         on_death: Called where the ledger's process ends in the middle of an access; does not return.
     """
 
-    def __init__(self, random: Random, counts: Counts, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self, random: Random, counts: Counts, on_death: Callable[[], None], number: int = 1
+    ) -> None:
+        self.number = number
+        self.log_path = Path(f"/simulated/{number}/ledger.duckdb.commits")
         self.database = Database()
         self.breaks: str | None = None
         """`kill`, `power` or `error`: what happens at the next access that can break."""
@@ -109,7 +113,7 @@ class SimulatedDisk:
         """What a ledger that starts finds, and its log, open."""
         database = self.database
         database.openings += 1
-        log = CommitLog(LOG)
+        log = CommitLog(self.log_path)
         log.open(LOG_ID, database.log_number)
         if log.has_unmerged:
             self._counts.reached("commits read from the log")
@@ -153,30 +157,25 @@ class SimulatedDisk:
 
     # --- what the log asks of the system ------------------------------------------------------------
 
-    @contextmanager
-    def below_the_log(self) -> Iterator[None]:
-        """Meanwhile the log of commits is written here."""
-        system = SimpleNamespace(
-            O_RDWR=os.O_RDWR,
-            O_CREAT=os.O_CREAT,
-            O_RDONLY=os.O_RDONLY,
-            close=lambda fd: None,
-            fstat=lambda fd: SimpleNamespace(st_size=len(self._file.data)),
-            pread=lambda fd, size, place: bytes(self._file.data[place : place + size]),
-            pwrite=self._pwrite,
-            posix_fallocate=lambda fd, place, size: self._file.lengthen(size),
-            ftruncate=lambda fd, size: self._file.truncate(size),
-            fdatasync=self._fdatasync,
-        )
-        with (
-            mock.patch.object(commit_log, "os", system),
-            mock.patch.object(commit_log, "open_private", return_value=1),
-            mock.patch.object(commit_log, "GROWS_BYTES", GROWS_BYTES),
-            mock.patch.object(commit_log, "FULL_BYTES", FULL_BYTES),
-        ):
-            yield
+    @property
+    def size(self) -> int:
+        """Of the log's file."""
+        return len(self._file.data)
 
-    def _pwrite(self, fd: int, data: Any, place: int) -> int:
+    def pread(self, size: int, place: int) -> bytes:
+        """Read."""
+        return bytes(self._file.data[place : place + size])
+
+    def lengthen(self, size: int) -> None:
+        """As `posix_fallocate`."""
+        self._file.lengthen(size)
+
+    def truncate(self, size: int) -> None:
+        """As `ftruncate`."""
+        self._file.truncate(size)
+
+    def pwrite(self, data: Any, place: int) -> int:
+        """Write, as far as it gets."""
         written = bytes(data)
         if self.breaks is not None and self._random.random() < 0.5:
             part = self._random.randrange(len(written) + 1)
@@ -185,7 +184,8 @@ class SimulatedDisk:
         self._file.write(place, written)
         return len(written)
 
-    def _fdatasync(self, fd: int) -> None:
+    def fdatasync(self) -> None:
+        """Bring it to disk."""
         if self.breaks is not None:
             self._break("in a sync")
         self._file.sync()
@@ -205,6 +205,34 @@ class SimulatedDisk:
         if not has_power:
             self.lose_power()
         self._on_death()
+
+
+@contextmanager
+def below_the_log(disks: Callable[[], Mapping[int, SimulatedDisk]]) -> Iterator[None]:
+    """Meanwhile logs of commits are on these disks, by the disk's number."""
+
+    def opened(path: Path, flags: int) -> int:
+        return next(number for number, one in disks().items() if one.log_path == path)
+
+    system = SimpleNamespace(
+        O_RDWR=os.O_RDWR,
+        O_CREAT=os.O_CREAT,
+        O_RDONLY=os.O_RDONLY,
+        close=lambda fd: None,
+        fstat=lambda fd: SimpleNamespace(st_size=disks()[fd].size),
+        pread=lambda fd, size, place: disks()[fd].pread(size, place),
+        pwrite=lambda fd, data, place: disks()[fd].pwrite(data, place),
+        posix_fallocate=lambda fd, place, size: disks()[fd].lengthen(size),
+        ftruncate=lambda fd, size: disks()[fd].truncate(size),
+        fdatasync=lambda fd: disks()[fd].fdatasync(),
+    )
+    with (
+        mock.patch.object(commit_log, "os", system),
+        mock.patch.object(commit_log, "open_private", opened),
+        mock.patch.object(commit_log, "GROWS_BYTES", GROWS_BYTES),
+        mock.patch.object(commit_log, "FULL_BYTES", FULL_BYTES),
+    ):
+        yield
 
 
 def add(stored: Stored, appends: Appends) -> None:

@@ -358,7 +358,7 @@ def _pruned_keys_stay() -> AbstractContextManager[object]:
 
 def _commits_not_synced() -> AbstractContextManager[object]:
     """A commit counts once it is written, whether or not it is on disk."""
-    return mock.patch.object(SimulatedDisk, "_fdatasync")
+    return mock.patch.object(SimulatedDisk, "fdatasync")
 
 
 def _epochs_from_what_is_stored() -> AbstractContextManager[object]:

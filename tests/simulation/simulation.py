@@ -29,6 +29,7 @@ from helmr_runtime.ledger import known_operations
 from helmr_runtime.service import notice_teller
 from tests.simulation.clients import Clients
 from tests.simulation.code import code_on_lanes
+from tests.simulation.disk import below_the_log
 from tests.simulation.faults import KINDS, cause
 from tests.simulation.history import History
 from tests.simulation.invariants import Violation
@@ -118,7 +119,7 @@ def simulate(
         _ids_from(world.random("ids"), world, stack)
         stack.enter_context(code_on_lanes())
         stack.enter_context(_days_of(world.day_s))
-        stack.enter_context(world.disk.below_the_log())
+        stack.enter_context(below_the_log(lambda: world.disks))
         stack.enter_context(faults.passing(world.on_point))
         stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
         world.network.watched = watch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,21 @@ from tests.simulation.test_simulation import simulate
 SEEDS = ("11", "12", "13", "14")
 
 
+CHOSEN = [argument for seed in SEEDS for argument in ("--seed", seed)]
+
+
+def told(output: str) -> dict[str, str]:
+    """By seed, what its events come to."""
+    lines = (line.split(maxsplit=1) for line in output.splitlines())
+    return {seed: what for seed, what in lines if " after " in what}
+
+
 def digests(root: Path, hash_seed: str, *arguments: str) -> dict[str, str]:
-    """By seed, what its events come to, in a process with its own addresses and its own hashes of texts."""
-    chosen = [argument for seed in SEEDS for argument in ("--seed", seed)]
+    """The same of a process with its own addresses and its own hashes of texts."""
     hashed = {"PYTHONHASHSEED": hash_seed}
-    ran = simulate(root, *chosen, "--digests", "--no-shrink", *arguments, environment=hashed)
+    ran = simulate(root, *CHOSEN, "--digests", "--no-shrink", *arguments, environment=hashed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    lines = (line.split(maxsplit=1) for line in ran.stdout.splitlines())
-    return {seed: told for seed, told in lines if " after " in told}
+    return told(ran.stdout)
 
 
 @pytest.mark.parametrize("feed_pause_s", ["0.05", "0.2", "1.0"])
@@ -29,6 +38,25 @@ def test_a_seed_is_the_same_events_each_time(project_root: Path, feed_pause_s: s
     assert set(first) == set(SEEDS)
     assert len(set(first.values())) == len(SEEDS)
     assert again == first
+
+
+def test_a_seed_is_the_same_events_wherever_the_sources_stand(
+    project_root: Path, tmp_path: Path
+) -> None:
+    parts = ("helmr", "runtime", "tests/core", "tests/figures")
+    for part in (*parts, "tests/simulation"):
+        source, copied = project_root / part, tmp_path / "elsewhere" / part
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    moved = tmp_path / "elsewhere" / "tests" / "simulation"
+    for name in ("code.py", "world.py"):  # what fails there does so in another line
+        (moved / name).write_text("# moved\n\n" + (moved / name).read_text())
+    paths = os.pathsep.join(str(tmp_path / "elsewhere" / part) for part in ("", "runtime"))
+    arguments = (*CHOSEN, "--digests", "--no-shrink", "--steps", "4000")
+    there = simulate(tmp_path / "elsewhere", *arguments, environment={"PYTHONPATH": paths})
+    here = simulate(project_root, *arguments)
+    assert here.returncode == there.returncode == 0, here.stdout + there.stdout + there.stderr
+    assert told(there.stdout) == told(here.stdout)
 
 
 def test_what_happens_is_written_as_lines(project_root: Path, tmp_path: Path) -> None:

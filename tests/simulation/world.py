@@ -80,6 +80,7 @@ class World:
         )
         self.calls = self.network.calls
         self.disk = SimulatedDisk(self.random("breaks"), self.counts, self._ledger_dies)
+        self.disks = {self.disk.number: self.disk}
         self.disk_fails_until_s = 0.0
         self.receivers_fail_until_s: dict[str, float] = {}
         """By notice target, until when it takes nothing."""
