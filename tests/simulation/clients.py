@@ -284,12 +284,14 @@ class Clients:
         raise AssertionError("unreachable")
 
     async def _tell(self, asked: Asked) -> None:
+        era = self._world.promotion.era
         try:
             receipt = await self.ask(asked)
         except HelmrError as error:
             self._world.counts.reached(f"refused:{error.code}")
             return
-        self._take(asked, receipt)
+        if era == self._world.promotion.era:  # else the old ledger may have said so
+            self._take(asked, receipt)
 
     def _take(self, asked: Asked, receipt: Any) -> None:
         self._world.counts.reached(f"told:{asked.kind}")
@@ -319,14 +321,15 @@ class Clients:
             return
         asked, first = random.choice(self.told[-30:])
         known, is_of_today = self._world.invariants.operations, self._world.is_of_today
-        recorded = known.get(asked.operation_id)
+        recorded, era = known.get(asked.operation_id), self._world.promotion.era
         if recorded is None or not is_of_today(recorded.recorded_at):
             return
         try:
             again = await self.ask(asked)
         except HelmrError as error:
             if (
-                not isinstance(error, OutcomeUnknown | Unavailable | Overloaded)
+                era == self._world.promotion.era
+                and not isinstance(error, OutcomeUnknown | Unavailable | Overloaded)
                 and _is_new(asked, first)
                 and is_of_today(recorded.recorded_at)
             ):
@@ -334,7 +337,8 @@ class Clients:
                     return  # a secret that has died opens nothing, whatever was done with it
                 self._world.invariants.repeated(asked.kind, _core(asked, first), error.code)
             return
-        if _is_new(asked, first) and is_of_today(recorded.recorded_at):
+        is_same_ledger = era == self._world.promotion.era
+        if is_same_ledger and _is_new(asked, first) and is_of_today(recorded.recorded_at):
             self._world.invariants.repeated(asked.kind, _core(asked, first), _core(asked, again))
 
     # --- at the end -----------------------------------------------------------------------------------

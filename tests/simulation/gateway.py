@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from helmr.errors import NotFound
 from helmr.models import (
@@ -27,6 +28,8 @@ from helmr.models import (
     TokenRequest,
 )
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.http.generations import Generations
+from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service
 from helmr_runtime.service.caller import Caller
@@ -37,6 +40,28 @@ class Gateway:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._generations = Generations(service.copies)
+
+    async def copy(self, position: CopyPosition, wait_s: float) -> bytes:
+        """A page for a follower."""
+        return await self._service.copies.page(position, wait_s, "simulated")
+
+    async def make_token_as(
+        self,
+        headers: dict[str, str],
+        principal: Principal,
+        operation_id: str,
+        parts: dict[str, Any],
+    ) -> dict[str, str]:
+        """Make a token for a client that carries headers; those of the answer."""
+        request, response = (
+            SimpleNamespace(headers=headers, method="POST"),
+            SimpleNamespace(headers={}),
+        )
+        await self._generations.meet(cast(Any, request))
+        await self.perform("make_token", principal, operation_id, "", parts)
+        self._generations.tell(cast(Any, response))
+        return cast(dict[str, str], response.headers)
 
     async def perform(
         self, kind: str, principal: Principal, operation_id: str, target: str, parts: dict[str, Any]

@@ -86,12 +86,12 @@ class Invariants:
         """Waits on tokens that clients were told to have answered."""
         self.suspect: Counter[str] = Counter()
         """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
-        self.schedules = Schedules(counts, self._check)
-        self.notices = Notices(told, counts, self._check)
-        self.links = Links(counts, self._check)
+        self.schedules = Schedules(counts, self.check)
+        self.notices = Notices(told, counts, self.check)
+        self.links = Links(counts, self.check)
         self.token_owners: dict[str, str] = {}
         """By token, the session whose transcript it was made in."""
-        self.pruning = Pruning(self, counts, self._check)
+        self.pruning = Pruning(self, counts, self.check)
         self.children: dict[tuple[str, int], str] = {}
         """By run and op, the child session that was started there."""
         self._owners: dict[tuple[str, int], str] = {}
@@ -104,13 +104,13 @@ class Invariants:
         self.on_stored(entries)
         if flush is not None:
             session = self.sessions[flush.session_id]
-            self._check(
+            self.check(
                 flush.epoch >= session.epoch,
                 "S-62",
                 f"{flush.session_id}: stored under epoch {flush.epoch}, {session.epoch} is out",
             )
         for entry in entries:
-            self._check(
+            self.check(
                 entry.feed_offset == self.head_offset + 1, "S-54", f"feed {entry.feed_offset}"
             )
             self.head_offset += 1
@@ -129,10 +129,10 @@ class Invariants:
         gone = frozenset().union(*pruned)
         expected = [one for one in self.entries if one.session_id not in gone]
         has_all = len(entries) == len(expected) + len(unheard)
-        self._check(has_all, "S-60", f"of {len(expected)} entries {len(entries)} are left")
+        self.check(has_all, "S-60", f"of {len(expected)} entries {len(entries)} are left")
         for found, known in zip(entries, expected, strict=False):
             is_same = (found.hash, found.body_json) == (known.hash, known.body_json)
-            self._check(is_same, "S-60", f"entry {known.feed_offset} is another one")
+            self.check(is_same, "S-60", f"entry {known.feed_offset} is another one")
         if unheard:
             self.counts.reached("stored unheard")
             self.stored(unheard, None)
@@ -144,12 +144,12 @@ class Invariants:
     def held(self, session_id: str, epoch: int, holder: str | None) -> None:
         """The ledger gave out an epoch, or took a session back."""
         session = self.sessions[session_id]
-        self._check(epoch >= session.epoch, "S-62", f"{session_id}: epoch {epoch} is an old one")
+        self.check(epoch >= session.epoch, "S-62", f"{session_id}: epoch {epoch} is an old one")
         if holder is not None:
             owner = self._owners.setdefault((session_id, epoch), holder)
-            self._check(owner == holder, "S-62", f"{session_id}: epoch {epoch} has two holders")
+            self.check(owner == holder, "S-62", f"{session_id}: epoch {epoch} has two holders")
             is_out = holder in self._given_up
-            self._check(not is_out, "S-62", f"{session_id} comes to {holder}, which was given up")
+            self.check(not is_out, "S-62", f"{session_id} comes to {holder}, which was given up")
         session.epoch = epoch
 
     def given_up(self, holder: str) -> None:
@@ -164,14 +164,14 @@ class Invariants:
             folded.apply(entry)
         found, expected = picture(restore(session_id, loaded)), picture(folded)
         differing = [part for part in expected if expected[part] != found[part]]
-        self._check(not differing, "S-53", f"{session_id} differs in {differing}")
+        self.check(not differing, "S-53", f"{session_id} differs in {differing}")
 
     def _entry(self, entry: Entry) -> None:
         is_there = entry.session_id not in self.pruning.gone
-        self._check(is_there, "S-69", f"{entry.session_id} is pruned")
+        self.check(is_there, "S-69", f"{entry.session_id} is pruned")
         session = self.sessions.setdefault(entry.session_id, Session())
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
-        self._check(entry.seq == session.seq + 1, "S-50", f"{where} follows {session.seq}")
+        self.check(entry.seq == session.seq + 1, "S-50", f"{where} follows {session.seq}")
         hashed = link(
             session.hash,
             key=None,
@@ -184,16 +184,16 @@ class Invariants:
             principal_json=principal_text(entry.principal),
             body_json=entry.body_json,
         )
-        self._check(entry.hash == hashed, "S-52", f"{where}: the chain is broken")
+        self.check(entry.hash == hashed, "S-52", f"{where}: the chain is broken")
         if session.at is not None:
-            self._check(entry.recorded_at >= session.at, "S-50", f"{where} is before the last")
+            self.check(entry.recorded_at >= session.at, "S-50", f"{where} is before the last")
         session.entries.append(entry)
         session.seq, session.hash, session.at = entry.seq, entry.hash, entry.recorded_at
         operation = body.get("operation")
         if operation is not None:
             known = self.operations.get(operation["id"])
             is_first = known is None or not self.is_of_today(known.recorded_at)
-            self._check(is_first, "S-61", f"{where}: twice done")
+            self.check(is_first, "S-61", f"{where}: twice done")
             self.operations[operation["id"]] = entry
         self.counts.reached(f"entry:{entry.kind.value}")
         self.schedules.entry(entry)
@@ -214,7 +214,7 @@ class Invariants:
                 self.entries = [one for one in self.entries if one.session_id not in gone]
                 self.notices.pruned(gone)
             case EntryKind.RUN_REWOUND if body.get("opens_session") and not is_copy:
-                self._check(session.status == "closed", "S-75", f"{where}: it is {session.status}")
+                self.check(session.status == "closed", "S-75", f"{where}: it is {session.status}")
                 session.status = "open"
                 self.counts.reached("session opened by a rewind")
             case _ if is_copy and (kind is EntryKind.TOKEN_CREATED or kind in TOKEN_ENDS):
@@ -223,18 +223,18 @@ class Invariants:
                 self._child(entry.session_id, body["parent"], where)
             case EntryKind.INPUT_ACCEPTED:
                 session.records[body["stream"]] += 1
-                self._check(
+                self.check(
                     body["stream_seq"] == session.records[body["stream"]], "S-22", f"{where}: a gap"
                 )
-                self._check(body["record_id"] not in self.record_ids, "S-24", f"{where}: twice")
-                self._check(session.status == "open", "S-27", f"{where}: it is {session.status}")
+                self.check(body["record_id"] not in self.record_ids, "S-24", f"{where}: twice")
+                self.check(session.status == "open", "S-27", f"{where}: it is {session.status}")
                 self.record_ids.add(body["record_id"])
                 self.counts.reached(f"send:{body['outcome']}")
             case EntryKind.INPUT_RETURNED:
                 record = body["stream"], int(body["record_seq"])
-                self._check(session.taken.pop(record, None) is not None, "S-24", where)
+                self.check(session.taken.pop(record, None) is not None, "S-24", where)
             case EntryKind.SESSION_CLOSED | EntryKind.SESSION_CANCELLED:
-                self._check(session.status == "open", "S-1", f"{where}: it is {session.status}")
+                self.check(session.status == "open", "S-1", f"{where}: it is {session.status}")
                 session.status = kind.value.partition(".")[2]
                 if kind is EntryKind.SESSION_CANCELLED:
                     owners = self.token_owners.items()
@@ -245,14 +245,14 @@ class Invariants:
                 self.uses[body["public_token_id"]] += 1
                 most = self.uses_max[body["public_token_id"]]
                 used = self.uses[body["public_token_id"]]
-                self._check(most is None or used <= most, "S-45", f"{where}: {used} of {most}")
+                self.check(most is None or used <= most, "S-45", f"{where}: {used} of {most}")
             case EntryKind.TOKEN_CREATED:
-                self._check(body["token_id"] not in self.tokens, "S-40", f"{where}: twice")
+                self.check(body["token_id"] not in self.tokens, "S-40", f"{where}: twice")
                 self.tokens[body["token_id"]] = "pending"
                 self.token_owners[body["token_id"]] = entry.session_id
             case _ if kind in TOKEN_ENDS:
                 known = self.tokens[body["token_id"]]
-                self._check(known == "pending", "S-40", f"{where}: it is {known}")
+                self.check(known == "pending", "S-40", f"{where}: it is {known}")
                 self.tokens[body["token_id"]] = kind.value.partition(".")[2]
                 if kind is EntryKind.TOKEN_COMPLETED:
                     self.completed_at[body["token_id"]] = entry.recorded_at
@@ -269,7 +269,7 @@ class Invariants:
         """Each op starts one child, whatever dies meanwhile; taken back, it may start another (S-75)."""
         key = parent["run_id"], int(parent["op"])
         self.pruning.kin(session_id, parent["session_id"])
-        self._check(key not in self.children, "S-61", f"{where}: {self.children.get(key)} is there")
+        self.check(key not in self.children, "S-61", f"{where}: {self.children.get(key)} is there")
         self.children[key] = session_id
         self.counts.reached("child started")
 
@@ -279,8 +279,8 @@ class Invariants:
         if kind in REACHED:
             self.suspect.pop(entry.session_id, None)
         if kind is EntryKind.WAIT_OPENED:
-            self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
-            self._check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
+            self.check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
+            self.check(body["wait_id"] not in self.waits, "S-11", f"{where}: opened twice")
             due = from_iso(body["deadline_at"]) if body.get("deadline_at") else None
             question = body.get("question_hash")
             self.waits[body["wait_id"]] = Wait(
@@ -310,16 +310,16 @@ class Invariants:
             self._wait_ends(session, run, entry)
         elif kind is EntryKind.STEP_STARTED:
             assert entry.op is not None
-            self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} has ended")
+            self.check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} has ended")
             run.opened[entry.op] = entry.seq
             run.keys[entry.op] = key = body["step_key"]
             if "copied_from" not in body:
-                self._check(key not in self.spent_keys, "S-76", f"{where}: the key of before")
+                self.check(key not in self.spent_keys, "S-76", f"{where}: the key of before")
                 self.step_keys[key] = (entry.session_id, str(entry.run_id), entry.op)
         elif kind in STEP_ENDS:
             assert entry.op is not None
-            self._check(entry.op in run.opened, "S-32", f"{where}: op {entry.op} was not opened")
-            self._check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} ended twice")
+            self.check(entry.op in run.opened, "S-32", f"{where}: op {entry.op} was not opened")
+            self.check(entry.op not in run.outcomes, "S-32", f"{where}: op {entry.op} ended twice")
             run.outcomes[entry.op] = run.ended[entry.op] = entry.seq
         elif kind is EntryKind.RUN_REWOUND:
             self._rewound(session, run, entry)
@@ -329,8 +329,8 @@ class Invariants:
             set_aside(run, body.get("failed_op"))
             run.status = "queued"
         elif kind in RUN_ENDS:
-            self._check(run.status not in ("ended",), "S-3", f"{where}: it has ended")
-            self._check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
+            self.check(run.status not in ("ended",), "S-3", f"{where}: it has ended")
+            self.check(run.wait is None, "S-10", f"{where}: {run.wait} is open")
             run.status = "ended" if kind is not EntryKind.RUN_FAILED else "failed"
         elif kind is EntryKind.RUN_BLOCKED:
             self.counts.reached(f"blocked:{body['code']}")
@@ -343,11 +343,11 @@ class Invariants:
     def _rewound(self, session: Session, run: Run, entry: Entry) -> None:
         """The run goes back to an op: what stood behind it is there no more, but for its answers (S-75…S-78)."""
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
-        self._check(entry.run_id == list(session.runs)[-1], "S-75", f"{where}: not the newest run")
-        self._check(run.wait is None, "S-75", f"{where}: {run.wait} is open")
+        self.check(entry.run_id == list(session.runs)[-1], "S-75", f"{where}: not the newest run")
+        self.check(run.wait is None, "S-75", f"{where}: {run.wait} is open")
         gone = set(body["set_aside"])
         behind = {op for op in run.outcomes if op >= body["to_op"]}
-        self._check(behind <= gone, "S-75", f"{where}: {behind - gone} stay")
+        self.check(behind <= gone, "S-75", f"{where}: {behind - gone} stay")
         for op in gone & run.outcomes.keys():
             self.spent_keys.add(run.keys[op])
         for op in gone:
@@ -364,7 +364,7 @@ class Invariants:
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
         fitting = [one for one in run.held if one["question_hash"] == wait.question]
         is_first = bool(fitting) and fitting[0]["wait_id"] == body["kept_from"]
-        self._check(is_first, "S-78", f"{where}: not what was kept for it first")
+        self.check(is_first, "S-78", f"{where}: not what was kept for it first")
         run.held.remove(fitting[0])
         if "record_seq" in body:
             session.taken.pop((body["stream"], int(body["record_seq"])), None)
@@ -374,12 +374,12 @@ class Invariants:
         """Each rung once, while its wait is pending, at its time or later (S-82)."""
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
         wait, number = self.waits[body["wait_id"]], int(body["rung"])
-        self._check(wait.status == "pending", "S-82", f"{where}: its wait is {wait.status}")
-        self._check(number not in wait.fired, "S-82", f"{where}: rung {number} has fired")
+        self.check(wait.status == "pending", "S-82", f"{where}: its wait is {wait.status}")
+        self.check(number not in wait.fired, "S-82", f"{where}: rung {number} has fired")
         at = wait.comes_at(number)
         # The time at which a token ended counts, which a host whose clock is behind hears of before.
         is_due = at is not None and (entry.recorded_at >= at or wait.kind == "token")
-        self._check(is_due, "S-82", f"{where}: rung {number} comes at {at}")
+        self.check(is_due, "S-82", f"{where}: rung {number} comes at {at}")
         wait.fired.add(number)
 
     def _default_or_before(self, wait: Wait, entry: Entry) -> None:
@@ -392,16 +392,16 @@ class Invariants:
             told = body.get("completed_at")
             at = from_iso(told) if told is not None else entry.recorded_at
             is_before = default_at is None or at < default_at
-            self._check(is_before, "S-82", f"{where}: the default was due at {default_at}")
+            self.check(is_before, "S-82", f"{where}: the default was due at {default_at}")
             return
         self.counts.reached(f"default:{wait.kind}")
         is_due = default_at is not None and (
             entry.recorded_at >= default_at or wait.kind == "token"
         )
-        self._check(is_due, "S-82", f"{where}: the default comes at {default_at}")
+        self.check(is_due, "S-82", f"{where}: the default comes at {default_at}")
         completed_at = self.completed_at.get(wait.token_id or "")
         is_first = completed_at is None or default_at is None or completed_at >= default_at
-        self._check(is_first, "S-82", f"{where}: the token was completed at {completed_at}")
+        self.check(is_first, "S-82", f"{where}: the token was completed at {completed_at}")
 
     def _wait_ends(self, session: Session, run: Run, entry: Entry) -> None:
         kind, body = entry.kind, entry.body
@@ -409,7 +409,7 @@ class Invariants:
         wait = self.waits.get(body["wait_id"])
         if wait is None:
             self.fail("S-12", f"{where}: {body['wait_id']} was never opened")
-        self._check(wait.status == "pending", "S-11", f"{where}: it was {wait.status}")
+        self.check(wait.status == "pending", "S-11", f"{where}: it was {wait.status}")
         wait.status = WAIT_ENDS[kind]
         if entry.op is not None:
             run.ended[entry.op] = entry.seq
@@ -419,21 +419,21 @@ class Invariants:
             self._kept(session, run, wait, entry)
         else:
             is_passed_over = wait.is_kept_for and body.get("reason") != "rewound"
-            self._check(not is_passed_over, "S-78", f"{where}: an answer was kept for it")
+            self.check(not is_passed_over, "S-78", f"{where}: an answer was kept for it")
         self.counts.reached(f"wait:{wait.kind}:{wait.status}")
         if kind is EntryKind.WAIT_TIMED_OUT or (
             kind is EntryKind.WAIT_FULFILLED and wait.kind == "timer"
         ):
             is_due = due is not None and entry.recorded_at >= due
-            self._check(is_due or wait.kind == "token", "S-14", f"{where}: due at {due}")
+            self.check(is_due or wait.kind == "token", "S-14", f"{where}: due at {due}")
         if kind is EntryKind.WAIT_FULFILLED:
             self.links.ends(entry)
             self._default_or_before(wait, entry)
         if kind is EntryKind.WAIT_FULFILLED and wait.kind == "input":
             is_in_time = due is None or entry.recorded_at < due or body.get("mode") == "default"
-            self._check(is_in_time, "S-14", f"{where}: too late")
+            self.check(is_in_time, "S-14", f"{where}: too late")
             record = body["stream"], int(body["record_seq"])
-            self._check(record not in session.taken, "S-24", f"{where}: {record} is taken")
+            self.check(record not in session.taken, "S-24", f"{where}: {record} is taken")
             session.taken[record] = body["wait_id"]
 
     # --- what is executed and answered --------------------------------------------------------------
@@ -447,7 +447,7 @@ class Invariants:
         run = self.sessions[session_id].runs[run_id]
         if step_key in self.spent_keys or (op in run.outcomes and run.keys[op] == step_key):
             # Only who lost the session without knowing it yet may still begin what it was told to.
-            self._check(not is_holder, "S-32", f"{session_id} {run_id}: op {op} is repeated")
+            self.check(not is_holder, "S-32", f"{session_id} {run_id}: op {op} is repeated")
             self.counts.reached("step repeated by who is fenced")
 
     def died_executing(self, session_ids: Sequence[str]) -> None:
@@ -459,11 +459,11 @@ class Invariants:
         """The body of a step begins in a host that is there for all sessions."""
         session_id, _, _ = self.step_keys[step_key]
         deaths = self.suspect[session_id]
-        self._check(deaths < ALONE_AFTER, "S-3", f"{session_id}: suspect of {deaths} deaths")
+        self.check(deaths < ALONE_AFTER, "S-3", f"{session_id}: suspect of {deaths} deaths")
 
     def acknowledged(self, operation_id: str, what: str) -> None:
         """A client was told that its operation was done."""
-        self._check(operation_id in self.operations, "S-60", f"{what}: {operation_id} is not there")
+        self.check(operation_id in self.operations, "S-60", f"{what}: {operation_id} is not there")
 
     def answered(self, wait_id: str) -> None:
         """A client was told that its answer completed the token of that wait."""
@@ -473,14 +473,15 @@ class Invariants:
         """Everything is at rest."""
         for wait_id in self.answers:
             wait = self.waits[wait_id]
-            self._check(wait.status != "timed_out", "S-18", f"{wait_id} is answered, and timed out")
+            self.check(wait.status != "timed_out", "S-18", f"{wait_id} is answered, and timed out")
 
     def repeated(self, what: str, first: Any, again: Any) -> None:
         """A client repeated an operation."""
         self.counts.reached("operation repeated")
-        self._check(first == again, "S-61", f"{what}: {first} at first, then {again}")
+        self.check(first == again, "S-61", f"{what}: {first} at first, then {again}")
 
-    def _check(self, holds: bool, rule: str, message: str) -> None:
+    def check(self, holds: bool, rule: str, message: str) -> None:
+        """Note what does not hold."""
         if not holds:
             self.fail(rule, message)
 

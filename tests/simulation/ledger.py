@@ -21,8 +21,8 @@ from helmr_runtime.ledger.duck.batches import Write
 from helmr_runtime.ledger.duck.group import append_flush
 from helmr_runtime.ledger.duck.ledger import EPOCHS_PER_OPENING
 from helmr_runtime.ledger.heads import Head, rehearsed
-from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused
+from tests.simulation.copied import CopiedMemory
 from tests.simulation.counts import Counts
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.invariants import Invariants
@@ -31,7 +31,7 @@ MOVED = 0.03
 """Before so many commits the database takes what the log holds."""
 
 
-class SimulatedLedger(MemoryLedger):
+class SimulatedLedger(CopiedMemory):
     """A ledger whose commits take their time, watched by the invariants.
 
     Args:
@@ -57,6 +57,8 @@ class SimulatedLedger(MemoryLedger):
         stored, self._log = disk.opened()
         invariants.reopened(stored)
         super().__init__(clock, stored)
+        if disk.database.superseded_by > self.index.generation:
+            self.supersede(disk.database.superseded_by)
         self.epoch_floor = disk.database.openings * EPOCHS_PER_OPENING
         self._unsaved: list[LeaseRow] = []
         """Adoptions and releases that are in memory only."""
@@ -76,6 +78,7 @@ class SimulatedLedger(MemoryLedger):
         return reply
 
     async def load(self, session_id: str, *args: object, **kwargs: object) -> Loaded:
+        self.check_current()
         loaded = await super().load(session_id, *args, **kwargs)  # type: ignore[arg-type]
         if self._random.random() < 0.2:
             self._invariants.loaded(session_id, loaded)
@@ -96,6 +99,7 @@ class SimulatedLedger(MemoryLedger):
             await asyncio.sleep(self._random.random() * 0.01)
 
     def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
+        self.check_current()
         reach(Point.LEDGER_BEFORE_WRITE)
         self._append(entries, flush)
         placed = super()._store(entries, flush)
@@ -144,6 +148,8 @@ class SimulatedLedger(MemoryLedger):
         self._invariants.pruning.removed(gone, left)
 
     def _on_alarm(self) -> None:
+        if self.superseded is not None:
+            return
         reach(Point.LEDGER_TIMING_OUT)
         self._disk.may_fail = False
         try:

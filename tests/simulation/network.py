@@ -97,6 +97,10 @@ class Network:
         """Actors that can be called."""
         return [name for name in self._actors if name not in self._gone]
 
+    def processes(self) -> list[Process]:
+        """All that have answered to a name, in the order in which they came."""
+        return [process for process, _ in self._actors.values()]
+
     def process(self, name: str) -> Process | None:
         """Who answers to the name, or has."""
         found = self._actors.get(name)

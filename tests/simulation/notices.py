@@ -6,7 +6,7 @@ outbox keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,9 +74,15 @@ class Notices:
         if entry.kind not in TELLING or not is_asked or "copied_from" in entry.body:
             return
         for receiver in self.receivers.values():
-            if receiver.began_after is not None:
+            is_owed = (entry.session_id, entry.seq) not in receiver.taken
+            if receiver.began_after is not None and is_owed:
                 assert entry.feed_offset is not None
                 receiver.owed[entry.feed_offset] = entry.session_id, entry.seq
+
+    def goes_on_from(self, before: Notices, kept: Collection[tuple[str, int]]) -> None:
+        """Targets have what they took, of entries that are still there; order begins anew."""
+        for name, receiver in self.receivers.items():
+            receiver.taken = before.receivers[name].taken.intersection(kept)
 
     def _moved(self, name: str, position: Mapping[str, Any]) -> None:
         receiver = self.receivers.get(name)

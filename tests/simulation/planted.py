@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
+from starlette.requests import Request
+
 from helmr.errors import HelmrError
 from helmr.errors.signals import HelmrSignal
 from helmr_runtime.core import fork
@@ -24,6 +26,7 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.http.generations import Generations
 from helmr_runtime.ledger import commands, memory, memory_pruning
 from helmr_runtime.ledger.authored import find_start
 from helmr_runtime.ledger.heads import Head
@@ -44,6 +47,7 @@ from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.session_log import Phase, SessionLog
 from helmr_runtime.session.slot import Slot
 from tests.simulation import ledger as simulated_ledger
+from tests.simulation.copied import CopiedMemory
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.network import Network
 from tests.simulation.scheduler import Process
@@ -353,6 +357,32 @@ def _pruned_keys_stay() -> AbstractContextManager[object]:
     return mock.patch.object(KeyIndex, "forget")
 
 
+# --- what a promotion relies on ------------------------------------------------------------------------
+
+
+def _successor_unheard() -> AbstractContextManager[object]:
+    """A gateway does not tell its ledger which generations its clients have met."""
+
+    async def asks_only(self: Generations, request: Request) -> None:
+        if not self._is_known:
+            await self._know_stamp()
+
+    return mock.patch.object(Generations, "_meet", asks_only)
+
+
+def _superseded_in_memory_only() -> AbstractContextManager[object]:
+    """A ledger that has met its successor does not know it after a restart."""
+    meet = CopiedMemory.meet
+
+    async def forgets(self: CopiedMemory, stamps: Sequence[str]) -> None:
+        try:
+            await meet(self, stamps)
+        finally:
+            self._disk.database.superseded_by = 0
+
+    return mock.patch.object(CopiedMemory, "meet", forgets)
+
+
 # --- what is relied on of the disk ---------------------------------------------------------------------
 
 
@@ -404,6 +434,8 @@ BUGS: dict[str, Bug] = {
     "found-unsynced": _unsynced_relied_on,
     "pruned-apart": _pruned_family_torn,
     "pruned-keys": _pruned_keys_stay,
+    "successor-unheard": _successor_unheard,
+    "superseded-in-memory": _superseded_in_memory_only,
     "epochs-again": _epochs_from_what_is_stored,
 }
 

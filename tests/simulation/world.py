@@ -6,7 +6,7 @@ the processes, their threads and loops (lanes), the sockets between them (`netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from helmr.ids import new_id
 from helmr_runtime import host_status
-from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.directory.timing import Limits
@@ -36,6 +36,7 @@ from tests.simulation.history import History
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.network import Call, Network
+from tests.simulation.promotion import OLD, Promotion
 from tests.simulation.receivers import TOLD_ALL, receivers
 from tests.simulation.scheduler import Killed, Process, Scheduler
 from tests.simulation.spawner import SimulatedSpawner
@@ -69,17 +70,15 @@ class World:
         self.violations: list[BaseException] = []
         self.scheduler = Scheduler(self.random("schedule"), self._on_exception, history)
         self.clock = SimulatedClock(self.scheduler)
-        self.invariants = Invariants(self.counts, TOLD_ALL)
-        self.invariants.on_stored = history.stored
+        self.history = history
         self.day_s = ADMINS_DAY_S if mix_of(self.random("mix"))[0] == "admin" else 86_400.0
         """How long operations are known, and sessions kept, in seconds."""
-        self.invariants.is_of_today = self.is_of_today
-        self.invariants.pruning.day_s = self.day_s
+        self.invariants = self.new_invariants()
         self.network = Network(
             self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
         self.calls = self.network.calls
-        self.disk = SimulatedDisk(self.random("breaks"), self.counts, self._ledger_dies)
+        self.disk = SimulatedDisk(self.random("breaks"), self.counts, self.ledger_dies)
         self.disks = {self.disk.number: self.disk}
         self.disk_fails_until_s = 0.0
         self.receivers_fail_until_s: dict[str, float] = {}
@@ -101,7 +100,26 @@ class World:
         self.outside = Process("outside", self.scheduler)
         """Never dies: clients, and what restarts the others."""
         tasks.executed = self._executed
+        self.promotion = Promotion(self)
+        self.invariants.on_stored = self._stored
         self.later(0.0, self._boot_ledger)
+
+    def new_invariants(self) -> Invariants:
+        """Checks that know of nothing yet."""
+        fresh = Invariants(self.counts, TOLD_ALL)
+        fresh.is_of_today = self.is_of_today
+        fresh.pruning.day_s = self.day_s
+        return fresh
+
+    def checked_by(self, fresh: Invariants) -> None:
+        """From now on these are the checks of the ledger that counts."""
+        fresh.on_stored = self._stored
+        self.invariants.on_stored = self.history.stored
+        self.invariants = fresh
+
+    def _stored(self, entries: Sequence[Entry]) -> None:
+        self.history.stored(entries)
+        self.promotion.stored(entries)
 
     def random(self, name: str) -> Random:
         """A source of its own for each purpose, so that taking one thing away leaves the others as they were."""
@@ -117,7 +135,8 @@ class World:
         """Call from outside of all that can die."""
         self.outside.lane.call_at(self.scheduler.now_s + delay_s, call, *args)
 
-    def _run(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        """Have a process do this from its beginning on."""
         process.locals["boot"] = process.lane.create_task(self._watched(work))
 
     async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
@@ -138,6 +157,7 @@ class World:
                 random=self._disk,
                 fails=lambda: self.scheduler.now_s < self.disk_fails_until_s,
             )
+            await self.promotion.begin(ledger)
             self.network.register(LEDGER, process, ledger)
             if not ledger.stored.entries:
                 catalog = tasks.REGISTRY.catalog().model_dump(by_alias=True)
@@ -145,7 +165,7 @@ class World:
                 self.later(0.001, self._boot_directory)
                 self.later(0.001, self._boot_gateway)
 
-        self._run(process, boot())
+        self.run(process, boot())
 
     def _boot_directory(self) -> None:
         process = Process(DIRECTORY, self.scheduler)
@@ -168,7 +188,7 @@ class World:
                 self.counts.reached("taken over by a new directory")
             await directory.start()
 
-        self._run(process, boot())
+        self.run(process, boot())
 
     def _boot_gateway(self) -> None:
         process = Process(GATEWAY, self.scheduler)
@@ -187,7 +207,7 @@ class World:
             service.start()
             self.network.register(GATEWAY, process, Gateway(service))
 
-        self._run(process, boot())
+        self.run(process, boot())
 
     def new_host(self, *, is_exclusive: bool) -> str:
         """Start a host; its name."""
@@ -248,6 +268,13 @@ class World:
         }[name]
         self.later(0.05 + self._disk.random() * 2.0, boot)
 
+    def fence(self) -> None:
+        """Everything of the runtime ends, also what was given up and went on; what exists once is started again."""
+        for name in (*self.host_names(), GATEWAY, DIRECTORY, LEDGER):
+            self.kill(name)
+        for process in self.network.processes():
+            self._end_replaced(process)
+
     def _note_suspects(self, process: Process) -> None:
         """Who executes in a host that dies, as far as the session is known to be there."""
         if process.locals.get("is_replaced") or self.ledger is None:
@@ -279,7 +306,7 @@ class World:
             process.die()
             self.network.died(process, [], "signal 9", for_good=False)
 
-    def _ledger_dies(self) -> None:
+    def ledger_dies(self) -> None:
         """The disk ends with who uses it, which may be a ledger that starts."""
         process = process_here()
         if self.network.process(LEDGER) is process:
@@ -292,7 +319,7 @@ class World:
 
     def on_point(self, point: Point) -> None:
         """A process passes a point of `helmr_runtime.faults`."""
-        if point in self.armed:
+        if point in self.armed and process_here().name != OLD:
             del self.armed[point]
             self.counts.reached(f"killed at {point.value}")
             self.kill(process_here().name)
@@ -355,6 +382,8 @@ class World:
         self.scheduler.step()
         if self.invariants.violation is not None:
             raise self.invariants.violation
+        if self.promotion.old is not None and self.promotion.old.violation is not None:
+            raise self.promotion.old.violation
         if self.violations:
             raise self.violations[0]
 

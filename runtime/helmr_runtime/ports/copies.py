@@ -33,6 +33,19 @@ class CopyPosition:
     nil_offset: int = 0
     nil_hash: str | None = None
 
+    def is_of(self, last: str | None, nil: str | None, head: int) -> bool:
+        """Whether a ledger goes on where this follower is. Its last of the nil session stands for one that was pruned.
+
+        Args:
+            last: Hash of the ledger's entry at `offset`, in hex; None if it has none there.
+            nil: The same at `nil_offset`.
+            head: Feed offset of the ledger's newest entry.
+        """
+        if self.offset == 0:
+            return True
+        is_pruned = last is None and self.offset < head and nil is not None
+        return last == self.hash or (is_pruned and nil == self.nil_hash)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopiedPage:

@@ -70,17 +70,13 @@ def copied_page(reader: Reader, position: CopyPosition, head: int) -> CopiedRows
 
 
 def _check_position(reader: Reader, position: CopyPosition, head: int) -> None:
-    if position.offset == 0:
-        return
     places = [position.offset, position.nil_offset]
     found = dict(reader.execute(_HASHES, [places]).fetchall())
-    last, nil = found.get(position.offset), found.get(position.nil_offset)
-    is_pruned = last is None and position.offset < head and nil is not None
-    if last == position.hash or (is_pruned and nil == position.nil_hash):
-        return
-    raise LedgerDiverged(
-        f"the follower's entry {position.offset} is not this ledger's", feed_offset=position.offset
-    )
+    if not position.is_of(found.get(position.offset), found.get(position.nil_offset), head):
+        raise LedgerDiverged(
+            f"the follower's entry {position.offset} is not this ledger's",
+            feed_offset=position.offset,
+        )
 
 
 def pruned_behind(reader: Reader, offset: int) -> int | None:
