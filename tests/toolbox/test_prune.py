@@ -26,6 +26,7 @@ from helmr.ids import NIL_SESSION
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.children import Parent
+from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.pruning import Prune, Pruned, Retention
 from helmr_runtime.ledger import memory_pruning
 from helmr_runtime.ledger.actor import LedgerActor
@@ -254,6 +255,26 @@ async def test_a_session_that_is_held_again_stays(either: AnyLedger, clock: Fake
     assert page.sessions == 0
     await hand.stored(release=True)
     assert [page.sessions for page in await pruned(either)] == [1]
+
+
+async def test_what_has_gone_on_since_the_tables_were_written_stays(
+    ledger: DuckLedger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "SESSIONS_MAX", 1)
+    oldest, goes_on, _ = [await ended(ledger, clock) for _ in range(3)]
+    clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
+    assert (await ledger.prune(OLD)).sessions == 1
+    shown = (await ledger.stats())["projected_offset"]
+    await goes_on.adopt()
+    note = Draft(EntryKind.NOTE_ADDED, {"text": "look once more"}, principal=ALICE)
+    await goes_on.stored(note, release=True)
+    page = await ledger.prune(OLD)
+    assert (page.sessions, page.is_last) == (0, False)
+    assert (await ledger.stats())["projected_offset"] == shown, "no commit has waited for tables"
+    assert [page.sessions for page in await pruned(ledger)] == [1]
+    assert (await ledger.get_session(goes_on.session_id))["id"] == goes_on.session_id
+    with pytest.raises(SessionNotFound):
+        await ledger.get_session(oldest.session_id)
 
 
 def test_a_day_is_the_least() -> None:

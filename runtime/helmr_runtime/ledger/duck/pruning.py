@@ -32,6 +32,10 @@ from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import PendingJob
 from helmr_runtime.ledger.duck.removing import Removal
 
+SHOWN_FOR_S = 5.0
+"""How far behind the tables may be that a page is chosen from: commits wait while they are written. What has gone on
+meanwhile is refused in memory, and new tables are asked for."""
+
 COPY_PATIENCE_S = 10.0
 """A backup that has not asked for its next page for so long does not hold up pruning any more."""
 
@@ -170,6 +174,8 @@ class Pruner:
         self._clock = clock
         self._folder = data_dir / archive.FOLDER
         self._copied_at_s: float | None = None
+        self._shown_at_s: float | None = None
+        """When the tables were up to date last, as far as it is known here."""
 
     def copy_was_read(self) -> None:
         """A backup is under way; what it has yet to copy stays for now."""
@@ -182,7 +188,7 @@ class Pruner:
             StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
         """
         before = self._clock.now() - timedelta(seconds=prune.age_s)
-        await self._group.project()
+        await self._show(at_once=prune.is_rehearsed)
         if prune.is_rehearsed:
             sessions, entries = await self._read(count, before)
             return Pruned(sessions=sessions, entries=entries, is_last=True)
@@ -198,6 +204,7 @@ class Pruner:
             job = PruneJob(prune, part, archived, self._group)
             self._group.submit(job)
             if not await job.future:
+                self._shown_at_s = None
                 break
             gone.append(part)
         return Pruned(
@@ -206,6 +213,13 @@ class Pruner:
             is_last=False,
             archive=archived if gone else None,
         )
+
+    async def _show(self, *, at_once: bool) -> None:
+        """Have what is chosen from in the tables: no older than a page may be."""
+        now_s, shown_at_s = self._clock.elapsed_s(), self._shown_at_s
+        if at_once or shown_at_s is None or now_s - shown_at_s >= SHOWN_FOR_S:
+            await self._group.project()
+            self._shown_at_s = now_s
 
     def _check_copies(self) -> None:
         if self._copied_at_s is None:
