@@ -38,6 +38,7 @@ COMMANDS = {
     "histories": 'make histories HISTORY_ARGS="campaign --calls 1000000 --kills 1000 --record"',
     "model": 'make model MODEL_ARGS="--record"',
     "planted": 'make planted PLANTED_ARGS="--record"',
+    "toolbox": 'make toolbox TOOLBOX_ARGS="--record"',
 }
 """What puts each on record."""
 
@@ -74,6 +75,33 @@ def caught(runs: Figures) -> str:
     return f"{runs[-1]['caught']} of {runs[-1]['planted']}"
 
 
+def verified(runs: Figures) -> str:
+    """How many entries, and in what time."""
+    found = runs[-1]["verify"]
+    return f"{found['entries']:,} in {found['cpu_s']:.1f} s of processor time"
+
+
+def waited(beside: str) -> Callable[[Figures], str]:
+    """What commits took beside something, and without it."""
+
+    def told(runs: Figures) -> str:
+        kinds = [runs[-1][beside][kind] for kind in ("beside", "without")]
+        p50, p99, longest = (
+            " and ".join(f"{one[what]:.0f}" for one in kinds) for what in ("p50", "p99", "longest")
+        )
+        return f"{p50} ms at the median, {p99} at p99, {longest} the longest"
+
+    return told
+
+
+def lagged(runs: Figures) -> str:
+    """How far a follower was behind."""
+    found = runs[-1]["follow"]
+    return (
+        f"at most {found['longest_lag']} entries, at {found['answers_per_s']:.0f} answers a second"
+    )
+
+
 ROWS = (
     Row("simulated seeds", "simulation", total("seeds")),
     Row("simulated events, each followed by every check", "simulation", total("steps")),
@@ -97,6 +125,11 @@ ROWS = (
     Row("commands in them", "model", total("commands")),
     Row("differences", "model", total("differences")),
     Row("planted bugs caught", "planted", caught),
+    Row("entries verified by `helmr verify`", "toolbox", verified),
+    Row("commits beside a backup, and without", "toolbox", waited("backup")),
+    Row("commits beside pruning, and without", "toolbox", waited("prune")),
+    Row("a follower was behind by", "toolbox", lagged),
+    Row("load averages before these four", "toolbox", lambda runs: str(runs[-1]["load"])),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,11 @@ from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.backups import Backups
 from tests.ledger.sessions import SMALL, start_of
+from tests.toolbox.bounds.__main__ import ADDED_MAX_MS, LAG_MAX, PER_S, VERIFY_MAX_S
+from tests.toolbox.bounds.commits import Compared, beside_backup, beside_pruning
+from tests.toolbox.bounds.following import followed
+from tests.toolbox.bounds.ledgers import built
+from tests.toolbox.bounds.verifying import verified
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -51,3 +57,31 @@ async def _read(ledger: DuckLedger) -> int:
     """A backup beside commits; how many entries it has."""
     pieces = [one async for one in await Backups(cast(LedgerClient, ledger), "0").stream()]
     return sum(piece.count(b'["e",') for piece in pieces)
+
+
+# --- on a quiet machine -------------------------------------------------------------------------------
+
+
+@pytest.mark.perf
+async def test_a_million_entries_are_verified_in_half_a_minute(tmp_path: Path) -> None:
+    found = verified(await built(tmp_path, 1_000_000))
+    assert found.entries > 990_000
+    assert found.took_s < VERIFY_MAX_S
+
+
+@pytest.mark.perf
+@pytest.mark.parametrize("measure", [beside_backup, beside_pruning])
+async def test_no_commit_waits_over_100_ms_more(
+    tmp_path: Path, measure: Callable[[Path, int], Awaitable[Compared]]
+) -> None:
+    found = await measure(await built(tmp_path, 300_000), 10)
+    assert found.done > 10
+    assert found.added_ms <= ADDED_MAX_MS, found
+
+
+@pytest.mark.perf
+def test_a_follower_keeps_up_with_a_hundred_answers_a_second() -> None:
+    found = followed(30.0, PER_S)
+    assert found.answers_per_s > 0.9 * PER_S
+    assert found.is_bounded, found
+    assert found.longest_lag <= LAG_MAX

@@ -1,0 +1,1 @@
+"""`make toolbox`: the bounds of the operator's toolbox, measured (S-66…S-69)."""
