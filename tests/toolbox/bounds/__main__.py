@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from dataclasses import asdict
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> int:
     for name in broken:
         _say(f"out of its bound: {name}")
     if options.record:
+        figures = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 2))
         given = " ".join(arguments)
         record.put("toolbox", f'make toolbox TOOLBOX_ARGS="{given}"', {**figures, "broken": broken})
     return 1 if broken else 0
