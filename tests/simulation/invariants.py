@@ -121,7 +121,8 @@ class Invariants:
         """A ledger starts: what it finds begins with all that was stored; more may be there that nobody was told of.
 
         Adoptions under which nothing was stored are forgotten: until somebody adopts the session again, whoever had it
-        before may go on with it.
+        before may go on with it. Seed 12: a host that could not be reached was given up 0.3 ms before the ledger was
+        killed; it committed a second later, and nobody else had the session meanwhile.
         """
         entries = stored.entries
         unheard = [one for one in entries if (one.feed_offset or 0) > self.head_offset]
@@ -237,6 +238,8 @@ class Invariants:
                 self.check(session.status == "open", "S-1", f"{where}: it is {session.status}")
                 session.status = kind.value.partition(".")[2]
                 if kind is EntryKind.SESSION_CANCELLED:
+                    # No entry of their own says so. Seed 125: a token's session was cancelled 8 ms after it was
+                    # made; who completes it is told `token_cancelled`, and the session is pruned.
                     owners = self.token_owners.items()
                     self._cancel_tokens(one for one, by in owners if by == entry.session_id)
             case EntryKind.PUBLIC_TOKEN_CREATED:
