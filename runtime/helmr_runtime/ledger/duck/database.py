@@ -248,7 +248,7 @@ class Database:
         except ENGINE_ERROR:
             # As in `merge`.
             self.heal()
-            if self._entry_hash(head.feed_offset) != head.hash:
+            if _entry_hash(self.writer, head.feed_offset) != head.hash:
                 raise
         self._merging.head = head
         self._write_mark(head)
@@ -457,7 +457,7 @@ class Database:
     def _check_mark(self, mark: HeadPosition) -> None:
         if mark.feed_offset == 0:
             return
-        row = self._entry_hash(mark.feed_offset)
+        row = _entry_hash(self.writer, mark.feed_offset)
         if row is None:
             raise LedgerBehind(
                 f"{self.path} ends before entry {mark.feed_offset}, which was acknowledged",
@@ -472,14 +472,15 @@ class Database:
                 acknowledged_offset=mark.feed_offset,
             )
 
-    def _entry_hash(self, feed_offset: int) -> bytes | None:
-        try:
-            row = self.writer.execute(
-                "SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset]
-            ).fetchone()
-        except duckdb.CatalogException:
-            return None
-        return bytes(row[0]) if row is not None else None
+
+def _entry_hash(connection: Connection, feed_offset: int) -> bytes | None:
+    try:
+        row = connection.execute(
+            "SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset]
+        ).fetchone()
+    except duckdb.CatalogException:
+        return None
+    return bytes(row[0]) if row is not None else None
 
 
 def _rollback(connection: Connection) -> None:
