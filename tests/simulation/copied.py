@@ -41,7 +41,8 @@ class CopiedMemory(MemoryLedger):
         places = {entry.feed_offset: entry.hash.hex() for entry in entries}
         if not position.is_of(places.get(position.offset), places.get(position.nil_offset), head):
             raise LedgerDiverged("this is another ledger", feed_offset=position.offset)
-        found = entries.behind(position.offset)[: self._random.randrange(1, PAGE_ENTRIES)]
+        behind = entries.behind(position.offset)
+        found = behind[: self._page_end(behind, self._random.randrange(1, PAGE_ENTRIES))]
         through = (found[-1].feed_offset or 0) if found else head
         rows: list[bytes] = []
         for entry in found:
@@ -56,6 +57,13 @@ class CopiedMemory(MemoryLedger):
             encrypts=False,
             generation=self.index.generation,
         )
+
+    def _page_end(self, behind: Sequence[Entry], count: int) -> int:
+        """How many entries a page has: whole commits, which the product's pages are not while a follower catches up."""
+        ends = self._disk.database.commit_ends
+        while 0 < count < len(behind) and behind[count - 1].feed_offset not in ends:
+            count += 1
+        return count
 
     # --- for its successor ----------------------------------------------------------------------------
 

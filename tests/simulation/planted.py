@@ -383,6 +383,13 @@ def _superseded_in_memory_only() -> AbstractContextManager[object]:
     return mock.patch.object(CopiedMemory, "meet", forgets)
 
 
+def _page_ends_in_a_commit() -> AbstractContextManager[object]:
+    """A page for a follower ends in the middle of a commit, and the copy is promoted there; see 0069."""
+    return mock.patch.object(
+        CopiedMemory, "_page_end", lambda self, behind, count: min(count, len(behind))
+    )
+
+
 # --- what is relied on of the disk ---------------------------------------------------------------------
 
 
@@ -435,6 +442,7 @@ BUGS: dict[str, Bug] = {
     "pruned-apart": _pruned_family_torn,
     "pruned-keys": _pruned_keys_stay,
     "successor-unheard": _successor_unheard,
+    "page-in-a-commit": _page_ends_in_a_commit,
     "superseded-in-memory": _superseded_in_memory_only,
     "epochs-again": _epochs_from_what_is_stored,
 }
