@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parts
 from tests.parts import (
     HERE,
     NONE_COLLECTED,
@@ -56,8 +58,9 @@ def test_the_first_part_that_went_wrong_says_how_all_went(codes: list[int], said
 
 
 def test_what_takes_minutes_is_no_part_of_the_usual_run() -> None:
-    (longer,) = [word for word in command("longer", []) if "long or extras" in word]
-    assert "not soak" in longer
+    for part, mark in (("longer", "long"), ("longer-with-ray", "long"), ("extras", "extras")):
+        (picked,) = [word for word in command(part, []) if word.startswith(f"{mark} and ")]
+        assert "not soak" in picked
     (over_ray,) = [word for word in command("over-ray", []) if "transports" in word]
     assert "not long" in over_ray
     assert environment("over-ray")["HELMR_TEST_TRANSPORT"] == "ray"
@@ -73,6 +76,22 @@ def test_a_part_that_takes_too_long_is_ended_and_says_so() -> None:
         assert waited(run, 0) == 0
     finally:
         run.kill()
+
+
+def test_all_parts_are_run_shown_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ends(part: str, arguments: list[str]) -> list[str]:
+        code = 3 if part == "over-ray" else 0
+        return [sys.executable, "-c", f"print('{part}', {arguments}); raise SystemExit({code})"]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parts, "command", ends)
+    assert parts.main(["-x"]) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == sorted(f"{p} ['-x']" for p in PARTS)
+    assert parts.main(["--all"]) == 3
+    codes = json.loads((tmp_path / parts.CODES).read_text())
+    assert codes == {**dict.fromkeys((*PARTS, *parts.AFTER), 0), "over-ray": 3}
 
 
 @pytest.mark.parametrize("has_ray", [True, False])
