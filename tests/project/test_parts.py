@@ -23,6 +23,7 @@ from tests.parts import (
     WITHOUT_RAY,
     command,
     environment,
+    half_of,
     part_of,
     verdict,
     waited,
@@ -104,6 +105,14 @@ def test_every_folder_of_tests_is_in_one_part(*, has_ray: bool) -> None:
     assert {part_of(folder, has_ray=has_ray) for folder in folders} <= set(PARTS)
     assert part_of("stack", has_ray=has_ray) == ("stack" if has_ray else "processes")
     assert part_of("core", has_ray=has_ray) == part_of("of_tomorrow", has_ray=has_ray) == REST
+
+
+def test_each_half_of_a_part_has_about_half_of_its_files() -> None:
+    files = list((HERE / "console").rglob("test_*.py"))
+    halves = [half_of("screens", file) for file in files]
+    assert set(halves) == {"screens", "more-screens"}
+    assert len(files) / 3 < halves.count("screens") < len(files) * 2 / 3
+    assert {half_of("pages", file) for file in files} == {"pages"}
 
 
 THREE = """
