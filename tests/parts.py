@@ -49,15 +49,7 @@ WITH_RAY = {
 WITHOUT_RAY = {
     "screens": ("console",),
     "pages": ("http", "cli", "docs"),
-    "processes": (
-        "process",
-        "stack",
-        "ledger",
-        "toolbox",
-        "operators_hour",
-        "planted",
-        "notebooks",
-    ),
+    "processes": ("process", "stack", "ledger", "toolbox", "notebooks"),
 }
 """The folders whose tests a part has, of those with Ray and of those without."""
 REST = "others"
