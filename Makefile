@@ -93,7 +93,7 @@ test: $(VENV)/.stamp-dev
 extras: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m extras $(PYTEST_ARGS)
 
-# The parts of `make test`, then one after the other what is marked long or extras, and the tests of faults and of the
+# The parts of `make test`, then side by side what is marked long or extras, and the tests of faults and of the
 # contract again with calls through Ray.
 test-all: $(VENV)/.stamp-dev
 	$(BIN)/python tests/parts.py --all $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import deepcopy
 from functools import cached_property
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
@@ -105,7 +106,12 @@ class Codec(Generic[T]):
             raise SchemaMismatch(f"{self.what}: no JSON form: {error}") from error
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON Schema that data must fit, draft 2020-12."""
+        """The JSON Schema that data must fit, draft 2020-12; each caller may change its own."""
+        return deepcopy(self._schema)
+
+    @cached_property
+    def _schema(self) -> dict[str, Any]:
+        """Made once: it takes a millisecond or two, and each catalog asks every codec for it."""
         return self._adapter.json_schema(mode="validation")
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,16 @@ settings.register_profile(
 settings.load_profile("helmr")
 
 pytest_plugins = ["tests.secret_search"]
+
+NEW_OBJECTS_MAX = 50_000
+"""So many between two looks of the garbage collector, instead of 700: of what is collected here almost all lives on."""
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what is loaded by now: it took a third of the CPU time of the console's tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS_MAX, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,20 @@ The tests that start whole runtimes mostly wait for processes, those of what peo
 compute; one after the other they leave a core idle. Each part has a cache of its own, and so a `--last-failed` of its
 own. The first is shown as it runs, the others when all have ended. Arguments go to each; of
 `--junit-xml=report.xml` each part makes a file of its own, `report-runtimes.xml` and so on. `make test-all` adds
-`--all`.
+`--all`: more of them behind these, side by side too.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,10 +27,15 @@ import pytest
 
 HERE = Path(__file__).parent
 DEFAULT = "not soak and not perf and not long and not extras"
-LONGER = "(long or extras) and not soak and not perf"
-"""What `--all` runs too, when the parts have ended: minutes, or fresh environments."""
-AFTER = {"longer": LONGER, "over-ray": f"transports and {DEFAULT}"}
-"""Marks of what `--all` adds, one after the other; the last with Ray calls where the parts had frames on sockets."""
+SHORT_OF_HOURS = "not soak and not perf"
+AFTER = {
+    "longer": f"long and not ray and {SHORT_OF_HOURS}",
+    "longer-with-ray": f"long and ray and {SHORT_OF_HOURS}",
+    "extras": f"extras and not long and {SHORT_OF_HOURS}",
+    "over-ray": f"transports and {DEFAULT}",
+}
+"""Marks of what `--all` adds when the parts have ended: minutes, or fresh environments; the last again, with Ray calls
+where the parts had frames on sockets."""
 ALL = "--all"
 CACHE = Path(".pytest_cache")
 CODES = CACHE / "parts.json"
@@ -42,11 +49,14 @@ WITH_RAY = {
 WITHOUT_RAY = {
     "screens": ("console",),
     "pages": ("http", "cli", "docs"),
-    "processes": ("process", "stack", "toolbox", "operators_hour", "planted", "notebooks"),
+    "processes": ("process", "stack", "ledger", "toolbox", "notebooks"),
 }
 """The folders whose tests a part has, of those with Ray and of those without."""
 REST = "others"
-PARTS = (*WITH_RAY, *WITHOUT_RAY, REST)
+HALVES = {"screens": "more-screens"}
+"""Who has about half of a part's files. Those of the console wait for one screen after another, and all together ended
+last."""
+PARTS = (*WITH_RAY, *WITHOUT_RAY, *HALVES.values(), REST)
 
 NONE_COLLECTED = 5
 OVERDUE = 124
@@ -75,6 +85,12 @@ def part_of(folder: str, *, has_ray: bool) -> str:
     return next(found, REST)
 
 
+def half_of(part: str, file: Path) -> str:
+    """Who has this file of the part: by its name, so that no list grows with a new one."""
+    is_others = part in HALVES and zlib.crc32(file.name.encode()) % 2 == 1
+    return HALVES[part] if is_others else part
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which part to run."""
     parser.addoption("--part", choices=PARTS, help="run the tests of this part of `make test` only")
@@ -86,7 +102,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if wanted is None or collection_path.parent != HERE or not collection_path.is_dir():
         return None
     folder = collection_path.name
-    return wanted not in {part_of(folder, has_ray=has_ray) for has_ray in (True, False)} or None
+    found = {part_of(folder, has_ray=has_ray) for has_ray in (True, False)}
+    return wanted not in found | {HALVES[part] for part in found if part in HALVES} or None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -103,7 +120,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _part_of(item: pytest.Item) -> str:
     inside = HERE in item.path.parents
     folder = item.path.relative_to(HERE).parts[0] if inside else ""
-    return part_of(folder, has_ray=item.get_closest_marker("ray") is not None)
+    part = part_of(folder, has_ray=item.get_closest_marker("ray") is not None)
+    return half_of(part, item.path)
 
 
 def environment(part: str) -> dict[str, str]:
@@ -117,7 +135,8 @@ def begun(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A part that runs meanwhile, into a file or shown; it ends with the block."""
     errors = subprocess.STDOUT if said is not None else None
-    run = subprocess.Popen(command(part, arguments), stdout=said, stderr=errors)
+    told, environ = command(part, arguments), environment(part)
+    run = subprocess.Popen(told, env=environ, stdout=said, stderr=errors)
     try:
         yield run
     finally:
@@ -140,29 +159,34 @@ def waited(run: subprocess.Popen[bytes], ends_at_s: float) -> int:
         return OVERDUE
 
 
-def main(arguments: list[str]) -> int:
-    """Run all, and leave each part's exit code for whoever asks."""
-    has_longer = ALL in arguments
-    arguments = [argument for argument in arguments if argument != ALL]
-    CODES.unlink(missing_ok=True)
-    ends_at_s = time.monotonic() + PARTS_MAX_S
-    _, *quiet = PARTS
+def together(parts: Collection[str], arguments: list[str], within_s: float) -> dict[str, int]:
+    """Run them side by side and show what each has said; their exit codes. What takes longer is ended."""
+    ends_at_s = time.monotonic() + within_s
+    _, *quiet = parts
     with ExitStack() as stack:
         texts = [stack.enter_context(tempfile.TemporaryFile()) for _ in quiet]
         outputs = dict(zip(quiet, texts, strict=True))
         runs = {
-            part: stack.enter_context(begun(part, arguments, outputs.get(part))) for part in PARTS
+            part: stack.enter_context(begun(part, arguments, outputs.get(part))) for part in parts
         }
         codes = {part: waited(run, ends_at_s) for part, run in runs.items()}
         for text in texts:
             text.seek(0)
             sys.stdout.buffer.write(text.read())
         for part in (part for part, code in codes.items() if code == OVERDUE):
-            sys.stdout.write(f"{part}: not done within {PARTS_MAX_S:.0f} s\n")
+            sys.stdout.write(f"{part}: not done within {within_s:.0f} s\n")
         sys.stdout.flush()
-    for part in AFTER if has_longer else ():
-        run = subprocess.run(command(part, arguments), env=environment(part), check=False)
-        codes[part] = run.returncode
+    return codes
+
+
+def main(arguments: list[str]) -> int:
+    """Run all, and leave each part's exit code for whoever asks."""
+    has_longer = ALL in arguments
+    arguments = [argument for argument in arguments if argument != ALL]
+    CODES.unlink(missing_ok=True)
+    codes = together(PARTS, arguments, PARTS_MAX_S)
+    if has_longer:
+        codes |= together(AFTER, arguments, math.inf)
     CACHE.mkdir(exist_ok=True)
     CODES.write_text(json.dumps(codes))
     return verdict(codes.values())

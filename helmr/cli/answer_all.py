@@ -277,8 +277,8 @@ def run(
     if not yes and not made.confirmed(answer):
         return ExitCode.OK
     if hold_s:
-        printing.note(f"sends in {hold_s:g} s; Ctrl-C takes all of it back")
         try:
+            printing.note(f"sends in {hold_s:g} s; Ctrl-C takes all of it back")
             time.sleep(hold_s)
         except KeyboardInterrupt:
             printing.note("taken back, nothing was sent")

@@ -34,6 +34,7 @@ def test_a_runtime_of_many_processes_answers_again_after_each_kind_of_fault() ->
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_runtime_in_one_process_answers_again_after_each_kind_of_fault() -> None:
     found = take(HERE, ALONE_KINDS, rounds=1, in_process=True, linger="1s")

@@ -264,6 +264,7 @@ def test_every_case_of_a_real_system_in_small(name: str, tmp_path: Path) -> None
     assert all(one["done"] == one["wanted"] > 0 for one in found["summaries"])
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.allows_blocking

@@ -302,6 +302,7 @@ def speaks_http(port: int) -> bool:
             return False
 
 
+@pytest.mark.long
 def test_what_can_not_be_joined_is_said_in_one_line(cluster: RayCluster, folder: Path) -> None:
     cases = [
         (["up", "--address", "127.0.0.1:1", "tasks.py"], 6, "127.0.0.1:1"),

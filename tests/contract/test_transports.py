@@ -113,9 +113,10 @@ async def reached(
 @pytest.mark.parametrize(
     ("transport", "face"),
     [
-        ("http", "async"),
-        ("ray_job", "async"),
-        ("ray_job", "blocking"),
+        # Over a real gateway and a real Ray in `make test`.
+        pytest.param("http", "async", marks=pytest.mark.long),
+        pytest.param("ray_job", "async", marks=pytest.mark.long),
+        pytest.param("ray_job", "blocking", marks=pytest.mark.long),
         ("harness", "async"),
         ("harness", "blocking"),
     ],

@@ -171,7 +171,9 @@ class Served:
 @contextmanager
 def served() -> Iterator[Parser]:
     """The parser that a gateway is."""
-    logging.getLogger("helmr_runtime").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("helmr_runtime")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         gateway = Served(Path(folder))
         gateway.start()
@@ -179,3 +181,4 @@ def served() -> Iterator[Parser]:
             yield Parser("http", requests(), gateway.ask)
         finally:
             gateway.stop()
+            logger.setLevel(level)

@@ -93,6 +93,7 @@ def test_the_quickstart_runs(build: ModuleType) -> None:
     assert "run.succeeded" in shown(page)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)

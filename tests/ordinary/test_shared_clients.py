@@ -24,7 +24,11 @@ REQUESTS = 4
 
 
 @pytest.mark.parametrize(
-    ("task", "answer"), [("share-httpx", "hello"), ("share-openai", "hello yourself")]
+    ("task", "answer"),
+    [
+        ("share-httpx", "hello"),
+        pytest.param("share-openai", "hello yourself", marks=pytest.mark.long),
+    ],
 )
 def test_fifty_sessions_share_a_client_over_parks_in_three_rounds(
     stand: Stand, task: str, answer: str

@@ -309,6 +309,7 @@ def test_the_command_line_makes_lists_uses_and_revokes(runtime: Runtime, client:
     assert helmr("token", "cancel", third["id"])["status"] == "cancelled"
 
 
+@pytest.mark.long  # that a completion outlives a kill: tests/ledger/test_kill.py
 def test_completed_before_the_deadline_and_dead_until_after_it_is_fulfilled(
     tmp_path: Path,
 ) -> None:

@@ -68,7 +68,10 @@ def test_a_header_that_says_something_else_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_only_a_test_that_fails_of_itself_catches(tmp_path: Path) -> None:
+def test_only_a_test_that_fails_of_itself_catches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # six runs that need none
     tests = {
         "fails": ("def test_it():\n    assert not 'wrong'\n", None),
         "passes": ("def test_it(): ...\n", "it succeeds"),

@@ -117,6 +117,7 @@ def test_a_runtime_from_start_to_end_and_again(
         assert not any(processes.is_running(one) for one in everything)
 
 
+@pytest.mark.long
 def test_two_runtimes_live_side_by_side(start: Callable[..., Runtime]) -> None:
     with start("one") as one, start("two") as two:
         assert one.url != two.url

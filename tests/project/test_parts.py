@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parts
 from tests.parts import (
     HERE,
     NONE_COLLECTED,
@@ -21,6 +23,7 @@ from tests.parts import (
     WITHOUT_RAY,
     command,
     environment,
+    half_of,
     part_of,
     verdict,
     waited,
@@ -56,8 +59,9 @@ def test_the_first_part_that_went_wrong_says_how_all_went(codes: list[int], said
 
 
 def test_what_takes_minutes_is_no_part_of_the_usual_run() -> None:
-    (longer,) = [word for word in command("longer", []) if "long or extras" in word]
-    assert "not soak" in longer
+    for part, mark in (("longer", "long"), ("longer-with-ray", "long"), ("extras", "extras")):
+        (picked,) = [word for word in command(part, []) if word.startswith(f"{mark} and ")]
+        assert "not soak" in picked
     (over_ray,) = [word for word in command("over-ray", []) if "transports" in word]
     assert "not long" in over_ray
     assert environment("over-ray")["HELMR_TEST_TRANSPORT"] == "ray"
@@ -75,6 +79,22 @@ def test_a_part_that_takes_too_long_is_ended_and_says_so() -> None:
         run.kill()
 
 
+def test_all_parts_are_run_shown_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ends(part: str, arguments: list[str]) -> list[str]:
+        code = 3 if part == "over-ray" else 0
+        return [sys.executable, "-c", f"print('{part}', {arguments}); raise SystemExit({code})"]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parts, "command", ends)
+    assert parts.main(["-x"]) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == sorted(f"{p} ['-x']" for p in PARTS)
+    assert parts.main(["--all"]) == 3
+    codes = json.loads((tmp_path / parts.CODES).read_text())
+    assert codes == {**dict.fromkeys((*PARTS, *parts.AFTER), 0), "over-ray": 3}
+
+
 @pytest.mark.parametrize("has_ray", [True, False])
 def test_every_folder_of_tests_is_in_one_part(*, has_ray: bool) -> None:
     folders = [path.name for path in HERE.iterdir() if path.is_dir() and path.name[0] not in "._"]
@@ -85,6 +105,14 @@ def test_every_folder_of_tests_is_in_one_part(*, has_ray: bool) -> None:
     assert {part_of(folder, has_ray=has_ray) for folder in folders} <= set(PARTS)
     assert part_of("stack", has_ray=has_ray) == ("stack" if has_ray else "processes")
     assert part_of("core", has_ray=has_ray) == part_of("of_tomorrow", has_ray=has_ray) == REST
+
+
+def test_each_half_of_a_part_has_about_half_of_its_files() -> None:
+    files = list((HERE / "console").rglob("test_*.py"))
+    halves = [half_of("screens", file) for file in files]
+    assert set(halves) == {"screens", "more-screens"}
+    assert len(files) / 3 < halves.count("screens") < len(files) * 2 / 3
+    assert {half_of("pages", file) for file in files} == {"pages"}
 
 
 THREE = """

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts import REST, command
+
 PLANTED = """
 import base64, json, logging, os, secrets, shutil, tempfile
 import duckdb
@@ -176,7 +178,7 @@ def test_of_the_others(tmp_path):
 def test_a_part_of_a_run_that_passed_fails_for_a_file_that_is_left(folder: Path) -> None:
     (folder / "test_parts.py").write_text(IN_PARTS)
     done = subprocess.run(
-        [sys.executable, "tests/parts.py", *OPTIONS, f"--rootdir={folder}", str(folder)],
+        command(REST, [*OPTIONS, f"--rootdir={folder}", str(folder)]),
         capture_output=True,
         text=True,
         timeout=50,

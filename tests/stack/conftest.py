@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     page.write_text("\n\n".join(BLOCK.findall(RAY_PAGE.read_text(encoding="utf-8"))))
     live = LiveRuntime(
         tmp_path_factory.mktemp("live"),
-        also=[HERE / "ray_tasks.py", HERE.parent / "contract" / "contract_tasks.py", page],
+        also=[
+            HERE / "ray_tasks.py",
+            HERE / "environment_tasks.py",
+            HERE.parent / "contract" / "contract_tasks.py",
+            page,
+        ],
         beside=[HERE / "ray_beside.py"],
         hosts=2,
+        environ={"HELMR_MASTER_KEYS": "k1:" + base64.b64encode(bytes(range(32))).decode()},
     )
     try:
         live.start()

@@ -13,6 +13,7 @@ from helmr_runtime.process import orphans
 from helmr_runtime.process.startup import version
 from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.rpc.socket_client import Sockets
+from tests.stack.conftest import has_whole_pool
 from tests.stack.live import TRANSPORT, LiveRuntime, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.allows_blocking]
@@ -33,6 +34,7 @@ async def ray_calls(live: LiveRuntime, name: str) -> dict[str, int]:
 
 @needs_sockets
 async def test_hot_answers_need_no_ray_call(shared: LiveRuntime) -> None:
+    until(lambda: has_whole_pool(shared, 2), within_s=60, what="hosts killed before are replaced")
     session_id = shared.begin("echo")
     shared.waiting(session_id)
     session = shared.client.sessions.open(session_id)

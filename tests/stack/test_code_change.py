@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack.live import LiveRuntime
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.allows_blocking]
 
 TASKS = """
 import os
@@ -56,13 +56,18 @@ async def release(payload: str) -> str:
 CHANGED = TASKS.replace("    await prepare()\n    await review()\n", "    await review()\n")
 
 
+@pytest.mark.parametrize(
+    "in_process",
+    [True, pytest.param(False, marks=[pytest.mark.ray, pytest.mark.long])],
+    ids=["in-process", "ray"],
+)
 def test_changed_code_blocks_and_retry_with_the_old_code_finishes(
-    make_runtime: Callable[..., LiveRuntime], tmp_path: Path
+    make_runtime: Callable[..., LiveRuntime], tmp_path: Path, in_process: bool
 ) -> None:
     source = tmp_path / "source" / "release_tasks.py"
     source.parent.mkdir()
     source.write_text(TASKS)
-    live = make_runtime(tasks=source)
+    live = make_runtime(tasks=source, in_process=in_process)
     session_id = live.begin("release", "1.0")
     wait = live.waiting(session_id)
     live.stop()

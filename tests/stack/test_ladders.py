@@ -22,7 +22,9 @@ FIRED = ["wait.reminded", "wait.assigned", "wait.reminded"]
 LINGERS = {"live": "600s", "parked": "0s"}
 
 
-@pytest.fixture(params=["in-process", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.fixture(
+    params=["in-process", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])]
+)
 def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveRuntime]:
     """Not started; its sessions park at once."""
     one = LiveRuntime(tmp_path, tasks=TASKS, in_process=request.param == "in-process", linger="0s")

@@ -38,7 +38,7 @@ async def tested():
         return await session.result()
 
 assert asyncio.run(tested()) == ["my runtime", "my console"]
-with embedded.start("naming.py", data_dir="embedded") as started, started.client() as client:
+with embedded.start("naming.py", data_dir="embedded", in_process=True) as started, started.client() as client:
     run = client.sessions.start_and_wait("names", None).started_run
     assert run.result == ["my runtime", "my console"], run
 assert (runtime.__file__, console.__file__) == (runtime.__spec__.origin, console.__spec__.origin)
@@ -55,7 +55,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(180)
 def test_a_script_with_modules_of_these_names_tests_and_embeds(
     folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,11 @@ Make = Callable[..., LiveRuntime]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "sessions",
-    [150, pytest.param(1000, marks=pytest.mark.soak)],
+    [
+        40,
+        pytest.param(150, marks=pytest.mark.long),
+        pytest.param(1000, marks=pytest.mark.soak),
+    ],
 )
 def test_many_sessions_park_in_little_room_and_all_complete(
     make_runtime: Make, sessions: int
@@ -54,6 +58,7 @@ def test_many_sessions_park_in_little_room_and_all_complete(
     assert rows == (sessions, sessions)
 
 
+@pytest.mark.long  # tests/service/test_parking.py does so kind by kind, with all actors in one process
 @pytest.mark.timeout(240)
 def test_more_waits_of_every_kind_than_there_is_room_for_and_everything_goes_on(
     make_runtime: Make,

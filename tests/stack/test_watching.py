@@ -109,6 +109,7 @@ def test_one_send_is_one_picture_to_the_step_that_it_sets_off_and_logs_and_numbe
     assert {"helmr-gateway", "supervisor"} <= processes
 
 
+@pytest.mark.long  # each state by itself: tests/http/test_degraded.py, tests/directory/test_memory.py
 def test_readyz_and_status_tell_of_a_blocked_loop_and_of_memory_in_the_same_words(
     make_runtime: Callable[..., LiveRuntime],
 ) -> None:

@@ -48,8 +48,15 @@ async def seeded(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
-@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("colour", ["colour", "no-colour"])
+@pytest.mark.parametrize(
+    ("size", "colour"),
+    [
+        pytest.param((120, 36), "colour", id="120x36-colour"),
+        pytest.param((80, 24), "colour", id="80x24-colour"),
+        pytest.param((80, 24), "no-colour", id="80x24-no-colour"),
+        pytest.param((120, 36), "no-colour", id="120x36-no-colour", marks=pytest.mark.long),
+    ],
+)
 async def test_screens(
     bench: Bench, size: tuple[int, int], colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

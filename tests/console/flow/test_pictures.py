@@ -22,13 +22,15 @@ DRAWS_MAX = 30
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_the_guides_pictures_are_those_of_the_console(
-    bench: Bench, project_root: Path, size: tuple[int, int]
+    bench: Bench, project_root: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(bench.folder)
     folder = project_root / "docs" / "images"
     tail = f"{size[0]}x{size[1]}"
     await seeded(bench)
     asked = await posted(bench, "github:acme/api#2204")
-    await bench.open(size=size, name="prod-eu", hold_s=5.0)
+    # System shows where the log is: a path of the test's would be broken into lines elsewhere in every run.
+    await bench.open(size=size, name="prod-eu", hold_s=5.0, state_folder=Path("state"))
     inbox = await bench.inbox(7)
     await bench.until(lambda: inbox._previews)
     await picture(bench, folder, f"console-inbox-{tail}")

@@ -27,7 +27,10 @@ def _more_than(terminal: Terminal, written: int) -> bool:
     return len(terminal.raw) > written
 
 
-@pytest.fixture(params=[(120, 36), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.fixture(
+    params=[(120, 36), pytest.param((80, 24), marks=pytest.mark.long)],
+    ids=lambda size: f"{size[0]}x{size[1]}",
+)
 async def terminal(request: pytest.FixtureRequest) -> AsyncIterator[Terminal]:
     """A terminal; the test starts the console in it."""
     found = Terminal(*request.param)

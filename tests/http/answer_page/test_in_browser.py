@@ -107,7 +107,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(params=[360, 1200], ids=["phone", "desktop"])
+@pytest.fixture(params=[360, pytest.param(1200, marks=pytest.mark.long)], ids=["phone", "desktop"])
 def tab(browser, request):
     size = {"width": request.param, "height": 800}
     context = browser.new_context(java_script_enabled=False, viewport=size)

@@ -26,10 +26,17 @@ TASKS = Path(__file__).with_name("asking_tasks.py")
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[LiveRuntime]:
-    """A runtime in one process."""
+    """A runtime in one process, to be killed."""
     one = LiveRuntime(tmp_path, tasks=TASKS, in_process=True)
-    one.start()
-    yield one
+    yield one.start()
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
+    """One for all tests that leave it alive."""
+    one = LiveRuntime(tmp_path_factory.mktemp("mcp"), tasks=TASKS, in_process=True)
+    yield one.start()
     one.stop()
 
 
@@ -106,8 +113,8 @@ async def test_a_sealed_state_outlives_the_runtime(live: LiveRuntime) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_client_starts_the_command_and_calls(live: LiveRuntime, mode: Any) -> None:
-    async with Client(stdio(live), mode=mode) as client:
+async def test_a_client_starts_the_command_and_calls(shared: LiveRuntime, mode: Any) -> None:
+    async with Client(stdio(shared), mode=mode) as client:
         assert "greet" in {tool.name for tool in (await client.list_tools()).tools}
         found = await asyncio.gather(
             *(client.call_tool("greet", {"name": f"N{n}"}) for n in range(10))
@@ -116,11 +123,11 @@ async def test_a_client_starts_the_command_and_calls(live: LiveRuntime, mode: An
         assert texts == [f"Hello, N{n}!" for n in range(10)]
 
 
-async def test_a_client_over_stdio_answers_what_is_asked(live: LiveRuntime) -> None:
+async def test_a_client_over_stdio_answers_what_is_asked(shared: LiveRuntime) -> None:
     async def says(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content={"value": "Ada"})
 
-    async with Client(stdio(live), elicitation_callback=says) as client:
+    async with Client(stdio(shared), elicitation_callback=says) as client:
         result = await client.call_tool("ask_name", {})
         assert isinstance(result, CallToolResult)
         assert result.content[0].text == "Hello, Ada!"  # type: ignore[union-attr]  # a text
@@ -139,8 +146,8 @@ async def test_a_task_over_stdio_goes_on_when_the_runtime_does(live: LiveRuntime
         assert again["inputRequests"] == asks["inputRequests"]
 
 
-def test_garbage_over_stdio_is_answered_and_the_end_is_the_end(live: LiveRuntime) -> None:
-    given = stdio(live)
+def test_garbage_over_stdio_is_answered_and_the_end_is_the_end(shared: LiveRuntime) -> None:
+    given = stdio(shared)
     lines = [
         b"{",
         b"[]",
