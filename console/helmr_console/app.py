@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from textual import events
 from textual.app import App
 from textual.filter import LineFilter
+from textual.theme import Theme
 
 from helmr.client.aio import AsyncClient
 from helmr_console import fatal, look
@@ -67,6 +68,7 @@ class ConsoleApp(App[int]):
         self._left_behind = 0
         """So many that are held the operator was told of, and may leave."""
         self._guard = Guard()
+        self._themes: dict[str, Theme] = {}
         super().__init__()
         self.shared = Console(self, client, options, clock)
         self._giving: asyncio.Task[None] | None = None
@@ -76,6 +78,15 @@ class ConsoleApp(App[int]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our variables, before our theme is set."""
         return look.default_variables()
+
+    def get_theme(self, theme_name: str) -> Theme | None:
+        """A theme by its name; Textual looks for it with every line that it draws, in a list that it makes anew."""
+        if theme_name not in self._themes:
+            found = super().get_theme(theme_name)
+            if found is None:
+                return None
+            self._themes[theme_name] = found
+        return self._themes[theme_name]
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The guard sees every line last, but for the choice of signs."""

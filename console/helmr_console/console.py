@@ -73,6 +73,7 @@ class OpenScreen(Protocol):
     def is_attached(self) -> bool: ...
     def refresh_bars(self) -> None: ...
     def tick(self) -> None: ...
+    def tick_behind(self) -> None: ...
     def entry_came(self, entry: EntryInfo) -> None: ...
     def store_changed(self) -> None: ...
 
@@ -142,14 +143,22 @@ class Console:
         """The screens of this area, the one on top last."""
         return [screen for screen in self._app.screen_stack if isinstance(screen, OpenScreen)]
 
+    def _show_change(self) -> None:
+        """Only what is in front is drawn; what is behind it looks when it is in front again."""
+        for screen in self.screens()[-1:]:
+            if screen.is_attached:
+                screen.store_changed()
+
     async def _tick(self) -> None:
         while True:
             if await self.snoozed.look():
                 self.lists_changed()
             await self.clock.sleep(1.0)
-            for screen in self.screens():
-                if screen.is_attached:
-                    screen.tick()
+            attached = [screen for screen in self.screens() if screen.is_attached]
+            for screen in attached[:-1]:
+                screen.tick_behind()
+            for screen in attached[-1:]:
+                screen.tick()
 
     def _changed(self, entry: EntryInfo | None) -> None:
         if entry is not None:
@@ -165,14 +174,12 @@ class Console:
         for screen in self.screens():
             for entry in coming:
                 screen.entry_came(entry)
-            if screen.is_attached:
-                screen.store_changed()
+        self._show_change()
 
     def answered(self, wait_id: str) -> None:
         """An answer of this console was accepted: its row leaves the inbox at once, which goes to the next wait."""
         self.store.answered(wait_id)
-        for screen in self.screens():
-            screen.store_changed()
+        self._show_change()
 
     def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
         """This answer was accepted: forms of waits alike can be filled with it."""
@@ -195,8 +202,7 @@ class Console:
 
     def lists_changed(self) -> None:
         """Something here changes what lists show."""
-        for screen in self.screens():
-            screen.store_changed()
+        self._show_change()
 
     # --- what is said
 
@@ -206,6 +212,11 @@ class Console:
         self.said.append(Said(one_line(text, 400), severity, until_s))
         for screen in self.screens()[-1:]:
             screen.refresh_bars()
+
+    def unsay(self, text: str) -> None:
+        """If this is being said, no longer: it was of a form that is no longer in front."""
+        if self.said and self.said[-1].text == text:
+            self.said.pop()
 
     def saying(self) -> Said | None:
         """What is being said now."""

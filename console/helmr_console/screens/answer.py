@@ -12,7 +12,7 @@ from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import form_of, redacted
+from helmr.forms import Form, form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
@@ -50,6 +50,11 @@ RENEW_BEFORE = timedelta(minutes=10)
 """A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
 
 
+def form_for(wait: WaitInfo) -> Form:
+    """What is entered to answer it."""
+    return form_of(wait.json_schema, initial=views.initial_of(wait))
+
+
 class AnswerScreen(AsLastTime):
     """The form for exactly one wait (S-18)."""
 
@@ -76,6 +81,7 @@ class AnswerScreen(AsLastTime):
         """One's own (S-81)."""
         self._was_claimed = False
         """By oneself, before the form was opened: it stays so when the form is left."""
+        self._is_begun = False
         self._claims_at: datetime | None = None
         """When it is claimed again: to renew, or because it could not be."""
         self._overrides: ClaimInfo | None = None
@@ -83,15 +89,25 @@ class AnswerScreen(AsLastTime):
 
     async def load(self) -> None:
         """The wait in full, its form, the end of its transcript."""
-        client = self.console.client
-        self.wait = await client.waits.get(self.wait_id)
-        self.console.store.put_wait(self.wait)
-        claim = self.wait.claim
-        self._was_claimed = claim is not None and claim.on_behalf_of == self.console.identity
-        await self.show_form(form_of(self.wait.json_schema, initial=views.initial_of(self.wait)))
+        wait = await self.console.client.waits.get(self.wait_id)
+        self.console.store.put_wait(wait)
+        self.take(wait)
+        await self.show_form(form_for(wait))
         self.reads_from_now()
-        self.console.background.start(self._load_entries(self.wait.session_id), group="entries")
-        self._claim_soon()
+        self.console.background.start(self._load_entries(wait.session_id), group="entries")
+
+    def take(self, wait: WaitInfo) -> None:
+        """This is the wait."""
+        self.wait = wait
+        claim = wait.claim
+        self._was_claimed = claim is not None and claim.on_behalf_of == self.console.identity
+
+    def is_drawn(self) -> None:
+        """Whoever reads the form is at the wait."""
+        super().is_drawn()
+        if not self._is_begun:
+            self._is_begun = True
+            self._claim_soon()
 
     # --- who is at it (S-81)
 
@@ -232,6 +248,10 @@ class AnswerScreen(AsLastTime):
         super().tick()
         self._renew_if_due()
         self._notice_end()
+
+    def tick_behind(self) -> None:
+        """Who reads help beside the form is still at the wait."""
+        self._renew_if_due()
 
     def _notice_end(self) -> None:
         over = self.over()

@@ -10,6 +10,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -81,6 +82,7 @@ class ConsoleScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Bars around the body."""
+        self._classes_of_size()
         yield HeaderBar()
         yield StatusLine()
         yield from self.body()
@@ -88,6 +90,17 @@ class ConsoleScreen(Screen[None]):
         yield TooSmall(
             Content(f"The console needs {WIDTH_MIN} by {HEIGHT_MIN} cells; make the window larger.")
         )
+
+    def _classes_of_size(self) -> None:
+        # Textual sets them with the first size, and styles every part once more for it.
+        width, height = self.app.size
+        for length, steps in (
+            (width, self.app.HORIZONTAL_BREAKPOINTS),
+            (height, self.app.VERTICAL_BREAKPOINTS),
+        ):
+            reached = [(least, name) for least, name in steps or () if least <= length]
+            if reached:
+                self.add_class(max(reached)[1])
 
     def body(self) -> Iterable[Widget]:
         """The middle of the screen."""
@@ -208,6 +221,9 @@ class ConsoleScreen(Screen[None]):
         """A second has passed."""
         self.refresh_bars()
 
+    def tick_behind(self) -> None:
+        """A second has passed, and another screen is in front."""
+
     def entry_came(self, entry: EntryInfo) -> None:
         """The feed has an entry that is new."""
 
@@ -215,14 +231,21 @@ class ConsoleScreen(Screen[None]):
         """The picture has changed."""
         self.refresh_bars()
 
-    def on_screen_resume(self) -> None:
-        """Back on top."""
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """On top, or back there."""
+        if self.stack_updates == 0:
+            event.refresh_styles = False  # its parts have just been styled
         self.store_changed()
 
     def on_resize(self, event: events.Resize) -> None:
         """Below the smallest size there is one sentence and nothing else."""
         tiny = event.size.width < WIDTH_MIN or event.size.height < HEIGHT_MIN
         self.set_class(tiny, "-tiny")
+
+    def _screen_resized(self, size: Size) -> None:
+        # Textual tells a screen that opens its size twice, and those behind it that have had it all along.
+        if size != self.size:
+            super()._screen_resized(size)
 
     def do_back(self) -> None:
         """Close this screen."""

@@ -10,9 +10,10 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from helmr.drafts import AnswerDraft, beginning
+from helmr.drafts import AnswerDraft, Beginning, beginning
 from helmr.forms import Built, Cells, Form, ToolCall, pretty, redacted, tool_call
 from helmr_console.actions import Context
+from helmr_console.console import Console
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
@@ -23,6 +24,14 @@ from helmr_console.widgets.review import preview
 
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""
+
+
+async def begun_with(console: Console, name: str | None, form: Form) -> Beginning:
+    """What a form begins with: the draft of this name, if there is one."""
+    draft = None
+    if name is not None:
+        draft = await asyncio.to_thread(console.drafts.load, name, form.schema_hash)
+    return beginning(draft, form)
 
 
 class ComposeScreen(SubmitScreen):
@@ -59,16 +68,18 @@ class ComposeScreen(SubmitScreen):
 
     async def show_form(self, form: Form) -> None:
         """Put the form in place, with the draft of an earlier time."""
-        name, draft = self.draft_name(), None
-        if name is not None:
-            draft = await asyncio.to_thread(self.console.drafts.load, name, form.schema_hash)
+        begun = await begun_with(self.console, self.draft_name(), form)
         if not self.is_attached:
             return  # left while it was read
-        begun = beginning(draft, form)
-        if begun.operation_id is not None:
-            self.submission.resume(begun.operation_id)
         self.form = SchemaForm(form, begun.cells, begun.raw)
         await self.slot.mount(self.form)
+        self.form_stands(begun)
+
+    def form_stands(self, begun: Beginning) -> None:
+        """The form is in place: it can be filled."""
+        assert self.form is not None, "a form is in place"
+        if begun.operation_id is not None:
+            self.submission.resume(begun.operation_id)
         self.submission.phase = SendPhase.FORM
         if begun.note:
             undo = "; F9 discards it" if begun.operation_id is None else ""
@@ -108,7 +119,7 @@ class ComposeScreen(SubmitScreen):
                 self.draft_state = "draft saved"
             except OSError as error:
                 self.draft_state = f"draft NOT saved: {error.strerror}"
-        self.redraw()
+        self.refresh_bars()
 
     def draft_of(self, name: str, operation_id: str | None) -> AnswerDraft:
         """What was entered, as the draft of this name."""

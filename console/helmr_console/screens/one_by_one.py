@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from textual.app import App
+from textual.containers import Vertical
 
-from helmr.models import ClaimInfo, WaitInfo
+from helmr.drafts import Beginning
+from helmr.models import ClaimInfo, EntryInfo, WaitInfo
 from helmr_console import views
 from helmr_console.actions import Scope
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome
-from helmr_console.screens.answer import AnswerScreen
+from helmr_console.reads import tail
+from helmr_console.screens.answer import CONTEXT_ENTRIES, AnswerScreen, form_for
 from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.compose import begun_with
 from helmr_console.screens.desk import DeskScreen
+from helmr_console.screens.submit import TOO_SOON
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.form import SchemaForm
+
+FRESH_S = 15.0
+"""What was read ahead is read again after this, as the inbox asks again who is at its waits."""
 
 
 class Round:
@@ -41,9 +50,23 @@ class Round:
                 return wait_id
         return None
 
+    def coming(self, open_ids: Collection[str]) -> str | None:
+        """The one that `next` would give."""
+        return next((wait_id for wait_id in self._left if wait_id in open_ids), None)
+
     def again(self, *wait_ids: str) -> None:
         """These come next, in this order."""
         self._left.extendleft(reversed(wait_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the form of the next wait needs, read while the one before is on screen."""
+
+    wait: WaitInfo
+    entries: list[EntryInfo]
+    begun: Beginning
+    read_s: float
 
 
 class OneByOneScreen(AnswerScreen, DeskScreen):
@@ -59,9 +82,15 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         "the keys that are letters, and from there away. What was entered is kept as a draft."
     )
 
-    def __init__(self, round_: Round, wait_id: str) -> None:
+    def __init__(self, round_: Round, wait_id: str, read: Ahead | None = None) -> None:
         super().__init__(wait_id)
         self.round = round_
+        self._read = read
+        self._ahead: Ahead | None = None
+        if read is not None:
+            self.wait, self.entries = read.wait, read.entries
+            self.form = SchemaForm(form_for(read.wait), read.begun.cells, read.begun.raw)
+            self.slot = Vertical(self.form, id="slot")
 
     @classmethod
     def begin(cls, app: App[Any], console: Console, wait_ids: Sequence[str]) -> None:
@@ -70,6 +99,49 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         wait_id = round_.next(console.open_ids())
         if wait_id is not None:
             app.push_screen(cls(round_, wait_id))
+
+    def opens(self) -> None:
+        """What was read ahead stands there already."""
+        if self._read is None:
+            super().opens()
+            return
+        known = self.console.store.wait(self.wait_id) or self._read.wait
+        changed = {"claim": known.claim, "assignee": known.assignee}
+        self.take(self._read.wait.model_copy(update=changed))
+        self.form_stands(self._read.begun)
+        self.reads_from_now()
+
+    def is_drawn(self) -> None:
+        """The next one is read while this one is."""
+        super().is_drawn()
+        if self._ahead is None:
+            self._look_ahead()
+
+    def tick(self) -> None:
+        """What was read ahead gets old."""
+        super().tick()
+        is_old = self._ahead is None or not self._is_fresh(self._ahead)
+        if is_old and self.submission.drawn_s is not None and self.console.base_context().live:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        work = self._read_ahead()
+        self.console.background.start(work, group="ahead", exclusive=True, on_error=_nothing_said)
+
+    async def _read_ahead(self) -> None:
+        """The next wait, so that it is there when this one is answered."""
+        console = self.console
+        wait_id = self.round.coming(console.open_ids())
+        if wait_id is None:
+            return
+        wait = await console.client.waits.get(wait_id)
+        console.store.put_wait(wait)
+        entries = await tail(console.client, wait.session_id, CONTEXT_ENTRIES)
+        begun = await begun_with(console, wait_id, form_for(wait))
+        self._ahead = Ahead(wait, entries, begun, console.store.mono())
+
+    def _is_fresh(self, ahead: Ahead) -> bool:
+        return self.console.store.mono() - ahead.read_s < FRESH_S
 
     def needs_no_review(self, form: SchemaForm) -> bool:
         """Nothing is reviewed where everything can be taken back."""
@@ -152,9 +224,17 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         self._go_on()
 
     def _go_on(self) -> None:
+        self.console.unsay(TOO_SOON)
         wait_id = self.round.next(self.console.open_ids())
         if wait_id is not None:
-            self.app.switch_screen(OneByOneScreen(self.round, wait_id))
+            ahead = self._ahead
+            if ahead is not None and (ahead.wait.id != wait_id or not self._is_fresh(ahead)):
+                ahead = None
+            self.app.switch_screen(OneByOneScreen(self.round, wait_id, ahead))
             return
         self.console.say("That was the last one", "information")
         self.dismiss()
+
+
+def _nothing_said(text: str) -> None:
+    """What could not be read ahead is read, and said, when it is asked."""

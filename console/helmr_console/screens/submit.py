@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError, OperationConflict
@@ -28,6 +28,9 @@ from helmr_console.submission import READS_S, SendPhase, Submission
 from helmr_console.widgets.fields import PasteCut
 from helmr_console.widgets.panes import lines
 from helmr_console.widgets.review import review
+from helmr_console.widgets.still_text import StillText
+
+TOO_SOON = "Not sent: the key was typed before this could be read; ^s once more sends it"
 
 Received = SendReceipt | TokenAnswerReceipt | Outcome
 """What comes back of sending."""
@@ -66,9 +69,9 @@ class SubmitScreen(ConsoleScreen):
         self.submission = Submission(ids.new_id(ids.OPERATION))
         self.draft_state = ""
         self._drawings = 0
-        self.facts_text = Static(id="facts", markup=False)
-        self.banner = Static(id="banner", markup=False)
-        self.review_text = Static(id="review", markup=False)
+        self.facts_text = StillText(id="facts")
+        self.banner = StillText(id="banner")
+        self.review_text = StillText(id="review")
         self.slot = Vertical(id="slot")
 
     def body(self) -> Iterable[Widget]:
@@ -80,6 +83,10 @@ class SubmitScreen(ConsoleScreen):
         yield Container(*self.above(), left, *self.beside(), id="middle")
 
     def on_mount(self) -> None:
+        """Textual calls this of every class; `opens` is the one to be replaced."""
+        self.opens()
+
+    def opens(self) -> None:
         """Read what is needed, then show it."""
         self.console.background.start(
             self.load(), group="load", holds_keys=True, on_error=self._not_loaded
@@ -135,9 +142,9 @@ class SubmitScreen(ConsoleScreen):
         if not self.is_attached:
             return
         self.set_class(self.submission.is_reviewing, "reviewing")
-        self.facts_text.update(lines([*self.facts()]))
+        self.facts_text.say(lines([*self.facts()]))
         if self.submission.is_reviewing:
-            self.review_text.update(self._review_content())
+            self.review_text.say(self._review_content())
         self.refresh_bars()
 
     def _review_content(self) -> Content:
@@ -156,12 +163,12 @@ class SubmitScreen(ConsoleScreen):
 
     def tell(self, texts: Sequence[str], role: str) -> None:
         """Say something above what is entered; it stays until something else is said."""
-        self.banner.update(lines([safe.line(text, f"$c-{role}", limit=300) for text in texts]))
+        self.banner.say(lines([safe.line(text, f"$c-{role}", limit=300) for text in texts]))
         self.set_class(bool(texts), "said")
 
     def tick(self) -> None:
         """Countdown and freshness go on."""
-        self.facts_text.update(lines([*self.facts()]))
+        self.facts_text.say(lines([*self.facts()]))
         super().tick()
 
     def store_changed(self) -> None:
@@ -219,13 +226,24 @@ class SubmitScreen(ConsoleScreen):
         """What is to be read before it is sent is drawn next; it can be read from then on."""
         self.submission.drawn_s = None
         self._drawings += 1
-        self.call_after_refresh(self._is_drawn, self._drawings)
+        # What opens or changes its height is drawn with the layout, some time before all is quiet.
+        drawn = partial(self._drawn, self._drawings)
+        drawings = self.screen_layout_refresh_signal
+        drawings.unsubscribe(self.facts_text)
+        drawings.subscribe(self.facts_text, lambda _: drawn(), immediate=True)
+        self.call_after_refresh(drawn)
 
-    def _is_drawn(self, drawing: int) -> None:
-        if drawing != self._drawings:
-            return  # something else is to be read by now
+    def _drawn(self, drawing: int) -> None:
+        if drawing != self._drawings or self.submission.drawn_s is not None or not self.is_current:
+            return  # something else is to be read by now, or this was drawn already
+        self.screen_layout_refresh_signal.unsubscribe(self.facts_text)
         self.submission.drawn_s = monotonic()
-        self.set_timer(READS_S, self.redraw)
+        if self.submission.is_reviewing:
+            self.set_timer(READS_S, self.redraw)  # it says that it may be sent
+        self.is_drawn()
+
+    def is_drawn(self) -> None:
+        """What is to be read is on screen."""
 
     @property
     def sends_next(self) -> bool:
@@ -244,10 +262,7 @@ class SubmitScreen(ConsoleScreen):
     def permit_of_reader(self) -> Permit | None:
         """The permit, if what is sent could be read when the key was pressed; else None, and why is said."""
         if not self.submission.is_readable(self.console.keys.typed_s):
-            self.console.say(
-                "Not sent: the key was typed before this could be read; ^s once more sends it",
-                "warning",
-            )
+            self.console.say(TOO_SOON, "warning")
             return None
         try:
             return self.permit(self.ACTION)

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
+from textual import events
 from textual.content import Content
 
 from helmr.filters import Facts, Fields
@@ -43,7 +44,7 @@ class ReadingScreen(ConsoleScreen):
     _read_at_s = 0.0
     _is_reading = False
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         """In front: read now."""
         self._read()
 

@@ -124,6 +124,7 @@ class StatusLine(Widget):
         self.left: tuple[tuple[str, str], ...] = ()
         self.right: tuple[tuple[str, str], ...] = ()
         self.said: Said | None = None
+        self.height = 1
 
     def show(
         self,
@@ -134,12 +135,19 @@ class StatusLine(Widget):
         """Say this: (safe text, role) pairs, or instead what is said for a moment."""
         if (left, right, said) != (self.left, self.right, self.said):
             self.left, self.right, self.said = left, right, said
-            self.styles.height = len(self._said_lines())
+            self._be_as_high()
             self.refresh()
 
     def on_resize(self) -> None:
         """Another width may need other lines."""
-        self.styles.height = len(self._said_lines())
+        self._be_as_high()
+
+    def _be_as_high(self) -> None:
+        # Set to what it is, it would lay the screen out all the same.
+        height = len(self._said_lines())
+        if height != self.height:
+            self.height = height
+            self.styles.height = height
 
     def _said_lines(self) -> list[str]:
         if self.said is None:

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Select, Static, TextArea
+from textual.widgets import Input, Select, TextArea
 
 from helmr import forms
 from helmr.forms import Blank, Cell, Field, Kind
@@ -20,6 +20,7 @@ from helmr.safe_text import one_line, typed
 from helmr_console import safe
 from helmr_console.forms.about import about, complaint, default_text, is_picked
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
+from helmr_console.widgets.still_text import StillText
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
 TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES)
@@ -59,8 +60,8 @@ class FieldRow(Vertical):
         self._judge = judge
         self.cell: Cell = cell
         self._is_touched = False
-        self._label = Static(markup=False)
-        self._problem = Static(classes="problem", markup=False)
+        self._label = StillText()
+        self._problem = StillText(classes="problem")
         self.editor: Widget | None = self.make_editor()
 
     def make_editor(self) -> Widget | None:
@@ -113,7 +114,7 @@ class FieldRow(Vertical):
         self.set_class(bool(problem) and not may_be_mended, "wrong")
         self.set_class(bool(problem) and may_be_mended, "begun")
         sign = "…" if may_be_mended else "!"
-        self._problem.update(safe.line(f"{sign} {problem}", limit=200) if problem else Content(""))
+        self._problem.say(safe.line(f"{sign} {problem}", limit=200) if problem else Content(""))
         if problem and self.editor is not None and self.editor.has_focus:
             # It stands below the editor, which the screen keeps in view.
             self.call_after_refresh(self._problem.scroll_visible, animate=False)
@@ -195,7 +196,7 @@ class FieldRow(Vertical):
         parts += [("   ", ""), safe.line(self.state(), "$c-muted", limit=120)]
         said = Content.assemble(*parts)
         self._label.display = bool(said.plain.strip())
-        self._label.update(said)
+        self._label.say(said)
 
     def state(self) -> str:
         """What its value is besides what the editor shows, and what it takes."""

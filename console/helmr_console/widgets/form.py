@@ -24,6 +24,7 @@ from helmr_console.widgets.field_row import FieldRow
 from helmr_console.widgets.fields import SafeText
 from helmr_console.widgets.list_field import ListField
 from helmr_console.widgets.row_actions import RowActions
+from helmr_console.widgets.still_text import StillText
 
 
 class SchemaForm(RowActions):
@@ -53,7 +54,7 @@ class SchemaForm(RowActions):
         self.rows: dict[str, FieldRow] = {}
         self._variants: dict[str, list[Vertical]] = {}
         self._raw = SafeText(tab_behavior="focus", soft_wrap=True)
-        self._raw_problem = Static(markup=False)
+        self._raw_problem = StillText()
 
     def compose(self) -> ComposeResult:
         """Fields, and the JSON behind them."""
@@ -118,7 +119,7 @@ class SchemaForm(RowActions):
             if k not in self.rows or self.is_raw
         ]
         text = "; ".join(rest)
-        self._raw_problem.update(safe.line(f"! {text}" if text else "", "$c-error", limit=300))
+        self._raw_problem.say(safe.line(f"! {text}" if text else "", "$c-error", limit=300))
         first = next((row for row in self._in_order() if row.field.key in by_key), None)
         if not self.is_raw and first is not None and first.editor is not None:
             first.editor.focus()

@@ -8,7 +8,6 @@ from typing import Any
 from rich.cells import cell_len
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
@@ -27,6 +26,7 @@ from helmr_console.views import (
 from helmr_console.widgets.call import ROWS_MAX, call_content
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
+from helmr_console.widgets.still_text import StillText
 
 ANSWER_FIELDS_SHOWN = 12
 
@@ -42,10 +42,10 @@ class TextPane(VerticalScroll, can_focus=False):
 
     def __init__(self, title: str = "", *, id: str | None = None) -> None:  # Textual's name
         super().__init__(id=id)
-        self._text = Static(Content(""), markup=False)
+        self._text = StillText()
         self.border_title = Content(title)
 
-    def compose(self) -> Iterable[Static]:
+    def compose(self) -> Iterable[StillText]:
         """One text."""
         yield self._text
 
@@ -59,7 +59,7 @@ class TextPane(VerticalScroll, can_focus=False):
         """Show this. The title is safe text."""
         if title is not None:
             self.border_title = Content(title)
-        self._text.update(content)
+        self._text.say(content)
 
 
 def nothing_here(filter_text: str, use: str) -> Content:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from helmr.forms import Blank
+from helmr_console.screens.one_by_one import FRESH_S
+from helmr_console.screens.submit import TOO_SOON
+from helmr_console.widgets.fields import ChoiceField
 from tests.console.flow.bench import Bench
 
 HOLD_S = 5.0
@@ -286,3 +292,125 @@ async def test_a_text_has_the_focus_at_once_and_esc_gives_the_letters_back(bench
     assert drafts(bench)[asked[0]["id"]]["cells"]
     await bench.press("escape", "escape")
     await bench.on("InboxScreen")
+
+
+# --- the next is there at once
+
+
+def asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The waits that the console reads from now on."""
+    waits, found = bench.app.shared.client.waits, []
+    read = waits.get
+
+    async def counted(wait_id: str) -> Any:
+        found.append(wait_id)
+        return await read(wait_id)
+
+    monkeypatch.setattr(waits, "get", counted)
+    return found
+
+
+async def test_the_next_wait_is_read_while_this_one_is_on_screen(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(3)]
+    await bench.open(hold_s=HOLD_S)
+    await bench.inbox(3)
+    await bench.press("n")
+    await form_on(bench, waits[0])
+    await bench.until(lambda: bench.screen._ahead is not None)
+    read = asked_for(bench, monkeypatch)
+    await bench.press("a", "ctrl+s")
+    screen = await form_on(bench, waits[1])
+    assert waits[1]["id"] not in read, "it was there"
+    assert isinstance(bench.app.focused, ChoiceField)
+    assert screen.form.cells() == {"decision": Blank.NOT_SENT, "note": Blank.NOT_SENT}
+    await bench.until(lambda: read == [waits[2]["id"]])
+    wait = await bench.wait(waits[1]["id"])
+    await bench.until(lambda: bench.screen.own_claim is not None)
+    assert wait["status"] == "pending"
+
+
+async def test_what_was_read_ahead_and_is_over_is_not_asked(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(3)]
+    await bench.open(hold_s=HOLD_S)
+    await bench.inbox(3)
+    await bench.press("n")
+    await form_on(bench, waits[0])
+    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.answer(waits[1]["id"], APPROVE)
+    await bench.until(lambda: waits[1]["id"] not in bench.app.shared.store.waits)
+    await bench.press("a", "ctrl+s")
+    await form_on(bench, waits[2])
+
+
+async def test_who_is_at_the_next_wait_is_read_again_before_it_is_old(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(2)]
+    await bench.open(hold_s=HOLD_S)
+    await bench.inbox(2)
+    await bench.press("n")
+    await form_on(bench, waits[0])
+    await bench.until(lambda: bench.screen._ahead is not None)
+    read = asked_for(bench, monkeypatch)
+    await bench.advance(FRESH_S - 2)
+    assert waits[1]["id"] not in read
+    await bench.advance(4)
+    await bench.until(lambda: waits[1]["id"] in read)
+
+
+async def test_a_draft_stands_in_the_form_that_was_read_ahead(bench: Bench) -> None:
+    first = await bench.ask(subject="First?", timeout="5m")
+    second = await bench.ask(subject="Second?", timeout="9m")
+    await bench.open(hold_s=HOLD_S)
+    inbox = await bench.inbox(2)
+    await bench.press("j", "a")
+    await form_on(bench, second)
+    await bench.press("r", "escape")
+    await bench.until(lambda: bench.app.screen is inbox)
+    await bench.press("g", "n")
+    await form_on(bench, first)
+    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.press("a", "ctrl+s")
+    screen = await form_on(bench, second)
+    assert screen.form.cells()["decision"] == 1
+    await bench.sees("draft restored; F9 discards it")
+
+
+async def test_that_a_key_came_too_soon_is_said_of_its_own_form_only(bench: Bench) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(2)]
+    await bench.open(hold_s=HOLD_S)
+    await bench.inbox(2)
+    await bench.press("n")
+    await form_on(bench, waits[0])
+    bench.screen.submission.drawn_s = None
+    await bench.press("a")
+    await bench.pilot.press("ctrl+s")
+    await bench.sees(TOO_SOON)
+    bench.screen.submission.drawn_s = 0.0
+    await bench.press("ctrl+s")
+    await form_on(bench, waits[1])
+    assert TOO_SOON not in bench.text()
+
+
+async def test_what_is_behind_a_form_asks_and_draws_nothing_until_it_is_in_front(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(3)]
+    await bench.open(hold_s=HOLD_S)
+    inbox = await bench.inbox(3)
+    await bench.press("a")
+    await form_on(bench, waits[0])
+    read = asked_for(bench, monkeypatch)
+    told: list[str] = []
+    monkeypatch.setattr(inbox, "store_changed", lambda: told.append("changed"))
+    await bench.answer(waits[0]["id"], APPROVE)
+    await bench.until(lambda: waits[0]["id"] not in bench.app.shared.store.waits)
+    await bench.sees("The wait is fulfilled by")
+    assert not told
+    assert set(read) <= {waits[0]["id"]}
+    monkeypatch.undo()
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    await bench.sees("1 gone, . merges")
