@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.console.flow.terminal import Terminal
 from tests.operators_hour.operators import Operator
 from tests.operators_hour.plan import LEGAL_S, Asked, Fate, by_number
 from tests.operators_hour.report import Measured, measured
 from tests.operators_hour.runtime import Calls, Runtime
+from tests.operators_hour.whole_frames import WholeFrames
 
 FIRST_SHARE = 0.6
 """So much is there when the operator begins; the rest comes in waves."""
@@ -48,6 +48,8 @@ class Hour:
         self.waits: dict[int, str] = {}
         self.confirmed_numbers: set[int] = set()
         self.outage: tuple[float, float] | None = None
+        self._asking = asyncio.Lock()
+        self._arrivals: list[asyncio.Task[None]] = []
 
     async def begins(self) -> None:
         """The first waits; those that others answer stand far down the list."""
@@ -81,6 +83,7 @@ class Hour:
             await self._rival_answers(one)
         elif self._restart is not None and len(self.confirmed_numbers) >= self._restarts_at:
             restart, self._restart = self._restart, None
+            await self._all_arrived()
             began_s = time.time()
             await restart()
             self.outage = (began_s, time.time())
@@ -91,17 +94,25 @@ class Hour:
         What nobody is to look at comes once the operator's filter hides it, which is so from the first answer on.
         """
         self.confirmed_numbers.add(number)
-        for one in self._legal:
-            await self._ask(one)
-        if len(self.confirmed_numbers) % WAVE:
-            return
-        arrived = [one for one in self._coming if one.number not in self.sessions][:WAVE]
-        for one in arrived:
-            await self._ask(one)
-        if arrived:
-            await self._all_wait()
-        if self._rivals:
+        is_wave = not len(self.confirmed_numbers) % WAVE
+        if is_wave and self._rivals:
             await self._rival_answers(self._rivals.pop())
+        self._arrivals.append(asyncio.create_task(self._arrive(WAVE if is_wave else 0)))
+
+    async def _arrive(self, count: int) -> None:
+        """What is asked next comes while the operator goes on."""
+        async with self._asking:
+            for one in self._legal:
+                await self._ask(one)
+            arrived = [one for one in self._coming if one.number not in self.sessions][:count]
+            for one in arrived:
+                await self._ask(one)
+            if arrived:
+                await self._all_wait()
+
+    async def _all_arrived(self) -> None:
+        while self._arrivals:
+            await self._arrivals.pop()
 
     async def _rival_answers(self, one: Asked) -> None:
         data = one.answer["reply"] if one.kind == "chat" else dict(one.answer)
@@ -109,6 +120,7 @@ class Hour:
 
     async def is_finished(self) -> bool:
         """Whether everything was asked and nothing of it waits."""
+        await self._all_arrived()
         for one in self._coming:
             if one.number not in self.sessions:
                 await self._ask(one)
@@ -147,7 +159,7 @@ async def one_hour(
         has_desk: Whether this commit has claims and notices.
     """
     runtime = Runtime(checkout, folder, has_desk=has_desk)
-    terminal = Terminal(*way.SIZE, python=str(runtime.python))
+    terminal = WholeFrames(*way.SIZE, python=str(runtime.python))
     try:
         await runtime.start()
         hour = Hour(runtime, asked, restart=runtime.restart)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 from tests.console.flow.terminal import Terminal
 from tests.operators_hour.plan import Asked, Fate
+from tests.operators_hour.stopwatch import Stage, Stopwatch
 
 LOOK_EVERY_S = 0.02
 SEES_WITHIN_S = 60.0
@@ -34,11 +35,15 @@ IS_OVER = r"is fulfilled by|already answered"
 FORM_READY = "What would be sent"
 EMPTY = r"not complete yet|│ \"\" "
 """What would be sent of a form that nobody has touched; of a text that is nothing but it, an empty text."""
+NOT_READ = r"esc goes back *│"
 FITS = "fits the schema"
 REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
+TOO_SOON = "typed before this could be read"
+AGAIN_S = 3.0
+"""What a key did is on the screen by then."""
 WAITS_S = 1.0
 OPENS_WITHIN_S = 20.0
 LIVE = re.compile(r"live \d+s")
@@ -70,11 +75,6 @@ class Handled:
     tries: list[tuple[float, float]] = field(default_factory=list)
     keys: int = 0
 
-    def spans(self, receipt_s: float) -> list[tuple[float, float]]:
-        """When it was with the operator, the last time until its receipt."""
-        (begun_s, confirmed_s), *earlier = self.tries[::-1]
-        return [*earlier, (begun_s, max(confirmed_s, receipt_s))]
-
 
 @dataclass
 class Tally:
@@ -86,6 +86,7 @@ class Tally:
     handled: dict[int, Handled] = field(default_factory=dict)
     shown: set[int] = field(default_factory=set)
     """Waits that were on any screen."""
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 class Operator:
@@ -140,6 +141,16 @@ class Operator:
         self.tally.text += len(text)
         await self.terminal.press(text)
 
+    async def opened(self, number: int) -> None:
+        """Others may act now."""
+        with self.tally.watch.aside(Stage.OTHERS):
+            await self.world.opened(number)
+
+    async def confirmed(self, number: int) -> None:
+        """Others may act now."""
+        with self.tally.watch.aside(Stage.OTHERS):
+            await self.world.confirmed(number)
+
     def _begins_wait(self) -> None:
         self._begun = (time.time(), self.tally.keys)
 
@@ -188,6 +199,12 @@ class ConsoleOperator(Operator):
         """Return when what is shown is fresh."""
         await self.sees(LIVE.pattern)
 
+    async def opened(self, number: int) -> None:
+        """Others may act now; a runtime that was away is seen again."""
+        await super().opened(number)
+        with self.tally.watch.aside(Stage.OTHERS):
+            await self.is_live()
+
     async def asked(self, *, after: int | None = None) -> int | None:
         """The number of the question in the form, once it is another than this; None if it was the last.
 
@@ -196,16 +213,17 @@ class ConsoleOperator(Operator):
         """
         pattern = QUESTION.format(title=self.TITLE)
         patterns = (pattern,) if after is None else (pattern, INBOX)
-        ending_s = time.monotonic() + SEES_WITHIN_S
+        ending_s, again_s = time.monotonic() + SEES_WITHIN_S, 0.0
         while time.monotonic() < ending_s:
             found = await self.sees(*patterns)
             if "number" not in found.re.groupindex:
                 return None
             if int(found["number"]) != after and FORM_READY in self.text():
                 return int(found["number"])
-            if "typed before this could be read" in self.text():
+            if TOO_SOON in self.text() and time.monotonic() > again_s:
                 await asyncio.sleep(READS_S)
                 await self.key(CTRL_S)
+                again_s = time.monotonic() + AGAIN_S
             if REVIEWED in self.text():
                 await self._sends_reviewed()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -224,12 +242,15 @@ class ConsoleOperator(Operator):
     async def filters(self) -> None:
         """What is not one's own business leaves the list."""
         await self.sees(r"▌ ")
+        self.tally.watch.goes_on(Stage.FINDS)
         await self.key("/")
         await self.types(FILTER)
         await self.key(ENTER)
 
     async def finds_work(self) -> bool:
         """Return when the wait to be answered next can be opened; False when nothing more is asked."""
+        watch = self.tally.watch
+        watch.goes_on(Stage.FINDS)
         while True:
             await self.sees(INBOX)
             text = self.text()
@@ -240,10 +261,11 @@ class ConsoleOperator(Operator):
                 if (code := self.way(rows)) is None:
                     return True
                 await self._moves(code, text)
-            elif await self.world.is_finished():
-                return False
             else:
-                await asyncio.sleep(WAITS_S)
+                with watch.aside(Stage.IDLE):
+                    if await self.world.is_finished():
+                        return False
+                    await asyncio.sleep(WAITS_S)
 
     def way(self, rows: list[tuple[str, str]]) -> str | None:
         """The key that leads nearer to the wait to begin with; None on it.
@@ -314,6 +336,7 @@ class Before(ConsoleOperator):
         await self.filters()
         while await self.finds_work():
             await self.is_live()
+            self.tally.watch.goes_on(Stage.OPENS)
             self._begins_wait()
             await self.key("a")
             if not await self._is_open():
@@ -321,17 +344,21 @@ class Before(ConsoleOperator):
             number = await self.asked()
             assert number is not None, "a form was opened"
             await self._answers(number)
+            self.tally.watch.is_for(self.plan[number].kind)
+        self.tally.watch.goes_on(None)
         await self.key("q")
 
     async def _is_open(self) -> bool:
         """Whether the form is there and can be filled; one that could not be read is left again."""
         try:
-            await self.sees(FORM_READY, within_s=OPENS_WITHIN_S)
+            found = await self.sees(FORM_READY, NOT_READ, within_s=OPENS_WITHIN_S)
+            if found.re.pattern == FORM_READY:
+                return True
         except AssertionError:
-            if re.search(INBOX, self.text()) is None:
-                await self.key(ESCAPE)
-            return False
-        return True
+            pass
+        if re.search(INBOX, self.text()) is None:
+            await self.key(ESCAPE)
+        return False
 
     def way(self, rows: list[tuple[str, str]]) -> str | None:
         """The cursor is on the wait that is answered: down, or up again where all below are over."""
@@ -346,19 +373,21 @@ class Before(ConsoleOperator):
         await self.types(json.dumps(items))
 
     async def _answers(self, number: int) -> None:
-        one = self.plan[number]
-        await self.world.opened(number)
-        await self.is_live()
+        one, watch = self.plan[number], self.tally.watch
+        await self.opened(number)
         if one.fate is Fate.RACED:
             await self.sees(IS_OVER)
             await self.key(ESCAPE)
             await self.sees(INBOX)
             return
+        watch.goes_on(Stage.FILLS)
         await self.fills(one)
+        watch.goes_on(Stage.MAY_SEND)
         await self.key(CTRL_S)
         while True:
             await self.sees(r"\^s sends it")
             await self.is_live()
+            watch.goes_on(Stage.SENDS)
             await self.key(CTRL_S)
             found = await self.sees(INBOX, "Not sent: ", "Outcome unknown")
             if found.re.pattern == INBOX:
@@ -369,7 +398,7 @@ class Before(ConsoleOperator):
             if "sends it" not in self.text():
                 await self.key(CTRL_S)
         self._confirms(number)
-        await self.world.confirmed(number)
+        await self.confirmed(number)
 
 
 class Now(ConsoleOperator):
@@ -382,12 +411,14 @@ class Now(ConsoleOperator):
         await self.filters()
         while await self.finds_work():
             await self.is_live()
+            self.tally.watch.goes_on(Stage.OPENS)
             self._begins_wait()
             await self.key("n")
             number = await self.asked()
             while number is not None:
                 await self._answers(number)
                 number = await self.asked(after=number)
+        self.tally.watch.goes_on(None)
         await self.key("q")
 
     def way(self, rows: list[tuple[str, str]]) -> str | None:
@@ -405,22 +436,26 @@ class Now(ConsoleOperator):
             await self.types(str(item["qty"]))
 
     async def _answers(self, number: int) -> None:
-        one = self.plan[number]
+        one, watch = self.plan[number], self.tally.watch
         drawn_s = time.monotonic()
-        await self.world.opened(number)
-        await self.is_live()
+        await self.opened(number)
         if one.fate is Fate.RACED:
             await self.sees(IS_OVER)
             self._begins_wait()
             await self.key(F8)
-            return
-        await self.fills(one)
-        await asyncio.sleep(max(0.0, drawn_s + READS_S - time.monotonic()))
-        await self.is_live()
-        await self.key(CTRL_S)
-        self._confirms(number)
-        self._begins_wait()
-        await self.world.confirmed(number)
+        else:
+            watch.goes_on(Stage.FILLS)
+            await self.fills(one)
+            watch.goes_on(Stage.MAY_SEND)
+            await asyncio.sleep(max(0.0, drawn_s + READS_S - time.monotonic()))
+            await self.is_live()
+            await self.key(CTRL_S)
+            self._confirms(number)
+            self._begins_wait()
+        watch.is_for(one.kind)
+        watch.goes_on(Stage.OPENS)
+        if one.fate is not Fate.RACED:
+            await self.confirmed(number)
 
 
 class Lines(Operator):
@@ -470,27 +505,35 @@ class Lines(Operator):
 
     async def works(self) -> None:
         """Question by question."""
+        watch = self.tally.watch
         while True:
+            watch.goes_on(Stage.OPENS)
             self._begins_wait()
             found = await self.reads(r"\d+ of \d+  [^\n]*#(\d{3})(?s:.)*q\] $")
             if found is not None:
                 await self._answers(int(found[1]), has_draft="k keep" in found[0])
-            elif await self.world.is_finished():
+                watch.is_for(self.plan[int(found[1])].kind)
+                continue
+            with watch.aside(Stage.IDLE):
+                is_finished = await self.world.is_finished()
+            if is_finished:
+                watch.goes_on(None)
                 return
-            else:
-                await self.begins(*self._place)
+            await self.begins(*self._place)
 
     async def _answers(self, number: int, *, has_draft: bool) -> None:
         one = self.plan[number]
-        await self.world.opened(number)
+        await self.opened(number)
+        self.tally.watch.goes_on(Stage.FILLS)
         if has_draft:
             await self.says("k")
         else:
             await self._fills(one)
+        self.tally.watch.goes_on(Stage.SENDS)
         await self.reads(r"sends in \d+ s")
         self._confirms(number)
         if one.fate is Fate.OPERATOR:
-            await self.world.confirmed(number)
+            await self.confirmed(number)
 
     async def _fills(self, one: Asked) -> None:
         answer = one.answer

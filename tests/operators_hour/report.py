@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.operators_hour.operators import Tally
 from tests.operators_hour.plan import Asked, Fate
+from tests.operators_hour.stopwatch import NOT_HANDLING, Stage
 
 SHARE_MAX = 0.6
 """Of keys and of handling time, after beside before."""
@@ -26,8 +27,11 @@ class Measured:
         expired: Waits that ran out.
         keys: Keys that are not typed text, all of the hour.
         text: Characters of typed text.
-        handling_s: Seconds in which at least one wait was between the key that brought it and its receipt, without
-            those in which the runtime was away.
+        handling_s: Seconds in which the operator was at it: all of the hour but those in which nothing could be
+            answered, and those in which the script itself answered for others or had no runtime.
+        stages: Those seconds, by what the operator was at.
+        receipt_s: Mean seconds from the key that confirmed an answer to its receipt; where answers are held, nobody
+            is at them.
         wrong: Numbers of waits that did not end as planned.
         unseen: Numbers of waits that reached their last tenth and were on no screen.
         untold: Those of them of which no notice told in time.
@@ -41,11 +45,14 @@ class Measured:
     keys: int
     text: int
     handling_s: float
+    stages: dict[str, float]
+    receipt_s: float
     wrong: list[int]
     unseen: list[int]
     untold: list[int]
     by_kind: dict[str, tuple[int, float, float]]
     outage_s: float
+    by_kind_and_stage: dict[str, dict[str, float]]
 
 
 def measured(
@@ -65,7 +72,7 @@ def measured(
         told: When a notice told of a wait, in seconds since the epoch, by its id.
         outage: When the runtime was away.
     """
-    wrong, unseen, untold, spans = [], [], [], []
+    wrong, unseen, untold, receipts = [], [], [], []
     counts = dict.fromkeys(("ana", "bo", "nobody"), 0)
     kinds: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for wait in waits:
@@ -82,7 +89,7 @@ def measured(
                 if told.get(wait["id"], deadline_s) > last_tenth_s:
                     untold.append(one.number)
         if by == "ana" and (handled := tally.handled.get(one.number)) is not None:
-            spans += handled.spans(seconds(wait["resolved_at"]))
+            receipts.append(max(0.0, seconds(wait["resolved_at"]) - handled.tries[-1][1]))
             kinds[one.kind].append((handled.keys, covered(handled.tries)))
     gone = [outage] if outage is not None else []
     by_kind = {
@@ -95,12 +102,15 @@ def measured(
         expired=counts["nobody"],
         keys=tally.keys,
         text=tally.text,
-        handling_s=covered(spans) - covered(_within(gone, spans)),
+        handling_s=tally.watch.handling_s(),
+        stages=tally.watch.by_stage(),
+        receipt_s=mean(receipts) if receipts else 0.0,
         wrong=wrong,
         unseen=unseen,
         untold=untold,
         by_kind=by_kind,
         outage_s=covered(gone),
+        by_kind_and_stage=tally.watch.by_kind(),
     )
 
 
@@ -123,19 +133,6 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def _within(
-    spans: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """What of these lies within any of the others."""
-    found = []
-    for begun, ended in spans:
-        for other_begun, other_ended in others:
-            cut = (max(begun, other_begun), min(ended, other_ended))
-            if cut[0] < cut[1]:
-                found.append(cut)
-    return found
-
-
 def seconds(text: str) -> float:
     """Seconds since the epoch of a time in JSON."""
     return datetime.fromisoformat(text).timestamp()
@@ -150,6 +147,11 @@ def table(found: Mapping[str, Measured]) -> str:
         ("**keys that are not text**", [f"**{one.keys}**" for one in found.values()]),
         ("characters of text", [f"{one.text}" for one in found.values()]),
         ("**handling time, s**", [f"**{one.handling_s:.0f}**" for one in found.values()]),
+        *(
+            (stage, [f"{one.stages.get(stage, 0.0):.1f}" for one in found.values()])
+            for stage in (stage.value for stage in Stage if stage not in NOT_HANDLING)
+        ),
+        ("confirmed until its receipt, mean s", [f"{one.receipt_s:.1f}" for one in found.values()]),
         ("**wrong answers**", [f"**{len(one.wrong)}**" for one in found.values()]),
         ("reached their last tenth unseen", [f"{len(one.unseen)}" for one in found.values()]),
         (

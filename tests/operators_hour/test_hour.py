@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from helmr_runtime.catalog import Registry
-from tests.console.flow.terminal import Terminal
 from tests.operators_hour import hour_tasks
 from tests.operators_hour.hour import Hour, one_hour
 from tests.operators_hour.operators import Handled, Lines, Now, Operator, Tally
 from tests.operators_hour.plan import SHARES, Asked, Fate, by_number, hundred
 from tests.operators_hour.report import Measured, broken_bounds, covered, measured, table
 from tests.operators_hour.runtime import Calls
+from tests.operators_hour.stopwatch import Stage, Stopwatch
+from tests.operators_hour.whole_frames import WholeFrames
 from tests.service.stack import Stack
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ def test_an_answer_counts_as_right_only_if_the_run_got_it_from_whom_it_was_plann
     assert (found.answered, found.by_others, found.expired) == (1, 1, 1)
     assert found.wrong == []
     assert found.keys == 7
-    assert found.handling_s == 10
+    assert found.receipt_s == 9
     assert measured(plan, tally, [ended(mine, "ana", "other")], {}, outage=None).wrong == [
         mine.number
     ]
@@ -110,22 +111,56 @@ def tried(begun_s: float, confirmed_s: float) -> tuple[float, float]:
     return BEGAN.timestamp() + begun_s, BEGAN.timestamp() + confirmed_s
 
 
-def test_a_wait_that_is_answered_twice_is_not_with_the_operator_between() -> None:
+def test_a_wait_that_is_answered_twice_counts_both_times() -> None:
     mine = one_of(Fate.OPERATOR)
     tally = Tally(handled={mine.number: Handled([tried(-100, -98), tried(7, 8)], keys=4)})
     found = measured(by_number([mine]), tally, [ended(mine, "ana", mine.result)], {}, outage=None)
-    assert found.handling_s == 2 + 3
     assert found.by_kind[mine.kind] == (1, 4, 3)
+    assert found.receipt_s == 2
 
 
-def test_time_without_a_runtime_is_not_the_operators() -> None:
+def clocked(*stages: tuple[Stage, float]) -> Stopwatch:
+    """A watch that an operator had in hand, each stage so long, for one wait."""
+    now_s = 0.0
+    watch = Stopwatch(lambda: now_s)
+    for stage, took_s in stages:
+        watch.goes_on(stage)
+        now_s += took_s
+    watch.is_for("chat")
+    watch.goes_on(None)
+    return watch
+
+
+def test_each_second_belongs_to_one_stage_of_one_kind() -> None:
+    now_s = 0.0
+    watch = Stopwatch(lambda: now_s)
+    watch.goes_on(Stage.FINDS)
+    now_s = 2.0
+    watch.goes_on(Stage.OPENS)
+    now_s = 3.0
+    with watch.aside(Stage.OTHERS):
+        now_s = 7.0
+    now_s = 7.5
+    watch.is_for("chat")
+    now_s = 9.0
+    watch.goes_on(None)
+    now_s = 50.0
+    assert watch.by_kind() == {
+        "chat": {Stage.FINDS: 2.0, Stage.OPENS: 1.5, Stage.OTHERS: 4.0},
+        "": {Stage.OPENS: 1.5},
+    }
+    assert watch.handling_s() == 5.0
+
+
+def test_time_without_anything_to_answer_is_not_the_operators() -> None:
     mine = one_of(Fate.OPERATOR)
-    began_s = BEGAN.timestamp()
-    tally = Tally(handled={mine.number: Handled([tried(0, 1)])})
+    watch = clocked((Stage.FILLS, 7), (Stage.OTHERS, 23), (Stage.SENDS, 2), (Stage.IDLE, 5))
+    tally = Tally(handled={mine.number: Handled([tried(0, 1)])}, watch=watch)
     waits = [ended(mine, "ana", mine.result)]
+    began_s = BEGAN.timestamp()
     outage = (began_s + 7, began_s + 30)
     found = measured(by_number([mine]), tally, waits, {}, outage=outage)
-    assert found.handling_s == 7
+    assert found.handling_s == 9
     assert found.outage_s == 23
 
 
@@ -147,9 +182,10 @@ def test_who_is_told_in_the_last_tenth_was_told_too_late() -> None:
 def test_the_bounds_say_what_they_are_broken_by() -> None:
     mine = one_of(Fate.OPERATOR)
     waits = [ended(mine, "ana", mine.result)]
-    tally = Tally(keys=100, handled={mine.number: Handled([tried(0, 1)], keys=4)})
+    handled = {mine.number: Handled([tried(0, 1)], keys=4)}
+    tally = Tally(keys=100, handled=handled, watch=clocked((Stage.FILLS, 10)))
     old = measured(by_number([mine]), tally, waits, {}, outage=None)
-    half = Tally(keys=60, handled={mine.number: Handled([tried(4, 5)], keys=4)})
+    half = Tally(keys=60, handled=handled, watch=clocked((Stage.FILLS, 4), (Stage.SENDS, 2)))
     new = measured(by_number([mine]), half, waits, {}, outage=None)
     assert list(broken_bounds({"before": old, "now": new}, "before", "now")) == []
     assert list(broken_bounds({"before": old, "now": old}, "before", "now")) == [
@@ -179,7 +215,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None:
     """Of every kind but the one that takes its time to run out."""
     asked = [one for one in hundred(9) if one.fate is not Fate.EXPIRES]
-    terminal = Terminal(*Now.SIZE)
+    terminal = WholeFrames(*Now.SIZE)
     hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
     operator = Now(terminal, hour.plan, hour)
     try:
