@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tests.console.flow import kinds
-from tests.console.flow.bursts import one_form
+from tests.console.flow.bursts import one_form, one_lost, one_schedule
 from tests.console.flow.kinds import KINDS
 from tests.service.stack import Stack
 
@@ -39,9 +39,9 @@ class Tmux:
         out, _ = await process.communicate()
         return out.decode("utf-8", "replace")
 
-    async def start(self, url: str, key: str, folder: Path) -> None:
+    async def start(self, url: str, key: str, folder: Path, *, hold: str) -> None:
         console = [sys.executable, "-m", "helmr.cli", "console", "--url", url]
-        command = shlex.join([*console, "--hold", "0s"])  # a review for each kind of form
+        command = shlex.join([*console, "--hold", hold])
         places = {
             "HELMR_API_KEY": key,
             "XDG_STATE_HOME": str(folder),
@@ -74,8 +74,36 @@ def burn() -> None:
         pass
 
 
+PAGES = {"schedule": one_schedule, "lost": one_lost}
+"""Keys that fill no form of a wait: `n` and `X` of System, `L`."""
+
+
+async def is_good(stack: Stack, tmux: Tmux, kind: str) -> bool:
+    """One round; what went wrong is printed."""
+    if kind in PAGES:
+        wrong = await PAGES[kind](stack, tmux.write, tmux.sees)
+    else:
+        sent = await one_form(stack, kind, tmux.write, tmux.sees)
+        wrong = "" if sent == KINDS[kind].sent else str(sent)
+    if wrong:
+        sys.stdout.write(f"  {kind}: {wrong}\n")
+    return not wrong
+
+
 async def soak(rounds: int, wanted: list[str]) -> int:
     """Every kind, so many rounds; how many were not sent as typed."""
+    lost = [kind for kind in wanted if kind == "lost"]
+    rest = [kind for kind in wanted if kind != "lost"]
+    wrong = 0
+    if rest:
+        wrong += await soak_held(rounds, rest, hold="0s")  # a review for each kind of form
+    if lost:
+        wrong += await soak_held(rounds, lost, hold="2s")
+    return wrong
+
+
+async def soak_held(rounds: int, wanted: list[str], *, hold: str) -> int:
+    """These kinds, at a console that holds so long what was confirmed."""
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="hs-") as name:
         folder = Path(name)
@@ -84,16 +112,12 @@ async def soak(rounds: int, wanted: list[str]) -> int:
         tmux = Tmux()
         await stack.start(sessions_per_host=4)
         try:
-            await tmux.start(stack.url, stack.key, folder)
+            await tmux.start(stack.url, stack.key, folder, hold=hold)
             await tmux.sees("No waits need an answer")
             for kind in wanted:
                 began_s, good = time.monotonic(), 0
                 for _ in range(rounds):
-                    sent = await one_form(stack, kind, tmux.write, tmux.sees)
-                    if sent == KINDS[kind].sent:
-                        good += 1
-                    else:
-                        sys.stdout.write(f"  {kind}: {sent}\n")
+                    good += await is_good(stack, tmux, kind)
                 wrong += rounds - good
                 each_s = (time.monotonic() - began_s) / rounds
                 load = os.getloadavg()[0]
@@ -113,7 +137,7 @@ def main() -> int:
     parser.add_argument(
         "--burn", type=int, default=0, help="processes that keep the processor busy"
     )
-    parser.add_argument("kinds", nargs="*", default=[*KINDS])
+    parser.add_argument("kinds", nargs="*", default=[*KINDS, *PAGES])
     given = parser.parse_args()
     burners = [multiprocessing.Process(target=burn, daemon=True) for _ in range(given.burn)]
     for burner in burners:
