@@ -74,6 +74,8 @@ class AnswerScreen(AsLastTime):
         self.wait_id = wait_id
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
+        self.aside_width = 0
+        """Of the context before it is laid out."""
         self._was_over = ""
         self._theirs: list[Content] = []
         """Another's answer that was first."""
@@ -213,7 +215,7 @@ class AnswerScreen(AsLastTime):
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
-        width = self.aside.size.width - 2
+        width = (self.aside.size.width or self.aside_width) - 2
         parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
         beside = self.has_class("-narrow") or (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -297,6 +297,8 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
         name = f"{before}{key}"
         if isinstance(value, dict):
             parts += _flat(value, f"{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            parts += _flat({f"{name} {n}": _in_one_line(one) for n, one in enumerate(value, 1)})
         else:
             name = name.replace("_", " ")
             label = name if len(name) <= 24 else f"…{name[-23:]}"
@@ -309,6 +311,14 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
     return parts
 
 
+def _in_one_line(one: Mapping[str, Any]) -> str:
+    """What is known of one host, of one death."""
+    plain = {name: value for name, value in one.items() if isinstance(value, str | int | float)}
+    return ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in plain.items())
+
+
 def _said(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     plain = value is None or isinstance(value, bool)
     return {True: "yes", False: "no", None: "none"}[value] if plain else value

@@ -230,7 +230,9 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
             ahead = self._ahead
             if ahead is not None and (ahead.wait.id != wait_id or not self._is_fresh(ahead)):
                 ahead = None
-            self.app.switch_screen(OneByOneScreen(self.round, wait_id, ahead))
+            following = OneByOneScreen(self.round, wait_id, ahead)
+            following.aside_width = self.aside.size.width
+            self.app.switch_screen(following)
             return
         self.console.say("That was the last one", "information")
         self.dismiss()
