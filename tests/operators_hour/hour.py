@@ -79,7 +79,9 @@ class Hour:
     async def opened(self, number: int) -> None:
         """Another is faster, or the machine dies, while this form is open."""
         one = self.plan[number]
-        if one.fate is Fate.RACED:
+        if one.fate is Fate.RACED or one in self._rivals:
+            # Who is that far down the list already has found what another was about to answer.
+            self._rivals = [other for other in self._rivals if other != one]
             await self._rival_answers(one)
         elif self._restart is not None and len(self.confirmed_numbers) >= self._restarts_at:
             restart, self._restart = self._restart, None

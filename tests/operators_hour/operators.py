@@ -375,7 +375,7 @@ class Before(ConsoleOperator):
     async def _answers(self, number: int) -> None:
         one, watch = self.plan[number], self.tally.watch
         await self.opened(number)
-        if one.fate is Fate.RACED:
+        if one.fate is not Fate.OPERATOR:
             await self.sees(IS_OVER)
             await self.key(ESCAPE)
             await self.sees(INBOX)
@@ -439,7 +439,7 @@ class Now(ConsoleOperator):
         one, watch = self.plan[number], self.tally.watch
         drawn_s = time.monotonic()
         await self.opened(number)
-        if one.fate is Fate.RACED:
+        if one.fate is not Fate.OPERATOR:
             await self.sees(IS_OVER)
             self._begins_wait()
             await self.key(F8)
@@ -454,7 +454,7 @@ class Now(ConsoleOperator):
             self._begins_wait()
         watch.is_for(one.kind)
         watch.goes_on(Stage.OPENS)
-        if one.fate is not Fate.RACED:
+        if one.fate is Fate.OPERATOR:
             await self.confirmed(number)
 
 

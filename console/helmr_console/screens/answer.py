@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
 from textual.app import App
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
 from helmr.forms import Form, form_of, redacted
 from helmr.forms.model import json_text
-from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.safe_text import one_line
 from helmr_console import countdown, effects, entry_lines, rival, safe, views
 from helmr_console.actions import Scope
 from helmr_console.held_send import HeldSend
 from helmr_console.outbox import Sending
 from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit, Refused
+from helmr_console.permits import Permit
 from helmr_console.reads import answer_of, tail
-from helmr_console.screens.as_last_time import AsLastTime
 from helmr_console.screens.base import bindings
+from helmr_console.screens.claiming import ClaimingScreen
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.call import call_effects
@@ -45,9 +42,6 @@ from helmr_console.widgets.panes import (
 CONTEXT_ENTRIES = 30
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
-CLAIM_RETRY = timedelta(seconds=30)
-RENEW_BEFORE = timedelta(minutes=10)
-"""A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
 
 
 def form_for(wait: WaitInfo) -> Form:
@@ -55,13 +49,13 @@ def form_for(wait: WaitInfo) -> Form:
     return form_of(wait.json_schema, initial=views.initial_of(wait))
 
 
-class AnswerScreen(AsLastTime):
+class AnswerScreen(ClaimingScreen):
     """The form for exactly one wait (S-18)."""
 
     ACTION = "answer"
     AREA = "inbox"
     TITLE_TEXT = "Answer"
-    SCOPES = (*AsLastTime.SCOPES, Scope.ANSWER)
+    SCOPES = (*ClaimingScreen.SCOPES, Scope.ANSWER)
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
@@ -70,8 +64,7 @@ class AnswerScreen(AsLastTime):
     )
 
     def __init__(self, wait_id: str) -> None:
-        super().__init__()
-        self.wait_id = wait_id
+        super().__init__(wait_id)
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
         self.aside_width = 0
@@ -79,15 +72,6 @@ class AnswerScreen(AsLastTime):
         self._was_over = ""
         self._theirs: list[Content] = []
         """Another's answer that was first."""
-        self.own_claim: ClaimInfo | None = None
-        """One's own (S-81)."""
-        self._was_claimed = False
-        """By oneself, before the form was opened: it stays so when the form is left."""
-        self._is_begun = False
-        self._claims_at: datetime | None = None
-        """When it is claimed again: to renew, or because it could not be."""
-        self._overrides: ClaimInfo | None = None
-        """Another's, of which the operator was told: what is sent from then on overrides it."""
 
     async def load(self) -> None:
         """The wait in full, its form, the end of its transcript."""
@@ -101,64 +85,7 @@ class AnswerScreen(AsLastTime):
     def take(self, wait: WaitInfo) -> None:
         """This is the wait."""
         self.wait = wait
-        claim = wait.claim
-        self._was_claimed = claim is not None and claim.on_behalf_of == self.console.identity
-
-    def is_drawn(self) -> None:
-        """Whoever reads the form is at the wait."""
-        super().is_drawn()
-        if not self._is_begun:
-            self._is_begun = True
-            self._claim_soon()
-
-    # --- who is at it (S-81)
-
-    def _claim_soon(self) -> None:
-        """Claim the wait, or renew the claim: a courtesy, which nothing waits for."""
-        self._claims_at = self.console.store.now() + CLAIM_RETRY
-        try:
-            permit = self.permit(self.ACTION)
-        except Refused:
-            return
-        self.console.background.start(self._claim_it(permit), group="claim")
-
-    async def _claim_it(self, permit: Permit) -> None:
-        try:
-            receipt = await self.console.writer.claim(permit, self.wait_id)
-        except WaitClaimed as error:
-            self._told_of(error)
-            self.tell((one_line(error.message, 300), "what you type is kept"), "warning")
-        except HelmrError:
-            return  # a gateway that is away is told of elsewhere; the answer needs no claim
-        else:
-            self.own_claim, self._overrides = receipt.claim, None
-            if self.own_claim is not None:
-                self._claims_at = self.own_claim.until - RENEW_BEFORE
-
-    def keep_claim(self, claim: ClaimInfo | None) -> None:
-        """The operator claimed the wait by a key, or released it: so it stays when the form is left."""
-        self.own_claim, self._overrides, self._was_claimed = claim, None, claim is not None
-        self._claims_at = claim.until - RENEW_BEFORE if claim is not None else None
-
-    def _told_of(self, error: WaitClaimed) -> None:
-        self.own_claim = self._claims_at = None
-        with suppress(ValidationError):
-            self._overrides = ClaimInfo.model_validate(error.facts.get("claim"))
-
-    def _renew_if_due(self) -> None:
-        due_at = self._claims_at
-        if due_at is not None and self.console.store.now() >= due_at and not self.over():
-            self._claim_soon()
-
-    async def _leave(self) -> None:
-        await self.let_go_of_wait()
-        await super()._leave()
-
-    async def let_go_of_wait(self) -> None:
-        """Nobody is at it any more, unless it was claimed for longer than the form is open."""
-        if self.own_claim is not None and not self._was_claimed:
-            with suppress(HelmrError, Refused):
-                await self.console.writer.release(self.permit(self.ACTION), self.wait_id)
+        self.was_claimed(wait.claim)
 
     # --- what it is about
 
@@ -230,7 +157,7 @@ class AnswerScreen(AsLastTime):
         """What the answer causes."""
         if self.wait is None:
             return ()
-        passed = self._overrides
+        passed = self.overrides
         over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
         called = call_effects(self.tool_call(), self.result().data)
         return (*over, *called, *effects.of_answer(self.wait))
@@ -248,12 +175,8 @@ class AnswerScreen(AsLastTime):
     def tick(self) -> None:
         """The deadline may have passed; the claim has to be renewed."""
         super().tick()
-        self._renew_if_due()
+        self.renew_if_due()
         self._notice_end()
-
-    def tick_behind(self) -> None:
-        """Who reads help beside the form is still at the wait."""
-        self._renew_if_due()
 
     def _notice_end(self) -> None:
         over = self.over()
@@ -286,14 +209,14 @@ class AnswerScreen(AsLastTime):
             permit,
             self.wait_id,
             data,
-            override_claim=self._overrides is not None,
+            override_claim=self.overrides is not None,
             operation_id=self.submission.operation_id,
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
         """How the wait stands after a refusal; unknown if that can't be asked."""
         if isinstance(error, WaitClaimed):
-            self._told_of(error)
+            self.told_of(error)
         try:
             wait = await self.console.client.waits.get(self.wait_id)
         except HelmrError:
@@ -333,7 +256,7 @@ class AnswerScreen(AsLastTime):
             and not self.submission.tried
             and self.form is not None
             and not self.over()
-            and self._overrides is None
+            and self.overrides is None
             and self.needs_no_review(self.form)
         )
 
