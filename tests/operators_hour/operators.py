@@ -426,14 +426,14 @@ class Now(ConsoleOperator):
         return None if rows[0][0] else "g"
 
     async def lists(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """A list has a row for each of its items."""
-        for place, item in enumerate(items, 1):
-            await self.sees(r"\^o Add row")
+        """A list has a row for each of its items; they are typed as the older console's JSON is, and looked at then."""
+        await self.sees(r"\^o Add row")
+        for item in items:
             await self.key(CTRL_O)
-            await self.sees(rf"items +{place} of {place}\b")
             await self.types(str(item["sku"]))
             await self.key(TAB)
             await self.types(str(item["qty"]))
+        await self.sees(rf"items +{len(items)} of {len(items)}\b")
 
     async def _answers(self, number: int) -> None:
         one, watch = self.plan[number], self.tally.watch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,19 @@ FRESH_S = 15.0
 
 
 class Round:
-    """The waits that are asked one after the other."""
+    """The waits that are asked one after the other.
 
-    def __init__(self, wait_ids: Sequence[str]) -> None:
+    Args:
+        wait_ids: The first ones.
+        listed: What the list has now; what comes into it is asked behind the rest.
+    """
+
+    def __init__(
+        self, wait_ids: Sequence[str], listed: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self._left = deque(wait_ids)
+        self._listed = listed
+        self._known = {*wait_ids, *listed()}
         self.asked = 0
 
     @property
@@ -43,6 +52,7 @@ class Round:
 
     def next(self, open_ids: Collection[str]) -> str | None:
         """The next one that is still open; None if there is none."""
+        self._let_in()
         while self._left:
             wait_id = self._left.popleft()
             if wait_id in open_ids:
@@ -52,7 +62,13 @@ class Round:
 
     def coming(self, open_ids: Collection[str]) -> str | None:
         """The one that `next` would give."""
+        self._let_in()
         return next((wait_id for wait_id in self._left if wait_id in open_ids), None)
+
+    def _let_in(self) -> None:
+        came = [wait_id for wait_id in self._listed() if wait_id not in self._known]
+        self._known.update(came)
+        self._left.extend(came)
 
     def again(self, *wait_ids: str) -> None:
         """These come next, in this order."""
@@ -93,9 +109,15 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
             self.slot = Vertical(self.form, id="slot")
 
     @classmethod
-    def begin(cls, app: App[Any], console: Console, wait_ids: Sequence[str]) -> None:
-        """Ask these, the first one first."""
-        round_ = Round(wait_ids)
+    def begin(
+        cls,
+        app: App[Any],
+        console: Console,
+        wait_ids: Sequence[str],
+        listed: Callable[[], Sequence[str]],
+    ) -> None:
+        """Ask these, the first one first, and then what has come into the list meanwhile."""
+        round_ = Round(wait_ids, listed)
         wait_id = round_.next(console.open_ids())
         if wait_id is not None:
             app.push_screen(cls(round_, wait_id))

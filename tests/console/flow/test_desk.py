@@ -203,6 +203,27 @@ async def test_what_another_program_put_off_is_gone_here_too(bench: Bench) -> No
 # --- one by one
 
 
+async def test_one_by_one_goes_on_with_what_comes_meanwhile_and_not_with_what_stood_above(
+    bench: Bench,
+) -> None:
+    for n in (1, 2):
+        await bench.ask(subject=f"Publish {n}?", timeout=f"{n}h")
+    await bench.open(hold_s=5.0)
+    await bench.inbox(2)
+    await bench.press("j", "n")
+    await bench.form()
+    await bench.sees("1 of 1 > Publish 2?")
+    came = await bench.ask(subject="Publish 3?", timeout="1m")
+    await bench.until(lambda: came["id"] in bench.app.shared.store.waits)
+    await bench.press("s")
+    await bench.sees("2 of 2 > Publish 3?")
+    await bench.form()
+    await bench.press("s")
+    await bench.on("InboxScreen")
+    await bench.press(".")
+    await bench.inbox(3)
+
+
 async def test_one_by_one_goes_on_from_what_was_seen_to_otherwise(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n}h") for n in (1, 2, 3)]
     await bench.open(hold_s=5.0)
