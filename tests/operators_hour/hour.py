@@ -18,6 +18,8 @@ FIRST_SHARE = 0.6
 """So much is there when the operator begins; the rest comes in waves."""
 WAVE = 10
 ENDS_WITHIN_S = LEGAL_S + 60.0
+LOOKS_EVERY_S = 0.5
+"""So often the list is read for what has come: oftener, it would take the processor from who is being timed."""
 
 
 class Hour:
@@ -72,7 +74,7 @@ class Hour:
     async def _all_wait(self) -> None:
         async with asyncio.timeout(ENDS_WITHIN_S):
             while await self._pending() and self.sessions.keys() - self.waits.keys():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(LOOKS_EVERY_S)
 
     # --- around the operator
 

@@ -22,8 +22,8 @@ from tests.operators_hour.stopwatch import Stage, Stopwatch
 
 LOOK_EVERY_S = 0.02
 SEES_WITHIN_S = 60.0
-READS_S = 0.32
-"""The console takes no sending key sooner after what it sends was drawn."""
+READS_S = 0.3
+"""The console takes no sending key sooner after what it sends was drawn: before it came to the terminal."""
 
 CTRL_O, CTRL_S, TAB, ENTER, ESCAPE = "\x0f", "\x13", "\t", "\r", "\x1b"
 F8, F9 = "\x1b[19~", "\x1b[20~"
@@ -437,7 +437,7 @@ class Now(ConsoleOperator):
 
     async def _answers(self, number: int) -> None:
         one, watch = self.plan[number], self.tally.watch
-        drawn_s = time.monotonic()
+        arrived_s = self.terminal.arrived_s
         await self.opened(number)
         if one.fate is not Fate.OPERATOR:
             await self.sees(IS_OVER)
@@ -447,7 +447,7 @@ class Now(ConsoleOperator):
             watch.goes_on(Stage.FILLS)
             await self.fills(one)
             watch.goes_on(Stage.MAY_SEND)
-            await asyncio.sleep(max(0.0, drawn_s + READS_S - time.monotonic()))
+            await asyncio.sleep(max(0.0, arrived_s + READS_S - time.monotonic()))
             await self.is_live()
             await self.key(CTRL_S)
             self._confirms(number)

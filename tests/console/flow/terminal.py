@@ -11,6 +11,7 @@ import signal
 import struct
 import sys
 import termios
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Terminal:
     def __init__(self, columns: int, lines: int, *, python: str = sys.executable) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
+        self.arrived_s = 0.0
+        """When the last of it came, by the monotonic clock."""
         self.raw = bytearray()  # a console writes megabytes; bytes would be copied for each read
         self._python = python
         self.master, self.slave = pty.openpty()
@@ -112,6 +115,7 @@ class Terminal:
         if not data:
             asyncio.get_running_loop().remove_reader(self.master)
             return
+        self.arrived_s = time.monotonic()
         self.raw += data
         # pyte 0.8 takes some private modes for others; what is on screen does not depend on them.
         self._stream.feed(data)
