@@ -25,6 +25,14 @@ class WholeFrames(Terminal):
             self._answered = True
             os.write(self.master, ANSWER)
 
+    def _take(self, data: bytes) -> None:
+        end = data.rfind(ENDS)
+        if end >= 0:  # it is shown, also where the next one begins at once
+            end += len(ENDS)
+            super()._take(data[:end])
+            self._whole, self._whole_of = super().text(), len(self.raw)
+        super()._take(data[max(0, end) :])
+
     def text(self) -> str:
         """The last whole frame."""
         written = len(self.raw)

@@ -116,6 +116,9 @@ class Terminal:
             asyncio.get_running_loop().remove_reader(self.master)
             return
         self.arrived_s = time.monotonic()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         self.raw += data
         # pyte 0.8 takes some private modes for others; what is on screen does not depend on them.
         self._stream.feed(data)
