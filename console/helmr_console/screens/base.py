@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, Self, cast, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
+from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -70,6 +71,9 @@ class ConsoleScreen(Screen[None]):
     method `do_<action id>` for each action they take; the app takes the rest.
     """
 
+    focused = reactive[Widget | None](None, repaint=False)
+    """As Textual's, which paints the whole screen when the focus moves; who has it and who had it paint themselves."""
+    _is_opening = True
     AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
     SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
     AREA = ""
@@ -90,6 +94,24 @@ class ConsoleScreen(Screen[None]):
         yield TooSmall(
             Content(f"The console needs {WIDTH_MIN} by {HEIGHT_MIN} cells; make the window larger.")
         )
+
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """Paint again. What is moved or changed paints itself; Textual paints the whole screen beside it.
+
+        That is three times for a screen that takes another's place, and its first frame has all of it.
+        """
+        is_whole = not regions and not recompose
+        if is_whole and self._is_opening and not (layout and self.is_mounted):
+            return self
+        if is_whole and layout:
+            repaint = False
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _classes_of_size(self) -> None:
         # Textual sets them with the first size, and styles every part once more for it.
@@ -235,7 +257,11 @@ class ConsoleScreen(Screen[None]):
         """On top, or back there."""
         if self.stack_updates == 0:
             event.refresh_styles = False  # its parts have just been styled
+            self.call_after_refresh(self._has_opened)
         self.store_changed()
+
+    def _has_opened(self) -> None:
+        self._is_opening = False
 
     def on_resize(self, event: events.Resize) -> None:
         """Below the smallest size there is one sentence and nothing else."""
