@@ -59,9 +59,8 @@ class CopiedMemory(MemoryLedger):
         )
 
     def _page_end(self, behind: Sequence[Entry], count: int) -> int:
-        """How many entries a page has: whole commits, which the product's pages are not while a follower catches up."""
-        ends = self._disk.database.commit_ends
-        while 0 < count < len(behind) and behind[count - 1].feed_offset not in ends:
+        """How many entries a page has: what was written into a session at once lies together, and stays so."""
+        while 0 < count < len(behind) and behind[count - 1].session_id == behind[count].session_id:
             count += 1
         return count
 

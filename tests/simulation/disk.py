@@ -85,8 +85,6 @@ class Database:
     log_number: int = 0
     openings: int = 0
     superseded_by: int = 0
-    commit_ends: dict[int, None] = field(default_factory=dict)
-    """Feed offsets of the last entries of commits."""
 
 
 class SimulatedDisk:

@@ -116,11 +116,6 @@ class SimulatedLedger(CopiedMemory):
         first = self.stored.entries.next_offset
         placed = [replace(one, feed_offset=first + number) for number, one in enumerate(entries)]
         session_id = flush.session_id if flush is not None else placed[0].session_id
-        if placed:
-            ends = self._disk.database.commit_ends
-            for end in [one for one in ends if one >= first]:  # of a commit that failed
-                del ends[end]
-            ends[placed[-1].feed_offset or 0] = None
         head = self.index.heads.get(session_id) or Head(session_id)
         rehearsed(head, placed)
         appends = Appends(entries=placed, holdings=self._unsaved)

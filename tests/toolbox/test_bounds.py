@@ -46,7 +46,8 @@ async def test_no_commit_waits_for_a_page_that_the_database_has(
     head = ledger.index.head_offset
     await ledger.start(start_of())
     follower = await ledger.copied_page(CopyPosition())
-    assert (merged, follower.copied.through) == ([], 40)
+    assert merged == []
+    assert 0 < follower.copied.through <= 40
     assert follower.head == ledger.index.head_offset > head
     assert await _read(ledger) == ledger.index.head_offset
     assert merged == [head], "for the page with the newest entries"

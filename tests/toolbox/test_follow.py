@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -117,6 +118,29 @@ async def test_it_goes_on_from_any_offset_after_a_kill(
                     await catch_up(primary, again)
                 verified(killed / copy.name, keys, now)
     assert count > 5
+
+
+@pytest.mark.parametrize("page_entries", [2, 3, 7, 50])
+async def test_no_page_ends_within_what_was_written_into_a_session_at_once(
+    tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, page_entries: int
+) -> None:
+    chance = random.Random(page_entries)
+    clock = FakeClock(now)
+    ledger = await open_ledger(tmp_path / "ledger.duckdb", clock=clock, settings=SMALL)
+    hands = [await running(ledger, clock) for _ in range(3)]
+    ends = [ledger.index.head_offset]
+    for _ in range(40):
+        hand = chance.choice(hands)
+        await hand.stored(*(hand.output(n, hand.seq) for n in range(chance.randint(1, 9))))
+        ends.append(ledger.index.head_offset)
+    monkeypatch.setattr(copying, "PAGE_ENTRIES", page_entries)
+    reached, head = ends[0], ends[-1]
+    while reached < head:
+        page = await ledger.copied_rows(reached, head)
+        assert page.through in ends
+        assert len(page.rows) == page.through - reached > 0
+        reached = page.through
+    await ledger.close()
 
 
 async def test_one_page_is_stored_whole_or_not(primary: DuckLedger, copy: Path) -> None:

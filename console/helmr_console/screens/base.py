@@ -74,6 +74,7 @@ class ConsoleScreen(Screen[None]):
     focused = reactive[Widget | None](None, repaint=False)
     """As Textual's, which paints the whole screen when the focus moves; who has it and who had it paint themselves."""
     _is_opening = True
+    _resized_to: Size | None = None
     AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
     SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
     AREA = ""
@@ -269,8 +270,11 @@ class ConsoleScreen(Screen[None]):
         self.set_class(tiny, "-tiny")
 
     def _screen_resized(self, size: Size) -> None:
-        # Textual tells a screen that opens its size twice, and those behind it that have had it all along.
-        if size != self.size:
+        # Textual tells a screen that opens its size twice, and those behind it that have had it all along. After a
+        # resize `size` may be the new one before anything is laid out for it.
+        known = self._resized_to or self.size
+        self._resized_to = size
+        if size != known:
             super()._screen_resized(size)
 
     def do_back(self) -> None:

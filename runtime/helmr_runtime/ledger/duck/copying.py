@@ -6,6 +6,8 @@ that a commit waits for no more than a cursor does.
 
 from __future__ import annotations
 
+from typing import Any
+
 from helmr.errors import LedgerDiverged
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ports.copies import CopiedRows, CopyPosition
@@ -13,6 +15,10 @@ from helmr_runtime.ports.copies import CopiedRows, CopyPosition
 PAGE_ENTRIES = 500
 PAGE_BYTES = 2_000_000
 """Of bodies, unless a single entry and its checkpoints have more: a page is one frame, and must not hold others up."""
+
+ENTRIES_MAX = 25_000
+BYTES_MAX = 16_000_000
+"""Of a page that one session's entries fill: more than is written into a session at once, and less than a frame."""
 
 _FIRST = "SELECT min(feed_offset) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2"
 _SIZES = """
@@ -34,6 +40,10 @@ SELECT line FROM (
 ) ORDER BY feed_offset, place, number
 """
 """Each checkpoint behind the entry that it covers."""
+_SESSION = "SELECT session FROM entries WHERE feed_offset = $1"
+_OTHER = "SELECT {which}(feed_offset) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2 AND session <> $3"
+_LAST_OTHER, _FIRST_OTHER = _OTHER.format(which="max"), _OTHER.format(which="min")
+_BYTES = "SELECT sum(strlen(body)) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2"
 
 
 def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
@@ -55,8 +65,33 @@ def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
         reached = int(offset)
     else:
         reached = bound
+    reached = _end_of_write(reader, after, reached, through)
     found = reader.execute(_ROWS, [after, reached]).fetchall()
     return CopiedRows(reached, tuple(line.encode() for (line,) in found))
+
+
+def _end_of_write(reader: Reader, after: int, reached: int, through: int) -> int:
+    """Where a page ends that could reach so far: what is written into a session at once lies together, and stays so.
+
+    A copy that ends within that has half of a decision, and a follower that is promoted would go on from there. Before
+    the last session's entries, if the page has others; else behind them, if they fit.
+    """
+    behind = _one(reader, _SESSION, reached + 1) if reached < through else None
+    if behind is None:
+        return reached
+    other = _one(reader, _LAST_OTHER, after, reached, behind)
+    if other is not None:
+        return int(other)
+    to = min(through, reached + ENTRIES_MAX)
+    other = _one(reader, _FIRST_OTHER, reached, to, behind)
+    end = int(other) - 1 if other is not None else to
+    is_end = other is not None or to == through
+    return end if is_end and int(_one(reader, _BYTES, after, end)) <= BYTES_MAX else reached
+
+
+def _one(reader: Reader, statement: str, *values: Any) -> Any:
+    row = reader.execute(statement, list(values)).fetchone()
+    return row[0] if row is not None else None
 
 
 def copied_page(reader: Reader, position: CopyPosition, head: int) -> CopiedRows:
