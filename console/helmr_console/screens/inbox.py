@@ -92,11 +92,6 @@ class InboxScreen(NamedFilters, DeskScreen):
         ended = store.ended_lately() if self.show_ended else []
         return [wait.id for wait in (*waits, *ended)]
 
-    def _open_keys(self) -> list[str]:
-        """Open waits that pass the filter, also those that have not been let into the list yet."""
-        waits = self.console.store.waits
-        return list(filter(waits.__contains__, super().keys()))
-
     def keys(self) -> list[str]:
         """Waits that pass the filter, each group behind its heading."""
         store, found = self.console.store, super().keys()
@@ -324,7 +319,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         keys = [key for key in self.list.keys if key in self.console.store.waits]
         if cursor in keys:
             begun = keys[keys.index(cursor) :]
-            OneByOneScreen.begin(self.app, self.console, begun, self._open_keys)
+            OneByOneScreen.begin(self.app, self.console, begun, super().keys)
 
     def do_session(self) -> None:
         """Its session."""

@@ -52,7 +52,7 @@ class Round:
 
     def next(self, open_ids: Collection[str]) -> str | None:
         """The next one that is still open; None if there is none."""
-        self._let_in()
+        self._let_in(open_ids)
         while self._left:
             wait_id = self._left.popleft()
             if wait_id in open_ids:
@@ -62,11 +62,11 @@ class Round:
 
     def coming(self, open_ids: Collection[str]) -> str | None:
         """The one that `next` would give."""
-        self._let_in()
+        self._let_in(open_ids)
         return next((wait_id for wait_id in self._left if wait_id in open_ids), None)
 
-    def _let_in(self) -> None:
-        came = [wait_id for wait_id in self._listed() if wait_id not in self._known]
+    def _let_in(self, open_ids: Collection[str]) -> None:
+        came = [one for one in self._listed() if one in open_ids and one not in self._known]
         self._known.update(came)
         self._left.extend(came)
 
