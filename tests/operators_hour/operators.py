@@ -26,7 +26,7 @@ READS_S = 0.3
 """The console takes no sending key sooner after what it sends was drawn: before it came to the terminal."""
 
 CTRL_O, CTRL_S, TAB, ENTER, ESCAPE = "\x0f", "\x13", "\t", "\r", "\x1b"
-F8, F9 = "\x1b[19~", "\x1b[20~"
+F8 = "\x1b[19~"
 FILTER = "-stream:legal"
 
 QUESTION = r"╭─ {title} ─[^\n]*\n│ [^│\n]*#(?P<number>\d{{3}})"
@@ -289,9 +289,9 @@ class ConsoleOperator(Operator):
         """Enter the answer, reading where each choice stands."""
         answer = one.answer
         begun = await self.sees("restored", EMPTY, FITS)
-        if begun.re.pattern != EMPTY:  # a draft: of an answer that could not leave
-            await self.key(F9)
-            await self.sees("discarded")
+        if begun.re.pattern != EMPTY:  # what was entered before the runtime died stands there
+            await self.sees(FITS)
+            return
         match one.task:
             case "review":
                 await self.chooses(answer["decision"])
