@@ -54,7 +54,7 @@ RULES = {
 def test_a_planted_bug_is_found(
     bug: str, project_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "1500000", "--no-shrink")
+    ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "5000000", "--no-shrink")
     assert ran.returncode == 1, ran.stdout + ran.stderr
     found = re.search(r"^(\S+) after (\d+) steps", ran.stdout, re.MULTILINE)
     assert found is not None, ran.stdout
