@@ -38,7 +38,7 @@ _INSERT = BatchStatement(
     "op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR",
 )
 ROWS_AT_A_TIME = 200
-"""The engine holds the interpreter's lock while it reads a call's rows; commits beside it need that too."""
+"""Their values are made here, under the interpreter's lock; commits beside it need that too."""
 
 
 def write(reader: Reader, folder: Path, removal: Removal) -> str:

@@ -110,7 +110,7 @@ class CopiedLedger(ReadableLedger):
         """A page, and whether sessions have gone by the time that it was read: it may lack a part of them.
 
         What fills a page in the database already is read from there: to bring it what was committed since is a
-        transaction that others' commits wait for.
+        transaction that others' reads wait for, and what removes sessions.
         """
         known, head = self.index.pruned_offset, self.index.head_offset
         merged = self._database.merged_offset
