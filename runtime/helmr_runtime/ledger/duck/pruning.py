@@ -33,8 +33,8 @@ from helmr_runtime.ledger.duck.jobs import PendingJob
 from helmr_runtime.ledger.duck.removing import Removal
 
 SHOWN_FOR_S = 5.0
-"""How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and commits
-wait for that. What has gone on meanwhile is refused in memory, and new tables are asked for."""
+"""How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and
+commits wait for that. What has gone on meanwhile is refused in memory, and new tables are asked for."""
 
 COPY_PATIENCE_S = 10.0
 """A backup that has not asked for its next page for so long does not hold up pruning any more."""
