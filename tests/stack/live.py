@@ -32,8 +32,17 @@ POLL_S = 0.05
 """Each look costs gateway and ledger some 10 ms."""
 
 
-def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def until(
+    ask: Callable[[], T | None],
+    *,
+    within_s: float,
+    what: str,
+    seen: Callable[[], object] = lambda: "",
+) -> T:
     """The first true answer.
+
+    Args:
+        seen: What else the failure says, asked for then.
 
     Raises:
         AssertionError: There was none in time.
@@ -43,7 +52,7 @@ def until(ask: Callable[[], T | None], *, within_s: float, what: str) -> T:
         answer = ask()
         if answer:
             return answer
-        assert time.monotonic() < ending, f"{what}: not within {within_s} s"
+        assert time.monotonic() < ending, f"{what}: not within {within_s} s; {seen()}"
         time.sleep(POLL_S)
 
 
@@ -250,7 +259,16 @@ class LiveRuntime:
             lambda: self.client.sessions.open(session_id).get().wait,
             within_s=within_s,
             what=f"{session_id} waits",
+            seen=lambda: self.seen_of(session_id),
         )
+
+    def seen_of(self, session_id: str) -> str:
+        """What a test that waited for a session in vain says of it: its runs, newest entries, the hosts, log lines."""
+        runs = [run.model_dump_json() for run in self.client.runs.list(session_id=session_id)]
+        entries = [entry.model_dump_json() for entry in self.transcript(session_id)[-20:]]
+        logs = (path.read_text(errors="replace") for path in (self.data_dir / "logs").glob("*.log"))
+        lines = [line[:400] for text in logs for line in text.splitlines()[-15:]]
+        return "\n".join(["its state:", *runs, *entries, *map(str, self.hosts()), *lines])
 
     def newest_run(self, session_id: str) -> Any:
         """The session's newest run."""
@@ -263,7 +281,12 @@ class LiveRuntime:
             run = self.newest_run(session_id)
             return run if run.status.is_final or run.status == "blocked" else None
 
-        return until(final, within_s=within_s, what=f"{session_id} ends")
+        return until(
+            final,
+            within_s=within_s,
+            what=f"{session_id} ends",
+            seen=lambda: self.seen_of(session_id),
+        )
 
     def transcript(self, session_id: str) -> list[Any]:
         """All its entries."""
