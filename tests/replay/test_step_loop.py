@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,6 +176,33 @@ async def test_a_body_that_takes_its_time_limit_for_a_hint_keeps_its_value():
         return "all"
 
     assert (await finished(only(partial))).result == "what there was"
+
+
+@pytest.mark.allows_blocking
+async def test_a_body_whose_time_is_up_before_its_first_turn_has_ended():
+    """Something else held the step loop for longer than its time limit."""
+    executed: list[str] = []
+
+    @step(timeout="10ms")
+    async def late() -> None:
+        executed.append("late")
+
+    step_loop().loop.call_soon_threadsafe(time.sleep, 0.2)
+    error = await error_of(only(late))
+    assert "took longer than" in error["message"], error
+    assert executed == []
+
+
+@pytest.mark.allows_blocking
+async def test_a_body_that_is_severed_before_its_first_turn_has_ended():
+    @step
+    async def late() -> None: ...
+
+    step_loop().loop.call_soon_threadsafe(time.sleep, 0.2)
+    async with bench(only(late)) as one:
+        await until(lambda: "step.started" in one.story.kinds)
+        await one.sever()
+        assert one.is_clean
 
 
 async def test_severing_awaits_the_cleaning_up_of_a_body():

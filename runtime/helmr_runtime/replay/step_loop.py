@@ -85,6 +85,17 @@ def _make_task(
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
+Outcome = tuple[Any, BaseException | None]
+"""What a body returned, or what it raised."""
+
+
+async def _outcome(call: Callable[[], Any]) -> Outcome:
+    try:
+        return await call(), None
+    except BaseException as raised:  # noqa: BLE001 - carried to the run's loop, which makes it the outcome
+        return None, raised
+
+
 class HandedOver(asyncio.Future[Any]):
     """The end of a body that runs on the step loop, as a future of the loop that awaits it.
 
@@ -95,21 +106,19 @@ class HandedOver(asyncio.Future[Any]):
     def __init__(self, steps: StepLoop, awaiting: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=awaiting)
         self._steps = steps
-        self._body: asyncio.Task[None] | None = None
+        self._body: asyncio.Task[Outcome] | None = None
 
     def begin(
         self, call: Callable[[], Any], name: str, context: contextvars.Context
-    ) -> asyncio.Task[None]:
+    ) -> asyncio.Task[Outcome]:
         """On the step loop: make the body's task."""
-        self._body = self._steps.loop.create_task(self._run(call), name=name, context=context)
+        self._body = self._steps.loop.create_task(_outcome(call), name=name, context=context)
+        self._body.add_done_callback(self._ended)
         return self._body
 
-    async def _run(self, call: Callable[[], Any]) -> None:
-        value, error = None, None
-        try:
-            value = await call()
-        except BaseException as raised:  # noqa: BLE001 - carried to the run's loop, which makes it the outcome
-            error = raised
+    def _ended(self, body: asyncio.Task[Outcome]) -> None:
+        # A task that is cancelled before its first turn executes nothing of its coroutine.
+        value, error = (None, asyncio.CancelledError()) if body.cancelled() else body.result()
         try:
             self.get_loop().call_soon_threadsafe(self._settle, value, error)
         except RuntimeError:  # that loop is closed: nobody awaits the body
@@ -143,7 +152,7 @@ class StepLoop:
         self.loop = TaskLoop()
         self.loop.set_task_factory(_make_task)
         self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
-        self._bodies: set[asyncio.Task[None]] = set()
+        self._bodies: set[asyncio.Task[Outcome]] = set()
         self._has_bodies = threading.Event()
         self._is_over = False
         self._beat = 0.0
@@ -183,7 +192,7 @@ class StepLoop:
         self._has_bodies.set()
         body.add_done_callback(self._ended)
 
-    def _ended(self, body: asyncio.Task[None]) -> None:
+    def _ended(self, body: asyncio.Task[Outcome]) -> None:
         self._bodies.discard(body)
         if not self._bodies:
             self._has_bodies.clear()
