@@ -232,7 +232,11 @@ class Stack:
             found.update((await self.http.get(f"/v1/runs/{run_id}")).json())
             return found["status"] in statuses
 
-        await until(has_it)
+        try:
+            await until(has_it)
+        except TimeoutError:
+            entries = (await self.http.get(f"/v1/sessions/{found['session_id']}/transcript")).json()
+            raise AssertionError(f"{run_id} is not {statuses}: {found}, {entries}") from None
         return found
 
 
