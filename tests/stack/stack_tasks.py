@@ -36,9 +36,12 @@ async def touch(name: str) -> str:
 
 
 @step
-async def sleep_in_step(name: str, duration_s: float) -> str:
+async def stay_in_step(name: str, duration_s: float | None) -> str:
     mark(f"{name}-began")
-    await asyncio.sleep(duration_s)
+    if duration_s is not None:
+        await asyncio.sleep(duration_s)
+    while duration_s is None and not (MARKS / f"{name}-go").exists():
+        await asyncio.sleep(0.05)
     mark(name)
     return name
 
@@ -87,8 +90,8 @@ async def emits_numbers(payload: str) -> str:
 
 @task
 async def long_step(payload: dict[str, Any]) -> str:
-    """Holds its slot by an async step."""
-    return await sleep_in_step(payload["name"], payload["duration_s"])
+    """Holds its slot by an async step: for that long, or until a test lets it go on."""
+    return await stay_in_step(payload["name"], payload.get("duration_s"))
 
 
 @task
