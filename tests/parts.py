@@ -53,8 +53,8 @@ WITHOUT_RAY = {
 }
 """The folders whose tests a part has, of those with Ray and of those without."""
 REST = "others"
-HALVES = {"screens": "more-screens"}
-"""Who has about half of a part's files. Those of the console wait for one screen after another, and all together ended
+HALVES = {"screens": "more-screens", "processes": "more-processes"}
+"""Who has about half of a part's files: tests that wait for one screen or process after another, and all together ended
 last."""
 PARTS = (*WITH_RAY, *WITHOUT_RAY, *HALVES.values(), REST)
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests import parts
 from tests.parts import (
+    HALVES,
     HERE,
     NONE_COLLECTED,
     OVERDUE,
@@ -107,11 +108,12 @@ def test_every_folder_of_tests_is_in_one_part(*, has_ray: bool) -> None:
     assert part_of("core", has_ray=has_ray) == part_of("of_tomorrow", has_ray=has_ray) == REST
 
 
-def test_each_half_of_a_part_has_about_half_of_its_files() -> None:
-    files = list((HERE / "console").rglob("test_*.py"))
-    halves = [half_of("screens", file) for file in files]
-    assert set(halves) == {"screens", "more-screens"}
-    assert len(files) / 3 < halves.count("screens") < len(files) * 2 / 3
+@pytest.mark.parametrize("part", HALVES)
+def test_each_half_of_a_part_has_about_half_of_its_files(part: str) -> None:
+    files = [file for folder in WITHOUT_RAY[part] for file in (HERE / folder).rglob("test_*.py")]
+    halves = [half_of(part, file) for file in files]
+    assert set(halves) == {part, HALVES[part]}
+    assert len(files) / 3 < halves.count(part) < len(files) * 2 / 3
     assert {half_of("pages", file) for file in files} == {"pages"}
 
 
