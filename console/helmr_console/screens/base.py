@@ -277,6 +277,14 @@ class ConsoleScreen(Screen[None]):
         if size != known:
             super()._screen_resized(size)
 
+    async def _message_loop_exit(self) -> None:
+        # Textual lets a closed widget keep the lines that it has drawn, some forty objects each, until a full
+        # collection comes by, which stands still for longer the more of them there are.
+        drawn = [self, *self.walk_children(Widget)]
+        await super()._message_loop_exit()
+        for widget in drawn:
+            widget._styles_cache.clear()
+
     def do_back(self) -> None:
         """Close this screen."""
         if len(self.app.screen_stack) > 1:

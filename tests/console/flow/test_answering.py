@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from textual.widget import Widget
+
 from helmr.client.aio import AsyncClient
 from tests.console.flow.bench import Bench
 
@@ -45,6 +47,22 @@ async def test_the_first_wait_is_answered_in_four_keys_and_the_session_goes_on(
     assert {entry["principal"].get("on_behalf_of") for entry in held[:2]} == {"ana"}
     assert any("Accepted: Publish A?" in text for text in bench.toasts())
     assert inbox.list.cursor != first["id"], "the cursor goes on to the next wait"
+
+
+async def test_a_closed_form_keeps_nothing_of_what_it_has_drawn(bench: Bench) -> None:
+    """What is kept stays until a full collection, for which the console stands still: the longer, the more there is."""
+    await bench.ask(subject="Publish A?")
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    form = await bench.form()
+    parts = [form, *form.walk_children(Widget)]
+    drawn = sum(len(part._styles_cache._cache) for part in parts)
+    await bench.press("escape")
+    await bench.on("InboxScreen")
+    await bench.until(lambda: not form.is_running)
+    assert drawn > 20
+    assert not any(part._styles_cache._cache for part in parts)
 
 
 async def test_rows_that_vanish_above_an_open_form_do_not_change_what_is_answered(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
+import subprocess
+import sys
+import threading
+import time
+import tty
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -198,3 +206,41 @@ async def test_hostile_text_sends_no_byte_of_its_own(
     assert "\x1b" not in rest
     assert not re.search("[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]", rest)
     is_sane(terminal)
+
+
+BLOCKS, BLOCK = 100, 20_000
+DRAWS = f"""
+import sys
+from helmr_console.start import draw_buffered
+draw_buffered()
+for _ in range({BLOCKS}):
+    sys.__stderr__.write("x" * {BLOCK})
+    sys.__stderr__.flush()
+"""
+
+
+def test_what_a_stop_has_cut_short_is_written_on_also_by_a_python_that_buffers_nothing() -> None:
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    drawing = subprocess.Popen(
+        [sys.executable, "-c", DRAWS], stderr=slave, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    os.close(slave)
+
+    def stops_it_often() -> None:
+        while drawing.poll() is None:
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                with suppress(ProcessLookupError):
+                    os.kill(drawing.pid, number)
+                time.sleep(0.002)
+
+    stopping = threading.Thread(target=stops_it_often)
+    stopping.start()
+    arrived = 0
+    with suppress(OSError):  # EIO: the process has ended
+        while data := os.read(master, 65_536):
+            arrived += len(data)
+            time.sleep(0.0005)  # a terminal that draws: its buffer is full most of the time
+    stopping.join()
+    os.close(master)
+    assert arrived == BLOCKS * BLOCK
