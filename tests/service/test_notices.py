@@ -293,6 +293,8 @@ async def test_a_fork_tells_nothing_of_its_past(stack: Told, hook: Endpoint) -> 
     (opened,) = await arrived(hook, 1)
     wait_id, path = session["wait"]["id"], f"/v1/sessions/{session['id']}"
     await stack.http.post(f"/v1/waits/{wait_id}/answer", json=ANSWER)
+    # Before its last op the newest is the wait, and a fork from there would wait too.
+    await stack.run_until(session["wait"]["run_id"], "succeeded")
     entries = (await stack.http.get(f"{path}/transcript")).json()["items"]
     last_op = max(one["op"] for one in entries if one["op"] is not None)
     forked = await stack.http.post(f"{path}/fork", json={"to_op": last_op, "reason": "look"})
