@@ -17,6 +17,7 @@ async def test_an_isolated_session_is_decided_where_it_is_and_runs_in_its_own_ho
     routed = await directory.route("s1", note("x"))
     assert (routed.reply, routed.host) == ({"text": "x"}, None)
     await until(lambda: world.executes("s1"))
+    await settle()  # it executes before the directory is told so
     own = world.holder("s1")
     assert own.name.startswith(OWN_HOST_PREFIX)
     assert await directory.locate("s1") == own.name

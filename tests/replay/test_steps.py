@@ -445,7 +445,7 @@ async def test_a_step_given_up_is_abandoned_and_its_result_ignored():
     @task
     async def body(payload: Any) -> str:
         try:
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(0.5):
                 await slow()
         except TimeoutError:
             return "gave up"
