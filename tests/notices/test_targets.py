@@ -55,6 +55,13 @@ def test_targets_are_read_and_cross_a_process_without_secrets(tmp_path: Path) ->
     assert isinstance(targets[3], CommandTarget)
 
 
+def test_mail_to_one_person_names_one_address() -> None:
+    table = tomllib.loads(ALL.replace('["ada@example.com"]', '"ada@example.com"'))["notices"]
+    assert read_targets(table, "helmr.toml") == read_targets(
+        tomllib.loads(ALL)["notices"], "helmr.toml"
+    )
+
+
 HOOK = 'type = "webhook"\nurl = "https://a.example"\nsecret_env = "S"\n'
 MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
 
@@ -81,6 +88,7 @@ MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
         (MAIL + 'user = "u"\npassword_env = "P"\nsecurity = "none"', "in the clear"),
         (MAIL.replace("c@d", "nobody"), "is no address"),
         ('type = "command"\ncommand = []', "command"),
+        ('type = "command"\ncommand = "notify-send Helmr"', "command: it should be a list"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_by_name(text: str, said: str) -> None:

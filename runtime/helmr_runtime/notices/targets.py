@@ -25,7 +25,16 @@ from string import Template
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from helmr import durations, filters
 from helmr.errors import BadDuration, BadFilter, UsageError
@@ -109,6 +118,11 @@ class _Told(_Target):
         return self
 
 
+def _listed(given: Any) -> Any:
+    """One alone need not be a list."""
+    return [given] if isinstance(given, str) else given
+
+
 class WebhookTarget(_Target):
     """An endpoint that takes CloudEvents, signed as Standard Webhooks has it."""
 
@@ -154,7 +168,7 @@ class EmailTarget(_Told):
     password_env: str | None = None
     password_file: Path | None = None
     sender: str = Field(alias="from", min_length=3)
-    to: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)]
+    to: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1, max_length=50)]
 
     @model_validator(mode="after")
     def _check_places(self) -> EmailTarget:
@@ -217,11 +231,17 @@ def _read(name: str, parts: Any, place: str) -> Target:
         path = ".".join(str(part) for part in first["loc"][1:])
         what = f"{path}: " if path else ""
         raise UsageError(
-            f"{place}: [notices.{name}] {what}{first['msg'].removeprefix('Value error, ')}",
+            f"{place}: [notices.{name}] {what}{_said(first)}",
             hint="What a target may say stands in docs/notices.md.",
         ) from error
     except (BadFilter, BadDuration) as error:
         raise UsageError(f"{place}: [notices.{name}] {error.message}", hint=error.hint) from error
+
+
+def _said(error: ErrorDetails) -> str:
+    if error["type"] == "tuple_type":
+        return "it should be a list"  # the file knows no tuples
+    return error["msg"].removeprefix("Value error, ")
 
 
 def to_json(targets: tuple[Target, ...]) -> dict[str, Any]:
