@@ -39,6 +39,7 @@ class Clients:
     def __init__(self, world: World) -> None:
         self._world = world
         self.told: list[tuple[Asked, Any]] = []
+        world.promotion.on_promoted = self._promoted
         self.under_way = 0
         self._sessions: list[tuple[str, str]] = []
         self._tokens: list[str] = []
@@ -314,6 +315,11 @@ class Clients:
                 self._world.told_link(receipt.url, asked.target)
             case _:
                 pass
+
+    def _promoted(self) -> None:
+        """Another ledger is asked from now on: what it has not was lost, and is done anew if it is repeated."""
+        known = self._world.invariants.operations
+        self.told = [one for one in self.told if one[0].operation_id in known]
 
     async def _repeat(self, random: Random) -> None:
         """What was answered once is answered the same again (S-61)."""

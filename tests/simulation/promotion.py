@@ -8,7 +8,7 @@ each with checks of its own, and clients that ask both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from helmr import ids
@@ -54,6 +54,7 @@ class Promotion:
         promote: What the ledger of the follower begins with; None while the primary is there.
         old: The checks of the old ledger.
         era: How often clients have come to another ledger.
+        on_promoted: Called when they do.
     """
 
     def __init__(self, world: World) -> None:
@@ -62,6 +63,7 @@ class Promotion:
         self.promote: Promote | None = None
         self.old: Invariants | None = None
         self.era = 0
+        self.on_promoted: Callable[[], None] = lambda: None
         self._history: list[Entry] = []
         self._old_disk: SimulatedDisk | None = None
         self._old_process: Process | None = None
@@ -129,6 +131,7 @@ class Promotion:
         world.disk.database.stored = copy.promoted()
         world.disk.database.openings = copy.openings
         world.checked_by(self._refolded(copy.offset))
+        self.on_promoted()
         if self._random.random() < 0.6:
             world.later(0.5 + self._random.random() * 3.0, self._start_old)
 
