@@ -166,6 +166,50 @@ async def test_an_adoption_whose_answer_is_lost_is_settled_by_asking_for_the_lea
     assert host.releases == [("s1", "linger")]
 
 
+async def test_an_adoption_that_comes_after_it_was_given_up_is_found_and_its_session_parked(
+    world: World,
+) -> None:
+    directory = await world.directory(hosts=2)
+    host = world.living()[0]
+    world.ledger.add("s1")
+    await host.adopt("s1", command=note("x"), death=None, catalog_hash=world.code_hash)
+    await host.waits("s1")
+    await until(lambda: world.executes("s1") is False)
+    await settle()
+    assert await directory.locate("s1") == host.name
+    await world.clock.advance(31.0, step_s=1.0)
+    assert host.releases == [("s1", "linger")]
+    assert await directory.locate("s1") is None
+
+
+async def test_one_that_another_host_holds_by_then_is_dropped(world: World) -> None:
+    directory = await world.directory(hosts=2)
+    world.ledger.add("s1")
+    late, other = world.living()
+    await directory.route("s1", note("y"))
+    if world.holder("s1") is late:
+        late, other = other, late
+    await late.adopt("s1", command=note("x"), death=None, catalog_hash=world.code_hash)
+    await late.waits("s1")
+    await until(lambda: late.releases == [("s1", "held twice")])
+    assert await directory.locate("s1") == other.name
+
+
+async def test_a_late_report_of_a_session_that_was_parked_binds_nothing(world: World) -> None:
+    directory = await world.directory()
+    world.ledger.add("s1")
+    await directory.route("s1", note("x"))
+    host = world.holder("s1")
+    await world.waits("s1")
+    said = host.sessions["s1"].report
+    await world.clock.advance(31.0, step_s=1.0)
+    assert host.releases == [("s1", "linger")]
+    await host.say(said)
+    await settle()
+    assert await directory.locate("s1") is None
+    assert await _live(directory) == 0
+
+
 async def test_a_lost_answer_to_a_command_that_cannot_be_told_apart_is_said(world: World) -> None:
     directory = await world.directory()
     (host,) = world.living()

@@ -291,6 +291,31 @@ class Bindings:
         elif host.code_hash != self._pool.catalog_hash:
             self.placing.drain(host)
 
+    async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
+        """A host tells of a session that it does not hold, as far as we know.
+
+        It does if an adoption reached it after it was given up for lost: nobody would have the session parked. Else
+        the report was on its way for longer than the session was there.
+        """
+        session_id = report.session_id
+        async with self.lock(session_id):
+            await self._failover.fenced(session_id)
+            while host.is_alive and self._slot_of(host, report) is None:
+                try:
+                    lease = await host.port.lease(session_id)
+                except CallError as error:
+                    self.lost(host, error)
+                    await sleep(self._clock, self._limits.retry_s)
+                    continue
+                if lease is None or lease.epoch != report.epoch or not host.is_alive:
+                    return
+                self._claim(host, lease)
+                break
+        slot = self._slot_of(host, report)
+        if slot is not None and (slot.report is None or slot.report.since <= report.since):
+            slot.report = report
+            self._take(slot, report)
+
     def _retire(self, host: PoolHost, reason: str) -> None:
         self._pool.warnings.show(f"retire:{host.name}", f"{host.name} retires: {reason}")
         self.placing.drain(host)
@@ -317,6 +342,8 @@ class Bindings:
             self._retire(host, report.retiring)
         for one in report.slots:
             slot = self._slot_of(host, one)
+            if slot is None and one.state in (SlotState.BUSY, SlotState.PARKABLE):
+                self._tasks.start(self._look_for(host, one))
             if slot is None or (slot.report is not None and slot.report.epoch > one.epoch):
                 continue
             slot.report = one
