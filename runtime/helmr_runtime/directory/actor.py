@@ -23,6 +23,7 @@ from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
 from helmr_runtime.directory.memory import MemoryBound
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
+from helmr_runtime.directory.reports import Reports
 from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.timing import Limits, Tasks, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
@@ -116,6 +117,9 @@ class DirectoryActor:
             on_unbound=self._bindings.unbind,
         )
         self._bindings.placing = self._placing
+        self._reports = Reports(
+            self._pool, self._bindings, self._placing, self._failover, clock=clock, limits=limits
+        )
         self._resumption = Resumption(self._work, self._bindings, self._placing, self._pool)
         MemoryBound(self._pool, self._placing, self._tasks).watch()
 
@@ -140,6 +144,7 @@ class DirectoryActor:
         await self._work.stop()
         await self._placing.stop()
         await self._bindings.stop()
+        await self._reports.stop()
         await self._failover.stop()
         await self._resumption.stop()
         await self._tasks.stop()
@@ -307,12 +312,12 @@ class DirectoryActor:
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
         """A host has started, or an earlier directory left it behind."""
-        self._bindings.found(host, found)
+        self._reports.found(host, found)
         self._look()
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:
         """A host says what became of its sessions."""
-        self._bindings.report(host, report)
+        self._reports.report(host, report)
 
     def on_death(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
         """A host is dead."""

@@ -21,7 +21,7 @@ from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import Adopted, HostReport, Lease, Occupancy, SlotReport, SlotState
+from helmr_runtime.ports import Adopted, Lease, SlotReport, SlotState
 from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
@@ -282,46 +282,8 @@ class Bindings:
         if epoch is not None:
             self._failover.start_one(slot.session_id, epoch)
 
-    def found(self, host: PoolHost, occupancy: Occupancy) -> None:
-        """A host has started, or an earlier directory left it behind with sessions."""
-        for lease in occupancy.leases:
-            self._claim(host, lease)
-        if occupancy.retiring is not None:
-            self._retire(host, occupancy.retiring)
-        elif host.code_hash != self._pool.catalog_hash:
-            self.placing.drain(host)
-
-    async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
-        """A host tells of a session that it does not hold, as far as we know.
-
-        It does if an adoption reached it after it was given up for lost: nobody would have the session parked. Else
-        the report was on its way for longer than the session was there.
-        """
-        session_id = report.session_id
-        async with self.lock(session_id):
-            await self._failover.fenced(session_id)
-            while host.is_alive and self._slot_of(host, report) is None:
-                try:
-                    lease = await host.port.lease(session_id)
-                except CallError as error:
-                    self.lost(host, error)
-                    await sleep(self._clock, self._limits.retry_s)
-                    continue
-                if lease is None or lease.epoch != report.epoch or not host.is_alive:
-                    return
-                self._claim(host, lease)
-                break
-        slot = self._slot_of(host, report)
-        if slot is not None and (slot.report is None or slot.report.since <= report.since):
-            slot.report = report
-            self._take(slot, report)
-
-    def _retire(self, host: PoolHost, reason: str) -> None:
-        self._pool.warnings.show(f"retire:{host.name}", f"{host.name} retires: {reason}")
-        self.placing.drain(host)
-
-    def _claim(self, host: PoolHost, lease: Lease) -> None:
-        """A host holds a session that this directory did not give it: true unless another does."""
+    def claim(self, host: PoolHost, lease: Lease) -> None:
+        """A host holds a session that this directory did not give it; it has it from now on, unless another does."""
         if lease.session_id in self.holders:
             # One of both is at an old epoch, and the ledger knows which: it refuses what that one writes.
             logger.warning("%s is held twice, by %s too", lease.session_id, host.name)
@@ -336,30 +298,10 @@ class Bindings:
         with suppress(HelmrError):
             await host.port.release(session_id, "held twice")
 
-    def report(self, host: PoolHost, report: HostReport) -> None:
-        """A host says what became of its sessions."""
-        if report.retiring is not None and not host.is_draining:
-            self._retire(host, report.retiring)
-        for one in report.slots:
-            slot = self._slot_of(host, one)
-            if slot is None and one.state in (SlotState.BUSY, SlotState.PARKABLE):
-                self._tasks.start(self._look_for(host, one))
-            if slot is None or (slot.report is not None and slot.report.epoch > one.epoch):
-                continue
-            slot.report = one
-            self._take(slot, one)
-
-    def _slot_of(self, host: PoolHost, report: SlotReport) -> Slot | None:
-        """The slot that a report is about; None if that adoption is over. A slot being adopted has no epoch yet."""
-        adoption = (report.session_id, report.epoch)
-        known = self.holders.get(report.session_id)
-        if known is not None and known.host is host and known.epoch == report.epoch:
-            return known
-        ending = (slot for slot in host.slots if slot.stage is Stage.ENDING)
-        found = next((s for s in ending if (s.session_id, s.epoch) == adoption), None)
-        if found is not None:
-            return found
-        return known if known is not None and known.host is host and known.epoch is None else None
+    def take(self, slot: Slot, report: SlotReport) -> None:
+        """A host says what the session of that slot does."""
+        slot.report = report
+        self._take(slot, report)
 
     def _take(self, slot: Slot, report: SlotReport) -> None:
         if report.state is SlotState.GONE:
