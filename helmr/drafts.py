@@ -80,7 +80,7 @@ class DraftStore:
                 return None
             parts = json.loads(path.read_text(encoding="utf-8"))
             return _draft(parts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 

@@ -238,6 +238,16 @@ def test_a_checkpoint_keeps_which_rungs_fired_and_whom_it_was_assigned_to() -> N
     assert hour_of(story.wait.default_at) == 4
 
 
+def test_what_comes_when_a_default_was_due_is_not_late_for_a_wait_before() -> None:
+    story = Story().execute()
+    story.open_wait(1, timeout_s=60)
+    after(story, 1).deadline()
+    details = WaitDetails(ladder=rungs_json([ladder.default("1h", "no")], JSON, None))
+    story.open_wait(2, details=details)
+    after(story, 3)  # nobody has looked at the clock
+    assert story.send("yes")["outcome"] == "buffered"
+
+
 def test_a_ladder_of_before_they_were_climbed_is_only_shown() -> None:
     opened = {"wait_id": "wait_1", "kind": "input", "ladder": [{"do": "remind", "after_s": 1.0}]}
     assert Ladder.of(opened) is None

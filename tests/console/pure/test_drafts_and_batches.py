@@ -56,9 +56,10 @@ def test_a_draft_comes_back_as_it_was_and_is_private(tmp_path: Path) -> None:
     assert store.load("wait_1", "abc") is None
 
 
-def test_a_damaged_draft_is_no_draft(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"wait_id": ', "[" * 100_000], ids=["cut", "deep"])
+def test_a_damaged_draft_is_no_draft(tmp_path: Path, text: str) -> None:
     store = DraftStore(tmp_path)
-    (tmp_path / "wait_1.abc.json").write_text('{"wait_id": ')
+    (tmp_path / "wait_1.abc.json").write_text(text)
     assert store.load("wait_1", "abc") is None
 
 

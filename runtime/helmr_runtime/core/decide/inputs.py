@@ -88,7 +88,7 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
             accepted,
             wait,
             context,
-            timed_out_now=has_ended and before[-1].kind is EntryKind.WAIT_TIMED_OUT,
+            ended_now=before[-1].kind if has_ended else None,
         )
     )
     ahead = sum(
@@ -306,10 +306,10 @@ def _unfulfilled(
     wait: Wait | None,
     context: Context,
     *,
-    timed_out_now: bool,
+    ended_now: EntryKind | None,
 ) -> SendOutcome:
     run = state.active_run
-    if run is not None and _was_late(state, run, accepted, context, timed_out_now):
+    if run is not None and _was_late(state, run, accepted, context, ended_now):
         return SendOutcome.LATE
     if wait is not None and wait.kind == "input" and wait.stream == accepted.stream:
         return SendOutcome.UNMATCHED
@@ -317,12 +317,17 @@ def _unfulfilled(
 
 
 def _was_late(
-    state: SessionState, run: Run, accepted: _Accepted, context: Context, timed_out_now: bool
+    state: SessionState,
+    run: Run,
+    accepted: _Accepted,
+    context: Context,
+    ended_now: EntryKind | None,
 ) -> bool:
+    """The newest wait that would have taken it has timed out (S-25). `ended_now`: how the open one has just ended."""
     stream, correlation_id = accepted.stream, accepted.correlation_id
-    due = state.wait if timed_out_now else None
-    if _taker(state, due, stream, correlation_id, accepted.data, context) is not None:
-        return True
+    ended = state.wait if ended_now is not None else None
+    if _taker(state, ended, stream, correlation_id, accepted.data, context) is not None:
+        return ended_now is EntryKind.WAIT_TIMED_OUT
     candidates = [
         run.closed_waits[key]
         for key in {(stream, correlation_id), (stream, None)}
