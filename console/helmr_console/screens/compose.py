@@ -107,9 +107,11 @@ class ComposeScreen(SubmitScreen):
         self.console.background.start(self.keep(), group="draft")
 
     async def keep(self, *, sent: bool = False) -> None:
-        """Write the draft now."""
-        name = self.draft_name()
+        """Write the draft now; once it was accepted there is none, also for who was told of typing only then."""
+        name, outcome = self.draft_name(), self.submission.outcome
         if name is None or self.form is None or not (self.form.is_touched() or sent):
+            return
+        if outcome is not None and outcome.is_done:
             return
         is_operation = sent or self.submission.tried
         draft = self.draft_of(name, self.submission.operation_id if is_operation else None)
