@@ -27,20 +27,25 @@ LOOKS = 50
 """Of each process, over the whole run."""
 
 SHARE = 0.1
-SPARE_MB = 8.0
-"""What a process may have grown between the second fifth of the time and the last."""
+SPARE_MB, SPARE_AT_FIRST_MB = 8.0, 24.0
+"""What a process may have grown between the second fifth of the time and the last. In the first half minute the ledger
+still fills what it keeps of ended sessions (10,000 of them at most), and the engine its buffers: 15 to 19 MB at 30
+sessions a second."""
 
 SOAK_S = float(os.environ.get("HELMR_GROWTH_S", "600"))
 log = logging.getLogger("helmr.tests")
 
 
 @pytest.mark.parametrize(
-    "seconds",
-    [pytest.param(30.0, marks=pytest.mark.long), pytest.param(SOAK_S, marks=pytest.mark.soak)],
+    ("seconds", "spare_mb"),
+    [
+        pytest.param(30.0, SPARE_AT_FIRST_MB, marks=pytest.mark.long),
+        pytest.param(SOAK_S, SPARE_MB, marks=pytest.mark.soak),
+    ],
     ids=["short", "soak"],
 )
 def test_no_process_grows_and_no_run_is_left_behind(
-    make_runtime: Callable[..., LiveRuntime], seconds: float
+    make_runtime: Callable[..., LiveRuntime], seconds: float, spare_mb: float
 ) -> None:
     live = make_runtime(tasks=Path(host_tasks.__file__), hosts=1, sessions_per_host=100)
     over = threading.Event()
@@ -57,7 +62,7 @@ def test_no_process_grows_and_no_run_is_left_behind(
     for name, sizes_mb in sorted(looks.items()):
         early, late = fifth(sizes_mb, 1), fifth(sizes_mb, 4)
         log.info("%s: %.0f MB in the second fifth, %.0f MB in the last", name, early, late)
-        if late > early * (1 + SHARE) + SPARE_MB:
+        if late > early * (1 + SHARE) + spare_mb:
             grown.append(f"{name}: from {early:.0f} to {late:.0f} MB")
     assert count > seconds
     assert grown == []
