@@ -78,7 +78,8 @@ async def test_methods_are_steps_with_their_object() -> None:
         started = [e.body for e in await session.transcript() if e.kind == "step.started"]
     assert made == ["ada", "ada"], "once each, however often it was replayed"
     assert [one["name"] for one in started][:3] == ["charge", "charge", "refund"]
-    assert not any("ada" in str(one) for one in started), "the object is not recorded"
+    recorded = [{**one, "step_key": ""} for one in started]  # hexadecimal digits may spell it
+    assert not any("ada" in str(one) for one in recorded), "the object is not recorded"
 
 
 async def test_outside_a_run_they_just_run() -> None:
