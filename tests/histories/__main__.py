@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 
 from tests.figures import record
 from tests.histories import campaign, checker, history
+from tests.histories.nemesis import BETWEEN_S
 from tests.histories.taking import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     for one in (run, many):
         one.add_argument("--clients", type=int, default=32)
         one.add_argument("--sessions", type=int, default=40)
+        one.add_argument(
+            "--between-s", type=float, default=BETWEEN_S, help="between two faults, at most"
+        )
     judge = commands.add_parser("check", help="check kept histories")
     judge.add_argument("files", type=Path, nargs="+")
     return parser
@@ -72,6 +77,7 @@ def _campaign(options: argparse.Namespace, command: str) -> int:
             seconds=options.seconds,
             clients=options.clients,
             sessions=options.sessions,
+            between_s=options.between_s,
         ),
     )
     is_as_promised = wanted.run()
@@ -83,6 +89,8 @@ def _campaign(options: argparse.Namespace, command: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    # A shell starts what runs in its background with this ignored, and a campaign ends its histories by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     plan = Plan(
         seed=options.seed,
         seconds=options.seconds,
@@ -91,6 +99,7 @@ def _run(options: argparse.Namespace) -> int:
         sessions=options.sessions,
         has_faults=not options.calm,
         in_process=options.in_process,
+        between_s=options.between_s,
         logs=options.out.with_suffix(".logs"),
     )
     row = campaign.take_one(plan, options.out)

@@ -177,7 +177,7 @@ def next_seed(taken: set[int], running: set[int]) -> int:
 
 
 def start(
-    seed: int, *, folder: Path, seconds: float, clients: int, sessions: int
+    seed: int, *, folder: Path, seconds: float, clients: int, sessions: int, between_s: float
 ) -> subprocess.Popen[bytes]:
     """Take and judge a history in a process of its own; what it says is in the folder."""
     with (folder / f"history-{seed:04}.log").open("wb") as log:
@@ -185,7 +185,7 @@ def start(
             [
                 sys.executable, "-m", "tests.histories", "run", f"--seed={seed}",
                 f"--seconds={seconds}", f"--clients={clients}", f"--sessions={sessions}",
-                f"--out={folder / f'history-{seed:04}.parquet'}",
+                f"--between-s={between_s}", f"--out={folder / f'history-{seed:04}.parquet'}",
                 *(["--in-process"] if is_in_process(seed) else []),
             ],
             cwd=ROOT,

@@ -29,8 +29,9 @@ HOST_NAME = "ray::ActorHost"
 RAY = ("gcs_server", "raylet")
 AT_THE_SAME_TIME = (2, 2, 3, 4)
 """So many parts are killed together."""
-CALM_S = (0.1, 4.5)
-"""Between two faults, once a write that began after the first was acknowledged."""
+BETWEEN_LEAST_S = 0.1
+BETWEEN_S = 4.5
+"""Between two faults at most, once a write that began after the first was acknowledged."""
 AT_ONCE = 0.25
 """So often the next fault does not wait for that."""
 BACK_S = 60.0
@@ -54,6 +55,15 @@ Fault = Callable[[], Awaitable[Done]]
 
 class NotBack(AssertionError):
     """Nothing was acknowledged within the time that a runtime has to come back after a fault."""
+
+
+async def whole(work: Callable[[], object]) -> None:
+    """Do it in a thread, to its end even if this is cancelled: what it starts is to be ended after it."""
+    thread = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(thread)
+    finally:
+        await asyncio.wait([thread])
 
 
 @contextmanager
@@ -96,13 +106,22 @@ class Nemesis:
         wire: What clients reach it by.
         world: The clients', whose history faults are part of.
         means: What there is to do it with.
+        between_s: How long it leaves the runtime alone after a fault, at most.
     """
 
     def __init__(
-        self, live: LiveRuntime, wire: Wire, world: World, means: Means, *, in_process: bool
+        self,
+        live: LiveRuntime,
+        wire: Wire,
+        world: World,
+        means: Means,
+        *,
+        in_process: bool,
+        between_s: float = BETWEEN_S,
     ) -> None:
         self._live = live
         self._in_process = in_process
+        self._between_s = between_s
         self._wire = wire
         self._world = world
         self._means = means
@@ -129,7 +148,7 @@ class Nemesis:
             ]  # fmt: skip
             if what and self._random.random() >= AT_ONCE:
                 await self._back(", ".join(what), is_over)
-            await asyncio.sleep(self._random.uniform(*CALM_S))
+            await asyncio.sleep(self._random.uniform(BETWEEN_LEAST_S, self._between_s))
         if clock is not None:
             clock.set(0.0)
 
@@ -206,7 +225,7 @@ class Nemesis:
 
     async def _kill_all(self) -> Done:
         await asyncio.to_thread(self._live.kill_all)
-        await asyncio.to_thread(self._live.start)
+        await whole(self._live.start)
         return ("kill everything",)
 
     async def _kill_ray(self) -> Done:
@@ -217,7 +236,7 @@ class Nemesis:
             return ()
         kill(found)
         await asyncio.to_thread(self._live.ended_with, "Ray has died")
-        await asyncio.to_thread(self._live.start)
+        await whole(self._live.start)
         return (f"kill {server}",)
 
     async def _pause(self) -> Done:

@@ -17,7 +17,7 @@ from tests import preloaded
 from tests.histories import history_tasks
 from tests.histories.clients import HistoryClient, World
 from tests.histories.history import Call, Kind
-from tests.histories.nemesis import Means, Nemesis, small_disk
+from tests.histories.nemesis import BETWEEN_S, Means, Nemesis, small_disk, whole
 from tests.histories.stepped_clock import SteppedClock
 from tests.histories.wire import Wire
 from tests.ledger import failing_sync
@@ -41,6 +41,7 @@ class Plan:
         sessions: How many are live at once.
         has_faults: Whether anything is done to the runtime.
         in_process: Whether it is all in one process.
+        between_s: How long it is left alone between two faults, at most.
         logs: Where the runtime's logs are kept if no history comes of it.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     sessions: int = 40
     has_faults: bool = True
     in_process: bool = False
+    between_s: float = BETWEEN_S
     logs: Path | None = None
 
 
@@ -98,7 +100,7 @@ async def _take(folder: Path, plan: Plan) -> Taken:
             clock=clock,
         )
         try:
-            await asyncio.to_thread(live.start)
+            await whole(live.start)
             return await _taken(live, means, plan)
         except BaseException:
             if plan.logs is not None:
@@ -132,7 +134,9 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
         clients = [
             HistoryClient(number, url, key, world, ran, wall_ns) for number in range(plan.clients)
         ]
-        nemesis = Nemesis(live, wire, world, means, in_process=plan.in_process)
+        nemesis = Nemesis(
+            live, wire, world, means, in_process=plan.in_process, between_s=plan.between_s
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 is_over = _ending(world, plan)

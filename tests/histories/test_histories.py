@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.histories import checker
+from tests.histories import campaign, checker
 from tests.histories.history import Call, Kind, Outcome
 from tests.histories.taking import Plan, Taken, take
+from tests.stack.live import START_S, descendants, is_alive, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
 WRITES = (Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE)
@@ -44,3 +48,17 @@ def test_a_runtime_of_many_processes_keeps_its_promises_under_faults() -> None:
     assert found.unfinished == 0
     assert len(found.faults) > 3
     assert all(acknowledged(found.calls)[kind] for kind in WRITES)
+
+
+@pytest.mark.timeout(240)
+def test_one_that_a_shell_has_in_its_background_can_be_ended_and_ends_its_runtime(
+    tmp_path: Path,
+) -> None:
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-m", "tests.histories"]
+    told = ["run", "--in-process", "--calm", "--seconds=200", f"--out={tmp_path / 'one.parquet'}"]
+    with subprocess.Popen([*ignoring, *told], cwd=campaign.ROOT, start_new_session=True) as one:
+        below = until(lambda: descendants(one.pid), within_s=START_S, what="its runtime")
+        one.send_signal(signal.SIGINT)
+        assert one.wait(campaign.END_S) != 0
+    assert not any(is_alive(pid) for pid in below)
+    assert not (tmp_path / "one.parquet").exists()

@@ -212,7 +212,7 @@ class LiveRuntime:
     def pids(self) -> list[int]:
         """The supervisor and everything below it."""
         assert self._process is not None
-        return [self._process.pid, *_descendants(self._process.pid)]
+        return [self._process.pid, *descendants(self._process.pid)]
 
     def hosts(self) -> list[dict[str, Any]]:
         """The hosts, as the directory sees them."""
@@ -233,7 +233,7 @@ class LiveRuntime:
     def pid_of(self, kind: str) -> int:
         """The process of ledger, directory or gateway."""
         path = self.data_dir / "logs" / f"helmr-{kind}.log"
-        for pid in _descendants(self.pids()[0]):
+        for pid in descendants(self.pids()[0]):
             try:
                 for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                     if descriptor.readlink() == path:
@@ -329,7 +329,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
+    """All processes below one."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

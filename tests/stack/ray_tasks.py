@@ -98,6 +98,16 @@ async def tripled(number: int) -> int:
     return found
 
 
+@ray.remote(runtime_env={"env_vars": {"COLOUR": "green"}})
+def coloured() -> str:
+    return os.environ["COLOUR"]
+
+
+@step
+async def environed() -> str:
+    return await coloured.remote()
+
+
 @step
 async def raised(number: int) -> int:
     return await raises.remote(number)
@@ -162,6 +172,8 @@ async def ray_step(payload: dict[str, str]) -> Any:
     match payload["step"]:
         case "raises":
             return await raised(3)
+        case "environed":
+            return await environed()
         case "raises-again":
             return await raised_again(payload["name"])
         case "dies":

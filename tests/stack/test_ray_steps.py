@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from tests.stack.live import LiveRuntime, kill, until
+from tests.stack.live import LiveRuntime, command, kill, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.allows_blocking]
 
@@ -33,6 +35,19 @@ def test_the_task_of_the_page_trains_and_asks(shared: LiveRuntime) -> None:
     assert wait.subject == "Publish a model with loss 0.50?"
     shared.client.waits.answer(wait.id, True)
     assert shared.ended(session_id).result.startswith("models/")
+
+
+def test_a_remote_function_may_want_an_environment_which_rays_agent_makes_then(
+    shared: LiveRuntime,
+) -> None:
+    """Until then nothing of it is there but a process that holds its port."""
+    python = f"{sys.executable} -I -S "
+    quiet = {pid: command(pid) for pid in shared.pids() if command(pid).startswith(python)}
+    [holder] = [pid for pid, told in quiet.items() if "ray_agents.py until-asked" in told]
+    run = shared.ended(shared.begin("ray-step", {"step": "environed"}))
+    assert (run.error, run.result) == (None, "green")
+    assert command(holder) == "ray::RuntimeEnvAgent"
+    assert shared.ended(shared.begin("ray-step", {"step": "environed"})).result == "green"
 
 
 def test_what_a_remote_function_raises_is_the_steps_failure(shared: LiveRuntime) -> None:
