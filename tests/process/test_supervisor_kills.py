@@ -99,6 +99,21 @@ def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -
 
 
 @pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+def test_a_shared_actor_is_back_before_anybody_asks_for_it(
+    runtime: Runtime, client: Client, name: str
+) -> None:
+    """Whoever started it, and would ask, is stopped."""
+    session, supervisor = asked(client), runtime.pids()["supervisor"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(runtime.pids()[name], signal.SIGKILL)
+        answer(client, session)
+        assert_succeeds(session)
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
 def test_a_shared_actor_that_is_stopped_is_replaced(
     runtime: Runtime, client: Client, name: str
 ) -> None:

@@ -1,7 +1,6 @@
 """The one class that Ray runs: builds the actor of its name at the first call, and serves calls to it.
 
-So a constructor can't fail, which would end a Ray actor for good, and a restarted actor sets itself
-up when it is asked.
+So a constructor can't fail, which would end a Ray actor for good. One that Ray has restarted does not wait to be asked.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.process.terminal import log_to
 from helmr_runtime.rpc.protocol import HOST_PREFIX, Failure, kind_of, serve
-from helmr_runtime.rpc.ray import RayCalls, wake
+from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_calls import SocketCalls
 from helmr_runtime.rpc.socket_server import SocketServer
 from helmr_runtime.rpc.sockets import socket_path
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 COLLECTS = (5_000, 10, 5)
 """The collector's thresholds: by CPython's an answer, of sixteen at once, took a seventh more processor time; by higher
 ones a host kept 20 MB more of what sessions had left."""
+
+WAKE_PAUSE_S = 0.5
 
 
 class ActorHost:
@@ -45,17 +46,17 @@ class ActorHost:
         self._target: object | None = None
         self._building = asyncio.Lock()
         self._is_set_up = False
-        if spec.is_joined and not name.startswith(HOST_PREFIX):
-            # No supervisor asks for it after a restart.
-            wake(name)
+        self._waking = (
+            asyncio.get_running_loop().create_task(self._wake()) if self._is_restarted() else None
+        )
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Serve one call; what fails is a `Failure`.
 
-        Six are the host's own: `build` returns when the actor is built; `wake` says
-        whether it could be; `forever` never returns, it fails when this process ends; `spec` is
-        what it is built from; `call_counts` is `{"kind.method": {"all": calls made from here,
-        "frames": those that went as frames}}`; `large_answer` is one that was too large for a frame.
+        Five are the host's own: `build` returns when the actor is built; `forever` never returns,
+        it fails when this process ends; `spec` is what it is built from; `call_counts` is
+        `{"kind.method": {"all": calls made from here, "frames": those that went as frames}}`;
+        `large_answer` is one that was too large for a frame.
         """
         if method == "call_counts":
             return self._call_counts()
@@ -63,8 +64,6 @@ class ActorHost:
             return self._server.take_large(*args)
         if method == "spec":
             return self._spec.to_json()
-        if method == "wake":
-            return await self._wake()
         try:
             target = self._target or await self._build()
         except HelmrError as error:
@@ -75,14 +74,19 @@ class ActorHost:
             await asyncio.Event().wait()
         return await serve(target, method, args, kwargs)
 
-    async def _wake(self) -> bool:
-        """Whether it is built, after one more try."""
-        try:
-            await self._build()
-        except HelmrError as error:
-            logger.warning("%s is not up yet: %s", self._name, error)
-            return False
-        return True
+    def _is_restarted(self) -> bool:
+        """Ray has started this actor before: one that exists once, and has left its pid."""
+        is_one_of_many = self._name.startswith(HOST_PREFIX)
+        return not is_one_of_many and self._spec.pid_path(self._name).exists()
+
+    async def _wake(self) -> None:
+        """Build it before anybody asks: a call from elsewhere learns of a death by Ray, which takes a second."""
+        while self._target is None:
+            try:
+                await self._build()
+            except HelmrError as error:
+                logger.warning("%s is not up yet: %s", self._name, error)
+                await asyncio.sleep(WAKE_PAUSE_S)
 
     async def _build(self) -> object:
         async with self._building:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -44,9 +42,6 @@ NAMESPACE = "helmr"
 """The Ray namespace of every actor; names are unique in it."""
 
 RUN_ON_WITHIN_S = 20.0
-
-WAKE_WITHIN_S = 5.0
-WAKE_PAUSE_S = 0.5
 
 HANDLES_MAX = 1_000
 """Cached handles; more than any pool, so that dropping all of them is rare."""
@@ -145,26 +140,6 @@ class RayCalls:
             self._handles.clear()
         self._handles[actor] = handle
         return handle
-
-
-def wake(name: str) -> None:
-    """Have the actor of that name, which this process is to become, built once it has been constructed.
-
-    Ray runs nothing but a constructor when it restarts an actor. A call from here may be lost on the
-    way (a restarted actor's first call to itself was, measured): it is repeated until it is answered.
-    """
-    threading.Thread(target=_wake, args=(name,), name="wake", daemon=True).start()
-
-
-def _wake(name: str) -> None:
-    while True:
-        try:
-            handle: Any = ray.get_actor(name, namespace=NAMESPACE)
-            if ray.get(handle.call.remote("wake"), timeout=WAKE_WITHIN_S):
-                return
-        except (RayError, ValueError) as error:
-            logger.info("%s is not awake: %s", name, _first_line(error))
-        time.sleep(WAKE_PAUSE_S)
 
 
 def this_node() -> str:

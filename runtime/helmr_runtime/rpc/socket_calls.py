@@ -23,7 +23,7 @@ from helmr_runtime.rpc.protocol import (
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSent, Sockets
 
-BY_RAY = frozenset({"build", "forever", "spec", "wake"})
+BY_RAY = frozenset({"build", "forever", "spec"})
 """What is asked of an actor's process, not of the actor; `forever` tells of a death."""
 
 ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})

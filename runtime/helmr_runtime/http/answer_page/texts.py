@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import nh3
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from helmr.durations import spell
 from helmr.models import BODY_MAX_BYTES
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]"
@@ -56,7 +59,7 @@ def markdown_html(text: str) -> Markup:
     out, since loading one tells a third party that the page was read.
     """
     source = _HIDDEN.sub("\ufffd", text[:BODY_MAX_BYTES].replace("\r\n", "\n").replace("\r", "\n"))
-    html = _PARSER.render(source)
+    html = _parser().render(source)
     return Markup(  # nh3 is what makes it safe
         nh3.clean(
             html,
@@ -74,14 +77,14 @@ def _shift_headings(tokens: list[Token]) -> None:
             token.tag = f"h{min(6, int(token.tag[1:]) + _HEADING_SHIFT)}"
 
 
-def _make_parser() -> MarkdownIt:
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - a ninth of what the gateway imports, for pages with a text
+
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING_MAX})
     parser.enable(["table", "strikethrough"]).disable("image")
     parser.core.ruler.push("shift_headings", lambda state: _shift_headings(state.tokens))
     return parser
-
-
-_PARSER = _make_parser()
 
 
 _MONTHS = (
