@@ -14,9 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
 from tests.figures import record
-from tests.model.commands import COMMANDS, LATE, Generator
+from tests.model.commands import COMMANDS, Generator
 from tests.model.compare import report
 from tests.model.core_door import in_core
+from tests.model.random_code import LATE
 
 AT_ONCE = 500
 """Sequences of one piece of work."""

@@ -15,7 +15,9 @@ from typing import Any
 
 from helmr import auth, ids
 from helmr.client import AsyncClient
+from helmr.client.calls import post_call
 from helmr.errors import HelmrError, UsageError
+from helmr.models import SendReceipt, TokenAnswerReceipt
 from helmr.testing import Harness
 from tests.model.compare import Reply, stored_difference
 from tests.model.lines import Lines
@@ -64,6 +66,7 @@ class ClientDoor:
         self.seqs: dict[str, int] = {}
         self.operations: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
+        self.linked: dict[str, str] = {}
         self.expired: set[str] = set()
         self._tokens: dict[str, Any] = {}
 
@@ -235,7 +238,10 @@ class ClientDoor:
 
     async def do_answer(self, *, wait: str, data: Any, **more: Any) -> Reply:
         """Answer."""
-        receipt = await self.client.waits.answer(self.real(wait), data, **more)
+        return self.answered(await self.client.waits.answer(self.real(wait), data, **more))
+
+    def answered(self, receipt: Any) -> Reply:
+        """An answer's receipt."""
         if not hasattr(receipt, "token_id"):
             return self.sent(receipt)
         return {
@@ -244,6 +250,34 @@ class ClientDoor:
             "wait": self.name(receipt.wait_id),
             "run": self.name(receipt.run_id),
         }
+
+    async def do_link(
+        self, *, wait: str, person: str, expires_in: int | None = None, **more: Any
+    ) -> Reply:
+        """Make a link."""
+        lasts = expires_in / 1000 if expires_in is not None else None
+        made = await self.client.waits.link(
+            self.real(wait), person=person, expires_in=lasts, **more
+        )
+        self.lines.name(made.id, "l")
+        name = self.name(made.id)
+        assert name is not None
+        self.secrets[name] = made.url.rpartition("/")[2]
+        self.linked[name] = made.wait_id
+        return {"link": name, "person": made.person}
+
+    async def do_answer_link(
+        self, *, link: str, data: Any, operation_id: str | None = None
+    ) -> Reply:
+        """What a program does that was given the link."""
+        path = f"/v1/links/{self.secrets[link]}"
+        call = post_call(path, SendReceipt | TokenAnswerReceipt, {"data": data}, operation_id)
+        return self.answered(await self.client._transport.call(call))
+
+    async def do_unlink(self, *, link: str, **more: Any) -> Reply:
+        """Revoke one."""
+        found = await self.client.waits.unlink(self.linked[link], link_id=self.real(link), **more)
+        return {"link": self.name(found.id), "is_live": found.is_live}
 
     async def do_assign(self, *, wait: str, assignee: str | None, **more: Any) -> Reply:
         """Say whom it concerns."""

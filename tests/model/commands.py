@@ -12,12 +12,10 @@ from random import Random
 from typing import Any
 
 from tests.model.naive import STREAMS, TASKS, Model, Unknown
+from tests.model.random_code import CODE_MAX, PEOPLE, Scripts, Times
 from tests.model.things import PublicToken, Session
 
-PEOPLE = ("ada", "bob")
 SENTS = ("a", "b", " a ", None, None)
-HOUR_MS = 3_600_000
-SHORT_MS = 50
 PASSES_MS = 5_000
 """What passes by itself between two commands of a real runtime: longer than all short timeouts of a tree of runs."""
 
@@ -28,9 +26,6 @@ ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend")
 SESSIONS_MAX = 4
 FORKS_MAX = 3
 """More sessions than these are not forked."""
-
-CODE_MAX = 5
-CHILDREN_DEEP = 2
 
 
 @dataclass(frozen=True)
@@ -44,40 +39,13 @@ class Command:
         return f"{self.kind}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
 
 
-@dataclass(frozen=True)
-class Times:
-    """What a generator may do with time.
-
-    Attributes:
-        name: `fake`, `late` or `real`.
-        timeouts: Of waits and timers, milliseconds.
-        rungs: When those of a ladder come.
-        advances: How far the clock is moved; none where time passes by itself.
-        is_late: The clock may also be late: time passes, and nothing rings.
-    """
-
-    name: str
-    timeouts: tuple[int, ...]
-    rungs: tuple[int, ...]
-    advances: tuple[int, ...] = ()
-    is_late: bool = False
-
-
-RUNGS = (500, 1_000, 1_000, 29_000, 30_000, HOUR_MS)
-FAKE = Times(
-    "fake", (1_000, 30_000, HOUR_MS), RUNGS, (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS)
-)
-LATE = Times("late", FAKE.timeouts, RUNGS, FAKE.advances, is_late=True)
-REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS), (10, 20, HOUR_MS, HOUR_MS + 1))
-"""A real runtime's timeouts: one that has passed before the next command, one that never does."""
-
-
 class Generator:
     """One sequence, command by command. `made` may be asked of a model that has met all of it so far."""
 
     def __init__(self, seed: int, times: Times) -> None:
         self.random = Random(seed)
         self.times = times
+        self.scripts = Scripts(self.random, times)
         self.model = Model()
 
     def sequence(self, count: int) -> list[Command]:
@@ -102,89 +70,6 @@ class Generator:
             args["operation"] = f"o{self.random.randrange(4)}"
         return Command(kind, args)
 
-    # --- code -------------------------------------------------------------------------------------
-
-    def code(self, given: int, depth: int = 0, level: int = 0) -> list[Any]:
-        """A script. `depth`: how often it has gone on as another, `level`: of how many parents' child it is."""
-        made = children = 0
-        code: list[Any] = []
-        for _ in range(self.random.randint(0, CODE_MAX - level)):
-            kind = self.random.choices(list(_CODE), list(_CODE.values()))[0]
-            if kind == "create":
-                made += 1
-            if kind == "child":
-                if level == CHILDREN_DEEP:
-                    continue
-                children += 1
-                task, leaves = self.random.choice(TASKS), self.chance(0.3)
-                code.append([kind, task, self.code(given, depth, level + 1), leaves])
-                continue
-            if kind == "join":
-                if children:
-                    # A child's own timers may come at the same time, where that passes by itself.
-                    ends = self.random.choice([max(self.times.timeouts), None])
-                    if self.times.advances:
-                        ends = self.random.choice([self.timeout(), None])
-                    code.append([kind, self.random.randrange(children), ends, self.chance(0.6)])
-                continue
-            if kind == "await" and made + given == 0:
-                kind = "wait"
-            if kind == "continue":
-                if depth < 2:
-                    code.append(["continue", self.code(given, depth + 1, level)])
-                return code
-            code.append([kind, *self.arguments(kind, given, made)])
-            if kind == "raise":
-                return code
-        return code
-
-    def arguments(self, kind: str, given: int, made: int) -> list[Any]:
-        """Of an instruction."""
-        one, timeout = self.random.choice, self.timeout
-        match kind:
-            case "wait":
-                stream, ends = one(STREAMS), one([timeout(), None])
-                desk = self.desk(ends, is_number=stream == "numbers")
-                return [stream, one(["a", "b", None, None]), ends, desk]
-            case "await":
-                is_given = self.random.randrange(given + made) < given
-                index = self.random.randrange(given if is_given else made)
-                pinned, ends = self.random.random() < 0.3, one([timeout(), None])
-                desk = self.desk(ends, is_number=pinned)
-                return ["given" if is_given else "own", index, ends, pinned, desk]
-            case "create" | "sleep":
-                return [timeout()]
-            case "step":
-                return [one([0, 1, 2]), one([0, 0, 1, 2]), self.random.random() < 0.3]
-            case "output":
-                return [self.random.randrange(3)]
-            case "peek" | "public":
-                return [one(STREAMS)]
-            case _:
-                return []
-
-    def desk(self, ends: int | None, *, is_number: bool) -> Any:
-        """Whom a wait concerns, and its ladder; mostly nobody, and none."""
-        if self.chance(0.6):
-            return None
-        one = self.random.choice
-        rungs: list[Any] = []
-        for _ in range(self.random.randint(0, 3)):
-            do, after = one(["remind", "assign", "default"]), one(self.times.rungs)
-            # What is counted from an assignment depends on how late that was.
-            since = one(["opened", "assigned"]) if self.times.advances else "opened"
-            is_default = any(rung[0] == "default" for rung in rungs)
-            if do == "default" and (is_default or (ends is not None and after >= ends)):
-                do = "remind"
-            value = 1 if is_number else one([1, "x"])
-            what = {"default": value, "assign": one(PEOPLE)}.get(do)
-            rungs.append([do, after, since, what])
-        return [one([*PEOPLE, None]), rungs]
-
-    def timeout(self) -> int:
-        """Of a wait, a timer or a token."""
-        return self.random.choice(self.times.timeouts)
-
     # --- commands ---------------------------------------------------------------------------------
 
     def session(self) -> str:
@@ -207,7 +92,7 @@ class Generator:
             return None
         given = [t.id for t in self.model.tokens.values() if self.chance(0.5)]
         task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
-        code: Any = "nonsense" if self.chance(0.03) else self.code(len(given))
+        code: Any = "nonsense" if self.chance(0.03) else self.scripts.code(len(given))
         args: dict[str, Any] = {"task": task, "code": code, "tokens": given}
         known = [one for one in self.model.sessions.values() if one.external_id or one.key]
         if known and self.chance(0.4):
@@ -251,6 +136,30 @@ class Generator:
         wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
         return {"wait": wait.id, "data": self.data()}
 
+    def link(self) -> dict[str, Any] | None:
+        """Rather for a wait that is pending."""
+        answered = self.answer()
+        if answered is None:
+            return None
+        args = {"wait": answered["wait"], "person": self.random.choice(PEOPLE)}
+        if self.times.advances and self.chance(0.3):
+            args["expires_in"] = self.scripts.timeout()
+        return args
+
+    def answer_link(self) -> dict[str, Any] | None:
+        """Rather one whose wait is pending."""
+        found = self.unlink()
+        return found and {**found, "data": self.data()}
+
+    def unlink(self) -> dict[str, Any] | None:
+        """Rather one whose wait is pending."""
+        links = [one for one in self.model.public_tokens.values() if one.wait is not None]
+        pending = [
+            one for one in links if self.model.wait_named(str(one.wait))[1].status == "pending"
+        ]
+        chosen = pending if pending and self.chance(0.7) else links
+        return {"link": self.random.choice(chosen).id} if chosen else None
+
     def assign(self) -> dict[str, Any] | None:
         """Rather a wait that is pending."""
         answered = self.answer()
@@ -265,7 +174,10 @@ class Generator:
         session = self.random.choice(idle) if idle and self.chance(0.8) else self.session()
         if self.chance(0.4):
             return {"session": session}
-        return {"session": session, "code": "nonsense" if self.chance(0.1) else self.code(0)}
+        return {
+            "session": session,
+            "code": "nonsense" if self.chance(0.1) else self.scripts.code(0),
+        }
 
     def some_run(self, wanted: Callable[[Session], bool]) -> dict[str, Any]:
         """Rather the newest of a session that is as wanted."""
@@ -326,7 +238,7 @@ class Generator:
 
     def create_token(self) -> dict[str, Any]:
         """A client's token."""
-        return {"timeout": self.timeout(), "is_integer": self.chance(0.3)}
+        return {"timeout": self.scripts.timeout(), "is_integer": self.chance(0.3)}
 
     def token(self) -> str | None:
         """One, rather one that is pending."""
@@ -368,7 +280,7 @@ class Generator:
         if self.chance(0.6):
             args["max_uses"] = self.random.choice([1, 1, 2])
         if self.times.advances and self.chance(0.3):
-            args["expires_in"] = self.timeout()
+            args["expires_in"] = self.scripts.timeout()
         return args
 
     def revoke(self) -> dict[str, Any] | None:
@@ -399,6 +311,9 @@ _WEIGHTS = {
     "start": 12,
     "send": 24,
     "answer": 14,
+    "link": 6,
+    "answer_link": 8,
+    "unlink": 2,
     "assign": 4,
     "run": 8,
     "cancel_run": 3,
@@ -417,21 +332,6 @@ _WEIGHTS = {
     "nothing": 6,
     "advance": 9,
     "delay": 5,
-}
-_CODE = {
-    "wait": 40,
-    "await": 14,
-    "create": 12,
-    "public": 3,
-    "sleep": 5,
-    "step": 12,
-    "child": 7,
-    "join": 12,
-    "output": 6,
-    "peek": 4,
-    "clock": 3,
-    "raise": 3,
-    "continue": 3,
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.model.commands import PASSES_MS, Command, Generator, Times, met
+from tests.model.commands import PASSES_MS, Command, Generator, met
 from tests.model.naive import Model
+from tests.model.random_code import Times
 
 Reply = dict[str, Any] | str
 

@@ -15,6 +15,7 @@ from typing import Any
 from helmr import ids
 from helmr.errors import (
     HelmrError,
+    NotFound,
     SchemaMismatch,
     TaskNotFound,
     TokenCancelled,
@@ -71,6 +72,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
     end_facts,
 )
+from helmr_runtime.core.wait_record import LINK
 from helmr_runtime.ledger import commands as ledger
 from helmr_runtime.ledger.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index import LedgerIndex
@@ -373,34 +375,93 @@ class CoreDoor:
         """The id of the run that may follow."""
         return run_named(f"{named(session)}.r{self.states[session].runs_count}")
 
-    def do_answer(self, operation: Operation | None, *, wait: str, data: Any) -> dict[str, Any]:
+    def do_answer(
+        self, operation: Operation | None, *, wait: str, data: Any, link: PublicToken | None = None
+    ) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
+        by = CALLER if link is None else Principal(LINK, link.id, None, link.scope.person)
+        link_id = link.id if link is not None else None
         name, wait = wait, wait_named(wait)
         about = self.lines.waits[wait]
         token = about["token_id"]
         try:
             if token is None:
                 command = Answer(
-                    principal=CALLER,
+                    principal=by,
                     operation=operation,
                     wait_id=wait,
                     record_id=f"rec_{len(self.feed)}",
                     data=data,
+                    link_id=link_id,
                 )
                 return sent(self.command(about["session"], command))
             if operation is not None:
                 asked = _asked({"token": token, "data": data})
                 operation = Operation(id=operation.id, request_hash=repr(("complete", asked)))
-            if about["status"] != "pending" and not self.known(operation, CALLER):
+            if about["status"] != "pending" and not self.known(operation, by):
                 raise WaitResolved(wait)
             answers = (about["session"], wait)
-            receipt = self.complete(operation, token, data, None, answers=answers)
+            receipt = self.complete(operation, token, data, link_id, by=by, answers=answers)
         except (WaitResolved, TokenCompleted, TokenCancelled, TokenExpired) as error:
             if about["status"] == "timed_out" or isinstance(error, TokenExpired):
                 raise WaitTimedOut(wait) from error
             raise WaitResolved(wait) from error
         run = named(about["run"])
         return {"token": token, "outcome": receipt["outcome"], "wait": name, "run": run}
+
+    def do_link(
+        self,
+        operation: Operation | None,
+        *,
+        wait: str,
+        person: str,
+        expires_in: int | None = None,
+    ) -> dict[str, Any]:
+        """As the service does; its secret is its name."""
+        first = self.known(operation, CALLER)
+        if first is not None:
+            return {"link": first["public_token_id"], "person": person}
+        wait_id = wait_named(wait)
+        session, deadline_at = (self.lines.waits[wait_id][of] for of in ("session", "deadline_at"))
+        ends = [self.now + ms(7 * 86_400_000)]
+        ends += [self.now + ms(expires_in)] if expires_in is not None else []
+        ends += [from_iso(deadline_at)] if deadline_at is not None else []
+        name = f"l{sum(p.startswith('l') for p in self.index.keys.public_tokens)}"
+        scope = Scope(
+            type=ScopeType.WAIT_ANSWER, session_id=session, wait_id=wait_id, person=person
+        )
+        made = PublicToken(
+            id=name,
+            scope=scope,
+            secret_hash=f"hash {name}",
+            created_at=self.now,
+            expires_at=min(ends),
+            key_id="test",
+        )
+        command = CreatePublicToken(principal=CALLER, operation=operation, token=made.to_json())
+        return {"link": self.command(session, command)["public_token_id"], "person": person}
+
+    def do_answer_link(
+        self, operation: Operation | None, *, link: str, data: Any
+    ) -> dict[str, Any]:
+        """As the route does: one refusal for whatever is wrong with the link."""
+        found = self.index.keys.public_by_hash(f"hash {link}")
+        if found is None or found.token.revoked_at is not None:
+            raise NotFound(link)
+        if self.now >= found.token.expires_at:
+            raise NotFound(link)
+        wait = named(found.token.scope.wait_id)
+        assert wait is not None
+        return self.do_answer(operation, wait=wait, data=data, link=found.token)
+
+    def do_unlink(self, operation: Operation | None, *, link: str) -> dict[str, Any]:
+        """Revoke one."""
+        owned = self.index.keys.public_tokens[link]
+        command = RevokePublicToken(
+            principal=CALLER, operation=operation, public_token_id=link, is_link=True
+        )
+        self.command(owned.session_id, command)
+        return {"link": link, "is_live": False}
 
     def do_assign(
         self, operation: Operation | None, *, wait: str, assignee: str | None
@@ -603,10 +664,11 @@ class CoreDoor:
         data: Any,
         public: str | None,
         *,
+        by: Principal | None = None,
         answers: tuple[str, str] | None = None,
     ) -> dict[str, Any]:
         """Check the data by the token's schemas, then ask the ledger, as the service does."""
-        principal = Principal("public_token", public) if public is not None else CALLER
+        principal = by or (Principal("public_token", public) if public is not None else CALLER)
         token = self.index.tokens.get(token_id)
         assert token is not None
         fact = CompleteToken(

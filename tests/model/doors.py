@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from helmr.client import AsyncClient
 from tests.model.client_door import ClientDoor, HarnessDoor, Nothing, let_be
-from tests.model.commands import COMMANDS, FAKE, REAL, Command
+from tests.model.commands import COMMANDS, Command
 from tests.model.compare import Difference, difference, report
+from tests.model.random_code import FAKE, REAL
 
 
 def through_harness(seeds: Iterable[int]) -> list[str]:

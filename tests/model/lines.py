@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr_runtime.core.entries import Entry, from_iso
+from helmr_runtime.core.wait_record import LINK
 
 LEFT_OUT = ("run.resumed", "run.actor_died")
 """They say where a session lived."""
@@ -23,7 +24,7 @@ class Lines:
 
     Attributes:
         of: Per session, its lines.
-        waits: By id: session, run, token_id, status, name.
+        waits: By id: session, run, token_id, deadline_at, status.
         runs: By id: its status.
         names: Of ids.
     """
@@ -61,8 +62,9 @@ class Lines:
             self.runs[run] = "queued"
         if kind == "wait.opened":
             self.name(body["wait_id"], f"{mine}.w")
-            about = {"session": session, "run": run, "token_id": body.get("token_id")}
-            self.waits[body["wait_id"]] = {**about, "status": "pending"}
+            about = {name: body.get(name) for name in ("token_id", "deadline_at")}
+            about |= {"session": session, "run": run, "status": "pending"}
+            self.waits[body["wait_id"]] = about
         elif kind in ("wait.fulfilled", "wait.timed_out", "wait.cancelled"):
             self.waits[body["wait_id"]]["status"] = kind.removeprefix("wait.")
         if kind == "token.created":
@@ -80,7 +82,7 @@ class Lines:
             self.runs[run] = kind.removeprefix("run.")
         if kind in LEFT_OUT:
             return
-        who = PRINCIPALS.get(entry.principal.type, entry.principal.type)
+        who = principal_of(entry.principal)
         tell = _TOLD.get(kind)
         told = tell(self, body) if tell is not None else []
         named = self.names[run] if entry.run_id is not None else None
@@ -105,6 +107,14 @@ class Lines:
         """A wait."""
         deadline = body.get("deadline_at") if body["kind"] != "token" else None
         return [body["kind"], body.get("stream"), body.get("correlation_id"), self.since(deadline)]
+
+
+def principal_of(principal: Any) -> str:
+    """Who acted; behind a link a person."""
+    if principal.type == LINK:
+        return f"link for {principal.on_behalf_of}"
+    kind = str(principal.type)
+    return PRINCIPALS.get(kind, kind)
 
 
 def _fulfilled(lines: Lines, body: Body) -> list[Any]:

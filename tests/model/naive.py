@@ -3,8 +3,8 @@
 Nothing of the runtime is imported. Time is a number of milliseconds. Ids are names: `s0` the first session of a
 client, `s0c0` the first child that its code started, `s0.r1` its second run, `s0.w3` its fourth wait, `s0.t0` the first
 token that its code made and `s0.p0` the first public token, `t0` the first token of a client, `p0` its first public
-token. Code is what `script.py` says, walked from its beginning each time it goes on: an op whose outcome is recorded
-gives it, the first without one is asked for.
+token, `l0` its first answer link. Code is what `script.py` says, walked from its beginning each time it goes on: an op
+whose outcome is recorded gives it, the first without one is asked for.
 
 `do` gives the receipt or the code of the refusal, `entries` of a session are its transcript: (kind, run, op, who,
 what matters of the body, when). Left out is what says where a session lived: `run.resumed`, `run.actor_died`.
@@ -38,6 +38,7 @@ STREAMS = ("numbers", "chat")
 RETRIES = {"retries": 2}
 BACKOFF_MS = 50
 AFTER_PUBLIC_MS = 30 * 86_400_000
+LINK_MS = 7 * 86_400_000
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 TASKS = ("keeps", "runs", "rejects", "closes", "retries")
 
@@ -78,13 +79,14 @@ class Model:
         self.check_names(args)
         if args.get("correlation") is not None:
             args["correlation"] = args["correlation"].strip() or None
-        public = self.one(self.public_tokens, args["public"]) if "public" in args else None
-        is_user = public is not None and kind != "revoke"
-        who: Who = ("public_token", args["public"]) if is_user else CALLER
+        secret = args.get("public", args.get("link"))
+        public = self.one(self.public_tokens, secret) if secret is not None else None
+        is_user = public is not None and kind not in ("revoke", "unlink")
+        who: Who = public.who if public is not None and is_user else CALLER
         asked = (who, kind, sorted(args.items()))
         on_token: Receipt = {}
-        if kind == "answer":  # of a wait on a token is the token's completion
-            _, wait = self.wait_named(args["wait"])
+        if kind in ("answer", "answer_link"):  # of a wait on a token is the token's completion
+            _, wait = self.wait_named(public.wait if public is not None else args["wait"])
             if wait.token is not None:
                 on_token = {"wait": wait.id, "run": wait.run}
                 asked = (who, "complete", [("data", args["data"]), ("token", wait.token)])
@@ -140,7 +142,9 @@ class Model:
     def let_in(self, public: PublicToken, kind: str, args: dict[str, Any]) -> None:
         """S-44, S-46: first whether it is good at all, then whether it is for this."""
         if public.is_revoked or self.now >= public.expires_at:
-            raise Refused("unauthenticated")
+            raise Refused("not_found" if kind == "answer_link" else "unauthenticated")
+        if kind == "answer_link":
+            return
         if kind == "send":
             if (public.session, public.stream) != (args["session"], args["stream"]):
                 raise Refused("scope_denied")
@@ -305,6 +309,38 @@ class Model:
         receipt = self.accept(session, one.stream, data, one.correlation, self.who)
         self.go_on(session)
         return receipt
+
+    def do_link(self, *, wait: str, person: str, expires_in: int | None = None) -> Receipt:
+        """S-74; it is good until the wait's deadline, for seven days at most."""
+        session, one = self.wait_named(wait)
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        if one.kind in ("timer", "session"):
+            raise Refused("bad_request")
+        made = [known for known in self.public_tokens if known.startswith("l")]
+        ends = [self.now + LINK_MS]
+        ends += [self.now + expires_in] if expires_in is not None else []
+        ends += [one.ends_at] if one.ends_at is not None else []
+        link = PublicToken(f"l{len(made)}", session.id, None, None, None, None, min(ends))
+        link.wait, link.person = wait, person
+        self.public_tokens[link.id] = link
+        self.log(session, "public_token.created", who=self.who)
+        return {"link": link.id, "person": person}
+
+    def do_answer_link(self, *, link: str, data: Any) -> Receipt:
+        """S-74: an answer as any other."""
+        wait = self.public_tokens[link].wait
+        assert wait is not None
+        return self.do_answer(wait=wait, data=data)
+
+    def do_unlink(self, *, link: str) -> Receipt:
+        """S-74: a link that died with its wait stays as it was."""
+        one = self.public_tokens[link]
+        session, wait = self.wait_named(str(one.wait))
+        if wait.status == "pending" and not one.is_revoked:
+            one.is_revoked = True
+            self.log(session, "public_token.revoked", who=self.who)
+        return {"link": link, "is_live": False}
 
     def do_assign(self, *, wait: str, assignee: str | None) -> Receipt:
         """S-72; whom it concerns already changes nothing."""

@@ -11,9 +11,10 @@ import pytest
 from helmr.models import SendOutcome
 from helmr_runtime.core.decide import inputs
 from tests.model import naive
-from tests.model.commands import COMMANDS, LATE, Generator, kinds
+from tests.model.commands import COMMANDS, Generator, kinds
 from tests.model.compare import report
 from tests.model.core_door import in_core
+from tests.model.random_code import LATE
 
 SEQUENCES = 500
 SEQUENCES_LONG = 10_000

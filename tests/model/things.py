@@ -192,6 +192,15 @@ class PublicToken:
     expires_at: int
     uses: int = 0
     is_revoked: bool = False
+    wait: str | None = None
+    person: str | None = None
+    """Those of an answer link, which is for one wait and one person (S-74)."""
+
+    @property
+    def who(self) -> Who:
+        """Who acts by its secret."""
+        is_link = self.wait is not None
+        return (f"link for {self.person}" if is_link else "public_token", self.id)
 
 
 OF_CLIENTS = (
