@@ -10,20 +10,22 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from helmr import auth, ids
-from helmr.client import AsyncClient
-from helmr.client.calls import post_call
+from helmr.client import AsyncClient, claim_operations, wait_operations
+from helmr.client.calls import Call, post_call
 from helmr.errors import HelmrError, UsageError
-from helmr.models import SendReceipt, TokenAnswerReceipt
+from helmr.models import ClaimReceipt, SendReceipt, TokenAnswerReceipt
 from helmr.testing import Harness
 from tests.model.compare import Reply, stored_difference
-from tests.model.lines import Lines
+from tests.model.lines import Lines, principal_of
 from tests.model.naive import Model
 from tests.model.script import TASKS
 
+T = TypeVar("T")
 POLL_S = 0.02
 
 Nothing = Callable[[str, str], Awaitable[None]]
@@ -236,9 +238,29 @@ class ClientDoor:
             "run": self.name(receipt.run_id),
         }
 
-    async def do_answer(self, *, wait: str, data: Any, **more: Any) -> Reply:
+    async def do_answer(
+        self,
+        *,
+        wait: str,
+        data: Any,
+        by: str | None = None,
+        override: bool = False,
+        operation_id: str | None = None,
+    ) -> Reply:
         """Answer."""
-        return self.answered(await self.client.waits.answer(self.real(wait), data, **more))
+        call = wait_operations.answer_wait(
+            self.real(wait),
+            data,
+            override_claim=override,
+            batch_id=None,
+            operation_id=operation_id,
+        )
+        return self.answered(await self.call(call, by))
+
+    async def call(self, call: Call[T], by: str | None) -> T:
+        """Call on behalf of a person."""
+        headers = (("On-Behalf-Of", by),) if by is not None else ()
+        return await self.client._transport.call(replace(call, headers=headers))
 
     def answered(self, receipt: Any) -> Reply:
         """An answer's receipt."""
@@ -272,12 +294,35 @@ class ClientDoor:
         """What a program does that was given the link."""
         path = f"/v1/links/{self.secrets[link]}"
         call = post_call(path, SendReceipt | TokenAnswerReceipt, {"data": data}, operation_id)
-        return self.answered(await self.client._transport.call(call))
+        return self.answered(await self.call(call, None))
 
     async def do_unlink(self, *, link: str, **more: Any) -> Reply:
         """Revoke one."""
         found = await self.client.waits.unlink(self.linked[link], link_id=self.real(link), **more)
         return {"link": self.name(found.id), "is_live": found.is_live}
+
+    async def do_claim(
+        self,
+        *,
+        wait: str,
+        by: str | None = None,
+        override: bool = False,
+        expires_in: int | None = None,
+    ) -> Reply:
+        """Say that somebody is at it."""
+        lasts = expires_in / 1000 if expires_in is not None else None
+        call = claim_operations.claim(self.real(wait), expires_in=lasts, override_claim=override)
+        return self.claimed(await self.call(call, by))
+
+    async def do_release(self, *, wait: str, by: str | None = None) -> Reply:
+        """And that they have left."""
+        return self.claimed(await self.call(claim_operations.release(self.real(wait)), by))
+
+    def claimed(self, receipt: ClaimReceipt) -> Reply:
+        """A claim's receipt."""
+        found = receipt.claim
+        who = principal_of(found.principal) if found is not None else None
+        return {"wait": self.name(receipt.wait_id), "claim": who}
 
     async def do_assign(self, *, wait: str, assignee: str | None, **more: Any) -> Reply:
         """Say whom it concerns."""

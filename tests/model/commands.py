@@ -19,9 +19,12 @@ SENTS = ("a", "b", " a ", None, None)
 PASSES_MS = 5_000
 """What passes by itself between two commands of a real runtime: longer than all short timeouts of a tree of runs."""
 
+CLAIMS = (777, 40_777)
+"""How long claims last. The product tells claims apart by microseconds: none ends just when something else is due."""
+
 COMMANDS = 25
-ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend")
-"""Commands that are not repeated; a correction begins with a look, which is refused when it is asked again."""
+ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend", "claim", "release")
+"""Not asked again: a correction begins with a look, which is refused then; claims have no operation."""
 
 SESSIONS_MAX = 4
 FORKS_MAX = 3
@@ -134,7 +137,31 @@ class Generator:
         if not waits:
             return None
         wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
-        return {"wait": wait.id, "data": self.data()}
+        args = {"wait": wait.id, "data": self.data(), **self.somebody()}
+        return {**args, "override": True} if self.chance(0.1) else args
+
+    def somebody(self) -> dict[str, Any]:
+        """For whom a call is made, often for nobody."""
+        return {"by": self.random.choice(PEOPLE)} if self.chance(0.5) else {}
+
+    def claim(self) -> dict[str, Any] | None:
+        """Rather a wait that is pending."""
+        released = self.release()
+        if released is None:
+            return None
+        args = dict(released)
+        if self.times.advances and self.chance(0.5):
+            args["expires_in"] = self.random.choice(CLAIMS)
+        return {**args, "override": True} if self.chance(0.3) else args
+
+    def release(self) -> dict[str, Any] | None:
+        """Rather a wait that somebody is at."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        claimed = [w for w in waits if w.claim is not None and w.status == "pending"]
+        if claimed and self.chance(0.6):
+            return {"wait": self.random.choice(claimed).id, **self.somebody()}
+        answered = self.answer()
+        return answered and {"wait": answered["wait"], **self.somebody()}
 
     def link(self) -> dict[str, Any] | None:
         """Rather for a wait that is pending."""
@@ -314,6 +341,8 @@ _WEIGHTS = {
     "link": 6,
     "answer_link": 8,
     "unlink": 2,
+    "claim": 8,
+    "release": 3,
     "assign": 4,
     "run": 8,
     "cancel_run": 3,

@@ -117,7 +117,8 @@ def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
 def timeless(line: Any) -> Any:
     """A line without what a clock that nobody moves decides."""
     kind, run, op, who, told, _ = line
-    return (kind, run, op, who, [*told[:-1], None] if kind == "wait.opened" else told, None)
+    times = {"wait.opened": 1, "wait.claimed": 2, "wait.claim_ended": 1}.get(kind, 0)
+    return (kind, run, op, who, [*told[: len(told) - times], *[None] * times], None)
 
 
 def tokens_of(model: Model) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -81,7 +82,8 @@ from helmr_runtime.session.validation import check_data
 from tests.model.commands import Command as ModelCommand
 from tests.model.compare import Difference, difference
 from tests.model.core_code import Code
-from tests.model.lines import Lines
+from tests.model.core_desk import Desk
+from tests.model.lines import Lines, principal_of
 from tests.model.naive import Model
 from tests.model.script import TASKS
 
@@ -106,6 +108,7 @@ class CoreDoor:
         self.feed: list[Entry] = []
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
+        self.desk = Desk(self.index, lambda: self.now)
         self.ended: set[str] = set()
         """Children whose end everybody has been told."""
 
@@ -152,13 +155,19 @@ class CoreDoor:
 
     def context(self, state: SessionState) -> Context:
         """The circumstances now."""
-        policy = self.registry.tasks[state.task].policy
-        return Context(now=max(self.now, state.last_at or self.now), policy=policy, is_hot=True)
+        now, policy = (
+            max(self.now, state.last_at or self.now),
+            self.registry.tasks[state.task].policy,
+        )
+        claims = self.desk.of(state)
+        return Context(now=now, policy=policy, is_hot=True, claims=claims)
 
     def write(self, session_id: str, drafts: tuple[Draft, ...]) -> None:
         """Stamp, store and fold."""
-        head = self.index.heads[session_id]
-        for draft in drafts:
+        head, state = self.index.heads[session_id], self.states.get(session_id)
+        claims = self.desk.of(state) if state is not None and drafts else None
+        ahead = claims.pending(self.now) if claims is not None else ()
+        for draft in (*ahead, *drafts):
             entry = stamp(
                 draft,
                 session_id=session_id,
@@ -376,10 +385,17 @@ class CoreDoor:
         return run_named(f"{named(session)}.r{self.states[session].runs_count}")
 
     def do_answer(
-        self, operation: Operation | None, *, wait: str, data: Any, link: PublicToken | None = None
+        self,
+        operation: Operation | None,
+        *,
+        wait: str,
+        data: Any,
+        by: str | None = None,
+        override: bool = False,
+        link: PublicToken | None = None,
     ) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
-        by = CALLER if link is None else Principal(LINK, link.id, None, link.scope.person)
+        who = caller(by) if link is None else Principal(LINK, link.id, None, link.scope.person)
         link_id = link.id if link is not None else None
         name, wait = wait, wait_named(wait)
         about = self.lines.waits[wait]
@@ -387,21 +403,24 @@ class CoreDoor:
         try:
             if token is None:
                 command = Answer(
-                    principal=by,
+                    principal=who,
                     operation=operation,
                     wait_id=wait,
                     record_id=f"rec_{len(self.feed)}",
                     data=data,
                     link_id=link_id,
+                    override_claim=override,
                 )
                 return sent(self.command(about["session"], command))
             if operation is not None:
                 asked = _asked({"token": token, "data": data})
                 operation = Operation(id=operation.id, request_hash=repr(("complete", asked)))
-            if about["status"] != "pending" and not self.known(operation, by):
+            if about["status"] != "pending" and not self.known(operation, who):
                 raise WaitResolved(wait)
             answers = (about["session"], wait)
-            receipt = self.complete(operation, token, data, link_id, by=by, answers=answers)
+            receipt = self.complete(
+                operation, token, data, link_id, by=who, answers=answers, override=override
+            )
         except (WaitResolved, TokenCompleted, TokenCancelled, TokenExpired) as error:
             if about["status"] == "timed_out" or isinstance(error, TokenExpired):
                 raise WaitTimedOut(wait) from error
@@ -463,6 +482,32 @@ class CoreDoor:
         self.command(owned.session_id, command)
         return {"link": link, "is_live": False}
 
+    def do_claim(
+        self,
+        _: Operation | None,
+        *,
+        wait: str,
+        by: str | None = None,
+        override: bool = False,
+        expires_in: int = 900_000,
+    ) -> dict[str, Any]:
+        """As the ledger keeps it."""
+        about = self.lines.waits[wait_named(wait)]
+        with explained(about):
+            claim = self.desk.claim(
+                about["session"], wait_named(wait), caller(by), expires_in, override=override
+            )
+        return {"wait": wait, "claim": claim and principal_of(claim.by)}
+
+    def do_release(
+        self, _: Operation | None, *, wait: str, by: str | None = None
+    ) -> dict[str, Any]:
+        """The same."""
+        about = self.lines.waits[wait_named(wait)]
+        with explained(about):
+            claim = self.desk.release(about["session"], wait_named(wait), caller(by))
+        return {"wait": wait, "claim": claim and principal_of(claim.by)}
+
     def do_assign(
         self, operation: Operation | None, *, wait: str, assignee: str | None
     ) -> dict[str, Any]:
@@ -472,12 +517,8 @@ class CoreDoor:
         command = AssignWait(
             principal=CALLER, operation=operation, wait_id=wait_id, assignee=assignee
         )
-        try:
+        with explained(about):
             receipt = self.command(about["session"], command)
-        except WaitResolved as error:
-            if about["status"] == "timed_out":
-                raise WaitTimedOut(wait) from error
-            raise
         return {"wait": wait, "assignee": receipt["assignee"]}
 
     def do_run(
@@ -666,6 +707,7 @@ class CoreDoor:
         *,
         by: Principal | None = None,
         answers: tuple[str, str] | None = None,
+        override: bool = False,
     ) -> dict[str, Any]:
         """Check the data by the token's schemas, then ask the ledger, as the service does."""
         principal = by or (Principal("public_token", public) if public is not None else CALLER)
@@ -679,6 +721,7 @@ class CoreDoor:
             checked=token.schema_offsets,
             public_token_id=public,
             answers=answers,
+            override_claim=override,
         )
         is_new = self.known(operation, principal) is None
         is_live = token.is_pending and self.now < token.expires_at
@@ -829,6 +872,22 @@ def in_core(
         return Difference(-1, "an exception", "none", repr(error))
 
 
+def caller(person: str | None) -> Principal:
+    """A key, and the person for whom it speaks."""
+    return replace(CALLER, on_behalf_of=person)
+
+
+@contextmanager
+def explained(about: dict[str, Any]) -> Iterator[None]:
+    """A refusal says how the wait ended."""
+    try:
+        yield
+    except WaitResolved as error:
+        if about["status"] == "timed_out":
+            raise WaitTimedOut("timed out") from error
+        raise
+
+
 def new_token(token_id: str, timeout: int, *, schema: Any = None) -> NewToken:
     """A token whose secrets nobody asks for."""
     return NewToken(
@@ -880,7 +939,8 @@ def named(identity: str | None) -> str | None:
 
 def _asked(args: dict[str, Any]) -> Any:
     trimmed = {"correlation": (args.get("correlation") or "").strip() or None}
-    return sorted({**args, **trimmed}.items())
+    asked = {**args, **trimmed}
+    return sorted((name, asked[name]) for name in asked if name not in ("by", "override"))
 
 
 def _is_known(state: SessionState, command: Send) -> bool:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from helmr_runtime.core.entries import Entry, from_iso
-from helmr_runtime.core.wait_record import LINK
 
 LEFT_OUT = ("run.resumed", "run.actor_died")
 """They say where a session lived."""
@@ -110,11 +109,10 @@ class Lines:
 
 
 def principal_of(principal: Any) -> str:
-    """Who acted; behind a link a person."""
-    if principal.type == LINK:
-        return f"link for {principal.on_behalf_of}"
-    kind = str(principal.type)
-    return PRINCIPALS.get(kind, kind)
+    """Who acted, and for which person."""
+    kind = PRINCIPALS.get(principal.type, str(principal.type))
+    person = principal.on_behalf_of
+    return kind if person is None else f"{kind} for {person}"
 
 
 def _fulfilled(lines: Lines, body: Body) -> list[Any]:
@@ -140,6 +138,8 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "wait.assigned": lambda _, body: [
         body.get(one) for one in ("assignee", "from_assignee", "rung")
     ],
+    "wait.claimed": lambda lines, body: [lines.since(body[one]) for one in ("at", "until_at")],
+    "wait.claim_ended": lambda lines, body: [body["reason"], lines.since(body["at"])],
     "wait.fulfilled": _fulfilled,
     "wait.cancelled": lambda _, body: [body["reason"]],
     "input.accepted": Lines.accepted,

@@ -20,6 +20,7 @@ from tests.model.things import (
     CALLER,
     RUNTIME,
     TASK,
+    Claim,
     End,
     Parent,
     PublicToken,
@@ -39,6 +40,7 @@ RETRIES = {"retries": 2}
 BACKOFF_MS = 50
 AFTER_PUBLIC_MS = 30 * 86_400_000
 LINK_MS = 7 * 86_400_000
+CLAIM_MS = 900_000
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 TASKS = ("keeps", "runs", "rejects", "closes", "retries")
 
@@ -83,7 +85,8 @@ class Model:
         public = self.one(self.public_tokens, secret) if secret is not None else None
         is_user = public is not None and kind not in ("revoke", "unlink")
         who: Who = public.who if public is not None and is_user else CALLER
-        asked = (who, kind, sorted(args.items()))
+        request = {name: args[name] for name in args if name not in ("by", "override")}
+        asked = (who, kind, sorted(request.items()))
         on_token: Receipt = {}
         if kind in ("answer", "answer_link"):  # of a wait on a token is the token's completion
             _, wait = self.wait_named(public.wait if public is not None else args["wait"])
@@ -101,7 +104,8 @@ class Model:
                     on_token = {"status": self.run_named(args["run"])[1].status}
                 return {**receipt, **on_token}
             before, self.is_forgotten = self.size(), False
-            self.who = who
+            by = args.pop("by", None)
+            self.who = who if by is None else (f"caller for {by}", by)
             receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])
@@ -279,8 +283,14 @@ class Model:
             "run": taken_by.run if taken_by is not None else None,
         }
 
-    def do_answer(self, *, wait: str, data: Any) -> Receipt:
-        """S-18."""
+    def do_answer(self, *, wait: str, data: Any, override: bool = False) -> Receipt:
+        """S-18, S-81."""
+        return self.answer(wait, data, override=override)
+
+    def answer(
+        self, wait: str, data: Any, *, override: bool = False, claims: bool = True
+    ) -> Receipt:
+        """`claims`: another's claim is in the way."""
         session, one = self.wait_named(wait)
         if one.status == "timed_out":
             raise Refused("wait_timed_out")
@@ -298,14 +308,21 @@ class Model:
                 raise Refused("wait_resolved")
             if self.is_due(one):
                 raise Refused("wait_timed_out")
+            if claims:
+                self.needs_unclaimed(one, override=override)
             return {"token": token.id, "outcome": self.complete(token, data, self.who, None)}
         assert one.stream is not None
         if one.stream == "numbers" and not isinstance(data, int):
             raise Refused("schema_mismatch")
+        if claims and not self.is_over(one):
+            self.needs_unclaimed(one, override=override)
         self.pass_time(session, one, self.now)
         if one.status != "pending":
             self.go_on(session)
             raise Refused("wait_timed_out" if one.status == "timed_out" else "wait_resolved")
+        if claims and self.is_anothers(one):
+            self.say_claims(session)
+            self.end_claim(one, "overridden", self.who, self.now)
         receipt = self.accept(session, one.stream, data, one.correlation, self.who)
         self.go_on(session)
         return receipt
@@ -331,7 +348,7 @@ class Model:
         """S-74: an answer as any other."""
         wait = self.public_tokens[link].wait
         assert wait is not None
-        return self.do_answer(wait=wait, data=data)
+        return self.answer(wait, data, claims=False)
 
     def do_unlink(self, *, link: str) -> Receipt:
         """S-74: a link that died with its wait stays as it was."""
@@ -341,6 +358,70 @@ class Model:
             one.is_revoked = True
             self.log(session, "public_token.revoked", who=self.who)
         return {"link": link, "is_live": False}
+
+    def do_claim(self, *, wait: str, override: bool = False, expires_in: int = CLAIM_MS) -> Receipt:
+        """S-81; again, by the same person, renews it."""
+        _, one = self.wait_named(wait)
+        self.needs_waiting(one)
+        self.needs_unclaimed(one, override=override)
+        self.lapse(one)
+        until = self.now + expires_in
+        if one.claim is not None and not self.is_anothers(one):
+            one.claim.until = until
+        else:
+            if one.claim is not None:
+                self.end_claim(one, "overridden", self.who, self.now)
+            one.claim = Claim(self.who, until)
+            one.unsaid.append(("wait.claimed", self.who, [self.now, until]))
+        return {"wait": wait, "claim": self.who[0]}
+
+    def do_release(self, *, wait: str) -> Receipt:
+        """S-81."""
+        _, one = self.wait_named(wait)
+        self.needs_waiting(one)
+        self.needs_unclaimed(one, override=False)
+        self.lapse(one)
+        if one.claim is not None:
+            self.end_claim(one, "released", self.who, self.now)
+        return {"wait": wait, "claim": None}
+
+    def needs_waiting(self, one: Wait) -> None:
+        """The time counts, whether or not the clock has rung."""
+        if one.status == "timed_out":
+            raise Refused("wait_timed_out")
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        if one.kind in ("timer", "session"):
+            raise Refused("bad_request")
+        if one.default_by is not None and self.now >= one.default_by:
+            raise Refused("wait_resolved")
+        if self.is_due(one):
+            raise Refused("wait_timed_out")
+
+    def needs_unclaimed(self, one: Wait, *, override: bool) -> None:
+        if self.is_anothers(one) and not override:
+            raise Refused("wait_claimed")
+
+    def is_anothers(self, one: Wait) -> bool:
+        """Somebody else is at it, now."""
+        return one.claim is not None and self.now < one.claim.until and one.claim.by != self.who
+
+    def lapse(self, one: Wait) -> None:
+        if one.claim is not None and self.now >= one.claim.until:
+            self.end_claim(one, "lapsed", RUNTIME, one.claim.until)
+
+    def end_claim(self, one: Wait, reason: str, who: Who, at: int) -> None:
+        one.claim = None
+        one.unsaid.append(("wait.claim_ended", who, [reason, at]))
+
+    def say_claims(self, session: Session) -> None:
+        """With the session's next entry, before it (S-81)."""
+        one = session.wait
+        if one is not None:
+            self.lapse(one)
+            for kind, who, told in one.unsaid:
+                session.entries.append((kind, one.run, one.op, who[0], told, self.now))
+            one.unsaid = []
 
     def do_assign(self, *, wait: str, assignee: str | None) -> Receipt:
         """S-72; whom it concerns already changes nothing."""
@@ -454,6 +535,7 @@ class Model:
         self, session: Session, to_op: int, keep: bool, amended: Wait | None = None
     ) -> None:
         """The op and all behind it are set aside, and so is a wait that is open; answers are held."""
+        self.say_claims(session)
         run, wait = session.run, session.wait
         gone = [op for op in run.opened if op >= to_op]
         if wait is not None:
@@ -735,6 +817,11 @@ class Model:
     def is_due(self, wait: Wait) -> bool:
         return wait.deadline is not None and self.now >= wait.deadline
 
+    def is_over(self, wait: Wait) -> bool:
+        """Time has ended it, whether or not the clock has rung."""
+        is_answered = any(wait.rungs[number][0] == "default" for number in wait.come(self.now))
+        return is_answered or self.is_due(wait)
+
     def pass_time(self, session: Session, wait: Wait, at: int) -> None:
         """What time has done to a wait by then: rungs, then its end (S-14, S-82)."""
         self.climb(session, wait, at)
@@ -779,6 +866,7 @@ class Model:
         op: int | None = None,
     ) -> None:
         """One entry (S-50, S-51)."""
+        self.say_claims(session)
         name = run.id if run is not None else None
         session.entries.append((kind, name, op, who[0], list(what), self.now))
 
@@ -794,6 +882,7 @@ class Model:
         self, session: Session, wait: Wait, status: str, *what: Any, who: Who, gives: Any = None
     ) -> None:
         """A wait leaves `pending` once (S-11); its code sees how."""
+        self.say_claims(session)
         run = session.run
         assert wait.status == "pending"
         wait.status = status

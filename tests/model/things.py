@@ -23,6 +23,12 @@ class Record:
 
 
 @dataclass
+class Claim:
+    by: Who
+    until: int
+
+
+@dataclass
 class Wait:
     id: str
     run: str
@@ -45,6 +51,9 @@ class Wait:
     fired: list[int] = field(default_factory=list)
     opened_at: int = 0
     assigned_at: int | None = None
+    claim: Claim | None = None
+    unsaid: list[Any] = field(default_factory=list)
+    """Of claims: kind, who, what; the session's next entry brings it along."""
     ends_at: int | None = None
     """Rungs that come then or later never fire: its deadline, or its token's."""
 
@@ -209,6 +218,8 @@ OF_CLIENTS = (
     "public_token.spent",
     "public_token.revoked",
     "wait.reminded",
+    "wait.claimed",
+    "wait.claim_ended",
 )
 """Entries that no fork has, unless its code asked for them."""
 
