@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from helmr import auth, ids
 from helmr.client import AsyncClient, claim_operations, wait_operations
@@ -260,7 +260,7 @@ class ClientDoor:
     async def call(self, call: Call[T], by: str | None) -> T:
         """Call on behalf of a person."""
         headers = (("On-Behalf-Of", by),) if by is not None else ()
-        return await self.client._transport.call(replace(call, headers=headers))
+        return await self.client._transport.call(replace(call, headers=(*call.headers, *headers)))
 
     def answered(self, receipt: Any) -> Reply:
         """An answer's receipt."""
@@ -462,10 +462,10 @@ class HarnessDoor(ClientDoor):
         )
 
     @classmethod
-    def opened(cls, runner: asyncio.Runner) -> HarnessDoor:
+    def opened(cls, runner: asyncio.Runner) -> Self:
         """Over a harness of its own."""
 
-        async def enter() -> HarnessDoor:
+        async def enter() -> Self:
             harness = Harness(*TASKS)
             await harness.__aenter__()
             return cls(runner, harness)

@@ -12,12 +12,12 @@ from tests.model.compare import Difference, difference, report
 from tests.model.random_code import FAKE, REAL
 
 
-def through_harness(seeds: Iterable[int]) -> list[str]:
-    """What differs in harnesses, one for each sequence."""
+def through_harness(seeds: Iterable[int], *, way: type[HarnessDoor] = HarnessDoor) -> list[str]:
+    """What differs in harnesses, one for each sequence. `way`: in."""
     with asyncio.Runner() as runner:
 
         def drive(commands: Sequence[Command]) -> Difference | None:
-            door = HarnessDoor.opened(runner)
+            door = way.opened(runner)
             try:
                 return difference(commands, door)
             finally:

@@ -1,10 +1,12 @@
-"""Every way into the product against the naive model: the harness, one process, and real runtimes over HTTP and Ray."""
+"""Every way into the product against the naive model: the harness, MCP, one process, and runtimes over HTTP and Ray."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from helmr.client import AsyncClient
 from tests.model import script
 from tests.model.doors import through_client, through_harness
 from tests.model.driver import SEEDS as RAY_SEEDS
+from tests.model.mcp_door import TOOLS, McpDoor
 from tests.stack.live import LiveRuntime, kill
 from tests.stack.test_contract import from_a_driver
 
@@ -32,6 +35,24 @@ def test_the_harness_does_what_the_contract_says() -> None:
 @pytest.mark.timeout(1200)
 def test_the_harness_does_so_for_long() -> None:
     assert through_harness(range(100, 500)) == []
+
+
+def test_tools_of_mcp_do_what_the_contract_says() -> None:
+    called: Counter[str] = Counter()
+
+    class Counted(McpDoor):
+        async def tool(self, name: str, *given: Any, **more: Any) -> dict[str, Any]:
+            called[name] += 1
+            return await super().tool(name, *given, **more)
+
+    assert through_harness(range(600, 612), way=Counted) == []
+    assert {*TOOLS, *(one.id for one in script.TASKS)} <= set(called)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_tools_of_mcp_do_so_for_long() -> None:
+    assert through_harness(range(700, 900), way=McpDoor) == []
 
 
 @pytest.fixture
