@@ -169,6 +169,24 @@ async def test_sends_links_and_deadlines_look_at_no_claim(harness) -> None:
         ]
 
 
+async def test_a_claim_of_the_next_wait_counts_also_if_no_time_has_passed(harness) -> None:
+    async with harness(asks) as h:
+        desk = await Desk.of(h, "asks")
+        await desk.mia.waits.claim(await desk.wait_id())
+        await desk.session.send("answers", "sent")
+        second = await desk.wait_id()
+        await desk.mia.waits.claim(second)
+        with pytest.raises(WaitClaimed):
+            await desk.tom.waits.answer(second, "tom's")
+        await desk.mia.waits.answer(second, "mia's")
+        assert await desk.said() == [
+            ("wait.claimed", "", "mia"),
+            ("input.accepted", "sent", "None"),
+            ("wait.claimed", "", "mia"),
+            ("input.accepted", "mia's", "mia"),
+        ]
+
+
 async def test_a_token_wait_is_answered_past_a_claim_only_by_an_override(harness) -> None:
     async with harness(signs) as h:
         desk = await Desk.of(h, "signs")

@@ -202,7 +202,8 @@ class HostActor:
         slot = self.slots.get(session_id)
         if slot is not None:
             await slot.wait_loaded()
-        self._slot(session_id).live.log.claims.note(claims)
+        log = self._slot(session_id).live.log
+        log.claims.note(claims, log.state.wait)
 
     async def release(self, session_id: str, reason: str) -> Released | Busy:
         """Park and give the session up.

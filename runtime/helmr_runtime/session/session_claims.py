@@ -23,12 +23,21 @@ class SessionClaims:
 
     def __init__(self, known: Claims | None) -> None:
         self._known = known
-        self._written_through: datetime | None = None
+        self._written: tuple[str, datetime] | None = None
+        """Of which wait claims were written last, and up to when."""
 
-    def note(self, claims: Claims) -> None:
-        """What the ledger says now. Calls may overtake each other: what is older than what is known is passed over."""
-        if self._known is None or claims.as_of > self._known.as_of:
-            self._known = claims.without_written(self._written_through)
+    def note(self, claims: Claims, wait: Wait | None) -> None:
+        """What the ledger says now; `wait` is the pending one, and what is of another is passed over.
+
+        Calls may overtake each other: so is what is older than what is known of the same wait. Times of two waits say
+        nothing: the clock may have been set back between them.
+        """
+        if wait is None or claims.wait.wait_id != wait.id:
+            return
+        known = self.of(wait)
+        if known is None or claims.as_of > known.as_of:
+            of, through = self._written or (None, None)
+            self._known = claims.without_written(through if of == wait.id else None)
 
     def of(self, wait: Wait | None) -> Claims | None:
         """The claims of that wait."""
@@ -46,6 +55,6 @@ class SessionClaims:
     def applied(self, entry: Entry) -> None:
         """An entry has been decided; it is on its way to the disk."""
         if entry.kind in (EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED):
-            self._written_through = from_iso(entry.body["at"])
+            self._written = (entry.body["wait_id"], from_iso(entry.body["at"]))
             if self._known is not None:
                 self._known = self._known.written(entry)
