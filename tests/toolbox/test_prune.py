@@ -247,6 +247,22 @@ async def test_a_wait_that_gave_a_token_its_schema_stays(
     assert (await either.get_token(token.new.token_id))["status"] == "completed"
 
 
+async def test_a_wait_that_gave_its_sessions_own_token_a_schema_keeps_nothing(
+    either: AnyLedger, clock: FakeClock
+) -> None:
+    hand, new = await running(either, clock), create_token().new
+    await hand.stored(hand.draft(EntryKind.TOKEN_CREATED, **new.to_body(clock.now())))
+    wait = hand.wait(kind="token", token_id=new.token_id, stream=None, schema={"type": "integer"})
+    await hand.stored(wait)
+    checked = (either.index.head_offset,)
+    await either.fact(replace(complete_token(new.token_id, 1), checked=checked))
+    await hand.stored(hand.fulfilled(wait), hand.succeeded(), hand.closed(), release=True)
+    clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
+    assert [page.sessions for page in await pruned(either)] == [1]
+    with pytest.raises(TokenNotFound):
+        await either.get_token(new.token_id)
+
+
 async def test_a_session_that_is_held_again_stays(either: AnyLedger, clock: FakeClock) -> None:
     hand = await ended(either, clock)
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))

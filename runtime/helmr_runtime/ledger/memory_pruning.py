@@ -81,7 +81,7 @@ def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list
         if token.is_pending:
             kept.add(token.session_id)
         if token.pin_offset:
-            kept.add(entries.at(token.pin_offset).session_id)
+            kept |= {entries.at(token.pin_offset).session_id} - {token.session_id}
     kept |= {kin for one, kins in families.items() if one not in old for kin in kins}
     unseen = list(kept)
     while unseen:

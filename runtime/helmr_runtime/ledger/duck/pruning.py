@@ -53,7 +53,8 @@ linked AS (
 kept AS (
     SELECT session FROM schedules WHERE session IS NOT NULL
     UNION SELECT session FROM tokens WHERE parent IS NULL AND status = 'pending'
-    UNION SELECT e.session FROM tokens t JOIN entries e ON e.feed_offset = t.pin_offset WHERE t.pin_offset > 0
+    UNION SELECT e.session FROM tokens t JOIN entries e ON e.feed_offset = t.pin_offset
+        WHERE t.pin_offset > 0 AND e.session <> t.session
     UNION SELECT one FROM linked SEMI JOIN sessions s ON s.session = one ANTI JOIN old o ON o.session = one
     UNION SELECT other FROM kept JOIN linked ON one = kept.session
 )
