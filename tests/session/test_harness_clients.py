@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helmr import Client, step, streams, task
-from helmr.errors import SessionNotFound, UsageError
+from helmr.errors import SessionNotFound, UsageError, WaitNotFound
 from helmr.ids import NIL_SESSION
 from helmr.testing import Harness
 
@@ -129,6 +129,24 @@ async def test_old_sessions_are_pruned() -> None:
             await client.sessions.open(old.id).get()
         assert [one.id async for one in client.sessions.list()] == [still.id]
         assert {e.session_id for e in harness.entries(after=1)} <= {still.id, NIL_SESSION}
+
+
+async def test_a_wait_that_was_pruned_with_its_session_is_not_found() -> None:
+    async with Harness(takes) as harness, harness.async_client() as client:
+        session = await harness.start("takes", 1)
+        wait_id = str((await session.wait())["wait_id"])
+        await client.waits.assign(wait_id, assignee="ada")
+        await client.sessions.open(session.id).cancel()
+        await session.park()
+        await harness.advance("2d")
+        await client.prune("1d")
+        for call in (
+            client.waits.assign(wait_id, assignee="tom"),
+            client.waits.answer(wait_id, 1),
+            client.waits.claim(wait_id),
+        ):
+            with pytest.raises(WaitNotFound):
+                await call
 
 
 async def test_a_blocking_client_on_the_harnesss_loop_is_refused() -> None:

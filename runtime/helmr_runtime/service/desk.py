@@ -83,14 +83,13 @@ class Desk:
         assignee = request.assignee
         if assignee is not None and not assignee.isprintable():
             raise BadRequest("an assignee is one line of text")
-        session_id = await self._waits.session_of(wait_id)
         command = AssignWait(
             principal=caller.principal,
             operation=caller.operation("waits.assign", wait_id, assignee),
             wait_id=wait_id,
             assignee=assignee,
         )
-        receipt = await self._explained(wait_id, self._router.command(session_id, command))
+        receipt = await self._explained(wait_id, self._waits.command(wait_id, command))
         return AssignReceipt.model_validate(receipt)
 
     async def _told(

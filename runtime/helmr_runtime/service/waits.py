@@ -11,10 +11,12 @@ from helmr.errors import (
     MasterKeyMissing,
     NotReady,
     PayloadDamaged,
+    SessionNotFound,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
     TokenNotFound,
+    WaitNotFound,
     WaitResolved,
     WaitTimedOut,
 )
@@ -32,7 +34,7 @@ from helmr.models import (
     WaitPriority,
     WaitStatus,
 )
-from helmr_runtime.core.commands import Answer, TokenEnded
+from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.core.entries import iso
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.completion import check
@@ -168,7 +170,7 @@ class Waits:
         """
         ids.check_id(wait_id, ids.WAIT)
         operation = caller.operation("waits.answer", wait_id, request.data)
-        session_id = await self.session_of(wait_id)
+        await self.session_of(wait_id)
         token_id = self._token_of_wait.get(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
@@ -183,10 +185,23 @@ class Waits:
             batch_id=request.batch_id,
         )
         try:
-            receipt = await self._router.command(session_id, command)
+            receipt = await self.command(wait_id, command)
         except (WaitResolved, WaitTimedOut) as error:
             raise await self.told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
+
+    async def command(self, wait_id: str, command: Command) -> Json:
+        """Have the session decide that waits; the receipt.
+
+        Raises:
+            WaitNotFound: No wait with that id, or none any more: its session was pruned (S-69).
+        """
+        session_id = await self.session_of(wait_id)
+        try:
+            return await self._router.command(session_id, command)
+        except SessionNotFound as error:
+            self._session_of_wait.drop(wait_id)
+            raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id) from error
 
     async def session_of(self, wait_id: str) -> str:
         """The session that waits; remembered after the first time.
