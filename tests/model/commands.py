@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from tests.model.naive import STREAMS, TASKS, Model, Unknown
-from tests.model.random_code import CODE_MAX, PEOPLE, Scripts, Times
+from tests.model.random_code import CODE_MAX, PEOPLE, SHORT_MS, Scripts, Times
 from tests.model.things import PublicToken, Session
 
 SENTS = ("a", "b", " a ", None, None)
@@ -23,8 +23,10 @@ CLAIMS = (777, 40_777)
 """How long claims last. The product tells claims apart by microseconds: none ends just when something else is due."""
 
 COMMANDS = 25
-ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend", "claim", "release")
+ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend", "claim", "release", "prune")
 """Not asked again: a correction begins with a look, which is refused then; claims have no operation."""
+
+DAY_MS = 86_400_000
 
 SESSIONS_MAX = 4
 FORKS_MAX = 3
@@ -70,7 +72,8 @@ class Generator:
         while args is None:
             return self.next()
         if kind not in ONCE and self.random.random() < 0.2:
-            args["operation"] = f"o{self.random.randrange(4)}"
+            # Known for a day, and perhaps longer.
+            args["operation"] = f"o{self.model.now // DAY_MS}.{self.random.randrange(4)}"
         return Command(kind, args)
 
     # --- commands ---------------------------------------------------------------------------------
@@ -93,7 +96,8 @@ class Generator:
         """A new session, or one that is there."""
         if len(self.model.own()) >= SESSIONS_MAX and self.chance(0.8):
             return None
-        given = [t.id for t in self.model.tokens.values() if self.chance(0.5)]
+        tokens = [name for name in self.model.tokens if not self.model.is_gone(name)]
+        given = [name for name in tokens if self.chance(0.5)]
         task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
         code: Any = "nonsense" if self.chance(0.03) else self.scripts.code(len(given))
         args: dict[str, Any] = {"task": task, "code": code, "tokens": given}
@@ -101,6 +105,8 @@ class Generator:
         if known and self.chance(0.4):
             as_that = self.random.choice(known)
             args = dict(zip(("task", "code", "tokens"), as_that.asked, strict=True))
+            if any(self.model.is_gone(name) for name in args["tokens"]):
+                return None
         if self.chance(0.4):
             args["external_id"] = f"e{self.random.randrange(2)}"
         if self.chance(0.2):
@@ -319,6 +325,24 @@ class Generator:
         """Those that a client made, and has the secrets of."""
         return [one for one in self.model.public_tokens.values() if one.id.startswith("p")]
 
+    def prune(self) -> dict[str, Any] | None:
+        """Rather when something is old; not while code may name what would go."""
+        found = self.model.prunable(DAY_MS)
+        if not found and self.chance(0.8):
+            return None
+        going = [one.id for one in found]
+        for session in self.model.sessions.values():
+            if session.id in going or session.is_gone:
+                continue
+            for run in session.runs:
+                named = [
+                    *run.tokens,
+                    *(one for one in run.outcomes.values() if isinstance(one, str)),
+                ]
+                if any(name.partition(".")[0] in going for name in named):
+                    return None
+        return {"older_than": DAY_MS}
+
     def nothing(self) -> dict[str, Any]:
         """Park a session or kill what holds it."""
         return {"session": self.session(), "how": self.random.choice(["park", "kill"])}
@@ -327,6 +351,11 @@ class Generator:
         """Let time pass."""
         if not self.times.advances:
             return None
+        is_over = any(
+            one.status != "open" and not one.is_gone for one in self.model.sessions.values()
+        )
+        if is_over and self.chance(0.15):
+            return {"ms": self.random.choice([DAY_MS, DAY_MS + SHORT_MS])}
         return {"ms": self.random.choice(self.times.advances)}
 
     def delay(self) -> dict[str, Any] | None:
@@ -358,6 +387,7 @@ _WEIGHTS = {
     "cancel_token": 2,
     "create_public": 6,
     "revoke": 2,
+    "prune": 6,
     "nothing": 6,
     "advance": 9,
     "delay": 5,

@@ -96,9 +96,10 @@ def what(reply: Reply) -> str:
 def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
     """What differs of transcripts and tokens."""
     stored = door.transcripts()
-    if sorted(stored) != sorted(model.sessions):
-        return Difference(at, "the sessions", sorted(model.sessions), sorted(stored))
-    for session in model.sessions.values():
+    there = {name: one for name, one in model.sessions.items() if not one.is_gone}
+    if sorted(stored) != sorted(there):
+        return Difference(at, "the sessions", sorted(there), sorted(stored))
+    for session in there.values():
         lines = stored[session.id]
         entries = (
             [timeless(one) for one in session.entries] if door.time_passes else session.entries
@@ -124,7 +125,8 @@ def timeless(line: Any) -> Any:
 def tokens_of(model: Model) -> dict[str, Any]:
     """What became of tokens and public tokens."""
     ends = {t.id: [t.status, t.data] for t in model.tokens.values()}
-    return ends | {p.id: [p.uses, p.is_revoked] for p in model.public_tokens.values()}
+    ends |= {p.id: [p.uses, p.is_revoked] for p in model.public_tokens.values()}
+    return {name: end for name, end in ends.items() if not model.is_gone(name)}
 
 
 def report(

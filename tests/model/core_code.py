@@ -217,7 +217,7 @@ class Code:
             case "step":
                 self.step(op, *rest[:2])
             case "output":
-                ask = OutputRequest("said", f"rec_{len(door.feed)}", rest[0])
+                ask = OutputRequest("said", f"rec_{door.feed.next_offset}", rest[0])
                 self.write(ops.append_output(state, run, op, ask))
             case "peek":
                 self.write(ops.read_peek(state, run, op, PeekRequest(rest[0])))

@@ -6,6 +6,7 @@ operation was answered before, whether data fits. Time is where the test puts it
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,17 @@ from typing import Any
 from helmr import ids
 from helmr.errors import (
     HelmrError,
+    KeyNotFound,
     NotFound,
+    RunNotFound,
     SchemaMismatch,
+    SessionNotFound,
     TaskNotFound,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
+    TokenNotFound,
+    WaitNotFound,
     WaitResolved,
     WaitTimedOut,
 )
@@ -51,8 +57,9 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
 from helmr_runtime.core.decide import Context, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
-from helmr_runtime.core.entries import Draft, Entry, Principal, from_iso, stamp
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
+from helmr_runtime.core.pruning import Prune, pruned_draft
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -77,6 +84,8 @@ from helmr_runtime.core.wait_record import LINK
 from helmr_runtime.ledger import commands as ledger
 from helmr_runtime.ledger.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.kept_entries import KeptEntries
+from helmr_runtime.ledger.memory_pruning import prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.session.validation import check_data
 from tests.model.commands import Command as ModelCommand
@@ -105,10 +114,11 @@ class CoreDoor:
         self.now = T0
         self.registry = Registry(TASKS, code_hash="model")
         self.index = LedgerIndex()
-        self.feed: list[Entry] = []
+        self.feed = KeptEntries()
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
         self.desk = Desk(self.index, lambda: self.now)
+        self.made: Counter[str] = Counter()
         self.ended: set[str] = set()
         """Children whose end everybody has been told."""
 
@@ -119,13 +129,36 @@ class CoreDoor:
         asked = (
             Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
         )
-        if "session" in args:
-            args["session"] = session_named(args["session"])
         try:
+            self.needs_there(kind, args)
+            if "session" in args:
+                args["session"] = session_named(args["session"])
             receipt: dict[str, Any] = getattr(self, f"do_{kind}")(asked, **args)
         except HelmrError as error:
             return error.code
         return receipt
+
+    def needs_there(self, kind: str, args: dict[str, Any]) -> None:
+        """As routes and services look up what is named: first the secret, then what it is for."""
+        if "link" in args and args["link"] not in self.index.keys.public_tokens:
+            raise NotFound(args["link"]) if kind == "answer_link" else KeyNotFound(args["link"])
+        if kind == "revoke":
+            if args["public"] not in self.index.keys.public_tokens:
+                raise KeyNotFound(args["public"])
+            return
+        public = self.public(args.get("public"))
+        if public is not None and kind == "send":
+            asked = session_named(args["session"]), args["stream"], args.get("correlation")
+            check_send(public, *asked)
+        elif public is not None:
+            check_complete(public, args["token"])
+        errors = {"session": SessionNotFound, "run": RunNotFound, "wait": WaitNotFound}
+        for name, error in errors.items():
+            is_named = name in args and kind != "nothing"
+            if is_named and session_of(args[name]) not in self.states:
+                raise error(args[name])
+        if "token" in args and self.index.tokens.get(args["token"]) is None:
+            raise TokenNotFound(args["token"])
 
     def settle(self, model: Model) -> None:
         """All is stored at once."""
@@ -143,7 +176,7 @@ class CoreDoor:
         for token in self.index.tokens:
             if token.parent is not None:
                 continue
-            body = self.feed[token.ended_offset - 1].body if token.ended_offset else {}
+            body = self.feed.at(token.ended_offset).body if token.ended_offset else {}
             found[token.id] = [token.status.value, body.get("data")]
         for owned in self.index.keys.public_tokens.values():
             public = owned.token
@@ -180,19 +213,21 @@ class CoreDoor:
 
     def store(self, entry: Entry) -> None:
         """Fold an entry into the state and the index."""
-        entry = replace(entry, feed_offset=len(self.feed) + 1)
+        entry = replace(entry, feed_offset=self.feed.next_offset)
         self.feed.append(entry)
         if entry.session_id in self.states:
             self.states[entry.session_id].apply(entry)
         self.index.apply(entry, self.now)
         self.lines.add(entry)
+        if entry.kind is EntryKind.PUBLIC_TOKEN_CREATED:
+            self.made[entry.body["public_token_id"][0]] += 1
 
     def known(self, operation: Operation | None, principal: Principal) -> dict[str, Any] | None:
         """The first receipt of a repeated operation."""
         offset = self.index.operations.offset_of(operation.id) if operation is not None else None
         if offset is None or operation is None:
             return None
-        first = FirstReceipt.of(self.feed[offset - 1])
+        first = FirstReceipt.of(self.feed.at(offset))
         assert first is not None
         return first.again(operation, principal)
 
@@ -225,7 +260,7 @@ class CoreDoor:
             self.ended.add(child.id)
             self.deliver(child.id)
             if child.is_orphan and self.states[child.id].status is SessionStatus.OPEN:
-                by = self.feed[child.ended_offset - 1].principal
+                by = self.feed.at(child.ended_offset).principal
                 self.command(child.id, CancelSession(principal=by))
 
     def fact(self, fact: LedgerCommand) -> dict[str, Any]:
@@ -235,7 +270,7 @@ class CoreDoor:
             return first
         token_id = ledger.token_of(fact)
         token = self.index.tokens.get(token_id) if token_id is not None else None
-        ended_by = self.feed[token.ended_offset - 1] if token and token.ended_offset else None
+        ended_by = self.feed.at(token.ended_offset) if token and token.ended_offset else None
         decided = ledger.decide(self.index, fact, self.now, ended_by)
         self.write(self.index.nil.session_id, decided.drafts)
         if token_id is not None:
@@ -253,7 +288,7 @@ class CoreDoor:
         assert token is not None
         if token.is_pending:
             return None
-        facts = end_facts(token.status.value, self.feed[token.ended_offset - 1])
+        facts = end_facts(token.status.value, self.feed.at(token.ended_offset))
         return TokenEnded(
             principal=CALLER,
             wait_id=wait_id,
@@ -306,7 +341,7 @@ class CoreDoor:
                 raise TaskNotFound(task)
             registered.task.encode_payload(start.payload)
         if match is not None:
-            found = repeated_start(start, match, self.feed[match.feed_offset - 1])
+            found = repeated_start(start, match, self.feed.at(match.feed_offset))
             run = named(found.run_id)
             return {"session": named(found.session_id), "run": run, "created": found.created}
         self.begin(start)
@@ -314,7 +349,7 @@ class CoreDoor:
 
     def own_name(self) -> str:
         """What the next session of a client is called."""
-        own = [known for known in self.states if "c" not in known.partition("_")[2]]
+        own = [known for known in self.lines.ids if re.fullmatch(r"s\d+", known)]
         return f"s{len(own)}"
 
     def start_of(
@@ -369,7 +404,7 @@ class CoreDoor:
             Send(
                 principal=Principal("public_token", public) if public is not None else CALLER,
                 operation=operation,
-                record_id=f"rec_{len(self.feed)}",
+                record_id=f"rec_{self.feed.next_offset}",
                 stream=stream,
                 data=data,
                 correlation_id=correlation,
@@ -406,7 +441,7 @@ class CoreDoor:
                     principal=who,
                     operation=operation,
                     wait_id=wait,
-                    record_id=f"rec_{len(self.feed)}",
+                    record_id=f"rec_{self.feed.next_offset}",
                     data=data,
                     link_id=link_id,
                     override_claim=override,
@@ -445,7 +480,7 @@ class CoreDoor:
         ends = [self.now + ms(7 * 86_400_000)]
         ends += [self.now + ms(expires_in)] if expires_in is not None else []
         ends += [from_iso(deadline_at)] if deadline_at is not None else []
-        name = f"l{sum(p.startswith('l') for p in self.index.keys.public_tokens)}"
+        name = self.next_public("l")
         scope = Scope(
             type=ScopeType.WAIT_ANSWER, session_id=session, wait_id=wait_id, person=person
         )
@@ -594,7 +629,7 @@ class CoreDoor:
             operation=operation,
             run_id=run.id,
             wait_id=wait,
-            record_id=f"rec_{len(self.feed)}",
+            record_id=f"rec_{self.feed.next_offset}",
             data=data,
             reason="wrong",
             seen=seen.hash,
@@ -633,7 +668,7 @@ class CoreDoor:
             to_op=op,
             reason="what if",
             answer=answer or None,
-            record_id=f"rec_{len(self.feed)}",
+            record_id=f"rec_{self.feed.next_offset}",
             principal=CALLER,
             operation=operation or Operation(id=f"fork {name}", request_hash=""),
         )
@@ -749,7 +784,6 @@ class CoreDoor:
         first = self.known(operation, CALLER)
         if first is not None:
             return {"public": first["public_token_id"]}
-        mine = [p for p in self.index.keys.public_tokens if p.startswith("p")]
         kind = ScopeType.TOKEN_COMPLETE if token else ScopeType.SESSION_INPUT_SEND
         scope = Scope(
             type=kind,
@@ -758,10 +792,11 @@ class CoreDoor:
             token_id=token,
             correlation_id=correlation,
         )
+        name = self.next_public("p")
         made = PublicToken(
-            id=f"p{len(mine)}",
+            id=name,
             scope=scope,
-            secret_hash=f"hash p{len(mine)}",
+            secret_hash=f"hash {name}",
             created_at=self.now,
             expires_at=self.now + ms(expires_in),
             max_uses=max_uses,
@@ -786,6 +821,10 @@ class CoreDoor:
         )
         return {"public": self.fact(fact)["public_token_id"]}
 
+    def next_public(self, prefix: str) -> str:
+        """What the next public token of a client is called, or its next link."""
+        return f"{prefix}{self.made[prefix]}"
+
     def do_revoke(self, operation: Operation | None, *, public: str) -> dict[str, Any]:
         """Revoke one."""
         owned = self.index.keys.public_tokens[public]
@@ -802,11 +841,28 @@ class CoreDoor:
             self.command(session, command)
         return {"public": public}
 
+    # --- what is old ------------------------------------------------------------------------------------
+
+    def do_prune(self, _: Operation | None, *, older_than: int) -> dict[str, Any]:
+        """As the memory ledger chooses them, all at once; nobody holds one."""
+        count = 0
+        prune = Prune(principal=CALLER, age_s=older_than / 1000)
+        while found := prunable(self.index, self.feed, self.now - ms(older_than)):
+            gone = tuple(head.session_id for head in found)
+            count += len(gone)
+            self.write(self.index.nil.session_id, (pruned_draft(prune, gone, 0, None),))
+            self.feed.remove_sessions(gone)
+            for session_id in gone:
+                del self.states[session_id], self.lines.of[session_id]
+        return {"sessions": count}
+
     # --- time and what goes wrong -----------------------------------------------------------------------
 
     def do_nothing(self, operation: Operation | None, *, session: str, how: str) -> dict[str, Any]:
         """Go on from a checkpoint, or from the entries alone; the ledger knows operations and keys."""
-        state = self.states[session]
+        state = self.states.get(session)
+        if state is None:
+            return {}
         entries = [entry for entry in self.feed if entry.session_id == session]
         if how == "kill":
             again = SessionState(session)
@@ -814,7 +870,7 @@ class CoreDoor:
                 again.apply(entry)
         else:
             text = checkpoint.save(state, {entry.seq: entry.feed_offset or 0 for entry in entries})
-            named = {offset: self.feed[offset - 1] for offset in checkpoint.refs(text)}
+            named = {offset: self.feed.at(offset) for offset in checkpoint.refs(text)}
             again = checkpoint.restore(session, text, named)
             again.operations, again.send_keys = state.operations, state.send_keys
         self.states[session] = again

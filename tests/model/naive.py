@@ -41,6 +41,16 @@ BACKOFF_MS = 50
 AFTER_PUBLIC_MS = 30 * 86_400_000
 LINK_MS = 7 * 86_400_000
 CLAIM_MS = 900_000
+OWN = {
+    "session": "session_not_found",
+    "run": "run_not_found",
+    "wait": "wait_not_found",
+    "token": "token_not_found",
+    "public": "key_not_found",
+    "link": "key_not_found",
+}
+"""What commands name that may be a session's own, and how it is told that it is not there."""
+
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 TASKS = ("keeps", "runs", "rejects", "closes", "retries")
 
@@ -96,6 +106,7 @@ class Model:
         try:
             if public is not None and is_user:
                 self.let_in(public, kind, args)
+            self.needs_there(kind, args)
             if operation in self.operations:  # before any state check (S-61)
                 first, receipt = self.operations[operation]
                 if first != asked:
@@ -134,6 +145,20 @@ class Model:
             self.wait_named(args["wait"])
         for name in (*args.get("tokens", ()), *([args["token"]] if "token" in args else ())):
             self.one(self.tokens, name)
+        if any(self.is_gone(name) for name in args.get("tokens", ())):
+            raise Unknown("tokens")
+
+    def is_gone(self, name: str) -> bool:
+        """A session that was pruned, or what was its own."""
+        public = self.public_tokens.get(name)
+        of = public.session if public is not None else name.partition(".")[0]
+        return of in self.sessions and self.sessions[of].is_gone
+
+    def needs_there(self, kind: str, args: dict[str, Any]) -> None:
+        """What was pruned is not found (S-69); that it is not there changes nothing that went wrong."""
+        gone = [name for name in OWN if name in args and self.is_gone(args[name])]
+        if gone and kind != "nothing":
+            raise Refused(OWN[gone[0]])
 
     def wait_named(self, name: str) -> tuple[Session, Wait]:
         session = self.one(self.sessions, name.partition(".")[0])
@@ -145,7 +170,7 @@ class Model:
 
     def let_in(self, public: PublicToken, kind: str, args: dict[str, Any]) -> None:
         """S-44, S-46: first whether it is good at all, then whether it is for this."""
-        if public.is_revoked or self.now >= public.expires_at:
+        if public.is_revoked or self.now >= public.expires_at or self.is_gone(public.id):
             raise Refused("not_found" if kind == "answer_link" else "unauthenticated")
         if kind == "answer_link":
             return
@@ -182,12 +207,13 @@ class Model:
         if not isinstance(code, list):
             raise Refused("schema_mismatch")
         asked = (task, code, tokens)
-        for session in self.sessions.values():
+        there = [session for session in self.sessions.values() if not session.is_gone]
+        for session in there:
             if key is not None and session.key == key:
                 if session.asked != asked:
                     raise Refused("idempotency_conflict")
                 return {"session": session.id, "run": session.runs[0].id, "created": False}
-        for session in reversed(self.sessions.values()):  # the newest, if a rewind opened another
+        for session in reversed(there):  # the newest, if a rewind opened another
             is_named = external_id is not None and session.external_id == external_id
             if is_named and session.status == "open":
                 if session.asked != asked:
@@ -768,6 +794,40 @@ class Model:
         one.is_revoked = True
         return {"public": public}
 
+    # --- what is old ------------------------------------------------------------------------------
+
+    def do_prune(self, *, older_than: int) -> Receipt:
+        """S-69."""
+        count = 0
+        while found := self.prunable(older_than):
+            count += len(found)
+            for session in found:
+                session.is_gone = True
+        return {"sessions": count}
+
+    def prunable(self, older_than: int) -> list[Session]:
+        """Sessions that are over for so long, and that nothing which stays refers to."""
+        there = [one for one in self.sessions.values() if not one.is_gone]
+        found = [one for one in there if self.is_old(one, self.now - older_than)]
+        while True:
+            going = [one.id for one in found]
+            torn = [one for one in there if one.parent and one.parent.session in going]
+            keep = [one.parent.session for one in torn if one.parent and one.id not in going]
+            keep += [one.id for one in found if one.parent and one.parent.session not in going]
+            for token in self.tokens.values():
+                is_others = token.pinned_by is not None and token.pinned_by != token.owner
+                if is_others and not self.is_gone(token.id):
+                    keep.append(str(token.pinned_by))
+            if not any(one in keep for one in going):
+                return found
+            found = [one for one in found if one.id not in keep]
+
+    def is_old(self, one: Session, before: int) -> bool:
+        owned = [token for token in self.tokens.values() if token.owner == one.id]
+        is_over = one.status != "open" and not one.run.is_active
+        is_over = is_over and not any(token.status == "pending" for token in owned)
+        return is_over and bool(one.entries[-1][5] < before)
+
     # --- time -------------------------------------------------------------------------------------
 
     def do_nothing(self, *, session: str, how: str) -> Receipt:
@@ -1127,7 +1187,7 @@ class Model:
                 wait.deadline = self.now + rest[2]
             wait.pinned, wait.asks_for_one = rest[3], rest[3] or token.asks_for_one
             if rest[3] and token.status == "pending":
-                token.is_integer = True
+                token.is_integer, token.pinned_by = True, session.id
         if kind in ("wait", "await") and rest[-1] is not None:
             wait.assignee, wait.rungs = rest[-1]
         wait.opened_at = self.now

@@ -165,6 +165,8 @@ class Session:
     keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
     tokens_made: int = 0
     entries: list[Any] = field(default_factory=list)
+    is_gone: bool = False
+    """Pruned, with all that is its own (S-69)."""
 
     @property
     def run(self) -> Run:
@@ -188,6 +190,8 @@ class Token:
     data: Any = None
     ended_at: int = 0
     ended_by: Who = RUNTIME
+    pinned_by: str | None = None
+    """The session whose wait gave it a type, the newest."""
 
 
 @dataclass
