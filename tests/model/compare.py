@@ -43,6 +43,10 @@ class Door(Protocol):
         """What became of each token, and the uses of each public token."""
         ...
 
+    def notices(self) -> dict[str, list[Any]] | None:
+        """By session, what a target was told: each once, by the first time; None if there is no target."""
+        ...
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -108,11 +112,18 @@ def stored_difference(model: Model, door: Door, at: int) -> Difference | None:
             if seq >= len(lines) or lines[seq] != expected:
                 got = lines[seq] if seq < len(lines) else "nothing"
                 return Difference(at, f"line {seq} of {session.id}", expected, got)
-        if len(lines) > len(entries):
-            more = lines[len(entries)]
-            return Difference(at, f"the end of {session.id}", "nothing", more)
+        more, unsaid = lines[len(entries) :], model.unsaid(session)
+        if door.time_passes:
+            unsaid = [timeless(one) for one in unsaid]
+        if more != unsaid[: len(more)]:
+            return Difference(at, f"the end of {session.id}", unsaid, more)
     expected, got = tokens_of(model), door.tokens()
-    return None if got == expected else Difference(at, "the tokens", expected, got)
+    if got != expected:
+        return Difference(at, "the tokens", expected, got)
+    told = door.notices()
+    if told is None or told == model.notices():
+        return None
+    return Difference(at, "the notices", model.notices(), told)
 
 
 def timeless(line: Any) -> Any:

@@ -32,6 +32,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import SessionStatus
+from helmr.notice_events import event_name
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.children import Parent
@@ -87,6 +88,7 @@ from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.kept_entries import KeptEntries
 from helmr_runtime.ledger.memory_pruning import prunable
 from helmr_runtime.ports import StartSession
+from helmr_runtime.service.notice_teller import ASKED
 from helmr_runtime.session.validation import check_data
 from tests.model.commands import Command as ModelCommand
 from tests.model.compare import Difference, difference
@@ -118,6 +120,7 @@ class CoreDoor:
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
         self.desk = Desk(self.index, lambda: self.now)
+        self.told: dict[str, list[Any]] = {}
         self.made: Counter[str] = Counter()
         self.ended: set[str] = set()
         """Children whose end everybody has been told."""
@@ -184,6 +187,10 @@ class CoreDoor:
                 found[public.id] = [public.uses, public.revoked_at is not None]
         return found
 
+    def notices(self) -> dict[str, list[Any]]:
+        """What entries tell."""
+        return self.told
+
     # --- what is around a decision ------------------------------------------------------------------
 
     def context(self, state: SessionState) -> Context:
@@ -219,8 +226,18 @@ class CoreDoor:
             self.states[entry.session_id].apply(entry)
         self.index.apply(entry, self.now)
         self.lines.add(entry)
+        self.tell(entry)
         if entry.kind is EntryKind.PUBLIC_TOKEN_CREATED:
             self.made[entry.body["public_token_id"][0]] += 1
+
+    def tell(self, entry: Entry) -> None:
+        """What the entry tells a target of notices that hears of everything."""
+        name, wait_id = event_name(entry.kind, entry.body), entry.body.get("wait_id")
+        is_asked = wait_id is None or self.lines.waits[wait_id]["kind"] in ASKED
+        if name is not None and is_asked:
+            about = named(wait_id or entry.run_id)
+            told = self.told.setdefault(self.lines.names[entry.session_id], [])
+            told.append((name.value, about))
 
     def known(self, operation: Operation | None, principal: Principal) -> dict[str, Any] | None:
         """The first receipt of a repeated operation."""

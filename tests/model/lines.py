@@ -11,6 +11,9 @@ from helmr_runtime.core.entries import Entry, from_iso
 LEFT_OUT = ("run.resumed", "run.actor_died")
 """They say where a session lived."""
 
+OF_CLAIMS = ("wait.claimed", "wait.claim_ended")
+"""They come with the next entry, also with one that is left out: when is no matter."""
+
 Body = Mapping[str, Any]
 PRINCIPALS = {"api_key": "caller", "ray_job": "caller"}
 
@@ -23,7 +26,7 @@ class Lines:
 
     Attributes:
         of: Per session, its lines.
-        waits: By id: session, run, token_id, deadline_at, status.
+        waits: By id: session, run, kind, token_id, deadline_at, status.
         runs: By id: its status.
         names: Of ids.
     """
@@ -61,7 +64,7 @@ class Lines:
             self.runs[run] = "queued"
         if kind == "wait.opened":
             self.name(body["wait_id"], f"{mine}.w")
-            about = {name: body.get(name) for name in ("token_id", "deadline_at")}
+            about = {name: body.get(name) for name in ("kind", "token_id", "deadline_at")}
             about |= {"session": session, "run": run, "status": "pending"}
             self.waits[body["wait_id"]] = about
         elif kind in ("wait.fulfilled", "wait.timed_out", "wait.cancelled"):
@@ -85,7 +88,7 @@ class Lines:
         tell = _TOLD.get(kind)
         told = tell(self, body) if tell is not None else []
         named = self.names[run] if entry.run_id is not None else None
-        at = self.since(entry.recorded_at)
+        at = self.since(entry.recorded_at) if kind not in OF_CLAIMS else None
         self.of.setdefault(session, []).append((kind, named, entry.op, who, told, at))
 
     def since(self, moment: datetime | str | None) -> int | None:

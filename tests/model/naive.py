@@ -52,6 +52,18 @@ OWN = {
 """What commands name that may be a session's own, and how it is told that it is not there."""
 
 ON_IDLE = {"runs": "run", "rejects": "reject"}
+NOTICES = {
+    "wait.opened": "wait.opened",
+    "wait.reminded": "wait.reminded",
+    "wait.assigned": "wait.assigned",
+    "wait.fulfilled": "wait.resolved",
+    "wait.cancelled": "wait.resolved",
+    "wait.timed_out": "wait.timed_out",
+    "run.failed": "run.failed",
+    "run.blocked": "run.blocked",
+}
+"""What people are told of, by kind of entry."""
+
 TASKS = ("keeps", "runs", "rejects", "closes", "retries")
 
 
@@ -442,12 +454,17 @@ class Model:
 
     def say_claims(self, session: Session) -> None:
         """With the session's next entry, before it (S-81)."""
+        session.entries += self.unsaid(session)
+        if session.wait is not None:
+            session.wait.unsaid = []
+
+    def unsaid(self, session: Session) -> list[Any]:
+        """What its next entry brings along, also one that is left out here for saying where the session lived."""
         one = session.wait
-        if one is not None:
-            self.lapse(one)
-            for kind, who, told in one.unsaid:
-                session.entries.append((kind, one.run, one.op, who[0], told, self.now))
-            one.unsaid = []
+        if one is None:
+            return []
+        self.lapse(one)
+        return [(kind, one.run, one.op, who[0], told, None) for kind, who, told in one.unsaid]
 
     def do_assign(self, *, wait: str, assignee: str | None) -> Receipt:
         """S-72; whom it concerns already changes nothing."""
@@ -793,6 +810,32 @@ class Model:
             self.log(self.sessions[one.session], "public_token.revoked", who=self.who)
         one.is_revoked = True
         return {"public": public}
+
+    # --- what people are told -----------------------------------------------------------------------
+
+    def notices(self) -> dict[str, list[Any]]:
+        """By session, in order (S-84): of waits that people answer, of runs in need; nothing that a fork copied."""
+        return {one.id: told for one in self.sessions.values() if (told := self.told_of(one))}
+
+    def told_of(self, session: Session) -> list[Any]:
+        kinds = [kind for kind, *_ in session.entries]
+        copied = (
+            len(kinds) - kinds[::-1].index("session.forked") if "session.forked" in kinds else 0
+        )
+        coming, told = list(session.waits), []
+        wait: Wait | None = None
+        for place, (kind, run, op, *_) in enumerate(session.entries):
+            if kind == "wait.opened":
+                wait = coming.pop(0)
+            is_wait = kind.startswith("wait.")
+            if place < copied or kind not in NOTICES:
+                continue
+            if not is_wait:
+                told.append((NOTICES[kind], run))
+            elif wait is not None and wait.kind in ("input", "token"):
+                assert (wait.run, wait.op) == (run, op)
+                told.append((NOTICES[kind], wait.id))
+        return told
 
     # --- what is old ------------------------------------------------------------------------------
 
