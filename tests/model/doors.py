@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from helmr.client import AsyncClient
-from tests.model.client_door import ClientDoor, HarnessDoor, Nothing, let_be
+from tests.model.client_door import ClientDoor, Nothing, let_be
 from tests.model.commands import COMMANDS, Command
 from tests.model.compare import Difference, difference, report
+from tests.model.harness_door import HarnessDoor
 from tests.model.random_code import FAKE, REAL
 
 

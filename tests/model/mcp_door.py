@@ -17,8 +17,8 @@ from helmr.client.calls import Call
 from helmr.errors import TaskNotFound, error_from_code
 from helmr.models import SendReceipt, TokenAnswerReceipt
 from helmr.testing import Harness
-from tests.model.client_door import HarnessDoor
 from tests.model.compare import Reply
+from tests.model.harness_door import HarnessDoor
 
 VERSION = "2026-07-28"
 META = {
