@@ -26,12 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns 1 if a promise was broken."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    command = f'make histories HISTORY_ARGS="{shlex.join(given)}"'
     match options.command:
         case "check":
             return max(_judge(path) for path in options.files)
         case "campaign":
-            return _campaign(options, command)
+            return _campaign(options, _repeated(given))
         case _:
             return _run(options)
 
@@ -62,6 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     judge = commands.add_parser("check", help="check kept histories")
     judge.add_argument("files", type=Path, nargs="+")
     return parser
+
+
+def _repeated(given: list[str]) -> str:
+    """How anybody does it again: in a folder of their own."""
+    told = [
+        one
+        for before, one in zip(["", *given], given, strict=False)
+        if "--folder" not in (before, one.partition("=")[0])
+    ]
+    return f'make histories HISTORY_ARGS="{shlex.join(told)}"'
 
 
 def _campaign(options: argparse.Namespace, command: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import record
 from tests.histories import campaign, history
 from tests.histories.__main__ import main
 from tests.histories.history import Call, Kind
@@ -79,6 +80,20 @@ def test_it_ends_when_there_are_enough_calls_and_kills_and_goes_on_where_it_was(
     kept = tmp_path / "history-0003.parquet"
     assert len(history.read(kept)) == 7
     assert main(["check", str(kept)]) == 0
+
+
+@pytest.mark.parametrize("where", [("--folder", "{}"), ("--folder={}",)], ids=" ".join)
+def test_what_is_put_on_record_names_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[str, ...]
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(record, "put", lambda *what, **_: kept.extend(what))
+    folder = [one.format(tmp_path) for one in where]
+    assert main(["campaign", "--calls", "0", "--kills=0", *folder, "--record"]) == 0
+    assert kept[:2] == [
+        "histories",
+        'make histories HISTORY_ARGS="campaign --calls 0 --kills=0 --record"',
+    ]
 
 
 def test_both_forms_of_a_runtime_have_a_third_of_the_kills(
