@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -156,7 +157,8 @@ def test_the_whole_in_small(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.benchmarks.scale", *sizes),
-            *(f"--folder={tmp_path / 'data'}", f"--out={tmp_path}"),
+            # From where it runs, as the default is.
+            *(f"--folder={os.path.relpath(tmp_path / 'data', ROOT)}", f"--out={tmp_path}"),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -59,6 +59,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--plot", type=Path, help="where the plot goes, if not to --out")
     given = parser.parse_args(arguments)
     sizes = tuple(sorted({int(size) for size in given.sizes.split(",")}))
+    given.folder = given.folder.resolve()  # what is served there runs in it
     return Options(sizes, *(getattr(given, name) for name in Options.__slots__[1:]))
 
 
