@@ -141,6 +141,7 @@ from helmr.cli.main import _prepare, invoke
 _prepare()
 for words in json.loads(Path(sys.argv[1]).read_text()):
     sys.stdout.write("{MARK}")
+    sys.stdout.flush()  # before what goes to standard error
     invoke(words)
     sys.stdout.flush()
 """

@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from helmr.current import current_run
@@ -102,7 +103,13 @@ class SessionStream:
 
 
 def tag_prints(*also: TextIO, formatter: JsonFormatter | None = None) -> None:
-    """From now on what sessions print has their ids; it goes to `also` too. `formatter` makes a log file's lines."""
+    """From now on what sessions print has their ids, and is seen line by line, in a file or a journal as on a terminal.
+
+    It goes to `also` too. `formatter` makes a log file's lines.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     sys.stdout = cast(TextIO, SessionStream(sys.stdout, *also, formatter=formatter))
     sys.stderr = cast(TextIO, SessionStream(sys.stderr, *also, formatter=formatter))
 
