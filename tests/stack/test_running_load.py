@@ -27,7 +27,7 @@ STEPS = 40
 async def test_the_p99_of_answers_at_most_doubles_beside_two_hundred_running_sessions(
     make_runtime: Callable[..., LiveRuntime], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live = make_runtime(tasks=Path(running_tasks.__file__))
+    live = make_runtime(tasks=Path(running_tasks.__file__), sessions_per_host=500)
     sessions = [live.begin("takes") for _ in range(3)]
     for session in sessions:
         live.waiting(session)
