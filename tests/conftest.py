@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell has it of what it runs in the background: what tests start is to end by Ctrl-C all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: two shared cores make single examples slow for reasons that are not ours.
 settings.register_profile(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,7 +79,7 @@ class _Bench:
                     if ends_at is not None and now >= ends_at:
                         break
                     for one in course.due(now):
-                        group.create_task(self._call(self._do(one)))
+                        group.create_task(self._call(one))
                         self._starting += isinstance(one, Start)
                     self._tell(course.over)
                     if course.is_stuck:
@@ -122,9 +122,9 @@ class _Bench:
     def _saw(self, entry: EntryInfo) -> None:
         self._course.saw(entry.session_id, entry.kind, entry.body, recorded_at=entry.recorded_at)
 
-    async def _call(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _call(self, one: Start | Reply) -> None:
         async with self._calls:
-            await work
+            await self._do(one)
 
     async def _do(self, one: Start | Reply) -> None:
         if isinstance(one, Start):
