@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
-from typing import Any
 
 from helmr.client import AsyncClient
 from helmr.durations import seconds

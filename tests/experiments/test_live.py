@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from helmr.client import AsyncClient
 from helmr.client.aio_sessions import AsyncSessions
-from helmr.errors import SchemaMismatch
+from helmr.errors import SchemaMismatch, TaskNotFound
 from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
+from helmr.experiments.live import CALLS_MAX
 from helmr_runtime.catalog import Registry
 from tests.experiments.test_experiments import Order, link, orders
 from tests.service.stack import Stack
@@ -53,6 +55,19 @@ async def test_operators_answer_a_live_runtime_as_people(tmp_path: Path) -> None
     assert [row["status"] for row in left.wait_rows()] == ["pending"]
     again = Experiment(orders, 12, people, Order(rounds=2))
     assert same_decisions(results, await asyncio.to_thread(run, again, seed=5))
+
+
+async def test_what_fails_leaves_no_call_behind_that_was_never_made(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, registry=Registry([link], modules=[__name__], code_hash="code-1"))
+    await stack.start()
+    try:
+        connect = partial(AsyncClient, url=stack.url, key=stack.key)
+        many = Experiment("nobodys", 3 * CALLS_MAX, [Operator("eve", always("yes"))])
+        with pytest.raises(TaskNotFound, match="nobodys"):
+            await asyncio.to_thread(run, many, seed=5, client=connect)
+        gc.collect()  # a coroutine that nobody awaited says so now
+    finally:
+        await stack.stop()
 
 
 async def test_a_start_that_is_answered_after_its_wait_has_opened_is_gone_on_with(

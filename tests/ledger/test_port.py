@@ -203,6 +203,22 @@ async def test_the_nil_session_takes_no_flush_and_no_adoption(ledger, clock):
     assert isinstance(await hand.commit(hand.started()), Refused)
 
 
+async def test_an_adoption_is_told_whether_the_state_that_the_caller_has_is_the_newest(
+    ledger, clock
+):
+    hand = await running(ledger, clock)
+    await hand.stored(hand.wait(), checkpoint=True, release=True)
+    newest = hand.seq, hand.last_hash
+    first = await ledger.load(hand.session_id, "slot-2", known=newest)
+    assert first.is_known
+    assert first.checkpoint_offset is not None
+    for other in ((hand.seq, b"x" * 32), (hand.seq - 1, hand.last_hash), None):
+        loaded = await ledger.load(hand.session_id, "slot-2", known=other)
+        assert not loaded.is_known
+        assert loaded.checkpoint is not None
+        assert loaded.epoch > first.epoch
+
+
 # --- preconditions ----------------------------------------------------------------------------------
 
 

@@ -47,6 +47,8 @@ async def test_checkpoints_are_taken_when_entries_have_doubled(
         epoch=hand.epoch,
         last_seq=seq,
         last_hash=last_hash,
+        unsaved_count=0,
+        offsets={},
         checkpoint=hand.checkpoint,
         held_count=lambda: seq - hand.entries[-1].seq,
         on_lost=lost.append,

@@ -160,12 +160,21 @@ class Invariants:
     def loaded(self, session_id: str, loaded: Loaded) -> None:
         """An adoption got this: it must be the fold of what is stored (S-53)."""
         self.counts.reached("fold compared")
-        folded = SessionState(session_id)
-        for entry in self.sessions[session_id].entries:
+        self.is_fold(restore(session_id, loaded))
+
+    def is_newest(self, session_id: str, known: tuple[int, bytes]) -> bool:
+        """The session's newest entry has that seq and hash."""
+        session = self.sessions.get(session_id)
+        return session is not None and known == (session.seq, session.hash)
+
+    def is_fold(self, state: SessionState) -> None:
+        """The state is that of all entries of its session."""
+        folded = SessionState(state.id)
+        for entry in self.sessions[state.id].entries:
             folded.apply(entry)
-        found, expected = picture(restore(session_id, loaded)), picture(folded)
+        found, expected = picture(state), picture(folded)
         differing = [part for part in expected if expected[part] != found[part]]
-        self.check(not differing, "S-53", f"{session_id} differs in {differing}")
+        self.check(not differing, "S-53", f"{state.id} differs in {differing}")
 
     def _entry(self, entry: Entry) -> None:
         is_there = entry.session_id not in self.pruning.gone

@@ -31,6 +31,8 @@ RARE = (
     "flush refused",
     "flush stored before",
     "fold compared",
+    "kept state compared",
+    "adopted as it was left",
     *(f"ledger ends in a {access}" for access in ("sync", "write")),
     "link revoked",
     "link:input.accepted",

@@ -34,6 +34,7 @@ from tests.simulation.disk import SimulatedDisk
 from tests.simulation.gateway import Gateway
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants, Violation
+from tests.simulation.kept import WatchedStates
 from tests.simulation.ledger import SimulatedLedger
 from tests.simulation.network import Call, Network
 from tests.simulation.promotion import OLD, Promotion
@@ -222,6 +223,7 @@ class World:
             statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),
             is_exclusive=is_exclusive,
             linger_s=LINGER_S,
+            kept=WatchedStates(self.invariants),
         )
         self.hosts[name] = host
         self.network.register(name, process, host)

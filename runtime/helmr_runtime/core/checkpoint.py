@@ -164,11 +164,7 @@ def restore(
             )
         ]
         state.run = _restore_run(session_id, content["run"], journal, referenced)
-        state.run.pieces = tuple(pieces)
-        if offset is not None and _bytes(state.run.journal[len(journal) :]) > PIECE_BYTES_MIN:
-            last, count = state.run.journal[-1], len(state.run.journal)
-            own = Piece(offset, state.seq, len(journal), count, last.seq)
-            state.run.pieces += (own,)
+        _set_pieces(state.run, pieces, state.seq, offset)
     for item in content["unconsumed"]:
         record = _restore_record(session_id, item, referenced)
         state.unconsumed.setdefault(record.stream, []).append(record)
@@ -178,6 +174,20 @@ def restore(
         record = _restore_record(session_id, item, referenced)
         state.taken[record.stream, record.seq] = record
     return state
+
+
+def saved_at(state: SessionState, offset: int) -> None:
+    """The state was saved as the checkpoint at that feed offset, and goes on as if it were restored of it."""
+    if state.run is not None:
+        _set_pieces(state.run, _pieces(state), state.seq, offset)
+
+
+def _set_pieces(run: Run, pieces: Sequence[Piece], seq: int, offset: int | None) -> None:
+    """Where the run's journal is stored: in the earlier pieces that the checkpoint at that offset names, and in it."""
+    run.pieces = tuple(pieces)
+    first = pieces[-1].count if pieces else 0
+    if offset is not None and _bytes(run.journal[first:]) > PIECE_BYTES_MIN:
+        run.pieces += (Piece(offset, seq, first, len(run.journal), run.journal[-1].seq),)
 
 
 def _content(session_id: str, text: str) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class Head:
     counted_as: tuple[Activity, bool] | None = None
 
     @property
+    def last(self) -> tuple[int, bytes]:
+        """Seq and hash of the last entry."""
+        return self.next_seq - 1, self.last_hash
+
+    @property
     def is_held(self) -> bool:
         """An actor holds the session."""
         return self.held_by is not None

@@ -165,12 +165,14 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
         term: str | None = None,
+        known: tuple[int, bytes] | None = None,
     ) -> Loaded:
         head = await self._require_head(session_id)
-        epoch = self.index.hold(head, holder, self.epoch_floor, self.clock.now(), term=term)
+        self.index.hold(head, holder, self.epoch_floor, self.clock.now(), term=term)
         self._held(head)
         return replace(
-            self._read(head, epoch),
+            self._read(head),
+            is_known=known == head.last,
             keys=await self.session_keys(session_id),
             known_operation=await self.known_operation(operation_id) if operation_id else None,
             known_key=await self.known_key(session_id, *key) if key is not None else None,
@@ -178,14 +180,14 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
 
     async def snapshot(self, session_id: str) -> Loaded:
         head = await self._require_head(session_id)
-        return replace(self._read(head, head.epoch), keys=await self.session_keys(session_id))
+        return replace(self._read(head), keys=await self.session_keys(session_id))
 
-    def _read(self, head: Head, epoch: int) -> Loaded:
+    def _read(self, head: Head) -> Loaded:
         checkpoint = self._checkpoint(head.session_id, head.checkpoint_offset)
         earlier = self._earlier(head.session_id, checkpoint)
-        texts = [text for text in (checkpoint, *earlier.values()) if text is not None]
+        texts = filter(None, (checkpoint, *earlier.values()))
         return Loaded(
-            epoch=epoch,
+            epoch=head.epoch,
             checkpoint=checkpoint,
             entries=tuple(self.recent(offset) for offset in head.tail),
             checkpoint_offset=head.checkpoint_offset or None,
@@ -344,8 +346,7 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
             self.stored.checkpoints[session_id, last or 0] = flush.checkpoint
         for entry in placed:
             self._apply(entry)
-        head = self.index.heads[session_id]
-        self.index.settle(head, self.clock.now(), flush=flush)
+        self.index.settle(head := self.index.heads[session_id], self.clock.now(), flush=flush)
         if flush is not None:
             self.stored.holdings.append((session_id, head.epoch, head.held_by))
         self._arm()
@@ -374,8 +375,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
             self._arm()
 
     def _begun(self, start: StartSession) -> tuple[Entry, ...]:
-        now, cipher = self.clock.now(), self._bodies.cipher(start.session_id)
-        return start_entries(start, now, None, None, cipher)
+        cipher = self._bodies.cipher(start.session_id)
+        return start_entries(start, self.clock.now(), None, None, cipher)
 
     def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
         cipher = self._bodies.cipher(self.index.nil.session_id)
@@ -417,12 +418,11 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         for head in self.index.take_due(now, DUE_MAX):
             cipher = seal(head.session_id)
             if is_climbing(head, now):
-                state = restore(head.session_id, self._read(head, head.epoch))
+                state = restore(head.session_id, self._read(head))
                 self._store(climbed_entries(head, state, now, None, cipher))
             else:
                 self._store(due_entries(head, now, None, cipher))
-        expired = self.index.tokens.due(now, DUE_MAX)
-        if expired:
+        if expired := self.index.tokens.due(now, DUE_MAX):
             waits = [(token, wait) for token in expired for wait in self.index.unheld_waits(token)]
             at = self._store(self._facts(expired_drafts(expired), now))[0].recorded_at
             for token, (head, wait_id) in waits:

@@ -115,7 +115,8 @@ class Loaded:
 
     `entries` follow the checkpoint's seq (all of them if there is no checkpoint), in seq order, with feed
     offsets. `referenced` holds the entries that the checkpoint and its pieces name by feed offset, `pieces` the
-    earlier checkpoints that it names; `checkpoint_offset` is its own.
+    earlier checkpoints that it names; `checkpoint_offset` is its own. Of all this only that offset need be told if
+    the caller's own state `is_known` to be the newest.
     """
 
     epoch: int
@@ -132,6 +133,7 @@ class Loaded:
     """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
     claims: Claims | None = None
     """Who is at its pending wait, and what of that the next entry is to say (S-81)."""
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +201,12 @@ class Ledger(Protocol):
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
         term: str | None = None,
+        known: tuple[int, bytes] | None = None,
     ) -> Loaded:
         """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
 
         Args:
+            known: Seq and hash of the last entry that a state of the caller's own covers.
             term: In which a directory sent the adoption (see `lead`); None without a directory.
 
         Raises:

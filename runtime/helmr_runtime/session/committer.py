@@ -39,6 +39,8 @@ class Committer:
         epoch: Of the adoption.
         last_seq: Seq of the last stored entry.
         last_hash: Its hash.
+        unsaved_count: Stored entries that the newest checkpoint does not cover.
+        offsets: What an earlier adoption left as `offsets`.
         checkpoint: Makes the checkpoint text of the state at the last buffered entry; called after
             `CHECKPOINT_ENTRIES` entries, and again after as many as the last one held, if they are more.
         held_count: How many entries a checkpoint made now would hold.
@@ -57,6 +59,8 @@ class Committer:
         epoch: int,
         last_seq: int,
         last_hash: bytes,
+        unsaved_count: int,
+        offsets: dict[int, int],
         checkpoint: Callable[[], str],
         held_count: Callable[[], int],
         on_lost: Callable[[CommitReply], None],
@@ -71,7 +75,7 @@ class Committer:
         self._preconditions: list[Precondition] = []
         self._sent_seq = last_seq
         self._sent_hash = last_hash
-        self._unsaved_count = 0
+        self._unsaved_count = unsaved_count
         self._unsaved_max = self.CHECKPOINT_ENTRIES
         self._waiters: list[tuple[int, int, Callable[[], None]]] = []
         self._futures: set[asyncio.Future[bool]] = set()
@@ -79,7 +83,7 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._pump: asyncio.Task[None] | None = None
         self.durable_seq = last_seq
-        self.offsets: dict[int, int] = {}
+        self.offsets = offsets
         """Seq → feed offset of large entries written here; checkpoints name them."""
         self.is_failing = False
         """The flush under way has failed at least once and is being sent again."""
@@ -138,13 +142,21 @@ class Committer:
             self._stored(flush, reply)
         return reply
 
-    async def release(self, checkpoint: str) -> CommitReply:
+    @property
+    def unsaved_count(self) -> int:
+        """Entries that the newest checkpoint does not cover, with those that are buffered."""
+        return self._unsaved_count + len(self._buffer)
+
+    async def release(self, checkpoint: str | None) -> CommitReply:
         """The commit that clears the holder, with what is buffered; everything before that is on disk."""
         entries, preconditions = tuple(self._buffer), tuple(self._preconditions)
         self._buffer.clear()
         self._preconditions.clear()
         flush = self._flush(entries, preconditions, checkpoint=checkpoint, release=True)
-        return await self._send(flush)
+        reply = await self._send(flush)
+        if isinstance(reply, Committed):
+            self._stored(flush, reply)
+        return reply
 
     def stop(self) -> None:
         """This adoption is over; nothing more is sent."""
@@ -216,12 +228,12 @@ class Committer:
                 return reply
 
     def _stored(self, flush: Flush, reply: Committed) -> None:
+        self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
         if not flush.entries:
             return
         for position, entry in enumerate(flush.entries):
             if len(entry.body_json) > INLINE_BYTES_MAX:
                 self.offsets[entry.seq] = reply.first_feed_offset + position
-        self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
         self.durable_seq = flush.entries[-1].seq
         while self._waiters and self._waiters[0][0] <= self.durable_seq:
             heapq.heappop(self._waiters)[2]()

@@ -43,6 +43,7 @@ from helmr_runtime.replay.step_loop import blocked_by
 from helmr_runtime.session.chunk_polls import ChunkPolls
 from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.emissions import OnEmitted
+from helmr_runtime.session.kept_states import KeptStates
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.rehearsal import Rehearsals
 from helmr_runtime.session.slot import Slot
@@ -80,6 +81,7 @@ class HostActor:
         owns_process: It is alone in its process, whose memory is bounded then.
         memory_bytes: The bound; None is a share of the machine's.
         on_emitted: Told of all that code emits, for tests.
+        kept: Where the states of sessions are that it has given up, if not in a place of its own.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class HostActor:
         owns_process: bool = False,
         memory_bytes: int | None = None,
         on_emitted: OnEmitted | None = None,
+        kept: KeptStates | None = None,
     ) -> None:
         self.name = name
         self._ledger = ledger
@@ -107,15 +110,16 @@ class HostActor:
         self._make_statuses = statuses
         self._statuses: StatusFile | None = None
         self._is_exclusive = is_exclusive
-        self._linger_s = linger_s
-        self._replay_always = replay_always
-        self._silence_s = silence_s
+        self._settings = partial(
+            CodeSettings, linger_s=linger_s, replay_always=replay_always, silence_s=silence_s
+        )
         self._base_url = base_url
         self._node = node
         self._owns_process = owns_process
         self._memory_bytes = memory_bytes
         self._memory_max_bytes: int | None = None
         self._chunk_polls = ChunkPolls(on_emitted)
+        self._kept = kept if kept is not None else KeptStates()
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
         self._ending: set[Slot] = set()
@@ -169,7 +173,7 @@ class HostActor:
             slot.fill(None)
             self._remove(slot)
             raise
-        wants_own_host = executes and self._is_isolated(live)
+        wants_own_host = executes and live.is_isolated and not self._is_exclusive
         slot.fill(live)
         if not executes or wants_own_host:
             return await self._decide(slot, live, command, death, wants_own_host=wants_own_host)
@@ -322,26 +326,24 @@ class HostActor:
         self, slot: Slot, command: Command | None, registry: Registry, term: str | None
     ) -> LiveSession:
         operation = command.operation if command is not None else None
+        kept = self._kept.take(slot.session_id)
         loaded = await self._ledger.load(
             slot.session_id,
             self.name,
             operation_id=operation.id if operation is not None else None,
             key=_key_of(command),
             term=term,
+            known=kept.known if kept is not None else None,
         )
         return LiveSession(
             loaded,
             asked_operation=operation,
             session_id=slot.session_id,
+            kept=kept if loaded.is_known else None,
             ledger=self._ledger,
             clock=self._clock,
             registry=registry,
-            settings=CodeSettings(
-                code_hash=registry.code_hash,
-                linger_s=self._linger_s,
-                replay_always=self._replay_always,
-                silence_s=self._silence_s,
-            ),
+            settings=self._settings(registry.code_hash),
             base_url=self._base_url,
             mark=slot.mark,
             emissions=partial(self._chunk_polls.open, slot.session_id),
@@ -365,10 +367,6 @@ class HostActor:
             raise Moved(f"{self.name} does not hold {session_id}")
         return slot
 
-    def _is_isolated(self, live: LiveSession) -> bool:
-        registered = live.registered
-        return registered is not None and registered.task.isolated and not self._is_exclusive
-
     def _mark(self) -> SlotMark:
         if self._make_statuses is None:
             return SlotMark()
@@ -379,6 +377,8 @@ class HostActor:
     def _remove(self, slot: Slot) -> None:
         if self.slots.get(slot.session_id) is slot:
             del self.slots[slot.session_id]
+        if slot.left is not None:
+            self._kept.keep(slot.left)
         if self._statuses is not None:
             self._statuses.give_back(slot.mark)
 

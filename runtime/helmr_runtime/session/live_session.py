@@ -41,10 +41,15 @@ from helmr_runtime.session.code_runner import CodeRunner, CodeSettings
 from helmr_runtime.session.deadline_timer import DeadlineTimer
 from helmr_runtime.session.deduplication import Deduplicator
 from helmr_runtime.session.emissions import Emissions
+from helmr_runtime.session.kept_states import KeptState
 from helmr_runtime.session.session_log import COMMIT_WAIT_S, Phase, SessionLog, unknown_outcome
 from helmr_runtime.session.token_waits import TokenWaits
 from helmr_runtime.session.turns import Turns
 from helmr_runtime.session.validation import check_data
+
+UNSAVED_MAX = 64
+"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: whoever reads it
+reads them one by one. With a checkpoint for each, what a command costs would grow with what the session has done."""
 
 
 class LiveSession:
@@ -54,6 +59,7 @@ class LiveSession:
         loaded: What the ledger gave.
         asked_operation: The operation that it was asked for meanwhile.
         session_id: Whose.
+        kept: As that of `SessionLog`.
         registry: The tasks of this host's code.
         settings: How this host runs code.
         base_url: What the callback URLs of tokens begin with.
@@ -70,6 +76,7 @@ class LiveSession:
         *,
         asked_operation: Operation | None,
         session_id: str,
+        kept: KeptState | None,
         ledger: Ledger,
         clock: Clock,
         registry: Registry,
@@ -90,6 +97,7 @@ class LiveSession:
         self.log = SessionLog(
             loaded,
             session_id=session_id,
+            kept=kept,
             ledger=ledger,
             clock=clock,
             find=registry.tasks.get,
@@ -121,6 +129,11 @@ class LiveSession:
             on_closed=self._code_closed,
             on_retire=self._retire,
         )
+
+    @property
+    def is_isolated(self) -> bool:
+        """Its task is to have a host to itself."""
+        return self.registered is not None and self.registered.task.isolated
 
     @property
     def is_lost(self) -> bool:
@@ -161,7 +174,7 @@ class LiveSession:
                 decision = await self._decide(command)
         except HelmrError as raised:
             error = raised
-        leaving = asyncio.get_running_loop().create_task(self._leave())
+        leaving = asyncio.get_running_loop().create_task(self._leave(UNSAVED_MAX))
         await asyncio.wait({leaving}, timeout=COMMIT_WAIT_S)
         if not leaving.done():
             raise unknown_outcome(self.id)
@@ -173,11 +186,11 @@ class LiveSession:
             raise decision.error
         return decision.reply if command is not None else None
 
-    async def _leave(self) -> CommitReply:
+    async def _leave(self, unsaved_max: int = 0) -> CommitReply:
         """The commit by which the session is given up."""
         self._deadline_timer.stop()
         reach(Point.SESSION_PARKING)
-        reply = await self.log.release()
+        reply = await self.log.release(unsaved_max=unsaved_max)
         self.emissions.close()
         self._turns.close()
         reach(Point.SESSION_PARKED)

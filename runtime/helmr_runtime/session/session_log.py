@@ -18,6 +18,7 @@ from typing import Any
 from helmr.errors import Moved, OutcomeUnknown, StoreUnavailable
 from helmr_runtime.catalog import Registered
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.checkpoint import saved_at
 from helmr_runtime.core.decide import Context
 from helmr_runtime.core.entries import Draft, Entry
 from helmr_runtime.core.run import Wait
@@ -25,6 +26,7 @@ from helmr_runtime.ports import CommitReply, Committed, Declined, Ledger, Loaded
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.entry_writer import EntryWriter
+from helmr_runtime.session.kept_states import KeptState
 from helmr_runtime.session.session_claims import SessionClaims
 from helmr_runtime.session.validation import fits_schema, policy_of
 
@@ -54,6 +56,7 @@ class SessionLog:
 
     Args:
         loaded: What the ledger gave.
+        kept: What an earlier adoption by this host has left, if the ledger says that it is the newest.
         find: The task of that id in this host's code.
         on_entry: Called with an entry that was applied, the wait that was open before it, and whether the code may
             hear of it only when it is on disk.
@@ -67,6 +70,7 @@ class SessionLog:
         loaded: Loaded,
         *,
         session_id: str,
+        kept: KeptState | None,
         ledger: Ledger,
         clock: Clock,
         find: Callable[[str], Registered | None],
@@ -76,9 +80,20 @@ class SessionLog:
         on_lost: Callable[[str], None],
     ) -> None:
         self.epoch = loaded.epoch
-        self.state = restore(session_id, loaded)
+        if kept is not None:
+            self.state, unsaved_count, offsets = kept.state, kept.unsaved_count, kept.offsets
+            if loaded.checkpoint_offset is not None and not unsaved_count:
+                saved_at(self.state, loaded.checkpoint_offset)
+        else:
+            self.state, unsaved_count, offsets = (
+                restore(session_id, loaded),
+                len(loaded.entries),
+                {},
+            )
         self.registered = find(self.state.task)
         self.phase = Phase.LIVE
+        self.left: KeptState | None = None
+        """What the next adoption by this host may go on from, once the session is given up."""
         self.in_flight = 0
         """What is being decided or awaits its commit."""
         self.turn = asyncio.Lock()
@@ -100,6 +115,8 @@ class SessionLog:
             epoch=loaded.epoch,
             last_seq=self.state.seq,
             last_hash=self.state.last_hash,
+            unsaved_count=unsaved_count,
+            offsets=offsets,
             checkpoint=self._checkpoint,
             held_count=lambda: len(run.journal) if (run := self.state.run) is not None else 0,
             on_lost=self._lost,
@@ -166,7 +183,13 @@ class SessionLog:
     def write(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()
     ) -> list[Entry]:
-        """Stamp, apply and buffer; the flush follows soon. Returns their entries."""
+        """Stamp, apply and buffer; the flush follows soon. Returns their entries.
+
+        Raises:
+            Moved: The session left this host; whoever has its state now writes it.
+        """
+        if drafts and self.is_over:
+            raise Moved(f"{self.state.id} left this host")
         run = self.state.run
         is_cautious = run is not None and run.is_cautious
         entries = self._stamp(drafts)
@@ -287,14 +310,21 @@ class SessionLog:
         await self.idle()
         self._committer.is_holding = True
 
-    async def release(self) -> CommitReply:
+    async def release(self, *, unsaved_max: int = 0) -> CommitReply:
         """The commit by which the session is given up, with all that is not written yet.
 
         Commands get `Moved` as soon as it is sent.
+
+        Args:
+            unsaved_max: A checkpoint goes with it if more entries than that are behind the newest one.
         """
         self.phase = Phase.OVER
-        reply = await self._committer.release(self._checkpoint())
+        is_saved = unsaved_max and self._committer.unsaved_count <= unsaved_max
+        reply = await self._committer.release(None if is_saved else self._checkpoint())
         self._committer.stop()
+        if isinstance(reply, Committed):
+            unsaved_count = self._committer.unsaved_count
+            self.left = KeptState(self.state, self._committer.offsets, unsaved_count)
         return reply
 
 

@@ -144,6 +144,7 @@ class DuckLedger(CopiedLedger):
         operation_id: str | None = None,
         key: tuple[str, str] | None = None,
         term: str | None = None,
+        known: tuple[int, bytes] | None = None,
     ) -> Loaded:
         """Adopt the session: raise its epoch, mark it held, return what its actor needs.
 
@@ -156,7 +157,7 @@ class DuckLedger(CopiedLedger):
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
         self._group.held_changed(head)
         try:
-            return await self._loaded(head, epoch, operation_id, key)
+            return await self._loaded(head, epoch, operation_id, key, known)
         except BaseException:
             # Nobody learned this epoch, so nobody could abandon it.
             if self.index.abandon(head, epoch, self._clock.now()):
@@ -166,7 +167,7 @@ class DuckLedger(CopiedLedger):
     async def snapshot(self, session_id: str) -> Loaded:
         """The session as it is on disk now, under the epoch that it has: nothing is marked."""
         head = await self._quiet_head(session_id)
-        return await self._loaded(head, head.epoch, None, None)
+        return await self._loaded(head, head.epoch)
 
     async def abandon(self, session_id: str, epoch: int) -> None:
         """The holder of that epoch died: the session is unheld, under a newer epoch, durably.
@@ -381,16 +382,23 @@ class DuckLedger(CopiedLedger):
             await self._group.settled(session_id)
 
     async def _loaded(
-        self, head: Head, epoch: int, operation_id: str | None, key: tuple[str, str] | None
+        self,
+        head: Head,
+        epoch: int,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+        known: tuple[int, bytes] | None = None,
     ) -> Loaded:
-        session_id = head.session_id
-        offsets = tuple(head.tail)
+        session_id, is_known = head.session_id, known == head.last
+        offsets = tuple(head.tail) if not is_known else ()
         tail, missing = self._group.recent.split(offsets)
         bodies = self._chain.bodies
-        checkpoint = None if missing else self._group.checkpoints.whole(head, bodies)
+        checkpoint = None
         earlier: dict[int, str] = {}
         named: dict[int, Entry] = {}
-        if missing or (head.checkpoint_offset and checkpoint is None):
+        if not (missing or is_known):
+            checkpoint = self._group.checkpoints.whole(head, bodies)
+        if missing or (head.checkpoint_offset and checkpoint is None and not is_known):
             find = partial(checkpoint_of, head=head, missing=missing, bodies=bodies)
             checkpoint, earlier, named = await self._reading(find, session_id)
         tail |= {offset: named[offset] for offset in missing}
@@ -409,6 +417,7 @@ class DuckLedger(CopiedLedger):
             known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
             claims=head.claims,
+            is_known=is_known,
         )
 
 
