@@ -9,6 +9,7 @@ import pytest
 
 from helmr import ids, task
 from helmr.errors import Moved
+from helmr.models import SessionStatus
 from helmr.testing import TESTER, Harness, HarnessSession
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
@@ -66,6 +67,16 @@ def test_a_state_that_takes_more_than_all_may_is_not_kept() -> None:
     states.keep(left("ses_large"))
     states.keep(large)
     assert states.take("ses_large") is None, "what was kept of it before is old"
+
+
+def test_a_session_that_is_over_is_not_kept() -> None:
+    states = KeptStates()
+    ended, open_again = left("ses_ended"), left("ses_open")
+    ended.state.status = SessionStatus.CLOSED
+    states.keep(ended)
+    states.keep(open_again)
+    assert states.take("ses_ended") is None
+    assert states.take("ses_open") is open_again
 
 
 # --- going on from it -----------------------------------------------------------------------------

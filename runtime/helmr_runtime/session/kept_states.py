@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from helmr.models import SessionStatus
 from helmr_runtime.core.checkpoint import ENTRY_BYTES
 from helmr_runtime.core.state import SessionState
 
@@ -60,10 +61,11 @@ class KeptStates:
         self._bytes = 0
 
     def keep(self, kept: KeptState) -> None:
-        """Keep what was just given up."""
+        """Keep what was just given up, unless it is over: hardly anybody asks for that again."""
         self.take(kept.state.id)
+        is_over = kept.state.status is not SessionStatus.OPEN and kept.state.active_run is None
         size_bytes = kept.size_bytes
-        if size_bytes > self._bytes_max:
+        if is_over or size_bytes > self._bytes_max:
             return
         self._by_session[kept.state.id] = kept, size_bytes
         self._bytes += size_bytes
