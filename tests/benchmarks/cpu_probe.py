@@ -102,6 +102,32 @@ async def probe(folder: Path, scale: int, *, parks: bool) -> None:
         await system.stop()
 
 
+class WithoutRoom(Helmr):
+    """A runtime with room for the code of one session."""
+
+    arguments = ("--sessions-per-host=1",)
+
+
+async def starts_alone(folder: Path, scale: int) -> None:
+    """Starts to their acknowledgement, and nothing behind it: one session runs, and all others wait for room."""
+    system = WithoutRoom()
+    await system.start(folder)
+    try:
+        await system.begin_busy(3_600.0)
+        await asyncio.sleep(SETTLE_S)
+
+        async def start_one_by_one(count: int) -> None:
+            for _ in range(count):
+                await system.begin_chat(1)
+
+        await start_one_by_one(cases.WARM_ANSWERS)
+        count = 100 * scale
+        title = "start acknowledged, alone, no room"
+        await Probe(system).measure(title, count, start_one_by_one(count))
+    finally:
+        await system.stop()
+
+
 async def operations(system: Helmr, scale: int, *, parks: bool) -> None:
     """Each kind of operation; the first answers are not counted."""
     probe = Probe(system)
@@ -165,7 +191,12 @@ def main() -> None:
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="helmr-cpu-"))
     try:
-        asyncio.run(probe(folder, chosen.scale, parks=not chosen.no_parking))
+        for name, work in (
+            ("all", lambda at: probe(at, chosen.scale, parks=not chosen.no_parking)),
+            ("alone", lambda at: starts_alone(at, chosen.scale)),
+        ):
+            (folder / name).mkdir()
+            asyncio.run(work(folder / name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

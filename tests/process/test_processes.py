@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -71,6 +72,21 @@ def test_a_stopped_process_is_told_from_one_that_runs(start: Start) -> None:
     assert processes.is_running(known(process))
     process.send_signal(signal.SIGCONT)
     until(lambda: not processes.is_stopped(process.pid))
+
+
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+
+
+def test_a_process_that_is_looked_at_is_not_taken_for_a_stopped_one(start: Start) -> None:
+    """A profiler holds it for a moment many times a second, a debugger for as long as somebody reads."""
+    process, trace = start(), ctypes.CDLL(None).ptrace
+    assert trace(PTRACE_ATTACH, process.pid, None, None) == 0
+    os.waitpid(process.pid, 0)
+    found = processes.look(process.pid)
+    assert found is not None
+    assert found[0] == "t"
+    assert not processes.is_stopped(process.pid)
+    assert trace(PTRACE_DETACH, process.pid, None, None) == 0
 
 
 def test_a_zombie_does_not_run(start: Start) -> None:

@@ -35,6 +35,10 @@ class Process:
     """Clock ticks after boot."""
 
 
+STOPPED = "T"
+"""The state of what got SIGSTOP; that of what is traced is a small one. Source: proc_pid_stat(5)."""
+
+
 def look(pid: int) -> tuple[str, int] | None:
     """State letter and start time of a process; None if there is none."""
     try:
@@ -71,9 +75,9 @@ def boot_id() -> str:
 
 
 def is_stopped(pid: int) -> bool:
-    """It got SIGSTOP, or a debugger holds it."""
+    """It got SIGSTOP. What a debugger or a profiler holds somebody looks at."""
     found = look(pid)
-    return found is not None and found[0] in "Tt"
+    return found is not None and found[0] == STOPPED
 
 
 @dataclass(frozen=True, slots=True)

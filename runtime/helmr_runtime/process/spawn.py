@@ -147,7 +147,8 @@ class RaySpawner:
             return ProcessState.GONE
         if found is None or found[0] in "ZX":
             return ProcessState.GONE
-        return ProcessState.STOPPED if found[0] in "Tt" else ProcessState.RUNNING
+        is_stopped = found[0] == processes.STOPPED
+        return ProcessState.STOPPED if is_stopped else ProcessState.RUNNING
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
         """What a dead host held and did.
