@@ -30,7 +30,7 @@ class Sizes:
 USUAL = Sizes(
     hot_answers=200,
     crowds=(16, 64),
-    crowd_answers=10,
+    crowd_answers=50,
     starts=300,
     waiting=300,
     running=(50, 200, 1000),
