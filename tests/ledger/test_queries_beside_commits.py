@@ -15,7 +15,7 @@ import duckdb
 import pytest
 from pyarrow import ipc
 
-from helmr.errors import HelmrError, QueryTimeout, QueryTooLarge
+from helmr.errors import HelmrError, QueryBusy, QueryTimeout, QueryTooLarge
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import public_views
 from helmr_runtime.ledger.duck.database import Database
@@ -42,6 +42,24 @@ async def commits(hand: Hand) -> list[float]:
         took.append(time.perf_counter() - began)
         await asyncio.sleep(0.02)
     return took
+
+
+async def test_a_query_that_follows_another_at_once_is_not_refused(
+    path: Path, clock: FakeClock
+) -> None:
+    """The one before is over; that it is, is noted a turn of the loop later."""
+    ledger = await open_ledger(path, clock=clock)
+    before: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    before.add_done_callback(ledger._queries._ended)
+    ledger._queries._running = before
+    try:
+        with pytest.raises(QueryBusy):
+            await ledger.query("SELECT 1", limit=1)
+        before.set_result(b"")
+        assert await ledger._queries.run("SELECT 1", rows_max=1, timeout_s=HANG_S)
+        assert ledger._queries._running is None
+    finally:
+        await ledger.close()
 
 
 async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(

@@ -97,7 +97,12 @@ def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
 def test_an_entry_crosses_whole() -> None:
     found = crossed(
         ports.Flush(
-            session_id="ses_1", epoch=1, first_seq=3, previous_hash=b"p", entries=(entry(),)
+            session_id="ses_1",
+            epoch=1,
+            holder="h",
+            first_seq=3,
+            previous_hash=b"p",
+            entries=(entry(),),
         )
     )
     (one,) = found.entries

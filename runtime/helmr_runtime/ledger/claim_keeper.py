@@ -14,7 +14,7 @@ from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
 from helmr_runtime.core.claims import ClaimedWait, Claims
 from helmr_runtime.core.entries import Principal, iso
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.row_access import ANSWERABLE
 from helmr_runtime.ports import ClaimsKept
 
@@ -101,5 +101,4 @@ def _nobody(head: Head, now: datetime) -> Claims:
 
 
 def _kept(head: Head) -> ClaimsKept:
-    holder = head.held_by if head.held_by != UNKNOWN_HOLDER else None
-    return ClaimsKept(claims=head.claims, is_held=head.is_held, holder=holder)
+    return ClaimsKept(claims=head.claims, holder=head.held_by)

@@ -53,9 +53,6 @@ ENDED_HEADS_MAX = 10_000
 ENDED_HOLDERS_MAX = 10_000
 """Holders remembered as ended."""
 
-UNKNOWN_HOLDER = "?"
-"""Who holds a session whose adoption was forgotten in a crash, until its actor's next flush showed it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -143,7 +140,8 @@ class LedgerIndex:
             return Refused(epoch=head.epoch, seq=head.next_seq)
         if not _follows(head, flush):
             return _stored_or_refused(head, flush)
-        if flush.epoch < head.epoch:
+        is_forgotten = flush.epoch > head.epoch and flush.holder in self._ended_holders
+        if flush.epoch < head.epoch or is_forgotten:
             return Refused(epoch=head.epoch, seq=head.next_seq)
         for precondition in flush.preconditions:
             declined = self._declines(precondition)
@@ -230,7 +228,7 @@ class LedgerIndex:
                 checkpointed(head)
             if flush.epoch > head.epoch:
                 head.epoch = flush.epoch
-                head.held_by = UNKNOWN_HOLDER
+                head.held_by = flush.holder  # its adoption was forgotten in a crash
             if flush.release:
                 head.held_by = None
         self.reindex(head, now)

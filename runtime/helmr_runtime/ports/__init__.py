@@ -66,6 +66,8 @@ class Flush:
 
     session_id: str
     epoch: int
+    holder: str
+    """Who adopted the session under that epoch: a ledger that was killed may have forgotten it."""
     first_seq: int
     previous_hash: bytes
     entries: tuple[Entry, ...]
@@ -122,6 +124,7 @@ class Loaded:
     epoch: int
     checkpoint: str | None
     entries: tuple[Entry, ...]
+    holder: str | None = None
     checkpoint_offset: int | None = None
     pieces: Mapping[int, str] = field(default_factory=dict)
     referenced: Mapping[int, Entry] = field(default_factory=dict)
@@ -171,13 +174,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
-    """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told.
-
-    `is_held` without `holder`: the ledger does not know by whom.
-    """
+    """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told."""
 
     claims: Claims | None
-    is_held: bool
     holder: str | None
 
 

@@ -121,13 +121,11 @@ class Router:
         """Tell whoever holds the session who is at its wait. If that one has died or given it up, the next holder
         hears it from the ledger.
         """
-        if kept.claims is None or not kept.is_held:
+        if kept.claims is None or kept.holder is None:
             return
         with suppress(TimeoutError, Moved, CallError):
             async with asyncio.timeout(CLAIM_TOLD_S):
-                name = kept.holder or await self._directory.locate(session_id)
-                if name is not None:
-                    await self._host(name).note_claims(session_id, kept.claims)
+                await self._host(kept.holder).note_claims(session_id, kept.claims)
 
     async def write(self, make: Callable[[], Awaitable[T]], *, what: str) -> T:
         """A write of the ledger that needs no host, again and again while the ledger is away.

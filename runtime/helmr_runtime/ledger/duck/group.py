@@ -32,7 +32,7 @@ from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.duck.writer_thread import WriterThread
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, rehearsed
-from helmr_runtime.ledger.index import UNKNOWN_HOLDER, LedgerIndex
+from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.latency import Latency
 from helmr_runtime.ports import Flush
 
@@ -399,4 +399,4 @@ def append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> No
     if flush.release:
         appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))
     elif flush.epoch > head.epoch:
-        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, UNKNOWN_HOLDER))
+        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, flush.holder))

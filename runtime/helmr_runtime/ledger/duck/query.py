@@ -92,7 +92,7 @@ class QueryRunner:
             QueryBusy: Another one runs.
             StoreUnavailable: The file is not open.
         """
-        if self._running is not None:
+        if self._running is not None and not self._running.done():
             raise QueryBusy("another query runs; one runs at a time", retry_after_s=1)
         loop = asyncio.get_running_loop()
         execution = _Execution(sql, rows_max)
@@ -118,7 +118,8 @@ class QueryRunner:
         self._watcher.shutdown(wait=False)
 
     def _ended(self, running: asyncio.Future[bytes]) -> None:
-        self._running = None
+        if self._running is running:  # else the next has begun
+            self._running = None
         if not running.cancelled():
             running.exception()  # the caller may have been answered before
 
