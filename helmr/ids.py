@@ -45,8 +45,13 @@ def to_uuid(value: str) -> uuid.UUID:
 
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """The id with this prefix that holds `value`."""
+    return from_bytes(prefix, value.bytes)
+
+
+def from_bytes(prefix: str, value: bytes) -> str:
+    """The id with this prefix that holds the UUID of these 16 bytes."""
     # As TypeID's own text, without the objects that it makes on the way: a ledger reads hundreds of thousands.
-    return f"{prefix}_{encode(value.bytes)}"
+    return f"{prefix}_{encode(value)}"
 
 
 def made_at(value: str) -> datetime | None:

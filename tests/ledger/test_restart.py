@@ -387,7 +387,9 @@ async def test_opening_meets_no_entry_but_the_last_of_each_open_session(duck: Du
     """Joined to all entries, what an engine needs to open a file would grow with everything that ever happened."""
 
     def plan(reader):
-        return str(reader.execute(f"EXPLAIN {recovery._OPEN_HEADS}").fetchall())
+        return str(
+            reader.execute(f"EXPLAIN {recovery._HEADS.format(which=recovery._OPEN)}").fetchall()
+        )
 
     assert "main.entries" not in await duck.read(plan)
 

@@ -7,6 +7,9 @@ from collections import Counter
 from helmr.models import Activity, SessionStatus
 from helmr_runtime.ledger.heads import Head
 
+_KINDS = {(one, is_held): (one, is_held) for one in Activity for is_held in (False, True)}
+"""One pair for all sessions that are counted under it."""
+
 
 class Census:
     """Sessions by what they do, and whether somebody holds them."""
@@ -17,7 +20,7 @@ class Census:
     def recount(self, head: Head) -> None:
         """The head has changed."""
         counted = (
-            (head.activity, head.is_held)
+            _KINDS[head.activity, head.is_held]
             if head.status is SessionStatus.OPEN or head.has_active_run
             else None
         )

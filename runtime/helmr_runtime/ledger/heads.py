@@ -22,6 +22,8 @@ from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
 from helmr_runtime.core.run import ACTIVE, own_deadline
 
+_ACTIVITIES: Mapping[RunStatus | None, Activity] = {one: Activity(one.value) for one in ACTIVE}
+
 
 @dataclass(slots=True)
 class PendingWait:
@@ -126,9 +128,7 @@ class Head:
     @property
     def activity(self) -> Activity:
         """S-1."""
-        if self.run_status is None or self.run_status not in ACTIVE:
-            return Activity.IDLE
-        return Activity(self.run_status.value)
+        return _ACTIVITIES.get(self.run_status, Activity.IDLE)
 
 
 def fold(head: Head, entry: Entry) -> None:
@@ -193,7 +193,7 @@ def checkpointed(head: Head) -> None:
 
 def is_ready(head: Head, now: datetime) -> bool:
     """Nobody holds the session, and its run is to execute now."""
-    if head.is_held or (head.status is not SessionStatus.OPEN and not head.has_active_run):
+    if head.is_held:
         return False
     match head.run_status:
         case RunStatus.QUEUED:

@@ -250,10 +250,9 @@ class LedgerIndex:
         self, head: Head, now: datetime, *, external_id: str | None, start_key: str | None
     ) -> Head:
         """Take in a head that was read from the tables; one that is here already wins."""
-        known = self.heads.get(head.session_id)
-        if known is not None:
+        known = self.heads.setdefault(head.session_id, head)
+        if known is not head:
             return known
-        self.heads[head.session_id] = head
         if head.status is SessionStatus.OPEN:
             self.open_count += 1
             self._name(head, external_id, start_key)

@@ -66,7 +66,7 @@ def id_or_none(prefix: str, value: UUID | None) -> str | None:
 
 def time_of(micros: int) -> datetime:
     """The time that `epoch_us` gave."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + micros * _MICROSECOND
 
 
 def micros_of(moment: datetime) -> int:
@@ -76,12 +76,12 @@ def micros_of(moment: datetime) -> int:
 
 def time_or_none(micros: int | None) -> datetime | None:
     """The time that `epoch_us` gave, if any."""
-    return time_of(micros) if micros is not None else None
+    return _EPOCH + micros * _MICROSECOND if micros is not None else None
 
 
 def micros_or_none(moment: datetime | None) -> int | None:
     """A time as `epoch_us` gives it."""
-    return (moment - _EPOCH) // timedelta(microseconds=1) if moment is not None else None
+    return micros_of(moment) if moment is not None else None
 
 
 def entry_row(entry: Entry) -> Row:

@@ -147,21 +147,20 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
 
     The heads are there already.
     """
-    waited = {
-        awaited_id
+    waits = [
+        (awaited_id, head.wait.id, head.session_id)
         for head in index.heads.values()
         if head.wait is not None
         for awaited_id in head.wait.awaits
-    }
+    ]
+    waited = {awaited_id for awaited_id, _, _ in waits}
     found = reader.execute(_LIVE_TOKENS, [[rows.uuid_of(one) for one in waited]]).fetchall()
     for row in found:
         index.tokens.admit(_token_of(row))
-    for head in index.heads.values():
-        wait = head.wait
-        for awaited_id in wait.awaits if wait is not None else ():
-            token = index.tokens.get(awaited_id)
-            if wait is not None and token is not None:
-                index.tokens.note_wait(token, wait.id, head.session_id)
+    for awaited_id, wait_id, session_id in waits:
+        token = index.tokens.get(awaited_id)
+        if token is not None:
+            index.tokens.note_wait(token, wait_id, session_id)
     for row in reader.execute(
         "SELECT * FROM public_token_rows WHERE revoked_us IS NULL ORDER BY created_offset"
     ).fetchall():
