@@ -257,9 +257,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         token_id = token_of(fact)
         self.index.work.set_off(token_id, fact.trace)
         token = self.index.tokens.get(token_id) if token_id is not None else None
-        ended_by = (
-            self.recent(token.ended_offset) if token is not None and token.ended_offset else None
-        )
+        ended_at = token.ended_offset if token is not None else 0
+        ended_by = self.recent(ended_at) if ended_at else None
         now = max(self.clock.now(), self.index.nil.last_at or self.clock.now())
         decided = decide(self.index, fact, now, ended_by)
         if decided.drafts:
