@@ -79,6 +79,33 @@ async def test_the_end_of_old_code_is_not_taken_for_that_of_an_adoption_under_wa
     assert (await directory.status())["sessions"]["room"] == 1
 
 
+async def test_a_session_whose_end_is_told_and_whose_loss_was_not_goes_on(world: World) -> None:
+    """Its code had ended before the host told of anything: a report says the newest only."""
+    directory = await world.directory(hosts=1, sessions_per_host=2)
+    world.ledger.add("s1")
+    await directory.route("s1", note("x"))
+    host = world.holder("s1")
+    gone = SlotReport(session_id="s1", epoch=1, state=SlotState.GONE, since=world.clock.now())
+    del host.sessions["s1"]
+    await host.say(gone)
+    await until(lambda: world.executes("s1"))
+    assert world.ledger.abandoned == [("s1", 1)]
+    assert await _live(directory) == 1
+    assert (await directory.status())["sessions"]["room"] == 1
+
+
+async def test_what_the_ledger_believes_held_and_nobody_holds_is_found(world: World) -> None:
+    """As when the call by which a host adopts is answered to nobody, and runs later all the same."""
+    await world.directory()
+    (host,) = world.living()
+    world.ledger.add("s1", run="waiting")
+    head = world.ledger.heads["s1"]
+    head.epoch, head.holder = 1, host.name
+    await world.clock.advance(Limits().reconcile_every_s + 1.0)
+    await until(lambda: head.holder is None)
+    assert world.ledger.abandoned == [("s1", 1)]
+
+
 async def test_that_old_code_was_lost_is_not_taken_for_the_loss_of_an_adoption_under_way(
     world: World,
 ) -> None:

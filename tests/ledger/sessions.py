@@ -66,7 +66,6 @@ class Hand:
     session_id: str
     run_id: str
     epoch: int = 0
-    holder: str = ""
     seq: int = 0
     last_hash: bytes = GENESIS
     op: int = 0
@@ -80,7 +79,7 @@ class Hand:
 
     def follow(self, loaded: Loaded) -> None:
         """Go on behind what was loaded. A checkpoint here is `[seq, hash]`-like JSON."""
-        self.epoch, self.holder = loaded.epoch, loaded.holder or ""
+        self.epoch = loaded.epoch
         if loaded.checkpoint is not None:
             saved = jsontext.decode(loaded.checkpoint)
             self.seq, self.last_hash = saved["seq"], bytes.fromhex(saved["hash"])
@@ -108,7 +107,6 @@ class Hand:
         return Flush(
             session_id=self.session_id,
             epoch=self.epoch,
-            holder=self.holder,
             first_seq=first_seq,
             previous_hash=previous,
             entries=tuple(stamped),

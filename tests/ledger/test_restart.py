@@ -300,34 +300,18 @@ async def test_a_ledger_that_is_back_takes_no_adoption_that_was_sent_before(
     await again.close()
 
 
-async def test_the_actor_of_a_forgotten_adoption_goes_on(duck, path, clock, tmp_path):
+async def test_the_actor_of_a_forgotten_adoption_is_refused(duck, path, clock, tmp_path):
+    """It may have been given up meanwhile, by somebody who was told that nothing is held there."""
     hand = await begin(duck, clock)
     killed_path = killed(path, tmp_path / "killed")
-    await hand.adopt("slot-1")
+    forgotten = await hand.adopt("slot-1")
     again = await open_ledger(killed_path, clock=clock, settings=SMALL)
-    hand.ledger = again
-    await hand.stored(hand.started())
-    [held] = await again.held()
-    assert (held.session_id, held.holder) == (hand.session_id, "slot-1")
-    assert (await again.work()).added == ()
-    await again.abandon_all("slot-1")
-    assert [item.session_id for item in (await again.work()).added] == [hand.session_id]
-    await again.close()
-
-
-async def test_the_actor_of_a_forgotten_adoption_that_was_given_up_is_refused(
-    duck, path, clock, tmp_path
-):
-    """Nobody would look for the session there."""
-    hand = await begin(duck, clock)
-    killed_path = killed(path, tmp_path / "killed")
-    await hand.adopt("slot-1")
-    again = await open_ledger(killed_path, clock=clock, settings=SMALL)
-    await again.abandon_all("slot-1")
     hand.ledger = again
     assert isinstance(await hand.commit(hand.started()), Refused)
     assert await again.held() == []
     assert [item.session_id for item in (await again.work()).added] == [hand.session_id]
+    await again.abandon(hand.session_id, forgotten.epoch)
+    assert (await again.load(hand.session_id, "slot-2")).epoch > forgotten.epoch
     await again.close()
 
 

@@ -56,9 +56,7 @@ def commit() -> Flush:
         Entry("ses_1", seq, made, EntryKind.INPUT_ACCEPTED, "run_1", 3, who, body, "{}", b"h" * 32)
         for seq in range(3)
     )
-    return Flush(
-        session_id="ses_1", epoch=1, holder="h", first_seq=1, previous_hash=b"h", entries=entries
-    )
+    return Flush(session_id="ses_1", epoch=1, first_seq=1, previous_hash=b"h", entries=entries)
 
 
 async def measured(

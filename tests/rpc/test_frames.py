@@ -99,7 +99,6 @@ def test_an_entry_crosses_whole() -> None:
         ports.Flush(
             session_id="ses_1",
             epoch=1,
-            holder="h",
             first_seq=3,
             previous_hash=b"p",
             entries=(entry(),),

@@ -45,7 +45,6 @@ async def test_checkpoints_are_taken_when_entries_have_doubled(
         ledger,
         session_id=hand.session_id,
         epoch=hand.epoch,
-        holder=hand.holder,
         last_seq=seq,
         last_hash=last_hash,
         unsaved_count=0,

@@ -207,8 +207,8 @@ async def rounds(payload: Any, ctx: TaskContext) -> int:
 
 @task(every="8s")
 async def watches(payload: Any, ctx: TaskContext) -> int:
-    """By the clock, unless the one before is still at it."""
-    found = await orders.wait(timeout="12s")
+    """By the clock, unless the one before is still at it; that and its linger are over before the next."""
+    found = await orders.wait(timeout="9s")
     return await act(found.value if found.ok else 0)
 
 

@@ -25,7 +25,7 @@ from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.reports import Reports
 from helmr_runtime.directory.resumption import Resumption
-from helmr_runtime.directory.timing import Limits, Tasks, within
+from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
 from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
 from helmr_runtime.rpc.protocol import LEDGER, CallError
@@ -173,6 +173,9 @@ class DirectoryActor:
         await self._reconcile()
         self._ready.set()
         self._work.start()
+        while True:
+            await sleep(self._clock, self._limits.reconcile_every_s)
+            await self._reconcile()
 
     def _start_reconciling(self) -> None:
         self._tasks.start(self._reconcile())
@@ -180,7 +183,8 @@ class DirectoryActor:
     async def _reconcile(self) -> None:
         """Abandon what the ledger believes held and nobody holds.
 
-        Its holder died while no directory watched, or the ledger forgot how an adoption ended.
+        Its holder died while no directory watched, or the ledger forgot how an adoption ended, or the call by which a
+        host adopted was answered to nobody and ran all the same, however late.
         """
         gone: dict[str, list[str]] = {}
         for head in await self._failover.held():

@@ -304,12 +304,11 @@ class Bindings:
         self._take(slot, report)
 
     def _take(self, slot: Slot, report: SlotReport) -> None:
-        if report.state is SlotState.GONE:
-            if slot.stage is Stage.ENDING:
-                self.placing.give_back(slot)
-        elif report.state is SlotState.LOST:
+        if report.state in (SlotState.LOST, SlotState.GONE):
             if slot.stage in (Stage.HOLDING, Stage.RELEASING):
                 self._lose_session(slot, report)
+            if report.state is SlotState.GONE and slot.stage is Stage.ENDING:
+                self.placing.give_back(slot)  # that it was lost may not have been told before
         elif slot.stage is not Stage.HOLDING:
             return
         elif report.state is SlotState.PARKABLE:

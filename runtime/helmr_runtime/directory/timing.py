@@ -35,6 +35,8 @@ class Limits:
     who_s: float = 2.0
     """A host has so long to say what it holds at a take-over, and how long its steps may take when it retires."""
     work_poll_s: float = 30.0
+    reconcile_every_s: float = 30.0
+    """What the ledger believes held and nobody holds is looked for so often."""
     decide_wait_s: float = 5.0
     """A command that finds no room for its session's code waits so long for a turn to be decided without."""
     route_s: float = 10.0

@@ -140,8 +140,7 @@ class LedgerIndex:
             return Refused(epoch=head.epoch, seq=head.next_seq)
         if not _follows(head, flush):
             return _stored_or_refused(head, flush)
-        is_forgotten = flush.epoch > head.epoch and flush.holder in self._ended_holders
-        if flush.epoch < head.epoch or is_forgotten:
+        if flush.epoch != head.epoch:  # a higher one was forgotten in a crash, and maybe given up
             return Refused(epoch=head.epoch, seq=head.next_seq)
         for precondition in flush.preconditions:
             declined = self._declines(precondition)
@@ -226,9 +225,6 @@ class LedgerIndex:
         if flush is not None:
             if flush.checkpoint is not None:
                 checkpointed(head)
-            if flush.epoch > head.epoch:
-                head.epoch = flush.epoch
-                head.held_by = flush.holder  # its adoption was forgotten in a crash
             if flush.release:
                 head.held_by = None
         self.reindex(head, now)

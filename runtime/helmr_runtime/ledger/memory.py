@@ -188,7 +188,6 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         texts = filter(None, (checkpoint, *earlier.values()))
         return Loaded(
             epoch=head.epoch,
-            holder=head.held_by,
             checkpoint=checkpoint,
             entries=tuple(self.recent(offset) for offset in head.tail),
             checkpoint_offset=head.checkpoint_offset or None,

@@ -66,8 +66,6 @@ class Flush:
 
     session_id: str
     epoch: int
-    holder: str
-    """Who adopted the session under that epoch: a ledger that was killed may have forgotten it."""
     first_seq: int
     previous_hash: bytes
     entries: tuple[Entry, ...]
@@ -124,7 +122,6 @@ class Loaded:
     epoch: int
     checkpoint: str | None
     entries: tuple[Entry, ...]
-    holder: str | None = None
     checkpoint_offset: int | None = None
     pieces: Mapping[int, str] = field(default_factory=dict)
     referenced: Mapping[int, Entry] = field(default_factory=dict)

@@ -37,7 +37,6 @@ class Committer:
         ledger: Where flushes go.
         session_id: Whose entries.
         epoch: Of the adoption.
-        holder: Whose it is.
         last_seq: Seq of the last stored entry.
         last_hash: Its hash.
         unsaved_count: Stored entries that the newest checkpoint does not cover.
@@ -58,7 +57,6 @@ class Committer:
         *,
         session_id: str,
         epoch: int,
-        holder: str,
         last_seq: int,
         last_hash: bytes,
         unsaved_count: int,
@@ -70,7 +68,6 @@ class Committer:
         self._ledger = ledger
         self._session_id = session_id
         self._epoch = epoch
-        self._holder = holder
         self._checkpoint = checkpoint
         self._held_count = held_count
         self._on_lost = on_lost
@@ -202,7 +199,6 @@ class Committer:
         return Flush(
             session_id=self._session_id,
             epoch=self._epoch,
-            holder=self._holder,
             first_seq=self._sent_seq + 1,
             previous_hash=self._sent_hash,
             entries=entries,

@@ -113,7 +113,6 @@ class SessionLog:
             ledger,
             session_id=session_id,
             epoch=loaded.epoch,
-            holder=loaded.holder or "",
             last_seq=self.state.seq,
             last_hash=self.state.last_hash,
             unsaved_count=unsaved_count,

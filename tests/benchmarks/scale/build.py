@@ -217,7 +217,6 @@ async def _one(ledger: DuckLedger, pattern: Pattern, deadline_at: datetime) -> N
         Flush(
             session_id=session_id,
             epoch=loaded.epoch,
-            holder="builder",
             first_seq=first_seq,
             previous_hash=previous,
             entries=tuple(entries),

@@ -398,5 +398,3 @@ def append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> No
         appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
     if flush.release:
         appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))
-    elif flush.epoch > head.epoch:
-        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, flush.holder))

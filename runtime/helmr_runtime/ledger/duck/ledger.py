@@ -404,7 +404,6 @@ class DuckLedger(CopiedLedger):
         tail |= {offset: named[offset] for offset in missing}
         return Loaded(
             epoch=epoch,
-            holder=head.held_by,
             checkpoint=checkpoint,
             checkpoint_offset=head.checkpoint_offset or None,
             pieces=earlier,
