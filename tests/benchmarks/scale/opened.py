@@ -8,17 +8,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from helmr_runtime.ledger.duck.reads import engine_bytes
 from tests.benchmarks.scale.build import open_at
-
-_ENGINE = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()"
-
-
-def _engine_bytes(reader: Any) -> int:
-    return int(reader.execute(_ENGINE).fetchone()[0])
 
 
 async def main(data_dir: Path) -> None:
@@ -27,9 +21,9 @@ async def main(data_dir: Path) -> None:
     ledger = await open_at(data_dir)
     open_s = time.perf_counter() - began_s
     gc.collect()
-    engine_bytes = await ledger.read(_engine_bytes)
+    held_bytes = await ledger.read(engine_bytes)
     uss = psutil.Process().memory_full_info().uss
-    said = {"own_bytes": uss - engine_bytes, "engine_bytes": engine_bytes, "open_s": open_s}
+    said = {"own_bytes": uss - held_bytes, "engine_bytes": held_bytes, "open_s": open_s}
     sys.stdout.write(json.dumps(said))
     await ledger.close()
 

@@ -320,7 +320,8 @@ class DuckLedger(CopiedLedger):
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
-        return _stats(self._group, await asyncio.to_thread(room, self._database.path))
+        engine_bytes = await self._in_reader(reads.engine_bytes)
+        return _stats(self._group, engine_bytes, await asyncio.to_thread(room, self._database.path))
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
@@ -421,12 +422,13 @@ class DuckLedger(CopiedLedger):
         )
 
 
-def _stats(group: GroupCommit, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _stats(group: GroupCommit, engine_bytes: int, sizes: Mapping[str, int]) -> dict[str, Any]:
     index, stopped = group.index, group.broken or group.superseded
     return {
         "feed_offset": index.head_offset,
         "projected_offset": group.projector.projected_offset,
         **sizes,
+        "engine_bytes": engine_bytes,
         "log_bytes": group.database.log_bytes,
         **group.latency.percentiles(),
         "failing_since": group.failing_since.isoformat() if group.failing_since else None,
