@@ -320,7 +320,7 @@ class DuckLedger(CopiedLedger):
 
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
-        engine_bytes = await self._in_reader(reads.engine_bytes)
+        engine_bytes = await self._queries.engine_bytes()
         return _stats(self._group, engine_bytes, await asyncio.to_thread(room, self._database.path))
 
     async def close(self) -> None:

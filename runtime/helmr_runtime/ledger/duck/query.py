@@ -55,9 +55,9 @@ LEAVE_TIMEOUT_S = 2.0
 ROLLBACK_TRIES_MAX = 100
 """Tries to roll back under interrupts, which come every `WATCH_EVERY_S`."""
 
-_MEMORY = (
-    "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'"
-)
+_ENGINE = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()"
+"""What the engine holds."""
+_MEMORY = f"{_ENGINE} WHERE tag <> 'BASE_TABLE'"
 """What can't be given back at once: all but cached blocks of the file."""
 
 _UNFIT = frozenset(("uhugeint", "bignum", "bit", "variant", "time with time zone"))
@@ -132,7 +132,7 @@ class QueryRunner:
     ) -> None:
         loop = asyncio.get_running_loop()
         memory_max = self._database.query_memory_bytes
-        before = await loop.run_in_executor(self._watcher, self._memory)
+        before = await loop.run_in_executor(self._watcher, self._memory, _MEMORY)
         while not running.done():
             await asyncio.wait([running], timeout=WATCH_EVERY_S)
             if running.done():
@@ -142,7 +142,7 @@ class QueryRunner:
                     QueryTimeout(f"the query was ended after {timeout_s:g} s", limit_s=timeout_s)
                 )
                 break
-            used = await loop.run_in_executor(self._watcher, self._memory)
+            used = await loop.run_in_executor(self._watcher, self._memory, _MEMORY)
             if used - before > memory_max:
                 execution.end(
                     QueryTooLarge(
@@ -160,9 +160,14 @@ class QueryRunner:
                 logger.warning("a query does not leave the engine; none can run until it does")
                 raise execution.ended_by
 
-    def _memory(self) -> int:
+    async def engine_bytes(self) -> int:
+        """What the engine holds in memory: blocks of the file, and what it works on; 0 if it does not say."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._watcher, self._memory, _ENGINE)
+
+    def _memory(self, query: str) -> int:
         try:
-            row = self._database.reading(lambda c: c.execute(_MEMORY).fetchone())
+            row = self._database.reading(lambda c: c.execute(query).fetchone())
         except duckdb.Error:
             return 0
         return int(row[0]) if row is not None else 0

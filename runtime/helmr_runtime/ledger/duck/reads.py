@@ -230,10 +230,3 @@ def linked(session_id: str, row: Any, previous: bytes, key: bytes | None) -> byt
         principal_json=row[7],
         body_json=row[8],
     )
-
-
-def engine_bytes(reader: Reader) -> int:
-    """What the engine holds in memory: blocks of the file, and what it works on."""
-    query = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()"
-    (found,) = reader.execute(query).fetchone() or (0,)
-    return int(found)
