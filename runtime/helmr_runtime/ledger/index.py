@@ -47,8 +47,8 @@ from helmr_runtime.ports import (
     TokenOpen,
 )
 
-ENDED_HEADS_MAX = 10_000
-"""Ended sessions whose head stays in memory."""
+ENDED_HEADS_MAX = 2_000
+"""Ended sessions whose head stays in memory, some five megabytes: those of the last minute. Others are read."""
 
 ENDED_HOLDERS_MAX = 10_000
 """Holders remembered as ended."""
