@@ -31,8 +31,7 @@ LOOKS = 50
 SHARE = 0.1
 SPARE_MB, SPARE_AT_FIRST_MB = 8.0, 24.0
 """What a process may have grown between the second fifth of the time and the last. In the first half minute the ledger
-still fills what it keeps of ended sessions (2,000 of them at most), and the engine its buffers: 15 to 19 MB at 30
-sessions a second."""
+still fills what it keeps of ended sessions (2,000 of them at most): 15 to 19 MB at 30 sessions a second."""
 
 SOAK_S = float(os.environ.get("HELMR_GROWTH_S", "600"))
 log = logging.getLogger("helmr.tests")
