@@ -163,7 +163,7 @@ def _lost_session_not_abandoned() -> AbstractContextManager[object]:
 def _released_without_a_commit() -> AbstractContextManager[object]:
     """A host says that it has given a session up, and has not written it."""
 
-    async def says_so(self: SessionLog) -> Committed:
+    async def says_so(self: SessionLog, **_: int) -> Committed:
         self.enter(Phase.OVER)
         return Committed(first_feed_offset=0)
 

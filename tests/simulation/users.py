@@ -103,7 +103,7 @@ MIXES: Mapping[str, Mix] = {
     ),
     "admin": Mix(
         {
-            "prune": 12,
+            "prune": 40,
             "start": 18,
             "close": 14,
             "cancel_session": 6,
