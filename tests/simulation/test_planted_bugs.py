@@ -20,7 +20,7 @@ RULES = {
     "dead-link": {"S-46"},
     "deadline-not-rearmed": {"S-63"},
     "death-not-heard": {"S-63"},
-    "default-over-completion": {"S-82"},
+    "default-over-completion": {"S-18", "S-82"},
     "delivery-lost": {"S-63"},
     "earlier-term": {"S-62", "S-63"},
     "epoch-unchecked": {"S-62"},
