@@ -67,6 +67,9 @@ class KeptStates:
         size_bytes = kept.size_bytes
         if is_over or size_bytes > self._bytes_max:
             return
+        # Ten thousand of each may be there; the ledger knows them, as of a session that was loaded.
+        kept.state.operations.clear()
+        kept.state.send_keys.clear()
         self._by_session[kept.state.id] = kept, size_bytes
         self._bytes += size_bytes
         while self._bytes > self._bytes_max:
