@@ -149,6 +149,7 @@ async def test_what_is_given_up_is_adopted_again_without_being_read(
         assert [one.is_known for one in watched.loaded] == [False, *[True] * 5]
         kept = watched.host._kept.take(session.id)
         assert kept is not None
+        assert (kept.state.operations, kept.state.send_keys) == ({}, {})
         assert picture(kept.state) == picture(await watched.stored(session))
         assert picture(restore(session.id, await h.ledger.snapshot(session.id))) == picture(
             kept.state

@@ -125,9 +125,6 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         await host.adopt(session.id, command=once, death=None, catalog_hash="test")
         await until(lambda: host.is_settled and is_parkable(host))
         await host.release(session.id, "linger")
-        host._kept.take(
-            session.id
-        )  # another has had it meanwhile: what it knows of the key is in the ledger alone
         await host.adopt(
             session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
         )
