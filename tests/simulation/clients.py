@@ -32,13 +32,13 @@ class Clients:
     """All of them.
 
     Attributes:
-        told: What was acknowledged, with the receipt, in the order in which it was.
+        told: What was acknowledged, with the receipt and the hash of the entry that carries it, in that order.
         under_way: Commands that are not answered yet.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.told: list[tuple[Asked, Any]] = []
+        self.told: list[tuple[Asked, Any, bytes]] = []
         world.promotion.on_promoted = self._promoted
         self.under_way = 0
         self._sessions: list[tuple[str, str]] = []
@@ -296,7 +296,9 @@ class Clients:
 
     def _take(self, asked: Asked, receipt: Any) -> None:
         self._world.counts.reached(f"told:{asked.kind}")
-        self.told.append((asked, receipt))
+        recorded = self._world.invariants.operations.get(asked.operation_id)
+        if recorded is not None:
+            self.told.append((asked, receipt, recorded.hash))
         if _is_new(asked, receipt):
             self._world.invariants.acknowledged(asked.operation_id, asked.kind)
         match asked.kind:
@@ -325,11 +327,13 @@ class Clients:
         """What was answered once is answered the same again (S-61)."""
         if not self.told:
             return
-        asked, first = random.choice(self.told[-30:])
+        asked, first, recorded_hash = random.choice(self.told[-30:])
         known, is_of_today = self._world.invariants.operations, self._world.is_of_today
         recorded, era = known.get(asked.operation_id), self._world.promotion.era
         if recorded is None or not is_of_today(recorded.recorded_at):
             return
+        if recorded.hash != recorded_hash:
+            return  # it was repeated a day later already, and done anew
         try:
             again = await self.ask(asked)
         except HelmrError as error:
