@@ -211,7 +211,8 @@ class LedgerIndex:
                 self.end_child(child_id, now)
         operation = entry.body.get("operation")
         if operation is not None:
-            self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at, now)
+            self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at)
+            self.operations.forget_old(now)
         return head
 
     def settle(self, head: Head, now: datetime, *, flush: Flush | None = None) -> None:

@@ -48,7 +48,6 @@ from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.known_operations import OPERATIONS_MAX
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
@@ -365,7 +364,7 @@ class DuckLedger(CopiedLedger):
         return (await self.read(reads.start_keys, [hashed])).get(hashed)
 
     async def operation(self, operation_id: str) -> int | None:
-        if len(self.index.operations) < OPERATIONS_MAX:
+        if self.index.operations.is_complete:
             return None
         return await self.read(reads.operation_offset, operation_id)
 

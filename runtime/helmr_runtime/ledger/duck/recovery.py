@@ -153,7 +153,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
     for operation_id, offset, recorded_us in reader.execute(
         _OPERATIONS, [now - OPERATION_AGE]
     ).fetchall():
-        index.operations.remember(operation_id, offset, rows.time_of(recorded_us), now)
+        index.operations.remember(operation_id, offset, rows.time_of(recorded_us))
+    index.operations.forget_old(now)
     restored = Restored(
         index=index,
         projection=Projection(through=meta["projected_offset"]),
