@@ -17,6 +17,23 @@ from tests.ledger.sessions import SMALL, START_AT
 Opener = Callable[[], Awaitable[DuckLedger]]
 
 
+async def check_nothing_is_read(ledger: DuckLedger) -> None:
+    """No connection has a transaction open that a read has begun.
+
+    While one has, the engine refuses a checkpoint of rows that were updated, and does none by itself: its log, and what
+    it keeps in memory for it, would grow for as long as the ledger is open.
+    """
+    if ledger._is_closed or ledger.is_broken:
+        return
+    database = ledger._database
+
+    def checkpoint() -> None:
+        database.set_number("checked", 1)
+        database.writer.execute("CHECKPOINT")
+
+    await ledger._group.run_in_writer(checkpoint)
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """The one fake clock."""
@@ -42,6 +59,7 @@ async def opener(path: Path, clock: FakeClock) -> AsyncIterator[Opener]:
 
     yield open_again
     while opened:
+        await check_nothing_is_read(opened[-1])
         await opened.pop().close()
 
 
@@ -56,6 +74,8 @@ async def actor(path: Path, clock: FakeClock) -> AsyncIterator[LedgerActor]:
     """The ledger's shell."""
     actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0)
     yield actor
+    if actor._ledger is not None:
+        await check_nothing_is_read(actor._ledger)
     await actor.close()
 
 
@@ -69,4 +89,6 @@ async def ledger(
         return
     actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0)
     yield actor
+    if actor._ledger is not None:
+        await check_nothing_is_read(actor._ledger)
     await actor.close()

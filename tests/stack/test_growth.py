@@ -33,6 +33,9 @@ SPARE_MB, SPARE_AT_FIRST_MB = 8.0, 24.0
 """What a process may have grown between the second fifth of the time and the last. In the first half minute the ledger
 still fills what it keeps of ended sessions (2,000 of them at most): 15 to 19 MB at 30 sessions a second."""
 
+WAL_MAX_MB = 32
+"""The engine puts its log into the file when it has 16 MB. It refuses while a transaction that read is still open."""
+
 SOAK_S = float(os.environ.get("HELMR_GROWTH_S", "600"))
 log = logging.getLogger("helmr.tests")
 
@@ -65,8 +68,10 @@ def test_no_process_grows_and_no_run_is_left_behind(
         log.info("%s: %.0f MB in the second fifth, %.0f MB in the last", name, early, late)
         if late > early * (1 + SHARE) + spare_mb:
             grown.append(f"{name}: from {early:.0f} to {late:.0f} MB")
+    wal_mb = live.client.health().ledger["wal_bytes"] / 2**20
     assert count > seconds
     assert grown == []
+    assert wal_mb < WAL_MAX_MB
 
 
 def begin_answer_and_end(live: LiveRuntime, over: threading.Event) -> int:

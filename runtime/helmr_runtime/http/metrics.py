@@ -302,6 +302,7 @@ def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
     for key, name, about in (
         ("size_bytes", "helmr_ledger_size_bytes", "The database and its write-ahead log"),
         ("log_bytes", "helmr_ledger_log_bytes", "Commits that the database has yet to take"),
+        ("wal_bytes", "helmr_ledger_wal_bytes", "What the database has yet to put into its file"),
         ("engine_bytes", "helmr_ledger_engine_bytes", "What the database's engine holds in memory"),
         ("disk_free_bytes", "helmr_disk_free_bytes", "Room left on the disk of the data directory"),
         ("disk_total_bytes", "helmr_disk_size_bytes", "Its size"),

@@ -94,9 +94,11 @@ def difference(promoted: StoredLedger, old: StoredLedger) -> Difference:
     """
     after = _promoted_after(promoted)
     kept, other = promoted.hash_at(after), old.hash_at(after)
-    lost = old.connection.execute(
-        "SELECT count(*) FROM stored.entries WHERE feed_offset > $1", [after]
-    ).fetchone()
+    lost = rows.first_row(
+        old.connection.execute(
+            "SELECT count(*) FROM stored.entries WHERE feed_offset > $1", [after]
+        )
+    )
     assert lost is not None
     is_same = after == 0 or (kept is not None and kept == other)
     return Difference(after, is_same, int(lost[0]))
@@ -119,11 +121,13 @@ def lost_entries(old: StoredLedger, after: int) -> Iterator[dict[str, Any]]:
 
 
 def _promoted_after(ledger: StoredLedger) -> int:
-    found = ledger.connection.execute(
-        "SELECT CAST(json_extract(body, '$.after') AS BIGINT) FROM stored.entries WHERE kind = $1 "
-        "ORDER BY feed_offset DESC LIMIT 1",
-        [EntryKind.LEDGER_PROMOTED.value],
-    ).fetchone()
+    found = rows.first_row(
+        ledger.connection.execute(
+            "SELECT CAST(json_extract(body, '$.after') AS BIGINT) FROM stored.entries WHERE kind = $1 "
+            "ORDER BY feed_offset DESC LIMIT 1",
+            [EntryKind.LEDGER_PROMOTED.value],
+        )
+    )
     if found is None:
         raise UsageError(
             f"the ledger in {ledger.path.parent} was never promoted",

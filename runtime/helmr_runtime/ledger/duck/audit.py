@@ -176,7 +176,7 @@ def _compare(ledger: StoredLedger, table: str, key: str) -> None:
 
 
 def _first_bad(ledger: StoredLedger, table: str, key: str, query: str, *bounds: Any) -> None:
-    found = ledger.connection.execute(query, list(bounds)).fetchone()
+    found = rows.first_row(ledger.connection.execute(query, list(bounds)))
     if found is None:
         return
     value = rows.id_of(_PREFIXES[key], found[0]) if key in _PREFIXES else str(found[0])

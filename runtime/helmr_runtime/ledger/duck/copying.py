@@ -10,6 +10,7 @@ from typing import Any
 
 from helmr.errors import LedgerDiverged
 from helmr_runtime.ledger.duck.database import Reader
+from helmr_runtime.ledger.duck.rows import first_row
 from helmr_runtime.ports.copies import CopiedRows, CopyPosition
 
 PAGE_ENTRIES = 500
@@ -52,7 +53,7 @@ def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
     A checkpoint that is stored while its page is read, or later, is of a session that parked meanwhile: it covers
     the same entries as the one before it did, so that a copy is whole with it and without it.
     """
-    first = reader.execute(_FIRST, [after, through]).fetchone()
+    first = first_row(reader.execute(_FIRST, [after, through]))
     if first is None or first[0] is None:
         return CopiedRows(through, ())
     after = int(first[0]) - 1  # behind a gap that `prune` has left
@@ -90,7 +91,7 @@ def _end_of_write(reader: Reader, after: int, reached: int, through: int) -> int
 
 
 def _one(reader: Reader, statement: str, *values: Any) -> Any:
-    row = reader.execute(statement, list(values)).fetchone()
+    row = first_row(reader.execute(statement, list(values)))
     return row[0] if row is not None else None
 
 
@@ -116,8 +117,10 @@ def _check_position(reader: Reader, position: CopyPosition, head: int) -> None:
 
 def pruned_behind(reader: Reader, offset: int) -> int | None:
     """Feed offset of the newest `sessions.pruned` behind another."""
-    found = reader.execute(
-        "SELECT max(feed_offset) FROM entries WHERE feed_offset > $1 AND kind = 'sessions.pruned'",
-        [offset],
-    ).fetchone()
+    found = first_row(
+        reader.execute(
+            "SELECT max(feed_offset) FROM entries WHERE feed_offset > $1 AND kind = 'sessions.pruned'",
+            [offset],
+        )
+    )
     return found[0] if found is not None else None

@@ -34,7 +34,7 @@ from helmr_runtime.ledger.duck.files import (
     sync_directory,
 )
 from helmr_runtime.ledger.duck.merging import Merging
-from helmr_runtime.ledger.duck.rows import OpenBody, entry_of
+from helmr_runtime.ledger.duck.rows import OpenBody, entry_of, first_row
 from helmr_runtime.ledger.duck.schema import migrate
 
 T = TypeVar("T")
@@ -116,14 +116,23 @@ def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
 
 
 def room(path: Path) -> dict[str, int]:
-    """`{size_bytes, disk_free_bytes, disk_total_bytes}`: of the database with its logs, and of the disk under them."""
+    """`{size,wal,disk_free,disk_total}_bytes`: of the database and its logs, of its own log, of the disk below."""
     files = [path.with_name(path.name + suffix) for suffix in ("", ".wal", LOG_SUFFIX)]
+    sizes = [_size_of(file) for file in files]
     disk = shutil.disk_usage(path.parent)
     return {
-        "size_bytes": sum(file.stat().st_size for file in files if file.exists()),
+        "size_bytes": sum(sizes),
+        "wal_bytes": sizes[1],
         "disk_free_bytes": disk.free,
         "disk_total_bytes": disk.total,
     }
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the engine removes its log when it has put it into the file
+        return 0
 
 
 class Database:
@@ -300,16 +309,16 @@ class Database:
 
     def _answers(self) -> bool:
         try:
-            self.writer.execute("SELECT 1").fetchone()
+            first_row(self.writer.execute("SELECT 1"))
         except ENGINE_ERROR:
             return False
         return True
 
     def projected_offset(self) -> int:
         """Feed offset of the last entry that the tables show."""
-        row = self.writer.execute(
-            "SELECT number FROM meta WHERE name = 'projected_offset'"
-        ).fetchone()
+        row = first_row(
+            self.writer.execute("SELECT number FROM meta WHERE name = 'projected_offset'")
+        )
         return int(row[0]) if row is not None else 0
 
     def set_number(self, name: str, number: int) -> None:
@@ -475,9 +484,9 @@ class Database:
 
 def _entry_hash(connection: Connection, feed_offset: int) -> bytes | None:
     try:
-        row = connection.execute(
-            "SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset]
-        ).fetchone()
+        row = first_row(
+            connection.execute("SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset])
+        )
     except duckdb.CatalogException:
         return None
     return bytes(row[0]) if row is not None else None

@@ -187,10 +187,10 @@ class FollowedLedger:
                 self.meta[name] = number
 
     def _read_position(self) -> CopyPosition:
-        last = self._connection.execute(_LAST).fetchone()
+        last = rows.first_row(self._connection.execute(_LAST))
         if last is None:
             return CopyPosition()
-        nil = self._connection.execute(_LAST_NIL, [rows.uuid_of(ids.NIL_SESSION)]).fetchone()
+        nil = rows.first_row(self._connection.execute(_LAST_NIL, [rows.uuid_of(ids.NIL_SESSION)]))
         return CopyPosition(*last, *(nil or (0, None)))
 
 
@@ -239,7 +239,7 @@ def _check_follows(path: Path, connection: Connection, *, makes: bool) -> None:
     meta = dict(connection.execute("SELECT name, number FROM meta").fetchall())
     if meta.get(FOLLOWS):
         return
-    is_new = not meta["openings"] and connection.execute(_LAST).fetchone() is None
+    is_new = not meta["openings"] and rows.first_row(connection.execute(_LAST)) is None
     if not (makes and is_new):
         raise UsageError(
             f"the ledger in {path.parent} follows no other",

@@ -137,7 +137,7 @@ class StoredLedger:
         self.connection = connection
         meta = connection.execute("SELECT name, number FROM stored.meta").fetchall()
         self.meta: dict[str, int] = dict(meta)
-        found = connection.execute("SELECT max(feed_offset) FROM stored.entries").fetchone()
+        found = rows.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
         self.head_offset = int(found[0]) if found is not None and found[0] is not None else 0
 
     @property
@@ -200,9 +200,11 @@ class StoredLedger:
 
     def hash_at(self, feed_offset: int) -> bytes | None:
         """The hash of the entry at a feed offset."""
-        found = self.connection.execute(
-            "SELECT hash FROM stored.entries WHERE feed_offset = $1", [feed_offset]
-        ).fetchone()
+        found = rows.first_row(
+            self.connection.execute(
+                "SELECT hash FROM stored.entries WHERE feed_offset = $1", [feed_offset]
+            )
+        )
         return bytes(found[0]) if found is not None else None
 
     def _all(self, query: str, *bounds: int) -> list[Any]:

@@ -103,7 +103,7 @@ class Page:
 
 def count(reader: Reader, before: datetime) -> tuple[int, int]:
     """How many sessions may go whose last entry is older, and how many entries they have."""
-    found = reader.execute(_COUNT, [before]).fetchone()
+    found = rows.first_row(reader.execute(_COUNT, [before]))
     assert found is not None
     return int(found[0]), int(found[1] or 0)
 

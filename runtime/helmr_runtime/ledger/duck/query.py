@@ -36,6 +36,7 @@ from helmr.query import METADATA_KEY
 from helmr_runtime.ledger.duck.database import Connection, Database
 from helmr_runtime.ledger.duck.public_views import make_views
 from helmr_runtime.ledger.duck.query_guard import Guard, refused_by_engine
+from helmr_runtime.ledger.duck.rows import first_row
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class QueryRunner:
 
     def _memory(self, query: str) -> int:
         try:
-            row = self._database.reading(lambda c: c.execute(query).fetchone())
+            row = self._database.reading(lambda c: first_row(c.execute(query)))
         except duckdb.Error:
             return 0
         return int(row[0]) if row is not None else 0

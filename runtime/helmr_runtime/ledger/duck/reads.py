@@ -13,7 +13,7 @@ from helmr import ids
 from helmr.errors import ChainBroken
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, link
 from helmr_runtime.ledger.duck.database import Reader
-from helmr_runtime.ledger.duck.rows import id_of, time_of, uuid_of
+from helmr_runtime.ledger.duck.rows import first_row, id_of, time_of, uuid_of
 
 FEED_WIDTH_MAX = 20_000
 """Feed offsets that one read of the feed looks through at most; where most was pruned few of them have entries."""
@@ -67,9 +67,9 @@ def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
         offset += width
         if len(found) >= limit:
             break
-        row = reader.execute(
-            "SELECT min(feed_offset) FROM entries WHERE feed_offset > $1", [offset]
-        ).fetchone()
+        row = first_row(
+            reader.execute("SELECT min(feed_offset) FROM entries WHERE feed_offset > $1", [offset])
+        )
         if row is None or row[0] is None:
             break
         offset = int(row[0]) - 1
@@ -79,11 +79,13 @@ def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
 
 def checkpoint_at(reader: Reader, session_id: str, offset: int) -> tuple[int, str] | None:
     """Seq and stored text of a session's newest checkpoint at that feed offset."""
-    row = reader.execute(
-        "SELECT seq, body FROM checkpoints WHERE feed_offset = $1 AND session = $2 "
-        "ORDER BY rowid DESC LIMIT 1",
-        [offset, uuid_of(session_id)],
-    ).fetchone()
+    row = first_row(
+        reader.execute(
+            "SELECT seq, body FROM checkpoints WHERE feed_offset = $1 AND session = $2 "
+            "ORDER BY rowid DESC LIMIT 1",
+            [offset, uuid_of(session_id)],
+        )
+    )
     return (int(row[0]), str(row[1])) if row is not None else None
 
 
@@ -91,19 +93,23 @@ def hash_at(
     reader: Reader, session_id: str, seq: int, since_offset: int
 ) -> tuple[int, bytes] | None:
     """Feed offset and hash of a session's entry."""
-    row = reader.execute(
-        "SELECT feed_offset, hash FROM entries WHERE session = $1 AND seq = $2 AND feed_offset >= $3",
-        [uuid_of(session_id), seq, since_offset],
-    ).fetchone()
+    row = first_row(
+        reader.execute(
+            "SELECT feed_offset, hash FROM entries WHERE session = $1 AND seq = $2 AND feed_offset >= $3",
+            [uuid_of(session_id), seq, since_offset],
+        )
+    )
     return (int(row[0]), bytes(row[1])) if row is not None else None
 
 
 def seq_at(reader: Reader, session_id: str, since_offset: int, offset: int) -> int:
     """Seq of a session's last entry up to a feed offset, 0 if there is none; its first is at `since_offset`."""
-    found = reader.execute(
-        "SELECT max(seq) FROM entries WHERE session = $1 AND feed_offset BETWEEN $2 AND $3",
-        [uuid_of(session_id), since_offset, offset],
-    ).fetchone()
+    found = first_row(
+        reader.execute(
+            "SELECT max(seq) FROM entries WHERE session = $1 AND feed_offset BETWEEN $2 AND $3",
+            [uuid_of(session_id), since_offset, offset],
+        )
+    )
     return int(found[0]) if found is not None and found[0] is not None else 0
 
 
@@ -163,11 +169,13 @@ def consumers(
 
 def send_key(reader: Reader, session_id: str, stream: str, key_hash: str) -> tuple[str, int] | None:
     """Data hash and record offset of an idempotency key (S-26)."""
-    row = reader.execute(
-        "SELECT data_hash, record_offset FROM send_keys "
-        "WHERE session = $1 AND stream = $2 AND key_hash = $3",
-        [uuid_of(session_id), stream, key_hash],
-    ).fetchone()
+    row = first_row(
+        reader.execute(
+            "SELECT data_hash, record_offset FROM send_keys "
+            "WHERE session = $1 AND stream = $2 AND key_hash = $3",
+            [uuid_of(session_id), stream, key_hash],
+        )
+    )
     return (str(row[0]), int(row[1])) if row is not None else None
 
 
@@ -183,10 +191,12 @@ def start_keys(reader: Reader, keys: Sequence[str]) -> dict[str, int]:
 
 def operation_offset(reader: Reader, operation_id: str) -> int | None:
     """Where an operation's receipt stands, also one that memory no longer holds."""
-    row = reader.execute(
-        "SELECT feed_offset FROM operations WHERE id = $1 ORDER BY feed_offset LIMIT 1",
-        [operation_id],
-    ).fetchone()
+    row = first_row(
+        reader.execute(
+            "SELECT feed_offset FROM operations WHERE id = $1 ORDER BY feed_offset LIMIT 1",
+            [operation_id],
+        )
+    )
     return int(row[0]) if row is not None else None
 
 

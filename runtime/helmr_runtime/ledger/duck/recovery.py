@@ -273,9 +273,11 @@ def _wait_of(row: Any) -> PendingWait:
 
 
 def _nil_head(reader: Reader, index: LedgerIndex, nil_offset: int) -> None:
-    row = reader.execute(
-        "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [nil_offset]
-    ).fetchone()
+    row = rows.first_row(
+        reader.execute(
+            "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [nil_offset]
+        )
+    )
     if row is not None:
         index.nil.next_seq = row[0] + 1
         index.nil.last_hash = bytes(row[1])

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import duckdb
 from typeid.errors import TypeIDException
 
 from helmr import ids
@@ -33,6 +34,16 @@ IDS_CACHED = 16_384
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def first_row(found: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
+    """The first row of what a statement found, which is read to its end.
+
+    A result that is not keeps its connection's transaction open, and for as long nothing gets from the database's log
+    into its file.
+    """
+    left = found.fetchall()
+    return left[0] if left else None
 
 
 @lru_cache(IDS_CACHED)

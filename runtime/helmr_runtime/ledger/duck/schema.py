@@ -16,6 +16,7 @@ from itertools import chain
 import duckdb
 
 from helmr.errors import DataError
+from helmr_runtime.ledger.duck.rows import first_row
 
 HEAD_ROWS = """
     CREATE VIEW head_rows AS
@@ -439,10 +440,10 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int:
-    tables = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'"
-    ).fetchone()
+    tables = first_row(
+        connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'")
+    )
     if tables is None or tables[0] == 0:
         return 0
-    row = connection.execute("SELECT number FROM meta WHERE name = 'schema'").fetchone()
+    row = first_row(connection.execute("SELECT number FROM meta WHERE name = 'schema'"))
     return int(row[0]) if row is not None else 0

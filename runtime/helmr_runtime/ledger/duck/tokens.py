@@ -183,18 +183,22 @@ def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
 
 def read_token(reader: Reader, token_id: str) -> Token | None:
     """A token, or a child session by its id, that memory has forgotten."""
-    row = reader.execute(
-        "SELECT * FROM token_rows WHERE token = $1 AND (parent IS NOT NULL) = $2",
-        [rows.uuid_of(token_id), is_child(token_id)],
-    ).fetchone()
+    row = rows.first_row(
+        reader.execute(
+            "SELECT * FROM token_rows WHERE token = $1 AND (parent IS NOT NULL) = $2",
+            [rows.uuid_of(token_id), is_child(token_id)],
+        )
+    )
     return _token_of(row) if row is not None else None
 
 
 def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
     """The token with this callback secret, if memory has forgotten it."""
-    row = reader.execute(
-        "SELECT * FROM token_rows WHERE callback_hash = $1 AND parent IS NULL", [callback_hash]
-    ).fetchone()
+    row = rows.first_row(
+        reader.execute(
+            "SELECT * FROM token_rows WHERE callback_hash = $1 AND parent IS NULL", [callback_hash]
+        )
+    )
     return _token_of(row) if row is not None else None
 
 
@@ -251,9 +255,12 @@ def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
 
 def public_token(reader: Reader, public_token_id: str) -> Json | None:
     """One public token."""
-    row = reader.execute(
-        "SELECT * FROM public_token_rows WHERE public_token = $1", [rows.uuid_of(public_token_id)]
-    ).fetchone()
+    row = rows.first_row(
+        reader.execute(
+            "SELECT * FROM public_token_rows WHERE public_token = $1",
+            [rows.uuid_of(public_token_id)],
+        )
+    )
     return public_token_json(_public_token_of(row)) if row is not None else None
 
 
