@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helmr_runtime.clock import FakeClock
+from helmr_runtime.clock import Clock, FakeClock
 from helmr_runtime.ledger import index
 from helmr_runtime.ledger.duck import projector
 from helmr_runtime.ledger.duck.audit import audit
@@ -44,7 +44,7 @@ class Gate:
         self._write(tables)
 
 
-async def assert_whole(path: Path, clock: FakeClock) -> None:
+async def assert_whole(path: Path, clock: Clock) -> None:
     """The chains hold, and the tables are what the entries fold to."""
 
     def look() -> None:

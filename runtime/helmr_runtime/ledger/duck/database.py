@@ -61,6 +61,8 @@ class Settings:
     """How much of the machine the database takes."""
 
     memory_limit: str = "1GB"
+    wal_size: str = "16MB"
+    """So much of its own log the engine puts into the file."""
     threads: int = 1
     """The engine's own workers would run a query at full priority, whatever that of the thread that asked."""
 
@@ -418,6 +420,7 @@ class Database:
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "memory_limit": self._settings.memory_limit,
+                "wal_autocheckpoint": self._settings.wal_size,
                 "max_temp_directory_size": SPILL_MAX,
                 "python_enable_replacements": "false",
                 "threads": str(self._settings.threads),
