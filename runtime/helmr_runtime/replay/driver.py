@@ -48,6 +48,7 @@ from helmr_runtime.replay.loop import code_mark, make_loop
 from helmr_runtime.replay.loop_calls import LoopCalls
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
+from helmr_runtime.replay.thread_starter import ThreadStarter
 
 OPS_MAX = 20_000
 """S-8."""
@@ -96,6 +97,9 @@ class RunEvents(Protocol):
     ) -> Any:
         """Ask the ledger, for a run; `step` names the call, so that a repeated one acts once."""
         ...
+
+
+_starter = ThreadStarter()
 
 
 class RunDriver:
@@ -162,7 +166,7 @@ class RunDriver:
 
     def start(self) -> None:
         """Begin executing."""
-        self._thread.start()
+        _starter.start(self._thread)
 
     def deliver(self, outcome: Outcome) -> None:
         """Give the code an outcome when those before it are delivered and its loop has nothing ready."""
