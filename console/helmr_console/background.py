@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -60,6 +61,8 @@ class Background:
         worker = self._app.run_worker(
             guarded, group=group, exclusive=exclusive, exit_on_error=False
         )
+        # Cancelled before it began, as by what replaces it in its group, it would be awaited by nobody.
+        weakref.finalize(worker, _close, guarded, work).atexit = False
         if holds_keys:
             self._keys.hold(worker)
 
@@ -77,3 +80,8 @@ class Background:
             return
         self._errors.append(text)
         on_error(text)
+
+
+def _close(guarded: Work, work: Work) -> None:
+    guarded.close()
+    work.close()

@@ -17,7 +17,8 @@ from helmr.errors import LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Draft, EntryKind, stamp
 from helmr_runtime.ledger.duck import commit_log
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.duck.commit_log import LOG_SUFFIX, CommitLog, read_unmerged
+from helmr_runtime.ledger.duck.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.duck.files import LOG_SUFFIX
 from helmr_runtime.ledger.duck.merging import Merging
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.duck.rows import entry_row

@@ -14,8 +14,13 @@ from uuid import UUID
 
 from helmr.errors import DataError, LedgerDamaged
 from helmr_runtime.ledger.duck.audit import Audit, audit, bad_checkpoints
-from helmr_runtime.ledger.duck.commit_log import LOG_SUFFIX
-from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, MARK_SUFFIX, sync_directory
+from helmr_runtime.ledger.duck.files import (
+    LOCK_SUFFIX,
+    LOG_SUFFIX,
+    MARK_SUFFIX,
+    WAL_SUFFIX,
+    sync_directory,
+)
 from helmr_runtime.ledger.duck.offline import (
     CheckpointRow,
     Keys,
@@ -27,7 +32,6 @@ from helmr_runtime.ledger.duck.offline import (
 from helmr_runtime.ledger.duck.recovery import uncollected
 from helmr_runtime.ledger.duck.refold import Refold
 
-WAL_SUFFIX = ".wal"
 KEPT = ".before-repair"
 
 

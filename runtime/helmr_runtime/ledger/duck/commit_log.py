@@ -34,7 +34,6 @@ from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, joi
 from helmr_runtime.ledger.duck.rows import micros_of, time_of
 from helmr_runtime.security.private_files import open_private
 
-LOG_SUFFIX = ".commits"
 LOG_ID, LOG_NUMBER = "log_id", "log_number"
 """Rows of `meta`: whose log it is, and its last record that stands in the database."""
 

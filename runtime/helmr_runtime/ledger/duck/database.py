@@ -9,7 +9,6 @@ Invariants: S-52 (the head mark is checked before anything is written), S-65.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,10 +21,11 @@ import duckdb
 from helmr.errors import LedgerBehind, MasterKeyMissing, PayloadDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck.appends import Appends, append
-from helmr_runtime.ledger.duck.commit_log import LOG_SUFFIX, CommitLog
+from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.duck.cursors import CLOSE_TIMEOUT_S, Cursors
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
+    LOG_SUFFIX,
     MARK_SUFFIX,
     FileLock,
     HeadMark,
@@ -115,26 +115,6 @@ class Reader:
 def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
     """Opens bodies that were never sealed."""
     return stored
-
-
-def room(path: Path) -> dict[str, int]:
-    """`{size,wal,disk_free,disk_total}_bytes`: of the database and its logs, of its own log, of the disk below."""
-    files = [path.with_name(path.name + suffix) for suffix in ("", ".wal", LOG_SUFFIX)]
-    sizes = [_size_of(file) for file in files]
-    disk = shutil.disk_usage(path.parent)
-    return {
-        "size_bytes": sum(sizes),
-        "wal_bytes": sizes[1],
-        "disk_free_bytes": disk.free,
-        "disk_total_bytes": disk.total,
-    }
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # the engine removes its log when it has put it into the file
-        return 0
 
 
 class Database:

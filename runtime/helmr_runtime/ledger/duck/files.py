@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from helmr_runtime.rpc import descriptors
 from helmr_runtime.security.private_files import open_private
 
 LOCK_SUFFIX = ".lock"
+LOG_SUFFIX = ".commits"
+WAL_SUFFIX = ".wal"
 MARK_SUFFIX = ".head"
 MARK_BYTES_MAX = 4_096
 """One line; more is not a head mark."""
@@ -162,3 +165,23 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def room(path: Path) -> dict[str, int]:
+    """`{size,wal,disk_free,disk_total}_bytes`: of the database and its logs, of its own log, of the disk below."""
+    files = [path.with_name(path.name + suffix) for suffix in ("", WAL_SUFFIX, LOG_SUFFIX)]
+    sizes = [_size_of(file) for file in files]
+    disk = shutil.disk_usage(path.parent)
+    return {
+        "size_bytes": sum(sizes),
+        "wal_bytes": sizes[1],
+        "disk_free_bytes": disk.free,
+        "disk_total_bytes": disk.total,
+    }
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the engine removes its log when it has put it into the file
+        return 0

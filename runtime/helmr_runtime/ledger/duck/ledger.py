@@ -28,8 +28,9 @@ from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
 from helmr_runtime.ledger.duck.copied_ledger import CopiedLedger
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader, room
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
+from helmr_runtime.ledger.duck.files import room
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
     CatalogJob,

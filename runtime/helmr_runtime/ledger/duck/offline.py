@@ -33,11 +33,12 @@ from helmr_runtime.ledger.duck.appends import (
     entry_rows,
 )
 from helmr_runtime.ledger.duck.batch_statement import BatchStatement
-from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, LOG_SUFFIX, read_unmerged
+from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, read_unmerged
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
+    LOG_SUFFIX,
     MARK_SUFFIX,
     FileLock,
     HeadMark,
