@@ -12,26 +12,9 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
-from tests.ledger.sessions import SMALL, START_AT
+from tests.ledger.sessions import SMALL, START_AT, check_nothing_is_read
 
 Opener = Callable[[], Awaitable[DuckLedger]]
-
-
-async def check_nothing_is_read(ledger: DuckLedger) -> None:
-    """No connection has a transaction open that a read has begun.
-
-    While one has, the engine refuses a checkpoint of rows that were updated, and does none by itself: its log, and what
-    it keeps in memory for it, would grow for as long as the ledger is open.
-    """
-    if ledger._is_closed or ledger.is_broken:
-        return
-    database = ledger._database
-
-    def checkpoint() -> None:
-        database.set_number("checked", 1)
-        database.writer.execute("CHECKPOINT")
-
-    await ledger._group.run_in_writer(checkpoint)
 
 
 @pytest.fixture

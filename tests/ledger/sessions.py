@@ -15,6 +15,7 @@ from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, stamp
 from helmr_runtime.ledger.duck.database import Settings
+from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ports import CommitReply, Committed, Flush, Loaded, Started, StartSession
 
 ALICE = Principal("api_key", id="key_alice", name="alice")
@@ -265,3 +266,20 @@ async def parked(
 def facts_of(value: Any) -> Mapping[str, Any]:
     """A slotted dataclass as a dict, to compare."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+async def check_nothing_is_read(ledger: DuckLedger) -> None:
+    """No connection has a transaction open that a read has begun.
+
+    While one has, the engine refuses a checkpoint of rows that were updated, and does none by itself: its log, and what
+    it keeps in memory for it, would grow for as long as the ledger is open.
+    """
+    if ledger._is_closed or ledger.is_broken:
+        return
+    database = ledger._database
+
+    def checkpoint() -> None:
+        database.set_number("checked", 1)
+        database.writer.execute("CHECKPOINT")
+
+    await ledger._group.run_in_writer(checkpoint)

@@ -16,7 +16,8 @@ from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
 from helmr_runtime.core.entries import EntryKind
-from tests.ledger.sessions import ALICE, begin, parked, running
+from helmr_runtime.ledger.duck.open import open_ledger
+from tests.ledger.sessions import ALICE, SMALL, begin, check_nothing_is_read, parked, running
 
 
 async def pages_of(ask: Callable[..., Awaitable[Any]], **filters: Any) -> list[list[Any]]:
@@ -356,8 +357,18 @@ async def test_stats_and_counts_say_how_the_ledger_does(actor, clock):
     assert ((await actor.stats())["counts"])["open"] == 1
 
 
+async def test_who_asks_how_the_ledger_does_leaves_no_transaction_open(path, clock):
+    """The fixtures look at what other tests have read."""
+    ledger = await open_ledger(path, clock=clock, settings=SMALL)
+    try:
+        await running(ledger, clock)
+        await ledger.stats()
+        await check_nothing_is_read(ledger)
+    finally:
+        await ledger.close()
+
+
 def test_no_result_is_left_when_its_first_row_is_read(project_root: Path) -> None:
-    """What that costs: `check_nothing_is_read` of conftest.py, which looks at what these tests have left behind."""
     runtime = project_root / "runtime"
     found = [path for path in runtime.rglob("*.py") if ".fetchone(" in path.read_text("utf-8")]
     assert found == []
