@@ -16,6 +16,7 @@ from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.ladder import opening
+from helmr_runtime.ledger import known_operations
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ports import ANEW
@@ -148,3 +149,19 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
     assert after.keys() == before.keys()
     for name, value in before.items():
         assert after[name] == value, name
+
+
+async def test_of_more_operations_than_memory_keeps_the_newest_are_restored(
+    opener, monkeypatch
+) -> None:
+    monkeypatch.setattr(known_operations, "GROUP_MAX", 3)
+    monkeypatch.setattr(known_operations, "GROUPS_MAX", 2)
+    ledger = await opener()
+    for number in range(9):
+        await ledger.start(start_of(operation=Operation(id=f"op-{number}", request_hash="h")))
+    ledger = await opener()
+    assert not ledger.index.operations.is_complete
+    assert ledger.index.operations.offset_of("op-8") is not None
+    assert ledger.index.operations.offset_of("op-0") is None
+    assert await ledger.known_operation("op-0") is not None
+    assert await ledger.known_operation("op-9") is None

@@ -20,6 +20,11 @@ _TIME_BITS = 56
 """Of a place, for its time in microseconds since 1970; those before it are its feed offset."""
 
 
+def operations_max() -> int:
+    """The most that are kept in memory."""
+    return GROUPS_MAX * GROUP_MAX
+
+
 def digest(text: str) -> bytes:
     """How external ids, keys and operation ids are kept in memory: 16 bytes however long they are."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:16]

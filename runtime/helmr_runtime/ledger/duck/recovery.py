@@ -25,7 +25,7 @@ from helmr_runtime.ledger.duck.tokens import chain_keys, restore_facts
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head, PendingWait, checkpointed
 from helmr_runtime.ledger.index import MARKS, LedgerIndex
-from helmr_runtime.ledger.known_operations import OPERATION_AGE
+from helmr_runtime.ledger.known_operations import OPERATION_AGE, operations_max
 from helmr_runtime.ledger.projection import Projection
 
 ENCRYPTS = "encrypts_payloads"
@@ -88,8 +88,10 @@ WHERE {which} AND s.open_steps > 0 AND e.feed_offset <= s.last_offset
 GROUP BY s.session, e.op
 """
 _OPERATIONS = """
-SELECT id, feed_offset, epoch_us(recorded_at) FROM operations WHERE recorded_at >= $1
-ORDER BY feed_offset
+FROM (
+    SELECT id, feed_offset, epoch_us(recorded_at) FROM operations WHERE recorded_at >= $1
+    ORDER BY feed_offset DESC LIMIT $2
+) ORDER BY feed_offset
 """
 _HOLDINGS = """
 SELECT session, arg_max(epoch, rowid), arg_max(coalesce(holder, ''), rowid) FROM holdings
@@ -151,7 +153,8 @@ def restore(reader: Reader, now: datetime) -> Restored:
     _admit(reader, index, now, _OPEN, holdings=holdings)
     restore_facts(reader, index)
     for operation_id, offset, recorded_us in reader.execute(
-        _OPERATIONS, [now - OPERATION_AGE]
+        _OPERATIONS,
+        [now - OPERATION_AGE, operations_max() + 1],  # one more, and not all are known
     ).fetchall():
         index.operations.remember(operation_id, offset, rows.time_of(recorded_us))
     index.operations.forget_old(now)
