@@ -71,6 +71,28 @@ def test_a_thread_that_there_is_no_room_for_starts_when_there_is(
     assert caplog.messages == ["helmr-run_1 waits: the system has no room for another thread"]
 
 
+def test_a_thread_that_was_started_before_holds_up_none_behind_it() -> None:
+    starter, again, behind = ThreadStarter(), threading.Thread(target=int), threading.Event()
+    again.start()
+    starter.start(again)
+    starter.start(threading.Thread(target=behind.set, daemon=True))
+    assert behind.wait(WITHIN_S)
+
+
+def test_where_there_is_no_room_for_the_starting_thread_nothing_starts_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is told that a run's thread did not start may start another one for it."""
+    starter, refused, ran = ThreadStarter(), threading.Event(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(thread_starter, "Thread", lambda **given: Refused(1, given["target"]))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            starter.start(threading.Thread(target=refused.set, daemon=True))
+    starter.start(threading.Thread(target=ran.set, daemon=True))
+    assert ran.wait(WITHIN_S)
+    assert not refused.is_set()
+
+
 def test_where_the_starting_thread_is_gone_another_one_starts() -> None:
     """As in a fork, where no thread but the one that forked lives on."""
     starter, ran = ThreadStarter(), threading.Event()

@@ -24,11 +24,15 @@ class ThreadStarter:
         self._thread: Thread | None = None
 
     def start(self, thread: Thread) -> None:
-        """Have it started. If the system has no room for another thread, as soon as it has."""
-        self._asked.put(thread)
+        """Have it started. If the system has no room for another thread, as soon as it has.
+
+        Raises `RuntimeError`, and starts nothing later, if there is no room for the thread that starts others.
+        """
         if self._thread is None or not self._thread.is_alive():  # it does not live in a fork
-            self._thread = Thread(target=self._main, name="helmr-starts", daemon=True)
-            self._thread.start()
+            own = Thread(target=self._main, name="helmr-starts", daemon=True)
+            own.start()
+            self._thread = own
+        self._asked.put(thread)
 
     def _main(self) -> None:
         while True:
@@ -45,5 +49,5 @@ def _has_started(thread: Thread) -> bool:
     try:
         thread.start()
     except RuntimeError:
-        return False
+        return thread.ident is not None  # it was started before
     return True
