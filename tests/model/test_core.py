@@ -11,7 +11,7 @@ import pytest
 from helmr.models import SendOutcome
 from helmr_runtime.core.decide import inputs
 from tests.model import naive
-from tests.model.commands import COMMANDS, Generator, kinds
+from tests.model.commands import COMMANDS, Command, Generator, kinds
 from tests.model.compare import report
 from tests.model.core_door import in_core
 from tests.model.random_code import LATE
@@ -31,6 +31,23 @@ def test_the_core_does_what_the_contract_says() -> None:
         assert in_core(Generator(seed, LATE).sequence(COMMANDS)) is None, report(
             seed, LATE, COMMANDS, in_core
         )
+
+
+def test_a_message_that_came_while_a_forks_run_waited_starts_the_next_one() -> None:
+    """Whatever of the origin's transcript, before that run, the fork has not (seed 39492)."""
+    code = [["wait", "numbers", "b", 30_000, None]]
+    public = {"session": "s0", "stream": "numbers"}
+    sequence = [
+        Command("start", {"task": "runs", "code": [["output", 0]], "tokens": []}),
+        *(Command("create_public", public) for _ in range(6)),
+        Command("run", {"session": "s0", "code": code}),
+        Command("fork", {"session": "s0", "op": 1, "answer": ()}),
+        Command("send", {"session": "s1", "stream": "chat", "data": 1}),
+        Command("advance", {"ms": 30_000}),
+    ]
+    reached: Counter[str] = Counter()
+    assert in_core(sequence, reached) is None
+    assert reached["entry:run.created"] == 5  # two and their copies, and that one
 
 
 def test_a_core_that_mixes_up_correlation_ids_is_found_and_shown_in_a_few_commands(

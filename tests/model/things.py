@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 Who = tuple[str, str | None]
@@ -244,11 +245,18 @@ def copied(origin: Session, name: str) -> Session:
         return f"{name}.{text.partition('.')[2]}" if is_its else text
 
     made = like(origin)
+    stays = [
+        kind not in OF_CLIENTS or (kind == "public_token.created" and op is not None)
+        for kind, _, op, *_ in origin.entries
+    ]
     made.entries = [
         (kind, own(run), op, who, [own(one) for one in told], at)
-        for kind, run, op, who, told, at in origin.entries
-        if kind not in OF_CLIENTS or (kind == "public_token.created" and op is not None)
+        for kind, run, op, who, told, at in compress(origin.entries, stays)
     ]
+    for record in made.records:
+        record.at_entry = sum(stays[: record.at_entry])  # those before it that have come along
+    for run in made.runs:
+        run.at_entry = sum(stays[: run.at_entry])
     made.id, made.external_id, made.key, made.tokens_made = name, None, None, 0
     made.keys = {
         key: (data, {part: own(text) for part, text in receipt.items()})
