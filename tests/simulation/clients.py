@@ -115,7 +115,9 @@ class Clients:
             case "revoke_link":
                 if not self._links:
                     return None
-                link_id, target = random.choice(self._links[-6:])
+                asking = self._world.invariants.waits
+                alive = [one for one in self._links if asking[one[1]].status == "pending"]
+                link_id, target = random.choice(alive or self._links[-6:])
                 parts = {"link_id": link_id}
             case "complete" | "cancel_token":
                 token_ids = self._tokens[-6:] + [
@@ -193,7 +195,12 @@ class Clients:
     async def _correction(self, kind: str, random: Random) -> Asked | None:
         """A rewind or a fork of a newest run, to one of its ops."""
         known = self._world.invariants
-        sessions = [s for s, _ in self._sessions[-12:] if s in known.sessions]
+        there = [(s, task) for s, task in self._sessions if s in known.sessions]
+        sessions = [s for s, _ in there[-12:]]
+        of_those = [s for s, task in there if task == tasks.listens.id]
+        closed = [s for s in of_those if known.sessions[s].status == "closed"]
+        if kind == "rewind" and closed and random.random() < 0.3:  # it opens again
+            sessions = closed[-4:]
         session_id = random.choice(sessions) if sessions else ""
         runs = known.sessions[session_id].runs if sessions else {}
         run_id, run = list(runs.items())[-1] if runs else ("", None)
@@ -236,6 +243,8 @@ class Clients:
         task = random.choice(tasks.TASKS).id
         if self._mix.tasks is not None:
             (task,) = random.choices(list(self._mix.tasks), list(self._mix.tasks.values()))
+        if self._world.perilous and random.random() < 0.4:
+            task = tasks.deadly.id
         parts: dict[str, Any] = {"task": task, "payload": None}
         if task == "token" and self._tokens and random.random() < 0.8:
             parts["payload"] = {"token_id": random.choice(self._tokens[-4:])}

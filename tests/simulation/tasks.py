@@ -136,7 +136,7 @@ async def listens(payload: Any, ctx: TaskContext) -> int:
     async for text in chat.iter():
         count += len(text)
         await echoes.append(count)
-        if count > 12:
+        if count > 6:
             break
     return count
 

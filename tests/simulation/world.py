@@ -350,7 +350,7 @@ class World:
             self.counts.reached("code ends its host")
             self.kill(process.name, "exit 1")
             raise Killed(name)
-        if name == "flaky" and self.flaky.random() < 0.4:
+        if name == "flaky" and self.flaky.random() < 0.5:
             raise tasks.Refused(name)
 
     def _holds(self, process: Process, step_key: str) -> bool:
