@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from helmr import Client, embedded
+from helmr.cli.logs import Logs
 from helmr.client import Retry
 from helmr.errors import Conflict, Overloaded, RuntimeNotFound
 from helmr_runtime.process.gateway import GatewayActor
@@ -326,6 +327,39 @@ def test_a_changed_task_file_starts_it_again(
     until(lambda: said() == "three", within_s=WAITS_S, what="it is mended")
     assert process.poll() is None
     assert "`helmr console` in another terminal" in log.read_text()
+
+
+FAILS = """
+from helmr import step, task
+
+@step
+async def look(what: str) -> str:
+    raise ValueError(f"there is no {what}")
+
+@task
+async def fails(payload: str) -> str:
+    return await look(payload)
+"""
+
+
+def test_what_fails_is_told_on_the_terminal_with_its_place_in_the_code(
+    tmp_path: Path, develop: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    log = tmp_path / "dev.log"
+    develop(FAILS)
+    until(lambda: "ready on " in log.read_text(), within_s=WAITS_S, what="it is up")
+    with Client(data_dir=tmp_path / ".helmr") as client:
+        started = client.sessions.start_and_wait("fails", "file", timeout="10s")
+    run_id = started.started_run.id
+    until(lambda: f"{run_id} failed" in log.read_text(), within_s=WAITS_S, what="it is told")
+    step_failed = f"{run_id}: step look (op 1) failed: ValueError: there is no file\n"
+    told = log.read_text()
+    assert f"{started.id} WARNING helmr.failures: {step_failed}" in told
+    assert f"{started.id} ERROR helmr.failures: {run_id} failed: StepFailed: step look" in told
+    line = 1 + FAILS.splitlines().index("    return await look(payload)")
+    assert f'my_tasks.py", line {line}, in fails\n' in told
+    kept = [one.text for one in Logs(tmp_path / ".helmr").read(started.id)]
+    assert any(text.endswith(step_failed.rstrip()) for text in kept)
 
 
 # --- embedded -------------------------------------------------------------------------------------

@@ -97,6 +97,15 @@ def test_a_traceback_is_in_its_line_and_secrets_are_in_none(
     assert line["message"].startswith("failed with ")
 
 
+def test_a_line_of_the_runtime_has_the_session_that_it_is_logged_in_the_name_of(
+    written: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = written
+    logger.error("%s failed", RUN_ID, extra={"session": SESSION_ID})
+    (line,) = lines(stream)
+    assert (line["session"], line["run"], line["op"]) == (SESSION_ID, RUN_ID, None)
+
+
 def test_what_code_prints_is_text_for_a_terminal_and_json_in_the_file() -> None:
     terminal, file = io.StringIO(), io.StringIO()
     stream = SessionStream(terminal, file, formatter=JsonFormatter("in-process"))

@@ -148,7 +148,9 @@ async def seq_of(stack: Stack, session_id: str, kind: str) -> int:
 pytestmark = pytest.mark.allows_blocking  # the tests look into files
 
 
-async def test_no_data_file_shows_a_payload_and_everything_reads_as_before(tmp_path: Path) -> None:
+async def test_no_data_file_shows_a_payload_and_everything_reads_as_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(tmp_path, encrypts=True) as stack:
         session_id = await start(stack)
         failed = await stack.started("fails", MARK)
@@ -158,6 +160,8 @@ async def test_no_data_file_shows_a_payload_and_everything_reads_as_before(tmp_p
         await stack.http.post(f"/v1/sessions/{session_id}/notes", json={"text": MARK})
         await parked(stack)
         assert marks(tmp_path) == []  # the write-ahead log among them
+        assert f"{failed['run']['id']} failed: ValueError: (its message is sealed" in caplog.text
+        assert MARK not in caplog.text
         await answer(stack, session_id)
         assert await result(stack, session_id) == {
             "first": {"text": MARK},

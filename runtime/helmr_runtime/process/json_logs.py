@@ -2,7 +2,8 @@
 
 Keys, of every line: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`, `wait`, `trace`;
 `exception` where there is one. Ids are those of the code that logs; of a line of the runtime itself, those that its
-message names; else null. `trace` is that of the span below which it was logged, where spans are made.
+message names, or whose name it was logged in; else null. `trace` is that of the span below which it was logged, where
+spans are made.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         message = record.getMessage()
-        told = self._line(record.created, record.levelname, record.name, message)
+        told = self._line(record, message)
         # Whoever takes secrets out of a traceback has made its text already.
         exception = record.exc_text
         if exception is None and record.exc_info:
@@ -52,17 +53,19 @@ class JsonFormatter(logging.Formatter):
         known = {"msg": line, "levelname": "INFO", "name": PRINTED}
         return self.format(logging.makeLogRecord(known))
 
-    def _line(self, created: float, level: str, logger: str, message: str) -> dict[str, Any]:
+    def _line(self, record: logging.LogRecord, message: str) -> dict[str, Any]:
         run, step = current_run.get(), current_step.get()
         if run is not None:
             session_id, run_id = run.session.id, run.run.id
         else:
-            session_id, run_id = _first(SESSION_ID, message), _first(RUN_ID, message)
-        at = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+            logged_of = getattr(record, "session", "")
+            session_id = _first(SESSION_ID, f"{logged_of} {message}")
+            run_id = _first(RUN_ID, message)
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         return {
             "time": at.replace("+00:00", "Z"),
-            "level": level,
-            "logger": logger,
+            "level": record.levelname,
+            "logger": record.name,
             "message": message,
             "process": self._process,
             "session": session_id,

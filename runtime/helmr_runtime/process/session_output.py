@@ -37,11 +37,14 @@ def current_session() -> str | None:
 
 
 class SessionFilter(logging.Filter):
-    """Says in each record whose code has logged it: `session`. Belongs on handlers."""
+    """Says in each record whose code has logged it, or whom the runtime has logged it of: `session`.
+
+    Belongs on handlers.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Note it; every record goes on."""
-        record.session = current_session() or NOBODY
+        record.session = current_session() or getattr(record, "session", NOBODY)
         return True
 
 

@@ -37,6 +37,7 @@ from helmr_runtime.ports import (
     Precondition,
 )
 from helmr_runtime.security.task_secrets import TaskSecrets
+from helmr_runtime.session import failure_lines
 from helmr_runtime.session.code_runner import CodeRunner, CodeSettings
 from helmr_runtime.session.deadline_timer import DeadlineTimer
 from helmr_runtime.session.deduplication import Deduplicator
@@ -93,6 +94,7 @@ class LiveSession:
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_retire = on_retire
+        self._is_sealed = loaded.keys is not None and loaded.keys.encrypts_payloads
         self.emissions = emissions(loaded.epoch)
         self.log = SessionLog(
             loaded,
@@ -334,6 +336,9 @@ class LiveSession:
     def _applied(self, entry: Entry, before: Wait | None, is_cautious: bool) -> None:
         if ends := self.emissions.ended_by(entry):
             self.log.when_durable(entry.seq, lambda: self.emissions.tell(ends))
+        if entry.kind in failure_lines.LEVELS:
+            said = failure_lines.line(self.state.run, entry, is_sealed=self._is_sealed)
+            self.log.when_durable(entry.seq, lambda: failure_lines.tell(entry, said))
         self._turns.applied(entry)
         self.execution.applied(entry, before, is_cautious)
 
