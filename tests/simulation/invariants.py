@@ -204,6 +204,9 @@ class Invariants:
             known = self.operations.get(operation["id"])
             is_first = known is None or not self.is_of_today(known.recorded_at)
             self.check(is_first, "S-61", f"{where}: twice done")
+            if known is not None and entry.kind is EntryKind.TOKEN_CREATED:
+                # By a call that has gone on for a simulated day.
+                self.tokens.pop(body["token_id"], None)
             self.operations[operation["id"]] = entry
         self.counts.reached(f"entry:{entry.kind.value}")
         self.schedules.entry(entry)
@@ -365,7 +368,10 @@ class Invariants:
         for op in gone:
             for known in (run.opened, run.outcomes, run.ended):
                 known.pop(op, None)
-            self.children.pop((str(entry.run_id), op), None)
+        for key in [
+            one for one in self.children if one[0] == entry.run_id and one[1] >= body["to_op"]
+        ]:
+            del self.children[key]  # also of one that had no outcome and went with its run
         self._cancel_tokens(body["tokens"])
         run.held = list(body["held"])
         run.status = "queued"

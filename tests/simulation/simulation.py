@@ -7,8 +7,8 @@ import logging
 import random as global_random
 import tempfile
 import traceback
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -26,7 +26,9 @@ from helmr_runtime import faults
 from helmr_runtime.core import pruning
 from helmr_runtime.core.notices import Pace
 from helmr_runtime.ledger import known_operations
+from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
+from helmr_runtime.session.slot import Slot
 from tests.simulation.clients import Clients
 from tests.simulation.code import code_on_lanes
 from tests.simulation.disk import below_the_log
@@ -121,6 +123,7 @@ def simulate(
         stack.enter_context(_days_of(world.day_s))
         stack.enter_context(below_the_log(lambda: world.disks))
         stack.enter_context(faults.passing(world.on_point))
+        stack.enter_context(_told_of_rest(world.rests))
         stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
         world.network.watched = watch
         logging.disable(logging.CRITICAL)
@@ -172,6 +175,18 @@ def _drain(world: World, clients: Clients) -> None:
                 return
     left = world.invariants.schedules.behind(world.clock.now()) or left
     raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
+
+
+def _told_of_rest(tell: Callable[[str], None]) -> AbstractContextManager[object]:
+    """Each host's slots tell it as well when the code of their session rests."""
+    become = Slot._become
+
+    def told(slot: Slot, state: SlotState, *detail: str) -> None:
+        if state is SlotState.PARKABLE:
+            tell(slot.session_id)
+        become(slot, state, *detail)
+
+    return mock.patch.object(Slot, "_become", told)
 
 
 @contextmanager

@@ -43,8 +43,10 @@ class SimulatedSpawner:
             self._world.counts.reached("a host of its own died")
         process = self._world.network.process(place.name)
         found = process.locals.get("statuses") if process is not None else None
-        if found is None:
-            found = host_status.read(self._world.status_path(place.name))
+        path = self._world.status_path(place.name)
+        if found is None or not path.exists():
+            found = host_status.read(path)
+        path.unlink(missing_ok=True)  # a host dies once
         executing = sum(1 for status in found.values() if status.executing)
         self._world.counts.reached(f"suspects:{min(executing, 2)}")
         return found

@@ -277,6 +277,11 @@ class World:
         for process in self.network.processes():
             self._end_replaced(process)
 
+    def rests(self, session_id: str) -> None:
+        """A host tells that a session's code has come to rest, perhaps before the ledger has what it did last."""
+        if not process_here().locals.get("is_replaced"):
+            self.invariants.suspect.pop(session_id, None)
+
     def _note_suspects(self, process: Process) -> None:
         """Who executes in a host that dies, as far as the session is known to be there."""
         if process.locals.get("is_replaced") or self.ledger is None:

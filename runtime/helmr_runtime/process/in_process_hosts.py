@@ -76,7 +76,7 @@ class InProcessSpawner:
         self._calls = calls
         self._spec = spec
         self._registry = registry
-        self._found = found
+        self._found = dict(found)
         self._hosts: dict[str, tuple[HostActor, InProcessStatuses]] = {}
         self.leftovers = Leftovers()
         self._unblamed: frozenset[str] = frozenset()
@@ -134,7 +134,7 @@ class InProcessSpawner:
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
         """What a host of an earlier process held and did; one of several suspects is not blamed."""
-        found = self._found.get(place.name, {})
+        found = self._found.pop(place.name, {})  # a host dies once
         return {
             session_id: replace(status, executing=False) if session_id in self._unblamed else status
             for session_id, status in found.items()
