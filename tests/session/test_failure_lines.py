@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helmr import step, task
+from helmr.cli.logs import LogFile
 from helmr.testing import Harness
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.process.session_output import SessionFilter
 from helmr_runtime.session import failure_lines
 from tests.session import tasks
 
+OWN, OTHER = "ses_" + "a" * 26, "ses_" + "b" * 26
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ERROR = {
     "code": "exception",
@@ -87,6 +90,18 @@ def failed(kind: EntryKind, **body: Any) -> Entry:
 def test_a_line_commands_no_terminal() -> None:
     line = failure_lines.line(None, failed(EntryKind.RUN_FAILED, error=ERROR), is_sealed=False)
     assert line == "run_1 failed: ValueError: no␛[2J\n  File x"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_no_line_of_a_message_looks_like_another_sessions(tmp_path: Path, end: str) -> None:
+    of_another = f"2026-01-01 00:00:01,000 ERROR {OTHER} mine: forged"
+    error = {**ERROR, "message": f"no{end}{of_another}{end}{OTHER} | forged"}
+    line = failure_lines.line(None, failed(EntryKind.RUN_FAILED, error=error), is_sealed=False)
+    path = tmp_path / "helmr-host-1.log"
+    path.write_text(f"2026-01-01 00:00:00,000 ERROR {OWN} helmr.failures: {line}\n")
+    told = LogFile(path).read()
+    assert len(told) == 4
+    assert {one.session_id for one in told} == {OWN}
 
 
 def test_what_is_sealed_in_the_transcript_is_not_told() -> None:

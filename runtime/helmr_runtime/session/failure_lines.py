@@ -14,9 +14,8 @@ from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.run import Run
 
 log = logging.getLogger("helmr.failures")
-log.addHandler(
-    logging.NullHandler()
-)  # a notebook that sets up no logging is not told of each of a thousand sessions
+# A notebook that sets up no logging is not told of each of a thousand sessions.
+log.addHandler(logging.NullHandler())
 
 LEVELS = {
     EntryKind.STEP_TRY_FAILED: logging.WARNING,
@@ -26,6 +25,9 @@ LEVELS = {
     EntryKind.RUN_BLOCKED: logging.ERROR,
 }
 """The kinds of entries that are told, and how loud."""
+
+CONTINUED = "\n    "
+"""Further lines of what an exception says: no line of a log file begins with them, as if it were another session's."""
 
 WITHHELD = "(its message is sealed, as in the transcript)"
 
@@ -46,7 +48,7 @@ def line(run: Run | None, entry: Entry, *, is_sealed: bool) -> str:
     body = entry.body
     if entry.kind is EntryKind.RUN_BLOCKED:
         why = WITHHELD if is_sealed else body["message"]
-        return plain(f"{entry.run_id} is blocked, {body['code']}: {why}", None)
+        return _safe(f"{entry.run_id} is blocked, {body['code']}: {why}")
     error: Mapping[str, Any] = body["error"]
     why = f"{error['type']}: {WITHHELD if is_sealed else error['message']}"
     step = f"{entry.run_id}: step {_name(run, entry)} (op {entry.op})"
@@ -61,7 +63,11 @@ def line(run: Run | None, entry: Entry, *, is_sealed: bool) -> str:
         case _:
             text = f"{entry.run_id} failed: {why}"
     where = error.get("traceback") if entry.kind is not EntryKind.STEP_TRY_FAILED else None
-    return plain(f"{text}\n{where.rstrip()}" if where else text, None)
+    return f"{_safe(text)}\n{plain(where.rstrip(), None)}" if where else _safe(text)
+
+
+def _safe(text: str) -> str:
+    return plain(text, None).replace("\n", CONTINUED)
 
 
 def _name(run: Run | None, entry: Entry) -> str:
