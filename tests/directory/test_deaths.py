@@ -14,6 +14,9 @@ from tests.directory.clock import settle, until
 from tests.directory.fake_host import OP
 from tests.directory.fakes import World, note
 
+LATER_S = 5.0
+"""Whoever asks again has done so by then."""
+
 
 async def _execute(world: World, directory: DirectoryActor, *session_ids: str) -> None:
     world.ledger.add(*session_ids)
@@ -98,6 +101,24 @@ async def test_an_operators_kill_with_nothing_executing_counts_for_nobody(world:
     await directory.route("s1", note("y"))
     await directory.route("s2", note("y"))
     assert world.living()[0].deaths == []
+
+
+async def test_a_death_whose_adoption_died_before_it_answered_is_not_told_twice(
+    world: World,
+) -> None:
+    """What kills that host is another session's code, say."""
+    directory = await world.directory(hosts=1, sessions_per_host=2)
+    await _execute(world, directory, "s1")
+    world.calls.lose("helmr-host-2", "adopt")
+    world.kill("helmr-host-1")
+    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].deaths)
+    second = world.hosts["helmr-host-2"]
+    assert [session_id for session_id, _ in second.deaths] == ["s1"]
+    second.sessions["s1"].is_executing = False
+    world.kill(second.name)
+    await world.clock.advance(LATER_S)
+    await until(lambda: world.executes("s1"))
+    assert world.holder("s1").deaths == []
 
 
 async def test_after_two_deaths_with_others_a_session_goes_on_alone(world: World) -> None:

@@ -135,12 +135,13 @@ class Bindings:
         for _ in range(ADOPT_TRIES_MAX):
             slot = await place()
             self._bind(slot)
+            death = self._failover.deaths.get(session_id)
             try:
                 reach(Point.DIRECTORY_BEFORE_ADOPT)
                 adopted = await slot.host.port.adopt(
                     session_id,
                     command=command,
-                    death=self._failover.deaths.get(session_id),
+                    death=death,
                     catalog_hash=self._pool.catalog_hash,
                     executes=slot.executes,
                     term=self._failover.term,
@@ -148,6 +149,8 @@ class Bindings:
                 reach(Point.DIRECTORY_ADOPTED)
             except CallError as error:
                 await self._lost_while_adopting(slot, error)
+                if not slot.host.is_alive and not isinstance(error, ActorNotFound):
+                    self._failover.may_have_told(session_id, death)
                 check_repeatable(session_id, command, error)
                 if session_id in self.holders:
                     return None

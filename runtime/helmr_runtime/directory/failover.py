@@ -172,6 +172,11 @@ class Failover:
             self._end(session_id)
         self._on_fenced()
 
+    def may_have_told(self, session_id: str, death: Death | None) -> None:
+        """An adoption that was to commit this death was not answered: better count it not at all than twice."""
+        if death is not None and self.deaths.get(session_id) is death:
+            del self.deaths[session_id]
+
     # --- parts --------------------------------------------------------------------------------------
 
     async def fenced(self, session_id: str) -> None:
