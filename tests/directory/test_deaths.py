@@ -121,6 +121,22 @@ async def test_a_death_whose_adoption_died_before_it_answered_is_not_told_twice(
     assert world.holder("s1").deaths == []
 
 
+async def test_a_death_that_a_living_host_has_committed_and_not_told_is_not_told_twice(
+    world: World,
+) -> None:
+    """It took the session up, gave it back for a host of its own, and that answer was lost."""
+    directory = await world.directory(hosts=1, sessions_per_host=2)
+    await _execute(world, directory, "s1")
+    world.isolated.add("s1")
+    world.calls.lose("helmr-host-2", "adopt")
+    world.kill("helmr-host-1", "signal 6")
+    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].deaths)
+    await world.clock.advance(LATER_S)
+    await until(lambda: world.executes("s1"))
+    told = [death for host in world.hosts.values() for death in host.deaths]
+    assert told == [("s1", Death(cause="signal 6", executing=True, op=OP))]
+
+
 async def test_after_two_deaths_with_others_a_session_goes_on_alone(world: World) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=3)
     await _execute(world, directory, "s1", "s2", "s3")

@@ -148,9 +148,9 @@ class Bindings:
                 )
                 reach(Point.DIRECTORY_ADOPTED)
             except CallError as error:
-                await self._lost_while_adopting(slot, error)
-                if not slot.host.is_alive and not isinstance(error, ActorNotFound):
+                if not isinstance(error, ActorNotFound):
                     self._failover.may_have_told(session_id, death)
+                await self._lost_while_adopting(slot, error)
                 check_repeatable(session_id, command, error)
                 if session_id in self.holders:
                     return None

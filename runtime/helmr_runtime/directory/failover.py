@@ -173,7 +173,10 @@ class Failover:
         self._on_fenced()
 
     def may_have_told(self, session_id: str, death: Death | None) -> None:
-        """An adoption that was to commit this death was not answered: better count it not at all than twice."""
+        """An adoption that was to commit this death was not answered: better count it not at all than twice.
+
+        Of what its own host has died meanwhile is another death, and is kept.
+        """
         if death is not None and self.deaths.get(session_id) is death:
             del self.deaths[session_id]
 

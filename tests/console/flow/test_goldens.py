@@ -113,7 +113,9 @@ async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
     bench.app.shared.said.clear()
     bench.screen.refresh_bars()
-    await bench.pilot.pause(0.15)
+    drawn = ""
+    while drawn != (drawn := golden.screen_text(bench.app)):
+        await bench.pilot.pause(0.15)
     golden.check(bench.app, name)
 
 
