@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,26 +45,25 @@ class Line:
 
 
 class LogFile:
-    """A log file that is read on from where it was left."""
+    """A log file that is read on from where it was left, under whatever name it has by then."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = max(0, path.stat().st_size - BYTES_MAX)
+        self._file = path.open("rb")
+        status = os.fstat(self._file.fileno())
+        self.number = status.st_ino
+        self._file.seek(max(0, status.st_size - BYTES_MAX))
         self._rest = b""
         self._logged_at = ""
         self._session_id = ""
 
     def read(self) -> list[Line]:
         """The whole lines that have come since."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(BYTES_MAX)
-        except FileNotFoundError:
-            return []
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._rest = (self._rest + self._file.read(BYTES_MAX)).split(b"\n")
         return [self._line(line.decode(errors="replace")) for line in lines]
+
+    def close(self) -> None:
+        """Read no more."""
+        self._file.close()
 
     def _line(self, text: str) -> Line:
         """A line that says nothing of itself, of a traceback say, belongs to the one before it."""
@@ -82,17 +82,32 @@ class Logs:
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / LOGS
-        self._files: dict[Path, LogFile] = {}
+        self._files: dict[int, LogFile] = {}
 
     def read(self, session_id: str | None) -> list[Line]:
         """What has come since, of one session or all, by time."""
+        there = set()
         for pattern in PATTERNS:
             for path in sorted(self._folder.glob(pattern)):
-                if path not in self._files:
-                    self._files[path] = LogFile(path)
+                with suppress(FileNotFoundError):
+                    there.add(self._number(path))
         lines = [line for file in self._files.values() for line in file.read()]
+        for number in self._files.keys() - there:
+            self._files.pop(number).close()
         lines.sort(key=lambda line: line.logged_at)
         return [line for line in lines if session_id in (None, line.session_id)]
+
+    def close(self) -> None:
+        """Read no more."""
+        for file in self._files.values():
+            file.close()
+
+    def _number(self, path: Path) -> int:
+        """By its number a file is known that was moved aside; no other gets it while this one is open."""
+        file = LogFile(path)
+        if self._files.setdefault(file.number, file) is not file:
+            file.close()
+        return file.number
 
 
 def _told(line: str) -> tuple[str, str, str] | None:
@@ -127,13 +142,13 @@ def logs(
     ] = 1_000,
 ) -> None:
     """Show what tasks and their hosts have logged and printed, on this machine; a runtime need not run."""
-    found = Logs(_data_dir(cli))
-    session_id = _session_id(cli, session) if session is not None else None
-    first = found.read(session_id)
-    _show(first[max(0, len(first) - lines) :])
-    while follow:
-        time.sleep(POLL_S)
-        _show(found.read(session_id))
+    with closing(Logs(_data_dir(cli))) as found:
+        session_id = _session_id(cli, session) if session is not None else None
+        first = found.read(session_id)
+        _show(first[max(0, len(first) - lines) :])
+        while follow:
+            time.sleep(POLL_S)
+            _show(found.read(session_id))
 
 
 def _show(lines: list[Line]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,16 +54,16 @@ def test_lines_of_a_session_with_what_it_printed_and_its_tracebacks(helmr, data_
 
 
 def test_it_is_read_on_where_it_was_left(data_dir: Path) -> None:
-    logs = Logs(data_dir)
-    assert len(logs.read(None)) == 7
-    with (data_dir / "logs" / "helmr-host-1.log").open("a") as file:
-        file.write(f"{ADA} | half")
-        file.flush()
-        assert logs.read(None) == []
-        file.write(" a line\n")
-    (data_dir / "logs" / "helmr-host-2.log").write_text(f"{BOB} | new\n")
-    texts = sorted(line.text for line in logs.read(None))
-    assert texts == [f"{ADA} | half a line", f"{BOB} | new"]
+    with closing(Logs(data_dir)) as logs:
+        assert len(logs.read(None)) == 7
+        with (data_dir / "logs" / "helmr-host-1.log").open("a") as file:
+            file.write(f"{ADA} | half")
+            file.flush()
+            assert logs.read(None) == []
+            file.write(" a line\n")
+        (data_dir / "logs" / "helmr-host-2.log").write_text(f"{BOB} | new\n")
+        texts = sorted(line.text for line in logs.read(None))
+        assert texts == [f"{ADA} | half a line", f"{BOB} | new"]
 
 
 def test_it_follows(data_dir: Path) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -128,7 +128,8 @@ def test_helmr_logs_reads_both(tmp_path: Path, written: tuple[logging.Logger, io
         logger.info("asked")
     path = tmp_path / "helmr-host-1.log"
     path.write_text(f'{stream.getvalue()}{{"not": "ours"}}\n{{half\n')
-    told, follows, broken = LogFile(path).read()
+    with closing(LogFile(path)) as file:
+        told, follows, broken = file.read()
     assert told.session_id == SESSION_ID
     assert told.text.endswith(f"INFO {SESSION_ID} helmr.task.review: asked")
     assert follows.text == '{"not": "ours"}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def test_no_line_of_a_message_looks_like_another_sessions(tmp_path: Path, end: s
     line = failure_lines.line(None, failed(EntryKind.RUN_FAILED, error=error), is_sealed=False)
     path = tmp_path / "helmr-host-1.log"
     path.write_text(f"2026-01-01 00:00:00,000 ERROR {OWN} helmr.failures: {line}\n")
-    told = LogFile(path).read()
+    with closing(LogFile(path)) as file:
+        told = file.read()
     assert len(told) == 4
     assert {one.session_id for one in told} == {OWN}
 

@@ -20,8 +20,8 @@ from helmr_runtime import tracing
 from helmr_runtime.process import pointer_files, service_manager, watch_files
 from helmr_runtime.process.in_process import InProcess
 from helmr_runtime.process.json_logs import JsonFormatter
+from helmr_runtime.process.log_file import LogFileHandler
 from helmr_runtime.process.session_output import (
-    FORMAT,
     SessionFilter,
     current_session,
     json_formatter,
@@ -43,15 +43,11 @@ from helmr_runtime.process.startup import (
 from helmr_runtime.process.stop import Stop
 from helmr_runtime.process.terminal import Terminal
 from helmr_runtime.security import redaction
-from helmr_runtime.security.private_files import open_private
 
 RUN = "run"
 """The folder in the data directory where hosts say what executes."""
 
 LOG_NAME = "in-process.log"
-OLD_LOG_NAME = "in-process-old.log"
-LOG_BYTES_MAX = 16 * 1024 * 1024
-"""A longer log is put aside at the next start."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a spinning task may keep the interpreter from the runtime's loop."""
@@ -159,23 +155,17 @@ class _Foreground:
 
 def _log_to(path: Path, formatter: JsonFormatter | None) -> None:
     """Send this process's log to a file, and what concerns a person to the terminal, prints to both."""
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_name(OLD_LOG_NAME))
-    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    file = os.fdopen(descriptor, "w", buffering=1)
-    everything = logging.StreamHandler(file)
-    everything.setFormatter(formatter or logging.Formatter(FORMAT))
+    everything = LogFileHandler(path, formatter, takes_output=False)
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(_SafeFormatter("%(session)s %(levelname)s %(name)s: %(message)s"))
-    for handler in (everything, shown):
-        handler.addFilter(SessionFilter())
+    shown.addFilter(SessionFilter())
     shown.addFilter(_concerns_a_person)
     logging.basicConfig(level=logging.INFO, handlers=[everything, shown], force=True)
     ours = logging.getLogger("helmr")  # the command line shows a client's warnings in its own way
     ours.handlers.clear()
     ours.propagate = True
     redaction.install()
-    tag_prints(file, formatter=formatter)
+    tag_prints(everything, formatter=formatter, written=everything.look)
 
 
 class _SafeFormatter(logging.Formatter):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import TextIOWrapper
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 from helmr.current import current_run
 from helmr.safe_text import plain
@@ -36,6 +36,14 @@ def current_session() -> str | None:
     return run.session.id if run is not None else None
 
 
+class Output(Protocol):
+    """Where text goes."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class SessionFilter(logging.Filter):
     """Says in each record whose code has logged it, or whom the runtime has logged it of: `session`.
 
@@ -54,11 +62,18 @@ class SessionStream:
     Args:
         streams: Where to; the first stands for all when asked what it is.
         formatter: Makes the lines of sessions for the last one, which is a log file.
+        written: Called after each write.
     """
 
-    def __init__(self, *streams: TextIO, formatter: JsonFormatter | None = None) -> None:
+    def __init__(
+        self,
+        *streams: Output,
+        formatter: JsonFormatter | None = None,
+        written: Callable[[], None] = lambda: None,
+    ) -> None:
         self._streams = streams
         self._formatter = formatter
+        self._written = written
         self._pending: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -67,6 +82,7 @@ class SessionStream:
         session_id = current_session()
         if session_id is None:
             self._put(text)
+            self._written()
             return len(text)
         with self._lock:
             whole = self._pending.pop(session_id, "") + text.replace("\r", "\n")
@@ -75,7 +91,9 @@ class SessionStream:
                 lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
-            self._put_lines(session_id, lines)
+        # Without the lock: a log file that can't be written to prints so, in the name of whoever logs.
+        self._put_lines(session_id, lines)
+        self._written()
         return len(text)
 
     def _put_lines(self, session_id: str, lines: list[str]) -> None:
@@ -105,16 +123,21 @@ class SessionStream:
         return getattr(self._streams[0], name)
 
 
-def tag_prints(*also: TextIO, formatter: JsonFormatter | None = None) -> None:
+def tag_prints(
+    *also: Output, formatter: JsonFormatter | None = None, written: Callable[[], None]
+) -> None:
     """From now on what sessions print has their ids, and is seen line by line, in a file or a journal as on a terminal.
 
-    It goes to `also` too. `formatter` makes a log file's lines.
+    It goes to `also` too. `formatter` makes a log file's lines. `written` is called after each write.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    sys.stdout = cast(TextIO, SessionStream(sys.stdout, *also, formatter=formatter))
-    sys.stderr = cast(TextIO, SessionStream(sys.stderr, *also, formatter=formatter))
+    out, error = (
+        SessionStream(stream, *also, formatter=formatter, written=written)
+        for stream in (sys.stdout, sys.stderr)
+    )
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, error)
 
 
 def json_formatter(process: str, *, is_wanted: bool) -> JsonFormatter | None:

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 
 from helmr_runtime.process.json_logs import JsonFormatter
-from helmr_runtime.process.session_output import FORMAT, SessionFilter
+from helmr_runtime.process.log_file import LogFileHandler
 from helmr_runtime.security import redaction
-from helmr_runtime.security.private_files import open_private
 
 
 class Terminal:
@@ -52,16 +51,9 @@ def log_to(path: Path, formatter: JsonFormatter | None = None) -> None:
         path: The file.
         formatter: Makes its lines; None for text.
     """
-    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    # Its own stream: a test runner may have replaced sys.stderr.
-    stream = os.fdopen(2, "w", closefd=False, buffering=1)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter or logging.Formatter(FORMAT))
-    handler.addFilter(SessionFilter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=[LogFileHandler(path, formatter, takes_output=True)],
+        force=True,
+    )
     redaction.install()

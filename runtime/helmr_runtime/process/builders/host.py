@@ -12,7 +12,7 @@ from ray import cloudpickle
 
 from helmr_runtime.catalog import Registry, load_modules
 from helmr_runtime.host_status import StatusFile
-from helmr_runtime.process import by_value
+from helmr_runtime.process import by_value, log_file
 from helmr_runtime.process.actors import make_host, status_slots
 from helmr_runtime.process.own_threads import mark_threads
 from helmr_runtime.process.session_output import json_formatter, tag_prints
@@ -33,7 +33,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> HostActor:
     # Of ledger and gateway, which Ray gives the same environment. What code starts or reports would carry it on.
     os.environ.pop(ENVIRONMENT_NAME, None)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tag_prints(formatter=json_formatter(name, is_wanted=spec.json_logs))
+    tag_prints(formatter=json_formatter(name, is_wanted=spec.json_logs), written=log_file.look)
     mark_threads()
     return make_host(
         name,
