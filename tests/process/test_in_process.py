@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -358,7 +359,8 @@ def test_what_fails_is_told_on_the_terminal_with_its_place_in_the_code(
     assert f"{started.id} ERROR helmr.failures: {run_id} failed: StepFailed: step look" in told
     line = 1 + FAILS.splitlines().index("    return await look(payload)")
     assert f'my_tasks.py", line {line}, in fails\n' in told
-    kept = [one.text for one in Logs(tmp_path / ".helmr").read(started.id)]
+    with closing(Logs(tmp_path / ".helmr")) as logs:
+        kept = [one.text for one in logs.read(started.id)]
     assert any(text.endswith(step_failed.rstrip()) for text in kept)
 
 
