@@ -34,7 +34,7 @@ from helmr_runtime.ledger.duck.files import (
     sync_directory,
 )
 from helmr_runtime.ledger.duck.merging import Merging
-from helmr_runtime.ledger.duck.rows import OpenBody, entry_of, first_row
+from helmr_runtime.ledger.duck.rows import OpenBody, body_of, entry_of, first_row
 from helmr_runtime.ledger.duck.schema import migrate
 
 T = TypeVar("T")
@@ -109,6 +109,25 @@ class Reader:
             except (PayloadDamaged, MasterKeyMissing) as error:
                 problems[row[0]] = error.message
                 found.append(entry_of((*row[:8], "{}", row[9]), in_the_clear))
+        return found, problems
+
+    def bodies(
+        self, statement: str, parameters: Sequence[Any] = (), *, strict: bool
+    ) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+        """By feed offset, the bodies that a statement finds whose columns are `feed_offset, session, seq, kind, body`.
+
+        If strict raises as `entries`, else deals with one that can't be opened as `readable_entries`.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        problems: dict[int, str] = {}
+        for row in self._connection.execute(statement, parameters).fetchall():
+            try:
+                found[row[0]] = body_of(row, self._open_body)
+            except (PayloadDamaged, MasterKeyMissing) as error:
+                if strict:
+                    raise
+                problems[row[0]] = error.message
+                found[row[0]] = {}
         return found, problems
 
 

@@ -143,26 +143,17 @@ def _runs(
 ) -> list[Json]:
     offsets = {fixed.created_offset for fixed, _ in pairs}
     offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
-    entries, problems = _entries(reader, offsets, strict=strict)
+    bodies, problems = reads.bodies_at(reader, offsets, strict=strict)
     return [
         views.run_json(
             fixed,
             numbers,
-            entries[fixed.created_offset].body,
-            entries[numbers.outcome_offset].body if numbers.outcome_offset is not None else None,
+            bodies[fixed.created_offset],
+            bodies[numbers.outcome_offset] if numbers.outcome_offset is not None else None,
             problem=reads.problem_of(problems, fixed.created_offset, numbers.outcome_offset),
         )
         for fixed, numbers in pairs
     ]
-
-
-def _entries(
-    reader: Reader, offsets: set[int], *, strict: bool
-) -> tuple[dict[int, Entry], dict[int, str]]:
-    """The entries, and the problems of those that can't be opened; strict raises the first of them."""
-    if strict:
-        return reads.entries_at(reader, offsets), {}
-    return reads.listed_entries(reader, offsets)
 
 
 # --- waits ----------------------------------------------------------------------------------------
@@ -191,7 +182,7 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
         "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
         "AND ($3::VARCHAR IS NULL OR status::VARCHAR = $3) "
-        "AND kind::VARCHAR IN (SELECT unnest($4::VARCHAR[])) "
+        "AND list_contains($4::VARCHAR[], kind::VARCHAR) "
         "AND ($5::UUID IS NULL OR session = $5) AND ($6::VARCHAR IS NULL OR task = $6) "
         "AND ($7::VARCHAR IS NULL OR stream = $7) AND ($8::VARCHAR IS NULL OR correlation_id = $8) "
         "AND ($11::VARCHAR IS NULL OR priority::VARCHAR = $11) "
@@ -264,20 +255,17 @@ def _waits(
     in_full: bool,
     strict: bool,
 ) -> list[Json]:
-    offsets = {fixed.opened_offset for fixed, _ in pairs}
-    offsets |= {n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
-    entries, problems = _entries(reader, offsets, strict=strict)
-    resolved = {
-        fixed.wait_id: entries[numbers.resolved_offset]
-        for fixed, numbers in pairs
-        if numbers.resolved_offset is not None
-    }
+    bodies, problems = reads.bodies_at(
+        reader, {fixed.opened_offset for fixed, _ in pairs}, strict=strict
+    )
+    resolved, more_problems = _resolved(reader, pairs, strict=strict)
+    problems |= more_problems
     senders = _senders(reader, resolved)
     return [
         views.wait_json(
             fixed,
             numbers,
-            entries[fixed.opened_offset].body,
+            bodies[fixed.opened_offset],
             senders.get(fixed.wait_id),
             in_full=in_full,
             outcome=resolved[fixed.wait_id].body if fixed.wait_id in resolved else None,
@@ -285,6 +273,19 @@ def _waits(
         )
         for fixed, numbers in pairs
     ]
+
+
+def _resolved(
+    reader: Reader, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, strict: bool
+) -> tuple[dict[str, Entry], dict[int, str]]:
+    """By wait, the entry that ended it, and the problems of those that can't be opened; strict raises the first."""
+    offsets = {n.wait_id: n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
+    problems: dict[int, str] = {}
+    if strict:
+        entries = reads.entries_at(reader, offsets.values())
+    else:
+        entries, problems = reads.listed_entries(reader, offsets.values())
+    return {wait_id: entries[offset] for wait_id, offset in offsets.items()}, problems
 
 
 def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:

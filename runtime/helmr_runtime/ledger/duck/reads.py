@@ -46,6 +46,24 @@ def listed_entries(
     return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}, problems
 
 
+def bodies_at(
+    reader: Reader, offsets: Iterable[int], *, strict: bool
+) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """As `listed_entries`, for who needs no more than the bodies: it is read in little more than half the time.
+
+    Strict raises the first problem.
+    """
+    wanted = list(offsets)
+    if not wanted:
+        return {}, {}
+    return reader.bodies(
+        "SELECT feed_offset, session, seq, kind, body FROM entries "
+        "WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))",
+        [wanted],
+        strict=strict,
+    )
+
+
 def problem_of(problems: dict[int, str], *offsets: int | None) -> str | None:
     """The first problem at one of these feed offsets."""
     return next((problems[o] for o in offsets if o is not None and o in problems), None)

@@ -144,6 +144,13 @@ def entry_of(row: Row, open_body: OpenBody) -> Entry:
     )
 
 
+def body_of(row: Row, open_body: OpenBody) -> dict[str, Any]:
+    """The body of an entry, of its columns `feed_offset, session, seq, kind, body`; raises as `entry_of`."""
+    _, session, seq, kind, body = row
+    session_id = id_of(ids.SESSION, session)
+    return _body(open_body(body, session_id, seq, kind), session_id, seq, kind)
+
+
 def _body(text: str, session_id: str, seq: int, kind: str) -> dict[str, Any]:
     try:
         body: dict[str, Any] = jsontext.decode(text)
