@@ -111,24 +111,9 @@ class Reader:
                 found.append(entry_of((*row[:8], "{}", row[9]), in_the_clear))
         return found, problems
 
-    def bodies(
-        self, statement: str, parameters: Sequence[Any] = (), *, strict: bool
-    ) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
-        """By feed offset, the bodies that a statement finds whose columns are `feed_offset, session, seq, kind, body`.
-
-        If strict raises as `entries`, else deals with one that can't be opened as `readable_entries`.
-        """
-        found: dict[int, dict[str, Any]] = {}
-        problems: dict[int, str] = {}
-        for row in self._connection.execute(statement, parameters).fetchall():
-            try:
-                found[row[0]] = body_of(row, self._open_body)
-            except (PayloadDamaged, MasterKeyMissing) as error:
-                if strict:
-                    raise
-                problems[row[0]] = error.message
-                found[row[0]] = {}
-        return found, problems
+    def body_of(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The body of an entry, as `rows.body_of`."""
+        return body_of(row, self._open_body)
 
 
 def in_the_clear(stored: str, session_id: str, seq: int, kind: str) -> str:
